@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two test workers suit the two cores that most machines have at least.
+WORKERS ?= 2
+
+.PHONY: help setup run demo test bench check clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Install what run and test need: Python packages and a private TimescaleDB
+	@$(BIN)/python -m app.db.embedded
+
+$(VENV)/.installed: .requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tidegauge needs Python 3.11 or newer: make setup PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned Python packages ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r .requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## Serve on http://127.0.0.1:8000 with a database of its own
+	@exec $(BIN)/tidegauge up
+
+demo: setup ## The same, plus simulated gateways
+	@exec $(BIN)/tidegauge up --demo
+
+test: setup ## Run every test
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+bench: setup ## Compare our speed with the raw limits, as ratios within one run
+	@$(BIN)/python -m tests.bench
+
+check: $(VENV)/.installed ## Lint, types, import contracts, container files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/yamllint --strict .
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+clean: ## Remove what setup, tests and checks made; data in .data/ stay
+	@rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Threshold rules over stored readings: episodes in event time."""

@@ -1,0 +1,1 @@
+"""API keys: hashing, scopes, limits and the guard that checks them."""

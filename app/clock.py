@@ -1,0 +1,47 @@
+"""Time as the rest of the program sees it: aware UTC, or whole microseconds since 1970."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+Clock = Callable[[], int]
+
+
+def now_us() -> int:
+    """Read the wall clock, in microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+def to_us(moment: datetime) -> int:
+    """Convert an aware datetime to microseconds since 1970, without rounding."""
+    delta = moment - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * SECOND_US + delta.microseconds
+
+
+def from_us(us: int) -> datetime:
+    """Convert microseconds since 1970 to an aware UTC datetime."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def rfc3339(us: int) -> str:
+    """Write microseconds since 1970 as RFC 3339 in UTC with `Z`, fraction only where there is one."""
+    return from_us(us).isoformat().replace("+00:00", "Z")
+
+
+class DistinctClock:
+    """A wall clock that never gives the same microsecond twice, so that two readings stamped on receipt stay two."""
+
+    def __init__(self, clock: Clock = now_us) -> None:
+        self._clock = clock
+        self._last = 0
+
+    def __call__(self) -> int:
+        self._last = max(self._clock(), self._last + 1)
+        return self._last

@@ -1,0 +1,1 @@
+"""The database: pool, named queries, migrations, editions and the embedded server."""

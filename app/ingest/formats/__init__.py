@@ -1,0 +1,1 @@
+"""One module a body format: each parses bytes into readings."""

@@ -1,0 +1,1 @@
+"""The live feed: from NOTIFY to WebSocket clients."""

@@ -1,0 +1,1 @@
+"""Messages to people: outbox, pacing, channels."""

@@ -1,0 +1,99 @@
+"""Errors that a person or a client can act on; anything else is a fault of ours."""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class AppError(Exception):
+    """Something that the caller can mend.
+
+    `code` is for programs, `title` names the kind for people, the message says what was wrong with which
+    value and what would be right.
+    """
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong"
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    #: Seconds after which trying again makes sense; sent as Retry-After.
+    retry_after_s: ClassVar[int | None] = None
+
+
+class SettingsError(AppError):
+    """A setting is missing or has a value that cannot be used."""
+
+    code = "settings"
+    title = "Wrong setting"
+
+
+class UnauthorizedError(AppError):
+    """No key was sent, or one that is unknown or revoked."""
+
+    code = "unauthorized"
+    title = "Missing or unknown API key"
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class ForbiddenError(AppError):
+    """The key is known but lacks the scope."""
+
+    code = "forbidden"
+    title = "The API key lacks a scope"
+    status = HTTPStatus.FORBIDDEN
+
+
+class InvalidRequestError(AppError):
+    """A parameter or a body has a value that cannot be used."""
+
+    code = "invalid_request"
+    title = "Invalid request"
+    status = HTTPStatus.BAD_REQUEST
+
+
+class NotFoundError(AppError):
+    """What the address names does not exist."""
+
+    code = "not_found"
+    title = "Not found"
+    status = HTTPStatus.NOT_FOUND
+
+
+class ConflictError(AppError):
+    """The request contradicts what is stored."""
+
+    code = "conflict"
+    title = "Conflict"
+    status = HTTPStatus.CONFLICT
+
+
+class PayloadTooLargeError(AppError):
+    """A body is larger than the limit, as sent or once decompressed."""
+
+    code = "too_large"
+    title = "Body too large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnprocessableError(AppError):
+    """The request is well-formed but cannot be carried out as it stands."""
+
+    code = "unprocessable"
+    title = "Cannot be processed"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class OverloadedError(AppError):
+    """The ingest queue is full; the client should keep its data and come back."""
+
+    code = "overloaded"
+    title = "Too much to do just now"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_s = 1
+
+
+class DatabaseUnavailableError(AppError):
+    """The database cannot be reached; nothing was stored."""
+
+    code = "database_unavailable"
+    title = "The database is away"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_s = 5

@@ -1,0 +1,142 @@
+"""The aggregates `reading_1m`, `_1h` and `_1d`: the same names and answers on both editions.
+
+They are no numbered migration: `ensure_aggregates` compares what stands with what this edition needs and rebuilds
+where they differ, so that a database can move from one edition to the other.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import structlog
+
+from app.clock import DAY_US
+from app.db.edition import Edition, detect_edition
+from app.db.pool import Connection
+from app.db.queries import load_queries
+from app.errors import AppError
+
+#: Raw readings and their minutes are kept this long; hours and days for ever.
+RAW_RETENTION = timedelta(days=400)
+MINUTE_RETENTION = timedelta(days=800)
+#: Older readings are refused: within a day of retention's edge their chunk may go at any moment.
+OLDEST_ACCEPTED_US = (RAW_RETENTION.days - 1) * DAY_US
+
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+Progress = Callable[[int, int], None]
+log = structlog.get_logger()
+
+
+class Level:
+    """One aggregate: its relation, its bucket and the part at its end that stays real-time."""
+
+    def __init__(self, relation: str, bucket: timedelta, real_time: timedelta) -> None:
+        self.relation = relation
+        self.bucket = bucket
+        self.real_time = real_time
+
+    def refreshable_until(self, now: datetime) -> datetime:
+        """Give the last bucket edge that a refresh may reach: a later one would hide fresh readings."""
+        edge = now - self.real_time
+        return edge - (edge - datetime(1970, 1, 1, tzinfo=UTC)) % self.bucket
+
+
+LEVELS = (
+    Level("reading_1m", timedelta(minutes=1), timedelta(minutes=2)),
+    Level("reading_1h", timedelta(hours=1), timedelta(hours=2)),
+    Level("reading_1d", timedelta(days=1), timedelta(days=2)),
+)
+
+
+class CompressedReadingsError(AppError):
+    """Chunks in the columnstore cannot be read by the Apache-2 edition."""
+
+    code = "compressed_readings"
+    title = "The Apache-2 edition cannot read the columnstore"
+
+
+async def ensure_aggregates(connection: Connection, progress: Progress = lambda done, total: None) -> bool:
+    """Make the aggregates fit the edition and return whether they were rebuilt; safe to interrupt and repeat.
+
+    `connection` must not be in a transaction: a refresh cannot run in one. `progress` gets days done and in all.
+    """
+    edition = await detect_edition(connection)
+    wanted = _fingerprint(edition)
+    if await connection.fetchval(SQL["get_aggregates_fingerprint"]) == wanted:
+        return False
+    if edition == "apache-2" and await connection.fetchval(SQL["count_compressed_chunks"]):
+        raise CompressedReadingsError(
+            "Some chunks of reading are in the columnstore. Run this database on TimescaleDB Community once more and "
+            "call convert_to_rowstore for each chunk, then come back."
+        )
+    await _create(connection, edition)
+    if edition == "community":
+        await _fill(connection, progress)
+        await connection.execute(_script("community_policies"))
+    await connection.execute(f"COMMENT ON VIEW reading_1d IS '{wanted}'")
+    log.info("aggregates_built", edition=edition)
+    return True
+
+
+async def refresh_late_days(connection: Connection, now: datetime) -> int:
+    """Refresh the days that late readings touched, through all levels; return how many days it took.
+
+    The rows go only after the refresh, so an interrupted one is repeated.
+    """
+    rows = await connection.fetch(SQL["list_late_days"])
+    days = sorted({row["day"] for row in rows})
+    for day in days:
+        await refresh_day(connection, day, now)
+    if rows:
+        await connection.execute(SQL["delete_late_days"], [row["id"] for row in rows])
+    return len(days)
+
+
+async def refresh_day(connection: Connection, day: date, now: datetime) -> None:
+    """Bring one UTC day of every level up to date, leaving out what must stay real-time."""
+    start = datetime.combine(day, time(), tzinfo=UTC)
+    for level in LEVELS:
+        end = min(start + timedelta(days=1), level.refreshable_until(now))
+        if start + level.bucket <= end:
+            await connection.execute(
+                f"CALL refresh_continuous_aggregate('{level.relation}', '{start.isoformat()}', '{end.isoformat()}')"
+            )
+
+
+async def drop_old_chunks(connection: Connection) -> int:
+    """Drop chunks of raw readings past retention, where no policy of the server does; return how many."""
+    return len(await connection.fetch(SQL["drop_old_chunks"], RAW_RETENTION))
+
+
+async def _create(connection: Connection, edition: Edition) -> None:
+    async with connection.transaction():
+        for relation in reversed([level.relation for level in LEVELS]):
+            kind = await connection.fetchval(SQL["get_view_kind"], relation)
+            if kind is not None:
+                await connection.execute(f"DROP {kind} {relation}")
+        await connection.execute(_script("community" if edition == "community" else "apache"))
+        await connection.execute(_script("grants"))
+
+
+async def _fill(connection: Connection, progress: Progress) -> None:
+    """Materialise day by day, oldest first, so that each transaction stays small."""
+    oldest, now = await connection.fetchrow(SQL["get_oldest_reading"]) or (None, None)
+    if oldest is None:
+        return
+    days = (now.date() - oldest.date()).days + 1
+    for done in range(days):
+        await refresh_day(connection, oldest.date() + timedelta(days=done), now)
+        progress(done + 1, days)
+
+
+def _script(name: str) -> str:
+    return Path(__file__).with_name(f"aggregates_{name}.sql").read_text(encoding="utf-8")
+
+
+def _fingerprint(edition: Edition) -> str:
+    names = ("community", "community_policies") if edition == "community" else ("apache",)
+    digest = hashlib.sha256("".join(map(_script, (*names, "grants"))).encode()).hexdigest()
+    return f"{edition} {digest[:16]}"
+
+

@@ -1,0 +1,152 @@
+"""Numbered SQL files, applied in order and recorded with a checksum; then the aggregates of this edition."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import structlog
+
+from app.db.aggregates import Progress, ensure_aggregates
+from app.db.pool import Connection, connect
+from app.db.queries import load_queries
+from app.errors import AppError
+
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+_FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
+#: First line of a file whose statements cannot run in one transaction.
+_OUTSIDE_TRANSACTION = "-- outside a transaction"
+log = structlog.get_logger()
+
+
+class MigrationError(AppError):
+    """The migrations on disk and those in the database do not fit together."""
+
+    code = "migration"
+    title = "Migrations do not fit"
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One numbered file."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the whole text."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def migrations_folder() -> Path:
+    """Find the SQL files: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parents[1]
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+def load_migrations(folder: Path | None = None) -> list[Migration]:
+    """Read the files in order; raise MigrationError for a wrong name or a number that is missing or given twice."""
+    migrations = []
+    for path in sorted((folder or migrations_folder()).glob("*.sql")):
+        match = _FILE_NAME.match(path.name)
+        if match is None or int(match[1]) != len(migrations) + 1:
+            raise MigrationError(f"{path.name} should be named {len(migrations) + 1:04}_what_it_does.sql")
+        migrations.append(Migration(int(match[1]), path.name, path.read_text(encoding="utf-8")))
+    return migrations
+
+
+async def migrate(
+    dsn: str, *, migrations: Sequence[Migration] | None = None, progress: Progress = lambda done, total: None
+) -> list[str]:
+    """Bring the database up to date and return the names of what was applied; safe to run from many processes."""
+    wanted = load_migrations() if migrations is None else migrations
+    await _ensure_extension(dsn)
+    applied = []
+    async with _lone_migrator(dsn) as connection:
+        await connection.execute(SQL["create_migration_table"])
+        for migration in await _pending(connection, wanted):
+            await _apply(connection, migration)
+            applied.append(migration.name)
+        if await ensure_aggregates(connection, progress):
+            applied.append("aggregates")
+    return applied
+
+
+async def list_pending(connection: Connection) -> list[str]:
+    """Name what `migrate` would apply; raise MigrationError when an applied file was edited or is unknown."""
+    wanted = load_migrations()
+    if not await connection.fetchval(SQL["find_migration_table"]):
+        return [migration.name for migration in wanted]
+    return [migration.name for migration in await _pending(connection, wanted)]
+
+
+async def set_reader_password(dsn: str, password: str) -> None:
+    """Let the read-only role log in; the password travels as a parameter, not in a statement's text."""
+    connection = await connect(dsn)
+    try:
+        literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
+        await connection.execute(f"ALTER ROLE tidegauge_reader LOGIN PASSWORD {literal}")
+    finally:
+        await connection.close()
+
+
+async def _ensure_extension(dsn: str) -> None:
+    """Create the extension, in a session of its own: TimescaleDB wants to be the first that a session does."""
+    connection = await connect(dsn)
+    try:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    except asyncpg.UniqueViolationError:
+        pass  # another process created it in the same moment
+    except asyncpg.FeatureNotSupportedError:
+        raise MigrationError(
+            "This PostgreSQL has no TimescaleDB. Use a server that has the extension, for example the image "
+            "timescale/timescaledb, or leave DATABASE_URL out to run the embedded server."
+        ) from None
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _lone_migrator(dsn: str) -> AsyncIterator[Connection]:
+    connection = await connect(dsn, statement_timeout="0", lock_timeout="0")
+    try:
+        await connection.execute(SQL["lock_migrations"])
+        yield connection
+        await connection.execute(SQL["unlock_migrations"])
+    finally:
+        await connection.close()
+
+
+async def _pending(connection: Connection, wanted: Sequence[Migration]) -> list[Migration]:
+    applied = {row["version"]: row for row in await connection.fetch(SQL["list_migrations"])}
+    unknown = sorted(set(applied) - {migration.version for migration in wanted})
+    if unknown:
+        raise MigrationError(
+            f"The database has migration {applied[unknown[0]]['name']}, which this version of Tidegauge does not "
+            "know. Run the version that wrote it, or a newer one."
+        )
+    for migration in wanted:
+        row = applied.get(migration.version)
+        if row is not None and row["sha256"] != migration.sha256:
+            raise MigrationError(
+                f"{migration.name} was edited after it was applied. Restore the file and put the change into a new "
+                "migration."
+            )
+    return [migration for migration in wanted if migration.version not in applied]
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    record = (migration.version, migration.name, migration.sha256)
+    if migration.sql.startswith(_OUTSIDE_TRANSACTION):
+        await connection.execute(migration.sql)
+        await connection.execute(SQL["record_migration"], *record)
+    else:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(SQL["record_migration"], *record)
+    log.info("migration_applied", name=migration.name)

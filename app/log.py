@@ -1,0 +1,76 @@
+"""Structured logs: for people on a terminal, one JSON object a line otherwise."""
+
+import logging
+import re
+import sys
+from typing import TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor
+
+from app.settings import LogFormat, LogLevel
+
+#: Query parameters that carry a key (`api-key`, `p`, `token`), the token in a Telegram address, a Slack address.
+_SECRETS = re.compile(
+    r"(?i)((?:api[-_]?key|token|[?&]p)=)[^&\s\"']+|(/bot)\d+:[\w-]+|(https://hooks\.slack\.com/)[^\s\"']+"
+)
+
+
+def configure(level: LogLevel = "info", form: LogFormat = "auto", stream: TextIO | None = None) -> None:
+    """Send our logs and those of every library through one pipeline to `stream` (standard error)."""
+    stream = stream or sys.stderr
+    console = form == "console" or (form == "auto" and stream.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    structlog.configure(
+        processors=[*shared, *_render(console)],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    _route_libraries(shared, console, threshold, stream)
+
+
+def redact(text: str) -> str:
+    """Blank out keys and tokens in an address or a message."""
+    return _SECRETS.sub(lambda match: f"{match[1] or match[2] or match[3]}[redacted]", text)
+
+
+def _render(console: bool) -> list[Processor]:
+    if console:
+        return [structlog.dev.ConsoleRenderer(timestamp_key="time")]
+    return [structlog.processors.format_exc_info, _event_first, _to_json]
+
+
+def _event_first(_logger: object, _method: str, event: EventDict) -> EventDict:
+    first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
+    return {**first, **event}
+
+
+def _to_json(_logger: object, _method: str, event: EventDict) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+def _route_libraries(shared: list[Processor], console: bool, threshold: int, stream: TextIO) -> None:
+    """Bring the standard library's loggers (uvicorn, APScheduler, asyncio) into the same format."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _redact_event],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_render(console)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("uvicorn").setLevel(max(threshold, logging.WARNING))
+
+
+def _redact_event(_logger: object, _method: str, event: EventDict) -> EventDict:
+    event["event"] = redact(str(event["event"]))
+    return event

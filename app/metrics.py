@@ -1,0 +1,61 @@
+"""What /metrics shows, in Prometheus' names and base units."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """One set of metrics for one application, so that two in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.request_seconds = Histogram(
+            "tidegauge_request_seconds",
+            "Time from a request's first byte to its answer",
+            ["method", "path", "status"],
+            registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self.readings_accepted = self._counter("tidegauge_values_accepted", "Values stored, each for the first time")
+        self.readings_duplicate = self._counter("tidegauge_values_duplicate", "Values that were stored already")
+        self.readings_rejected = self._counter("tidegauge_values_rejected", "Values refused, by reason", "code")
+        self.flush_seconds = Histogram(
+            "tidegauge_flush_seconds", "Time of one flush, from taking uploads to commit", registry=self.registry
+        )
+        self.flush_values = Histogram(
+            "tidegauge_flush_values",
+            "Values in one flush",
+            registry=self.registry,
+            buckets=(1, 10, 100, 1_000, 10_000, 100_000),
+        )
+        self.flush_retries = self._counter("tidegauge_flush_retries", "Flushes tried again, by SQLSTATE", "sqlstate")
+        self.queue_values = self._gauge("tidegauge_ingest_queue_values", "Values that wait for a flush")
+        self.websocket_clients = self._gauge("tidegauge_websocket_clients", "Connected WebSocket clients", "path")
+        self.frames_sent = self._counter("tidegauge_frames_sent", "Frames handed to WebSocket clients")
+        self.frames_conflated = self._counter(
+            "tidegauge_frames_conflated", "Values replaced by newer ones before a slow client took them"
+        )
+        self.clients_dropped = self._counter(
+            "tidegauge_clients_dropped", "Clients closed because they fell too far behind"
+        )
+        self.feed_lag_seconds = self._gauge(
+            "tidegauge_feed_lag_seconds", "Time from commit to fan-out of the newest feed row"
+        )
+        self.feed_seq = self._gauge("tidegauge_feed_seq", "Sequence number of the newest feed row fanned out")
+        self.listener_reconnects = self._counter(
+            "tidegauge_listener_reconnects", "Times the listening connection was made anew"
+        )
+        self.pool_connections = self._gauge("tidegauge_db_pool_connections", "Database connections", "state")
+        self.database_bytes = self._gauge("tidegauge_database_size_bytes", "Size of the database on disk")
+        self.job_runs = self._counter("tidegauge_job_runs", "Background jobs, by outcome", "job", "outcome")
+
+    def render(self) -> bytes:
+        """Write every metric in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)

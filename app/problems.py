@@ -1,0 +1,83 @@
+"""Errors as RFC 9457 problem details, the one shape of every error except where a replaced service fixes its own."""
+
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
+
+from app.errors import AppError, DatabaseUnavailableError
+
+MEDIA_TYPE = "application/problem+json"
+log = structlog.get_logger()
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457: `type` is a stable code under /problems/, `detail` says what to change."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    #: Names this request in the server's log.
+    request_id: str | None = None
+
+
+def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
+    """Give the problem details and the headers that answer an exception; unknown ones say nothing of the inside."""
+    headers: dict[str, str] = {}
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    if is_database_away(error):
+        error = DatabaseUnavailableError("Nothing was stored. Keep the data and send them again.")
+    if isinstance(error, AppError):
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(error.retry_after_s)
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        status = int(error.status)
+        return Problem(f"/problems/{error.code}", error.title, status, str(error), request_id), headers
+    if isinstance(error, HTTPException):
+        return _describe_http(error, request_id), {**headers, **(error.headers or {})}
+    detail = "The server's log has the cause under this request id."
+    title = "Something went wrong"
+    return Problem("/problems/internal", title, HTTP_500_INTERNAL_SERVER_ERROR, detail, request_id), headers
+
+
+def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Answer an exception; what is not the client's to mend is logged with its cause."""
+    problem, headers = describe(error)
+    if problem.status == HTTP_500_INTERNAL_SERVER_ERROR:
+        log.error("request_failed", path=request.url.path, exc_info=error)
+    return Response(problem, status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def is_database_away(error: BaseException) -> bool:
+    """Tell whether an exception means that PostgreSQL cannot be reached just now."""
+    return isinstance(
+        error,
+        OSError
+        | TimeoutError
+        | asyncpg.PostgresConnectionError
+        | asyncpg.InterfaceError
+        | asyncpg.CannotConnectNowError
+        | asyncpg.AdminShutdownError
+        | asyncpg.CrashShutdownError
+        | asyncpg.TooManyConnectionsError
+        | asyncpg.ReadOnlySQLTransactionError
+        | asyncpg.DiskFullError,
+    )
+
+
+def _describe_http(error: HTTPException, request_id: str | None) -> Problem:
+    detail = error.detail
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        parts = [f"{item.get('key', 'body')}: {item['message']}" for item in error.extra if isinstance(item, dict)]
+        detail = "; ".join(parts) or detail
+    title = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}.get(
+        error.status_code, "Invalid request"
+    )
+    code = title.lower().replace(" ", "_")
+    return Problem(f"/problems/{code}", title, error.status_code, detail, request_id)

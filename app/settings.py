@@ -1,0 +1,96 @@
+"""Settings from the environment, read once, at the start; no other module looks at os.environ."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from dotenv import dotenv_values
+
+from app.errors import SettingsError
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "console", "json"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set from outside; each field is the environment variable of the same name."""
+
+    database_url: str | None = None
+    #: A replica for reads; absent, reads go to `database_url`.
+    read_database_url: str | None = None
+    api_key: str | None = None
+    api_key_ws: str | None = None
+    #: 0 means unlimited.
+    max_ws_connections_per_key: int = 0
+    host: str = "127.0.0.1"
+    port: int = 8000
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    rules_dir: Path = Path("rules")
+    data_dir: Path = Path(".data")
+    legacy_timezone: str = "America/Sao_Paulo"
+    slack_webhook_url: str | None = None
+    telegram_bot_token: str | None = None
+    telegram_chat_id: str | None = None
+    slack_webhook_prefix: str = "https://hooks.slack.com/"
+    telegram_api_base: str = "https://api.telegram.org"
+    #: Password that `tidegauge migrate` gives the read-only role; absent, the role cannot log in.
+    reader_password: str | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Self:
+        """Read the environment, and `.env` for what the environment leaves out; raise SettingsError."""
+        if environ is None:
+            environ = os.environ
+        from_file = dotenv_values(env_file or Path(".env"))
+        merged = {name: value for name, value in {**from_file, **environ}.items() if value}
+        given = {
+            field: merged[field.upper()] for field in cls.__struct_fields__ if merged.get(field.upper())
+        }
+        try:
+            settings = msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(_explain(str(error), given)) from None
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Refuse values that have the right type and still cannot work."""
+        if not 0 <= self.port <= 65_535:
+            raise SettingsError(f"PORT is {self.port}; it must be a port number from 0 to 65535")
+        if self.max_ws_connections_per_key < 0:
+            raise SettingsError(
+                f"MAX_WS_CONNECTIONS_PER_KEY is {self.max_ws_connections_per_key}; "
+                "it must be a whole number, 0 for unlimited"
+            )
+        for name in ("database_url", "read_database_url"):
+            _check_dsn(name.upper(), getattr(self, name))
+        try:
+            ZoneInfo(self.legacy_timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise SettingsError(
+                f"LEGACY_TIMEZONE is {self.legacy_timezone!r}; it must be an IANA name such as America/Sao_Paulo"
+            ) from None
+
+
+def _check_dsn(name: str, dsn: str | None) -> None:
+    """Refuse what is not a PostgreSQL URL, without showing it: it may hold a password."""
+    if dsn is not None and not dsn.startswith(("postgresql://", "postgres://")):
+        raise SettingsError(f"{name} must look like postgresql://user:password@host:5432/name")
+
+
+def _explain(error: str, given: Mapping[str, str]) -> str:
+    """Turn msgspec's message into one that names the variable, its value and what is accepted."""
+    field = error.rpartition("`$.")[2].rstrip("`")
+    accepted = {
+        "log_level": " or ".join(get_args(LogLevel)),
+        "log_format": " or ".join(get_args(LogFormat)),
+        "port": "a port number from 0 to 65535",
+        "max_ws_connections_per_key": "a whole number, 0 for unlimited",
+    }
+    if field not in accepted:
+        return error
+    return f"{field.upper()} is {given[field]!r}; it must be {accepted[field]}"

@@ -1,0 +1,162 @@
+"""API keys: what each may do, and the ring that knows them all."""
+
+import asyncio
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Literal, get_args
+
+import asyncpg
+import msgspec
+import structlog
+
+from app.db.pool import Pool
+from app.db.queries import load_queries
+from app.errors import ConflictError, NotFoundError, UnauthorizedError
+
+Scope = Literal["read", "ingest", "live", "notify", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+#: A revoked key stops working within this time in every process.
+REFRESH_S = 5.0
+#: An unknown key is not looked up again for this long, so that guessing costs the database little.
+_UNKNOWN_S = 1.0
+_UNKNOWN_KEPT = 1_000
+
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+log = structlog.get_logger()
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one key may use; None follows the server's default."""
+
+    ws_connections: int | None = None
+    sensors: int | None = None
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """A key that was accepted; the plain key itself is kept nowhere."""
+
+    label: str
+    scopes: frozenset[Scope]
+    limits: Limits = Limits()
+
+
+def hash_key(key: str) -> bytes:
+    """Hash a key for storage and comparison; keys are long and random, so no salt and no stretching is needed."""
+    return sha256(key.encode()).digest()
+
+
+def make_key() -> str:
+    """Make a new random key of 256 bits."""
+    return f"tg_{secrets.token_urlsafe(32)}"
+
+
+async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> str:
+    """Store a new key's hash and return the key, which cannot be shown again; raise ConflictError for a used label."""
+    key = make_key()
+    try:
+        await pool.execute(SQL["insert_key"], hash_key(key), label, sorted(scopes), dict(limits))
+    except asyncpg.UniqueViolationError:
+        raise ConflictError(f"A key with the label {label!r} exists already; choose another label") from None
+    return key
+
+
+async def revoke_key(pool: Pool, label: str) -> None:
+    """End a key; raise NotFoundError when no live key has the label."""
+    if await pool.fetchval(SQL["revoke_key"], label) is None:
+        raise NotFoundError(f"No live key has the label {label!r}; `tidegauge key list` shows them")
+
+
+class KeyRing:
+    """All live keys: those of the environment, and those of the database, read anew every REFRESH_S."""
+
+    def __init__(self, from_environment: Mapping[bytes, ApiKey]) -> None:
+        self._from_environment = dict(from_environment)
+        self._stored: dict[bytes, ApiKey] = {}
+        self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        self._pool: Pool | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._from_environment or self._stored)
+
+    async def open(self, pool: Pool) -> None:
+        """Read the stored keys for the first time."""
+        self._pool = pool
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Take over keys created and revoked since."""
+        assert self._pool is not None  # noqa: S101
+        rows = await self._pool.fetch(SQL["list_live_keys"])
+        self._stored = {row["sha256"]: _from_row(row) for row in rows}
+
+    async def keep_fresh(self) -> None:
+        """Refresh for ever; a database that is away leaves the last known keys in force."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self.refresh()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("keys_not_refreshed", error=str(error))
+
+    async def authenticate(self, key: str | None) -> ApiKey:
+        """Give the key's rights; raise UnauthorizedError for none, an unknown or a revoked one."""
+        if not key:
+            raise UnauthorizedError(
+                "Send your API key in the header X-API-Key, or as Authorization: Bearer KEY"
+            )
+        digest = hash_key(key)
+        found = self._find(digest) or await self._look_up(digest)
+        if found is None:
+            raise UnauthorizedError("This API key is unknown or was revoked")
+        return found
+
+    def _find(self, digest: bytes) -> ApiKey | None:
+        """Compare against the keys of the environment in constant time; stored ones are found by their hash."""
+        found = self._stored.get(digest)
+        for known, api_key in self._from_environment.items():
+            if hmac.compare_digest(known, digest):
+                found = api_key
+        return found
+
+    async def _look_up(self, digest: bytes) -> ApiKey | None:
+        """Ask the database for a key that was perhaps created a moment ago."""
+        if self._pool is None or monotonic() < self._unknown.get(digest, 0.0):
+            return None
+        row = await self._pool.fetchrow(SQL["find_live_key"], digest)
+        if row is not None:
+            self._stored[digest] = _from_row(row)
+            return self._stored[digest]
+        self._unknown[digest] = monotonic() + _UNKNOWN_S
+        if len(self._unknown) > _UNKNOWN_KEPT:
+            self._unknown.popitem(last=False)
+        return None
+
+
+def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[bytes, ApiKey]:
+    """Make the two keys of the replaced sensor server: API_KEY for HTTP, API_KEY_WS for the feeds.
+
+    One value for both is one key with the rights of both.
+    """
+    keys: dict[bytes, ApiKey] = {}
+    http: frozenset[Scope] = frozenset({"read", "ingest", "notify", "admin"})
+    for key, label, scopes in ((api_key, "API_KEY", http), (api_key_ws, "API_KEY_WS", frozenset[Scope]({"live"}))):
+        if key:
+            before = keys.get(hash_key(key))
+            keys[hash_key(key)] = (
+                ApiKey(before.label, before.scopes | scopes) if before else ApiKey(label, scopes)
+            )
+    return keys
+
+
+def _from_row(row: asyncpg.Record) -> ApiKey:
+    return ApiKey(
+        row["label"],
+        frozenset(scope for scope in SCOPES if scope in row["scopes"]),
+        msgspec.convert(row["limits"], Limits),
+    )

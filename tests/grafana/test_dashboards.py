@@ -80,6 +80,15 @@ def test_every_read_of_readings_is_bounded_when_a_query_runs(path: Path) -> None
 
 
 @every_dashboard
+@pytest.mark.parametrize("interval_ms", [60_000, 3_599_999, 3_600_000, 86_399_999, 86_400_000])
+def test_exactly_one_relation_is_read_when_the_interval_is_at_an_edge(path: Path, interval_ms: int) -> None:
+    for query in queries(load(path)):
+        guards = re.findall(r"WHERE ([^()]*) AND \$__timeFilter", query.sql)
+        active = [guard for guard in guards if _holds(guard, interval_ms)]
+        assert len(active) == (1 if guards else 0), query
+
+
+@every_dashboard
 def test_queries_are_fit_for_the_macro_engine_when_expanded(path: Path) -> None:
     for query in queries(load(path)):
         assert "--" not in query.sql, f"{query}: a macro in a comment breaks the query"
@@ -128,6 +137,12 @@ def test_dashboards_are_found_where_compose_mounts_them_when_provisioned() -> No
     compose = YAML(typ="safe").load(ROOT / "docker-compose.yml")
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
     assert "./grafana/dashboards:/etc/grafana/dashboards:ro" in compose["services"]["grafana"]["volumes"]
+
+
+def _holds(guard: str, interval_ms: int) -> bool:
+    """Evaluate `$__interval_ms >= 10000 AND $__interval_ms < 3600000`."""
+    bounds = re.findall(r"\$__interval_ms (>=|<) (\d+)", guard)
+    return all(interval_ms >= int(edge) if sign == ">=" else interval_ms < int(edge) for sign, edge in bounds)
 
 
 def _has_unit(panel: Json) -> bool:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -45,3 +44,7 @@ class DistinctClock:
     def __call__(self) -> int:
         self._last = max(self._clock(), self._last + 1)
         return self._last
+
+    def skip_to(self, us: int) -> None:
+        """Never give `us` or an earlier microsecond again: they were used up by hand."""
+        self._last = max(self._last, us)

@@ -21,7 +21,9 @@ class Metrics:
         self.readings_duplicate = self._counter("tidegauge_values_duplicate", "Values that were stored already")
         self.readings_rejected = self._counter("tidegauge_values_rejected", "Values refused, by reason", "code")
         self.flush_seconds = Histogram(
-            "tidegauge_flush_seconds", "Time of one flush, from taking uploads to commit", registry=self.registry
+            "tidegauge_flush_seconds",
+            "Time of one flush, from taking uploads to commit",
+            registry=self.registry,
         )
         self.flush_values = Histogram(
             "tidegauge_flush_values",

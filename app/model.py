@@ -1,8 +1,11 @@
 """Words that several domains share."""
 
-from typing import NewType
+from datetime import tzinfo
+from typing import Any, NewType, Self
 
 import msgspec
+
+from app.clock import from_us
 
 SeriesId = NewType("SeriesId", int)
 SensorName = str
@@ -22,3 +25,43 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     #: Each value finite and within ±VALUE_LIMIT.
     values: dict[MetricName, float]
     tags: Tags | None = None
+    #: Its place in the upload, from 0, for messages about it.
+    index: int = 0
+
+
+#: What a record of the replaced sensor server holds.
+LEGACY_METRICS: tuple[MetricName, ...] = ("temperature", "humidity", "pressure")
+
+
+class LegacyRecord(msgspec.Struct, frozen=True):
+    """A reading as the replaced sensor server knew it: stored by ingest, sent by the live feed."""
+
+    id: int
+    sensor: SensorName
+    time_us: int
+    temperature: float
+    humidity: float
+    pressure: float
+    client_ip: str
+
+    @classmethod
+    def make(
+        cls, record_id: int, sensor: SensorName, time_us: int, values: dict[MetricName, float], client_ip: str
+    ) -> Self:
+        """Take the three metrics out of a reading's values, which must have them."""
+        temperature, humidity, pressure = (values[metric] for metric in LEGACY_METRICS)
+        return cls(record_id, sensor, time_us, temperature, humidity, pressure, client_ip)
+
+    def as_sent(self, timezone: tzinfo) -> dict[str, Any]:
+        """Build that server's JSON object; date and time are whole seconds where it ran."""
+        local = from_us(self.time_us).astimezone(timezone)
+        return {
+            "id": self.id,
+            "temperature": self.temperature,
+            "humidity": self.humidity,
+            "pressure": self.pressure,
+            "date_recorded": f"{local:%Y-%m-%d}",
+            "time_recorded": f"{local:%H:%M:%S}",
+            "sensor_id": self.sensor,
+            "client_ip": self.client_ip,
+        }

@@ -47,9 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             environ = os.environ
         from_file = dotenv_values(env_file or Path(".env"))
         merged = {name: value for name, value in {**from_file, **environ}.items() if value}
-        given = {
-            field: merged[field.upper()] for field in cls.__struct_fields__ if merged.get(field.upper())
-        }
+        given = {field: merged[field.upper()] for field in cls.__struct_fields__ if merged.get(field.upper())}
         try:
             settings = msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:

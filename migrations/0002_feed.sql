@@ -21,8 +21,10 @@ EXCEPTION WHEN feature_not_supported THEN
 END $$;
 
 -- A cursor is valid within one epoch: a restored or re-created database begins a new one.
+-- Rows up to `pruned_to` are gone.
 CREATE TABLE feed_epoch (
-    epoch text NOT NULL DEFAULT substr(md5(gen_random_uuid()::text), 1, 8)
+    epoch text NOT NULL DEFAULT substr(md5(gen_random_uuid()::text), 1, 8),
+    pruned_to bigint NOT NULL DEFAULT 0
 );
 INSERT INTO feed_epoch DEFAULT VALUES;
 

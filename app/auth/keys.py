@@ -107,14 +107,17 @@ class KeyRing:
     async def authenticate(self, key: str | None) -> ApiKey:
         """Give the key's rights; raise UnauthorizedError for none, an unknown or a revoked one."""
         if not key:
-            raise UnauthorizedError(
-                "Send your API key in the header X-API-Key, or as Authorization: Bearer KEY"
-            )
+            raise UnauthorizedError("Send your API key in the header X-API-Key, or as Authorization: Bearer KEY")
         digest = hash_key(key)
         found = self._find(digest) or await self._look_up(digest)
         if found is None:
             raise UnauthorizedError("This API key is unknown or was revoked")
         return found
+
+    def is_live(self, api_key: ApiKey) -> bool:
+        """Tell whether a key accepted earlier is still known, with the same rights."""
+        known = (*self._from_environment.values(), *self._stored.values())
+        return api_key in known
 
     def _find(self, digest: bytes) -> ApiKey | None:
         """Compare against the keys of the environment in constant time; stored ones are found by their hash."""
@@ -145,12 +148,13 @@ def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[b
     """
     keys: dict[bytes, ApiKey] = {}
     http: frozenset[Scope] = frozenset({"read", "ingest", "notify", "admin"})
-    for key, label, scopes in ((api_key, "API_KEY", http), (api_key_ws, "API_KEY_WS", frozenset[Scope]({"live"}))):
+    for key, label, scopes in (
+        (api_key, "API_KEY", http),
+        (api_key_ws, "API_KEY_WS", frozenset[Scope]({"live"})),
+    ):
         if key:
             before = keys.get(hash_key(key))
-            keys[hash_key(key)] = (
-                ApiKey(before.label, before.scopes | scopes) if before else ApiKey(label, scopes)
-            )
+            keys[hash_key(key)] = ApiKey(before.label, before.scopes | scopes) if before else ApiKey(label, scopes)
     return keys
 
 

@@ -121,9 +121,10 @@ async def _create(connection: Connection, edition: Edition) -> None:
 
 async def _fill(connection: Connection, progress: Progress) -> None:
     """Materialise day by day, oldest first, so that each transaction stays small."""
-    oldest, now = await connection.fetchrow(SQL["get_oldest_reading"]) or (None, None)
-    if oldest is None:
+    row = await connection.fetchrow(SQL["get_oldest_reading"])
+    if row is None or row["oldest"] is None:
         return
+    oldest, now = row["oldest"], row["now"]
     days = (now.date() - oldest.date()).days + 1
     for done in range(days):
         await refresh_day(connection, oldest.date() + timedelta(days=done), now)
@@ -138,5 +139,3 @@ def _fingerprint(edition: Edition) -> str:
     names = ("community", "community_policies") if edition == "community" else ("apache",)
     digest = hashlib.sha256("".join(map(_script, (*names, "grants"))).encode()).hexdigest()
     return f"{edition} {digest[:16]}"
-
-

@@ -51,7 +51,7 @@ def migrations_folder() -> Path:
 
 def load_migrations(folder: Path | None = None) -> list[Migration]:
     """Read the files in order; raise MigrationError for a wrong name or a number that is missing or given twice."""
-    migrations = []
+    migrations: list[Migration] = []
     for path in sorted((folder or migrations_folder()).glob("*.sql")):
         match = _FILE_NAME.match(path.name)
         if match is None or int(match[1]) != len(migrations) + 1:

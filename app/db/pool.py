@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 
-if TYPE_CHECKING:  # asyncpg's classes take type arguments in its stubs alone
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    # asyncpg's classes take type arguments in its stubs alone
     Pool = asyncpg.Pool[asyncpg.Record]
-    Connection = asyncpg.Connection[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool
     Connection = asyncpg.Connection

@@ -43,7 +43,7 @@ SELECT count(*)
 
 -- name: get_oldest_reading
 -- The whole hypertable, once per rebuild; the planner walks chunks in order and stops at the first row.
-SELECT min(time), now() FROM reading WHERE time > '-infinity';
+SELECT min(time) AS oldest, now() AS now FROM reading WHERE time > '-infinity';
 
 -- name: list_late_days
 SELECT id, day FROM late_day ORDER BY id LIMIT 10000;

@@ -1,0 +1,245 @@
+"""The `tidegauge` command."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from app import __version__, log
+from app.auth.keys import SCOPES, SQL, Scope, create_key, revoke_key
+from app.db.embedded import EmbeddedServer
+from app.db.migrations import list_pending, migrate, set_reader_password
+from app.db.pool import Pool, connect, open_pool
+from app.doctor import diagnose
+from app.errors import AppError, SettingsError
+from app.serve import DevelopmentKeys, database_kept_alive, serve, with_keys
+from app.settings import Settings
+
+click.rich_click.USE_MARKDOWN = True
+click.rich_click.SHOW_ARGUMENTS = True
+
+#: Standard error, for people: progress, tables of no use to a script, refusals.
+people = Console(stderr=True)
+output = Console()
+P = ParamSpec("P")
+
+
+def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, None]:
+    """Run an async command; a refusal is one line on standard error and exit code 1."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = asyncio.run(function(*args, **kwargs))
+        except AppError as error:
+            people.print(f"[bold red]{error.title}:[/] {error}", highlight=False, soft_wrap=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        sys.exit(code or 0)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tidegauge")
+def main() -> None:
+    """Sensor readings in; trends, alerts and a live feed out.
+
+    Settings come from the environment and from `.env`; `.env.example` lists them all.
+    Exit codes: 0 done, 1 refused or failed (one line says why), 2 wrong usage, 130 interrupted.
+    """
+
+
+@main.command()
+@click.option("--demo", is_flag=True, help="Also run simulated gateways against the server.")
+@command_body
+async def up(demo: bool) -> None:
+    """Run everything: a database of its own unless DATABASE_URL is set, migrations, the server. Ctrl-C ends it."""
+    settings = _settings()
+    if settings.database_url is not None:
+        await _up(settings, "DATABASE_URL", demo)
+        return
+    with EmbeddedServer.start(settings.data_dir, say=lambda line: people.print(line, highlight=False)) as server:
+        with_database = msgspec.structs.replace(settings, database_url=server.dsn)
+        async with database_kept_alive(server):
+            await _up(with_database, f"embedded, address in {settings.data_dir / 'dsn.json'}", demo)
+
+
+async def _up(settings: Settings, database: str, demo: bool) -> None:
+    await migrate(str(settings.database_url))
+    settings, keys = await with_keys(settings)
+    _greet(settings, keys, database)
+    if demo:
+        from app.simulate import demo_gateways
+
+        async with demo_gateways(settings):
+            await serve(settings)
+    else:
+        await serve(settings)
+
+
+def _greet(settings: Settings, keys: DevelopmentKeys | None, database: str) -> None:
+    """Say where the page is and how to send a first reading; keys only where we made them up."""
+    address = f"http://{settings.host}:{settings.port}"
+    table = Table.grid(padding=(0, 2))
+    table.add_row("[bold]Tidegauge[/]", __version__)
+    table.add_row("page", f"{address}/")
+    table.add_row("API", f"{address}/schema")
+    table.add_row("database", database)
+    if keys is not None:
+        table.add_row("API_KEY", f"[bold]{keys.api_key}[/]")
+        table.add_row("API_KEY_WS", f"{keys.api_key_ws}  [dim](development keys, kept in {settings.data_dir})[/]")
+    output.print(table, highlight=False, soft_wrap=True)
+    if keys is not None:
+        output.print(
+            f"\ncurl {address}/api/v1/readings -H 'X-API-Key: {keys.api_key}' "
+            """-d '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'\n""",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@main.command("serve")
+@command_body
+async def serve_command() -> None:
+    """Serve; needs DATABASE_URL, a migrated schema and at least one API key."""
+    await serve(_settings())
+
+
+@main.command("migrate")
+@click.option("--check", is_flag=True, help="Apply nothing; exit 1 when something is pending.")
+@command_body
+async def migrate_command(check: bool) -> int | None:
+    """Bring the database's schema and aggregates up to date; safe to run from several processes at once."""
+    settings = _settings()
+    dsn = _dsn(settings)
+    if check:
+        connection = await connect(dsn)
+        try:
+            pending = await list_pending(connection)
+        finally:
+            await connection.close()
+        for name in pending:
+            output.print(f"pending: {name}", highlight=False)
+        return 1 if pending else 0
+    with _progress() as progress:
+        task = progress.add_task("filling aggregates, days", total=None, visible=False)
+        applied = await migrate(
+            dsn, progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+        )
+    if settings.reader_password:
+        await set_reader_password(dsn, settings.reader_password)
+    output.print(f"applied: {', '.join(applied)}" if applied else "up to date", highlight=False)
+    return None
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@command_body
+async def doctor(as_json: bool) -> int:
+    """Check settings, database, edition, migrations and keys; exit 1 when something needs a hand."""
+    findings = await diagnose(_settings())
+    if as_json:
+        output.print_json(msgspec.json.encode(findings).decode())
+    else:
+        marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]problem[/]"}
+        table = Table.grid(padding=(0, 2))
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.subject, finding.message)
+        output.print(table, highlight=False)
+    return 1 if any(finding.state == "problem" for finding in findings) else 0
+
+
+@main.group()
+def key() -> None:
+    """Create, list and revoke API keys in the database."""
+
+
+@key.command("create")
+@click.argument("label")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), required=True, help="What it may do; repeatable."
+)
+@click.option("--ws-connections", type=int, help="WebSocket connections it may hold; 0 is no limit.")
+@click.option("--sensors", type=int, help="New sensors it may bring in all.")
+@command_body
+async def key_create(label: str, scopes: tuple[Scope, ...], ws_connections: int | None, sensors: int | None) -> None:
+    """Create a key and print it; it is shown this once."""
+    limits = {"ws_connections": ws_connections, "sensors": sensors}
+    given = {name: value for name, value in limits.items() if value is not None}
+    async with await _pool() as pool:
+        print(await create_key(pool, label, frozenset(scopes), given))  # noqa: T201 -- bare, so that $(…) gets it
+
+
+@key.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@command_body
+async def key_list(as_json: bool) -> None:
+    """List keys; never the keys themselves."""
+    async with await _pool() as pool:
+        rows = [dict(row) for row in await pool.fetch(SQL["list_keys"])]
+    if as_json:
+        output.print_json(msgspec.json.encode(rows).decode())
+        return
+    table = Table("label", "scopes", "limits", "created", "revoked", box=None)
+    for row in rows:
+        times = [f"{row[name]:%Y-%m-%d %H:%M}" if row[name] else "" for name in ("created_at", "revoked_at")]
+        limits = " ".join(f"{name}={value}" for name, value in row["limits"].items())
+        table.add_row(row["label"], " ".join(row["scopes"]), limits, *times)
+    output.print(table)
+
+
+@key.command("revoke")
+@click.argument("label")
+@command_body
+async def key_revoke(label: str) -> None:
+    """Revoke a key; it stops working everywhere within seconds."""
+    async with await _pool() as pool:
+        await revoke_key(pool, label)
+    output.print(f"revoked {label}", highlight=False)
+
+
+def _settings() -> Settings:
+    settings = Settings.from_environment()
+    log.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def _dsn(settings: Settings) -> str:
+    """Find the database: DATABASE_URL, or the embedded server that runs for DATA_DIR just now."""
+    if settings.database_url is not None:
+        return settings.database_url
+    running = settings.data_dir / "dsn.json"
+    if running.is_file():
+        return str(msgspec.json.decode(running.read_bytes(), type=dict[str, str])["dsn"])
+    raise SettingsError(f"DATABASE_URL is not set, and no embedded server runs for {Path(settings.data_dir)}")
+
+
+async def _pool() -> Pool:
+    return await open_pool(_dsn(_settings()), min_size=1, max_size=2)
+
+
+def _progress() -> Progress:
+    """Progress on standard error, on a terminal only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=people,
+        transient=True,
+        disable=not people.is_terminal,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""`tidegauge doctor`: looks at everything that a start needs, and says what to do about what is wrong."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import asyncpg
+import msgspec
+
+from app.db.edition import describe_edition, detect_edition
+from app.db.migrations import MigrationError, list_pending
+from app.db.pool import Connection, connect
+from app.db.queries import load_queries
+from app.settings import Settings
+
+_SQL = load_queries(Path(__file__).parent / "db" / "queries.sql")
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    state: Literal["ok", "note", "problem"]
+    subject: str
+    message: str
+
+
+async def diagnose(settings: Settings) -> list[Finding]:
+    """Look at settings, database, edition, migrations and keys, in the order in which they depend on each other."""
+    findings = [_keys_in_environment(settings)]
+    dsn = settings.database_url or _embedded_dsn(settings)
+    if dsn is None:
+        message = "DATABASE_URL is not set and no embedded server runs now; `tidegauge up` starts one"
+        return [*findings, Finding("note", "database", message)]
+    try:
+        async with _connection(dsn) as connection:
+            return [*findings, *await _look(connection)]
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return [*findings, Finding("problem", "database", f"does not answer: {error}")]
+
+
+async def _look(connection: Connection) -> list[Finding]:
+    version = await connection.fetchval("SHOW server_version")
+    findings = [Finding("ok", "database", f"PostgreSQL {version}")]
+    extension = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+    if extension is None:
+        return [*findings, Finding("problem", "timescaledb", "not created here yet; run `tidegauge migrate`")]
+    edition = await detect_edition(connection)
+    findings.append(Finding("ok", "timescaledb", f"{extension}, {edition}: {describe_edition(edition)}"))
+    try:
+        pending = await list_pending(connection)
+    except MigrationError as error:
+        return [*findings, Finding("problem", "migrations", str(error))]
+    if pending:
+        return [*findings, Finding("problem", "migrations", f"{', '.join(pending)} pending; run `tidegauge migrate`")]
+    findings.append(Finding("ok", "migrations", "all applied"))
+    return [*findings, *await _look_at_data(connection, edition)]
+
+
+async def _look_at_data(connection: Connection, edition: str) -> list[Finding]:
+    size = await connection.fetchval(_SQL["get_database_size"])
+    sensors = await connection.fetchval("SELECT count(*) FROM sensor")
+    keys = await connection.fetchval("SELECT count(*) FROM api_key WHERE revoked_at IS NULL")
+    findings = [
+        Finding("ok", "data", f"{sensors} sensors, {size / 2**20:.0f} MiB"),
+        Finding("ok", "stored keys", f"{keys} live"),
+    ]
+    if edition == "community":
+        findings += [
+            Finding("problem", "job", f"{row['proc_name']} ({row['job_id']}) failed {row['total_failures']} times")
+            for row in await connection.fetch(_SQL["list_job_problems"])
+        ]
+    return findings
+
+
+def _keys_in_environment(settings: Settings) -> Finding:
+    given = [name for name in ("API_KEY", "API_KEY_WS") if getattr(settings, name.lower())]
+    if given:
+        return Finding("ok", "keys", f"{' and '.join(given)} set")
+    return Finding("note", "keys", "API_KEY and API_KEY_WS are not set; keys in the database work without them")
+
+
+def _embedded_dsn(settings: Settings) -> str | None:
+    path = settings.data_dir / "dsn.json"
+    if not path.is_file():
+        return None
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, str])["dsn"]
+
+
+@asynccontextmanager
+async def _connection(dsn: str) -> AsyncIterator[Connection]:
+    connection = await connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,0 +1,90 @@
+"""Probes and metrics: is this process alive, can it serve, and how does it fare. No key is asked for."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+from litestar import Response, get
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+
+from app import metrics
+from app.db.edition import Edition
+from app.db.migrations import MigrationError, list_pending
+from app.db.queries import load_queries
+from app.jobs import FAILURES_ALARMING, JobState
+from app.lifespan import Services
+
+_TIMEOUT_S = 3.0
+_SQL = load_queries(Path(__file__).parent / "db" / "queries.sql")
+
+
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What serving needs, part by part; `problems` says in words what is wrong."""
+
+    status: Literal["ready", "not ready"]
+    database: bool
+    migrations: bool
+    listener: bool
+    leader: bool
+    edition: Edition
+    jobs: dict[str, JobState]
+    problems: list[str] = []
+
+
+@get("/health/live", tags=["Health"], summary="Is the process alive?")
+async def live() -> dict[str, str]:
+    """Answer as long as the event loop turns."""
+    return {"status": "alive"}
+
+
+@get("/health/ready", tags=["Health"], summary="Can it serve?")
+async def ready(services: Services) -> Response[Ready]:
+    """Check database, migrations, listener and background jobs; 503 when readings could not be taken or shown."""
+    problems = [*await _check_database(services), *_check_parts(services)]
+    database = not any(problem.startswith("database") for problem in problems)
+    answer = Ready(
+        "not ready" if problems else "ready",
+        database,
+        database and not any(problem.startswith("migrations") for problem in problems),
+        services.listener.is_healthy,
+        services.lease.held,
+        services.edition,
+        services.jobs.states,
+        problems,
+    )
+    return Response(answer, status_code=HTTP_503_SERVICE_UNAVAILABLE if problems else HTTP_200_OK)
+
+
+@get("/metrics", tags=["Health"], summary="Metrics for Prometheus", media_type=metrics.CONTENT_TYPE)
+async def show_metrics(services: Services) -> bytes:
+    """Write all metrics of this process in Prometheus' text format."""
+    return services.metrics.render()
+
+
+async def _check_database(services: Services) -> list[str]:
+    try:
+        async with asyncio.timeout(_TIMEOUT_S), services.pool.acquire() as connection:
+            pending = await list_pending(connection)
+            problems = [f"migrations: {name} is not applied" for name in pending]
+            if services.edition == "community":
+                rows = await connection.fetch(_SQL["list_job_problems"])
+                problems += [f"TimescaleDB job {row['job_id']} ({row['proc_name']}) fails" for row in rows]
+            return problems
+    except MigrationError as error:
+        return [f"migrations: {error}"]
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return [f"database: {type(error).__name__}"]
+
+
+def _check_parts(services: Services) -> list[str]:
+    problems = [] if services.listener.is_healthy else ["listener: the live feed is not being followed"]
+    return problems + [
+        f"job {name} failed {state.failures_in_a_row} times in a row: {state.error}"
+        for name, state in services.jobs.states.items()
+        if state.failures_in_a_row >= FAILURES_ALARMING
+    ]
+
+
+handlers: list[Any] = [live, ready, show_metrics]

@@ -1,0 +1,107 @@
+"""What every format holds readings against: names, values, times. Each refusal says what would be right."""
+
+from datetime import datetime
+from functools import lru_cache
+
+from app.clock import DAY_US, MINUTE_US, rfc3339, to_us
+from app.db.aggregates import OLDEST_ACCEPTED_US
+from app.ingest.upload import RejectionCode
+from app.model import VALUE_LIMIT
+
+SENSOR_NAME_LIMIT = 200
+METRIC_NAME_LIMIT = 100
+TAGS_LIMIT = 32
+TAG_LENGTH_LIMIT = 200
+#: Clocks of gateways are allowed to run ahead by this much.
+FUTURE_LIMIT_US = 10 * MINUTE_US
+
+Refusal = tuple[RejectionCode, str]
+
+
+@lru_cache(maxsize=65_536)
+def is_sensor_name(name: str) -> bool:
+    """Tell whether a sensor may have this name."""
+    return _is_name(name, SENSOR_NAME_LIMIT)
+
+
+@lru_cache(maxsize=4_096)
+def is_metric_name(name: str) -> bool:
+    """Tell whether a metric may have this name."""
+    return _is_name(name, METRIC_NAME_LIMIT)
+
+
+def refuse_sensor(name: object) -> Refusal:
+    """Say what is wrong with a sensor's name."""
+    return "sensor_invalid", (f"sensor is {_show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters")
+
+
+def refuse_metric(name: object) -> Refusal:
+    """Say what is wrong with a metric's name."""
+    return "metric_invalid", (
+        f"the metric is named {_show(name)}; send a text of 1 to {METRIC_NAME_LIMIT} printable characters"
+    )
+
+
+def check_value(metric: str, value: object) -> Refusal | None:
+    """Refuse what is no finite number within ±VALUE_LIMIT."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "value_not_a_number", f"{metric} is {_show(value)}; send a number, or leave the metric out"
+    if not -VALUE_LIMIT <= value <= VALUE_LIMIT:
+        return (
+            "value_out_of_range",
+            f"{metric} is {_show(value)}; send a finite number within ±{VALUE_LIMIT:g}",
+        )
+    return None
+
+
+def check_time(time_us: int, received_us: int) -> Refusal | None:
+    """Refuse times that are too far ahead of, or behind, the time of receipt."""
+    if time_us > received_us + FUTURE_LIMIT_US:
+        return "time_in_future", (
+            f"time is {_show_time(time_us)}, more than {FUTURE_LIMIT_US // MINUTE_US} minutes ahead of the server's "
+            f"clock ({rfc3339(received_us)}); set the gateway's clock"
+        )
+    if time_us < received_us - OLDEST_ACCEPTED_US:
+        hint = "; numbers are milliseconds since 1970, not seconds" if 0 <= time_us < 40 * DAY_US else ""
+        return "time_too_old", (
+            f"time is {_show_time(time_us)}, older than the {OLDEST_ACCEPTED_US // (DAY_US)} days that are kept{hint}"
+        )
+    return None
+
+
+def check_datetime(moment: datetime) -> Refusal | int:
+    """Convert a time to microseconds, or refuse one without a zone."""
+    if moment.tzinfo is None:
+        return "time_without_zone", (
+            f"time is {moment.isoformat()!r}, which has no zone; write {moment.isoformat()}Z for UTC"
+        )
+    return to_us(moment)
+
+
+def check_tags(tags: object) -> Refusal | None:
+    """Refuse what is no small mapping from text to text."""
+    if not isinstance(tags, dict) or len(tags) > TAGS_LIMIT:
+        return "tags_invalid", f"tags is {_show(tags)}; send an object of at most {TAGS_LIMIT} texts"
+    for name, value in tags.items():
+        for text in (name, value):
+            if not isinstance(text, str) or len(text) > TAG_LENGTH_LIMIT or "\0" in text:
+                return "tags_invalid", (
+                    f"tag {_show(name)} is {_show(value)}; send texts of at most {TAG_LENGTH_LIMIT} characters"
+                )
+    return None
+
+
+def _is_name(name: str, limit: int) -> bool:
+    return 0 < len(name) <= limit and name.isprintable() and not name.isspace()
+
+
+def _show(value: object) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _show_time(us: int) -> str:
+    try:
+        return rfc3339(us)
+    except OverflowError:
+        return f"{us} µs since 1970"

@@ -1,0 +1,150 @@
+"""One flush: everything that some uploads bring, in one transaction.
+
+The order of rows, days and statements is what keeps concurrent flushes from deadlocking: readings by (day, series,
+time) with one COPY a day, then `series_state` by series, then idempotency keys by key. Creating a chunk holds a lock
+on the hypertable until commit, so days must ascend in every flush.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import date, timedelta
+from operator import itemgetter
+from pathlib import Path
+
+import msgspec
+
+from app.clock import DAY_US, to_us
+from app.db.pool import Connection
+from app.db.queries import load_queries
+from app.ingest.batch import Batch, Key, News
+from app.ingest.payload import Grouped, encode_payload, group_readings
+from app.ingest.series import SeriesRegistry
+from app.ingest.upload import Receipt, Upload
+from app.model import LEGACY_METRICS, LegacyRecord, SensorName
+
+#: Up to here INSERT … ON CONFLICT is as fast as COPY, and says at once what was new.
+COPY_FROM = 101
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+_1970 = date(1970, 1, 1)
+
+
+async def write_flush(
+    connection: Connection,
+    batch: Batch,
+    registry: SeriesRegistry,
+    *,
+    by_copy: bool,
+    any_decompression: bool = False,
+) -> list[Receipt]:
+    """Store a batch and return each upload's receipt, in order, after the commit.
+
+    Raises asyncpg.UniqueViolationError when COPY meets a stored reading, asyncpg.DeadlockDetectedError, and whatever
+    a lost database raises; nothing is stored then.
+    """
+    async with connection.transaction():
+        if any_decompression:
+            await connection.execute(SQL["allow_any_decompression"])
+        news = await (_copy if by_copy else _insert)(connection, batch)
+        feed_id = await _record(connection, news, registry) if news.keys else None
+        await _remember_answers(connection, news, feed_id)
+    seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
+    return _receipts(news, seq)
+
+
+async def _copy(connection: Connection, batch: Batch) -> News:
+    """Append all rows, which must all be new, day by day."""
+    for _day, keys in batch.by_day():
+        await connection.copy_to_table(
+            "reading",
+            source=_as_stream(batch.copy_payload(keys)),
+            columns=("series_id", "time", "value"),
+            format="binary",
+        )
+    return News(batch, batch.keys)
+
+
+async def _insert(connection: Connection, batch: Batch) -> News:
+    """Insert what is not stored yet."""
+    rows = await connection.fetch(SQL["insert_readings"], *batch.columns())
+    new: list[Key] = [
+        (time_us // DAY_US, row["series_id"], time_us) for row in rows for time_us in (to_us(row["time"]),)
+    ]
+    return News(batch, new)
+
+
+async def _record(connection: Connection, news: News, registry: SeriesRegistry) -> int:
+    """Write all that follows from new readings, and return the id of the feed row."""
+    days = [_1970 + timedelta(days=day) for day in news.oldest_of_day]
+    await connection.execute(SQL["insert_late_days"], days, list(news.oldest_of_day.values()))
+    await connection.execute(SQL["upsert_series_state"], *news.states())
+    grouped = group_readings(news, registry.names)
+    legacy = await _insert_legacy(connection, news, grouped)
+    payload = encode_payload(news, grouped, legacy)
+    feed_id: int = await connection.fetchval(SQL["insert_feed"], len(news.keys), payload)
+    return feed_id
+
+
+async def _insert_legacy(connection: Connection, news: News, grouped: Grouped) -> list[LegacyRecord]:
+    """Give readings with temperature, humidity and pressure the id of a record of the replaced sensor server."""
+    found = [
+        (sensor, time_us, values)
+        for (time_us, sensor), values in sorted(grouped.items())
+        if all(metric in values for metric in LEGACY_METRICS)
+    ]
+    if not found:
+        return []
+    origins = _origins(news)
+    uploads = [origins[sensor, time_us] for sensor, time_us, _ in found]
+    columns = [
+        [sensor for sensor, _, _ in found],
+        [time_us for _, time_us, _ in found],
+        *([values[metric] for _, _, values in found] for metric in LEGACY_METRICS),
+        [upload.client_ip for upload in uploads],
+    ]
+    ids = [row["id"] for row in await connection.fetch(SQL["insert_legacy_readings"], *columns)]
+    for upload, legacy_id in zip(uploads, ids, strict=True):
+        upload.legacy_id = legacy_id
+    return [
+        LegacyRecord.make(legacy_id, sensor, time_us, values, upload.client_ip)
+        for legacy_id, (sensor, time_us, values), upload in zip(ids, found, uploads, strict=True)
+    ]
+
+
+def _origins(news: News) -> dict[tuple[SensorName, int], Upload]:
+    """Find the upload that first brought each (sensor, time)."""
+    origins: dict[tuple[SensorName, int], Upload] = {}
+    for upload in news.batch.uploads:
+        for reading in upload.readings:
+            origins.setdefault((reading.sensor, reading.time_us), upload)
+    return origins
+
+
+async def _remember_answers(connection: Connection, news: News, feed_id: int | None) -> None:
+    """Store the answers of uploads that brought an Idempotency-Key; the trigger on `feed` adds their seq."""
+    rows = [
+        (
+            upload.api_key.label,
+            upload.idempotency.key,
+            upload.idempotency.body_sha256,
+            msgspec.json.encode(_receipt(news, number, None)).decode(),
+            feed_id if news.accepted[number] else None,
+        )
+        for number, upload in enumerate(news.batch.uploads)
+        if upload.idempotency is not None
+    ]
+    if rows:
+        rows.sort(key=itemgetter(0, 1))
+        await connection.execute(SQL["insert_idempotency"], *map(list, zip(*rows, strict=True)))
+
+
+def _receipts(news: News, seq: int | None) -> list[Receipt]:
+    return [_receipt(news, number, seq if news.accepted[number] else None) for number in range(len(news.batch.uploads))]
+
+
+def _receipt(news: News, number: int, seq: int | None) -> Receipt:
+    upload, accepted = news.batch.uploads[number], news.accepted[number]
+    duplicates = upload.value_count() - accepted
+    return Receipt(seq, accepted, duplicates, upload.rejected.listed, upload.rejected.count)
+
+
+async def _as_stream(payload: bytes) -> AsyncIterator[bytes]:
+    yield payload

@@ -1,0 +1,233 @@
+"""Tidegauge's own format, in JSON and MessagePack.
+
+A body is `{"gateway"?, "readings": [...]}` or the bare list; a reading is `{"sensor", "time"?, "values", "tags"?}`.
+Well-formed bodies take one typed pass. Any other is decoded loosely and checked reading by reading, so that one bad
+value costs nothing but itself.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from app.clock import DistinctClock
+from app.errors import InvalidRequestError, PayloadTooLargeError
+from app.ingest.checks import (
+    Refusal,
+    check_datetime,
+    check_tags,
+    check_time,
+    check_value,
+    is_metric_name,
+    is_sensor_name,
+    refuse_metric,
+    refuse_sensor,
+)
+from app.ingest.upload import Rejected
+from app.model import VALUE_LIMIT, Reading, Tags
+
+#: More readings in one body are refused with 413, so that a sender halves its batch.
+READINGS_LIMIT = 100_000
+MSGPACK_TYPES = frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"})
+
+
+class WireReading(msgspec.Struct, gc=False):
+    """One reading as it comes: time in RFC 3339 with a zone, or milliseconds since 1970; absent, the receive time."""
+
+    sensor: str
+    values: dict[str, float]
+    time: datetime | int | float | None = None
+    tags: dict[str, str] | None = None
+
+
+class WireUpload(msgspec.Struct):
+    """A batch of readings, with the name of the gateway that sends it."""
+
+    readings: list[WireReading]
+    gateway: str | None = None
+
+
+Parsed = tuple[list[Reading], Rejected, str | None]
+_Typed = WireUpload | list[WireReading]
+_decode_json = msgspec.json.Decoder(_Typed).decode
+_decode_msgpack = msgspec.msgpack.Decoder(_Typed).decode
+
+
+def parse(body: bytes, media_type: str, clock: DistinctClock, received_us: int) -> Parsed:
+    """Parse a body into readings and rejections; raise InvalidRequestError when it cannot be decoded at all."""
+    typed, loose = (
+        (_decode_msgpack, _decode_msgpack_loosely)
+        if media_type in MSGPACK_TYPES
+        else (_decode_json, _decode_json_loosely)
+    )
+    rejected = Rejected()
+    stamp = _Stamp(received_us)
+    try:
+        upload: Any = typed(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        upload = loose(body)
+        items, gateway = _open_envelope(upload)
+        _check_size(items)
+        readings = [
+            reading
+            for index, item in enumerate(items)
+            if (reading := _check_reading(index, item, rejected, stamp)) is not None
+        ]
+    else:
+        items, gateway = (upload, None) if isinstance(upload, list) else (upload.readings, upload.gateway)
+        _check_size(items)
+        readings = _take_typed(items, rejected, stamp)
+    clock.skip_to(stamp.last_us)
+    return readings, rejected, _check_gateway(gateway)
+
+
+class _Stamp:
+    """Gives readings without a time the receive time; the second of one sensor a microsecond later, and so on."""
+
+    def __init__(self, received_us: int) -> None:
+        self.received_us = received_us
+        self.last_us = received_us
+        self._next: dict[str, int] = {}
+
+    def __call__(self, sensor: str) -> int:
+        us = self._next.get(sensor, self.received_us)
+        self._next[sensor] = us + 1
+        self.last_us = max(self.last_us, us)
+        return us
+
+
+def _take_typed(items: list[WireReading], rejected: Rejected, stamp: _Stamp) -> list[Reading]:
+    """Take readings whose types are right; whatever else is wrong goes the careful way."""
+    readings = []
+    for index, item in enumerate(items):
+        time_us = _time_us(item.time, item.sensor, stamp)
+        if (
+            isinstance(time_us, int)
+            and check_time(time_us, stamp.received_us) is None
+            and is_sensor_name(item.sensor)
+            and item.values
+            and all(
+                -VALUE_LIMIT <= value <= VALUE_LIMIT and is_metric_name(metric) for metric, value in item.values.items()
+            )
+            and (item.tags is None or check_tags(item.tags) is None)
+        ):
+            readings.append(Reading(item.sensor, time_us, item.values, item.tags, index))
+        else:
+            reading = _check_reading(index, msgspec.structs.asdict(item), rejected, stamp)
+            if reading is not None:
+                readings.append(reading)
+    return readings
+
+
+def _check_reading(index: int, item: object, rejected: Rejected, stamp: _Stamp) -> Reading | None:
+    """Check one loosely decoded reading; keep its good values."""
+    if not isinstance(item, dict):
+        rejected.add(index, "reading_invalid", f"a reading is {item!r:.60}; send an object with sensor and values")
+        return None
+    sensor, values = item.get("sensor"), item.get("values")
+    count = len(values) if isinstance(values, dict) else 1
+    refusal = _refuse_sensor_or_values(sensor, values) or _refuse_tags(item.get("tags"))
+    time_us = 0
+    if refusal is None:
+        checked = _time_us(item.get("time"), str(sensor), stamp)
+        refusal = checked if isinstance(checked, tuple) else check_time(checked, stamp.received_us)
+        time_us = 0 if isinstance(checked, tuple) else checked
+    if refusal is not None:
+        rejected.add(index, *refusal, values=count)
+        return None
+    good = _check_values(index, values, rejected)
+    tags: Tags | None = item.get("tags")
+    return Reading(str(sensor), time_us, good, tags, index) if good else None
+
+
+def _refuse_sensor_or_values(sensor: object, values: object) -> Refusal | None:
+    if not isinstance(sensor, str) or not is_sensor_name(sensor):
+        return refuse_sensor(sensor)
+    if not isinstance(values, dict) or not values:
+        return "values_missing", f'values is {values!r:.60}; send an object such as {{"temperature": 21.5}}'
+    return None
+
+
+def _refuse_tags(tags: object) -> Refusal | None:
+    return None if tags is None else check_tags(tags)
+
+
+def _check_values(index: int, values: Any, rejected: Rejected) -> dict[str, float]:
+    good = {}
+    for metric, value in values.items():
+        refusal = check_value(metric, value) if _is_metric(metric) else refuse_metric(metric)
+        if refusal is None:
+            good[metric] = float(value)
+        else:
+            rejected.add(index, *refusal, metric=metric if isinstance(metric, str) else repr(metric))
+    return good
+
+
+def _is_metric(metric: object) -> bool:
+    return isinstance(metric, str) and is_metric_name(metric)
+
+
+def _time_us(time: object, sensor: str, stamp: _Stamp) -> int | Refusal:
+    """Convert any accepted form of time to microseconds."""
+    if time is None:
+        return stamp(sensor)
+    if isinstance(time, datetime):
+        return check_datetime(time)
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        return _from_milliseconds(time)
+    if isinstance(time, str):
+        try:
+            return check_datetime(msgspec.convert(time, datetime))
+        except msgspec.ValidationError:
+            pass
+    return "time_invalid", (
+        f"time is {time!r:.60}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, or milliseconds since 1970"
+    )
+
+
+def _from_milliseconds(time: int | float) -> int | Refusal:
+    if isinstance(time, int):
+        return time * 1_000
+    if not -1e18 < time < 1e18:
+        return "time_invalid", f"time is {time}; send milliseconds since 1970"
+    return round(time * 1_000)
+
+
+def _open_envelope(upload: object) -> tuple[list[Any], object]:
+    if isinstance(upload, list):
+        return upload, None
+    if isinstance(upload, dict) and isinstance(upload.get("readings"), list):
+        return upload["readings"], upload.get("gateway")
+    raise InvalidRequestError(
+        'The body is neither a list of readings nor {"readings": [...]}; send for example '
+        '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'
+    )
+
+
+def _check_size(items: list[Any]) -> None:
+    if len(items) > READINGS_LIMIT:
+        raise PayloadTooLargeError(f"The body has {len(items)} readings; send at most {READINGS_LIMIT} at a time")
+
+
+def _check_gateway(gateway: object) -> str | None:
+    if gateway is None or (isinstance(gateway, str) and is_sensor_name(gateway)):
+        return gateway
+    raise InvalidRequestError(f"gateway is {gateway!r:.60}; send a text of 1 to 200 printable characters")
+
+
+def _decode_json_loosely(body: bytes) -> object:
+    """Decode JSON with the standard library, which reads the NaN and Infinity that many senders write."""
+    return _explain_failure("JSON", json.loads, body)
+
+
+def _decode_msgpack_loosely(body: bytes) -> object:
+    return _explain_failure("MessagePack", msgspec.msgpack.decode, body)
+
+
+def _explain_failure(name: str, decode: Callable[[bytes], object], body: bytes) -> object:
+    try:
+        return decode(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"The body is not valid {name}: {error}") from None

@@ -1,0 +1,71 @@
+"""What is known of each gateway: counted in memory, written every few seconds apart from the flushes."""
+
+from pathlib import Path
+
+import msgspec
+
+from app.clock import SECOND_US
+from app.db.pool import Pool
+from app.db.queries import load_queries
+from app.ingest.upload import Receipt, Upload
+
+WRITE_EVERY_S = 5.0
+_INTERVALS_KEPT = 20
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+class _Counts(msgspec.Struct):
+    """One gateway since the last write; times in microseconds since 1970."""
+
+    first_us: int
+    last_us: int
+    uploads: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    skew_s: float | None = None
+    lateness_s: float | None = None
+    intervals_s: list[float] = msgspec.field(default_factory=list)
+
+
+class GatewayLog:
+    """Counts uploads per (API key, gateway); a gateway that does not name itself goes by its key's label."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], _Counts] = {}
+
+    def note(self, upload: Upload, receipt: Receipt) -> None:
+        """Count one answered upload."""
+        label = upload.api_key.label
+        counts = self._counts.setdefault(
+            (label, upload.gateway or label), _Counts(upload.received_us, upload.received_us)
+        )
+        if counts.uploads:
+            counts.intervals_s.append(max(upload.received_us - counts.last_us, 0) / SECOND_US)
+            del counts.intervals_s[:-_INTERVALS_KEPT]
+        counts.last_us = max(counts.last_us, upload.received_us)
+        counts.uploads += 1
+        counts.accepted += receipt.accepted
+        counts.duplicates += receipt.duplicates
+        counts.rejected += receipt.rejected_count
+        if upload.readings:
+            times = [reading.time_us for reading in upload.readings]
+            counts.skew_s = (upload.received_us - max(times)) / SECOND_US
+            counts.lateness_s = (upload.received_us - min(times)) / SECOND_US
+
+    async def write(self, pool: Pool) -> None:
+        """Add the counts to the `gateway` table; what could not be written is kept for the next time."""
+        counts, self._counts = self._counts, {}
+        if not counts:
+            return
+        rows = [(*key, *msgspec.structs.astuple(counts[key])[:-1], _as_array(counts[key])) for key in sorted(counts)]
+        try:
+            await pool.execute(SQL["upsert_gateways"], *map(list, zip(*rows, strict=True)))
+        except BaseException:
+            self._counts = counts | self._counts
+            raise
+
+
+def _as_array(counts: _Counts) -> str:
+    """Write the intervals as a PostgreSQL array: an unnest of rows takes no array of arrays."""
+    return "{" + ",".join(map(repr, counts.intervals_s)) + "}"

@@ -1,0 +1,75 @@
+"""What a flush tells the live feed: its new readings, encoded once for every client."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from app.clock import rfc3339
+from app.ingest.batch import Key, News
+from app.model import LegacyRecord, MetricName, SensorName, SeriesId
+
+#: A flush of more new values is a bulk replay: clients get the newest of each series, and read the rest by HTTP.
+FRAME_VALUES_LIMIT = 2_500
+
+Names = Mapping[SeriesId, tuple[SensorName, MetricName]]
+#: Values by metric, of one sensor at one time in microseconds since 1970.
+Grouped = dict[tuple[int, SensorName], dict[MetricName, float]]
+_encode = msgspec.json.Encoder().encode
+
+
+class FeedReading(msgspec.Struct, frozen=True, gc=False):
+    """A reading as WebSocket clients get it."""
+
+    sensor: SensorName
+    time: str
+    values: dict[MetricName, float]
+
+
+class Truncated(msgspec.Struct, frozen=True):
+    """How many values of a bulk replay a frame leaves out, and between which times they lie, both included."""
+
+    omitted: int
+    from_: str = msgspec.field(name="from")
+    to: str = ""
+
+
+class FeedPayload(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The payload column of one `feed` row of kind `readings`."""
+
+    readings: list[FeedReading]
+    truncated: Truncated | None = None
+    legacy: list[LegacyRecord] = []
+
+
+def group_readings(news: News, names: Names) -> Grouped:
+    """Put the new values of a flush, or of a bulk replay the newest of each series, back together as readings."""
+    rows = news.batch.rows
+    grouped: Grouped = {}
+    for key in news.keys if len(news.keys) <= FRAME_VALUES_LIMIT else _cut(news):
+        sensor, metric = names[key[1]]
+        grouped.setdefault((key[2], sensor), {})[metric] = rows[key][0]
+    return grouped
+
+
+def encode_payload(news: News, grouped: Grouped, legacy: list[LegacyRecord]) -> bytes:
+    """Write the feed row's payload as JSON, readings in order of time."""
+    times: dict[int, str] = {}
+    readings = []
+    for time_us, sensor in sorted(grouped):
+        time = times.get(time_us) or times.setdefault(time_us, rfc3339(time_us))
+        readings.append(FeedReading(sensor, time, grouped[time_us, sensor]))
+    return _encode(FeedPayload(readings, _truncation(news, grouped), legacy))
+
+
+def _cut(news: News) -> list[Key]:
+    """Keep the newest of each series, and what a client of the replaced sensor server waits for."""
+    uploads, rows, newest = news.batch.uploads, news.batch.rows, news.newest
+    return [key for key in news.keys if key[2] == newest[key[1]][0] or uploads[rows[key][1]].wants_legacy_id]
+
+
+def _truncation(news: News, grouped: Grouped) -> Truncated | None:
+    omitted = len(news.keys) - sum(map(len, grouped.values()))
+    if not omitted:
+        return None
+    times = [key[2] for key in news.keys]
+    return Truncated(omitted, rfc3339(min(times)), rfc3339(max(times)))

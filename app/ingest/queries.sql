@@ -1,0 +1,134 @@
+-- The flush and what it stands on. Times are microseconds since 1970 (from_us).
+
+-- name: find_series
+-- $1 sensor names. A sensor without series gives one row with nulls.
+SELECT sensor.name, sensor.tags::text, to_us(nullif(sensor.tags_at, '-infinity')) AS tags_us,
+       sensor.gateway, to_us(nullif(sensor.gateway_at, '-infinity')) AS gateway_us,
+       series.id, series.metric
+  FROM sensor
+  LEFT JOIN series ON series.sensor_id = sensor.id
+ WHERE sensor.name = ANY($1::text[]);
+
+-- name: count_sensors_of_key
+-- $1 label of the API key
+SELECT count(*) FROM sensor WHERE created_by = $1;
+
+-- name: insert_sensors
+-- $1 names, $2 labels of the API keys that brought them. In order of name, so that two processes never deadlock.
+INSERT INTO sensor (name, created_by)
+SELECT name, created_by FROM unnest($1::text[], $2::text[]) AS new (name, created_by) ORDER BY name
+ON CONFLICT (name) DO NOTHING;
+
+-- name: insert_series
+-- $1 sensor names, $2 metrics
+INSERT INTO series (sensor_id, metric)
+SELECT sensor.id, new.metric
+  FROM unnest($1::text[], $2::text[]) AS new (name, metric)
+  JOIN sensor USING (name)
+ ORDER BY sensor.id, new.metric
+ON CONFLICT (sensor_id, metric) DO NOTHING;
+
+-- name: update_sensor_tags
+-- $1 names, $2 tags as PostgreSQL writes jsonb, $3 times of the readings that brought them. The newest wins; at the same time the
+-- greater text, so that the order of arrival never matters.
+UPDATE sensor SET tags = new.tags::jsonb, tags_at = from_us(new.us)
+  FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (name, tags, us)
+ WHERE sensor.name = new.name
+   AND (from_us(new.us), new.tags COLLATE "C") > (sensor.tags_at, sensor.tags::text COLLATE "C");
+
+-- name: update_sensor_gateway
+-- $1 names, $2 gateways, $3 times of the readings that came through them
+UPDATE sensor SET gateway = new.gateway, gateway_at = from_us(new.us)
+  FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (name, gateway, us)
+ WHERE sensor.name = new.name
+   AND (from_us(new.us), new.gateway COLLATE "C") > (sensor.gateway_at, coalesce(sensor.gateway, '') COLLATE "C");
+
+-- name: lock_sensors
+-- $1 names. Row locks in one order, for the updates above.
+SELECT id FROM sensor WHERE name = ANY($1::text[]) ORDER BY name FOR NO KEY UPDATE;
+
+-- name: insert_readings
+-- $1 series ids, $2 times, $3 values; sorted by UTC day, series, time
+INSERT INTO reading (series_id, time, value)
+SELECT series_id, from_us(us), value FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
+ON CONFLICT (series_id, time) DO NOTHING
+RETURNING series_id, time;
+
+-- name: allow_any_decompression
+-- A replay into the columnstore may have to unpack more than the usual limit.
+SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
+
+-- name: insert_late_days
+-- $1 days, $2 oldest new reading of each
+INSERT INTO late_day (day)
+SELECT day FROM unnest($1::date[], $2::bigint[]) AS touched (day, oldest_us)
+ WHERE from_us(oldest_us) < late_before();
+
+-- name: upsert_series_state
+-- $1 series ids in ascending order, $2 time and $3 value of the newest new reading of each
+INSERT INTO series_state AS state (series_id, last_time, last_value, received_at)
+SELECT series_id, from_us(us), value, now()
+  FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
+ON CONFLICT (series_id) DO UPDATE SET
+    last_value = CASE WHEN excluded.last_time > state.last_time THEN excluded.last_value ELSE state.last_value END,
+    last_time = greatest(state.last_time, excluded.last_time),
+    received_at = excluded.received_at;
+
+-- name: insert_legacy_readings
+-- $1 sensors, $2 times, $3 temperatures, $4 humidities, $5 pressures, $6 client addresses; ids in the same order
+INSERT INTO legacy_reading (sensor, time, temperature, humidity, pressure, client_ip)
+SELECT sensor, from_us(us), temperature, humidity, pressure, client_ip
+  FROM unnest($1::text[], $2::bigint[], $3::float8[], $4::float8[], $5::float8[], $6::text[])
+       AS new (sensor, us, temperature, humidity, pressure, client_ip)
+RETURNING id;
+
+-- name: insert_feed
+-- $1 count of values, $2 payload
+INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2) RETURNING id;
+
+-- name: get_feed_seq
+-- The number that this session's last commit gave its feed row.
+SELECT currval('feed_seq');
+
+-- name: insert_idempotency
+-- $1 API key labels, $2 keys in ascending order, $3 body hashes, $4 answers, $5 feed ids
+INSERT INTO idempotency (api_key, key, body_sha256, answer, feed_id)
+SELECT api_key, key, body_sha256, answer::jsonb, feed_id
+  FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[])
+       AS new (api_key, key, body_sha256, answer, feed_id)
+ON CONFLICT (api_key, key) DO NOTHING;
+
+-- name: find_idempotency
+-- $1 API key label, $2 key
+SELECT body_sha256, answer, seq FROM idempotency WHERE api_key = $1 AND key = $2;
+
+-- name: prune_idempotency
+DELETE FROM idempotency WHERE created_at < now() - INTERVAL '1 day';
+
+-- name: prune_legacy_readings
+DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10000;
+
+-- name: upsert_gateways
+-- $1 API key labels, $2 gateway names, ascending; $3 first and $4 last upload; $5 uploads, $6 accepted, $7 duplicates,
+-- $8 rejected; $9 skew, $10 lateness in seconds; $11 intervals between these uploads as text, '{1.5,2}'
+INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, rejected,
+                          skew_s, lateness_s, intervals_s)
+SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, rejected,
+       skew_s, lateness_s, intervals::float8[]
+  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+              $8::bigint[], $9::float8[], $10::float8[], $11::text[])
+       AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, rejected, skew_s, lateness_s,
+               intervals)
+ON CONFLICT (api_key, name) DO UPDATE SET
+    last_upload_at = greatest(g.last_upload_at, excluded.last_upload_at),
+    uploads = g.uploads + excluded.uploads,
+    accepted = g.accepted + excluded.accepted,
+    duplicates = g.duplicates + excluded.duplicates,
+    rejected = g.rejected + excluded.rejected,
+    skew_s = coalesce(excluded.skew_s, g.skew_s),
+    lateness_s = coalesce(excluded.lateness_s, g.lateness_s),
+    intervals_s = (
+        g.intervals_s
+        || greatest(extract(epoch FROM excluded.first_upload_at - g.last_upload_at)::float8, 0)
+        || excluded.intervals_s
+    )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):];

@@ -1,0 +1,91 @@
+"""What one request brings, and what it is told."""
+
+from typing import Literal
+
+import msgspec
+
+from app.auth.keys import ApiKey
+from app.model import MetricName, Reading
+
+#: At most so many rejections are listed in an answer; all are counted.
+REJECTIONS_LISTED = 100
+
+RejectionCode = Literal[
+    "sensor_invalid",
+    "metric_invalid",
+    "values_missing",
+    "value_not_a_number",
+    "value_out_of_range",
+    "time_invalid",
+    "time_without_zone",
+    "time_in_future",
+    "time_too_old",
+    "tags_invalid",
+    "reading_invalid",
+    "too_many_sensors",
+]
+
+
+class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why one value, or all values of one reading, were refused, and what would be right."""
+
+    #: Place of the reading in the body, from 0.
+    index: int
+    code: RejectionCode
+    message: str
+    #: Absent when the whole reading was refused.
+    metric: MetricName | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The answer to an upload; counts are values, one for each metric of each reading."""
+
+    #: Highest feed sequence that carries these readings; null when nothing was new.
+    seq: int | None
+    accepted: int
+    duplicates: int
+    rejected: list[Rejection]
+    rejected_count: int
+
+
+class Rejected:
+    """Collects rejections while a body is parsed: all are counted, the first are listed."""
+
+    def __init__(self) -> None:
+        self.listed: list[Rejection] = []
+        self.count = 0
+        self.by_code: dict[RejectionCode, int] = {}
+
+    def add(self, index: int, code: RejectionCode, message: str, *, metric: str | None = None, values: int = 1) -> None:
+        """Note a rejection of `values` values."""
+        self.count += max(values, 1)
+        self.by_code[code] = self.by_code.get(code, 0) + max(values, 1)
+        if len(self.listed) < REJECTIONS_LISTED:
+            self.listed.append(Rejection(index, code, message, metric))
+
+
+class Upload(msgspec.Struct):
+    """One parsed request on its way through a flush."""
+
+    readings: list[Reading]
+    rejected: Rejected
+    #: Microseconds since 1970.
+    received_us: int
+    api_key: ApiKey
+    gateway: str | None = None
+    client_ip: str = ""
+    idempotency: "Idempotency | None" = None
+    #: The replaced sensor server's answer has an id of its own.
+    wants_legacy_id: bool = False
+    legacy_id: int | None = None
+
+    def value_count(self) -> int:
+        """Count the values that wait to be stored."""
+        return sum(len(reading.values) for reading in self.readings)
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """The Idempotency-Key of a request, and what tells a retry from another body under the same key."""
+
+    key: str
+    body_sha256: bytes

@@ -1,0 +1,167 @@
+"""The writer: uploads of concurrent requests, coalesced into few flushes and answered after the commit."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from time import perf_counter
+
+import asyncpg
+import msgspec
+import structlog
+
+from app.db.pool import Connection, connect
+from app.errors import InvalidRequestError, OverloadedError
+from app.ingest.batch import Batch
+from app.ingest.flush import COPY_FROM, write_flush
+from app.ingest.series import SeriesRegistry
+from app.ingest.upload import Receipt, Upload
+from app.metrics import Metrics
+
+#: Flushes that run at once: one parses and sorts while PostgreSQL works for the other.
+FLUSHERS = 2
+#: A flush takes waiting uploads up to here; a single larger upload is one flush.
+FLUSH_VALUES = 20_000
+#: Values that may wait; beyond, uploads are refused with 503 and Retry-After.
+QUEUE_VALUES = 400_000
+#: How often a flush is tried again after another one got in its way.
+RETRIES = 3
+
+log = structlog.get_logger()
+
+
+class _Waiting(msgspec.Struct):
+    upload: Upload
+    receipt: "asyncio.Future[Receipt]"
+    value_count: int
+
+
+class Writer:
+    """Takes uploads, gives receipts. Nothing is acknowledged before PostgreSQL has committed it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.registry = SeriesRegistry()
+        self._metrics = metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_values = 0
+        self._something_waits = asyncio.Event()
+
+    async def store(self, upload: Upload) -> Receipt:
+        """Store an upload and return its receipt after the commit.
+
+        Raises OverloadedError when the queue is full, and whatever a lost database raises: then nothing is known to
+        be stored, and sending the same upload again is safe.
+        """
+        value_count = upload.value_count()
+        if self._waiting and self._waiting_values + value_count > QUEUE_VALUES:
+            raise OverloadedError(
+                f"{self._waiting_values} values wait to be stored already. Keep the data and send them again."
+            )
+        waiting = _Waiting(upload, asyncio.get_running_loop().create_future(), value_count)
+        self._waiting.append(waiting)
+        self._count(value_count)
+        self._something_waits.set()
+        return await waiting.receipt
+
+    async def flush_forever(self, dsn: str) -> None:
+        """Flush what waits, on a connection of its own; run FLUSHERS of these."""
+        connection: Connection | None = None
+        try:
+            while True:
+                await self._something_waits.wait()
+                taken = self._take()
+                if not taken:
+                    continue
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await connect(dsn, application_name="tidegauge ingest")
+                    await self._flush(connection, taken)
+                finally:
+                    # Reached with unanswered uploads only when the flush raised.
+                    _abandon(taken)
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    def _take(self) -> list[_Waiting]:
+        """Take waiting uploads from the front, at least one, up to FLUSH_VALUES."""
+        taken: list[_Waiting] = []
+        value_count = 0
+        while self._waiting and (not taken or value_count + self._waiting[0].value_count <= FLUSH_VALUES):
+            waiting = self._waiting.popleft()
+            self._count(-waiting.value_count)
+            value_count += waiting.value_count
+            if not waiting.receipt.done():  # its client may be gone
+                taken.append(waiting)
+        if not self._waiting:
+            self._something_waits.clear()
+        return taken
+
+    def _count(self, value_count: int) -> None:
+        self._waiting_values += value_count
+        self._metrics.queue_values.set(self._waiting_values)
+
+    async def _flush(self, connection: Connection, taken: Sequence[_Waiting]) -> None:
+        started = perf_counter()
+        try:
+            receipts = await self._write(connection, [waiting.upload for waiting in taken])
+        except (asyncpg.DataError, asyncpg.ConfigurationLimitExceededError) as error:
+            await self._flush_one_by_one(connection, taken, error)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("flush_failed", uploads=len(taken), error=repr(error))
+            for waiting in taken:
+                _fail(waiting, error)
+        else:
+            self._metrics.flush_seconds.observe(perf_counter() - started)
+            for waiting, receipt in zip(taken, receipts, strict=True):
+                self._answer(waiting, receipt)
+
+    async def _write(
+        self, connection: Connection, uploads: Sequence[Upload], *, any_decompression: bool = False
+    ) -> list[Receipt]:
+        """Write uploads in one transaction; COPY first, row by row when something was stored before."""
+        await self.registry.prepare(connection, uploads)
+        batch = Batch(uploads, self.registry)
+        self._metrics.flush_values.observe(len(batch.keys))
+        by_copy = len(batch.keys) >= COPY_FROM
+        for retries_left in range(RETRIES, -1, -1):
+            try:
+                return await write_flush(
+                    connection, batch, self.registry, by_copy=by_copy, any_decompression=any_decompression
+                )
+            except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError) as error:
+                self._metrics.flush_retries.labels(error.sqlstate).inc()
+                if not retries_left:
+                    raise
+                by_copy = False
+        raise AssertionError("the last try returns or raises")
+
+    async def _flush_one_by_one(self, connection: Connection, taken: Sequence[_Waiting], cause: Exception) -> None:
+        """Let one upload's bad data fail that upload alone."""
+        log.warning("flush_split", uploads=len(taken), error=repr(cause))
+        unlimited = isinstance(cause, asyncpg.ConfigurationLimitExceededError)
+        for waiting in taken:
+            try:
+                (receipt,) = await self._write(connection, [waiting.upload], any_decompression=unlimited)
+            except asyncpg.DataError as error:
+                _fail(waiting, InvalidRequestError(f"The database cannot store this upload: {error}"))
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _fail(waiting, error)
+            else:
+                self._answer(waiting, receipt)
+
+    def _answer(self, waiting: _Waiting, receipt: Receipt) -> None:
+        self._metrics.readings_accepted.inc(receipt.accepted)
+        self._metrics.readings_duplicate.inc(receipt.duplicates)
+        if not waiting.receipt.done():
+            waiting.receipt.set_result(receipt)
+
+
+def _fail(waiting: _Waiting, error: BaseException) -> None:
+    if not waiting.receipt.done():
+        waiting.receipt.set_exception(error)
+
+
+def _abandon(taken: Sequence[_Waiting]) -> None:
+    """Answer whatever a fault of ours left without an answer: no client waits for ever."""
+    for waiting in taken:
+        _fail(waiting, OverloadedError("The upload was interrupted. Keep the data and send them again."))

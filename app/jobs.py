@@ -1,0 +1,83 @@
+"""What runs on a schedule: APScheduler decides when, each job finds by itself what there is to do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from app.metrics import Metrics
+
+#: A job that failed this many times in a row makes the process not ready.
+FAILURES_ALARMING = 3
+log = structlog.get_logger()
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Something to do every so often, on the leader alone or on every process."""
+
+    name: str
+    every_s: float
+    run: Callable[[], Awaitable[None]]
+    leader_only: bool = False
+
+
+class JobState(msgspec.Struct):
+    """How a job fares; times by the wall clock."""
+
+    last_success: datetime | None = None
+    last_failure: datetime | None = None
+    failures_in_a_row: int = 0
+    error: str | None = None
+
+
+class Jobs:
+    """The schedule of one process."""
+
+    def __init__(self, metrics: Metrics, is_leader: Callable[[], bool]) -> None:
+        self.states: dict[str, JobState] = {}
+        self._metrics = metrics
+        self._is_leader = is_leader
+
+    @asynccontextmanager
+    async def running(self, jobs: Iterable[Job]) -> AsyncIterator[None]:
+        """Run the jobs until the block ends; one that is under way then is cut off."""
+        # Missed runs are made up for once, however late: APScheduler by default drops what is a second late.
+        defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=defaults)
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def run(job: Job) -> None:
+            task = asyncio.ensure_future(self._run(job))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+            await asyncio.wait([task])
+
+        for job in jobs:
+            self.states[job.name] = JobState()
+            scheduler.add_job(run, "interval", args=[job], seconds=job.every_s, name=job.name)
+        scheduler.start()
+        try:
+            yield
+        finally:
+            scheduler.shutdown(wait=False)
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _run(self, job: Job) -> None:
+        if job.leader_only and not self._is_leader():
+            return
+        state = self.states[job.name]
+        try:
+            await job.run()
+        except Exception as error:  # noqa: BLE001 -- a run's life ends here; the next comes by itself
+            state.last_failure, state.error = datetime.now(UTC), repr(error)
+            state.failures_in_a_row += 1
+            log.warning("job_failed", job=job.name, error=repr(error))
+        else:
+            state.last_success, state.error, state.failures_in_a_row = datetime.now(UTC), None, 0
+        self._metrics.job_runs.labels(job.name, "failed" if state.failures_in_a_row else "succeeded").inc()

@@ -1,0 +1,201 @@
+"""From settings to running services and back: opens them in order, supervises their tasks, closes in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import structlog
+from litestar import Litestar
+
+from app.auth.connections import ConnectionCounts
+from app.auth.keys import KeyRing, keys_from_environment
+from app.db.aggregates import drop_old_chunks, refresh_late_days
+from app.db.edition import Edition, describe_edition, detect_edition
+from app.db.lease import Lease
+from app.db.migrations import MigrationError, list_pending
+from app.db.pool import Pool, open_pool
+from app.errors import SettingsError
+from app.ingest.gateways import WRITE_EVERY_S
+from app.ingest.routes import Ingest
+from app.ingest.upkeep import prune_answers, prune_legacy_readings
+from app.ingest.writer import FLUSHERS
+from app.jobs import Job, Jobs
+from app.live.hub import Hub
+from app.live.listener import Listener
+from app.live.session import LiveFeed
+from app.live.upkeep import prune_feed
+from app.metrics import Metrics
+from app.settings import Settings
+
+#: How long a start waits for a database that is still starting.
+DATABASE_WAIT_S = 30.0
+_RESTART_PAUSE_S = 1.0
+log = structlog.get_logger()
+
+
+class Services:
+    """All that runs beside the request handlers; made by create_app, opened by `lifespan`."""
+
+    pool: Pool
+    read_pool: Pool
+    edition: Edition
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.database_url is None:
+            raise SettingsError("DATABASE_URL is not set; `tidegauge up` runs a database of its own")
+        self.settings = settings
+        self.dsn = settings.database_url
+        self.metrics = Metrics()
+        self.ring = KeyRing(keys_from_environment(settings.api_key, settings.api_key_ws))
+        self.ingest = Ingest(self.metrics)
+        self.hub = Hub(self.metrics)
+        connections = ConnectionCounts(settings.max_ws_connections_per_key)
+        self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
+        self.listener = Listener(self.dsn, self.hub, self.metrics)
+        self.lease = Lease(self.dsn)
+        self.jobs = Jobs(self.metrics, lambda: self.lease.held)
+
+    @asynccontextmanager
+    async def prepared(self) -> AsyncIterator[None]:
+        """Open the pools and check that a start can succeed; raise AppError with one clear line otherwise."""
+        async with AsyncExitStack() as stack:
+            self.pool = await _open_patiently("DATABASE_URL", self.dsn)
+            stack.push_async_callback(_close_pool, self.pool)
+            self.read_pool = self.pool
+            if self.settings.read_database_url:
+                self.read_pool = await _open_patiently("READ_DATABASE_URL", self.settings.read_database_url)
+                stack.push_async_callback(_close_pool, self.read_pool)
+            await self._check_start()
+            yield
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open everything, run until the block ends, close everything in reverse."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.prepared())
+            await stack.enter_async_context(_supervised(self._tasks()))
+            await stack.enter_async_context(self.jobs.running(self._jobs()))
+            async with asyncio.timeout(DATABASE_WAIT_S):
+                await self.listener.started.wait()  # so that the first client finds a head
+            log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
+            yield
+            log.info("stopping")
+            await self.ingest.gateways.write(self.pool)
+
+    async def _check_start(self) -> None:
+        """Refuse to start on a schema that is not migrated, or without any key."""
+        async with self.pool.acquire() as connection:
+            self.edition = await detect_edition(connection)
+            pending = await list_pending(connection)
+        if pending:
+            raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
+        await self.ring.open(self.pool)
+        if not self.ring:
+            raise SettingsError(
+                "No API key is configured, so nobody could use the server: set API_KEY and API_KEY_WS, or run "
+                "`tidegauge key create`"
+            )
+
+    def _tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        flushers = {
+            f"flusher_{number}": lambda: self.ingest.writer.flush_forever(self.dsn) for number in range(1, FLUSHERS + 1)
+        }
+        return {
+            "listener": self.listener.run,
+            "lease": self.lease.keep,
+            "key_refresh": self.ring.keep_fresh,
+            **flushers,
+        }
+
+    def _jobs(self) -> list[Job]:
+        jobs = [
+            Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
+            Job("measure", 15, self._measure),
+            Job("prune_feed", 60, lambda: prune_feed(self.pool), leader_only=True),
+            Job("prune_answers", 600, lambda: prune_answers(self.pool), leader_only=True),
+            Job("prune_legacy", 600, lambda: prune_legacy_readings(self.pool), leader_only=True),
+        ]
+        if self.edition == "community":
+            jobs.append(Job("late_days", 10, self._refresh_late_days, leader_only=True))
+        else:
+            jobs.append(Job("retention", 3_600, self._drop_old_chunks, leader_only=True))
+        return jobs
+
+    async def _refresh_late_days(self) -> None:
+        async with self.pool.acquire() as connection:
+            days = await refresh_late_days(connection, datetime.now(UTC))
+        if days:
+            log.info("late_days_refreshed", days=days)
+
+    async def _drop_old_chunks(self) -> None:
+        async with self.pool.acquire() as connection:
+            dropped = await drop_old_chunks(connection)
+        if dropped:
+            log.info("chunks_dropped", chunks=dropped)
+
+    async def _measure(self) -> None:
+        size = await self.pool.fetchval("SELECT pg_database_size(current_database())")
+        self.metrics.database_bytes.set(size)
+        self.metrics.pool_connections.labels("open").set(self.pool.get_size())
+        self.metrics.pool_connections.labels("idle").set(self.pool.get_idle_size())
+
+
+@asynccontextmanager
+async def lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Run the services for as long as the application."""
+    services: Services = app.state.services
+    async with services.running():
+        app.state.pool = services.pool
+        app.state.read_pool = services.read_pool
+        yield
+
+
+@asynccontextmanager
+async def _supervised(
+    tasks: dict[str, Callable[[], Awaitable[None]]],
+) -> AsyncIterator[None]:
+    """Run named tasks; one that ends by a fault of ours is logged and started again."""
+    running = {name: asyncio.create_task(_restart(name, task), name=name) for name, task in tasks.items()}
+    try:
+        yield
+    finally:
+        for task in running.values():
+            task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
+
+
+async def _restart(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await task()
+        except Exception as error:
+            log.error("task_failed", task=name, exc_info=error)
+        await asyncio.sleep(_RESTART_PAUSE_S)
+
+
+async def _open_patiently(name: str, dsn: str) -> Pool:
+    """Open a pool, waiting for a database that is just starting; its own error ends the wait."""
+    deadline = monotonic() + DATABASE_WAIT_S
+    while True:
+        try:
+            return await open_pool(dsn)
+        except (OSError, asyncpg.CannotConnectNowError) as error:
+            if monotonic() > deadline:
+                raise SettingsError(f"The database at {name} does not answer: {error}") from None
+            log.info("waiting_for_database", error=str(error))
+            await asyncio.sleep(1)
+        except asyncpg.PostgresError as error:
+            raise SettingsError(f"The database at {name} refuses: {error}") from None
+
+
+async def _close_pool(pool: Any) -> None:
+    """Close a pool; what still runs on it after a while is cut off."""
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

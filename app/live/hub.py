@@ -1,0 +1,202 @@
+"""The hub: every frame to every subscriber, each with a bounded queue of its own."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from app.live.frames import Frame
+from app.live.protocol import CloseCode, Cursor, Filter, WireReading, readings_message
+from app.metrics import Metrics
+from app.model import MetricName, SensorName
+
+#: What may wait for one client that takes everything; beyond, it is closed with its cursor.
+QUEUE_BYTES = 8 * 2**20
+#: Series and alerts that a slow screen may lag behind on; beyond, it is closed like any other.
+CONFLATED_LIMIT = 200_000
+
+Series = tuple[SensorName, MetricName]
+Send = Callable[[str], Awaitable[None]]
+
+
+class ClosedError(Exception):
+    """The connection must end, with this code and reason."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+OnClose = Callable[[ClosedError], None]
+
+
+class Subscriber(Protocol):
+    """Takes frames from the hub, never blocking, and gives them to one connection."""
+
+    def offer(self, frame: Frame) -> None:
+        """Queue what this client wants of a frame."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the connection."""
+
+
+class Hub:
+    """Knows the head of the feed and all subscribers of this process."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.epoch = ""
+        self.head = 0
+        self._subscribers: set[Subscriber] = set()
+        self._metrics = metrics
+
+    @property
+    def cursor(self) -> Cursor:
+        """The newest place that every subscriber has been offered."""
+        return Cursor(self.epoch, self.head)
+
+    def begin(self, epoch: str, head: int) -> None:
+        """Start at a head; a change of epoch means another database, and every client must start over."""
+        if self.epoch and epoch != self.epoch:
+            self.close_all(CloseCode.SERVICE_RESTART, "the database was replaced")
+        if epoch != self.epoch:
+            self.epoch, self.head = epoch, head
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Offer every later frame to the subscriber."""
+        self._subscribers.add(subscriber)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Stop; harmless when it was not there."""
+        self._subscribers.discard(subscriber)
+
+    def publish(self, frames: Iterable[Frame]) -> None:
+        """Offer frames, ascending, to all."""
+        for frame in frames:
+            for subscriber in tuple(self._subscribers):
+                subscriber.offer(frame)
+            self.head = frame.cursor.seq
+            self._metrics.feed_seq.set(self.head)
+
+    def close_all(self, code: CloseCode, reason: str) -> None:
+        """End every subscription."""
+        for subscriber in tuple(self._subscribers):
+            subscriber.close(code, reason)
+
+
+class _Queue:
+    """What the subscribers share: a place in the feed, and word that something waits."""
+
+    def __init__(self, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
+        #: Everything up to here was handed to the connection, or was not wanted.
+        self.sent = position
+        self._on_close = on_close
+        self._metrics = metrics
+        self._ready = asyncio.Event()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the connection, even while a message is being sent."""
+        self._on_close(ClosedError(code, reason))
+
+    def _drop(self) -> None:
+        self._metrics.clients_dropped.inc()
+        self.close(CloseCode.TOO_SLOW, str(self.sent))
+
+
+class AllFrames(_Queue):
+    """Mode `all`: every frame in order; a client that falls QUEUE_BYTES behind is closed and resumes."""
+
+    def __init__(self, wanted: Filter, alerts: bool, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
+        super().__init__(position, on_close, metrics)
+        self._wanted = wanted
+        self._alerts = alerts
+        self._waiting: deque[tuple[Cursor, str]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def offer(self, frame: Frame) -> None:
+        """Queue the wanted part of a frame, or close the client that is too slow for it."""
+        text = frame.text_for(self._wanted, self._alerts)
+        if text is None:
+            return
+        if self._bytes and self._bytes + len(text) > QUEUE_BYTES:
+            self._drop()
+            return
+        self._waiting.append((frame.cursor, text))
+        self._bytes += len(text)
+        self._ready.set()
+
+    async def send_next(self, send: Send) -> None:
+        """Wait for the next message and send it; only what was sent moves the cursor."""
+        while not self._waiting:
+            await self._ready.wait()
+            self._ready.clear()
+        cursor, text = self._waiting.popleft()
+        await send(text)
+        self._bytes -= len(text)
+        self.sent = cursor
+
+
+class LatestValues(_Queue):
+    """Mode `latest`: per series the newest reading that the client has not seen; alerts are never conflated."""
+
+    def __init__(self, wanted: Filter, alerts: bool, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
+        super().__init__(position, on_close, metrics)
+        self._wanted = wanted
+        self._alerts = alerts
+        self._waiting: dict[Series, WireReading] = {}
+        self._alert_texts: deque[str] = deque()
+        self._newest: dict[Series, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._alert_texts)
+
+    def begin(self, seen: Iterable[tuple[Series, str]]) -> None:
+        """Take note of the times that a snapshot showed."""
+        self._newest.update((series, _sortable(time)) for series, time in seen)
+
+    def offer(self, frame: Frame) -> None:
+        """Take over newer values of wanted series; what arrives late is history, and not for this mode."""
+        self.sent = frame.cursor
+        if frame.kind == "alert":
+            if (text := frame.text_for(self._wanted, self._alerts)) is not None:
+                self._alert_texts.append(text)
+                self._ready.set()
+            return
+        for reading in frame.readings:
+            for metric in self._wanted.select(reading.sensor, reading.values):
+                self._take((reading.sensor, metric), reading)
+        if len(self) > CONFLATED_LIMIT:
+            self._drop()
+
+    def _take(self, series: Series, reading: WireReading) -> None:
+        time = _sortable(reading.time)
+        if time <= self._newest.get(series, ""):
+            return
+        self._newest[series] = time
+        if series in self._waiting:
+            self._metrics.frames_conflated.inc()
+        self._waiting[series] = reading
+        self._ready.set()
+
+    async def send_next(self, send: Send) -> None:
+        """Wait for the next message and send it: an alert, or all values that wait, as one frame."""
+        while not self:
+            await self._ready.wait()
+            self._ready.clear()
+        if self._alert_texts:
+            await send(self._alert_texts.popleft())
+            return
+        waiting, self._waiting = self._waiting, {}
+        grouped: dict[tuple[SensorName, str], dict[MetricName, float]] = {}
+        for (sensor, metric), reading in waiting.items():
+            grouped.setdefault((sensor, reading.time), {})[metric] = reading.values[metric]
+        readings = [WireReading(sensor, time, values) for (sensor, time), values in grouped.items()]
+        await send(readings_message(self.sent, readings))
+
+
+def _sortable(time: str) -> str:
+    """Make RFC 3339 times in UTC sort as text: without the Z, one with a fraction is longer and later."""
+    return time.rstrip("Z")

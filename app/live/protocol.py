@@ -1,0 +1,143 @@
+"""What is said on /ws/live: messages, cursors, filters and close codes."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import IntEnum
+from fnmatch import translate
+from typing import Any, Literal, Self
+
+import msgspec
+from asyncpg import Record
+
+from app.errors import InvalidRequestError
+from app.model import MetricName, SensorName
+
+PATTERNS_LIMIT = 100
+_encode = msgspec.json.Encoder().encode
+
+
+class CloseCode(IntEnum):
+    """Why we end a connection. 44xx up to 4403 are final; with the others the client should come back."""
+
+    BAD_MESSAGE = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    #: The client fell too far behind; the reason is the cursor to resume from.
+    TOO_SLOW = 4408
+    TOO_MANY_CONNECTIONS = 4429
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+
+
+class Auth(msgspec.Struct, tag="auth", frozen=True):
+    """The first message of a client that sent no key in its headers."""
+
+    key: str
+
+
+class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
+    """What a client wants; patterns are globs with * and ?."""
+
+    sensors: tuple[str, ...] = ("*",)
+    metrics: tuple[str, ...] = ("*",)
+    mode: Literal["all", "latest"] = "all"
+    alerts: bool = False
+    #: A cursor of an earlier connection, to get what was missed.
+    resume: str | None = None
+
+
+_decode = msgspec.json.Decoder(Auth | Subscribe).decode
+
+
+def parse_message(text: str | bytes) -> Auth | Subscribe:
+    """Parse what a client sends; raise InvalidRequestError."""
+    try:
+        message: Auth | Subscribe = _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"Send an auth or a subscribe message: {error}") from None
+    if isinstance(message, Subscribe) and max(len(message.sensors), len(message.metrics)) > PATTERNS_LIMIT:
+        raise InvalidRequestError(f"Send at most {PATTERNS_LIMIT} patterns for sensors and for metrics")
+    return message
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """A place in the feed of one database; opaque to clients."""
+
+    epoch: str
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read a cursor that a client kept; None for what never was one."""
+        epoch, dot, seq = text.rpartition(".")
+        return cls(epoch, int(seq)) if dot and seq.isascii() and seq.isdigit() and len(seq) < 19 else None
+
+
+class Filter:
+    """Which sensors and metrics a client wants; answers are remembered by name."""
+
+    def __init__(self, sensors: Iterable[str], metrics: Iterable[str]) -> None:
+        self.key = (tuple(sorted(set(sensors))), tuple(sorted(set(metrics))))
+        self._sensors = _Names(self.key[0])
+        self._metrics = _Names(self.key[1])
+        self.takes_all = self._sensors.takes_all and self._metrics.takes_all
+
+    def select(self, sensor: SensorName, values: Mapping[MetricName, Any]) -> dict[MetricName, Any]:
+        """Give the wanted ones of a sensor's values."""
+        if not self._sensors[sensor]:
+            return {}
+        return {metric: value for metric, value in values.items() if self._metrics[metric]}
+
+
+class _Names(dict[str, bool]):
+    """Remembers which names match; bounded by starting over."""
+
+    def __init__(self, patterns: tuple[str, ...]) -> None:
+        self.takes_all = "*" in patterns
+        # Brackets are plain characters in names, so they are no classes here.
+        quoted = (translate(pattern.replace("[", "[[]")) for pattern in patterns)
+        self._match = re.compile("|".join(quoted) or r"(?!)").match
+
+    def __missing__(self, name: str) -> bool:
+        if len(self) >= 100_000:
+            self.clear()
+        self[name] = self._match(name) is not None
+        return self[name]
+
+
+class WireReading(msgspec.Struct, frozen=True, gc=False):
+    """A reading as clients get it; time in RFC 3339, UTC."""
+
+    sensor: SensorName
+    time: str
+    values: dict[MetricName, float]
+
+
+def snapshot_message(cursor: Cursor, rows: Iterable[Record], wanted: Filter) -> str:
+    """Write the latest value of every wanted series; values of one sensor and time are one reading."""
+    readings: list[dict[str, Any]] = []
+    for row in rows:
+        if not wanted.select(row["name"], {row["metric"]: None}):
+            continue
+        time: datetime = row["last_time"]
+        if not readings or (readings[-1]["sensor"], readings[-1]["time"]) != (row["name"], time):
+            readings.append({"sensor": row["name"], "time": time, "values": {}})
+        readings[-1]["values"][row["metric"]] = row["last_value"]
+    return _encode({"type": "snapshot", "cursor": str(cursor), "readings": readings}).decode()
+
+
+def readings_message(cursor: Cursor, readings: Iterable[WireReading]) -> str:
+    """Write a frame of readings for one filter or one slow client."""
+    return _encode({"type": "readings", "cursor": str(cursor), "readings": list(readings)}).decode()
+
+
+def error_message(message: str) -> str:
+    """Say what was wrong with a client's message, before the connection is closed."""
+    return _encode({"type": "error", "message": message}).decode()
+
+
+RESYNC = '{"type":"resync"}'

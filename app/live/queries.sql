@@ -1,0 +1,36 @@
+-- The live feed.
+
+-- name: get_feed_head
+-- Where a process begins: the newest row that is committed.
+SELECT epoch, (SELECT coalesce(max(seq), pruned_to) FROM feed) AS head FROM feed_epoch;
+
+-- name: get_pruned_to
+SELECT pruned_to FROM feed_epoch;
+
+-- name: list_feed
+-- $1 after this seq, $2 up to this seq, $3 at most so many
+SELECT seq, at, kind, payload FROM feed WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3;
+
+-- name: prune_feed
+-- $1 age, $2 bytes of payload to keep at most. Of two limits the tighter counts; the newest row always stays.
+WITH sized AS (
+    SELECT seq, at, sum(octet_length(payload)) OVER (ORDER BY seq DESC) AS bytes_from_here FROM feed
+), cut AS (
+    SELECT max(seq) AS seq
+      FROM sized
+     WHERE (at < now() - $1::interval OR bytes_from_here > $2) AND seq < (SELECT max(seq) FROM feed)
+), moved AS (
+    UPDATE feed_epoch SET pruned_to = cut.seq FROM cut WHERE cut.seq > pruned_to
+)
+DELETE FROM feed USING cut WHERE feed.seq <= cut.seq;
+
+-- name: list_latest
+SELECT sensor.name, series.metric, state.last_time, state.last_value
+  FROM series_state AS state
+  JOIN series ON series.id = state.series_id
+  JOIN sensor ON sensor.id = series.sensor_id
+ ORDER BY sensor.name, state.last_time, series.metric;
+
+-- name: get_last_legacy_reading
+SELECT id, sensor, to_us(time) AS time_us, temperature, humidity, pressure, client_ip
+  FROM legacy_reading ORDER BY id DESC LIMIT 1;

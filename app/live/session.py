@@ -1,0 +1,205 @@
+"""One connection to /ws/live, from its key to its last frame."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from litestar import WebSocket
+from litestar.exceptions import WebSocketDisconnect
+
+from app.auth.connections import ConnectionCounts, TooManyConnectionsError
+from app.auth.guard import check_scope, key_from_headers
+from app.auth.keys import REFRESH_S, ApiKey, KeyRing
+from app.clock import rfc3339, to_us
+from app.db.pool import Pool
+from app.db.queries import load_queries
+from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from app.live.hub import AllFrames, ClosedError, Hub, LatestValues
+from app.live.listener import read_frames
+from app.live.protocol import (
+    RESYNC,
+    Auth,
+    CloseCode,
+    Cursor,
+    Filter,
+    Subscribe,
+    error_message,
+    parse_message,
+    snapshot_message,
+)
+from app.metrics import Metrics
+from app.problems import is_database_away
+
+#: How long a client may take to send its key.
+AUTH_TIMEOUT_S = 10.0
+#: How long a close may take with a client that does not read.
+CLOSE_TIMEOUT_S = 2.0
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+AnySocket = WebSocket[Any, Any, Any]
+
+
+class LiveFeed:
+    """What every session needs: the hub, the keys, and the count of connections."""
+
+    def __init__(self, hub: Hub, ring: KeyRing, connections: ConnectionCounts, metrics: Metrics) -> None:
+        self.hub = hub
+        self.ring = ring
+        self.connections = connections
+        self.metrics = metrics
+
+    async def serve(self, socket: AnySocket, pool: Pool) -> None:
+        """Serve one connection to its end."""
+        await socket.accept()
+        try:
+            api_key = await self._authenticate(socket)
+            with self.connections.hold(api_key), self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
+                await _Session(self, socket, pool, api_key).run()
+        except ClosedError as end:
+            await close(socket, end.code, end.reason)
+        except TooManyConnectionsError as error:
+            await close(socket, CloseCode.TOO_MANY_CONNECTIONS, str(error))
+        except WebSocketDisconnect:
+            pass
+
+    async def _authenticate(self, socket: AnySocket) -> ApiKey:
+        """Take the key from the headers, else from the first message."""
+        try:
+            key = key_from_headers(socket.headers) or await self._first_message(socket)
+            api_key = await self.ring.authenticate(key)
+            check_scope(api_key, "live")
+        except UnauthorizedError as error:
+            raise ClosedError(CloseCode.UNAUTHORIZED, str(error)) from None
+        except ForbiddenError as error:
+            raise ClosedError(CloseCode.FORBIDDEN, str(error)) from None
+        return api_key
+
+    async def _first_message(self, socket: AnySocket) -> str:
+        try:
+            async with asyncio.timeout(AUTH_TIMEOUT_S):
+                message = await receive(socket)
+        except TimeoutError:
+            raise UnauthorizedError(f"no key within {AUTH_TIMEOUT_S:.0f} s") from None
+        if not isinstance(message, Auth):
+            raise UnauthorizedError('first send {"type":"auth","key":…}')
+        return message.key
+
+
+class _Session:
+    """An authenticated connection: what the client asks, and the task that sends what it asked for."""
+
+    def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool, api_key: ApiKey) -> None:
+        self._feed = feed
+        self._socket = socket
+        self._pool = pool
+        self._api_key = api_key
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Follow the newest subscription until the client goes or has to."""
+        sending: asyncio.Task[None] | None = None
+        receiving = asyncio.create_task(receive(self._socket))
+        try:
+            while True:
+                waits = {task for task in (receiving, sending, self._closed) if task is not None}
+                await asyncio.wait(waits, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
+                if self._closed.done():
+                    self._closed.result()
+                if sending is not None and sending.done():
+                    sending.result()
+                if not self._feed.ring.is_live(self._api_key):
+                    raise ClosedError(CloseCode.UNAUTHORIZED, "this API key was revoked")
+                if receiving.done():
+                    message = receiving.result()
+                    if isinstance(message, Subscribe):
+                        await cancel(sending)
+                        sending = asyncio.create_task(self._stream(message), name="live_stream")
+                    receiving = asyncio.create_task(receive(self._socket))
+        finally:
+            await cancel(sending)
+            await cancel(receiving)
+            self._closed.cancel()
+
+    def _close(self, end: ClosedError) -> None:
+        if not self._closed.done():
+            self._closed.set_exception(end)
+
+    async def _stream(self, asked: Subscribe) -> None:
+        """Send the past that the client lacks, then the present."""
+        make = AllFrames if asked.mode == "all" else LatestValues
+        wanted = Filter(asked.sensors, asked.metrics)
+        subscriber = make(wanted, asked.alerts, self._feed.hub.cursor, self._close, self._feed.metrics)
+        try:
+            await self._start(asked, wanted, subscriber)
+            await self._catch_up(subscriber)
+            while True:
+                await subscriber.send_next(self._send)
+        except Exception as error:
+            if is_database_away(error):
+                raise ClosedError(CloseCode.TRY_AGAIN_LATER, "the database is away") from None
+            raise
+        finally:
+            self._feed.hub.remove(subscriber)
+
+    async def _start(self, asked: Subscribe, wanted: Filter, subscriber: AllFrames | LatestValues) -> None:
+        """Resume where the client left, where that is still kept; else begin with a snapshot."""
+        if asked.resume is not None:
+            cursor = Cursor.parse(asked.resume)
+            if cursor is not None and await self._is_kept(cursor):
+                subscriber.sent = cursor
+                return
+            await self._send(RESYNC)
+        subscriber.sent = self._feed.hub.cursor
+        rows = await self._pool.fetch(SQL["list_latest"])
+        if isinstance(subscriber, LatestValues):
+            subscriber.begin(((row["name"], row["metric"]), rfc3339(to_us(row["last_time"]))) for row in rows)
+        await self._send(snapshot_message(subscriber.sent, rows, wanted))
+
+    async def _is_kept(self, cursor: Cursor) -> bool:
+        if cursor.epoch != self._feed.hub.epoch or cursor.seq > self._feed.hub.head:
+            return False
+        pruned_to: int = await self._pool.fetchval(SQL["get_pruned_to"])
+        return cursor.seq >= pruned_to
+
+    async def _catch_up(self, subscriber: AllFrames | LatestValues) -> None:
+        """Read the feed up to the head, page by page as fast as the client takes it, then join the hub there."""
+        hub = self._feed.hub
+        position = subscriber.sent
+        while position.seq < hub.head:
+            head = hub.head
+            frames = await read_frames(self._pool, position, head)
+            for frame in frames:
+                subscriber.offer(frame)
+                while subscriber:
+                    await subscriber.send_next(self._send)
+            position = frames[-1].cursor if frames else Cursor(hub.epoch, head)
+        subscriber.sent = position
+        hub.add(subscriber)
+
+    async def _send(self, text: str) -> None:
+        await self._socket.send_data(text, mode="text")
+        self._feed.metrics.frames_sent.inc()
+
+
+async def receive(socket: AnySocket) -> Auth | Subscribe:
+    """Wait for the client's next message; raise WebSocketDisconnect at its end, ClosedError for nonsense."""
+    try:
+        return parse_message(await socket.receive_data(mode="text"))
+    except InvalidRequestError as error:
+        with suppress(WebSocketDisconnect):
+            await socket.send_data(error_message(str(error)), mode="text")
+        raise ClosedError(CloseCode.BAD_MESSAGE, "a message could not be understood") from None
+
+
+async def close(socket: AnySocket, code: int, reason: str) -> None:
+    """Close, within a time, also towards a client that does not read; a reason takes at most 123 bytes."""
+    with suppress(WebSocketDisconnect, TimeoutError, RuntimeError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await socket.close(code=code, reason=reason.encode()[:123].decode(errors="ignore"))
+
+
+async def cancel(task: "asyncio.Task[Any] | None") -> None:
+    """Cancel a task and wait for its end."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

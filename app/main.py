@@ -1,0 +1,77 @@
+"""The composition root: the only place that wires routes, services and settings into an application."""
+
+from collections.abc import Callable
+from typing import Any
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import ScalarRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme
+
+from app import __version__, health
+from app.ingest import routes as ingest_routes
+from app.lifespan import Services, lifespan
+from app.live import routes as live_routes
+from app.problems import respond
+from app.request_log import RequestLog
+from app.settings import Settings
+from app.trends import routes as trends_routes
+from app.web import routes as web_routes
+
+
+def create_app(settings: Settings) -> Litestar:
+    """Build the application; its services open when the server starts it. Raises SettingsError."""
+    services = Services(settings)
+    return Litestar(
+        route_handlers=[
+            *ingest_routes.handlers,
+            *trends_routes.handlers,
+            *live_routes.handlers,
+            *health.handlers,
+            *web_routes.handlers,
+        ],
+        lifespan=[lifespan],
+        state=State({"services": services, "key_ring": services.ring}),
+        dependencies=_dependencies(services),
+        middleware=[DefineMiddleware(RequestLog, metrics=services.metrics)],
+        exception_handlers={Exception: respond},
+        openapi_config=_openapi(),
+        logging_config=None,
+    )
+
+
+def _dependencies(services: Services) -> dict[str, Provide]:
+    """Say what handlers get by naming it; the pools exist once the lifespan has opened them."""
+    getters: dict[str, Callable[[], Any]] = {
+        "services": lambda: services,
+        "settings": lambda: services.settings,
+        "ingest": lambda: services.ingest,
+        "feed": lambda: services.feed,
+        "pool": lambda: services.pool,
+        "read_pool": lambda: services.read_pool,
+    }
+    return {name: Provide(getter, sync_to_thread=False) for name, getter in getters.items()}
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Tidegauge",
+        version=__version__,
+        description=(
+            "Sensor readings in; trends, alerts and a live feed out. Send your key as `X-API-Key`, or as "
+            "`Authorization: Bearer KEY`. Errors are problem details (RFC 9457)."
+        ),
+        license=License(name="MIT"),
+        path="/schema",
+        render_plugins=[ScalarRenderPlugin()],
+        components=Components(
+            security_schemes={
+                "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+                "bearer": SecurityScheme(type="http", scheme="bearer"),
+            }
+        ),
+        security=[{"key": []}, {"bearer": []}],
+    )

@@ -1,0 +1,52 @@
+"""One ASGI middleware around everything: a request id, the time it took, and nothing else."""
+
+import re
+import secrets
+from time import perf_counter
+
+import structlog
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
+log = structlog.get_logger()
+
+
+class RequestLog:
+    """Binds `request_id` (the client's own X-Request-ID when it is a sane one) and measures each request."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on; HTTP requests are measured when their answer starts."""
+        request_id = _request_id(scope)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                self._measure(scope, message["status"], perf_counter() - started)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            structlog.contextvars.clear_contextvars()
+
+    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, not the path: a metric must not have a label for each sensor, or for each scan.
+        path = scope.get("path_template") or "unknown"
+        method = scope.get("method", "")
+        self._metrics.request_seconds.labels(method, path, status).observe(seconds)
+        log.debug("request_answered", method=method, path=path, status=status, seconds=round(seconds, 6))
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
+            return value.decode("latin-1")
+    return secrets.token_hex(8)

@@ -1,0 +1,128 @@
+"""Runs the application under uvicorn, and, for `tidegauge up`, its database beside it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import structlog
+import uvicorn
+from litestar import Litestar
+
+from app.auth.keys import make_key
+from app.db.embedded import EmbeddedServer
+from app.db.pool import open_pool
+from app.lifespan import Services
+from app.main import create_app
+from app.settings import Settings
+
+#: How long requests under way may take after a signal.
+GRACE_S = 10
+_WATCH_S = 0.5
+log = structlog.get_logger()
+
+
+class DevelopmentKeys(msgspec.Struct, frozen=True):
+    """Keys that `tidegauge up` made for itself, kept in DATA_DIR so that they outlive a restart."""
+
+    api_key: str
+    api_key_ws: str
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM; raise AppError when it cannot start."""
+    app = create_app(settings)
+    # The lifespan would check, too, but inside uvicorn, which answers a refusal with a stack trace.
+    await check_start(app.state.services)
+    await _Server(_config(app, settings)).serve()
+
+
+async def check_start(services: Services) -> None:
+    """Raise AppError with one clear line when the services could not start."""
+    async with services.prepared():
+        pass
+
+
+@asynccontextmanager
+async def database_kept_alive(server: EmbeddedServer) -> AsyncIterator[None]:
+    """Start a killed database again for as long as the block lasts."""
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            if await asyncio.to_thread(server.restart_if_dead):
+                log.warning("database_restarted")
+
+    task = asyncio.create_task(watch(), name="database_watch")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def with_keys(settings: Settings) -> tuple[Settings, DevelopmentKeys | None]:
+    """Give settings that let somebody in: those given, or development keys where no key is configured at all."""
+    if settings.api_key or settings.api_key_ws or await _has_stored_keys(str(settings.database_url)):
+        return settings, None
+    keys = _development_keys(settings.data_dir / "development_keys.json")
+    return msgspec.structs.replace(settings, api_key=keys.api_key, api_key_ws=keys.api_key_ws), keys
+
+
+async def _has_stored_keys(dsn: str) -> bool:
+    pool = await open_pool(dsn, min_size=1, max_size=1)
+    try:
+        return bool(await pool.fetchval("SELECT EXISTS (SELECT FROM api_key WHERE revoked_at IS NULL)"))
+    except asyncpg.UndefinedTableError:
+        return False
+    finally:
+        await pool.close()
+
+
+def _development_keys(path: Path) -> DevelopmentKeys:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DevelopmentKeys)
+    except (OSError, msgspec.DecodeError):
+        key = make_key()
+        keys = DevelopmentKeys(key, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.json.encode(keys))
+        return keys
+
+
+def _config(app: Litestar, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # A compressed frame costs twenty times the CPU of a plain one.
+        ws_per_message_deflate=False,
+        ws_max_size=2**20,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=75,
+        lifespan="on",
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, except that a signal ends `serve` and not the process: the database is still to be stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)

@@ -1,0 +1,91 @@
+-- Sensors, raw readings and trends. Every read of the hypertable bounds time.
+
+-- name: list_sensors
+-- $1 after this name ('' for the first page), $2 at most so many, $3 one name, or null for all
+SELECT sensor.name, sensor.tags, sensor.gateway,
+       max(state.received_at) AS last_seen,
+       coalesce(3 * sensor.expected_interval, INTERVAL '15 minutes') AS stale_after,
+       jsonb_object_agg(series.metric, jsonb_build_object(
+           'value', state.last_value, 'time_us', to_us(state.last_time), 'unit', series.unit
+       ) ORDER BY series.metric) FILTER (WHERE state.series_id IS NOT NULL) AS latest
+  FROM (
+      SELECT * FROM sensor
+       WHERE name > $1::text AND ($3::text IS NULL OR name = $3)
+       ORDER BY name
+       LIMIT $2
+  ) AS sensor
+  LEFT JOIN series ON series.sensor_id = sensor.id
+  LEFT JOIN series_state AS state ON state.series_id = series.id
+ GROUP BY sensor.id, sensor.name, sensor.tags, sensor.gateway, sensor.expected_interval
+ ORDER BY sensor.name;
+
+-- name: find_sensor
+-- $1 name
+SELECT id FROM sensor WHERE name = $1;
+
+-- name: find_trend_series
+-- $1 sensor, $2 metric
+SELECT series.id
+  FROM series
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE sensor.name = $1 AND series.metric = $2;
+
+-- name: list_metrics
+-- $1 sensor
+SELECT series.metric
+  FROM series
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE sensor.name = $1
+ ORDER BY series.metric;
+
+-- name: list_readings
+-- $1 sensor names or null, $2 metrics or null, $3 from, $4 to (excluded), $5 after this time and $6 this sensor id,
+-- $7 at most so many. Each series gives its first rows by the primary key; none of the rest can be on this page.
+SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
+       jsonb_object_agg(series.metric, found.value) AS values
+  FROM sensor
+  JOIN series ON series.sensor_id = sensor.id
+ CROSS JOIN LATERAL (
+      SELECT time, value
+        FROM reading
+       WHERE series_id = series.id
+         AND time >= greatest($3::timestamptz, $5::timestamptz) AND time < $4
+         AND (time, sensor.id) > ($5, $6::int)
+       ORDER BY time
+       LIMIT $7
+ ) AS found
+ WHERE ($1::text[] IS NULL OR sensor.name = ANY($1))
+   AND ($2::text[] IS NULL OR series.metric = ANY($2))
+ GROUP BY found.time, sensor.id, sensor.name
+ ORDER BY found.time, sensor.id
+ LIMIT $7;
+
+-- name: list_buckets_1m
+-- $1 series, $2 width, $3 from, $4 to (excluded). The average is weighted by the count of each minute.
+SELECT time_bucket($2::interval, bucket) AS time,
+       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       first(first, bucket) AS first, last(last, bucket) AS last
+  FROM reading_1m
+ WHERE series_id = $1 AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
+ GROUP BY 1
+ ORDER BY 1;
+
+-- name: list_buckets_1h
+-- As above, over hours.
+SELECT time_bucket($2::interval, bucket) AS time,
+       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       first(first, bucket) AS first, last(last, bucket) AS last
+  FROM reading_1h
+ WHERE series_id = $1 AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
+ GROUP BY 1
+ ORDER BY 1;
+
+-- name: list_buckets_1d
+-- As above, over days.
+SELECT time_bucket($2::interval, bucket) AS time,
+       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       first(first, bucket) AS first, last(last, bucket) AS last
+  FROM reading_1d
+ WHERE series_id = $1 AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
+ GROUP BY 1
+ ORDER BY 1;

@@ -1,0 +1,186 @@
+"""Sensors, raw readings and trends over HTTP."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import asyncpg
+import msgspec
+from litestar import get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+
+from app.auth.guard import require
+from app.clock import from_us
+from app.db.pool import Pool
+from app.db.queries import load_queries
+from app.errors import NotFoundError
+from app.model import MetricName, SensorName, Tags
+from app.problems import Problem
+from app.trends.parameters import parse_cursor, parse_range
+from app.trends.resolution import choose_resolution
+
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+_PROBLEMS = {
+    400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
+    401: ResponseSpec(Problem, description="Missing or unknown API key"),
+    403: ResponseSpec(Problem, description="The key lacks the scope `read`"),
+    404: ResponseSpec(Problem, description="No such sensor or metric"),
+}
+_TIME = "RFC 3339 with a zone, or milliseconds since 1970"
+From = Annotated[str | None, Parameter(query="from", description=f"{_TIME}; a day before `to` when left out")]
+To = Annotated[str | None, Parameter(query="to", description=f"{_TIME}, excluded; now when left out")]
+Limit = Annotated[int, Parameter(ge=1, le=10_000, description="Items a page")]
+Cursor = Annotated[str | None, Parameter(description="The `next` of the page before")]
+
+
+class Latest(msgspec.Struct, frozen=True):
+    """The newest value of one metric."""
+
+    value: float
+    time: datetime
+    unit: str | None
+
+
+class SensorItem(msgspec.Struct, frozen=True):
+    """A sensor and its latest values; `last_seen` is when a new reading last came in, by the server's clock."""
+
+    name: SensorName
+    tags: Tags
+    gateway: str | None
+    last_seen: datetime | None
+    status: Literal["online", "stale", "never seen"]
+    latest: dict[MetricName, Latest]
+
+
+class SensorPage(msgspec.Struct, frozen=True):
+    """Sensors in order of name."""
+
+    items: list[SensorItem]
+    next: str | None
+
+
+class ReadingItem(msgspec.Struct, frozen=True):
+    """What one sensor measured at one time."""
+
+    sensor: SensorName
+    time: datetime
+    values: dict[MetricName, float]
+
+
+class ReadingPage(msgspec.Struct, frozen=True):
+    """Readings in order of time."""
+
+    items: list[ReadingItem]
+    next: str | None
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """One bucket of a trend; `avg` is weighted by count, `first` and `last` are by event time."""
+
+    time: datetime
+    avg: float
+    min: float
+    max: float
+    count: int
+    first: float
+    last: float
+
+
+class Trend(msgspec.Struct, frozen=True):
+    """Buckets that hold readings, ascending; a gap is left out."""
+
+    resolution: str
+    buckets: list[Bucket]
+
+
+@get("/api/v1/sensors", guards=[require("read")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
+async def list_sensors(read_pool: Pool, limit: Limit = 1_000, cursor: Cursor = None) -> SensorPage:
+    """List sensors with their latest values, in order of name."""
+    rows = await read_pool.fetch(SQL["list_sensors"], cursor or "", limit + 1, None)
+    items = [_sensor(row, datetime.now(UTC)) for row in rows[:limit]]
+    return SensorPage(items, items[-1].name if len(rows) > limit else None)
+
+
+@get(
+    "/api/v1/sensors/{name:path}",
+    guards=[require("read")],
+    responses=_PROBLEMS,
+    tags=["Sensors"],
+    summary="Get one sensor",
+)
+async def get_sensor(read_pool: Pool, name: str) -> SensorItem:
+    """Get a sensor with its latest values; a name may hold slashes."""
+    wanted = str(name).removeprefix("/")
+    rows = await read_pool.fetch(SQL["list_sensors"], "", 1, wanted)
+    if not rows:
+        raise NotFoundError(f"There is no sensor {wanted!r}; /api/v1/sensors lists them")
+    return _sensor(rows[0], datetime.now(UTC))
+
+
+@get(
+    "/api/v1/readings",
+    guards=[require("read")],
+    responses=_PROBLEMS,
+    tags=["Readings"],
+    summary="List raw readings",
+)
+async def list_readings(
+    read_pool: Pool,
+    sensor: Annotated[list[str] | None, Parameter(description="May be repeated; all when left out")] = None,
+    metric: Annotated[list[str] | None, Parameter(description="May be repeated; all when left out")] = None,
+    from_: From = None,
+    to: To = None,
+    limit: Limit = 1_000,
+    cursor: Cursor = None,
+) -> ReadingPage:
+    """List stored readings in order of time, page by page."""
+    start, end = parse_range(from_, to, datetime.now(UTC))
+    after, after_sensor = parse_cursor(cursor, start)
+    for name in sensor or ():
+        await _check_sensor(read_pool, name)
+    rows = await read_pool.fetch(SQL["list_readings"], sensor, metric, start, end, after, after_sensor, limit + 1)
+    items = [ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in rows[:limit]]
+    more = len(rows) > limit
+    return ReadingPage(items, f"{rows[limit - 1]['time_us']}.{rows[limit - 1]['sensor_id']}" if more else None)
+
+
+@get("/api/v1/trends", guards=[require("read")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
+async def get_trend(
+    read_pool: Pool,
+    sensor: str,
+    metric: str,
+    from_: From = None,
+    to: To = None,
+    points: Annotated[int, Parameter(ge=1, le=10_000, description="Buckets wanted at most, about")] = 500,
+) -> Trend:
+    """Get one metric of one sensor over time, in buckets as wide as range and points ask for."""
+    start, end = parse_range(from_, to, datetime.now(UTC))
+    series_id = await read_pool.fetchval(SQL["find_trend_series"], sensor, metric)
+    if series_id is None:
+        await _check_sensor(read_pool, sensor)
+        metrics = [row["metric"] for row in await read_pool.fetch(SQL["list_metrics"], sensor)]
+        raise NotFoundError(f"Sensor {sensor!r} has no metric {metric!r}; it has {', '.join(metrics) or 'none'}")
+    resolution = choose_resolution(end - start, points)
+    rows = await read_pool.fetch(SQL[resolution.query], series_id, resolution.width, start, end)
+    return Trend(resolution.name, [Bucket(**row) for row in rows])
+
+
+async def _check_sensor(pool: Pool, name: SensorName) -> None:
+    if await pool.fetchval(SQL["find_sensor"], name) is None:
+        raise NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
+
+
+def _sensor(row: asyncpg.Record, now: datetime) -> SensorItem:
+    latest = {
+        metric: Latest(value["value"], from_us(value["time_us"]), value["unit"])
+        for metric, value in (row["latest"] or {}).items()
+    }
+    last_seen: datetime | None = row["last_seen"]
+    if last_seen is None:
+        return SensorItem(row["name"], row["tags"], row["gateway"], None, "never seen", latest)
+    status: Literal["online", "stale"] = "stale" if now - last_seen > row["stale_after"] else "online"
+    return SensorItem(row["name"], row["tags"], row["gateway"], last_seen, status, latest)
+
+
+handlers = [list_sensors, get_sensor, list_readings, get_trend]

@@ -1,0 +1,197 @@
+"""Real parts for every test: a TimescaleDB, a migrated database of its own, the server on a port of its own."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import asyncpg
+import msgspec
+import pytest
+import uvicorn
+from litestar import Litestar
+
+from app.db.embedded import EmbeddedServer
+from app.db.migrations import migrate, set_reader_password
+from app.db.pool import Connection, Pool, open_pool
+from app.lifespan import Services
+from app.main import create_app
+from app.settings import Settings
+
+API_KEY = "test-http-key"
+API_KEY_WS = "test-ws-key"
+_READER_PASSWORD = "reader"
+#: Nothing here must survive a power cut, and template databases want no background workers.
+_SERVER_OPTIONS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "timescaledb.max_background_workers": "0",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run what takes minutes")
+
+
+@pytest.fixture(scope="session")
+def server_dsn(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """The server to make databases on: DATABASE_URL where given, else an embedded one of this test worker."""
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        yield given
+        return
+    folder = tmp_path_factory.mktemp(f"server-{worker_id}")
+    with EmbeddedServer.start(folder, say=lambda line: None, options=_SERVER_OPTIONS) as server:
+        yield server.dsn
+
+
+@pytest.fixture(scope="session")
+def template(server_dsn: str, worker_id: str) -> Iterator[str]:
+    """A migrated database that tests are copies of; migrating anew for each would take three times as long."""
+    name = f"tidegauge_template_{worker_id}_{os.getpid()}"
+    asyncio.run(_make_template(server_dsn, name))
+    yield name
+    asyncio.run(_drop(server_dsn, name))
+
+
+@pytest.fixture
+async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
+    """A database without anything in it."""
+    name = f"tidegauge_test_{secrets.token_hex(6)}"
+    async with _connected(server_dsn) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    yield _with_database(server_dsn, name)
+    await _drop(server_dsn, name)
+
+
+class Database:
+    """A migrated database of one test's own."""
+
+    def __init__(self, dsn: str, pool: Pool) -> None:
+        self.dsn = dsn
+        self.pool = pool
+        address = urlsplit(dsn)
+        host = address.netloc.rpartition("@")[2]
+        reader = address._replace(netloc=f"tidegauge_reader:{_READER_PASSWORD}@{host}")
+        #: The same database as the read-only role.
+        self.reader_dsn = urlunsplit(reader)
+
+
+@pytest.fixture
+async def database(server_dsn: str, template: str) -> AsyncIterator[Database]:
+    """A migrated database; empty, and gone after the test."""
+    name = f"tidegauge_test_{secrets.token_hex(6)}"
+    async with _connected(server_dsn) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+    dsn = _with_database(server_dsn, name)
+    pool = await open_pool(dsn, min_size=1, max_size=4)
+    try:
+        yield Database(dsn, pool)
+    finally:
+        pool.terminate()
+        await _drop(server_dsn, name)
+
+
+class Server:
+    """The real application behind a real port, in this process."""
+
+    def __init__(self, app: Litestar, port: int, http: aiohttp.ClientSession) -> None:
+        self.app = app
+        self.address = f"http://127.0.0.1:{port}"
+        #: Sends API_KEY.
+        self.http = http
+
+    @property
+    def services(self) -> Services:
+        """What the application runs beside its handlers."""
+        services: Services = self.app.state.services
+        return services
+
+    async def post_readings(self, body: object, **options: object) -> aiohttp.ClientResponse:
+        """Post JSON to /api/v1/readings."""
+        async with self.http.post("/api/v1/readings", data=msgspec.json.encode(body), **options) as response:  # type: ignore[arg-type]
+            await response.read()
+            return response
+
+    async def get(self, path: str, **params: str | int) -> dict[str, object]:
+        """Get JSON; anything but 200 fails the test."""
+        async with self.http.get(path, params=params) as response:
+            assert response.status == 200, await response.text()
+            answer: dict[str, object] = await response.json()
+            return answer
+
+
+@pytest.fixture
+async def server(database: Database) -> AsyncIterator[Server]:
+    """The application on the test's database, with API_KEY and API_KEY_WS."""
+    async with running_server(Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def running_server(settings: Settings) -> AsyncIterator[Server]:
+    """Serve until the block ends, on a free port."""
+    app = create_app(settings)
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", ws_per_message_deflate=False, timeout_graceful_shutdown=2
+    )
+    uvicorn_server = uvicorn.Server(config)
+    serving = asyncio.create_task(uvicorn_server._serve(sockets=[listening]))
+    try:
+        await wait_until(lambda: uvicorn_server.started or serving.done())
+        if serving.done():
+            serving.result()
+            pytest.fail("the server did not start; its log says why")
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with aiohttp.ClientSession(address, headers={"X-API-Key": API_KEY}) as http:
+            yield Server(app, listening.getsockname()[1], http)
+    finally:
+        uvicorn_server.should_exit = True
+        await serving
+        listening.close()
+
+
+async def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Wait for something that happens by itself; fail when it does not."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _make_template(server_dsn: str, name: str) -> None:
+    async with _connected(server_dsn) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    dsn = _with_database(server_dsn, name)
+    await migrate(dsn)
+    await set_reader_password(dsn, _READER_PASSWORD)
+
+
+async def _drop(server_dsn: str, name: str) -> None:
+    async with _connected(server_dsn) as connection:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _with_database(dsn: str, name: str) -> str:
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+def project_folder() -> Path:
+    """The checkout."""
+    return Path(__file__).parents[1]

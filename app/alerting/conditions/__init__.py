@@ -1,0 +1,57 @@
+"""What a level or `clear` asks of a value: one condition a file, found by itself.
+
+A condition is the set of values that it accepts, as closed ranges of floats: `above: 8.0` is everything from
+the next float after 8.0. So whether one implies another is decided exactly, without a case for each pair.
+The file `above.py` holds the class `Above`; its fields, in order, are what the keyword `above:` takes.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+
+class Condition(Protocol):
+    """A frozen struct of finite floats."""
+
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """Give the accepted values as closed ranges, ascending, with a rejected float between any two."""
+        ...
+
+
+def holds(condition: Condition, value: float) -> bool:
+    """Say whether a finite value is among those that the condition accepts."""
+    return predicate(condition)(value)
+
+
+def predicate(condition: Condition) -> Callable[[float], bool]:
+    """Turn a condition into a function of the value, for loops in which every step counts."""
+    ranges = condition.ranges()
+    if len(ranges) == 1:
+        ((low, high),) = ranges
+        return lambda value: low <= value <= high
+    return lambda value: any(low <= value <= high for low, high in ranges)
+
+
+def implies(narrow: Condition, wide: Condition) -> bool:
+    """Say whether every value that `narrow` accepts is also accepted by `wide`."""
+    around = wide.ranges()
+    return all(any(a <= low and high <= b for a, b in around) for low, high in narrow.ranges())
+
+
+def can_hold_together(one: Condition, other: Condition) -> bool:
+    """Say whether some value is accepted by both."""
+    return any(max(a, c) <= min(b, d) for a, b in one.ranges() for c, d in other.ranges())
+
+
+def _found() -> dict[str, Callable[..., Condition]]:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    return {
+        name: cast("Callable[..., Condition]", getattr(module, name.title().replace("_", "")))
+        for name, module in modules.items()
+    }
+
+
+#: Keyword in a rule file -> struct; `CONDITIONS["inside"](2.0, 8.0)`.
+CONDITIONS: Mapping[str, Callable[..., Condition]] = _found()

@@ -1,0 +1,14 @@
+"""`above: 8.0`."""
+
+import math
+
+import msgspec
+
+
+class Above(msgspec.Struct, frozen=True, tag="above"):
+    """Accept what is strictly greater than the threshold."""
+
+    threshold: float
+
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        return ((math.nextafter(self.threshold, math.inf), math.inf),)

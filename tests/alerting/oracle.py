@@ -1,0 +1,139 @@
+"""A second, naive reading of the rules' semantics, for tests: everything anew, nothing remembered.
+
+Written from the text alone. It shares only the structs with the program; every sample looks at all readings
+and every clock is found by walking back, so a history costs the square of its length.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import fsum
+
+from app.alerting.episodes import (
+    Above,
+    Below,
+    Condition,
+    Episode,
+    Equals,
+    Inside,
+    Level,
+    Outside,
+    Sample,
+    SeriesRule,
+    Step,
+    StoredReading,
+    ValueOf,
+)
+from app.clock import HOUR_US
+
+ORDER = ["info", "warning", "error", "critical", "disaster"]
+
+
+def oracle_episodes(
+    rule: SeriesRule, arrived: Iterable[StoredReading], inherited: Episode | None = None
+) -> list[Episode]:
+    """Give the episodes of one era from its readings in order of arrival."""
+    samples = oracle_samples(rule.value, arrived)
+    over: list[Episode] = []
+    episode = inherited
+    for i, sample in enumerate(samples):
+        holding = [level for level in rule.levels if level_holds(rule, level, samples, i)]
+        if episode is None:
+            if holding:
+                started_at = clock_start(rule, rule.levels[0].condition, samples, i)
+                assert started_at is not None
+                step = Step(holding[-1].name, sample.t)
+                episode = Episode(started_at, sample.t, None, (step,))
+        elif holding and ORDER.index(holding[-1].name) > ORDER.index(episode.level):
+            steps = (*episode.steps, Step(holding[-1].name, sample.t))
+            episode = Episode(episode.started_at, episode.fired_at, None, steps)
+        elif clears(rule, samples, i, since=episode.fired_at):
+            over.append(Episode(episode.started_at, episode.fired_at, sample.t, episode.steps))
+            episode = None
+    return [*over, episode] if episode is not None else over
+
+
+def oracle_samples(value_of: ValueOf, arrived: Iterable[StoredReading]) -> list[Sample]:
+    """Give at most one sample for each time that was stored."""
+    readings = first_stored(arrived)
+    values = [(t, sample_value(value_of, readings, t)) for t, _ in readings]
+    return [Sample(t, value) for t, value in values if value is not None]
+
+
+def first_stored(arrived: Iterable[StoredReading]) -> list[StoredReading]:
+    """Sort by time, one a time: the first stored wins."""
+    first: dict[int, float] = {}
+    for t, value in arrived:
+        if t not in first:
+            first[t] = value
+    return sorted(first.items())
+
+
+def sample_value(value_of: ValueOf, readings: Sequence[StoredReading], t: int) -> float | None:
+    """Give the sample that the reading at t makes, None for none."""
+    w = value_of.window_us
+    if value_of.kind == "last":
+        return dict(readings)[t]
+    if value_of.kind in ("rate", "delta"):
+        window = [(s, value) for s, value in readings if t - w <= s <= t]
+        s, oldest = window[0]
+        if t - s < w / 2:
+            return None
+        delta = dict(readings)[t] - oldest
+        return delta if value_of.kind == "delta" else delta * HOUR_US / (t - s)
+    values = [value for s, value in readings if t - w < s <= t]
+    if value_of.kind == "avg":
+        return fsum(values) / len(values)
+    return min(values) if value_of.kind == "min" else max(values)
+
+
+def meets(condition: Condition | None, value: float) -> bool:
+    """Say whether the value meets the condition."""
+    match condition:
+        case Above(threshold):
+            return value > threshold
+        case Below(threshold):
+            return value < threshold
+        case Inside(lo, hi):
+            return lo <= value <= hi
+        case Outside(lo, hi):
+            return not lo <= value <= hi
+        case Equals(wanted):
+            return value == wanted
+    raise AssertionError(condition)
+
+
+def is_hole_before(rule: SeriesRule, samples: Sequence[Sample], i: int) -> bool:
+    """Say whether max_gap is set and the sample before is farther away than that."""
+    return rule.max_gap_us is not None and i > 0 and samples[i].t - samples[i - 1].t > rule.max_gap_us
+
+
+def clock_start(rule: SeriesRule, condition: Condition, samples: Sequence[Sample], i: int) -> int | None:
+    """Walk back from sample i to where the clock of the condition started, None if it does not run."""
+    if not meets(condition, samples[i].value):
+        return None
+    while i > 0 and not is_hole_before(rule, samples, i) and meets(condition, samples[i - 1].value):
+        i -= 1
+    return samples[i].t
+
+
+def level_holds(rule: SeriesRule, level: Level, samples: Sequence[Sample], i: int) -> bool:
+    """Say whether the level's clock runs at sample i, and has run long enough."""
+    start = clock_start(rule, level.condition, samples, i)
+    return start is not None and samples[i].t - start >= level.for_us
+
+
+def clears(rule: SeriesRule, samples: Sequence[Sample], i: int, since: int) -> bool:
+    """Say whether clear has held long enough at sample i, counting only samples while firing."""
+
+    def is_clear(sample: Sample) -> bool:
+        if rule.clear is None:
+            return not meets(rule.levels[0].condition, sample.value)
+        return meets(rule.clear, sample.value)
+
+    if not is_clear(samples[i]):
+        return False
+    first = i
+    while first > 0 and samples[first - 1].t > since and not is_hole_before(rule, samples, first):
+        if not is_clear(samples[first - 1]):
+            break
+        first -= 1
+    return samples[i].t - samples[first].t >= rule.clear_for_us

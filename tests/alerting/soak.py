@@ -1,0 +1,31 @@
+"""Hold many more random histories against the oracle than the test run does.
+
+`python -m tests.alerting.soak --histories 20000 [--first SEED]`
+"""
+
+import argparse
+import sys
+import time
+
+from tests.alerting.histories import check_history, describe, random_history
+
+
+def main() -> int:
+    """Check seeds one after another; stop at the first that fails, print it and exit with 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--histories", type=int, default=20_000)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    options = parser.parse_args()
+    began = time.monotonic()
+    for seed in range(options.first, options.first + options.histories):
+        try:
+            check_history(seed)
+        except AssertionError as failure:
+            print(f"seed {seed} failed:\n{describe(random_history(seed))}\n{failure}", file=sys.stderr)
+            return 1
+    print(f"{options.histories} histories agree with the oracle, {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -119,6 +119,15 @@ def test_overview_shows_what_the_replaced_server_promised_when_opened() -> None:
     }
 
 
+def test_sensor_is_stale_after_the_same_time_when_shown_by_grafana_and_by_the_api() -> None:
+    rule = re.compile(r"coalesce\(3 \* \w+\.expected_interval, INTERVAL '15 minutes'\)")
+    api = (ROOT / "app" / "trends" / "queries.sql").read_text(encoding="utf-8")
+    overview = load(ROOT / "grafana" / "dashboards" / "overview.json")
+    stale = [query.sql for query in queries(overview) if "expected_interval" in query.sql]
+    assert len(stale) == 4
+    assert all(rule.search(sql) for sql in (api, *stale))
+
+
 def test_data_source_is_read_only_and_complete_when_provisioned() -> None:
     file = YAML(typ="safe").load(PROVISIONING / "datasources" / "tidegauge.yml")
     (source,) = file["datasources"]

@@ -31,7 +31,7 @@ demo: setup ## The same, plus simulated gateways
 	@exec $(BIN)/tidegauge up --demo
 
 test: setup ## Run every test
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 bench: setup ## Compare our speed with the raw limits, as ratios within one run
 	@$(BIN)/python -m tests.bench

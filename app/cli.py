@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 
 import msgspec
 import rich_click as click
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -38,7 +39,8 @@ def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Call
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            code = asyncio.run(function(*args, **kwargs))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                code = runner.run(function(*args, **kwargs))
         except AppError as error:
             people.print(f"[bold red]{error.title}:[/] {error}", highlight=False, soft_wrap=True)
             sys.exit(1)

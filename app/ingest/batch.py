@@ -4,11 +4,11 @@ A row's key is (UTC day, series, time). Sorted by it, every flush takes its lock
 then rows within them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from struct import Struct
-from typing import Protocol
 
 from app.clock import DAY_US
 from app.ingest.upload import Upload
@@ -24,29 +24,29 @@ _COPY_TRAILER = b"\xff\xff"
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
-class SeriesOf(Protocol):
-    """Knows the series of every sensor in the batch."""
-
-    def __getitem__(self, sensor: SensorName, /) -> Mapping[MetricName, SeriesId]: ...
-
-
 class Batch:
-    """Unique rows of some uploads; where two carry the same key, the first stands and the other is a duplicate."""
+    """Unique rows of some uploads; where two carry the same key, the first stands and the other is a duplicate.
 
-    def __init__(self, uploads: Sequence[Upload], series_of: SeriesOf) -> None:
+    Raises KeyError when a series is not registered yet.
+    """
+
+    def __init__(
+        self, uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
+    ) -> None:
         self.uploads = uploads
-        #: Value and number of the upload that brought it.
-        self.rows: dict[Key, tuple[float, int]] = {}
-        self.value_count = 0
+        self.rows: dict[Key, float] = {}
+        #: How many of `rows`, which are in order of arrival, came with each upload.
+        self.unique_counts: list[int] = []
         rows = self.rows
-        for number, upload in enumerate(uploads):
+        for upload in uploads:
+            before = len(rows)
             for reading in upload.readings:
                 time_us = reading.time_us
                 day = time_us // DAY_US
                 ids = series_of[reading.sensor]
                 for metric, value in reading.values.items():
-                    rows.setdefault((day, ids[metric], time_us), (value, number))
-                self.value_count += len(reading.values)
+                    rows.setdefault((day, ids[metric], time_us), value)
+            self.unique_counts.append(len(rows) - before)
         self.keys: list[Key] = sorted(rows)
 
     def by_day(self) -> Iterable[tuple[int, list[Key]]]:
@@ -56,15 +56,20 @@ class Batch:
 
     def copy_payload(self, keys: Iterable[Key]) -> bytes:
         """Encode rows for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
-        rows = self.rows
-        body = b"".join([_pack_row(3, 4, key[1], 8, key[2] - _POSTGRES_EPOCH_US, 8, rows[key][0]) for key in keys])
+        rows, epoch_us = self.rows, _POSTGRES_EPOCH_US
+        body = b"".join([_pack_row(3, 4, key[1], 8, key[2] - epoch_us, 8, rows[key]) for key in keys])
         return _COPY_HEADER + body + _COPY_TRAILER
 
     def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give all rows as columns: series, microseconds since 1970, values."""
         series = [key[1] for key in self.keys]
         times = [key[2] for key in self.keys]
-        return series, times, [self.rows[key][0] for key in self.keys]
+        return series, times, [self.rows[key] for key in self.keys]
+
+    def origin(self) -> dict[Key, int]:
+        """Find the number of the upload that brought each row."""
+        numbers = (number for number, count in enumerate(self.unique_counts) for _ in range(count))
+        return dict(zip(self.rows, numbers, strict=True))
 
 
 class News:
@@ -72,26 +77,28 @@ class News:
 
     def __init__(self, batch: Batch, keys: Sequence[Key]) -> None:
         self.batch = batch
+        #: Sorted like the batch's.
         self.keys = keys
-        #: New values of each upload.
-        self.accepted = [0] * len(batch.uploads)
-        #: Newest new time and value of each series.
-        self.newest: dict[SeriesId, tuple[int, float]] = {}
-        #: Oldest new time of each UTC day.
-        self.oldest_of_day: dict[int, int] = {}
-        rows, newest, oldest = batch.rows, self.newest, self.oldest_of_day
-        for key in keys:
-            day, series_id, time_us = key
-            value, number = rows[key]
-            self.accepted[number] += 1
-            known = newest.get(series_id)
-            if known is None or time_us > known[0]:
-                newest[series_id] = (time_us, value)
-            if time_us < oldest.setdefault(day, time_us):
-                oldest[day] = time_us
+        self.accepted = _count_accepted(batch, keys)
+        # Days ascend, and times within a day and series: the last key of a series is its newest.
+        self.newest: dict[SeriesId, Key] = {key[1]: key for key in keys}
+
+    def oldest_of_days(self) -> tuple[list[int], list[int]]:
+        """Give each touched UTC day and its oldest new time."""
+        oldest = {day: min(map(itemgetter(2), keys)) for day, keys in groupby(self.keys, key=itemgetter(0))}
+        return list(oldest), list(oldest.values())
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give the newest reading of each series as columns, in order of series."""
         ordered = sorted(self.newest)
-        times = [self.newest[series_id][0] for series_id in ordered]
-        return ordered, times, [self.newest[series_id][1] for series_id in ordered]
+        keys = [self.newest[series_id] for series_id in ordered]
+        return ordered, [key[2] for key in keys], [self.batch.rows[key] for key in keys]
+
+
+def _count_accepted(batch: Batch, keys: Sequence[Key]) -> list[int]:
+    """Count the new values of each upload."""
+    if len(keys) == len(batch.rows):
+        return batch.unique_counts
+    origin = batch.origin()
+    counts = Counter(origin[key] for key in keys)
+    return [counts[number] for number in range(len(batch.uploads))]

@@ -54,14 +54,20 @@ def check_value(metric: str, value: object) -> Refusal | None:
     return None
 
 
+def time_limits(received_us: int) -> tuple[int, int]:
+    """Give the earliest and the latest time that a reading received then may have."""
+    return received_us - OLDEST_ACCEPTED_US, received_us + FUTURE_LIMIT_US
+
+
 def check_time(time_us: int, received_us: int) -> Refusal | None:
     """Refuse times that are too far ahead of, or behind, the time of receipt."""
-    if time_us > received_us + FUTURE_LIMIT_US:
+    earliest, latest = time_limits(received_us)
+    if time_us > latest:
         return "time_in_future", (
             f"time is {_show_time(time_us)}, more than {FUTURE_LIMIT_US // MINUTE_US} minutes ahead of the server's "
             f"clock ({rfc3339(received_us)}); set the gateway's clock"
         )
-    if time_us < received_us - OLDEST_ACCEPTED_US:
+    if time_us < earliest:
         hint = "; numbers are milliseconds since 1970, not seconds" if 0 <= time_us < 40 * DAY_US else ""
         return "time_too_old", (
             f"time is {_show_time(time_us)}, older than the {OLDEST_ACCEPTED_US // (DAY_US)} days that are kept{hint}"

@@ -65,16 +65,15 @@ async def _copy(connection: Connection, batch: Batch) -> News:
 async def _insert(connection: Connection, batch: Batch) -> News:
     """Insert what is not stored yet."""
     rows = await connection.fetch(SQL["insert_readings"], *batch.columns())
-    new: list[Key] = [
-        (time_us // DAY_US, row["series_id"], time_us) for row in rows for time_us in (to_us(row["time"]),)
-    ]
-    return News(batch, new)
+    times = [to_us(row["time"]) for row in rows]
+    new: list[Key] = [(us // DAY_US, row["series_id"], us) for us, row in zip(times, rows, strict=True)]
+    return News(batch, sorted(new))
 
 
 async def _record(connection: Connection, news: News, registry: SeriesRegistry) -> int:
     """Write all that follows from new readings, and return the id of the feed row."""
-    days = [_1970 + timedelta(days=day) for day in news.oldest_of_day]
-    await connection.execute(SQL["insert_late_days"], days, list(news.oldest_of_day.values()))
+    days, oldest = news.oldest_of_days()
+    await connection.execute(SQL["insert_late_days"], [_1970 + timedelta(days=day) for day in days], oldest)
     await connection.execute(SQL["upsert_series_state"], *news.states())
     grouped = group_readings(news, registry.names)
     legacy = await _insert_legacy(connection, news, grouped)
@@ -142,7 +141,7 @@ def _receipts(news: News, seq: int | None) -> list[Receipt]:
 
 def _receipt(news: News, number: int, seq: int | None) -> Receipt:
     upload, accepted = news.batch.uploads[number], news.accepted[number]
-    duplicates = upload.value_count() - accepted
+    duplicates = upload.value_count - accepted
     return Receipt(seq, accepted, duplicates, upload.rejected.listed, upload.rejected.count)
 
 

@@ -47,7 +47,7 @@ def group_readings(news: News, names: Names) -> Grouped:
     grouped: Grouped = {}
     for key in news.keys if len(news.keys) <= FRAME_VALUES_LIMIT else _cut(news):
         sensor, metric = names[key[1]]
-        grouped.setdefault((key[2], sensor), {})[metric] = rows[key][0]
+        grouped.setdefault((key[2], sensor), {})[metric] = rows[key]
     return grouped
 
 
@@ -63,8 +63,11 @@ def encode_payload(news: News, grouped: Grouped, legacy: list[LegacyRecord]) -> 
 
 def _cut(news: News) -> list[Key]:
     """Keep the newest of each series, and what a client of the replaced sensor server waits for."""
-    uploads, rows, newest = news.batch.uploads, news.batch.rows, news.newest
-    return [key for key in news.keys if key[2] == newest[key[1]][0] or uploads[rows[key][1]].wants_legacy_id]
+    kept = set(news.newest.values())
+    if any(upload.wants_legacy_id for upload in news.batch.uploads):
+        origin = news.batch.origin()
+        kept.update(key for key in news.keys if news.batch.uploads[origin[key]].wants_legacy_id)
+    return sorted(kept)
 
 
 def _truncation(news: News, grouped: Grouped) -> Truncated | None:

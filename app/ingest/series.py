@@ -54,18 +54,15 @@ class SeriesRegistry:
 
     def __init__(self) -> None:
         self.sensors: dict[SensorName, Sensor] = {}
+        #: The same series as in `sensors`, for the one look-up that every reading needs.
+        self.series_of: dict[SensorName, dict[MetricName, SeriesId]] = {}
         self.names: dict[SeriesId, tuple[SensorName, MetricName]] = {}
         self._lock = asyncio.Lock()
 
-    def __getitem__(self, sensor: SensorName) -> Mapping[MetricName, SeriesId]:
-        return self.sensors[sensor].series
-
-    async def prepare(self, connection: Connection, uploads: Sequence[Upload]) -> None:
-        """Make sure that every series of the uploads is known; move readings over a key's cap to its rejections."""
-        if self._unknown(uploads):
-            async with self._lock:
-                await self._register(connection, uploads)
-        await self._describe(connection, uploads)
+    async def register(self, connection: Connection, uploads: Sequence[Upload]) -> None:
+        """Make every series of the uploads known; move readings over a key's cap to its rejections."""
+        async with self._lock:
+            await self._register(connection, uploads)
 
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
         """Collect the metrics of each sensor that have no series yet, as far as this process knows."""
@@ -94,6 +91,7 @@ class SeriesRegistry:
             if sensor is None:
                 sensor = Sensor({}, _said(row["tags"], row["tags_us"]), _said(row["gateway"], row["gateway_us"]))
                 self.sensors[row["name"]] = sensor
+                self.series_of[row["name"]] = sensor.series
             if row["id"] is not None:
                 sensor.series[row["metric"]] = row["id"]
                 self.names[row["id"]] = (row["name"], row["metric"])
@@ -119,16 +117,9 @@ class SeriesRegistry:
         planned = sum(1 for other in owner.values() if other == label)
         return max((SENSORS_PER_KEY if cap is None else cap) - used - planned, 0)
 
-    async def _describe(self, connection: Connection, uploads: Sequence[Upload]) -> None:
+    async def describe(self, connection: Connection, uploads: Sequence[Upload]) -> None:
         """Store the tags and the gateway that the newest reading of each sensor brought, where they are news."""
-        tags: News = {}
-        gateways: News = {}
-        for upload in uploads:
-            for reading in upload.readings:
-                if reading.tags is not None:
-                    _note(tags, self.sensors[reading.sensor].tags, reading, _as_jsonb_text(reading.tags))
-                if upload.gateway is not None:
-                    _note(gateways, self.sensors[reading.sensor].gateway, reading, upload.gateway)
+        tags, gateways = self._collect_news(uploads)
         if not tags and not gateways:
             return
         async with connection.transaction():
@@ -141,6 +132,18 @@ class SeriesRegistry:
             self.sensors[name].tags = Said(text, us, us)
         for name, (us, text) in gateways.items():
             self.sensors[name].gateway = Said(text, us, us)
+
+    def _collect_news(self, uploads: Sequence[Upload]) -> tuple[News, News]:
+        """Collect what the uploads say of tags and of gateways that the database does not know yet."""
+        tags: News = {}
+        gateways: News = {}
+        for upload in uploads:
+            for reading in upload.readings if upload.gateway is not None else ():
+                _note(gateways, self.sensors[reading.sensor].gateway, reading, str(upload.gateway))
+            for reading in upload.readings if upload.has_tags else ():
+                if reading.tags is not None:
+                    _note(tags, self.sensors[reading.sensor].tags, reading, _as_jsonb_text(reading.tags))
+        return tags, gateways
 
 
 def _said(text: str | None, us: int | None) -> Said:
@@ -176,4 +179,4 @@ def _reject_over_cap(upload: Upload, names: set[SensorName]) -> None:
             "it may; raise its limit, or remove what makes ever new names",
             values=len(reading.values),
         )
-    upload.readings = kept
+    upload.keep(kept)

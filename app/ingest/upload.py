@@ -79,9 +79,19 @@ class Upload(msgspec.Struct):
     wants_legacy_id: bool = False
     legacy_id: int | None = None
 
-    def value_count(self) -> int:
-        """Count the values that wait to be stored."""
-        return sum(len(reading.values) for reading in self.readings)
+    #: Values to store, one for each metric of each reading.
+    value_count: int = 0
+    #: Whether any reading describes its sensor.
+    has_tags: bool = False
+
+    def __post_init__(self) -> None:
+        self.keep(self.readings)
+
+    def keep(self, readings: list[Reading]) -> None:
+        """Bring these readings and no others."""
+        self.readings = readings
+        self.value_count = sum([len(reading.values) for reading in readings])
+        self.has_tags = any(reading.tags is not None for reading in readings)
 
 
 class Idempotency(msgspec.Struct, frozen=True):

@@ -32,7 +32,6 @@ log = structlog.get_logger()
 class _Waiting(msgspec.Struct):
     upload: Upload
     receipt: "asyncio.Future[Receipt]"
-    value_count: int
 
 
 class Writer:
@@ -51,14 +50,13 @@ class Writer:
         Raises OverloadedError when the queue is full, and whatever a lost database raises: then nothing is known to
         be stored, and sending the same upload again is safe.
         """
-        value_count = upload.value_count()
-        if self._waiting and self._waiting_values + value_count > QUEUE_VALUES:
+        if self._waiting and self._waiting_values + upload.value_count > QUEUE_VALUES:
             raise OverloadedError(
                 f"{self._waiting_values} values wait to be stored already. Keep the data and send them again."
             )
-        waiting = _Waiting(upload, asyncio.get_running_loop().create_future(), value_count)
+        waiting = _Waiting(upload, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._count(value_count)
+        self._count(upload.value_count)
         self._something_waits.set()
         return await waiting.receipt
 
@@ -86,10 +84,10 @@ class Writer:
         """Take waiting uploads from the front, at least one, up to FLUSH_VALUES."""
         taken: list[_Waiting] = []
         value_count = 0
-        while self._waiting and (not taken or value_count + self._waiting[0].value_count <= FLUSH_VALUES):
+        while self._waiting and (not taken or value_count + self._waiting[0].upload.value_count <= FLUSH_VALUES):
             waiting = self._waiting.popleft()
-            self._count(-waiting.value_count)
-            value_count += waiting.value_count
+            self._count(-waiting.upload.value_count)
+            value_count += waiting.upload.value_count
             if not waiting.receipt.done():  # its client may be gone
                 taken.append(waiting)
         if not self._waiting:
@@ -119,8 +117,7 @@ class Writer:
         self, connection: Connection, uploads: Sequence[Upload], *, any_decompression: bool = False
     ) -> list[Receipt]:
         """Write uploads in one transaction; COPY first, row by row when something was stored before."""
-        await self.registry.prepare(connection, uploads)
-        batch = Batch(uploads, self.registry)
+        batch = await self._merge(connection, uploads)
         self._metrics.flush_values.observe(len(batch.keys))
         by_copy = len(batch.keys) >= COPY_FROM
         for retries_left in range(RETRIES, -1, -1):
@@ -134,6 +131,16 @@ class Writer:
                     raise
                 by_copy = False
         raise AssertionError("the last try returns or raises")
+
+    async def _merge(self, connection: Connection, uploads: Sequence[Upload]) -> Batch:
+        """Merge uploads into a batch, registering series that are new."""
+        try:
+            batch = Batch(uploads, self.registry.series_of)
+        except KeyError:
+            await self.registry.register(connection, uploads)
+            batch = Batch(uploads, self.registry.series_of)
+        await self.registry.describe(connection, uploads)
+        return batch
 
     async def _flush_one_by_one(self, connection: Connection, taken: Sequence[_Waiting], cause: Exception) -> None:
         """Let one upload's bad data fail that upload alone."""

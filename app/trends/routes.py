@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from app.auth.guard import require
 from app.clock import from_us
@@ -28,10 +28,10 @@ _PROBLEMS = {
     404: ResponseSpec(Problem, description="No such sensor or metric"),
 }
 _TIME = "RFC 3339 with a zone, or milliseconds since 1970"
-From = Annotated[str | None, Parameter(query="from", description=f"{_TIME}; a day before `to` when left out")]
-To = Annotated[str | None, Parameter(query="to", description=f"{_TIME}, excluded; now when left out")]
-Limit = Annotated[int, Parameter(ge=1, le=10_000, description="Items a page")]
-Cursor = Annotated[str | None, Parameter(description="The `next` of the page before")]
+From = Annotated[str | None, QueryParameter(name="from", description=f"{_TIME}; a day before `to` when left out")]
+To = Annotated[str | None, QueryParameter(query="to", description=f"{_TIME}, excluded; now when left out")]
+Limit = Annotated[int, QueryParameter(ge=1, le=10_000, description="Items a page")]
+Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before")]
 
 
 class Latest(msgspec.Struct, frozen=True):
@@ -127,8 +127,8 @@ async def get_sensor(read_pool: Pool, name: str) -> SensorItem:
 )
 async def list_readings(
     read_pool: Pool,
-    sensor: Annotated[list[str] | None, Parameter(description="May be repeated; all when left out")] = None,
-    metric: Annotated[list[str] | None, Parameter(description="May be repeated; all when left out")] = None,
+    sensor: Annotated[list[str] | None, QueryParameter(description="May be repeated; all when left out")] = None,
+    metric: Annotated[list[str] | None, QueryParameter(description="May be repeated; all when left out")] = None,
     from_: From = None,
     to: To = None,
     limit: Limit = 1_000,
@@ -152,7 +152,7 @@ async def get_trend(
     metric: str,
     from_: From = None,
     to: To = None,
-    points: Annotated[int, Parameter(ge=1, le=10_000, description="Buckets wanted at most, about")] = 500,
+    points: Annotated[int, QueryParameter(ge=1, le=10_000, description="Buckets wanted at most, about")] = 500,
 ) -> Trend:
     """Get one metric of one sensor over time, in buckets as wide as range and points ask for."""
     start, end = parse_range(from_, to, datetime.now(UTC))

@@ -7,6 +7,7 @@ value costs nothing but itself.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ from app.ingest.checks import (
     is_sensor_name,
     refuse_metric,
     refuse_sensor,
+    time_limits,
 )
 from app.ingest.upload import Rejected
 from app.model import VALUE_LIMIT, Reading, Tags
@@ -101,16 +103,15 @@ class _Stamp:
 def _take_typed(items: list[WireReading], rejected: Rejected, stamp: _Stamp) -> list[Reading]:
     """Take readings whose types are right; whatever else is wrong goes the careful way."""
     readings = []
+    earliest, latest = time_limits(stamp.received_us)
     for index, item in enumerate(items):
-        time_us = _time_us(item.time, item.sensor, stamp)
+        time = item.time
+        time_us = time * 1_000 if time.__class__ is int else _time_us(time, item.sensor, stamp)
         if (
-            isinstance(time_us, int)
-            and check_time(time_us, stamp.received_us) is None
+            time_us.__class__ is int
+            and earliest <= time_us <= latest
             and is_sensor_name(item.sensor)
-            and item.values
-            and all(
-                -VALUE_LIMIT <= value <= VALUE_LIMIT and is_metric_name(metric) for metric, value in item.values.items()
-            )
+            and _are_good(item.values)
             and (item.tags is None or check_tags(item.tags) is None)
         ):
             readings.append(Reading(item.sensor, time_us, item.values, item.tags, index))
@@ -119,6 +120,14 @@ def _take_typed(items: list[WireReading], rejected: Rejected, stamp: _Stamp) -> 
             if reading is not None:
                 readings.append(reading)
     return readings
+
+
+def _are_good(values: dict[str, float]) -> bool:
+    """Tell in one quick pass whether all values and their names can be stored; NaN fails the comparison, too."""
+    for metric, value in values.items():
+        if not (-VALUE_LIMIT <= value <= VALUE_LIMIT and is_metric_name(metric)):
+            return False
+    return bool(values)
 
 
 def _check_reading(index: int, item: object, rejected: Rejected, stamp: _Stamp) -> Reading | None:
@@ -171,25 +180,23 @@ def _is_metric(metric: object) -> bool:
 
 def _time_us(time: object, sensor: str, stamp: _Stamp) -> int | Refusal:
     """Convert any accepted form of time to microseconds."""
+    if time.__class__ is int:
+        return time * 1_000
     if time is None:
         return stamp(sensor)
     if isinstance(time, datetime):
         return check_datetime(time)
-    if isinstance(time, int | float) and not isinstance(time, bool):
+    if isinstance(time, float):
         return _from_milliseconds(time)
     if isinstance(time, str):
-        try:
+        with suppress(msgspec.ValidationError):
             return check_datetime(msgspec.convert(time, datetime))
-        except msgspec.ValidationError:
-            pass
     return "time_invalid", (
         f"time is {time!r:.60}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, or milliseconds since 1970"
     )
 
 
-def _from_milliseconds(time: int | float) -> int | Refusal:
-    if isinstance(time, int):
-        return time * 1_000
+def _from_milliseconds(time: float) -> int | Refusal:
     if not -1e18 < time < 1e18:
         return "time_invalid", f"time is {time}; send milliseconds since 1970"
     return round(time * 1_000)

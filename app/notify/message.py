@@ -1,0 +1,266 @@
+"""What an alert message says, and how much of it a service takes; markup is each channel's own."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+Level = Literal["info", "warning", "error", "critical", "disaster"]
+
+
+class LevelStyle(msgspec.Struct, frozen=True):
+    """How a level looks; a higher priority is more severe."""
+
+    emoji: str
+    colour: str
+    priority: int
+
+
+LEVELS: Final[dict[Level, LevelStyle]] = {
+    "info": LevelStyle("ℹ️", "#36a64f", 1),
+    "warning": LevelStyle("⚠️", "#ff9500", 2),
+    "error": LevelStyle("❌", "#ff0000", 3),
+    "critical": LevelStyle("🚨", "#8b0000", 4),
+    "disaster": LevelStyle("💀", "#4b0082", 5),
+}
+#: How something that has ended looks, whatever its level was.
+OVER: Final = LevelStyle("✅", "#36a64f", 0)
+
+# Bounds in UTF-16 units. They are such that a title, a text, a footer and one entry without links always fit
+# every service, even if each character had to be escaped as five.
+TITLE_UNITS: Final = 200
+NAME_UNITS: Final = 100
+TEXT_UNITS: Final = 500
+#: A longer address is left out: cutting it would break it.
+URL_UNITS: Final = 1_000
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A page, dashboard or runbook to open."""
+
+    label: str
+    url: str
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What one alert message says about one series."""
+
+    level: Level
+    sensor: str
+    metric: str
+    value: float | None = None
+    unit: str = ""
+    #: In words, without the unit: "above 8".
+    threshold: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    #: Shown as over, whatever the level.
+    over: bool = False
+    #: A line of its own: the rule's message, "no data since 03:00", why it was retracted.
+    note: str = ""
+    links: tuple[Link, ...] = ()
+
+    @property
+    def style(self) -> LevelStyle:
+        """Emoji and colour."""
+        return OVER if self.over else LEVELS[self.level]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert message before it is rendered for a service."""
+
+    title: str
+    #: Most important first: the last are dropped when there is not room for all.
+    entries: tuple[Entry, ...] = ()
+    text: str = ""
+    footer: str = ""
+    #: Left out: that of the most severe entry that is not over.
+    level: Level | None = None
+    #: Without sound, where the service has such a thing.
+    silent: bool = False
+    #: The `message_ref` of the message that this one follows, where the service has such a thing.
+    reply_to: str | None = None
+
+    @property
+    def style(self) -> LevelStyle:
+        """Emoji and colour of the whole."""
+        if self.level is not None:
+            return LEVELS[self.level]
+        styles = [entry.style for entry in self.entries]
+        return max(styles, key=lambda style: style.priority, default=LEVELS["info"])
+
+
+class RenderedMessage(msgspec.Struct, frozen=True):
+    """A message as a service takes it; JSON through and through, so that a stored one can be sent again."""
+
+    body: dict[str, Any]
+    #: Sent once in place of `body` when the service cannot parse the markup.
+    fallback: dict[str, Any] | None = None
+
+
+class Span(NamedTuple):
+    """A piece of a line, not yet marked up."""
+
+    text: str
+    bold: bool = False
+    url: str | None = None
+
+
+Line = tuple[Span, ...]
+Lines = tuple[Line, ...]
+
+
+class Markup(NamedTuple):
+    """How a service writes spans; `bold` and `link` get their text escaped, `link` its address not."""
+
+    escape: Callable[[str], str]
+    bold: Callable[[str], str]
+    link: Callable[[str, str], str]
+
+
+PLAIN: Final = Markup(escape=str, bold=str, link=lambda label, url: f"{label}: {url}")
+
+
+class Fitted(NamedTuple):
+    """The parts of a message that a service takes, each whole."""
+
+    title: Line
+    text: Lines
+    entries: tuple[tuple[Entry, Lines], ...]
+    #: "+3 more"; none when nothing was dropped.
+    more: Lines
+    footer: Lines
+
+    def blocks(self) -> Iterator[Lines]:
+        """Each part that is not empty, in order."""
+        middle = (lines for _, lines in self.entries)
+        return (lines for lines in ((self.title,), self.text, *middle, self.more, self.footer) if lines)
+
+
+def fit(
+    message: Message,
+    cost: Callable[[Lines], int],
+    limit: int,
+    *,
+    entry_limit: int | None = None,
+    max_entries: int | None = None,
+) -> Fitted:
+    """Keep as many entries as `limit` holds, first ones first, each whole or (if too long) without links or note.
+
+    `cost` tells what lines take of `limit`; `entry_limit` bounds each entry.
+    """
+    title: Line = (Span(f"{message.style.emoji} "), Span(clip(message.title, TITLE_UNITS), bold=True))
+    text, footer = _paragraph(message.text), _paragraph(message.footer)
+    left = limit - sum(cost(lines) for lines in ((title,), text, _more(len(message.entries)), footer))
+    kept: list[tuple[Entry, Lines]] = []
+    for entry in message.entries[:max_entries]:
+        # The first is shortened to what room there is: a message without any entry helps nobody.
+        room = limit if kept else left
+        lines = _shorten(entry, cost, room if entry_limit is None else min(room, entry_limit))
+        left -= cost(lines)
+        if left < 0:
+            break
+        kept.append((entry, lines))
+    return Fitted(title, text, tuple(kept), _more(len(message.entries) - len(kept)), footer)
+
+
+def write(lines: Lines, markup: Markup) -> str:
+    """Mark lines up, escaping what they say."""
+    return "\n".join("".join(_write_span(span, markup) for span in line) for line in lines)
+
+
+def visible(lines: Lines) -> str:
+    """What a reader sees once markup is gone."""
+    return "\n".join("".join(span.text for span in line) for line in lines)
+
+
+def utf16_units(text: str) -> int:
+    """Count as Telegram does: characters beyond the basic plane, as most emoji, are two."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def clip(text: str, units: int) -> str:
+    """Cut to at most `units` UTF-16 units, the last one then an ellipsis; no character is split."""
+    if utf16_units(text) <= units:
+        return text
+    kept = text.encode("utf-16-le", "surrogatepass")[: 2 * (units - 1)]
+    return kept.decode("utf-16-le", "ignore").rstrip() + "…"
+
+
+def format_value(value: float) -> str:
+    """Write a measured value for people: up to three decimals, more digits only where it would read as 0."""
+    if 0 < abs(value) < 0.001 or abs(value) >= 1e9:
+        return f"{value:.4g}"
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _write_span(span: Span, markup: Markup) -> str:
+    text = markup.escape(span.text)
+    if span.url is not None:
+        return markup.link(text, span.url)
+    return markup.bold(text) if span.bold and text else text
+
+
+def _shorten(entry: Entry, cost: Callable[[Lines], int], limit: int) -> Lines:
+    """Leave out links, then the note, until the entry costs at most `limit`."""
+    head, note, links = _head(entry), _paragraph(entry.note), _links(entry.links)
+    for lines in (head + note + links, head + note):
+        if cost(lines) <= limit:
+            return lines
+    return head
+
+
+def _head(entry: Entry) -> Lines:
+    first = (
+        Span(f"{entry.style.emoji} "),
+        Span(clip(entry.sensor, NAME_UNITS), bold=True),
+        Span(f" {clip(entry.metric, NAME_UNITS)}{_measured(entry)}"),
+    )
+    times = _times(entry)
+    return (first, (Span(times),)) if times else (first,)
+
+
+def _measured(entry: Entry) -> str:
+    unit = f" {clip(entry.unit, NAME_UNITS)}" if entry.unit else ""
+    value = "" if entry.value is None else f": {format_value(entry.value)}{unit}"
+    threshold = f" ({clip(entry.threshold, NAME_UNITS)}{unit})" if entry.threshold else ""
+    return value + threshold
+
+
+def _times(entry: Entry) -> str:
+    match entry.since, entry.until:
+        case None, None:
+            return ""
+        case datetime() as since, None:
+            return f"since {_minute(since)}"
+        case None, datetime() as until:
+            return f"until {_minute(until)}"
+        case datetime() as since, datetime() as until:
+            return f"from {_minute(since)} to {_minute(until)}"
+        case _:
+            raise TypeError("since and until are datetimes")
+
+
+def _minute(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _links(links: tuple[Link, ...]) -> Lines:
+    """One line of links; what is no web address is shown as text, for Telegram would drop it."""
+    spans: list[Span] = []
+    for link in links:
+        label = clip(link.label, NAME_UNITS)
+        if not link.url.startswith(("http://", "https://")):
+            spans += (Span(" · "), Span(clip(f"{label}: {link.url}", NAME_UNITS)))
+        elif utf16_units(link.url) <= URL_UNITS:
+            spans += (Span(" · "), Span(label, url=link.url))
+    return (tuple(spans[1:]),) if spans else ()
+
+
+def _paragraph(text: str) -> Lines:
+    return ((Span(clip(text, TEXT_UNITS)),),) if text else ()
+
+
+def _more(count: int) -> Lines:
+    return ((Span(f"+{count} more"),),) if count else ()

@@ -1,0 +1,121 @@
+"""Any HTTP endpoint: the message as JSON, signed if there is a secret."""
+
+import hashlib
+import hmac
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from app.notify.message import Message, RenderedMessage
+from app.notify.pacing import Limit
+from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fingerprint, refusal, send_post
+
+TYPE: Final = "webhook"
+
+#: Bytes of entries in one body; those beyond are left out and counted in `omitted`.
+ENTRIES_BYTES: Final = 256 * 1024
+SIGNATURE_HEADER: Final = "X-Tidegauge-Signature"
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_OWN_HEADERS: Final = frozenset(
+    {"content-type", "content-length", "host", "transfer-encoding", SIGNATURE_HEADER.lower()}
+)
+_CHANNEL_BROKEN: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 410})
+
+
+class Config(ChannelConfig, frozen=True):
+    """An endpoint; its address and headers may hold secrets as much as `secret` does."""
+
+    url: str
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    #: Key of the HMAC-SHA256 of the body, sent as `X-Tidegauge-Signature: sha256=<hex>`.
+    secret: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_web_address(self.url):
+            raise ValueError("url must be an http:// or https:// address")
+        for name, value in self.headers.items():
+            if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
+                raise ValueError(f"headers has a name or value that HTTP does not allow: {name!r}")
+            if name.lower() in _OWN_HEADERS:
+                raise ValueError(f"headers must not set {name}")
+
+
+def check(config: Config, endpoints: Endpoints) -> str | None:
+    """Allow whatever `Config` allows: the operator says where it goes."""
+    return None
+
+
+def destination(config: Config) -> str:
+    """Name the endpoint without giving its address away."""
+    return fingerprint(TYPE, config.url)
+
+
+def limits(config: Config) -> tuple[Limit, ...]:
+    """Ten messages a second for each endpoint."""
+    return (Limit(destination(config), every_s=0.1, burst=10),)
+
+
+def render(message: Message) -> RenderedMessage:
+    """Write all that a message holds; times are RFC 3339."""
+    entries = _fit_entries(message)
+    body = {
+        "version": 1,
+        "title": message.title,
+        "emoji": message.style.emoji,
+        "colour": message.style.colour,
+        "text": message.text,
+        "entries": entries,
+        "omitted": len(message.entries) - len(entries),
+        "footer": message.footer,
+        "silent": message.silent,
+    }
+    return RenderedMessage(body)
+
+
+async def send(
+    session: aiohttp.ClientSession, config: Config, rendered: RenderedMessage, endpoints: Endpoints
+) -> Delivered:
+    """Post to the endpoint; it has taken the message if it answers with any status of success."""
+    body = msgspec.json.encode(rendered.body)
+    answer = await send_post(session, Post(config.url, body, _headers(config, body)))
+    if answer.ok:
+        return Delivered(response=answer.status)
+    # What it says beyond the status is not passed on: it may quote our headers.
+    reason = f"the webhook answered {answer.status}"
+    raise refusal(answer, reason, channel_broken=answer.status in _CHANNEL_BROKEN)
+
+
+def sign(secret: str, body: bytes) -> str:
+    """Compute the HMAC-SHA256 of a body, in hexadecimal."""
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def _headers(config: Config, body: bytes) -> dict[str, str]:
+    if config.secret is None:
+        return config.headers
+    return {**config.headers, SIGNATURE_HEADER: f"sha256={sign(config.secret, body)}"}
+
+
+def _fit_entries(message: Message) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    left = ENTRIES_BYTES
+    for entry in message.entries:
+        encoded = msgspec.json.encode(entry)
+        left -= len(encoded)
+        if left < 0:
+            break
+        kept.append(msgspec.json.decode(encoded))
+    return kept
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable()

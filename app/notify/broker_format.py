@@ -1,0 +1,238 @@
+"""The notification broker's messages as its clients know them, with what broke them mended."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from app.notify.channels import slack, telegram
+from app.notify.message import LEVELS, NAME_UNITS, Level, RenderedMessage, clip, utf16_units
+
+DEFAULT_USERNAME: Final = "NotificationBot"
+DEFAULT_PARSE_MODE: Final = "Markdown"
+
+#: The rest of a Slack message (title, message, source, escaped) stays well under what is left of 13,000.
+SLACK_METADATA_CHARS: Final = 6_000
+#: A metadata line is cut rather than dropped if this much of it can be shown.
+_WORTH_SHOWING_UNITS: Final = 40
+#: The old Markdown as Telegram reads it, from left to right without ever going back. The others need no such
+#: check: there, what is left open inside `message` cannot be closed by an escaped frame.
+_CLOSED_MARKDOWN: Final = re.compile(
+    r"""(?>
+        \\[_*`\[]                                # escaped
+        | [^_*`\[]                                # no markup
+        | ```.*?``` | `(?!``)[^`]*` | _[^_]*_ | \*[^*]*\*
+        | \[[^\]]*\] (?: \([^)]*\) | (?!\() )    # a link; an open address runs to the end of all
+    )*+""",
+    re.DOTALL | re.VERBOSE,
+)
+_MORE_UNITS: Final = len("\n• +1000000 more")
+
+
+class BrokerNotification(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification as a client sent it; `at` is aware UTC, `metadata` values any JSON."""
+
+    id: str
+    title: str
+    message: str
+    level: Level
+    at: datetime
+    source: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Dialect(NamedTuple):
+    """How one `parse_mode` writes text that it must not take for markup."""
+
+    escape: Callable[[str], str]
+    bold: Callable[[str], str]
+    code: Callable[[str], str]
+    #: Whether what a text opens cannot be closed by what comes after it, so that it stays by itself.
+    is_closed: Callable[[str], bool] = lambda text: True
+
+
+class _Metadata(NamedTuple):
+    """What is shown of the metadata, and how many keys are not."""
+
+    pairs: list[tuple[str, str]]
+    omitted: int
+
+
+def slack_message(
+    notification: BrokerNotification, channel: str | None = None, username: str | None = None
+) -> RenderedMessage:
+    """Write the Slack payload: one attachment, the frame escaped, `message` as given."""
+    emoji, colour, _ = msgspec.structs.astuple(LEVELS[notification.level])
+    attachment = {
+        "color": colour,
+        "title": f"{emoji} {slack.escape(notification.title)}",
+        "text": notification.message,
+        "fields": _slack_fields(notification),
+        "footer": f"Notification ID: {notification.id}",
+        "ts": int(notification.at.timestamp()),
+    }
+    payload: dict[str, Any] = {"attachments": [attachment], "username": username or DEFAULT_USERNAME}
+    if channel:
+        payload["channel"] = channel
+    return RenderedMessage(payload)
+
+
+def telegram_message(notification: BrokerNotification, parse_mode: str | None = DEFAULT_PARSE_MODE) -> RenderedMessage:
+    """Write the Telegram text: the frame escaped, `message` as given; all escaped in the fallback.
+
+    Longer than Telegram takes, metadata are cut first, then `message`. What was cut, or does not close what
+    it opens, is escaped at once (it could swallow the frame unnoticed), and the fallback is plain text.
+    """
+    message = _fit_message(notification)
+    metadata = _fit_telegram_metadata(notification, message)
+    plain = {"text": _compose(notification, _PLAIN, message, metadata)}
+    if not parse_mode:
+        return RenderedMessage(plain)
+    dialect = _DIALECTS.get(parse_mode.lower())
+    if dialect is None:
+        return RenderedMessage({**plain, "parse_mode": parse_mode})
+    escaped = _compose(notification, dialect, dialect.escape(message), metadata)
+    if message != notification.message or not dialect.is_closed(message):
+        return RenderedMessage({"text": escaped, "parse_mode": parse_mode}, plain)
+    as_given = _compose(notification, dialect, message, metadata)
+    fallback = plain if as_given == escaped else {"text": escaped, "parse_mode": parse_mode}
+    return RenderedMessage({"text": as_given, "parse_mode": parse_mode}, fallback)
+
+
+def _slack_fields(notification: BrokerNotification) -> list[dict[str, Any]]:
+    fields = [
+        {"title": "Level", "value": notification.level.upper(), "short": True},
+        {"title": "Timestamp", "value": _timestamp(notification), "short": True},
+    ]
+    if notification.source:
+        fields.append({"title": "Source", "value": slack.escape(notification.source), "short": True})
+    if notification.metadata:
+        fields.append({"title": "Metadata", "value": _slack_metadata(notification.metadata), "short": False})
+    return fields
+
+
+def _slack_metadata(metadata: dict[str, Any]) -> str:
+    fitted = _fit_pairs(metadata, SLACK_METADATA_CHARS, lambda key, value: len(_slack_line(key, value)) + 1)
+    more = [f"• +{fitted.omitted} more"] if fitted.omitted else []
+    return "\n".join([_slack_line(key, value) for key, value in fitted.pairs] + more)
+
+
+def _slack_line(key: str, value: str) -> str:
+    return f"• *{slack.escape(key)}*: {slack.escape(value)}"
+
+
+def _compose(notification: BrokerNotification, dialect: Dialect, marked_message: str, metadata: _Metadata) -> str:
+    """Put the Telegram text together; everything but `marked_message` is escaped here."""
+    lines = [
+        f"{LEVELS[notification.level].emoji} {dialect.bold(notification.title)}",
+        "",
+        f"📝 {marked_message}",
+        "",
+        f"🏷️ {dialect.bold('Level:')} {dialect.code(notification.level.upper())}",
+        f"🕐 {dialect.bold('Time:')} {dialect.code(_timestamp(notification))}",
+    ]
+    if notification.source:
+        lines.append(f"🔍 {dialect.bold('Source:')} {dialect.code(notification.source)}")
+    if metadata.pairs or metadata.omitted:
+        lines += ["", f"📊 {dialect.bold('Metadata:')}"]
+        lines += [f"• {dialect.bold(f'{key}:')} {dialect.code(value)}" for key, value in metadata.pairs]
+    if metadata.omitted:
+        lines.append(f"• {dialect.escape(f'+{metadata.omitted} more')}")
+    return "\n".join([*lines, "", f"🆔 {dialect.code(notification.id)}"])
+
+
+def _fit_message(notification: BrokerNotification) -> str:
+    """Cut the message so that the text fits without metadata; markup in it counts as if it were seen."""
+    excess = _units_without_metadata(notification, notification.message) - telegram.TEXT_UNITS
+    if excess <= 0:
+        return notification.message
+    return clip(notification.message, utf16_units(notification.message) - excess)
+
+
+def _fit_telegram_metadata(notification: BrokerNotification, message: str) -> _Metadata:
+    left = telegram.TEXT_UNITS - _units_without_metadata(notification, message) - _METADATA_HEAD_UNITS
+    if left < 0 or not notification.metadata:
+        return _Metadata([], 0)
+    return _fit_pairs(notification.metadata, left, lambda key, value: utf16_units(f"\n• {key}: {value}"))
+
+
+def _units_without_metadata(notification: BrokerNotification, message: str) -> int:
+    return utf16_units(_compose(notification, _PLAIN, message, _Metadata([], 0)))
+
+
+def _fit_pairs(metadata: dict[str, Any], budget: int, cost: Callable[[str, str], int]) -> _Metadata:
+    """Keep pairs, in order, as long as they and "+N more" fit; the last one may be cut."""
+    left = budget - _MORE_UNITS
+    pairs: list[tuple[str, str]] = []
+    for key, value in metadata.items():
+        pair = _shorten_pair(key, _text(value), left, cost)
+        if pair is None:
+            break
+        pairs.append(pair)
+        left -= cost(*pair)
+    return _Metadata(pairs, len(metadata) - len(pairs))
+
+
+def _shorten_pair(key: str, value: str, left: int, cost: Callable[[str, str], int]) -> tuple[str, str] | None:
+    """Cut a pair to what is left; None if too little of it would show."""
+    if cost(key, value) <= left:
+        return key, value
+    key = clip(key, NAME_UNITS)
+    units = left - cost(key, "")
+    while units >= _WORTH_SHOWING_UNITS:
+        shortened = clip(value, units)
+        if cost(key, shortened) <= left:
+            return key, shortened
+        # Escaping makes the text longer than its units.
+        units //= 2
+    return None
+
+
+def _text(value: Any) -> str:
+    """Write a metadata value as the broker always did: text as it is, anything else as Python shows it."""
+    return str(value)
+
+
+def _timestamp(notification: BrokerNotification) -> str:
+    return notification.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([_*`\[])", r"\\\1", text)
+
+
+def _is_closed_markdown(text: str) -> bool:
+    return _CLOSED_MARKDOWN.fullmatch(text) is not None
+
+
+def _wrap_markdown(mark: str) -> Callable[[str], str]:
+    """Within an entity the old Markdown has no escapes, so it is closed before its own mark and opened after."""
+
+    def wrap(text: str) -> str:
+        pieces = [f"{mark}{piece}{mark}" if piece else "" for piece in text.split(mark)]
+        return f"\\{mark}".join(pieces)
+
+    return wrap
+
+
+def _escape_markdown_v2(text: str) -> str:
+    return re.sub(r"([_*\[\]()~`>#+\-=|{}.!\\])", r"\\\1", text)
+
+
+def _code_markdown_v2(text: str) -> str:
+    return "`{}`".format(re.sub(r"([`\\])", r"\\\1", text))
+
+
+_PLAIN: Final = Dialect(escape=str, bold=str, code=str)
+_DIALECTS: Final = {
+    "markdown": Dialect(_escape_markdown, _wrap_markdown("*"), _wrap_markdown("`"), _is_closed_markdown),
+    "markdownv2": Dialect(_escape_markdown_v2, lambda text: f"*{_escape_markdown_v2(text)}*", _code_markdown_v2),
+    "html": Dialect(
+        telegram.escape,
+        lambda text: f"<b>{telegram.escape(text)}</b>",
+        lambda text: f"<code>{telegram.escape(text)}</code>",
+    ),
+}
+_METADATA_HEAD_UNITS: Final = utf16_units("\n\n📊 Metadata:")

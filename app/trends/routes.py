@@ -29,7 +29,7 @@ _PROBLEMS = {
 }
 _TIME = "RFC 3339 with a zone, or milliseconds since 1970"
 From = Annotated[str | None, QueryParameter(name="from", description=f"{_TIME}; a day before `to` when left out")]
-To = Annotated[str | None, QueryParameter(query="to", description=f"{_TIME}, excluded; now when left out")]
+To = Annotated[str | None, QueryParameter(name="to", description=f"{_TIME}, excluded; now when left out")]
 Limit = Annotated[int, QueryParameter(ge=1, le=10_000, description="Items a page")]
 Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before")]
 

@@ -1,12 +1,13 @@
 """The rows of one flush: what many uploads bring, deduplicated and in the one order that keeps flushes apart.
 
-A row's key is (UTC day, series, time). Sorted by it, every flush takes its locks in the same order: chunks by day,
-then rows within them.
+Rows are sorted by (UTC day, series, time), so every flush takes its locks in the same order: chunks by day, then
+rows within them.
 """
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate, groupby
 from operator import itemgetter
 from struct import Struct
 
@@ -14,8 +15,8 @@ from app.clock import DAY_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 
-#: UTC day since 1970, series, microseconds since 1970.
-Key = tuple[int, SeriesId, int]
+#: UTC day since 1970, series, microseconds since 1970, place in order of arrival, value.
+Row = tuple[int, SeriesId, int, int, float]
 
 #: One row of PostgreSQL's binary COPY: three fields, each with its length; timestamptz counts from 2000.
 _pack_row = Struct(">hiiiqid").pack
@@ -34,71 +35,84 @@ class Batch:
         self, uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
     ) -> None:
         self.uploads = uploads
-        self.rows: dict[Key, float] = {}
-        #: How many of `rows`, which are in order of arrival, came with each upload.
-        self.unique_counts: list[int] = []
-        rows = self.rows
+        rows: list[Row] = []
+        place = 0
         for upload in uploads:
-            before = len(rows)
             for reading in upload.readings:
                 time_us = reading.time_us
                 day = time_us // DAY_US
                 ids = series_of[reading.sensor]
                 for metric, value in reading.values.items():
-                    rows.setdefault((day, ids[metric], time_us), value)
-            self.unique_counts.append(len(rows) - before)
-        self.keys: list[Key] = sorted(rows)
-
-    def by_day(self) -> Iterable[tuple[int, list[Key]]]:
-        """Give each day with its keys, ascending."""
-        for day, keys in groupby(self.keys, key=itemgetter(0)):
-            yield day, list(keys)
-
-    def copy_payload(self, keys: Iterable[Key]) -> bytes:
-        """Encode rows for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
-        rows, epoch_us = self.rows, _POSTGRES_EPOCH_US
-        body = b"".join([_pack_row(3, 4, key[1], 8, key[2] - epoch_us, 8, rows[key]) for key in keys])
-        return _COPY_HEADER + body + _COPY_TRAILER
+                    rows.append((day, ids[metric], time_us, place, value))
+                    place += 1
+        rows.sort()
+        #: Sorted and unique.
+        self.rows = _drop_duplicates(rows)
+        #: Place in order of arrival at which each upload ends.
+        self._ends = list(accumulate(upload.value_count for upload in uploads))
 
     def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give all rows as columns: series, microseconds since 1970, values."""
-        series = [key[1] for key in self.keys]
-        times = [key[2] for key in self.keys]
-        return series, times, [self.rows[key] for key in self.keys]
+        rows = self.rows
+        return [row[1] for row in rows], [row[2] for row in rows], [row[4] for row in rows]
 
-    def origin(self) -> dict[Key, int]:
-        """Find the number of the upload that brought each row."""
-        numbers = (number for number, count in enumerate(self.unique_counts) for _ in range(count))
-        return dict(zip(self.rows, numbers, strict=True))
+    def upload_of(self, row: Row) -> Upload:
+        """Find the upload that brought a row."""
+        return self.uploads[bisect_right(self._ends, row[3])]
+
+    def counts(self, rows: Sequence[Row]) -> list[int]:
+        """Count the rows that each upload brought."""
+        if self._ends and len(rows) == self._ends[-1]:
+            return [upload.value_count for upload in self.uploads]
+        counts = Counter(bisect_right(self._ends, row[3]) for row in rows)
+        return [counts[number] for number in range(len(self.uploads))]
 
 
 class News:
-    """What of a batch was really new, and all that follows from it."""
+    """What of a batch was really new, and all that follows from it; `rows` are sorted like the batch's."""
 
-    def __init__(self, batch: Batch, keys: Sequence[Key]) -> None:
+    def __init__(self, batch: Batch, rows: list[Row]) -> None:
         self.batch = batch
-        #: Sorted like the batch's.
-        self.keys = keys
-        self.accepted = _count_accepted(batch, keys)
-        # Days ascend, and times within a day and series: the last key of a series is its newest.
-        self.newest: dict[SeriesId, Key] = {key[1]: key for key in keys}
-
-    def oldest_of_days(self) -> tuple[list[int], list[int]]:
-        """Give each touched UTC day and its oldest new time."""
-        oldest = {day: min(map(itemgetter(2), keys)) for day, keys in groupby(self.keys, key=itemgetter(0))}
-        return list(oldest), list(oldest.values())
+        self.rows = rows
+        #: New values of each upload.
+        self.accepted = batch.counts(rows)
+        # Days ascend, and times within a day and series: the last row of a series is its newest.
+        self.newest: dict[SeriesId, Row] = {row[1]: row for row in rows}
+        #: Oldest new time of each touched UTC day.
+        self.oldest_of_day = {day: min(map(itemgetter(2), of_day)) for day, of_day in by_day(rows)}
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give the newest reading of each series as columns, in order of series."""
         ordered = sorted(self.newest)
-        keys = [self.newest[series_id] for series_id in ordered]
-        return ordered, [key[2] for key in keys], [self.batch.rows[key] for key in keys]
+        rows = [self.newest[series_id] for series_id in ordered]
+        return ordered, [row[2] for row in rows], [row[4] for row in rows]
 
 
-def _count_accepted(batch: Batch, keys: Sequence[Key]) -> list[int]:
-    """Count the new values of each upload."""
-    if len(keys) == len(batch.rows):
-        return batch.unique_counts
-    origin = batch.origin()
-    counts = Counter(origin[key] for key in keys)
-    return [counts[number] for number in range(len(batch.uploads))]
+def by_day(rows: list[Row]) -> list[tuple[int, list[Row]]]:
+    """Split sorted rows into UTC days, ascending."""
+    if rows and rows[0][0] == rows[-1][0]:
+        return [(rows[0][0], rows)]
+    return [(day, list(of_day)) for day, of_day in groupby(rows, key=itemgetter(0))]
+
+
+def select(rows: Iterable[Row], keys: Collection[tuple[SeriesId, int]]) -> list[Row]:
+    """Keep the rows with these (series, time)."""
+    return [row for row in rows if (row[1], row[2]) in keys]
+
+
+def copy_payload(rows: Iterable[Row]) -> bytes:
+    """Encode rows for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
+    epoch_us = _POSTGRES_EPOCH_US
+    body = b"".join([_pack_row(3, 4, row[1], 8, row[2] - epoch_us, 8, row[4]) for row in rows])
+    return _COPY_HEADER + body + _COPY_TRAILER
+
+
+def _drop_duplicates(rows: list[Row]) -> list[Row]:
+    """Keep the first arrival of each key; sorted, the others follow it at once."""
+    unique: list[Row] = []
+    last_series = last_time = -1
+    for row in rows:
+        if row[2] != last_time or row[1] != last_series:
+            unique.append(row)
+            last_series, last_time = row[1], row[2]
+    return unique

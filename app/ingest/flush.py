@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from app.clock import DAY_US, to_us
+from app.clock import to_us
 from app.db.pool import Connection
 from app.db.queries import load_queries
-from app.ingest.batch import Batch, Key, News
+from app.ingest.batch import Batch, News, by_day, copy_payload, select
 from app.ingest.payload import Grouped, encode_payload, group_readings
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Receipt, Upload
@@ -44,7 +44,7 @@ async def write_flush(
         if any_decompression:
             await connection.execute(SQL["allow_any_decompression"])
         news = await (_copy if by_copy else _insert)(connection, batch)
-        feed_id = await _record(connection, news, registry) if news.keys else None
+        feed_id = await _record(connection, news, registry) if news.rows else None
         await _remember_answers(connection, news, feed_id)
     seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
     return _receipts(news, seq)
@@ -52,33 +52,31 @@ async def write_flush(
 
 async def _copy(connection: Connection, batch: Batch) -> News:
     """Append all rows, which must all be new, day by day."""
-    for _day, keys in batch.by_day():
+    for _day, rows in by_day(batch.rows):
         await connection.copy_to_table(
             "reading",
-            source=_as_stream(batch.copy_payload(keys)),
+            source=_as_stream(copy_payload(rows)),
             columns=("series_id", "time", "value"),
             format="binary",
         )
-    return News(batch, batch.keys)
+    return News(batch, batch.rows)
 
 
 async def _insert(connection: Connection, batch: Batch) -> News:
     """Insert what is not stored yet."""
-    rows = await connection.fetch(SQL["insert_readings"], *batch.columns())
-    times = [to_us(row["time"]) for row in rows]
-    new: list[Key] = [(us // DAY_US, row["series_id"], us) for us, row in zip(times, rows, strict=True)]
-    return News(batch, sorted(new))
+    stored = await connection.fetch(SQL["insert_readings"], *batch.columns())
+    return News(batch, select(batch.rows, {(row["series_id"], to_us(row["time"])) for row in stored}))
 
 
 async def _record(connection: Connection, news: News, registry: SeriesRegistry) -> int:
     """Write all that follows from new readings, and return the id of the feed row."""
-    days, oldest = news.oldest_of_days()
-    await connection.execute(SQL["insert_late_days"], [_1970 + timedelta(days=day) for day in days], oldest)
+    days = [_1970 + timedelta(days=day) for day in news.oldest_of_day]
+    await connection.execute(SQL["insert_late_days"], days, list(news.oldest_of_day.values()))
     await connection.execute(SQL["upsert_series_state"], *news.states())
     grouped = group_readings(news, registry.names)
     legacy = await _insert_legacy(connection, news, grouped)
     payload = encode_payload(news, grouped, legacy)
-    feed_id: int = await connection.fetchval(SQL["insert_feed"], len(news.keys), payload)
+    feed_id: int = await connection.fetchval(SQL["insert_feed"], len(news.rows), payload)
     return feed_id
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from app.clock import rfc3339
-from app.ingest.batch import Key, News
+from app.ingest.batch import News, Row
 from app.model import LegacyRecord, MetricName, SensorName, SeriesId
 
 #: A flush of more new values is a bulk replay: clients get the newest of each series, and read the rest by HTTP.
@@ -43,11 +43,10 @@ class FeedPayload(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def group_readings(news: News, names: Names) -> Grouped:
     """Put the new values of a flush, or of a bulk replay the newest of each series, back together as readings."""
-    rows = news.batch.rows
     grouped: Grouped = {}
-    for key in news.keys if len(news.keys) <= FRAME_VALUES_LIMIT else _cut(news):
-        sensor, metric = names[key[1]]
-        grouped.setdefault((key[2], sensor), {})[metric] = rows[key]
+    for row in news.rows if len(news.rows) <= FRAME_VALUES_LIMIT else _cut(news):
+        sensor, metric = names[row[1]]
+        grouped.setdefault((row[2], sensor), {})[metric] = row[4]
     return grouped
 
 
@@ -61,18 +60,17 @@ def encode_payload(news: News, grouped: Grouped, legacy: list[LegacyRecord]) -> 
     return _encode(FeedPayload(readings, _truncation(news, grouped), legacy))
 
 
-def _cut(news: News) -> list[Key]:
+def _cut(news: News) -> list[Row]:
     """Keep the newest of each series, and what a client of the replaced sensor server waits for."""
     kept = set(news.newest.values())
     if any(upload.wants_legacy_id for upload in news.batch.uploads):
-        origin = news.batch.origin()
-        kept.update(key for key in news.keys if news.batch.uploads[origin[key]].wants_legacy_id)
+        kept.update(row for row in news.rows if news.batch.upload_of(row).wants_legacy_id)
     return sorted(kept)
 
 
 def _truncation(news: News, grouped: Grouped) -> Truncated | None:
-    omitted = len(news.keys) - sum(map(len, grouped.values()))
+    omitted = len(news.rows) - sum(map(len, grouped.values()))
     if not omitted:
         return None
-    times = [key[2] for key in news.keys]
-    return Truncated(omitted, rfc3339(min(times)), rfc3339(max(times)))
+    newest = max(row[2] for row in news.newest.values())
+    return Truncated(omitted, rfc3339(min(news.oldest_of_day.values())), rfc3339(newest))

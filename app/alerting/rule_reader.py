@@ -30,7 +30,7 @@ from app.clock import DAY_US
 #: Stands for "every channel" until all files are read; no channel can have this name.
 EVERY_CHANNEL = ("*",)
 
-Base = TypeVar("Base")
+Otherwise = TypeVar("Otherwise", tuple[str, ...], tuple[str, ...] | None)
 
 _NO_NAME = "?"
 _NOTHING_SAID = Rule(name=_NO_NAME, sensors=Selector(), terms=Terms(levels=(), notify=EVERY_CHANNEL))
@@ -161,8 +161,8 @@ class RuleReader:
         numbers = given.values[keywords[0]]
         return CONDITIONS[keywords[0]](*(numbers if isinstance(numbers, tuple) else (numbers,)))
 
-    def _channels(self, given: Given, base: Base) -> tuple[str, ...] | Base:
-        return self._links.use_channels(given.values["notify"]) if "notify" in given.values else base
+    def _channels(self, given: Given, otherwise: Otherwise) -> tuple[str, ...] | Otherwise:
+        return self._links.use_channels(given.values["notify"]) if "notify" in given.values else otherwise
 
     def _inhibitions(self, name: str, given: Given, defaults: Given) -> tuple[Inhibition, ...]:
         """Read what holds a rule back; a default that names the rule itself is meant for the others."""

@@ -8,6 +8,14 @@ from hypothesis import strategies as st
 
 ENVIRON = {"TELEGRAM_BOT_TOKEN": "1:a", "TELEGRAM_CHAT_ID": "-100", "SLACK_WEBHOOK_URL": "https://hooks.slack.com/x"}
 
+#: What YAML is made of: text of these finds more than text of anything.
+SYNTAX = st.text(
+    alphabet=st.sampled_from(
+        [*"ab10:-#?*&!|>%@`'\"\\{}[],.~<=/xuU \n\t\r", "\x00", "\x85", "\u2028", "\ufeff", "\ud800", "😀"]
+    ),
+    max_size=60,
+)
+
 FULL = """\
 version: 1
 defaults:

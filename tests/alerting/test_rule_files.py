@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from app.alerting.rule_files import load_rules, parse_rules
 from app.alerting.rule_problems import RuleErrors, RuleProblem
 from app.alerting.rules import ChannelFields
-from tests.alerting.rule_texts import ENVIRON, FULL, as_yaml, mistakes, rule, rule_documents
-from tests.alerting.test_yaml_nodes import SYNTAX
+from tests.alerting.rule_texts import ENVIRON, FULL, SYNTAX, as_yaml, mistakes, rule, rule_documents
 
 SHIPPED = Path(__file__).parents[2] / "rules"
 

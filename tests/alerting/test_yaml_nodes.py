@@ -4,14 +4,7 @@ from hypothesis import strategies as st
 
 from app.alerting.rule_problems import Place, RuleErrors, RuleProblem
 from app.alerting.yaml_nodes import Mapping, Scalar, Sequence, compose
-
-#: What YAML is made of: text of these finds more than text of anything.
-SYNTAX = st.text(
-    alphabet=st.sampled_from(
-        [*"ab10:-#?*&!|>%@`'\"\\{}[],.~<=/xuU \n\t\r", "\x00", "\x85", "\u2028", "\ufeff", "\ud800", "😀"]
-    ),
-    max_size=60,
-)
+from tests.alerting.rule_texts import SYNTAX
 
 
 def problem(text: str) -> str:

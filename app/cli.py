@@ -15,14 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from app import __version__, log
+from app.alerting.durations import parse_duration
 from app.auth.keys import SCOPES, SQL, Scope, create_key, revoke_key
 from app.db.embedded import EmbeddedServer
 from app.db.migrations import list_pending, migrate, set_reader_password
 from app.db.pool import Pool, connect, open_pool
 from app.doctor import diagnose
 from app.errors import AppError, SettingsError
-from app.serve import DevelopmentKeys, database_kept_alive, serve, with_keys
+from app.serve import DevelopmentKeys, database_kept_alive, find_development_key, serve, with_keys
 from app.settings import Settings
+from app.simulate import Plan, demo_gateways, render_summary, server_url, simulate
 
 click.rich_click.USE_MARKDOWN = True
 click.rich_click.SHOW_ARGUMENTS = True
@@ -81,8 +83,6 @@ async def _up(settings: Settings, database: str, demo: bool) -> None:
     settings, keys = await with_keys(settings)
     _greet(settings, keys, database)
     if demo:
-        from app.simulate import demo_gateways
-
         async with demo_gateways(settings):
             await serve(settings)
     else:
@@ -208,6 +208,58 @@ async def key_revoke(label: str) -> None:
     async with await _pool() as pool:
         await revoke_key(pool, label)
     output.print(f"revoked {label}", highlight=False)
+
+
+def duration(text: str) -> int:
+    """Read a duration as rule files write it, as microseconds."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@main.command("simulate")
+@click.option("--url", help="The server; left out, the one that HOST and PORT name.")
+@click.option("--key", help="A key with the scope ingest; left out, API_KEY or the development key.")
+@click.option("--gateways", type=click.IntRange(1, 1_000), default=3, show_default=True, help="How many.")
+@click.option("--sensors", type=click.IntRange(1, 10_000), default=4, show_default=True, help="At each gateway.")
+@click.option(
+    "--every", "every_us", type=duration, default="5s", show_default=True, help="Between two readings of a sensor."
+)
+@click.option(
+    "--batch", "batch_us", type=duration, default="20s", show_default=True, help="Between two uploads of a gateway."
+)
+@click.option("--for", "duration_us", type=duration, help="How long to run; left out, until Ctrl-C.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(1),
+    default=1.0,
+    show_default=True,
+    help="How much faster event time runs; needs --for, at whose end it reaches the present.",
+)
+@click.option("--history", "history_us", type=duration, default="0", help="First replay so much of the past in bulk.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same readings.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@command_body
+async def simulate_command(url: str | None, key: str | None, as_json: bool, **options: Any) -> int:
+    """Send readings as real gateways do: late, twice, in bulk, by clocks that are wrong.
+
+    Gateways go offline and replay their buffers, lose answers and send again, wait when the server says so. The
+    same seed makes the same readings, however they travel. On a terminal a table shows how it goes.
+    Ctrl-C ends it and sends what is left; a second Ctrl-C drops that.
+
+    Exit code 1 when something was dropped or rejected.
+    """
+    settings = _settings()
+    key = key or settings.api_key or find_development_key(settings.data_dir)
+    if key is None:
+        raise SettingsError("No API key: give --key or set API_KEY to a key with the scope ingest")
+    summary = await simulate(Plan(url=url or server_url(settings), key=key, **options), people)
+    if as_json:
+        output.print_json(msgspec.json.encode(summary).decode())
+    else:
+        output.print(render_summary(summary), highlight=False)
+    return 0 if summary.is_clean else 1
 
 
 def _settings() -> Settings:

@@ -23,6 +23,7 @@ from app.settings import Settings
 #: How long requests under way may take after a signal.
 GRACE_S = 10
 _WATCH_S = 0.5
+_KEYS_FILE = "development_keys.json"
 log = structlog.get_logger()
 
 
@@ -73,7 +74,7 @@ async def with_keys(settings: Settings) -> tuple[Settings, DevelopmentKeys | Non
     """Give settings that let somebody in: those given, or development keys where no key is configured at all."""
     if settings.api_key or settings.api_key_ws or await _has_stored_keys(str(settings.database_url)):
         return settings, None
-    keys = _development_keys(settings.data_dir / "development_keys.json")
+    keys = _development_keys(settings.data_dir / _KEYS_FILE)
     return msgspec.structs.replace(settings, api_key=keys.api_key, api_key_ws=keys.api_key_ws), keys
 
 
@@ -87,16 +88,28 @@ async def _has_stored_keys(dsn: str) -> bool:
         await pool.close()
 
 
-def _development_keys(path: Path) -> DevelopmentKeys:
+def find_development_key(data_dir: Path) -> str | None:
+    """Find the key that `tidegauge up` made for itself on this machine, for other commands to use."""
+    keys = _read_keys(data_dir / _KEYS_FILE)
+    return keys.api_key if keys else None
+
+
+def _read_keys(path: Path) -> DevelopmentKeys | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=DevelopmentKeys)
     except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _development_keys(path: Path) -> DevelopmentKeys:
+    keys = _read_keys(path)
+    if keys is None:
         key = make_key()
         keys = DevelopmentKeys(key, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_bytes(msgspec.json.encode(keys))
-        return keys
+    return keys
 
 
 def _config(app: Litestar, settings: Settings) -> uvicorn.Config:

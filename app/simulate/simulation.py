@@ -1,0 +1,120 @@
+"""All gateways of a plan, side by side against one server."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+import msgspec
+
+from app.simulate.delivery import PATIENCE_S, Counts
+from app.simulate.gateway import Gateway, Say
+from app.simulate.habits import habits_of
+from app.simulate.plan import Plan
+from app.simulate.sites import gateway_name, list_sensors
+from app.simulate.timeline import Timeline
+from app.simulate.uplink import Uplink
+
+
+class GatewaySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gateway has done; counts are values, uploads and tries are requests."""
+
+    gateway: str
+    made: int
+    sent: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    dropped: int
+    uploads: int
+    retries: int
+    lost_answers: int
+    last_answer: str
+    last_refusal: str
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a simulation has done."""
+
+    seed: int
+    gateways: list[GatewaySummary]
+    total: Counts
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything that was made is stored."""
+        return self.total.rejected == 0 and self.total.dropped == 0
+
+
+class Simulation:
+    """Gateways that run until the timeline ends."""
+
+    def __init__(self, plan: Plan, timeline: Timeline, say: Say, patience_s: float = PATIENCE_S) -> None:
+        plan.check()
+        self.plan = plan
+        self.timeline = timeline
+        self._tasks: list[asyncio.Task[None]] = []
+        self.gateways = [
+            Gateway(
+                gateway_name(number),
+                list_sensors(plan.seed, number, plan.sensors, plan.cued_at_us),
+                habits_of(plan.seed, number, plan.cued_at_us),
+                plan,
+                timeline,
+                say,
+                patience_s,
+            )
+            for number in range(plan.gateways)
+        ]
+
+    async def run(self) -> Summary:
+        """Run until the timeline ends and all is sent; raise SettingsError when the server will have nothing of it."""
+        async with aiohttp.ClientSession() as http:
+            self._tasks = [
+                asyncio.create_task(self._run(gateway, http), name=gateway.name) for gateway in self.gateways
+            ]
+            try:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return self.summarize()
+
+    def stop(self) -> None:
+        """End the timeline; the second time drop what is not sent yet."""
+        if self.timeline.is_stopped:
+            for task in self._tasks:
+                task.cancel()
+        self.timeline.stop()
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM stop it, in place of ending the process."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    def summarize(self) -> Summary:
+        """Count up what has been done so far."""
+        gateways = [
+            GatewaySummary(
+                gateway=gateway.name, **msgspec.structs.asdict(gateway.counts), **msgspec.structs.asdict(gateway.tries)
+            )
+            for gateway in self.gateways
+        ]
+        columns = zip(*(msgspec.structs.astuple(gateway.counts) for gateway in self.gateways), strict=True)
+        return Summary(self.plan.seed, gateways, Counts(*map(sum, columns)))
+
+    async def _run(self, gateway: Gateway, http: aiohttp.ClientSession) -> None:
+        await gateway.run(Uplink(http, self.plan.url, self.plan.key, gateway.habits.encoding))

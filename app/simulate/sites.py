@@ -1,0 +1,202 @@
+"""The places that are simulated: sites with a gateway each, and believable sensors in their rooms."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from app.clock import HOUR_US, MINUTE_US
+from app.model import MetricName, SensorName, Tags
+from app.simulate.chance import fraction, key_of
+from app.simulate.signals import Excursion, Shape, Signal
+
+SITES = ("harbour", "bakery", "dairy", "clinic", "museum", "brewery", "depot", "school")
+
+_PRESSURE = Shape(
+    mean=1013,
+    daily_swing=0.3,
+    wander=0.5,
+    noise=0.05,
+    digits=2,
+    excursion=Excursion(
+        "a storm comes up",
+        change=-9,
+        every_us=16 * HOUR_US,
+        rise_us=150 * MINUTE_US,
+        hold_us=30 * MINUTE_US,
+        fall_us=150 * MINUTE_US,
+        cue_us=-55 * MINUTE_US,
+    ),
+)
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of place to hang a sensor in."""
+
+    name: str
+    room: str
+    shapes: dict[MetricName, Shape]
+
+
+KINDS = (
+    Kind(
+        "freezer",
+        "cold store",
+        {
+            "temperature": Shape(
+                mean=-20,
+                daily_swing=0.3,
+                wander=0.5,
+                noise=0.1,
+                digits=2,
+                excursion=Excursion(
+                    "a freezer's door was left open",
+                    change=13,
+                    every_us=3 * HOUR_US,
+                    rise_us=5 * MINUTE_US,
+                    hold_us=12 * MINUTE_US,
+                    fall_us=15 * MINUTE_US,
+                    cue_us=-8 * MINUTE_US,
+                ),
+            )
+        },
+    ),
+    Kind(
+        "server-room",
+        "server room",
+        {
+            "temperature": Shape(
+                mean=24,
+                daily_swing=0.4,
+                wander=0.5,
+                noise=0.1,
+                digits=2,
+                excursion=Excursion(
+                    "the cooling of a server room failed",
+                    change=21,
+                    every_us=5 * HOUR_US,
+                    rise_us=4 * MINUTE_US,
+                    hold_us=12 * MINUTE_US,
+                    fall_us=12 * MINUTE_US,
+                    cue_us=MINUTE_US,
+                ),
+            ),
+            "humidity": Shape(mean=44, daily_swing=-1, wander=1.5, noise=0.3, digits=1),
+        },
+    ),
+    Kind(
+        "roof",
+        "outdoors",
+        {
+            "temperature": Shape(mean=19, daily_swing=4, wander=0.6, noise=0.1, digits=2),
+            "humidity": Shape(mean=50, daily_swing=-7, wander=3, noise=0.4, digits=1),
+            "pressure": _PRESSURE,
+        },
+    ),
+    Kind(
+        "office",
+        "office",
+        {
+            "temperature": Shape(mean=21.5, daily_swing=1.2, wander=0.4, noise=0.08, digits=2),
+            "humidity": Shape(
+                mean=46,
+                daily_swing=-2,
+                wander=2,
+                noise=0.3,
+                digits=1,
+                excursion=Excursion(
+                    "a humidifier does not stop",
+                    change=36,
+                    every_us=7 * HOUR_US,
+                    rise_us=5 * MINUTE_US,
+                    hold_us=30 * MINUTE_US,
+                    fall_us=20 * MINUTE_US,
+                    cue_us=-14 * MINUTE_US,
+                ),
+            ),
+            "pressure": _PRESSURE,
+        },
+    ),
+    Kind(
+        "cellar",
+        "cellar",
+        {
+            "temperature": Shape(mean=15, daily_swing=0.2, wander=0.3, noise=0.05, digits=2),
+            "humidity": Shape(
+                mean=56,
+                daily_swing=-1,
+                wander=1.5,
+                noise=0.3,
+                digits=1,
+                excursion=Excursion(
+                    "water is in the cellar",
+                    change=38,
+                    every_us=11 * HOUR_US,
+                    rise_us=10 * MINUTE_US,
+                    hold_us=40 * MINUTE_US,
+                    fall_us=90 * MINUTE_US,
+                    cue_us=8 * MINUTE_US,
+                ),
+            ),
+        },
+    ),
+)
+
+
+class Sensor(msgspec.Struct, frozen=True):
+    """A sensor of one gateway; it measures once an interval, `offset` (a fraction of it) after the others' beat."""
+
+    name: SensorName
+    tags: Tags
+    signals: dict[MetricName, Signal]
+    offset: float
+
+    def measure(self, time_us: int) -> dict[MetricName, float]:
+        """Read all metrics at a time, in microseconds since 1970."""
+        return {metric: signal.value(time_us) for metric, signal in self.signals.items()}
+
+    def list_out(self, time_us: int) -> list[str]:
+        """Say what is going wrong at a time."""
+        return [
+            signal.excursion.what
+            for signal in self.signals.values()
+            if signal.excursion is not None and signal.is_out(time_us)
+        ]
+
+
+def gateway_name(number: int) -> str:
+    """Name the gateway of a site, counted from 0."""
+    return f"gw-{_site(number)}"
+
+
+def list_sensors(seed: int, gateway_number: int, count: int, cued_at_us: int | None = None) -> list[Sensor]:
+    """List the sensors at one gateway; the first gateway's excursions follow the demo's cues where there are any."""
+    return list(_each_sensor(seed, gateway_number, count, cued_at_us))
+
+
+def _each_sensor(seed: int, gateway_number: int, count: int, cued_at_us: int | None) -> Iterator[Sensor]:
+    site = _site(gateway_number)
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        round_number = number // len(KINDS) + 1
+        name = f"{kind.name}-{site}" if round_number == 1 else f"{kind.name}-{site}-{round_number}"
+        signals = {
+            metric: _signal(shape, seed, name, metric, cued_at_us if gateway_number == 0 else None, cued_at_us)
+            for metric, shape in kind.shapes.items()
+        }
+        tags = {"site": site, "room": kind.room if round_number == 1 else f"{kind.room} {round_number}"}
+        yield Sensor(name, tags, signals, fraction(key_of(seed, name, "offset")))
+
+
+def _signal(
+    shape: Shape, seed: int, sensor: str, metric: str, own_cue_us: int | None, weather_cue_us: int | None
+) -> Signal:
+    """Let all barometers follow the same weather, and each sensor its own course otherwise."""
+    if metric == "pressure":
+        return Signal(shape, seed, sensor, metric, "weather", weather_cue_us)
+    return Signal(shape, seed, sensor, metric, sensor, own_cue_us)
+
+
+def _site(number: int) -> str:
+    name = SITES[number % len(SITES)]
+    round_number = number // len(SITES) + 1
+    return name if round_number == 1 else f"{name}-{round_number}"

@@ -1,0 +1,140 @@
+"""How a gateway reaches the server: one request, and what to make of its answer."""
+
+import gzip
+from typing import Literal
+
+import aiohttp
+import msgspec
+import zstandard
+
+from app.simulate.habits import Encoding
+
+TIMEOUT_S = 30.0
+#: However long a server asks us to wait, we look again after this.
+RETRY_AFTER_LIMIT_S = 60.0
+
+
+class Measurement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One reading as it is sent; time in milliseconds since 1970."""
+
+    sensor: str
+    time: int
+    values: dict[str, float]
+    tags: dict[str, str] | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """One upload: a retry sends the very same bytes under the very same key."""
+
+    body: bytes
+    reading_count: int
+    value_count: int
+    idempotency_key: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came of a request.
+
+    `stored`: acknowledged, with counts of values. `refused`: sending it again is of no use. `too_large`: send it in
+    parts. `unwelcome`: a wrong key or address, the data are to be kept. `later`: try again. `lost`: perhaps stored.
+    """
+
+    outcome: Literal["stored", "refused", "too_large", "unwelcome", "later", "lost"]
+    #: For people: a status, or why there is none.
+    text: str
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    #: Seconds after which the server wants to hear from us again.
+    retry_after_s: float | None = None
+    #: The first reason for a refusal.
+    reason: str = ""
+
+
+class Uplink:
+    """Sends the batches of one gateway."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, key: str, encoding: Encoding) -> None:
+        self._http = http
+        self._url = f"{url.rstrip('/')}/api/v1/readings"
+        self._headers = {"X-API-Key": key, "Content-Type": "application/json"}
+        self._encoding = encoding
+
+    async def send(self, batch: Batch, *, lose_answer: bool = False) -> Answer:
+        """Post a batch; with `lose_answer` hang up when the answer comes, as if it had been lost on its way."""
+        headers, body = self._encode(batch)
+        try:
+            async with self._http.post(
+                self._url, data=body, headers=headers, timeout=aiohttp.ClientTimeout(TIMEOUT_S), allow_redirects=False
+            ) as response:
+                if lose_answer:
+                    response.close()
+                    return Answer("lost", "answer lost")
+                return _read(response, await response.read())
+        except TimeoutError:
+            return Answer("later", "no answer")
+        except aiohttp.ClientError as error:
+            return Answer("later", "no connection", reason=str(error))
+
+    def _encode(self, batch: Batch) -> tuple[dict[str, str], bytes]:
+        headers, body = dict(self._headers), batch.body
+        if self._encoding == "gzip":
+            body = gzip.compress(body, compresslevel=5, mtime=0)
+        elif self._encoding == "zstd":
+            body = zstandard.ZstdCompressor().compress(body)
+        if self._encoding != "identity":
+            headers["Content-Encoding"] = self._encoding
+        if batch.idempotency_key is not None:
+            headers["Idempotency-Key"] = batch.idempotency_key
+        return headers, body
+
+
+class _Rejection(msgspec.Struct):
+    message: str
+
+
+class _Receipt(msgspec.Struct):
+    accepted: int
+    duplicates: int
+    rejected_count: int
+    rejected: list[_Rejection]
+
+
+class _Problem(msgspec.Struct):
+    detail: str = ""
+
+
+def _read(response: aiohttp.ClientResponse, body: bytes) -> Answer:
+    status = response.status
+    if status == 200:
+        return _read_receipt(body)
+    reason = _read_problem(body)
+    if status in (408, 429) or status >= 500:
+        return Answer("later", str(status), retry_after_s=_retry_after_s(response), reason=reason)
+    if status == 413:
+        return Answer("too_large", str(status), reason=reason)
+    if status in (400, 422):
+        return Answer("refused", str(status), reason=reason)
+    return Answer("unwelcome", str(status), reason=reason)
+
+
+def _read_receipt(body: bytes) -> Answer:
+    try:
+        receipt = msgspec.json.decode(body, type=_Receipt)
+    except msgspec.DecodeError:
+        return Answer("unwelcome", "200", reason="this is not the answer of a Tidegauge server")
+    reason = receipt.rejected[0].message if receipt.rejected else ""
+    return Answer("stored", "200", receipt.accepted, receipt.duplicates, receipt.rejected_count, reason=reason)
+
+
+def _read_problem(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Problem).detail
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+    """Read Retry-After in seconds; a date is as good as nothing to a gateway whose clock is wrong."""
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), RETRY_AFTER_LIMIT_S) if text.isascii() and text.isdecimal() else None

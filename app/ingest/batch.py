@@ -11,7 +11,7 @@ from itertools import accumulate, groupby
 from operator import itemgetter
 from struct import Struct
 
-from app.clock import DAY_US
+from app.clock import DAY_US, MINUTE_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 
@@ -22,6 +22,8 @@ Row = tuple[int, SeriesId, int, int, float]
 _pack_row = Struct(">hiiiqid").pack
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
+#: Readings older than this when they are received count as late.
+LATE_AFTER_US = 15 * MINUTE_US
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
@@ -81,11 +83,28 @@ class News:
         #: Oldest new time of each touched UTC day.
         self.oldest_of_day = {day: min(map(itemgetter(2), of_day)) for day, of_day in by_day(rows)}
 
+    def ranges(self) -> dict[bool, tuple[list[SeriesId], list[int], list[int]]]:
+        """Give the times that each series got new readings in, as columns; late ones apart from fresh.
+
+        One range over both would span, and make alerting look at, all that is stored between them.
+        """
+        received_us = min(upload.received_us for upload in self.batch.uploads)
+        fresh = [row for row in self.rows if row[2] >= received_us - LATE_AFTER_US]
+        late = [row for row in self.rows if row[2] < received_us - LATE_AFTER_US] if len(fresh) < len(self.rows) else []
+        return {is_late: _ranges(rows) for is_late, rows in ((False, fresh), (True, late)) if rows}
+
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give the newest reading of each series as columns, in order of series."""
         ordered = sorted(self.newest)
         rows = [self.newest[series_id] for series_id in ordered]
         return ordered, [row[2] for row in rows], [row[4] for row in rows]
+
+
+def _ranges(rows: list[Row]) -> tuple[list[SeriesId], list[int], list[int]]:
+    """Find the earliest and the latest time of each series; rows of one series ascend."""
+    latest = {row[1]: row[2] for row in rows}
+    earliest = {row[1]: row[2] for row in reversed(rows)}
+    return list(latest), [earliest[series_id] for series_id in latest], list(latest.values())
 
 
 def by_day(rows: list[Row]) -> list[tuple[int, list[Row]]]:

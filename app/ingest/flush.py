@@ -73,6 +73,8 @@ async def _record(connection: Connection, news: News, registry: SeriesRegistry) 
     days = [_1970 + timedelta(days=day) for day in news.oldest_of_day]
     await connection.execute(SQL["insert_late_days"], days, list(news.oldest_of_day.values()))
     await connection.execute(SQL["upsert_series_state"], *news.states())
+    for late, ranges in news.ranges().items():
+        await connection.execute(SQL["insert_dirty"], *ranges, late)
     grouped = group_readings(news, registry.names)
     legacy = await _insert_legacy(connection, news, grouped)
     payload = encode_payload(news, grouped, legacy)

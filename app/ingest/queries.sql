@@ -74,6 +74,12 @@ ON CONFLICT (series_id) DO UPDATE SET
     last_time = greatest(state.last_time, excluded.last_time),
     received_at = excluded.received_at;
 
+-- name: insert_dirty
+-- $1 series ids, $2 earliest and $3 latest new time of each, $4 late
+INSERT INTO dirty (series_ids, from_times, to_times, late)
+SELECT $1, array(SELECT from_us(us) FROM unnest($2::bigint[]) AS t (us)),
+       array(SELECT from_us(us) FROM unnest($3::bigint[]) AS t (us)), $4;
+
 -- name: insert_legacy_readings
 -- $1 sensors, $2 times, $3 temperatures, $4 humidities, $5 pressures, $6 client addresses; ids in the same order
 INSERT INTO legacy_reading (sensor, time, temperature, humidity, pressure, client_ip)

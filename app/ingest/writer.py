@@ -20,7 +20,7 @@ from app.metrics import Metrics
 #: Flushes that run at once: one parses and sorts while PostgreSQL works for the other.
 FLUSHERS = 2
 #: A flush takes waiting uploads up to here; a single larger upload is one flush.
-FLUSH_VALUES = 20_000
+FLUSH_VALUES = 10_000
 #: Values that may wait; beyond, uploads are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
 #: How often a flush is tried again after another one got in its way.

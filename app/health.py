@@ -7,6 +7,7 @@ from typing import Any, Literal
 import asyncpg
 import msgspec
 from litestar import Response, get
+from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from app import metrics
@@ -40,7 +41,7 @@ async def live() -> dict[str, str]:
 
 
 @get("/health/ready", tags=["Health"], summary="Can it serve?")
-async def ready(services: Services) -> Response[Ready]:
+async def ready(services: NamedDependency[Services]) -> Response[Ready]:
     """Check database, migrations, listener and background jobs; 503 when readings could not be taken or shown."""
     problems = [*await _check_database(services), *_check_parts(services)]
     database = not any(problem.startswith("database") for problem in problems)
@@ -58,7 +59,7 @@ async def ready(services: Services) -> Response[Ready]:
 
 
 @get("/metrics", tags=["Health"], summary="Metrics for Prometheus", media_type=metrics.CONTENT_TYPE)
-async def show_metrics(services: Services) -> bytes:
+async def show_metrics(services: NamedDependency[Services]) -> bytes:
     """Write all metrics of this process in Prometheus' text format."""
     return services.metrics.render()
 

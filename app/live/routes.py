@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from litestar import WebSocket, websocket
+from litestar.di import NamedDependency
 from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import TooManyConnectionsError
@@ -23,13 +24,15 @@ _POLICY_VIOLATION = 1008
 
 
 @websocket("/ws/live")
-async def live(socket: AnySocket, feed: LiveFeed, pool: Pool) -> None:
+async def live(socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDependency[Pool]) -> None:
     """Serve snapshot, readings and alerts; see app/live/protocol.py for messages and close codes."""
     await feed.serve(socket, pool)
 
 
 @websocket("/ws/sensor_updates")
-async def sensor_updates(socket: AnySocket, feed: LiveFeed, pool: Pool, settings: Settings) -> None:
+async def sensor_updates(
+    socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDependency[Pool], settings: NamedDependency[Settings]
+) -> None:
     """Send the last record, then each new one, as the replaced sensor server did."""
     await socket.accept()
     try:

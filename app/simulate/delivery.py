@@ -25,7 +25,7 @@ class Counts(msgspec.Struct):
     """
 
     made: int = 0
-    #: Posted, each try counted.
+    #: Posted, each try that reached the server counted.
     sent: int = 0
     accepted: int = 0
     duplicates: int = 0
@@ -113,13 +113,13 @@ class Delivery:
         self.tries.uploads += 1
         lose_answer = fraction(self._key, self.tries.uploads) < self._habits.lost_answers
         for number in count():
-            self._counts.sent += batch.value_count
             answer = await uplink.send(batch, lose_answer=lose_answer and number == 0)
             self.tries.last_answer = answer.text
             self.tries.lost_answers += answer.outcome == "lost"
+            self._counts.sent += batch.value_count if answer.outcome != "unreachable" else 0
             if answer.outcome == "unwelcome" and not self._was_welcome:
                 raise SettingsError(_explain(answer))
-            if answer.outcome not in ("later", "lost", "unwelcome"):
+            if answer.outcome not in ("later", "lost", "unreachable", "unwelcome"):
                 break
             await self._pause(answer, number)
             self.tries.retries += 1
@@ -151,13 +151,13 @@ class Delivery:
                 raise GivenUpError
             pause_s = min(pause_s, patience_s)
         self.is_pausing = True
-        await self._timeline.sleep(pause_s)
-        self.is_pausing = False
+        try:
+            await self._timeline.sleep(pause_s)
+        finally:
+            self.is_pausing = False
 
 
 def _explain(answer: Answer) -> str:
+    remedy = "give a key with the scope ingest by --key or API_KEY" if answer.text in ("401", "403") else "check --url"
     reason = f" ({answer.reason.rstrip('.')})" if answer.reason else ""
-    return (
-        f"The server answers {answer.text}{reason}; check --url, and give a key with the scope ingest by --key or "
-        "API_KEY"
-    )
+    return f"The server answers {answer.text}{reason}; {remedy}"

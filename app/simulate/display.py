@@ -26,6 +26,7 @@ _STATE_STYLES = {
     "starting": "dim",
     "done": "dim",
 }
+_SUMMED = ("made", "accepted", "duplicates", "rejected", "dropped")
 log = structlog.get_logger()
 
 
@@ -44,15 +45,16 @@ async def shown(simulation: Simulation, console: Console) -> AsyncIterator[None]
 
 def render_summary(summary: Summary) -> Table:
     """Tell what each gateway has done, and all together."""
-    table = Table(box=None, title="values", title_justify="left", title_style="dim")
-    table.add_column("gateway")
-    for name in (*summary.total.__struct_fields__, "uploads", "retries", "lost answers"):
+    table = Table(box=None, padding=(0, 1, 0, 0), title="in values", title_justify="left", title_style="dim")
+    table.add_column("gateway", no_wrap=True)
+    for name in (*_SUMMED, "uploads", "retries", "lost"):
         table.add_column(name, justify="right")
     for gateway in summary.gateways:
-        *texts, _, _ = msgspec.structs.astuple(gateway)
-        table.add_row(*(f"{text:,}" if isinstance(text, int) else str(text) for text in texts))
+        requests = (gateway.uploads, gateway.retries, gateway.lost_answers)
+        counts = (*(getattr(gateway, name) for name in _SUMMED), *requests)
+        table.add_row(gateway.gateway, *(f"{count:,}" for count in counts))
     table.add_section()
-    table.add_row("all", *(f"{count:,}" for count in msgspec.structs.astuple(summary.total)), style="bold")
+    table.add_row("all", *(f"{getattr(summary.total, name):,}" for name in _SUMMED), style="bold")
     return table
 
 

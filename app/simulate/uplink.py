@@ -37,9 +37,10 @@ class Answer(msgspec.Struct, frozen=True):
 
     `stored`: acknowledged, with counts of values. `refused`: sending it again is of no use. `too_large`: send it in
     parts. `unwelcome`: a wrong key or address, the data are to be kept. `later`: try again. `lost`: perhaps stored.
+    `unreachable`: nothing was sent, or only in part.
     """
 
-    outcome: Literal["stored", "refused", "too_large", "unwelcome", "later", "lost"]
+    outcome: Literal["stored", "refused", "too_large", "unwelcome", "later", "lost", "unreachable"]
     #: For people: a status, or why there is none.
     text: str
     accepted: int = 0
@@ -74,7 +75,7 @@ class Uplink:
         except TimeoutError:
             return Answer("later", "no answer")
         except aiohttp.ClientError as error:
-            return Answer("later", "no connection", reason=str(error))
+            return Answer("unreachable", "no connection", reason=str(error))
 
     def _encode(self, batch: Batch) -> tuple[dict[str, str], bytes]:
         headers, body = dict(self._headers), batch.body

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.alerting.durations import (
@@ -74,6 +74,7 @@ def test_duration_is_written_largest_unit_first(us: int, text: str) -> None:
     assert format_duration(us) == text
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=LONGEST_US))
 def test_duration_reads_back_as_it_was_when_written(us: int) -> None:
     assert parse_duration(format_duration(us)) == us

@@ -181,7 +181,7 @@ def test_ten_thousand_series_are_matched_with_a_hundred_rules_in_time() -> None:
 _labels = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"]), max_size=2)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents, st.lists(st.tuples(st.sampled_from(["m", "n"]), _labels), max_size=6), st.data())
 def test_book_says_what_each_rule_says_by_itself(
     document: dict[str, Any], labels: list[tuple[str, dict[str, str]]], data: st.DataObject

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.alerting.message_templates import MISSING, render_template, template_fault
@@ -37,6 +37,7 @@ def test_template_fault_says_what_to_write_when_braces_are_wrong(template: str, 
     assert template_fault(template) == fault
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("{}ab :!"), max_size=30))
 def test_template_renders_whatever_it_says(template: str) -> None:
     rendered = render_template(template, {"a": "x"})
@@ -44,6 +45,7 @@ def test_template_renders_whatever_it_says(template: str) -> None:
         assert rendered == template.replace("}}", "}")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text(max_size=10)))
 def test_template_fills_every_fact_and_dashes_the_rest(facts: dict[str, str]) -> None:
     template = "|".join(f"{{{name}}}" for name in (*facts, "NOT_THERE"))

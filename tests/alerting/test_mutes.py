@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.alerting.durations import parse_time_of_day
@@ -118,6 +118,7 @@ def test_mute_end_is_bounded_when_windows_cover_the_week() -> None:
     assert end == at("2026-03-13T00:00+00:00")
 
 
+@settings(deadline=None)
 @given(
     st.integers(to_us(datetime(2020, 1, 1, tzinfo=UTC)), to_us(datetime(2030, 1, 1, tzinfo=UTC))).map(from_us),
     st.sets(st.sampled_from(DAYS), min_size=1),

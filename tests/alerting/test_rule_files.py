@@ -273,13 +273,13 @@ def sound(found: tuple[RuleProblem, ...] | None) -> bool:
     return found is None or (found != () and all(one.line >= 1 and one.column >= 1 for one in found))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(max_size=80), SYNTAX))
 def test_any_text_is_read_or_refused(text: str) -> None:
     assert sound(faults(text))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents, st.data())
 def test_any_damage_to_valid_rules_is_read_or_refused(document: dict[str, Any], data: st.DataObject) -> None:
     text = as_yaml(document)
@@ -295,7 +295,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents, st.data())
 def test_any_value_in_any_place_is_read_or_refused(document: dict[str, Any], data: st.DataObject) -> None:
     damaged = copy.deepcopy(document)

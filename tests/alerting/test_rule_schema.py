@@ -93,7 +93,7 @@ def test_schema_knows_the_channels_that_are_given() -> None:
     }
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents)
 def test_whatever_can_be_read_fits_the_schema(document: dict[str, Any]) -> None:
     errors = [error.message for error in VALIDATOR.iter_errors(json.loads(json.dumps(document)))]

@@ -126,7 +126,7 @@ def test_condition_is_written_as_people_write_numbers() -> None:
     assert threshold_text(Inside(2.0, 8.0)) == "2 to 8"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents)
 def test_valid_rules_are_read_and_restored_as_they_were(document: dict[str, Any]) -> None:
     read = parse_rules({"rules.yml": as_yaml(document)}, {"HOOK": "x"})

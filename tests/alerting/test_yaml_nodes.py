@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.alerting.rule_problems import Place, RuleErrors, RuleProblem
@@ -75,6 +75,7 @@ def test_problem_is_reported_when_the_scanner_itself_stumbles(text: str) -> None
     assert problem(text).startswith("x.yml:1:")
 
 
+@settings(deadline=None)
 @given(st.one_of(SYNTAX, st.text(max_size=60)))
 def test_any_text_is_nodes_or_a_problem(text: str) -> None:
     found = faults(text)

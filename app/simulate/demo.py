@@ -58,11 +58,21 @@ async def _run_demo(settings: Settings) -> None:
         start_us = now_us()
         plan = demo_plan(settings, start_us)
         log.info("demo_started", gateways=plan.gateways, sensors=plan.gateways * plan.sensors)
-        await Simulation(plan, Timeline.of(plan, start_us), log.info).run()
+        simulation = Simulation(plan, Timeline.of(plan, start_us), log.info)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(simulation.run())
+            group.create_task(_announce(simulation))
     except TimeoutError:
         log.warning("demo_not_started", reason=f"the server was not ready within {_READY_WITHIN_S:g} s")
     except Exception as error:
         log.error("demo_failed", exc_info=error)
+
+
+async def _announce(simulation: Simulation) -> None:
+    """Show the page's address again below all that a replay logs."""
+    for gateway in simulation.gateways:
+        await gateway.replayed.wait()
+    log.info("demo_history_replayed", values=simulation.summarize().total.made, page=f"{simulation.plan.url}/")
 
 
 async def _wait_until_ready(url: str) -> None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from app.clock import SECOND_US, rfc3339
 from app.simulate.buffer import Buffer
 from app.simulate.chance import fraction, key_of
 from app.simulate.delivery import PATIENCE_S, Counts, Delivery, GivenUpError, Tries
@@ -36,18 +35,20 @@ class Gateway:
     ) -> None:
         self.name = name
         self.counts = Counts()
+        #: Set once all of the history is acknowledged.
+        self.replayed = asyncio.Event()
         self._phase = "starting"
         self._sensors = sensors
         self.habits = habits
         self._plan = plan
         self._timeline = timeline
         self._say = say
-        self._buffer = Buffer(plan.buffer_readings)
+        self._buffer = Buffer(plan.buffer_limit)
         self._delivery = Delivery(name, plan.seed, habits, timeline, self.counts, patience_s)
         #: Where in the batch interval it sends, so that not all gateways do at once.
         self._beat = fraction(key_of(plan.seed, name, "beat"))
         self._made_until_us = timeline.start_us
-        self._troubles: frozenset[tuple[str, str]] = frozenset()
+        self._troubles: frozenset[str] = frozenset()
 
     @property
     def state(self) -> str:
@@ -77,6 +78,7 @@ class Gateway:
         try:
             await self._replay_history(uplink)
             if self._made_until_us >= self._timeline.live_us:
+                self.replayed.set()
                 await self._live(uplink)
         except GivenUpError:
             self._say("gateway_gave_up", gateway=self.name, buffered=self.buffered)
@@ -167,8 +169,11 @@ class Gateway:
                     yield Measurement(sensor.name, time_us // 1_000, sensor.measure(time_us), sensor.tags)
 
     def _tell_troubles(self) -> None:
-        now_us = self._made_until_us
-        troubles = frozenset((sensor.name, what) for sensor in self._sensors for what in sensor.list_out(now_us))
-        for sensor, what in sorted(troubles - self._troubles):
-            self._say("excursion_began", sensor=sensor, what=what, event_time=rfc3339(now_us // SECOND_US * SECOND_US))
-        self._troubles = troubles
+        """Say what has gone wrong since we looked last, once for all sensors that see it."""
+        seen_by: dict[str, list[str]] = {}
+        for sensor in self._sensors:
+            for what in sensor.list_out(self._made_until_us):
+                seen_by.setdefault(what, []).append(sensor.name)
+        for what in seen_by.keys() - self._troubles:
+            self._say("excursion_seen", gateway=self.name, what=what, sensors=" ".join(seen_by[what]))
+        self._troubles = frozenset(seen_by)

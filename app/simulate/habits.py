@@ -7,6 +7,9 @@ import msgspec
 from app.clock import MINUTE_US, SECOND_US
 from app.simulate.chance import fraction, key_of
 
+#: Longer than the five minutes of silence after which an alert says that a gateway is offline.
+LONGEST_OFFLINE_US = 8 * MINUTE_US
+
 Encoding = Literal["identity", "gzip", "zstd"]
 
 
@@ -53,6 +56,5 @@ def habits_of(seed: int, number: int, cued_at_us: int | None = None) -> Habits:
 _HABITS: tuple[tuple[Encoding, int, int, int, int], ...] = (
     ("gzip", 2 * SECOND_US, 15 * MINUTE_US, 75 * SECOND_US, 10 * MINUTE_US),
     ("zstd", -3 * SECOND_US, 10 * MINUTE_US, 90 * SECOND_US, 90 * SECOND_US),
-    # Longer than the five minutes of silence after which an alert says that a gateway is offline.
-    ("identity", SECOND_US // 4, 45 * MINUTE_US, 8 * MINUTE_US, 4 * MINUTE_US),
+    ("identity", SECOND_US // 4, 45 * MINUTE_US, LONGEST_OFFLINE_US, 4 * MINUTE_US),
 )

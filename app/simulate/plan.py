@@ -6,6 +6,7 @@ import msgspec
 
 from app.clock import SECOND_US
 from app.errors import SettingsError
+from app.simulate.habits import LONGEST_OFFLINE_US
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +30,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     #: Where the demo's story starts; None leaves excursions and offline spells to the seed.
     cued_at_us: int | None = None
-    #: A gateway that cannot send keeps so many readings, and then loses the oldest.
-    buffer_readings: int = 100_000
+    #: A gateway that cannot send keeps so many readings, and then loses the oldest; None is enough for its habits.
+    buffer_readings: int | None = None
+
+    @property
+    def buffer_limit(self) -> int:
+        """How many readings a gateway keeps: twice what it makes in its longest time offline, where nothing is said."""
+        if self.buffer_readings is not None:
+            return self.buffer_readings
+        return max(2 * self.sensors * (LONGEST_OFFLINE_US // self.every_us), 100_000)
 
     def check(self) -> None:
         """Raise SettingsError for what cannot be simulated."""

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from litestar import Request, Response, post
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
@@ -90,7 +91,7 @@ _PROBLEMS = {
     tags=["Readings"],
     summary="Store a batch of readings",
 )
-async def post_readings(request: AnyRequest, ingest: Ingest, pool: Pool) -> Receipt:
+async def post_readings(request: AnyRequest, ingest: NamedDependency[Ingest], pool: NamedDependency[Pool]) -> Receipt:
     """Store readings; sending the same ones again is safe and counted as duplicates.
 
     Bad values are refused one by one with a code and a remedy, and the rest is stored: the answer is 200 even then,
@@ -133,7 +134,10 @@ def _legacy_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     summary="Store one reading, as the replaced sensor server did",
 )
 async def post_temperature_reading(
-    request: AnyRequest, ingest: Ingest, pool: Pool, settings: Settings
+    request: AnyRequest,
+    ingest: NamedDependency[Ingest],
+    pool: NamedDependency[Pool],
+    settings: NamedDependency[Settings],
 ) -> Response[Any]:
     """Store temperature, humidity and pressure of one sensor at the time of receipt; further numbers as metrics."""
     received_us = ingest.clock()

@@ -20,6 +20,7 @@ CREATE TABLE series (
     sensor_id int NOT NULL REFERENCES sensor (id),
     metric text NOT NULL,
     unit text,
+    created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (sensor_id, metric)
 );
 

@@ -17,6 +17,12 @@ CREATE TABLE rule_set (
     accepted_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Since when each rule has been known: a series older than its rule does not have all its past evaluated.
+CREATE TABLE alert_rule (
+    name text PRIMARY KEY,
+    since timestamptz NOT NULL DEFAULT now()
+);
+
 CREATE TABLE alert_episode (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     rule text NOT NULL,
@@ -31,6 +37,8 @@ CREATE TABLE alert_episode (
     -- [[level, microseconds since 1970], …]; levels only rise
     steps jsonb NOT NULL,
     level text NOT NULL,
+    -- Of the level: a number, or [low, high]
+    threshold jsonb,
     -- Why it ended or was withdrawn, where its readings do not say so themselves.
     reason text,
     merged_into bigint REFERENCES alert_episode (id),

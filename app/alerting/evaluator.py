@@ -1,0 +1,321 @@
+"""One evaluation: takes what flushes left in `dirty`, brings episodes up to date, and commits both together.
+
+Its cost follows what is new, not what is stored: fresh readings are fetched in one query, most series are done with
+after a comparison each, and the rest ask for the readings that their replay needs, all in one query a round.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from app.alerting.episodes import Memory, StoredReading
+from app.alerting.matching import Match, RuleBook
+from app.alerting.replay import Known, Replay, Replaying, Want, replaying, skip
+from app.alerting.revising import Change, Changes, Pair, Series, StoredEpisodes, load_stored
+from app.alerting.revision import StoredEpisode
+from app.clock import DAY_US, HOUR_US, from_us, now_us, to_us
+from app.db.aggregates import RAW_RETENTION
+from app.db.pool import Connection
+from app.db.queries import load_queries
+from app.model import SeriesId
+
+#: Dirty rows taken at once; more wait for the next round.
+ROWS_LIMIT = 500
+#: (series, range) pairs after which no further dirty row is taken.
+RANGES_LIMIT = 50_000
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+
+Range = tuple[int, int]
+
+
+class State(msgspec.Struct):
+    """How far one rule has come with one series."""
+
+    era: int
+    era_from: int | None
+    rule_hash: str
+    stored: list[StoredEpisode] = []
+    known: Known = Known()
+    #: The rule has just met a series older than itself: what is over by now is not announced.
+    is_beginning: bool = False
+
+
+class Taken(msgspec.Struct):
+    """Dirty rows, merged by series."""
+
+    ids: list[int] = []
+    fresh: dict[SeriesId, list[Range]] = {}
+    late: dict[SeriesId, list[Range]] = {}
+
+    @property
+    def series_ids(self) -> list[SeriesId]:
+        """Every series with something new."""
+        return sorted(self.fresh.keys() | self.late.keys())
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """What one evaluation came to."""
+
+    dirty_rows: int
+    pairs: int
+    replayed: int
+    changes: list[Change]
+
+
+async def evaluate(connection: Connection, book: RuleBook, rules_since: Mapping[str, int]) -> Evaluation:
+    """Evaluate what is new; the caller's transaction commits it, or nothing of it."""
+    taken = await _take(connection)
+    if not taken.ids:
+        return Evaluation(0, 0, 0, [])
+    series = await load_series(connection, taken.series_ids)
+    pass_ = _Pass(connection, taken, series, book, rules_since)
+    changes = await pass_.run()
+    await connection.execute(SQL["delete_dirty"], taken.ids)
+    return Evaluation(len(taken.ids), len(pass_.states), pass_.replayed, changes)
+
+
+async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[SeriesId, Series]:
+    """Load what rules look at; tags may have changed, so nothing is remembered."""
+    return {row["id"]: Series(**row) for row in await connection.fetch(SQL["list_series"], ids)}
+
+
+async def _take(connection: Connection) -> Taken:
+    taken = Taken([], defaultdict(list), defaultdict(list))
+    ranges = 0
+    for row in await connection.fetch(SQL["list_dirty"], ROWS_LIMIT):
+        if taken.ids and ranges + len(row["series_ids"]) > RANGES_LIMIT:
+            break
+        taken.ids.append(row["id"])
+        ranges += len(row["series_ids"])
+        into = taken.late if row["late"] else taken.fresh
+        for series_id, first, last in zip(row["series_ids"], row["from_times"], row["to_times"], strict=True):
+            into[series_id].append((to_us(first), to_us(last)))
+    return taken
+
+
+class _Pass:
+    """One evaluation of many (rule, series) pairs."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        taken: Taken,
+        series: Mapping[SeriesId, Series],
+        book: RuleBook,
+        rules_since: Mapping[str, int],
+    ) -> None:
+        self._connection = connection
+        self._taken = taken
+        self._series = series
+        self._rules_since = rules_since
+        self._matches: dict[Pair, Match] = {
+            (match.rule.name, each.id): match
+            for each in series.values()
+            for match in book.matches(each.sensor, each.metric, each.tags, each.gateway)
+        }
+        self.states: dict[Pair, State] = {}
+        self.replayed = 0
+
+    async def run(self) -> list[Change]:
+        """Evaluate all pairs and write down what changed."""
+        changes = Changes(self._connection, self._series, self._matches)
+        stored = await load_stored(self._connection, self._taken.series_ids, self._oldest_late())
+        await self._load_states(stored, changes)
+        fresh = await self._fetch_fresh()
+        results, asking = self._skip_quiet(fresh)
+        results |= await self._replay(asking, fresh)
+        for pair, result in sorted(results.items(), key=lambda item: (item[0][1], item[0][0])):
+            state = self.states[pair]
+            if list(result.episodes) != list(state.known.episodes):
+                before = state.stored
+                await changes.revise(pair, state.era, before, result.episodes, beginning=state.is_beginning)
+        await self._write_states(results)
+        return changes.made
+
+    def _oldest_late(self) -> int | None:
+        late = [first for ranges in self._taken.late.values() for first, _ in ranges]
+        return min(late, default=None)
+
+    async def _load_states(self, stored: StoredEpisodes, changes: Changes) -> None:
+        """Find how far each pair has come; a new pair, or one whose rule says something else, begins an era."""
+        gone: list[Pair] = []
+        for row in await self._connection.fetch(SQL["list_states"], self._taken.series_ids):
+            pair = (row["rule"], row["series_id"])
+            if pair not in self._matches:
+                gone.append(pair)
+                continue
+            state = State(row["era"], row["era_from_us"], row["rule_hash"], stored.of(pair, row["era"]))
+            memory = None if row["cache"] is None else msgspec.convert(row["cache"], Memory)
+            state.known = Known(
+                [each.episode for each in state.stored], row["evaluated_us"], row["era_from_us"], memory
+            )
+            self.states[pair] = state
+        for pair, state in self.states.items():
+            if state.rule_hash != self._matches[pair].rule_hash:
+                await self._begin_era(pair, state)
+        await self._begin(pair for pair in self._matches if pair not in self.states)
+        if gone:
+            await changes.end_unselected(gone)
+
+    async def _begin_era(self, pair: Pair, state: State) -> None:
+        """Start anew after the newest evaluated sample: clocks restart, an open episode stays open."""
+        state.era += 1
+        state.rule_hash = self._matches[pair].rule_hash
+        evaluated_to = state.known.evaluated_to
+        state.era_from = None if evaluated_to is None else evaluated_to + 1
+        state.stored = [each for each in state.stored if each.episode.is_open]
+        state.known = Known([each.episode for each in state.stored], evaluated_to, state.era_from)
+        await self._connection.execute(SQL["move_open_episode"], *pair, state.era)
+
+    async def _begin(self, pairs: Iterable[Pair]) -> None:
+        """Begin pairs that were never evaluated; a series older than its rule a while back only, all at once."""
+        new = list(pairs)
+        older = [pair for pair in new if self._series[pair[1]].created_us < self._rules_since.get(pair[0], 0)]
+        newest: dict[SeriesId, int] = {}
+        if older:
+            rows = await self._connection.fetch(SQL["list_newest_times"], sorted({pair[1] for pair in older}))
+            newest = {row["series_id"]: row["us"] for row in rows}
+        for pair in new:
+            self.states[pair] = State(1, None, self._matches[pair].rule_hash)
+        for pair in older:
+            last = newest.get(pair[1], now_us())
+            state = self.states[pair]
+            state.era_from = last - self._matches[pair].terms.late_data.accept_us
+            state.known = Known(era_from=state.era_from)
+            state.is_beginning = True
+
+    async def _fetch_fresh(self) -> dict[SeriesId, list[StoredReading]]:
+        """Fetch the readings of all fresh ranges; what lies between two ranges of a series comes along."""
+        spans = [
+            (series_id, min(first for first, _ in ranges), max(last for _, last in ranges))
+            for series_id, ranges in self._taken.fresh.items()
+        ]
+        if not spans:
+            return {}
+        ids, firsts, lasts = zip(*spans, strict=True)
+        rows = await self._connection.fetch(
+            SQL["list_new_readings"],
+            ids,
+            list(map(from_us, firsts)),
+            list(map(from_us, lasts)),
+            from_us(min(firsts)),
+            from_us(max(lasts)),
+        )
+        fresh: dict[SeriesId, list[StoredReading]] = {}
+        for series_id, us, value in rows:
+            fresh.setdefault(series_id, []).append((us, value))
+        return fresh
+
+    def _skip_quiet(
+        self, fresh: Mapping[SeriesId, list[StoredReading]]
+    ) -> tuple[dict[Pair, Replay], dict[Pair, Replaying]]:
+        """Be done with pairs in which nothing can have changed; give the others' replays."""
+        results: dict[Pair, Replay] = {}
+        asking: dict[Pair, Replaying] = {}
+        for pair, state in self.states.items():
+            series_id = pair[1]
+            rule = self._matches[pair].series_rule
+            new = fresh.get(series_id)
+            if new and series_id not in self._taken.late and not state.is_beginning:
+                memory = skip(rule, state.known, new)
+                if memory is not None:
+                    known = state.known
+                    results[pair] = Replay(new[0][0], None, tuple(known.episodes), memory.evaluated_to, memory)
+                    continue
+            asking[pair] = replaying(rule, state.known, self._ranges(pair, state))
+        self.replayed = len(asking)
+        return results, asking
+
+    def _ranges(self, pair: Pair, state: State) -> list[Range]:
+        """Give a pair's new ranges, without those so old that retention may take away what their replay needs."""
+        rule = self._matches[pair].series_rule
+        edge = now_us() - RAW_RETENTION.days * DAY_US + rule.lookback_us + rule.value.window_us
+        ranges = [*self._taken.fresh.get(pair[1], ()), *self._taken.late.get(pair[1], ())]
+        if state.is_beginning and state.era_from is not None:
+            ranges.append((state.era_from, max(last for _, last in ranges)))
+        return [(max(first, edge), last) for first, last in ranges if last >= edge]
+
+    async def _replay(
+        self, asking: Mapping[Pair, Replaying], fresh: Mapping[SeriesId, list[StoredReading]]
+    ) -> dict[Pair, Replay]:
+        """Run all replays side by side, answering what they ask from what is at hand, else in one query a round."""
+        results: dict[Pair, Replay] = {}
+        answers: dict[Pair, Sequence[StoredReading] | None] = dict.fromkeys(asking)
+        while answers:
+            wants: dict[Pair, Want] = {}
+            for pair, answer in answers.items():
+                want = self._advance(pair, asking[pair], answer, fresh, results)
+                if want is not None:
+                    wants[pair] = want
+            answers = await self._fetch_wanted(wants) if wants else {}
+        return results
+
+    def _advance(
+        self,
+        pair: Pair,
+        replay: Replaying,
+        answer: Sequence[StoredReading] | None,
+        fresh: Mapping[SeriesId, list[StoredReading]],
+        results: dict[Pair, Replay],
+    ) -> Want | None:
+        """Step one replay until it is over or asks for what only the database has."""
+        at_hand = fresh.get(pair[1], []) if pair[1] not in self._taken.late else []
+        evaluated_to = self.states[pair].known.evaluated_to
+        try:
+            want = next(replay) if answer is None else replay.send(answer)
+            # Past what was evaluated there is nothing but what is new.
+            while _is_at_hand(want, at_hand, evaluated_to) and not self.states[pair].is_beginning:
+                found = [reading for reading in at_hand if want.from_us is None or reading[0] >= want.from_us]
+                want = replay.send(found[: want.limit])
+        except StopIteration as end:
+            results[pair] = end.value
+            return None
+        return want
+
+    async def _fetch_wanted(self, wants: Mapping[Pair, Want]) -> dict[Pair, Sequence[StoredReading] | None]:
+        pairs = list(wants)
+        answers: dict[Pair, Sequence[StoredReading] | None] = {pair: [] for pair in pairs}
+        for newest, query in ((False, "list_wanted_oldest"), (True, "list_wanted_newest")):
+            asks = [
+                (number, pair[1], _from_time(want), _to_time(want), want.limit)
+                for number, (pair, want) in enumerate(wants.items())
+                if want.newest is newest
+            ]
+            if not asks:
+                continue
+            columns = list(map(list, zip(*asks, strict=True)))
+            bounds = min(ask[2] for ask in asks), max(ask[3] for ask in asks)
+            found: defaultdict[int, list[StoredReading]] = defaultdict(list)
+            for number, us, value in await self._connection.fetch(SQL[query], *columns, *bounds):
+                found[number].append((us, value))
+            answers.update((pairs[number], readings) for number, readings in found.items())
+        return answers
+
+    async def _write_states(self, results: Mapping[Pair, Replay]) -> None:
+        rows = []
+        for pair in sorted(self.states, key=lambda pair: (pair[1], pair[0])):
+            state, result = self.states[pair], results[pair]
+            memory = None if result.memory is None else msgspec.json.encode(result.memory).decode()
+            rows.append((*pair, state.era, state.era_from, state.rule_hash, result.evaluated_to, memory))
+        if rows:
+            await self._connection.execute(SQL["upsert_states"], *map(list, zip(*rows, strict=True)))
+
+
+def _is_at_hand(want: Want, at_hand: Sequence[StoredReading], evaluated_to: int | None) -> bool:
+    """Tell whether the readings wanted are all among the new ones: nothing else lies past what was evaluated."""
+    if want.newest or want.to_us is not None or not at_hand:
+        return False
+    return evaluated_to is None or (want.from_us is not None and want.from_us > evaluated_to)
+
+
+def _from_time(want: Want) -> datetime:
+    """Bound every read of the hypertable, however far back it may look."""
+    oldest = now_us() - (RAW_RETENTION.days + 1) * DAY_US
+    return from_us(oldest if want.from_us is None else max(want.from_us, oldest))
+
+
+def _to_time(want: Want) -> datetime:
+    return from_us(now_us() + HOUR_US if want.to_us is None else want.to_us)

@@ -1,0 +1,218 @@
+-- Evaluation, episodes and what is told of them. Times are microseconds since 1970 (from_us, to_us).
+
+-- name: list_dirty
+-- $1 at most so many rows. Several processes never meet here: the lease lets one evaluate.
+SELECT id, series_ids, from_times, to_times, late FROM dirty ORDER BY id LIMIT $1;
+
+-- name: delete_dirty
+-- $1 ids
+DELETE FROM dirty WHERE id = ANY($1::bigint[]);
+
+-- name: list_series
+-- $1 series ids
+SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS created_us,
+       sensor.name AS sensor, sensor.tags, sensor.gateway
+  FROM series
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE series.id = ANY($1::int[]);
+
+-- name: list_states
+-- $1 series ids. Locked, so that a second evaluator, were there one, would wait.
+SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us, cache
+  FROM alert_state
+ WHERE series_id = ANY($1::int[])
+ ORDER BY series_id, rule
+   FOR UPDATE;
+
+-- name: upsert_states
+-- $1 rules, $2 series ids, $3 eras, $4 starts of the eras, $5 rule hashes, $6 evaluated to, $7 caches as JSON;
+-- in order of (series, rule)
+INSERT INTO alert_state AS state (rule, series_id, era, era_from, rule_hash, evaluated_to, cache)
+SELECT rule, series_id, era, from_us(era_from_us), rule_hash, from_us(evaluated_us), cache::jsonb
+  FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::text[])
+       AS new (rule, series_id, era, era_from_us, rule_hash, evaluated_us, cache)
+ON CONFLICT (rule, series_id) DO UPDATE SET
+    era = excluded.era, era_from = excluded.era_from, rule_hash = excluded.rule_hash,
+    evaluated_to = excluded.evaluated_to, cache = excluded.cache;
+
+-- name: list_new_readings
+-- $1 series ids, $2 earliest and $3 latest new time of each; $4 and $5 bound them all, so that only chunks with new
+-- readings are looked at
+SELECT reading.series_id, to_us(reading.time) AS us, reading.value
+  FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) AS new (series_id, from_time, to_time)
+  JOIN reading ON reading.series_id = new.series_id
+   AND reading.time >= new.from_time AND reading.time <= new.to_time
+ WHERE reading.time >= $4 AND reading.time <= $5
+ ORDER BY 1, 2;
+
+-- name: list_wanted_oldest
+-- The oldest readings of ranges: $1 numbers of the asks, $2 series ids, $3 from, $4 to (excluded), $5 at most so
+-- many; $6 and $7 bound them all
+SELECT ask.number, to_us(found.time) AS us, found.value
+  FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::int[])
+       AS ask (number, series_id, from_time, to_time, at_most)
+ CROSS JOIN LATERAL (
+      SELECT time, value
+        FROM reading
+       WHERE series_id = ask.series_id AND time >= ask.from_time AND time < ask.to_time AND time >= $6 AND time < $7
+       ORDER BY time
+       LIMIT ask.at_most
+ ) AS found
+ ORDER BY 1, 2;
+
+-- name: list_wanted_newest
+-- As above, the newest readings of each range.
+SELECT ask.number, to_us(found.time) AS us, found.value
+  FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::int[])
+       AS ask (number, series_id, from_time, to_time, at_most)
+ CROSS JOIN LATERAL (
+      SELECT time, value
+        FROM reading
+       WHERE series_id = ask.series_id AND time >= ask.from_time AND time < ask.to_time AND time >= $6 AND time < $7
+       ORDER BY time DESC
+       LIMIT ask.at_most
+ ) AS found
+ ORDER BY 1, 2;
+
+-- name: list_open_episodes
+-- $1 series ids
+SELECT id, rule, series_id, era, to_us(started_at) AS started_us, to_us(fired_at) AS fired_us,
+       to_us(resolved_at) AS resolved_us, steps, acked_by, to_us(acked_at) AS acked_us, acked_level
+  FROM alert_episode
+ WHERE kind = 'threshold' AND resolved_at IS NULL AND reason IS NULL AND series_id = ANY($1::int[]);
+
+-- name: list_episodes_since
+-- $1 series ids, $2 time since which they ended or are open. Also those that ended by themselves and not by a rule's
+-- removal; withdrawn ones never count.
+SELECT id, rule, series_id, era, to_us(started_at) AS started_us, to_us(fired_at) AS fired_us,
+       to_us(resolved_at) AS resolved_us, steps, acked_by, to_us(acked_at) AS acked_us, acked_level
+  FROM alert_episode
+ WHERE kind = 'threshold' AND reason IS NULL AND series_id = ANY($1::int[])
+   AND (resolved_at IS NULL OR resolved_at >= from_us($2::bigint))
+ ORDER BY fired_at;
+
+-- name: list_told
+-- $1 episode ids
+SELECT channel, episode_id, told, told_level, message_ref FROM alert_told WHERE episode_id = ANY($1::bigint[]);
+
+-- name: insert_episode
+-- $1 rule, $2 series, $3 era, $4 started, $5 fired, $6 resolved, $7 steps, $8 level, $9 threshold, $10 settled
+INSERT INTO alert_episode
+       (rule, series_id, era, started_at, fired_at, resolved_at, steps, level, threshold, settled)
+VALUES ($1, $2, $3, from_us($4), from_us($5), from_us($6), $7, $8, $9, $10)
+RETURNING id;
+
+-- name: update_episode
+-- $1 id, $2 started, $3 fired, $4 resolved, $5 steps, $6 level, $7 threshold, $8 to $10 ack (by, at, level)
+UPDATE alert_episode
+   SET started_at = from_us($2), fired_at = from_us($3), resolved_at = from_us($4), steps = $5, level = $6,
+       threshold = $7, acked_by = $8, acked_at = from_us($9), acked_level = $10, revision = revision + 1,
+       settled = FALSE
+ WHERE id = $1;
+
+-- name: withdraw_episode
+-- $1 id, $2 the episode that it is part of, or null
+UPDATE alert_episode
+   SET reason = 'retracted', merged_into = $2, revision = revision + 1, settled = FALSE
+ WHERE id = $1;
+
+-- name: delete_episode
+-- $1 id
+DELETE FROM alert_episode WHERE id = $1;
+
+-- name: upsert_told
+-- $1 channel, $2 episode, $3 told, $4 level
+INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ($1, $2, $3, $4)
+ON CONFLICT (channel, episode_id) DO UPDATE SET told = excluded.told, told_level = excluded.told_level;
+
+-- name: move_open_episode
+-- $1 rule, $2 series, $3 new era: an open episode stays open when what the rule says changes
+UPDATE alert_episode SET era = $3
+ WHERE rule = $1 AND series_id = $2 AND kind = 'threshold' AND resolved_at IS NULL AND reason IS NULL;
+
+-- name: end_unruled
+-- $1 names of the rules that are left: episodes of others end with that reason
+UPDATE alert_episode
+   SET resolved_at = now(), reason = 'rule removed', revision = revision + 1, settled = FALSE
+ WHERE resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted'
+   AND rule <> ALL($1::text[]) AND rule <> 'gateway-offline'
+RETURNING id;
+
+-- name: delete_unruled_states
+-- $1 names of the rules that are left
+DELETE FROM alert_state WHERE rule <> ALL($1::text[]);
+
+-- name: end_unselected
+-- $1 rules, $2 series ids that no longer fall under them
+UPDATE alert_episode AS episode
+   SET resolved_at = now(), reason = 'no longer selected', revision = revision + 1, settled = FALSE
+  FROM unnest($1::text[], $2::int[]) AS gone (rule, series_id)
+ WHERE episode.rule = gone.rule AND episode.series_id = gone.series_id
+   AND episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted';
+
+-- name: list_newest_times
+-- $1 series ids
+SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY($1::int[]);
+
+-- name: insert_alert_feed
+-- $1 payload
+INSERT INTO feed (kind, n, payload) VALUES ('alert', 1, $1);
+
+-- name: get_rule_set
+SELECT rules::text FROM rule_set;
+
+-- name: put_rule_set
+-- $1 rules as JSON
+INSERT INTO rule_set (rules) VALUES ($1::text::jsonb)
+ON CONFLICT (id) DO UPDATE SET rules = excluded.rules, accepted_at = now();
+
+-- name: sync_rules
+-- $1 names of all rules: new ones are known from now on, removed ones are forgotten
+WITH gone AS (
+    DELETE FROM alert_rule WHERE name <> ALL($1::text[])
+)
+INSERT INTO alert_rule (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NOTHING;
+
+-- name: list_rules_since
+SELECT name, to_us(since) AS us FROM alert_rule;
+
+-- name: list_unsettled
+-- Episodes of which something may be left to tell, with what a message needs.
+SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, sensor.gateway) AS gateway, episode.kind,
+       to_us(episode.started_at) AS started_us, to_us(episode.fired_at) AS fired_us,
+       to_us(episode.resolved_at) AS resolved_us, episode.level, episode.steps, episode.threshold,
+       episode.reason, episode.merged_into, to_us(episode.first_known_at) AS first_known_us,
+       episode.acked_by, episode.acked_level, episode.revision,
+       sensor.name AS sensor, sensor.tags, series.metric, series.unit,
+       to_us(state.last_time) AS last_us, state.last_value, to_us(state.received_at) AS received_us
+  FROM alert_episode AS episode
+  LEFT JOIN series ON series.id = episode.series_id
+  LEFT JOIN sensor ON sensor.id = series.sensor_id
+  LEFT JOIN series_state AS state ON state.series_id = episode.series_id
+ WHERE NOT episode.settled
+ ORDER BY episode.id;
+
+-- name: settle
+-- $1 episode ids
+UPDATE alert_episode SET settled = TRUE WHERE id = ANY($1::bigint[]);
+
+-- name: list_last_sent
+-- When each group last heard something through each channel.
+SELECT channel, group_key, to_us(max(finished_at)) AS us
+  FROM notification
+ WHERE state = 'sent' AND finished_at > now() - INTERVAL '8 days'
+ GROUP BY channel, group_key;
+
+-- name: list_silences
+-- Those in force
+SELECT id, matchers, to_us(ends_at) AS ends_us FROM silence WHERE starts_at <= now() AND ends_at > now();
+
+-- name: drop_ack
+-- $1 episode ids: a higher level was told
+UPDATE alert_episode SET acked_by = NULL, acked_at = NULL, acked_level = NULL WHERE id = ANY($1::bigint[]);
+
+-- name: get_peak
+-- $1 series, $2 from, $3 to
+SELECT min(value) AS lowest, max(value) AS highest
+  FROM reading
+ WHERE series_id = $1 AND time >= from_us($2) AND time <= from_us($3);

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -16,7 +16,10 @@ LogFormat = Literal["auto", "console", "json"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set from outside; each field is the environment variable of the same name."""
+    """Everything that can be set from outside; each field but the last is the environment variable of its name.
+
+    Shown without its values wherever it is: some of them are secrets, and tracebacks can show locals.
+    """
 
     database_url: str | None = None
     #: A replica for reads; absent, reads go to `database_url`.
@@ -39,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     telegram_api_base: str = "https://api.telegram.org"
     #: Password that `tidegauge migrate` gives the read-only role; absent, the role cannot log in.
     reader_password: str | None = None
+    #: All variables that are set and not empty, those of `.env` included: channels name theirs as `${NAME}`.
+    environment: dict[str, str] = {}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Self:
@@ -49,11 +54,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         merged = {name: value for name, value in {**from_file, **environ}.items() if value}
         given = {field: merged[field.upper()] for field in cls.__struct_fields__ if merged.get(field.upper())}
         try:
-            settings = msgspec.convert(given, cls, strict=False)
+            settings = msgspec.convert({**given, "environment": merged}, cls, strict=False)
         except msgspec.ValidationError as error:
             raise SettingsError(_explain(str(error), given)) from None
         settings.check()
         return settings
+
+    def __repr__(self) -> str:
+        return "<Settings>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
     def check(self) -> None:
         """Refuse values that have the right type and still cannot work."""

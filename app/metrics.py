@@ -50,6 +50,9 @@ class Metrics:
         )
         self.pool_connections = self._gauge("tidegauge_db_pool_connections", "Database connections", "state")
         self.database_bytes = self._gauge("tidegauge_database_size_bytes", "Size of the database on disk")
+        self.evaluation_seconds = Histogram(
+            "tidegauge_evaluation_seconds", "Time of one evaluation of the rules, to commit", registry=self.registry
+        )
         self.job_runs = self._counter("tidegauge_job_runs", "Background jobs, by outcome", "job", "outcome")
 
     def render(self) -> bytes:

@@ -216,3 +216,98 @@ UPDATE alert_episode SET acked_by = NULL, acked_at = NULL, acked_level = NULL WH
 SELECT min(value) AS lowest, max(value) AS highest
   FROM reading
  WHERE series_id = $1 AND time >= from_us($2) AND time <= from_us($3);
+
+-- name: list_watched
+-- Every series that was ever seen, for the watch over silence.
+SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
+       extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us
+  FROM series_state AS state
+  JOIN series ON series.id = state.series_id
+  JOIN sensor ON sensor.id = series.sensor_id;
+
+-- name: list_upload_intervals
+-- The usual time between uploads of each gateway.
+SELECT name, percentile_cont(0.5) WITHIN GROUP (ORDER BY interval_s) AS median_s
+  FROM gateway
+ CROSS JOIN unnest(intervals_s) AS interval_s
+ GROUP BY name;
+
+-- name: list_open_silences_of_data
+-- Alerts of missing data that are open; `gateway` for a whole gateway.
+SELECT id, rule, series_id, gateway FROM alert_episode WHERE kind = 'no_data' AND resolved_at IS NULL;
+
+-- name: insert_no_data
+-- $1 rule, $2 series or null, $3 gateway or null, $4 since, $5 level, $6 reason
+INSERT INTO alert_episode (rule, series_id, gateway, kind, started_at, fired_at, steps, level, reason)
+VALUES ($1, $2, $3, 'no_data', from_us($4), now(), '[]', $5, $6)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: end_no_data
+-- $1 episode ids
+UPDATE alert_episode SET resolved_at = now(), revision = revision + 1, settled = FALSE
+ WHERE id = ANY($1::bigint[]);
+
+-- name: list_alerts
+-- $1 only those open, $2 before this fired time and $3 id (keyset), $4 at most so many, $5 rule or null, $6 sensor or
+-- null. The peak and the value come from the readings within the episode.
+SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric, series.unit,
+       coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
+       episode.level, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
+       episode.merged_into, episode.threshold, episode.steps, episode.first_known_at,
+       episode.acked_by, episode.acked_at, episode.acked_level, seen.value, seen.lowest, seen.highest
+  FROM alert_episode AS episode
+  LEFT JOIN series ON series.id = episode.series_id
+  LEFT JOIN sensor ON sensor.id = series.sensor_id
+  LEFT JOIN LATERAL (
+      SELECT last(value, time) AS value, min(value) AS lowest, max(value) AS highest
+        FROM reading
+       WHERE series_id = episode.series_id
+         AND time >= episode.started_at AND time <= coalesce(episode.resolved_at, now() + INTERVAL '1 hour')
+  ) AS seen ON TRUE
+ WHERE (NOT $1 OR (episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted'))
+   AND episode.reason IS DISTINCT FROM 'no_data_clear'
+   AND (episode.fired_at, episode.id) < ($2::timestamptz, $3::bigint)
+   AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.name = $6)
+ ORDER BY episode.fired_at DESC, episode.id DESC
+ LIMIT $4;
+
+-- name: ack_episode
+-- $1 id, $2 by. Holds up to the level that was told by now, or the level it has.
+UPDATE alert_episode
+   SET acked_by = $2, acked_at = now(), acked_level = level
+ WHERE id = $1 AND resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted'
+RETURNING id;
+
+-- name: find_episode
+-- $1 id
+SELECT resolved_at, reason FROM alert_episode WHERE id = $1;
+
+-- name: list_all_silences
+-- $1 after this id, $2 at most so many; those that are over stay listed for a week
+SELECT id, matchers, starts_at AS from, ends_at AS to, author, comment, created_at
+  FROM silence
+ WHERE id > $1 AND ends_at > now() - INTERVAL '7 days'
+ ORDER BY id
+ LIMIT $2;
+
+-- name: insert_silence
+-- $1 matchers, $2 from, $3 to, $4 author, $5 comment
+INSERT INTO silence (matchers, starts_at, ends_at, author, comment) VALUES ($1, $2, $3, $4, $5)
+RETURNING id, matchers, starts_at AS from, ends_at AS to, author, comment, created_at;
+
+-- name: end_silence
+-- $1 id. A silence that began is cut short, so that it stays on record.
+UPDATE silence
+   SET ends_at = greatest(now(), starts_at + INTERVAL '1 microsecond')
+ WHERE id = $1 AND ends_at > now()
+RETURNING id;
+
+-- name: count_open_by_rule
+SELECT rule, level, count(*) AS n
+  FROM alert_episode
+ WHERE resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted' AND reason IS DISTINCT FROM 'no_data_clear'
+ GROUP BY rule, level;
+
+-- name: count_series_by_rule
+SELECT rule, count(*) AS n, max(evaluated_to) AS evaluated_to FROM alert_state GROUP BY rule;

@@ -1,0 +1,185 @@
+"""What is left to tell, to whom, and when: a pure function of the situation.
+
+For each (channel, episode), what was told is reconciled with what is true; nothing is sent edge by edge.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from app.alerting.episodes import severity
+from app.alerting.revision import Told
+from app.alerting.situation import CLEARED, RETRACTED, Situation, Unsettled
+from app.clock import DAY_US, SECOND_US
+
+Kind = Literal["firing", "raised", "resolved", "retracted", "again", "summary", "withdrawn", "reminder"]
+
+#: Nothing holds these back.
+ALWAYS_DUE: frozenset[Kind] = frozenset({"resolved", "retracted"})
+GROUP_WAIT_US = 30 * SECOND_US
+UPDATE_EVERY_US = 300 * SECOND_US
+#: From this level on a group does not wait.
+URGENT = severity("critical")
+
+
+class Action(msgspec.Struct, frozen=True):
+    """One thing that one channel has to be told of one episode."""
+
+    channel: str
+    group_key: str
+    episode: Unsettled
+    kind: Kind
+    #: Waits for a silence, a mute, an inhibition or a late upload to end.
+    held: bool
+
+    @property
+    def is_passive(self) -> bool:
+        """A line in the next message, which it does not bring about itself."""
+        return self.kind == "withdrawn"
+
+    @property
+    def told(self) -> Literal["firing", "resolved"] | None:
+        """What counts as told once this is said; None: as before."""
+        if self.kind in ("reminder", "withdrawn"):
+            return None
+        return "firing" if self.kind in ("firing", "raised", "again") else "resolved"
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """All that is left to tell, and the episodes of which nothing ever will be."""
+
+    actions: list[Action]
+    settled: list[int]
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A message that a group should get."""
+
+    channel: str
+    group_key: str
+    due_us: int
+
+
+def decide(situation: Situation) -> Decision:
+    """Compare told and true for every unsettled episode."""
+    actions: list[Action] = []
+    settled: list[int] = []
+    for episode in situation.episodes:
+        own = list(_actions(situation, episode))
+        actions += own
+        if not own and (episode.resolved_us is not None or episode.reason == RETRACTED):
+            settled.append(episode.id)
+    return Decision(actions, settled)
+
+
+def schedule(situation: Situation, decision: Decision) -> list[Due]:
+    """Say when each group is due its next message."""
+    groups: dict[tuple[str, str], list[Action]] = {}
+    for action in decision.actions:
+        if not action.held and not action.is_passive:
+            groups.setdefault((action.channel, action.group_key), []).append(action)
+    return [Due(*group, _due(situation, group, actions)) for group, actions in groups.items()]
+
+
+def reminders(situation: Situation, channel: str, group_key: str) -> list[Action]:
+    """Repeat what a channel was told and is still true, when its group has heard nothing for long."""
+    told = [
+        episode
+        for episode in situation.groups.get(group_key, ())
+        if episode.resolved_us is None
+        and episode.reason != RETRACTED
+        and _state(situation.told.get(episode.id, {}).get(channel)) == "firing"
+    ]
+    rule = situation.rule(told[0]) if told else None
+    last = situation.last_sent.get((channel, group_key))
+    if rule is None or rule.remind_every_us is None or last is None:
+        return []
+    if situation.now_us - last < rule.remind_every_us:
+        return []
+    loud = [episode for episode in told if not _is_acked(episode) and not _is_held(situation, episode)]
+    return [Action(channel, group_key, episode, "reminder", held=False) for episode in loud]
+
+
+def _actions(situation: Situation, episode: Unsettled) -> Iterable[Action]:
+    if episode.reason == CLEARED:
+        return
+    told = situation.told.get(episode.id, {})
+    held = _is_held(situation, episode)
+    group_key = situation.group_key(episode)
+    for channel in dict.fromkeys((*situation.channels(episode), *told)):
+        kind = _kind(situation, episode, told.get(channel), channel)
+        if kind is not None:
+            yield Action(channel, group_key, episode, kind, held and kind not in ALWAYS_DUE)
+
+
+def _kind(situation: Situation, episode: Unsettled, told: Told | None, channel: str) -> Kind | None:
+    """Look up what the table of told and true says."""
+    gone = episode.reason == RETRACTED
+    over = episode.resolved_us is not None or situation.is_cleared(episode)
+    match _state(told):
+        case "nothing":
+            return None if gone else _first(situation, episode, over)
+        case "firing":
+            assert told is not None  # noqa: S101
+            if gone:
+                return "retracted"
+            if over:
+                return "resolved"
+            is_higher = severity(episode.level) > severity(told.level)
+            return "raised" if is_higher and channel in situation.channels(episode) else None
+        case "resolved" if gone:
+            return "withdrawn" if situation.now_us - episode.fired_us < DAY_US else None
+        case "resolved":
+            return None if over else "again"
+    return None
+
+
+def _first(situation: Situation, episode: Unsettled, over: bool) -> Kind | None:
+    """Say how a channel first hears of an episode."""
+    if not over:
+        return "firing"
+    if situation.is_hushed(episode) or situation.is_cleared(episode):
+        return None  # it came and went under a silence or mute: history
+    terms = situation.terms(episode)
+    if terms is None or episode.kind == "no_data" or terms.late_data.notify == "never":
+        return None
+    return "firing" if terms.late_data.notify == "normal" else "summary"
+
+
+def _state(told: Told | None) -> str:
+    return "nothing" if told is None else told.state
+
+
+def _is_held(situation: Situation, episode: Unsettled) -> bool:
+    return situation.is_hushed(episode) or situation.is_inhibited(episode) or situation.is_catching_up(episode)
+
+
+def _is_acked(episode: Unsettled) -> bool:
+    return episode.acked_level is not None and severity(episode.acked_level) >= severity(episode.level)
+
+
+def _due(situation: Situation, group: tuple[str, str], actions: list[Action]) -> int:
+    """Say when a group with something to tell is told it."""
+    channel, group_key = group
+    members = situation.groups[group_key]
+    told = [
+        severity(state.level)
+        for each in members
+        if (state := situation.told.get(each.id, {}).get(channel)) is not None and state.state == "firing"
+    ]
+    rising = [severity(each.episode.level) for each in actions if each.kind in ("firing", "raised", "again")]
+    urgent = max(rising, default=-1) >= URGENT
+    if told and max(rising, default=-1) > max(told):
+        return situation.now_us
+    still_open = [each for each in members if each.resolved_us is None and each.reason != RETRACTED]
+    if told and not rising and not [each for each in still_open if not situation.is_cleared(each)]:
+        return situation.now_us  # the last member's end
+    last = situation.last_sent.get(group)
+    update = situation.now_us if last is None else last + UPDATE_EVERY_US
+    if told:
+        return max(situation.now_us, update)
+    if urgent:
+        return situation.now_us
+    first = min(each.episode.first_known_us for each in actions)
+    return max(first + GROUP_WAIT_US, update if last is not None else 0)

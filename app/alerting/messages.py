@@ -1,0 +1,163 @@
+"""What people read: one entry an episode, most severe first, in the words of what happened."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from app.alerting.decisions import Action
+from app.alerting.episodes import severity
+from app.alerting.message_templates import render_template
+from app.alerting.rules import GATEWAY_OFFLINE
+from app.alerting.situation import Situation, Unsettled
+from app.clock import from_us
+from app.notify.message import Entry, Level, Link, Message, format_value
+
+_HEADINGS = {
+    "firing": "firing",
+    "raised": "raised",
+    "again": "firing again",
+    "reminder": "still firing",
+    "resolved": "resolved",
+    "retracted": "withdrawn",
+    "withdrawn": "withdrawn",
+    "summary": "over by now",
+}
+_ORDER = ("raised", "firing", "again", "reminder", "retracted", "resolved", "summary", "withdrawn")
+
+
+def write_message(situation: Situation, channel: str, actions: Sequence[Action]) -> Message:
+    """Write one message for one channel and group."""
+    ordered = sorted(
+        actions, key=lambda each: (_ORDER.index(each.kind), -severity(each.episode.level), each.episode.id)
+    )
+    first = ordered[0]
+    refs = [ref for each in ordered if (ref := situation.refs.get((channel, each.episode.id)))]
+    return Message(
+        title=_title(situation, ordered),
+        entries=tuple(_entry(situation, each) for each in ordered),
+        level=None if all(_is_over(each) for each in ordered) else cast("Level", first.episode.level),
+        silent=all(_is_over(each) for each in ordered) and all(situation.is_hushed(each.episode) for each in ordered),
+        reply_to=refs[0] if refs else None,
+    )
+
+
+def _importance(action: Action) -> tuple[int, int, int]:
+    """Order entries: what happened first, then the more severe; the last are dropped when there is no room."""
+    return _ORDER.index(action.kind), -severity(action.episode.level), action.episode.id
+
+
+def threshold_text(threshold: Any) -> str:
+    """Write a stored threshold as people do: `8`, `2 to 8.5`."""
+    if threshold is None:
+        return ""
+    numbers = threshold if isinstance(threshold, list) else [threshold]
+    return " to ".join(format_value(float(number)) for number in numbers)
+
+
+def _title(situation: Situation, actions: Sequence[Action]) -> str:
+    """Name the rule, what happened, and what the group has in common."""
+    episode = actions[0].episode
+    kinds = dict.fromkeys(_HEADINGS[each.kind] for each in actions)
+    rule = situation.rule(episode)
+    values = [episode.label(name) for name in rule.group_by] if rule else [episode.gateway or ""]
+    where = ", ".join(value for value in values if value)
+    return f"{episode.rule}{f' · {where}' if where else ''}: {', '.join(kinds)}"
+
+
+def _entry(situation: Situation, action: Action) -> Entry:
+    episode = action.episode
+    terms = situation.terms(episode)
+    runbook = terms.runbook if terms is not None else None
+    over = _is_over(action)
+    return Entry(
+        level=cast("Level", episode.level),
+        sensor=episode.sensor or f"gateway {episode.gateway}",
+        metric=episode.metric or "",
+        value=None if over or episode.kind == "no_data" else episode.last_value,
+        unit=_unit(situation, episode),
+        threshold=threshold_text(episode.threshold),
+        since=from_us(episode.started_us),
+        until=None if episode.resolved_us is None else from_us(episode.resolved_us),
+        over=over,
+        note=_note(situation, action),
+        links=(Link("Runbook", runbook),) if runbook else (),
+    )
+
+
+def _note(situation: Situation, action: Action) -> str:
+    episode = action.episode
+    match action.kind:
+        case "raised":
+            told = situation.told[episode.id][action.channel]
+            return f"raised from {told.level} to {episode.level}"
+        case "again":
+            return "the end that was told is withdrawn"
+        case "summary":
+            return f"reported at {_clock(from_us(situation.now_us))}"
+        case "retracted" | "withdrawn" if episode.merged_into is not None:
+            return "later readings show that it was part of another alert"
+        case "retracted" | "withdrawn":
+            return "later readings show that it never was"
+        case "resolved":
+            return _why_over(situation, episode)
+        case _:
+            return _own_words(situation, episode)
+
+
+def _why_over(situation: Situation, episode: Unsettled) -> str:
+    if episode.kind == "no_data":
+        return _after_silence(situation, episode)
+    if situation.is_cleared(episode):
+        return f"ended for lack of data since {_clock(from_us(episode.received_us or episode.started_us))}"
+    return episode.reason or ""
+
+
+def _after_silence(situation: Situation, silence: Unsettled) -> str:
+    """Say in one line how it stands now that data are back."""
+    if silence.rule == GATEWAY_OFFLINE:
+        return "data are back"
+    for other in situation.episodes:
+        if (other.rule, other.series_id, other.kind) == (silence.rule, silence.series_id, "threshold"):
+            if other.resolved_us is None:
+                return (
+                    f"data are back, past {threshold_text(other.threshold)} since {_clock(from_us(other.started_us))}"
+                )
+            return f"data are back; it was over at {_clock(from_us(other.resolved_us))}"
+    return "data are back, fine all along"
+
+
+def _own_words(situation: Situation, episode: Unsettled) -> str:
+    """Write the rule's own message, or for silence what is known last."""
+    if episode.kind == "no_data":
+        last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
+        return f"no data since {_clock(from_us(episode.started_us))}{last}{_unit(situation, episode)}"
+    terms = situation.terms(episode)
+    if terms is None or terms.message is None:
+        return ""
+    facts = {
+        **(episode.tags or {}),
+        "sensor": episode.sensor or "",
+        "metric": episode.metric or "",
+        "rule": episode.rule,
+        "level": episode.level,
+        "value": "" if episode.last_value is None else format_value(episode.last_value),
+        "unit": _unit(situation, episode),
+        "threshold": threshold_text(episode.threshold),
+        "since": _clock(from_us(episode.started_us)),
+    }
+    return render_template(terms.message, facts)
+
+
+def _unit(situation: Situation, episode: Unsettled) -> str:
+    terms = situation.terms(episode)
+    return (terms.unit if terms is not None else None) or episode.unit or ""
+
+
+def _is_over(action: Action) -> bool:
+    return action.kind in ("resolved", "retracted", "withdrawn", "summary") or (
+        action.kind == "firing" and action.episode.resolved_us is not None
+    )
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%H:%M} UTC"

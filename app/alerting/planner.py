@@ -1,0 +1,67 @@
+"""From what is true to the outbox, and from the outbox to words: decides when a group hears something, and what."""
+
+from app.alerting.decisions import Action, decide, reminders, schedule
+from app.alerting.messages import write_message
+from app.alerting.rules import RuleSet
+from app.alerting.situation import SQL, Situation, load_situation
+from app.clock import from_us, now_us
+from app.db.pool import Connection
+from app.notify.outbox import Composed, Item, enqueue
+
+
+async def plan(connection: Connection, rules: RuleSet) -> int:
+    """Put every group that has something to hear into the outbox, and settle what is told; return how many groups."""
+    situation = await load_situation(connection, rules, now_us())
+    decision = decide(situation)
+    if decision.settled:
+        await connection.execute(SQL["settle"], decision.settled)
+    due = schedule(situation, decision)
+    for message in due:
+        await enqueue(connection, message.channel, message.group_key, from_us(message.due_us))
+    waiting = {(message.channel, message.group_key) for message in due}
+    for channel, group_key in _told_groups(situation) - waiting:
+        if reminders(situation, channel, group_key):
+            await enqueue(connection, channel, group_key, from_us(situation.now_us))
+    return len(due)
+
+
+async def compose(connection: Connection, rules: RuleSet, channel: str, group_key: str) -> Composed | None:
+    """Write what is true for a group at this moment; None when nothing is left to say."""
+    situation = await load_situation(connection, rules, now_us())
+    actions = [
+        action
+        for action in decide(situation).actions
+        if (action.channel, action.group_key) == (channel, group_key) and not action.held
+    ]
+    if all(action.is_passive for action in actions):
+        actions = reminders(situation, channel, group_key)
+    if not actions:
+        return None
+    await _note_told(connection, actions)
+    return Composed(write_message(situation, channel, actions), tuple(_item(action) for action in actions))
+
+
+async def _note_told(connection: Connection, actions: list[Action]) -> None:
+    """A higher level ends an acknowledgement; a line that was said once is not said again."""
+    raised = [action.episode.id for action in actions if action.kind == "raised"]
+    if raised:
+        await connection.execute(SQL["drop_ack"], raised)
+    withdrawn = [action.episode.id for action in actions if action.is_passive]
+    if withdrawn:
+        await connection.execute(SQL["settle"], withdrawn)
+
+
+def _item(action: Action) -> Item:
+    episode = action.episode
+    return Item(episode.id, episode.revision, action.kind, episode.level, action.told)
+
+
+def _told_groups(situation: Situation) -> set[tuple[str, str]]:
+    """Name the groups of which some channel was told that they fire."""
+    return {
+        (channel, situation.group_key(episode))
+        for episode in situation.episodes
+        if episode.resolved_us is None
+        for channel, told in situation.told.get(episode.id, {}).items()
+        if told.state == "firing"
+    }

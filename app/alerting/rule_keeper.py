@@ -1,0 +1,109 @@
+"""The rules in force: read from their files, checked, kept in the database, and replaced when the files change.
+
+A bad set of files, also an empty or missing folder, leaves the rules running that were accepted last, through a
+restart too: an unmounted volume must not resolve every alert.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+
+import msgspec
+import structlog
+
+from app.alerting.evaluator import SQL
+from app.alerting.matching import RuleBook
+from app.alerting.rule_loading import load_checked
+from app.alerting.rule_problems import RuleErrors, RuleProblem
+from app.alerting.rules import RuleSet, decode_rule_set, encode_rule_set
+from app.db.pool import Pool
+from app.settings import Settings
+
+#: Editors write a file in several steps: wait so long after the last change.
+SETTLE_S = 2.0
+_LOOK_EVERY_S = 0.5
+log = structlog.get_logger()
+
+
+class RuleKeeper:
+    """Holds the rules of this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.rules = RuleSet()
+        self.book = RuleBook(self.rules)
+        #: What is wrong with the files as they are now; the rules in force are then older ones.
+        self.problems: tuple[RuleProblem, ...] = ()
+        #: Since when each rule has been known, in microseconds since 1970.
+        self.since: Mapping[str, int] = {}
+        self._settings = settings
+        self._folder = settings.rules_dir
+        self._reload_now = asyncio.Event()
+
+    async def open(self, pool: Pool) -> None:
+        """Take over the rules in force, then what the files say."""
+        stored = await pool.fetchval(SQL["get_rule_set"])
+        if stored is not None:
+            try:
+                self._use(decode_rule_set(stored))
+            except msgspec.ValidationError as error:
+                log.warning("stored_rules_unreadable", error=str(error))
+        await self.reload(pool)
+
+    def reload_soon(self) -> None:
+        """Read the files again at once, as on SIGHUP."""
+        self._reload_now.set()
+
+    async def watch(self, pool: Pool) -> None:
+        """Follow the files for ever, reading them again once they have been still for SETTLE_S."""
+        seen = await asyncio.to_thread(self._look)
+        changed_at: float | None = None
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._reload_now.wait()
+            except TimeoutError:
+                pass
+            now_seen = await asyncio.to_thread(self._look)
+            if now_seen != seen:
+                seen, changed_at = now_seen, monotonic()
+            due = changed_at is not None and monotonic() - changed_at >= SETTLE_S
+            if due or self._reload_now.is_set():
+                self._reload_now.clear()
+                changed_at = None
+                await self.reload(pool)
+
+    async def reload(self, pool: Pool) -> bool:
+        """Read the files; return whether their rules are in force now."""
+        try:
+            rules = await asyncio.to_thread(load_checked, self._folder, self._settings)
+        except RuleErrors as error:
+            self.problems = error.problems
+            log.error("rules_refused", problems=[str(problem) for problem in error.problems])
+            return False
+        self.problems = ()
+        await self._accept(pool, rules)
+        return True
+
+    async def _accept(self, pool: Pool, rules: RuleSet) -> None:
+        names = [rule.name for rule in rules.rules]
+        async with pool.acquire() as connection, connection.transaction():
+            encoded = encode_rule_set(rules)
+            await connection.execute(SQL["put_rule_set"], encoded.decode())
+            await connection.execute(SQL["sync_rules"], names)
+            ended = await connection.fetch(SQL["end_unruled"], names)
+            await connection.execute(SQL["delete_unruled_states"], names)
+            self.since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
+        self._use(rules)
+        log.info("rules_accepted", rules=len(rules.rules), channels=len(rules.channels), episodes_ended=len(ended))
+
+    def _use(self, rules: RuleSet) -> None:
+        self.rules = rules
+        self.book = RuleBook(rules)
+
+    def _look(self) -> tuple[tuple[str, int, int], ...]:
+        """Describe the files by name, time of change and size."""
+        try:
+            paths = sorted(self._folder.glob("*.yml"))
+            return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
+        except OSError:
+            return ()

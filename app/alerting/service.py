@@ -1,0 +1,135 @@
+"""Alerting as a whole: what the scheduler calls, on the one process that holds the lease."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from time import monotonic, perf_counter
+
+import msgspec
+import structlog
+
+from app.alerting.channel_secrets import MissingSecretError, resolve_fields
+from app.alerting.evaluator import Evaluation, evaluate
+from app.alerting.no_data import watch_silence
+from app.alerting.planner import compose, plan
+from app.alerting.rule_keeper import RuleKeeper
+from app.alerting.rules import ChannelConfig, RuleSet
+from app.clock import now_us
+from app.db.pool import Connection, Pool
+from app.metrics import Metrics
+from app.notify.channels import Channel, ChannelConfigError, parse_config
+from app.notify.outbox import Composed
+from app.notify.transport import ChannelConfig as Config
+from app.notify.transport import Endpoints
+from app.settings import Settings
+
+#: How often what is told is compared with what is true when no episode changed: holds end by the clock.
+PLAN_EVERY_S = 5.0
+log = structlog.get_logger()
+
+
+class LastEvaluation(msgspec.Struct, frozen=True):
+    """The newest evaluation of this process."""
+
+    at: datetime
+    seconds: float
+    pairs: int
+    replayed: int
+
+
+class Alerting:
+    """Rules, evaluation, planning and the watch over silence."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.keeper = RuleKeeper(settings)
+        self.last_evaluation: LastEvaluation | None = None
+        self.endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
+        #: Called when the outbox got something to send.
+        self.on_due: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._metrics = metrics
+        self._planned_at = float("-inf")
+        self._ingest_since_us = now_us()
+        self._channels: tuple[RuleSet, dict[str, tuple[Channel, Config]]] | None = None
+
+    async def tick(self, pool: Pool) -> None:
+        """Evaluate all that is new, then plan; each round is one transaction."""
+        while await self._round(pool):
+            pass
+
+    async def watch_silence(self, pool: Pool) -> None:
+        """Look for series that fell silent or came back, and tell of it in the same transaction."""
+        async with pool.acquire() as connection, connection.transaction():
+            if await watch_silence(connection, self.keeper.book, self._ingest_since_us):
+                await self._plan(connection)
+
+    def ingest_broke(self) -> None:
+        """Count silence anew from now: readings could not be taken for a while."""
+        self._ingest_since_us = now_us()
+
+    async def compose(self, connection: Connection, channel: str, group_key: str) -> Composed | None:
+        """Write what is true for a group now, for the dispatcher."""
+        return await compose(connection, self.keeper.rules, channel, group_key)
+
+    def channels(self) -> Mapping[str, tuple[Channel, Config]]:
+        """Give the channels of the rules in force with their secrets; one that lacks any is left out, and logged."""
+        rules = self.keeper.rules
+        if self._channels is None or self._channels[0] is not rules:
+            usable = {}
+            for channel in rules.channels:
+                if (opened := self._open_channel(channel)) is not None:
+                    usable[channel.name] = opened
+            self._channels = (rules, usable)
+        return self._channels[1]
+
+    def fallbacks(self, channel: str) -> Sequence[str]:
+        """Name the channels that may tell of a broken one: those told of the same first, then all."""
+        rules = self.keeper.rules
+        together = [name for rule in rules.rules if channel in rule.terms.notify for name in rule.terms.notify]
+        everyone = [each.name for each in rules.channels]
+        return [name for name in dict.fromkeys((*together, *everyone)) if name != channel]
+
+    async def _round(self, pool: Pool) -> bool:
+        """Take one helping of dirty rows; return whether there may be more."""
+        started = perf_counter()
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+            evaluation = await evaluate(connection, self.keeper.book, self.keeper.since)
+            if evaluation.changes or monotonic() - self._planned_at > PLAN_EVERY_S:
+                await self._plan(connection)
+        if evaluation.dirty_rows:
+            self._note(evaluation, perf_counter() - started)
+        return evaluation.dirty_rows > 0
+
+    async def _plan(self, connection: Connection) -> None:
+        self._planned_at = monotonic()
+        if await plan(connection, self.keeper.rules):
+            self.on_due()
+
+    def _note(self, evaluation: Evaluation, seconds: float) -> None:
+        self.last_evaluation = LastEvaluation(
+            datetime.now(UTC), round(seconds, 6), evaluation.pairs, evaluation.replayed
+        )
+        self._metrics.evaluation_seconds.observe(seconds)
+        log.info(
+            "rules_evaluated",
+            pairs=evaluation.pairs,
+            replayed=evaluation.replayed,
+            changes=len(evaluation.changes),
+            seconds=round(seconds, 4),
+        )
+        for change in evaluation.changes:
+            log.info(
+                f"alert_{change.transition}",
+                id=change.episode_id,
+                rule=change.rule,
+                series=change.series_id,
+                level=change.level,
+            )
+
+    def _open_channel(self, channel: ChannelConfig) -> tuple[Channel, Config] | None:
+        try:
+            fields = resolve_fields(channel.fields, self._settings.environment)
+            return parse_config(channel.type, fields, self.endpoints)
+        except (MissingSecretError, ChannelConfigError) as error:
+            log.error("channel_unusable", channel=channel.name, error=str(error))
+            return None

@@ -1,0 +1,213 @@
+"""What the planner looks at: unsettled episodes, what was told of them, silences and the rules, at one moment."""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.alerting.matching import terms_for
+from app.alerting.mutes import is_muted
+from app.alerting.revision import Told
+from app.alerting.rules import GATEWAY_OFFLINE, Rule, RuleSet, Terms
+from app.clock import SECOND_US
+from app.db.pool import Connection
+from app.db.queries import load_queries
+from app.model import Tags
+
+#: A series that catches up is told of so long after its last upload, and at most so long after it became known.
+CATCH_UP_WAIT_US = 60 * SECOND_US
+CATCH_UP_LIMIT_US = 600 * SECOND_US
+#: Marks a silent series of a rule that ends alerts for lack of data.
+CLEARED = "no_data_clear"
+RETRACTED = "retracted"
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """An episode of which something may be left to tell; times in microseconds since 1970."""
+
+    id: int
+    rule: str
+    series_id: int | None
+    gateway: str | None
+    kind: str
+    started_us: int
+    fired_us: int
+    resolved_us: int | None
+    level: str
+    steps: Any
+    threshold: Any
+    reason: str | None
+    merged_into: int | None
+    first_known_us: int
+    acked_by: str | None
+    acked_level: str | None
+    revision: int
+    sensor: str | None
+    tags: Tags | None
+    metric: str | None
+    unit: str | None
+    last_us: int | None
+    last_value: float | None
+    received_us: int | None
+
+    def label(self, name: str) -> str:
+        """Give a label by name: sensor, metric, gateway, or a tag; empty where there is none."""
+        own = {"sensor": self.sensor, "metric": self.metric, "gateway": self.gateway}
+        return (own[name] if name in own else (self.tags or {}).get(name)) or ""
+
+
+class Silence(msgspec.Struct, frozen=True):
+    """Matchers in force now; texts may hold * and ?."""
+
+    id: int
+    matchers: Mapping[str, Any]
+
+    def covers(self, episode: Unsettled) -> bool:
+        """Tell whether every matcher fits."""
+        return all(
+            all(_fits(pattern, (episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
+            if name == "tags"
+            else _fits(wanted, {"rule": episode.rule, "level": episode.level}.get(name) or episode.label(name))
+            for name, wanted in self.matchers.items()
+        )
+
+
+class Situation:
+    """Everything known at one moment, and the questions that the planner asks of it."""
+
+    def __init__(
+        self,
+        now_us: int,
+        rules: RuleSet,
+        episodes: Iterable[Unsettled],
+        told: Mapping[int, Mapping[str, Told]],
+        refs: Mapping[tuple[str, int], str],
+        silences: Iterable[Silence],
+        last_sent: Mapping[tuple[str, str], int],
+    ) -> None:
+        self.now_us = now_us
+        self.episodes = list(episodes)
+        self.told = told
+        #: What the service calls the message that told a channel of an episode.
+        self.refs = refs
+        #: When each (channel, group) last heard something.
+        self.last_sent = last_sent
+        self._rules: dict[str, Rule] = {rule.name: rule for rule in rules.rules}
+        self._silences = list(silences)
+        self._channels = [channel.name for channel in rules.channels]
+        self._terms: dict[tuple[str, int | None], Terms | None] = {}
+        self._firing: dict[str, list[Unsettled]] = {}
+        for each in self.episodes:
+            if each.resolved_us is None and each.reason != RETRACTED:
+                self._firing.setdefault(each.rule, []).append(each)
+        firing = (each for of_rule in self._firing.values() for each in of_rule)
+        self._cleared = {(each.rule, each.series_id) for each in firing if each.reason == CLEARED}
+
+    def rule(self, episode: Unsettled) -> Rule | None:
+        """Give the rule, unless it was removed or is built in."""
+        return self._rules.get(episode.rule)
+
+    def terms(self, episode: Unsettled) -> Terms | None:
+        """Give what the rule says for the episode's series."""
+        pair = (episode.rule, episode.series_id)
+        if pair not in self._terms:
+            rule = self.rule(episode)
+            known = rule is not None and episode.sensor is not None and episode.metric is not None
+            self._terms[pair] = (
+                terms_for(rule, episode.sensor, episode.metric, episode.tags or {}, episode.gateway)  # type: ignore[arg-type]
+                if known
+                else None
+            )
+        return self._terms[pair]
+
+    @cached_property
+    def groups(self) -> dict[str, list[Unsettled]]:
+        """All episodes by group."""
+        groups: dict[str, list[Unsettled]] = {}
+        for episode in self.episodes:
+            groups.setdefault(self.group_key(episode), []).append(episode)
+        return groups
+
+    def channels(self, episode: Unsettled) -> tuple[str, ...]:
+        """Name who is to be told of the episode at its level."""
+        if episode.rule == GATEWAY_OFFLINE:
+            return self.channels_of_gateway()
+        terms = self.terms(episode)
+        return (
+            () if terms is None else tuple(name for name in terms.notified_at(episode.level) if name in self._channels)
+        )
+
+    def channels_of_gateway(self) -> tuple[str, ...]:
+        """Name all channels of rules that watch for silence: gateway-offline stands in place of their alerts."""
+        names = (
+            name
+            for rule in self._rules.values()
+            if rule.terms.no_data is not None and rule.terms.no_data.then == "alert"
+            for name in rule.terms.notify
+        )
+        return tuple(name for name in dict.fromkeys(names) if name in self._channels)
+
+    def group_key(self, episode: Unsettled) -> str:
+        """Name the group: the rule, and the values of what it groups by."""
+        rule = self.rule(episode)
+        values = [episode.label(name) for name in rule.group_by] if rule else []
+        if episode.rule == GATEWAY_OFFLINE:
+            values = [episode.gateway or ""]
+        return msgspec.json.encode([episode.rule, values]).decode()
+
+    def is_cleared(self, episode: Unsettled) -> bool:
+        """Tell whether people think it over, for lack of data, though its readings do not say so."""
+        return episode.kind == "threshold" and (episode.rule, episode.series_id) in self._cleared
+
+    def is_hushed(self, episode: Unsettled) -> bool:
+        """Tell whether a silence or a mute window covers the episode now."""
+        terms = self.terms(episode)
+        muted = terms is not None and bool(terms.mute) and is_muted(terms.mute, self.now_us)
+        return muted or any(silence.covers(episode) for silence in self._silences)
+
+    def is_inhibited(self, episode: Unsettled) -> bool:
+        """Tell whether a rule that is firing now speaks for this one."""
+        rule = self.rule(episode)
+        return rule is not None and any(
+            source.id != episode.id and all(source.label(name) == episode.label(name) != "" for name in inhibition.same)
+            for inhibition in rule.inhibited_by
+            for source in self._firing.get(inhibition.rule, ())
+        )
+
+    def is_catching_up(self, episode: Unsettled) -> bool:
+        """Tell whether a late upload is perhaps still under way."""
+        terms = self.terms(episode)
+        if terms is None or episode.kind != "threshold" or episode.last_us is None or episode.received_us is None:
+            return False
+        if self.now_us - episode.last_us <= terms.late_data.live_us:
+            return False
+        until = min(episode.received_us + CATCH_UP_WAIT_US, episode.first_known_us + CATCH_UP_LIMIT_US)
+        return self.now_us < until
+
+
+async def load_situation(connection: Connection, rules: RuleSet, now_us: int) -> Situation:
+    """Read the situation inside the caller's transaction."""
+    episodes = [Unsettled(**row) for row in await connection.fetch(SQL["list_unsettled"])]
+    told: dict[int, dict[str, Told]] = {}
+    refs: dict[tuple[str, int], str] = {}
+    for row in await connection.fetch(SQL["list_told"], [episode.id for episode in episodes]):
+        told.setdefault(row["episode_id"], {})[row["channel"]] = Told(row["told"], row["told_level"])
+        if row["message_ref"]:
+            refs[row["channel"], row["episode_id"]] = row["message_ref"]
+    silences = [Silence(row["id"], row["matchers"]) for row in await connection.fetch(SQL["list_silences"])]
+    last_sent = {(row["channel"], row["group_key"]): row["us"] for row in await connection.fetch(SQL["list_last_sent"])}
+    return Situation(now_us, rules, episodes, told, refs, silences, last_sent)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    return _expression(pattern)(text) is not None
+
+
+@lru_cache(maxsize=1_024)
+def _expression(pattern: str) -> Any:
+    return re.compile(fnmatch.translate(pattern.replace("[", "[[]"))).match

@@ -173,10 +173,12 @@ def key() -> None:
 )
 @click.option("--ws-connections", type=int, help="WebSocket connections it may hold; 0 is no limit.")
 @click.option("--sensors", type=int, help="New sensors it may bring in all.")
+@click.option(
+    "--notifications-per-minute", type=click.IntRange(min=0), help="Notifications it may send; 0 is no limit."
+)
 @command_body
-async def key_create(label: str, scopes: tuple[Scope, ...], ws_connections: int | None, sensors: int | None) -> None:
+async def key_create(label: str, scopes: tuple[Scope, ...], **limits: int | None) -> None:
     """Create a key and print it; it is shown this once."""
-    limits = {"ws_connections": ws_connections, "sensors": sensors}
     given = {name: value for name, value in limits.items() if value is not None}
     async with await _pool() as pool:
         print(await create_key(pool, label, frozenset(scopes), given))  # noqa: T201 -- bare, so that $(…) gets it

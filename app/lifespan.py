@@ -29,6 +29,9 @@ from app.live.listener import Listener
 from app.live.session import LiveFeed
 from app.live.upkeep import prune_feed
 from app.metrics import Metrics
+from app.notify.broker import Broker
+from app.notify.broker_store import prune_notifications
+from app.notify.transport import Endpoints
 from app.settings import Settings
 
 #: How long a start waits for a database that is still starting.
@@ -56,6 +59,7 @@ class Services:
         connections = ConnectionCounts(settings.max_ws_connections_per_key)
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
         self.listener = Listener(self.dsn, self.hub, self.metrics)
+        self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base))
         self.lease = Lease(self.dsn)
         self.jobs = Jobs(self.metrics, lambda: self.lease.held)
 
@@ -77,6 +81,7 @@ class Services:
         """Open everything, run until the block ends, close everything in reverse."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
+            await stack.enter_async_context(self.broker.opened(self.pool))
             await stack.enter_async_context(_supervised(self._tasks()))
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
@@ -108,6 +113,7 @@ class Services:
             "listener": self.listener.run,
             "lease": self.lease.keep,
             "key_refresh": self.ring.keep_fresh,
+            "broker_store": lambda: self.broker.store.flush_forever(self.pool),
             **flushers,
         }
 
@@ -118,6 +124,7 @@ class Services:
             Job("prune_feed", 60, lambda: prune_feed(self.pool), leader_only=True),
             Job("prune_answers", 600, lambda: prune_answers(self.pool), leader_only=True),
             Job("prune_legacy", 600, lambda: prune_legacy_readings(self.pool), leader_only=True),
+            Job("prune_notifications", 600, lambda: prune_notifications(self.pool), leader_only=True),
         ]
         if self.edition == "community":
             jobs.append(Job("late_days", 10, self._refresh_late_days, leader_only=True))

@@ -15,6 +15,7 @@ from app import __version__, health
 from app.ingest import routes as ingest_routes
 from app.lifespan import Services, lifespan
 from app.live import routes as live_routes
+from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
 from app.settings import Settings
@@ -30,6 +31,7 @@ def create_app(settings: Settings) -> Litestar:
             *ingest_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,
+            *notify_routes.handlers,
             *health.handlers,
             *web_routes.handlers,
         ],
@@ -50,6 +52,7 @@ def _dependencies(services: Services) -> dict[str, Provide]:
         "settings": lambda: services.settings,
         "ingest": lambda: services.ingest,
         "feed": lambda: services.feed,
+        "broker": lambda: services.broker,
         "pool": lambda: services.pool,
         "read_pool": lambda: services.read_pool,
     }

@@ -36,6 +36,8 @@ class Limits(msgspec.Struct, frozen=True):
 
     ws_connections: int | None = None
     sensors: int | None = None
+    #: 0 is no limit.
+    notifications_per_minute: int | None = None
 
 
 class ApiKey(msgspec.Struct, frozen=True):

@@ -104,10 +104,11 @@ class Answer(Redacted, frozen=True):
 
 
 def open_session(
-    connect_timeout_s: float = CONNECT_TIMEOUT_S, total_timeout_s: float = TOTAL_TIMEOUT_S
+    connect_timeout_s: float = CONNECT_TIMEOUT_S, total_timeout_s: float = TOTAL_TIMEOUT_S, connections: int = 100
 ) -> aiohttp.ClientSession:
-    """Open the session that all channels share; every call on it is bounded in time."""
+    """Open the session that all channels share; every call on it is bounded in time, all together in connections."""
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
         timeout=aiohttp.ClientTimeout(total=total_timeout_s, connect=connect_timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         # Answers are asked for as they are; unpacking would let a small one grow past its bound.

@@ -1,0 +1,167 @@
+"""The notification broker: takes a notification, delivers it while the client waits, and remembers what happened."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, cast
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+from msgspec import UNSET, UnsetType
+
+from app.auth.keys import ApiKey
+from app.db.pool import Pool
+from app.errors import OverloadedError
+from app.notify.broker_delivery import Delivery
+from app.notify.broker_format import BrokerNotification
+from app.notify.broker_request import ChannelSettings, SendRequest
+from app.notify.broker_store import LevelName, NotificationStore, StoredNotification, StoredOutcome
+from app.notify.broker_targets import TargetError, make_target
+from app.notify.rate_limit import RateLimiter
+from app.notify.transport import Endpoints, open_session
+
+#: Connections to services, of all notifications together; each may be held for the whole deadline.
+CONNECTIONS: Final = 500
+#: Notifications under way; beyond, new ones are refused with 503 and Retry-After.
+UNDER_WAY: Final = 2_000
+log = structlog.get_logger()
+
+
+class ChannelResponse(msgspec.Struct, frozen=True):
+    """What the service answered: Slack's `ok`, or Telegram's JSON."""
+
+    status: Literal["sent"]
+    response: Any
+
+
+class ChannelResult(msgspec.Struct, frozen=True):
+    """What became of the notification in one channel; a failure is final, nothing is sent later."""
+
+    success: bool
+    response: ChannelResponse | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """The notification as it was sent; `timestamp` is UTC with microseconds and, as clients parse it, no zone."""
+
+    notification_id: str
+    timestamp: str
+    channels: dict[str, ChannelResult]
+
+
+class SendAnswer(msgspec.Struct, frozen=True):
+    """The answer to a notification, also when no channel took it."""
+
+    success: bool
+    data: Sent
+
+
+class Broker:
+    """Sends at once or not at all; the database is not on the way."""
+
+    def __init__(self, endpoints: Endpoints, limiter: RateLimiter | None = None) -> None:
+        self.limiter = limiter or RateLimiter()
+        self.store = NotificationStore()
+        self._endpoints = endpoints
+        self._delivery: Delivery | None = None
+        self._under_way = 0
+
+    @asynccontextmanager
+    async def opened(self, pool: Pool) -> AsyncIterator[None]:
+        """Hold the connections to services; at the end, store what is not stored yet."""
+        async with open_session(connections=CONNECTIONS) as session:
+            self._delivery = Delivery(session, self._endpoints)
+            try:
+                yield
+            finally:
+                await self.store.close(pool)
+
+    async def send(self, request: SendRequest, api_key: ApiKey) -> SendAnswer:
+        """Deliver to all channels at once and answer when the last is done, within the deadline.
+
+        Raises OverloadedError when too much is under way.
+        """
+        if self._under_way >= UNDER_WAY:
+            raise OverloadedError(f"{self._under_way} notifications are under way already; this one was not sent")
+        notification_id = uuid4()
+        notification = _notification(notification_id, request)
+        self._under_way += 1
+        try:
+            outcomes = await self._deliver_all(request.channels, notification)
+        finally:
+            self._under_way -= 1
+        results = {name: result for name, (result, _stored) in outcomes.items()}
+        stored = {name: stored for name, (_result, stored) in outcomes.items()}
+        self.store.put(_stored(notification_id, notification, api_key, stored))
+        _log_sent(notification, api_key, stored)
+        timestamp = notification.at.replace(tzinfo=None).isoformat(timespec="microseconds")
+        return SendAnswer(True, Sent(notification.id, timestamp, results))
+
+    async def _deliver_all(
+        self, channels: dict[str, ChannelSettings], notification: BrokerNotification
+    ) -> dict[str, tuple[ChannelResult, StoredOutcome]]:
+        if len(channels) == 1:
+            # By far the most are of one channel, and need no task of their own.
+            [(name, settings)] = channels.items()
+            return {name: await self._deliver(name, settings, notification)}
+        outcomes = await asyncio.gather(
+            *(self._deliver(name, settings, notification) for name, settings in channels.items())
+        )
+        return dict(zip(channels, outcomes, strict=True))
+
+    async def _deliver(
+        self, channel_name: str, settings: ChannelSettings, notification: BrokerNotification
+    ) -> tuple[ChannelResult, StoredOutcome]:
+        if self._delivery is None:
+            raise RuntimeError("the broker is not open")
+        try:
+            target = make_target(channel_name, settings, notification, self._endpoints)
+        except TargetError as error:
+            return ChannelResult(False, error=str(error)), StoredOutcome(False, 0, str(error))
+        outcome = await self._delivery.deliver(target)
+        stored = StoredOutcome(outcome.error is None, outcome.attempts, outcome.error, target.destination)
+        if outcome.error is not None:
+            return ChannelResult(False, error=outcome.error), stored
+        return ChannelResult(True, ChannelResponse("sent", outcome.response)), stored
+
+
+def _notification(notification_id: UUID, request: SendRequest) -> BrokerNotification:
+    return BrokerNotification(
+        id=str(notification_id),
+        title=request.title,
+        message=request.message,
+        level=request.level,
+        at=datetime.now(UTC),
+        source=request.source,
+        metadata=request.metadata,
+    )
+
+
+def _stored(
+    notification_id: UUID, notification: BrokerNotification, api_key: ApiKey, channels: dict[str, StoredOutcome]
+) -> StoredNotification:
+    return StoredNotification(
+        notification_id,
+        notification.at,
+        api_key.label,
+        cast("LevelName", notification.level.upper()),
+        notification.title,
+        notification.message,
+        notification.source,
+        notification.metadata,
+        channels,
+    )
+
+
+def _log_sent(notification: BrokerNotification, api_key: ApiKey, channels: dict[str, StoredOutcome]) -> None:
+    """Log one line a notification: what became of it, and of its text nothing."""
+    errors = {name: outcome.error for name, outcome in channels.items() if outcome.error is not None}
+    if errors:
+        log.warning(
+            "notification_failed", id=notification.id, key=api_key.label, channels=list(channels), errors=errors
+        )
+    else:
+        log.info("notification_sent", id=notification.id, key=api_key.label, channels=list(channels))

@@ -1,0 +1,134 @@
+"""The body, the headers and the answers of `POST …/send` for OpenAPI: its body is decoded by hand."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+)
+from litestar.openapi.spec.enums import OpenAPIType
+
+from app.notify.broker import SendAnswer
+from app.notify.broker_request import MESSAGE_CHARS, SOURCE_CHARS, TITLE_CHARS
+
+
+class BrokerError(msgspec.Struct, frozen=True):
+    """An error in the shape of the replaced broker."""
+
+    error: str
+
+
+def _error(description: str, *messages: str) -> ResponseSpec:
+    examples = [Example(summary=message, value={"error": message}) for message in messages]
+    return ResponseSpec(BrokerError, generate_examples=False, description=description, examples=examples)
+
+
+_SENT: Final[dict[str, Any]] = {
+    "success": True,
+    "data": {
+        "notification_id": "123e4567-e89b-12d3-a456-426614174000",
+        "timestamp": "2024-06-11T14:30:00.375397",
+        "channels": {
+            "slack": {"success": True, "response": {"status": "sent", "response": "ok"}},
+            "telegram": {"success": False, "error": "Network error sending to Telegram: no answer came in time"},
+        },
+    },
+}
+SEND_RESPONSES: Final = {
+    201: ResponseSpec(
+        SendAnswer,
+        generate_examples=False,
+        description="Tried in every channel; `success` of each says whether it was taken, and is final",
+        examples=[Example(summary="One channel took it, one did not", value=_SENT)],
+    ),
+    400: _error(
+        "The request cannot be used; nothing was sent",
+        "Missing required field: title",
+        "Invalid log level: X",
+        "At least one notification channel must be configured with valid parameters",
+    ),
+    401: _error("Missing or unknown API key", "Invalid or missing API key"),
+    403: _error("The key lacks the scope `notify`"),
+    413: _error("The body is too large"),
+    429: _error("The key sends faster than it may, see Retry-After"),
+    500: _error("A fault of the server's", "Internal server error"),
+    503: _error("Too much under way, or the key cannot be checked; nothing was sent, see Retry-After"),
+}
+
+_TEXT: Final = Schema(type=OpenAPIType.STRING)
+_SLACK: Final = Schema(
+    type=OpenAPIType.OBJECT,
+    properties={
+        "webhook_url": Schema(type=OpenAPIType.STRING, description="Begins with https://hooks.slack.com/"),
+        "channel": Schema(type=OpenAPIType.STRING, examples=["#alerts"]),
+        "username": Schema(type=OpenAPIType.STRING, default="NotificationBot"),
+    },
+)
+_TELEGRAM: Final = Schema(
+    type=OpenAPIType.OBJECT,
+    properties={
+        "bot_token": _TEXT,
+        "chat_id": Schema(one_of=[_TEXT, Schema(type=OpenAPIType.INTEGER)]),
+        "parse_mode": Schema(
+            type=OpenAPIType.STRING,
+            default="Markdown",
+            description="Of `message`: Markdown, MarkdownV2 or HTML; null for plain text",
+        ),
+    },
+)
+_PROPERTIES: Final[dict[str, Reference | Schema]] = {
+    "title": Schema(type=OpenAPIType.STRING, max_length=TITLE_CHARS),
+    "message": Schema(type=OpenAPIType.STRING, max_length=MESSAGE_CHARS),
+    "level": Schema(
+        type=OpenAPIType.STRING,
+        enum=["INFO", "WARNING", "ERROR", "CRITICAL", "DISASTER"],
+        description="In any case",
+    ),
+    "source": Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL], max_length=SOURCE_CHARS),
+    "metadata": Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL], description="Any JSON by name"),
+    "channels": Schema(type=OpenAPIType.OBJECT, properties={"slack": _SLACK, "telegram": _TELEGRAM}),
+    "slack_webhook_url": Schema(type=OpenAPIType.STRING, description="As the header; that goes first"),
+    "telegram_bot_token": Schema(type=OpenAPIType.STRING, description="As the header; that goes first"),
+    "telegram_chat_id": Schema(one_of=[_TEXT, Schema(type=OpenAPIType.INTEGER)], description="As the header"),
+}
+_EXAMPLE: Final[dict[str, Any]] = {
+    "title": "⚠️ CPU Alto no Servidor",
+    "message": "O servidor prod-api-01 está com 85% de uso de CPU há mais de 10 minutos",
+    "level": "WARNING",
+    "source": "monitoring-system",
+    "metadata": {"server": "prod-api-01", "cpu_usage": "85%"},
+    "channels": {
+        "slack": {
+            "webhook_url": "https://hooks.slack.com/services/T123/B456/abc123",
+            "channel": "#alerts",
+            "username": "MonitoringBot",
+        },
+        "telegram": {"bot_token": "1234567890:ABCdefGHIjklMNOpqrsTUVwxyZ", "chat_id": "-1001234567890"},
+    },
+}
+
+
+def _header(name: str) -> Parameter | Reference:
+    return Parameter(
+        name=name, param_in="header", required=False, schema=_TEXT, description="A value in `channels` goes first"
+    )
+
+
+@dataclass
+class SendOperation(Operation):
+    """`POST /api/v1/notifications/send`."""
+
+    def __post_init__(self) -> None:
+        """Put in what Litestar left out: it gives None for what it cannot see, so defaults would not do."""
+        schema = Schema(type=OpenAPIType.OBJECT, required=["title", "message", "level"], properties=_PROPERTIES)
+        media_type = OpenAPIMediaType(schema=schema, examples={"both channels": Example(value=_EXAMPLE)})
+        self.request_body = RequestBody(content={"application/json": media_type}, required=True)
+        self.parameters = [_header(name) for name in ("Slack-Webhook-Url", "Telegram-Bot-Token", "Telegram-Chat-Id")]

@@ -1,0 +1,36 @@
+-- What the notification broker sent.
+
+-- name: insert_notifications
+-- $1 a JSON list of rows. A row may have been stored by a flush whose answer was lost.
+INSERT INTO broker_notification (id, created_at, api_key, level, title, message, source, metadata, channels)
+SELECT id, created_at, api_key, level, title, message, source, metadata, channels
+  FROM jsonb_to_recordset($1::text::jsonb) AS new (
+       id uuid, created_at timestamptz, api_key text, level text, title text, message text, source text,
+       metadata jsonb, channels jsonb
+  )
+ON CONFLICT (id) DO NOTHING;
+
+-- name: find_notification
+-- $1 id
+SELECT id, created_at, api_key, level, title, message, source, metadata, channels
+  FROM broker_notification
+ WHERE id = $1;
+
+-- name: list_notifications
+-- $1 level and $2 source, or null for all; $3 time and $4 id of the last one of the page before, or null;
+-- $5 at most so many
+SELECT id, created_at, api_key, level, title, message, source, metadata, channels
+  FROM broker_notification
+ WHERE ($1::text IS NULL OR level = $1)
+   AND ($2::text IS NULL OR source = $2)
+   AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+ ORDER BY created_at DESC, id DESC
+ LIMIT $5;
+
+-- name: prune_notifications
+-- $1 keep for so long, $2 keep at most so many
+DELETE FROM broker_notification
+ WHERE created_at < greatest(
+       now() - $1::interval,
+       (SELECT created_at FROM broker_notification ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT 1)
+ );

@@ -1,0 +1,139 @@
+"""The notification broker over HTTP: the replaced broker's two routes, and a look at what was sent."""
+
+import traceback
+from typing import Annotated, Any, Final, cast, get_args
+from uuid import UUID
+
+import structlog
+from litestar import Request, Response, Router, get, head, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, QueryParameter
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERNAL_SERVER_ERROR
+
+from app.auth.guard import require
+from app.db.pool import Pool
+from app.errors import InvalidRequestError, UnauthorizedError
+from app.notify.broker import Broker, SendAnswer
+from app.notify.broker_openapi import SEND_RESPONSES, BrokerError, SendOperation
+from app.notify.broker_request import parse_request
+from app.notify.broker_store import LevelName, NotificationPage, StoredNotification
+from app.notify.cors import OpenCors
+from app.notify.rate_limit import RateLimitedError
+from app.problems import Problem, describe, is_database_away
+
+PATH: Final = "/api/v1/notifications"
+BODY_LIMIT: Final = 2**20
+log = structlog.get_logger()
+AnyRequest = Request[Any, Any, Any]
+
+_PROBLEMS = {
+    400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
+    401: ResponseSpec(Problem, description="Missing or unknown API key"),
+    403: ResponseSpec(Problem, description="The key lacks the scope `read`"),
+    503: ResponseSpec(Problem, description="The database is away, see Retry-After"),
+}
+
+
+def _answer_error(request: AnyRequest, error: Exception) -> Response[BrokerError]:
+    """Answer in the replaced broker's shape; a fault of ours is logged without local variables, which hold secrets."""
+    problem, headers = describe(error)
+    message = problem.detail
+    if isinstance(error, UnauthorizedError):
+        message = "Invalid or missing API key"
+    elif isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(error.wait_s)
+    elif is_database_away(error):
+        message = "The database is away, so the API key could not be checked; nothing was sent"
+    elif problem.status == HTTP_500_INTERNAL_SERVER_ERROR:
+        message = "Internal server error"
+        log.error("request_failed", path=request.url.path, traceback="".join(traceback.format_exception(error)))
+    return Response(BrokerError(message), status_code=problem.status, headers=headers)
+
+
+@get("/health", security=[], tags=["Replaced services"], summary="Tell whether the broker runs")
+async def get_broker_health() -> dict[str, str]:
+    """Answer as the replaced broker did; needs no key."""
+    return {"status": "healthy", "service": "notification-broker"}
+
+
+@head("/health", include_in_schema=False, status_code=HTTP_200_OK)
+async def head_broker_health() -> None:
+    """Answer those who watch by HEAD."""
+
+
+@post(
+    "/send",
+    guards=[require("notify")],
+    status_code=HTTP_201_CREATED,
+    request_max_body_size=BODY_LIMIT,
+    exception_handlers={Exception: _answer_error},
+    operation_class=SendOperation,
+    responses=SEND_RESPONSES,
+    tags=["Replaced services"],
+    summary="Send a notification, as the replaced broker did",
+)
+async def send_notification(request: AnyRequest, broker: NamedDependency[Broker]) -> SendAnswer:
+    """Send to Slack, Telegram or both, and answer what became of it.
+
+    What a service refuses for the moment is tried again for up to ten seconds, while the client waits. An answer
+    with `success: false` is final: nothing is sent later.
+    """
+    broker.limiter.count(request.state.api_key)
+    wanted = parse_request(await request.body(), request.headers)
+    return await broker.send(wanted, request.state.api_key)
+
+
+@get(
+    "/{notification_id:uuid}",
+    guards=[require("read")],
+    responses={**_PROBLEMS, 404: ResponseSpec(Problem, description="No such notification")},
+    tags=["Notifications"],
+    summary="Get one sent notification",
+)
+async def get_notification(
+    notification_id: FromPath[UUID], broker: NamedDependency[Broker], pool: NamedDependency[Pool]
+) -> StoredNotification:
+    """Get a notification and what became of it, from the moment it was answered."""
+    return await broker.store.find(pool, notification_id)
+
+
+@get(
+    "/",
+    guards=[require("read")],
+    responses=_PROBLEMS,
+    tags=["Notifications"],
+    summary="List sent notifications",
+)
+async def list_notifications(
+    broker: NamedDependency[Broker],
+    pool: NamedDependency[Pool],
+    level: Annotated[str | None, QueryParameter(description="INFO, WARNING, ERROR, CRITICAL or DISASTER")] = None,
+    source: Annotated[str | None, QueryParameter(description="Exactly as it was sent")] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1_000, description="Items a page")] = 100,
+    cursor: Annotated[str | None, QueryParameter(description="The `next` of the page before")] = None,
+) -> NotificationPage:
+    """List notifications, newest first, page by page."""
+    return await broker.store.list_page(pool, level=_read_level(level), source=source, cursor=cursor, limit=limit)
+
+
+def _read_level(level: str | None) -> LevelName | None:
+    name = None if level is None else level.upper()
+    if name is not None and name not in get_args(LevelName):
+        raise InvalidRequestError(f"level is {level!r:.60}; it must be one of {', '.join(get_args(LevelName))}")
+    return cast("LevelName | None", name)
+
+
+handlers = [
+    Router(
+        PATH,
+        route_handlers=[
+            get_broker_health,
+            head_broker_health,
+            send_notification,
+            get_notification,
+            list_notifications,
+        ],
+        middleware=[OpenCors],
+    )
+]

@@ -302,6 +302,7 @@ def _silence(row: asyncpg.Record) -> SilenceItem:
 
 def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], alerting: Alerting) -> RuleItem:
     terms = rule.terms
+    unusable = [name for name in terms.notify if name not in alerting.channels()]
     return RuleItem(
         rule.name,
         {name: value for name, value in msgspec.to_builtins(rule.sensors).items() if value},

@@ -9,12 +9,10 @@ import msgspec
 from app.errors import SettingsError
 from app.simulate.chance import bits, fraction, key_of
 from app.simulate.habits import Habits
+from app.simulate.plan import Plan
 from app.simulate.timeline import Timeline
 from app.simulate.uplink import Answer, Batch, Measurement, Uplink
 
-#: Once the simulation is over, a gateway that gets nothing through for so long gives up.
-PATIENCE_S = 10.0
-_FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
@@ -52,23 +50,15 @@ class GivenUpError(Exception):
 class Delivery:
     """Sends the readings of one gateway, one batch at a time."""
 
-    def __init__(
-        self,
-        gateway: str,
-        seed: int,
-        habits: Habits,
-        timeline: Timeline,
-        counts: Counts,
-        patience_s: float = PATIENCE_S,
-    ) -> None:
+    def __init__(self, gateway: str, plan: Plan, habits: Habits, timeline: Timeline, counts: Counts) -> None:
         self.tries = Tries()
         self.is_pausing = False
         self._gateway = gateway
         self._habits = habits
         self._timeline = timeline
         self._counts = counts
-        self._patience_s = patience_s
-        self._key = key_of(seed, gateway, "delivery")
+        self._plan = plan
+        self._key = key_of(plan.seed, gateway, "delivery")
         self._parts: list[list[Measurement]] = []
         self._was_welcome = False
         self._last_success = monotonic()
@@ -140,13 +130,13 @@ class Delivery:
 
     async def _pause(self, answer: Answer, number: int) -> None:
         """Wait as long as the server asks, else longer each time, and never the same as the other gateways."""
-        pause_s = min(_FIRST_PAUSE_S * 2 ** min(number, 10), _LONGEST_PAUSE_S)
+        pause_s = min(self._plan.retry_s * 2 ** min(number, 10), _LONGEST_PAUSE_S)
         pause_s *= 0.5 + fraction(self._key, -self.tries.retries)
         if answer.retry_after_s is not None:
             pause_s = answer.retry_after_s
             self.tries.last_answer += f", again in {pause_s:g} s"
         if self._timeline.is_over:
-            patience_s = max(self._last_success, self._timeline.over_since) + self._patience_s - monotonic()
+            patience_s = max(self._last_success, self._timeline.over_since) + self._plan.patience_s - monotonic()
             if patience_s <= 0:
                 raise GivenUpError
             pause_s = min(pause_s, patience_s)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from app.simulate.buffer import Buffer
 from app.simulate.chance import fraction, key_of
-from app.simulate.delivery import PATIENCE_S, Counts, Delivery, GivenUpError, Tries
+from app.simulate.delivery import Counts, Delivery, GivenUpError, Tries
 from app.simulate.habits import Habits
 from app.simulate.plan import Plan
 from app.simulate.sites import Sensor
@@ -31,7 +31,6 @@ class Gateway:
         plan: Plan,
         timeline: Timeline,
         say: Say,
-        patience_s: float = PATIENCE_S,
     ) -> None:
         self.name = name
         self.counts = Counts()
@@ -44,7 +43,7 @@ class Gateway:
         self._timeline = timeline
         self._say = say
         self._buffer = Buffer(plan.buffer_limit)
-        self._delivery = Delivery(name, plan.seed, habits, timeline, self.counts, patience_s)
+        self._delivery = Delivery(name, plan, habits, timeline, self.counts)
         #: Where in the batch interval it sends, so that not all gateways do at once.
         self._beat = fraction(key_of(plan.seed, name, "beat"))
         self._made_until_us = timeline.start_us

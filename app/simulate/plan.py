@@ -32,6 +32,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cued_at_us: int | None = None
     #: A gateway that cannot send keeps so many readings, and then loses the oldest; None is enough for its habits.
     buffer_readings: int | None = None
+    #: How long a gateway waits before it tries again, about; twice as long each time.
+    retry_s: float = 0.5
+    #: Once the simulation is over, a gateway that gets nothing through for so long gives up.
+    patience_s: float = 10.0
 
     @property
     def buffer_limit(self) -> int:
@@ -42,10 +46,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise SettingsError for what cannot be simulated."""
-        address = urlsplit(self.url)
-        if address.scheme not in ("http", "https") or not address.hostname:
+        if not _is_address(self.url):
             raise SettingsError(f"The URL is {self.url!r}; it must look like http://127.0.0.1:8000")
         if self.speed != 1 and self.duration_us is None:
             raise SettingsError("--speed needs --for: event time has to know where to start to end at the present")
         if min(self.every_us, self.batch_us) < SECOND_US // 1_000:
             raise SettingsError("--every and --batch must be at least 1ms")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        return address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:  # of a port that is no number, or of odd brackets
+        return False

@@ -2,15 +2,15 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import aiohttp
 import msgspec
 
-from app.simulate.delivery import PATIENCE_S, Counts
+from app.simulate.delivery import Counts
 from app.simulate.gateway import Gateway, Say
-from app.simulate.habits import habits_of
+from app.simulate.habits import Habits, habits_of
 from app.simulate.plan import Plan
 from app.simulate.sites import gateway_name, list_sensors
 from app.simulate.timeline import Timeline
@@ -50,7 +50,13 @@ class Summary(msgspec.Struct, frozen=True):
 class Simulation:
     """Gateways that run until the timeline ends."""
 
-    def __init__(self, plan: Plan, timeline: Timeline, say: Say, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        timeline: Timeline,
+        say: Say,
+        choose_habits: Callable[[int, int, int | None], Habits] = habits_of,
+    ) -> None:
         plan.check()
         self.plan = plan
         self.timeline = timeline
@@ -59,11 +65,10 @@ class Simulation:
             Gateway(
                 gateway_name(number),
                 list_sensors(plan.seed, number, plan.sensors, plan.cued_at_us),
-                habits_of(plan.seed, number, plan.cued_at_us),
+                choose_habits(plan.seed, number, plan.cued_at_us),
                 plan,
                 timeline,
                 say,
-                patience_s,
             )
             for number in range(plan.gateways)
         ]

@@ -1,0 +1,90 @@
+from app.alerting.episodes import run, samples
+from app.alerting.matching import RuleBook
+from app.alerting.rule_files import load_rules
+from app.clock import HOUR_US, MINUTE_US, SECOND_US
+from app.simulate.habits import habits_of
+from app.simulate.sites import Sensor, gateway_name, list_sensors
+from tests.conftest import project_folder
+
+#: 2026-06-01T09:00:00Z
+START_US = 1_780_304_400_000_000
+HISTORY_US = 4 * HOUR_US
+
+
+def fired_minutes(sensor: Sensor, gateway: str, until_us: int) -> list[tuple[str, str, int]]:
+    """Hold an hour of a sensor against the example rules: (rule, level, whole minutes since the start)."""
+    book = RuleBook(load_rules(project_folder() / "rules", {}))
+    times = range(START_US - HISTORY_US, until_us, 5 * SECOND_US)
+    fired = []
+    for metric, signal in sensor.signals.items():
+        readings = [(time_us, signal.value(time_us)) for time_us in times]
+        for match in book.matches(sensor.name, metric, sensor.tags, gateway):
+            for episode in run(match.series_rule, samples(match.series_rule.value, readings)):
+                fired += [(match.rule.name, step.level, (step.t - START_US) // MINUTE_US) for step in episode.steps]
+    return [one for one in fired if one[2] >= -10]
+
+
+def test_demo_fires_the_example_rules_within_minutes_when_it_starts() -> None:
+    sensors = list_sensors(1, 0, 4, cued_at_us=START_US)
+    fired = {sensor.name: fired_minutes(sensor, "gw-harbour", START_US + 12 * MINUTE_US) for sensor in sensors}
+    assert fired == {
+        "freezer-harbour": [("temperature-high", "critical", 0), ("temperature-rising-fast", "warning", -6)],
+        "server-room-harbour": [
+            ("temperature-high", "critical", 4),
+            ("temperature-rising-fast", "warning", 2),
+            ("temperature-rising-fast", "critical", 3),
+        ],
+        "roof-harbour": [("pressure-falling", "info", 5)],
+        "office-harbour": [("humidity-out-of-range", "warning", 5), ("pressure-falling", "info", 4)],
+    }
+
+
+def test_sensors_are_named_after_their_place_when_there_are_more_than_kinds_and_sites() -> None:
+    assert [sensor.name for sensor in list_sensors(1, 1, 7)] == [
+        "freezer-bakery",
+        "server-room-bakery",
+        "roof-bakery",
+        "office-bakery",
+        "cellar-bakery",
+        "freezer-bakery-2",
+        "server-room-bakery-2",
+    ]
+    assert [gateway_name(number) for number in (0, 7, 8, 17)] == [
+        "gw-harbour",
+        "gw-school",
+        "gw-harbour-2",
+        "gw-bakery-3",
+    ]
+
+
+def test_sensors_carry_site_and_room_when_listed() -> None:
+    (sensor,) = list_sensors(1, 8, 1)
+    assert (sensor.name, sensor.tags) == ("freezer-harbour-2", {"site": "harbour-2", "room": "cold store"})
+
+
+def test_barometers_of_all_sites_fall_together_when_a_storm_comes() -> None:
+    roofs = [list_sensors(1, number, 3)[2] for number in range(3)]
+    storm_us = next(
+        time_us
+        for time_us in range(START_US, START_US + 16 * HOUR_US, MINUTE_US)
+        if roofs[0].list_out(time_us) and not roofs[0].list_out(time_us - MINUTE_US)
+    )
+    for roof in roofs:
+        before, after = (roof.measure(storm_us + offset_us)["pressure"] for offset_us in (0, 150 * MINUTE_US))
+        assert -10.2 < after - before < -7.8
+
+
+def test_gateways_have_other_habits_when_there_are_three() -> None:
+    habits = [habits_of(1, number) for number in range(3)]
+    assert [each.encoding for each in habits] == ["gzip", "zstd", "identity"]
+    assert [each.skew_us for each in habits] == [2_000_000, -3_000_000, 250_000]
+    assert [each.idempotent for each in habits] == [False, True, False]
+
+
+def test_gateways_go_offline_by_the_demos_cue_when_there_is_one() -> None:
+    spells = [habits_of(1, number, START_US).spells for number in range(3)]
+    first_minutes = [
+        next(minute for minute in range(60) if each is not None and each.cover(START_US + minute * MINUTE_US))
+        for each in spells
+    ]
+    assert first_minutes == [10, 2, 4]

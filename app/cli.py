@@ -1,56 +1,25 @@
 """The `tidegauge` command."""
 
-import asyncio
-import sys
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import msgspec
 import rich_click as click
-import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app import __version__, log
-from app.alerting.durations import parse_duration
+from app import __version__
 from app.auth.keys import SCOPES, SQL, Scope, create_key, revoke_key
+from app.console import command_body, duration, find_dsn, load_settings, output, people, progress_bar
 from app.db.embedded import EmbeddedServer
 from app.db.migrations import list_pending, migrate, set_reader_password
 from app.db.pool import Pool, connect, open_pool
 from app.doctor import diagnose
-from app.errors import AppError, SettingsError
+from app.errors import SettingsError
 from app.serve import DevelopmentKeys, database_kept_alive, find_development_key, serve, with_keys
 from app.settings import Settings
 from app.simulate import Plan, demo_gateways, render_summary, server_url, simulate
 
 click.rich_click.USE_MARKDOWN = True
 click.rich_click.SHOW_ARGUMENTS = True
-
-#: Standard error, for people: progress, tables of no use to a script, refusals.
-people = Console(stderr=True)
-output = Console()
-P = ParamSpec("P")
-
-
-def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, None]:
-    """Run an async command; a refusal is one line on standard error and exit code 1."""
-
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                code = runner.run(function(*args, **kwargs))
-        except AppError as error:
-            people.print(f"[bold red]{error.title}:[/] {error}", highlight=False, soft_wrap=True)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        sys.exit(code or 0)
-
-    return run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,7 +37,7 @@ def main() -> None:
 @command_body
 async def up(demo: bool) -> None:
     """Run everything: a database of its own unless DATABASE_URL is set, migrations, the server. Ctrl-C ends it."""
-    settings = _settings()
+    settings = load_settings()
     if settings.database_url is not None:
         await _up(settings, "DATABASE_URL", demo)
         return
@@ -114,7 +83,7 @@ def _greet(settings: Settings, keys: DevelopmentKeys | None, database: str) -> N
 @command_body
 async def serve_command() -> None:
     """Serve; needs DATABASE_URL, a migrated schema and at least one API key."""
-    await serve(_settings())
+    await serve(load_settings())
 
 
 @main.command("migrate")
@@ -122,8 +91,8 @@ async def serve_command() -> None:
 @command_body
 async def migrate_command(check: bool) -> int | None:
     """Bring the database's schema and aggregates up to date; safe to run from several processes at once."""
-    settings = _settings()
-    dsn = _dsn(settings)
+    settings = load_settings()
+    dsn = find_dsn(settings)
     if check:
         connection = await connect(dsn)
         try:
@@ -133,7 +102,7 @@ async def migrate_command(check: bool) -> int | None:
         for name in pending:
             output.print(f"pending: {name}", highlight=False)
         return 1 if pending else 0
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("filling aggregates, days", total=None, visible=False)
         applied = await migrate(
             dsn, progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True)
@@ -149,7 +118,7 @@ async def migrate_command(check: bool) -> int | None:
 @command_body
 async def doctor(as_json: bool) -> int:
     """Check settings, database, edition, migrations and keys; exit 1 when something needs a hand."""
-    findings = await diagnose(_settings())
+    findings = await diagnose(load_settings())
     if as_json:
         output.print_json(msgspec.json.encode(findings).decode())
     else:
@@ -212,14 +181,6 @@ async def key_revoke(label: str) -> None:
     output.print(f"revoked {label}", highlight=False)
 
 
-def duration(text: str) -> int:
-    """Read a duration as rule files write it, as microseconds."""
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @main.command("simulate")
 @click.option("--url", help="The server; left out, the one that HOST and PORT name.")
 @click.option("--key", help="A key with the scope ingest; left out, API_KEY or the development key.")
@@ -252,7 +213,7 @@ async def simulate_command(url: str | None, key: str | None, as_json: bool, **op
 
     Exit code 1 when something was dropped or rejected.
     """
-    settings = _settings()
+    settings = load_settings()
     key = key or settings.api_key or find_development_key(settings.data_dir)
     if key is None:
         raise SettingsError("No API key: give --key or set API_KEY to a key with the scope ingest")
@@ -264,37 +225,8 @@ async def simulate_command(url: str | None, key: str | None, as_json: bool, **op
     return 0 if summary.is_clean else 1
 
 
-def _settings() -> Settings:
-    settings = Settings.from_environment()
-    log.configure(settings.log_level, settings.log_format)
-    return settings
-
-
-def _dsn(settings: Settings) -> str:
-    """Find the database: DATABASE_URL, or the embedded server that runs for DATA_DIR just now."""
-    if settings.database_url is not None:
-        return settings.database_url
-    running = settings.data_dir / "dsn.json"
-    if running.is_file():
-        return str(msgspec.json.decode(running.read_bytes(), type=dict[str, str])["dsn"])
-    raise SettingsError(f"DATABASE_URL is not set, and no embedded server runs for {Path(settings.data_dir)}")
-
-
 async def _pool() -> Pool:
-    return await open_pool(_dsn(_settings()), min_size=1, max_size=2)
-
-
-def _progress() -> Progress:
-    """Progress on standard error, on a terminal only."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=people,
-        transient=True,
-        disable=not people.is_terminal,
-    )
+    return await open_pool(find_dsn(load_settings()), min_size=1, max_size=2)
 
 
 if __name__ == "__main__":

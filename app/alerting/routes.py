@@ -11,6 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
+from app.alerting.episodes import Above, Below, Outside
 from app.alerting.evaluator import SQL
 from app.alerting.rules import Rule, condition_text
 from app.alerting.service import Alerting, LastEvaluation
@@ -282,16 +283,18 @@ def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
 
 
 def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
-    """Choose of the lowest and the highest value the one farther past the threshold."""
-    lowest, highest = row["lowest"], row["highest"]
-    if lowest is None or rule is None or rule.terms.value.kind in ("rate", "delta"):
+    """Choose of the lowest and the highest value within an episode the one that is farther past the threshold."""
+    if row["lowest"] is None or rule is None or rule.terms.value.kind in ("rate", "delta"):
         return None
-    numbers = row["threshold"] if isinstance(row["threshold"], list) else [row["threshold"]]
-    if None in numbers:
-        return None
-    middle = sum(numbers) / len(numbers)
-    farthest: float = max(lowest, highest, key=lambda value: abs(value - middle))
-    return farthest
+    lowest, highest = float(row["lowest"]), float(row["highest"])
+    match rule.terms.levels[0].condition:
+        case Above():
+            return highest
+        case Below():
+            return lowest
+        case Outside(low, high):
+            return max(lowest, highest, key=lambda value: max(low - value, value - high))
+    return None
 
 
 def _silence(row: asyncpg.Record) -> SilenceItem:

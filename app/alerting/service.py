@@ -123,7 +123,7 @@ class Alerting:
                 id=change.episode_id,
                 rule=change.rule,
                 series=change.series_id,
-                level=change.level,
+                severity=change.level,
             )
 
     def _open_channel(self, channel: ChannelConfig) -> tuple[Channel, Config] | None:

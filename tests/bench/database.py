@@ -1,0 +1,32 @@
+"""A migrated database for a benchmark, gone afterwards."""
+
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from app.db.embedded import EmbeddedServer
+from app.db.migrations import migrate
+from app.db.pool import connect
+
+
+@asynccontextmanager
+async def fresh_database(server_dsn: str | None) -> AsyncIterator[str]:
+    """Make a database on the given server, or on an embedded one of its own."""
+    if server_dsn is None:
+        with tempfile.TemporaryDirectory() as folder, EmbeddedServer.start(Path(folder)) as server:
+            await migrate(server.dsn)
+            yield server.dsn
+        return
+    name = f"tidegauge_bench_{secrets.token_hex(4)}"
+    admin = await connect(server_dsn)
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}"')
+        dsn = urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
+        await migrate(dsn)
+        yield dsn
+    finally:
+        await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await admin.close()

@@ -1,0 +1,89 @@
+"""One evaluation of 10,000 series under 100 rules, each series matched by two, with little and with much history."""
+
+import asyncio
+import os
+from random import Random
+from time import perf_counter
+
+from app.alerting.conditions.above import Above
+from app.alerting.evaluator import evaluate
+from app.alerting.matching import RuleBook
+from app.alerting.rules import Clear, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.samples import ValueOf
+from app.auth.keys import ApiKey
+from app.clock import MINUTE_US, now_us
+from app.db.pool import Connection, connect
+from app.ingest.batch import Batch
+from app.ingest.flush import write_flush
+from app.ingest.series import SeriesRegistry
+from app.ingest.upload import Rejected, Upload
+from app.model import Reading
+from tests.bench.database import fresh_database
+
+SERIES = 10_000
+GROUPS = 50
+TICKS = 5
+KEY = ApiKey("bench", frozenset({"ingest"}))
+
+
+def rules() -> RuleSet:
+    """Fifty groups of sensors, each under a rule on the value and one on the average of five minutes."""
+    levels = (LevelRule("warning", Above(95.0), MINUTE_US), LevelRule("critical", Above(99.0)))
+    return RuleSet(
+        tuple(
+            Rule(
+                f"{kind}-{group}",
+                Selector(metric="m", tags={"group": str(group)}),
+                Terms(levels, ValueOf(kind, window_us), clear=Clear(), max_gap_us=10 * MINUTE_US),
+            )
+            for group in range(GROUPS)
+            for kind, window_us in (("last", 0), ("avg", 5 * MINUTE_US))
+        )
+    )
+
+
+async def store(connection: Connection, registry: SeriesRegistry, at_us: int, rng: Random) -> None:
+    """Store one reading of every series; one in fifty is past a threshold."""
+    readings = [
+        Reading(f"s{n}", at_us, {"m": 100.0 if rng.random() < 0.02 else 50.0}, {"group": str(n % GROUPS)})
+        for n in range(SERIES)
+    ]
+    upload = Upload(readings, Rejected(), now_us(), KEY)
+    await registry.register(connection, [upload])
+    await registry.describe(connection, [upload])
+    await write_flush(connection, Batch([upload], registry.series_of), registry, by_copy=True)
+
+
+async def measure(connection: Connection, registry: SeriesRegistry, start_us: int) -> float:
+    """Give the median time of an evaluation of one new reading a series, in seconds."""
+    book, rng, times = RuleBook(rules()), Random(1), []
+    for tick in range(TICKS):
+        await store(connection, registry, start_us + tick * MINUTE_US, rng)
+        started = perf_counter()
+        async with connection.transaction():
+            evaluation = await evaluate(connection, book, {})
+        times.append(perf_counter() - started)
+        assert evaluation.pairs == 2 * SERIES  # noqa: S101
+    return sorted(times[1:])[len(times[1:]) // 2]
+
+
+async def main() -> None:
+    """Print both medians and their ratio."""
+    async with fresh_database(os.environ.get("DATABASE_URL")) as dsn:
+        connection = await connect(dsn, idle_in_transaction_session_timeout="0")
+        registry = SeriesRegistry()
+        start_us = now_us() - 10 * MINUTE_US
+        little = await measure(connection, registry, start_us)
+        await connection.execute(
+            """INSERT INTO reading SELECT id, now() - INTERVAL '1 day' - i * INTERVAL '3 hours', 50
+                 FROM series, generate_series(1, $1::int) AS i""",
+            100 * TICKS,
+        )
+        much = await measure(connection, registry, start_us + TICKS * MINUTE_US)
+        await connection.close()
+    print(f"evaluation of {2 * SERIES} pairs: {little:.3f} s; with a hundred times the history {much:.3f} s")
+    print(f"ratio {much / little:.2f}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

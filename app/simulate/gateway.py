@@ -173,6 +173,7 @@ class Gateway:
         for sensor in self._sensors:
             for what in sensor.list_out(self._made_until_us):
                 seen_by.setdefault(what, []).append(sensor.name)
-        for what in seen_by.keys() - self._troubles:
-            self._say("excursion_seen", gateway=self.name, what=what, sensors=" ".join(seen_by[what]))
+        for what, sensors in seen_by.items():
+            if what not in self._troubles:
+                self._say("excursion_seen", gateway=self.name, what=what, sensors=" ".join(sensors))
         self._troubles = frozenset(seen_by)

@@ -50,7 +50,7 @@ SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
         FROM reading
        WHERE series_id = series.id
          AND time >= greatest($3::timestamptz, $5::timestamptz) AND time < $4
-         AND (time, sensor.id) > ($5, $6::int)
+         AND (time, sensor.id) > ($5, $6::bigint)
        ORDER BY time
        LIMIT $7
  ) AS found

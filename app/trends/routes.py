@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import asyncpg
 import msgspec
-from litestar import get
+from litestar import Request, get
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from app.auth.guard import require
 from app.clock import from_us
@@ -17,7 +19,7 @@ from app.db.queries import load_queries
 from app.errors import NotFoundError
 from app.model import MetricName, SensorName, Tags
 from app.problems import Problem
-from app.trends.parameters import parse_cursor, parse_range
+from app.trends.parameters import check_text, parse_cursor, parse_range
 from app.trends.resolution import choose_resolution
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
@@ -95,9 +97,10 @@ class Trend(msgspec.Struct, frozen=True):
 
 
 @get("/api/v1/sensors", guards=[require("read")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
-async def list_sensors(read_pool: Pool, limit: Limit = 1_000, cursor: Cursor = None) -> SensorPage:
+async def list_sensors(read_pool: NamedDependency[Pool], limit: Limit = 1_000, cursor: Cursor = None) -> SensorPage:
     """List sensors with their latest values, in order of name."""
-    rows = await read_pool.fetch(SQL["list_sensors"], cursor or "", limit + 1, None)
+    after = check_text("cursor", cursor or "")
+    rows = await read_pool.fetch(SQL["list_sensors"], after, limit + 1, None)
     items = [_sensor(row, datetime.now(UTC)) for row in rows[:limit]]
     return SensorPage(items, items[-1].name if len(rows) > limit else None)
 
@@ -109,9 +112,12 @@ async def list_sensors(read_pool: Pool, limit: Limit = 1_000, cursor: Cursor = N
     tags=["Sensors"],
     summary="Get one sensor",
 )
-async def get_sensor(read_pool: Pool, name: str) -> SensorItem:
+async def get_sensor(
+    request: Request[Any, Any, Any], read_pool: NamedDependency[Pool], name: FromPath[str]
+) -> SensorItem:
     """Get a sensor with its latest values; a name may hold slashes."""
-    wanted = str(name).removeprefix("/")
+    # `name` has lost slashes that begin or end it or follow one another: Litestar tidies paths.
+    wanted = check_text("sensor", unquote(request.scope["raw_path"].partition(b"/sensors/")[2]))
     rows = await read_pool.fetch(SQL["list_sensors"], "", 1, wanted)
     if not rows:
         raise NotFoundError(f"There is no sensor {wanted!r}; /api/v1/sensors lists them")
@@ -126,7 +132,7 @@ async def get_sensor(read_pool: Pool, name: str) -> SensorItem:
     summary="List raw readings",
 )
 async def list_readings(
-    read_pool: Pool,
+    read_pool: NamedDependency[Pool],
     sensor: Annotated[list[str] | None, QueryParameter(description="May be repeated; all when left out")] = None,
     metric: Annotated[list[str] | None, QueryParameter(description="May be repeated; all when left out")] = None,
     from_: From = None,
@@ -139,6 +145,8 @@ async def list_readings(
     after, after_sensor = parse_cursor(cursor, start)
     for name in sensor or ():
         await _check_sensor(read_pool, name)
+    for name in metric or ():
+        check_text("metric", name)
     rows = await read_pool.fetch(SQL["list_readings"], sensor, metric, start, end, after, after_sensor, limit + 1)
     items = [ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in rows[:limit]]
     more = len(rows) > limit
@@ -147,7 +155,7 @@ async def list_readings(
 
 @get("/api/v1/trends", guards=[require("read")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
 async def get_trend(
-    read_pool: Pool,
+    read_pool: NamedDependency[Pool],
     sensor: str,
     metric: str,
     from_: From = None,
@@ -156,7 +164,8 @@ async def get_trend(
 ) -> Trend:
     """Get one metric of one sensor over time, in buckets as wide as range and points ask for."""
     start, end = parse_range(from_, to, datetime.now(UTC))
-    series_id = await read_pool.fetchval(SQL["find_trend_series"], sensor, metric)
+    names = check_text("sensor", sensor), check_text("metric", metric)
+    series_id = await read_pool.fetchval(SQL["find_trend_series"], *names)
     if series_id is None:
         await _check_sensor(read_pool, sensor)
         metrics = [row["metric"] for row in await read_pool.fetch(SQL["list_metrics"], sensor)]
@@ -167,7 +176,7 @@ async def get_trend(
 
 
 async def _check_sensor(pool: Pool, name: SensorName) -> None:
-    if await pool.fetchval(SQL["find_sensor"], name) is None:
+    if await pool.fetchval(SQL["find_sensor"], check_text("sensor", name)) is None:
         raise NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
 
 

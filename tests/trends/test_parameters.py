@@ -1,0 +1,132 @@
+"""Query parameters: what is taken, what is refused, and that nothing else can happen."""
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidRequestError
+from app.trends.parameters import check_text, parse_cursor, parse_range, parse_time
+
+NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-31T08:00:00Z",
+        "2026-01-31t08:00:00z",
+        "2026-01-31 08:00:00Z",
+        "2026-01-31T10:00:00+02:00",
+        "2026-01-31T10:00:00 02:00",
+        "2026-01-31 10:00:00 02:00",
+        "2026-01-31T05:00:00-03:00",
+        "2026-01-31T08:00:00.000000Z",
+        "1769846400000",
+    ],
+)
+def test_time_is_one_moment_in_utc_when_written_in_any_accepted_way(text: str) -> None:
+    parsed = parse_time("from", text)
+    assert parsed == NOW
+    assert parsed.tzinfo is UTC
+
+
+def test_time_keeps_microseconds_when_it_has_a_fraction() -> None:
+    assert parse_time("from", "2026-01-31T08:00:00.000001Z") == NOW + timedelta(microseconds=1)
+    assert parse_time("from", "-1") == datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "2026-01-31",
+        "2026-01-31T08:00:00",
+        "2026-02-30T08:00:00Z",
+        "--5",
+        "5-",
+        "²",
+        "٣",
+        "1e3",
+        "1.5",
+        "9" * 16,
+        "9" * 5_000,
+        "-99999999999999",
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:59-05:00",
+        "2026-01-31T08:00:00 Z",
+    ],
+)
+def test_time_is_refused_with_name_value_and_remedy_when_it_is_none(text: str) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse_time("from", text)
+    assert str(refusal.value) == (
+        f"from is {text!r:.60}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, or milliseconds since 1970"
+    )
+
+
+@given(st.text() | st.from_regex(r"-?[0-9T:.+Z ²-]{0,40}", fullmatch=True))
+def test_time_is_parsed_or_refused_when_text_is_anything(text: str) -> None:
+    with suppress(InvalidRequestError):
+        assert parse_time("to", text).tzinfo is UTC
+
+
+@given(st.timedeltas(-timedelta(days=700_000), timedelta(days=2_000_000)), st.integers(-23 * 60, 23 * 60))
+def test_time_comes_back_when_written_as_rfc_3339(since: timedelta, offset_minutes: int) -> None:
+    moment = (NOW + since).astimezone(timezone(timedelta(minutes=offset_minutes)))
+    assert parse_time("from", moment.isoformat()) == moment
+
+
+def test_range_is_the_last_day_when_nothing_is_given() -> None:
+    assert parse_range(None, None, NOW) == (datetime(2026, 1, 30, 8, tzinfo=UTC), NOW)
+
+
+def test_range_begins_a_day_before_its_end_when_only_the_end_is_given() -> None:
+    assert parse_range(None, "2026-01-02T00:00:00Z", NOW) == (
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(2026, 1, 2, tzinfo=UTC),
+    )
+
+
+def test_range_ends_now_when_only_the_start_is_given() -> None:
+    assert parse_range("2026-01-02T00:00:00Z", None, NOW) == (datetime(2026, 1, 2, tzinfo=UTC), NOW)
+
+
+@pytest.mark.parametrize(
+    ("from_", "to"),
+    [
+        ("2026-01-31T08:00:00Z", None),
+        ("2026-01-02T00:00:00Z", "2026-01-02T00:00:00Z"),
+        ("2026-01-03T00:00:00Z", "2026-01-02T00:00:00Z"),
+        (None, "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_range_is_refused_when_it_is_empty(from_: str | None, to: str | None) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^from is .* and to is .*; from must be earlier$"):
+        parse_range(from_, to, NOW)
+
+
+def test_cursor_is_before_everything_when_absent() -> None:
+    assert parse_cursor(None, NOW) == (NOW, -1)
+
+
+def test_cursor_is_a_time_and_a_sensor_when_it_came_from_a_page() -> None:
+    assert parse_cursor("1769846400000001.7", NOW) == (NOW + timedelta(microseconds=1), 7)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "1", "1.", ".1", "1.1.1", "a.b", "1 .2", "1_0.2", "٣.1", "9" * 18 + ".1", "1." + "9" * 19]
+)
+def test_cursor_is_refused_when_no_page_gave_it(cursor: str) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse_cursor(cursor, NOW)
+    assert str(refusal.value) == f"cursor is {cursor!r:.60}; send the `next` of the page before, unchanged"
+
+
+def test_text_is_refused_when_it_holds_nul() -> None:
+    assert check_text("sensor", "pi\n1") == "pi\n1"
+    with pytest.raises(InvalidRequestError, match=r"^sensor is 'pi\\x001'; leave out the NUL character$"):
+        check_text("sensor", "pi\0001")

@@ -1,0 +1,40 @@
+"""A rule's own message about one episode, with the facts filled in."""
+
+from typing import Any
+
+from app.alerting.message_templates import render_template
+from app.alerting.messages import threshold_text
+from app.alerting.rules import Terms
+from app.clock import from_us
+from app.model import Tags
+from app.notify.message import format_value
+
+
+def own_words(
+    terms: Terms,
+    *,
+    rule: str,
+    level: str,
+    sensor: str,
+    metric: str,
+    tags: Tags,
+    unit: str | None,
+    value: float | None,
+    threshold: Any,
+    started_us: int,
+) -> str:
+    """Write the rule's message, or nothing when it has none; `unit` is the series' own, `value` the rule's sample."""
+    if terms.message is None:
+        return ""
+    facts = {
+        **tags,
+        "sensor": sensor,
+        "metric": metric,
+        "rule": rule,
+        "level": level,
+        "value": "" if value is None else format_value(value),
+        "unit": terms.unit or unit or "",
+        "threshold": threshold_text(threshold),
+        "since": f"{from_us(started_us):%H:%M} UTC",
+    }
+    return render_template(terms.message, facts)

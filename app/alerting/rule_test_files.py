@@ -1,0 +1,357 @@
+"""Files with unit tests of rules: strict as rule files are, with every problem at its place."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.alerting.durations import format_duration
+from app.alerting.matching import RuleBook
+from app.alerting.rule_kinds import Field, Fields, Given, Kind, Leaf, ListOf, MapOf, Schema, unlike
+from app.alerting.rule_language import file_kind
+from app.alerting.rule_leaves import (
+    CHANNEL_NAME,
+    LABEL,
+    POSITIVE_DURATION,
+    RULE_NAME,
+    TAG_VALUE,
+    TEXT,
+    Reference,
+    one_of,
+)
+from app.alerting.rule_links import Links
+from app.alerting.rule_loading import channel_fields, load_unsent
+from app.alerting.rule_problems import Place, ProblemLog, RuleErrors, did_you_mean, listed, problem_at, shown
+from app.alerting.rule_reader import RuleReader
+from app.alerting.rules import LEVEL_NAMES, RuleSet
+from app.alerting.samples import StoredReading
+from app.alerting.series_notation import NOTATION_EXAMPLE, expand, parse_notation, parse_offset
+from app.alerting.yaml_nodes import Node, Scalar, Sequence, compose
+from app.clock import MINUTE_US, to_us
+from app.model import Tags
+
+LARGEST_BYTES = 1_000_000
+#: When a test begins that does not say; only `{since}` in messages shows it.
+START_US = 1_767_225_600_000_000
+EVERY_US = MINUTE_US
+
+
+class GivenSeries(msgspec.Struct, frozen=True):
+    """The readings of a test, and what rules look at in their series."""
+
+    sensor: str
+    metric: str
+    readings: tuple[StoredReading, ...]
+    tags: Tags = {}
+    gateway: str | None = None
+    unit: str | None = None
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """An episode that a test expects; what is None is not compared, save that no end means none.
+
+    Times are microseconds from the test's start.
+    """
+
+    rule: str
+    sensor: str
+    fired_us: int
+    resolved_us: int | None = None
+    metric: str | None = None
+    started_us: int | None = None
+    #: In the end.
+    level: str | None = None
+    steps: tuple[tuple[str, int], ...] | None = None
+    #: The rule's own words as it fires.
+    message: str | None = None
+    #: The channels that are told of the level that it has in the end.
+    notify: tuple[str, ...] | None = None
+
+
+class RuleTest(msgspec.Struct, frozen=True):
+    """Readings, and the episodes that they should make."""
+
+    place: Place
+    name: str
+    #: The only rule looked at; None: all of them.
+    rule: str | None
+    start_us: int
+    series: tuple[GivenSeries, ...]
+    expected: tuple[Expected, ...]
+
+
+class RuleTestFile(msgspec.Struct, frozen=True):
+    """The tests of a file and the rules that they are about."""
+
+    rule_set: RuleSet
+    tests: tuple[RuleTest, ...]
+
+
+def read_rule_tests(path: Path) -> RuleTestFile:
+    """Read a file of tests and the rules that it names; raises RuleErrors with every problem of both."""
+    log = ProblemLog()
+    node = compose(_read_text(path), str(path))
+    if isinstance(node, Scalar) and node.meaning == "nothing":
+        raise problem_at(node.place, "the file is empty; a file of tests has rules: and tests:")
+    file: Given = _FILE.read(node, log)
+    rule_set = _read_rules(file, path, log)
+    tests = tuple(_Reader(log, rule_set).tests(file))
+    if rule_set is None or log.problems:
+        raise RuleErrors(log.problems)
+    return RuleTestFile(rule_set, tests)
+
+
+def _read_text(path: Path) -> str:
+    place = Place(str(path))
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_BYTES:
+            raise problem_at(place, f"there is no such file of at most {LARGEST_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise problem_at(place, f"this file cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise problem_at(place, "this is not UTF-8 text; save the file as UTF-8") from error
+
+
+def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:
+    """Read the rules under test; None when they are left out, do not fit or have problems."""
+    rules: str | tuple[Given, ...] | None = file.get("rules")
+    if rules is None:
+        return None
+    if isinstance(rules, tuple):
+        reader = RuleReader(log, Links(log))
+        return RuleSet(tuple(reader.read_rules(Given(file.places["rules"], values={"rules": rules}))))
+    named = path.parent / rules
+    if not named.exists():
+        log.add(file.places["rules"], f"there is no {named}; the path counts from the folder of this file")
+        return None
+    try:
+        return load_unsent(named)
+    except RuleErrors as errors:
+        log.problems.extend(errors.problems)
+        return None
+
+
+class _Reader:
+    """Makes tests of what a file gives; what does not fit goes to the log."""
+
+    def __init__(self, log: ProblemLog, rule_set: RuleSet | None) -> None:
+        self._log = log
+        self._rules = None if rule_set is None else [rule.name for rule in rule_set.rules]
+        self._book = RuleBook(rule_set or RuleSet())
+        self._names: dict[str, Place] = {}
+
+    def tests(self, file: Given) -> Iterator[RuleTest]:
+        given: Given
+        for given in file.get("tests", ()):
+            self._define(given)
+            rule = self._rule(given)
+            start_us = given.get("start", START_US)
+            series = tuple(self._series(given, start_us))
+            expected = tuple(self._expected(each, rule, series) for each in given.get("expect", ()))
+            self._check_looked_at(given, rule, series)
+            yield RuleTest(given.place, given.get("name", ""), rule, start_us, series, expected)
+
+    def _define(self, given: Given) -> None:
+        if "name" in given.values:
+            name, place = given.values["name"], given.places["name"]
+            first = self._names.setdefault(name, place)
+            if first != place:
+                self._log.add(place, f"the test {shown(name)} is here twice, first at {first}; choose another name")
+
+    def _rule(self, given: Given) -> str | None:
+        """Give the rule that is named, which must exist."""
+        reference: Reference | None = given.get("rule")
+        if reference is None:
+            return None
+        if self._rules is not None and reference.name not in self._rules:
+            meant = did_you_mean(reference.name, self._rules)
+            there_are = listed(self._rules) if self._rules else "none"
+            self._log.add(reference.place, f"there is no rule {shown(reference.name)}{meant} (there are: {there_are})")
+        return reference.name
+
+    def _series(self, test: Given, start_us: int) -> Iterator[GivenSeries]:
+        seen: dict[tuple[str, str], Place] = {}
+        given: Given
+        for given in test.get("series", ()):
+            tags: Given = given.get("tags", Given(given.place))
+            one = GivenSeries(
+                sensor=given.get("sensor", ""),
+                metric=given.get("metric", ""),
+                readings=self._readings(given, start_us, given.get("every", test.get("every", EVERY_US))),
+                tags=tags.values,
+                gateway=given.get("gateway"),
+                unit=given.get("unit"),
+            )
+            if seen.setdefault((one.sensor, one.metric), given.place) != given.place:
+                self._log.add(given.place, f"{shown(one.sensor)} has {shown(one.metric)} above already; join the two")
+            yield one
+
+    def _readings(self, given: Given, start_us: int, every_us: int) -> tuple[StoredReading, ...]:
+        try:
+            return expand(given.get("readings", ()), start_us, every_us)
+        except ValueError as error:
+            self._log.add(given.places["readings"], f'"readings": {error}')
+            return ()
+
+    def _expected(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> Expected:
+        if given.lacks("level", "steps"):
+            self._log.add(given.place, '"level" is missing: the level that the episode has in the end')
+        steps: Given | None = given.get("steps")
+        notify: tuple[Reference, ...] | None = given.get("notify")
+        return Expected(
+            rule=self._expected_rule(given, rule),
+            sensor=self._expected_sensor(given, series),
+            fired_us=given.get("fired", 0),
+            resolved_us=given.get("resolved"),
+            metric=given.get("metric"),
+            started_us=given.get("started"),
+            level=given.get("level"),
+            steps=None if steps is None else _steps(steps),
+            message=given.get("message"),
+            notify=None if notify is None else tuple(channel.name for channel in notify),
+        )
+
+    def _expected_rule(self, given: Given, rule: str | None) -> str:
+        own = self._rule(given)
+        if own is None and rule is None:
+            self._log.add(given.place, '"rule" is missing: whose episode it is; the test as a whole may name it')
+        if own is not None and rule is not None and own != rule:
+            self._log.add(given.places["rule"], f"this test looks at {shown(rule)} only")
+        return own or rule or ""
+
+    def _expected_sensor(self, given: Given, series: tuple[GivenSeries, ...]) -> str:
+        sensors = list(dict.fromkeys(one.sensor for one in series))
+        sensor: str | None = given.get("sensor")
+        if sensor is None:
+            if len(sensors) > 1 and "sensor" not in given.places:
+                self._log.add(given.place, f'"sensor" is missing: one of {", ".join(sensors)}')
+            return next(iter(sensors), "")
+        if sensor not in sensors:
+            meant = did_you_mean(sensor, sensors)
+            self._log.add(given.places["sensor"], f"this test has no readings of {shown(sensor)}{meant}")
+        return sensor
+
+    def _check_looked_at(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> None:
+        """Refuse a test that nothing could ever fail."""
+        if self._rules is None or self._log.problems or any(self._is_looked_at(one, rule) for one in series):
+            return
+        who = "no rule looks" if rule is None else f"{shown(rule)} does not look"
+        self._log.add(given.place_of("series"), f"{who} at any of these series: its sensors: selects others")
+
+    def _is_looked_at(self, one: GivenSeries, rule: str | None) -> bool:
+        matches = self._book.matches(one.sensor, one.metric, one.tags, one.gateway)
+        return any(rule in (None, match.rule.name) for match in matches)
+
+
+class _RulesKind:
+    """A path, or the rules themselves."""
+
+    def __init__(self) -> None:
+        self._rules = file_kind(channel_fields()).fields["rules"].kind
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Give the path as text, or a Given for each rule."""
+        if isinstance(node, Sequence):
+            return self._rules.read(node, log)
+        if isinstance(node, Scalar) and node.meaning == "text":
+            return node.text
+        raise unlike("a file or folder, such as ../climate.yml, or a list of rules", node)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Describe both."""
+        return {"anyOf": [{"type": "string", "minLength": 1}, self._rules.schema(definitions)]}
+
+
+def _steps(given: Given) -> tuple[tuple[str, int], ...]:
+    """Give levels as they were reached; they rise only."""
+    return tuple((name, given.values[name]) for name in LEVEL_NAMES if name in given.values)
+
+
+def _offset(scalar: Scalar) -> int:
+    return parse_offset(scalar.text)
+
+
+def _start(scalar: Scalar) -> int:
+    try:
+        moment = datetime.fromisoformat(scalar.text)
+    except ValueError:
+        raise ValueError(f"{shown(scalar.text)} is not a time; write one such as 2026-01-31T08:00:00Z") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{shown(scalar.text)} has no zone; write {scalar.text}Z, or +01:00 at its end")
+    return to_us(moment)
+
+
+def _readings(scalar: Scalar) -> Any:
+    return parse_notation(" ".join(scalar.text.split()))
+
+
+def _words(scalar: Scalar) -> str:
+    return scalar.text
+
+
+_OFFSET_SCHEMA: Schema = {"type": "string", "pattern": r"^\+"}
+_OFFSET: Kind = Leaf("a time from the start, such as +5m", _offset, _OFFSET_SCHEMA)
+_READINGS: Kind = Leaf(f"readings, such as {NOTATION_EXAMPLE}", _readings, {"type": ["string", "number"]}, blocks=True)
+_START: Kind = Leaf("a time with its zone, such as 2026-01-31T08:00:00Z", _start, {"type": "string"})
+_WORDS: Kind = Leaf("text", _words, {"type": "string"}, blocks=True)
+_STEPS = Fields(
+    "test-steps",
+    "{warning: +10m, critical: +12m}",
+    {name: Field(_OFFSET, f"when it reached {name}") for name in LEVEL_NAMES},
+    also={"minProperties": 1},
+)
+
+_SERIES = Fields(
+    "test-series",
+    '{sensor: cellar, metric: temperature, readings: "20 x5, 31 x12"}',
+    {
+        "sensor": Field(LABEL, "the sensor's name", required=True),
+        "metric": Field(LABEL, "what it measures", required=True),
+        "readings": Field(_READINGS, f"the readings, such as {NOTATION_EXAMPLE}", required=True),
+        "tags": Field(MapOf(TAG_VALUE, "a mapping, such as {room: cold}"), "the sensor's tags"),
+        "gateway": Field(LABEL, "the gateway that sends it"),
+        "unit": Field(TEXT, "the unit that the sensor reports"),
+        "every": Field(POSITIVE_DURATION, "the time between two readings; left out: the test's"),
+    },
+)
+_EXPECTED = Fields(
+    "test-expected",
+    "{rule: temperature-high, level: warning, fired: +15m, resolved: +25m}",
+    {
+        "rule": Field(RULE_NAME, "whose episode it is; left out: the test's rule"),
+        "sensor": Field(LABEL, "whose readings made it; left out: the only sensor"),
+        "metric": Field(LABEL, "which of the sensor's series; left out: any"),
+        "level": Field(one_of(LEVEL_NAMES), "the level that it has in the end"),
+        "steps": Field(_STEPS, "when it reached each level"),
+        "started": Field(_OFFSET, "since when the value had been past the limit"),
+        "fired": Field(_OFFSET, "when it fired", required=True),
+        "resolved": Field(_OFFSET, "when it ended; left out: it has not"),
+        "message": Field(_WORDS, "the rule's message as it fires"),
+        "notify": Field(ListOf(CHANNEL_NAME, "a list of channels, such as [ops-telegram]"), "who is told of the level"),
+    },
+)
+_TEST = Fields(
+    "test",
+    "{name: a warm hour fires, series: […], expect: […]}",
+    {
+        "name": Field(TEXT, "what the test shows", required=True),
+        "rule": Field(RULE_NAME, "the only rule to look at; left out: all"),
+        "start": Field(_START, "when it begins; left out: 2026-01-01T00:00:00Z"),
+        "every": Field(POSITIVE_DURATION, f"the time between two readings; left out: {format_duration(EVERY_US)}"),
+        "series": Field(ListOf(_SERIES, "a list of series", least=1), "the readings", required=True),
+        "expect": Field(
+            ListOf(_EXPECTED, "a list of episodes"), "all episodes that they make; []: none", required=True
+        ),
+    },
+)
+_FILE = Fields(
+    "test-file",
+    "{rules: ../climate.yml, tests: […]}",
+    {
+        "rules": Field(_RulesKind(), "the rules under test: a file, a folder, or a list of rules", required=True),
+        "tests": Field(ListOf(_TEST, "a list of tests", least=1), "the tests", required=True),
+    },
+)

@@ -14,6 +14,7 @@ from app.db.migrations import list_pending, migrate, set_reader_password
 from app.db.pool import Pool, connect, open_pool
 from app.doctor import diagnose
 from app.errors import SettingsError
+from app.rule_commands import check, rules
 from app.serve import DevelopmentKeys, database_kept_alive, find_development_key, serve, with_keys
 from app.settings import Settings
 from app.simulate import Plan, demo_gateways, render_summary, server_url, simulate
@@ -30,6 +31,10 @@ def main() -> None:
     Settings come from the environment and from `.env`; `.env.example` lists them all.
     Exit codes: 0 done, 1 refused or failed (one line says why), 2 wrong usage, 130 interrupted.
     """
+
+
+main.add_command(check)
+main.add_command(rules)
 
 
 @main.command()

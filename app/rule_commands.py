@@ -1,0 +1,241 @@
+"""Commands around rules: `check`, `rules test`, `rules backtest`."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import rich_click as click
+from rich.text import Text
+
+from app.alerting.backtest import Backtest, run_backtest
+from app.alerting.backtest_report import describe_backtest, episode_table
+from app.alerting.junit import FileResult, write_junit
+from app.alerting.matching import RuleBook
+from app.alerting.rule_loading import load_checked, load_unsent
+from app.alerting.rule_problems import RuleErrors, RuleProblem, did_you_mean, listed, shown
+from app.alerting.rule_test_files import read_rule_tests
+from app.alerting.rule_tests import Outcome, run_rule_tests
+from app.alerting.rules import RuleSet
+from app.clock import SECOND_US, now_us, rfc3339
+from app.console import command_body, duration, find_dsn, load_settings, output, progress_bar
+from app.db.pool import connect
+from app.errors import AppError, DatabaseUnavailableError, NotFoundError
+
+#: Wide enough for any table; what is piped somewhere is not cut to the width of no terminal.
+_UNCUT = 1_000
+_PATHS = click.Path(path_type=Path)
+
+
+class UnwritableError(AppError):
+    """A file that was asked for cannot be written."""
+
+    code = "unwritable"
+    title = "Cannot write"
+
+
+@click.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=_PATHS)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@command_body
+async def check(paths: tuple[Path, ...], as_json: bool) -> int:
+    """Check rules and channels, and say all that is wrong with them, as file:line:column: message.
+
+    Each PATH is a folder of rules or one file, checked by itself; without one, RULES_DIR. The secrets that channels
+    name must be set.
+
+    Exit codes: 0 all is well, 1 something is wrong, 2 wrong usage.
+    """
+    settings = load_settings()
+    loaded: dict[Path, RuleSet] = {}
+    problems: list[RuleProblem] = []
+    for path in paths or (settings.rules_dir,):
+        try:
+            loaded[path] = load_checked(path, settings)
+        except RuleErrors as errors:
+            problems.extend(errors.problems)
+    if as_json:
+        _print_json(_check_result(loaded.values(), problems))
+    else:
+        for problem in problems:
+            _print(str(problem))
+        for path, rule_set in loaded.items():
+            _print(f"{path}: ok, {_count(rule_set.rules, 'rule')}, {_count(rule_set.channels, 'channel')}")
+    return 1 if problems else 0
+
+
+@click.group()
+def rules() -> None:
+    """Try rules out: on made-up readings, or on those that are stored."""
+
+
+@rules.command("test")
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=_PATHS)
+@click.option("--junit", type=_PATHS, help="Also write the results to this file, as JUnit XML.")
+@command_body
+async def test_command(files: tuple[Path, ...], junit: Path | None) -> int:
+    """Run unit tests of rules: given readings, the episodes and messages that they should make.
+
+    Each FILE is a file of tests or a folder of them; without one, the folder tests in RULES_DIR. The README of the
+    rules says how to write one. No database is needed, and no secret.
+
+    Exit codes: 0 all passed, 1 a test failed or a file cannot be used, 2 wrong usage.
+    """
+    results = {}
+    for file in _list_test_files(files or (load_settings().rules_dir / "tests",)):
+        results[str(file)] = result = _run_file(file)
+        _print_result(file, result)
+    if junit is not None:
+        _write(junit, write_junit(results))
+    _print(_summary(results))
+    return 0 if all(result.passed for result in results.values()) else 1
+
+
+@rules.command("backtest")
+@click.option("--since", "since_us", type=duration, required=True, help="How far to look back, such as 7d.")
+@click.option("--rule", "names", multiple=True, help="Only this rule; repeatable.")
+@click.option("--rules", "path", type=_PATHS, help="A folder of rules or one file; left out, RULES_DIR.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@command_body
+async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | None, as_json: bool) -> None:
+    """Run rules over stored readings and list the episodes that they make. Sends nothing, writes nothing.
+
+    Reads the database of DATABASE_URL, or the one that runs for DATA_DIR just now. It starts with nothing firing and
+    takes all readings, also those that came too late. What it cannot know for certain is marked:
+
+    - start: what fires depends on what came before the time that --since names
+    - era: the live evaluation began anew there, because the rule was new or changed
+    - retention: readings that mattered may have been deleted
+
+    Exit codes: 0 done, whatever was found; 1 wrong rules, or the database does not answer; 2 wrong usage.
+    """
+    settings = load_settings()
+    rule_set = _choose(load_unsent(path or settings.rules_dir), names)
+    now = now_us()
+    try:
+        connection = await connect(find_dsn(settings), default_transaction_read_only="on")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnavailableError(str(error)) from None
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("series", total=None)
+            result = await run_backtest(
+                connection,
+                RuleBook(rule_set),
+                now - since_us,
+                now,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    finally:
+        await connection.close()
+    if as_json:
+        _print_json(describe_backtest(result, rule_set))
+    else:
+        _print_backtest(result, rule_set)
+
+
+def _check_result(loaded: Iterable[RuleSet], problems: Sequence[RuleProblem]) -> dict[str, Any]:
+    sets = list(loaded)
+    return {
+        "ok": not problems,
+        "rules": sum(len(rule_set.rules) for rule_set in sets),
+        "channels": sum(len(rule_set.channels) for rule_set in sets),
+        "problems": problems,
+    }
+
+
+def _list_test_files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        files = sorted(path.glob("*.yml"))
+        if not files:
+            raise NotFoundError(f"there is no *.yml with tests in {path}")
+        yield from files
+
+
+def _run_file(file: Path) -> FileResult:
+    try:
+        return FileResult(outcomes=tuple(run_rule_tests(read_rule_tests(file))))
+    except RuleErrors as errors:
+        return FileResult(problems=errors.problems)
+
+
+def _print_result(file: Path, result: FileResult) -> None:
+    for problem in result.problems:
+        _print(str(problem))
+    if result.outcomes:
+        _print(str(file))
+    for outcome in result.outcomes:
+        _print_outcome(outcome)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    if outcome.passed:
+        _print(Text.assemble("  ", ("ok", "green"), f"    {outcome.name}"))
+        return
+    _print(Text.assemble("  ", ("FAIL", "bold red"), f"  {outcome.name} ({outcome.place})"))
+    styles = {"-": "red", "+": "green"}
+    for line in outcome.difference:
+        _print(Text(f"        {line}", styles.get(line[0], "dim")))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UnwritableError(f"{path}: {error.strerror}") from None
+
+
+def _summary(results: Mapping[str, FileResult]) -> str:
+    outcomes = [outcome for result in results.values() for outcome in result.outcomes]
+    failed = sum(not outcome.passed for outcome in outcomes)
+    unusable = sum(bool(result.problems) for result in results.values())
+    parts = [_count(outcomes, "test")]
+    if failed:
+        parts.append(f"{failed} failed (- expected, + happened)")
+    elif outcomes:
+        parts.append("all passed")
+    if unusable:
+        parts.append(f"{unusable} of {_count(results, 'file')} cannot be used")
+    return ", ".join(parts)
+
+
+def _choose(rule_set: RuleSet, names: tuple[str, ...]) -> RuleSet:
+    """Keep the rules that are named, or all; raise NotFoundError for a name that no rule has."""
+    known = [rule.name for rule in rule_set.rules]
+    for name in names:
+        if name not in known:
+            there_are = listed(known) if known else "none"
+            raise NotFoundError(f"There is no rule {shown(name)}{did_you_mean(name, known)} (there are: {there_are})")
+    chosen = tuple(rule for rule in rule_set.rules if not names or rule.name in names)
+    return RuleSet(chosen, rule_set.channels)
+
+
+def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
+    if result.episodes:
+        output.print(episode_table(result.episodes), width=None if output.is_terminal else _UNCUT)
+        _print("")
+    since = rfc3339(result.from_us // SECOND_US * SECOND_US)
+    _print(
+        f"{_count(result.episodes, 'episode')} of {_count(rule_set.rules, 'rule')} in {result.readings:,} readings "
+        f"of {result.series:,} series since {since}"
+    )
+    marked = sum(bool(found.touches) for found in result.episodes)
+    if marked:
+        _print(f"{marked} marked: what was told may differ; tidegauge rules backtest --help says why")
+
+
+def _count(things: Sequence[object] | Mapping[str, object], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def _print(line: str | Text) -> None:
+    """Print a line as it is: no markup, no colours of its own, however long."""
+    output.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(result: Mapping[str, Any]) -> None:
+    output.print_json(msgspec.json.encode(result).decode())

@@ -1,23 +1,28 @@
 """One feed row as the frames that clients get: each form is encoded at most once, whatever the number of clients."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
+import structlog
 
 from app.live.protocol import Cursor, Filter, WireReading
 from app.model import LegacyRecord
 
+T = TypeVar("T")
+log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 
 
 class _Parts(msgspec.Struct, frozen=True):
     """The payload of a row of kind `readings`, its parts still encoded."""
 
-    readings: msgspec.Raw
-    truncated: msgspec.Raw | None = None
-    legacy: msgspec.Raw | None = None
+    #: Raw takes the place of what is left out, too: msgspec reads `Raw | None` as None alone.
+    readings: msgspec.Raw = msgspec.Raw(b"[]")
+    truncated: msgspec.Raw = msgspec.Raw()
+    legacy: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 _split = msgspec.json.Decoder(_Parts).decode
@@ -50,18 +55,24 @@ class Frame:
     @cached_property
     def readings(self) -> list[WireReading]:
         """The readings, decoded once for all clients that take less than everything."""
-        return _decode_readings(self._parts.readings)
+        return self._read(_decode_readings, self._parts.readings) or []
 
     @cached_property
     def legacy_records(self) -> list[LegacyRecord]:
         """The readings that carry temperature, humidity and pressure, for clients of the replaced server."""
-        if self.kind != "readings" or self._parts.legacy is None:
-            return []
-        return _decode_legacy(self._parts.legacy)
+        return self._read(_decode_legacy, self._parts.legacy) or []
 
     @cached_property
     def _parts(self) -> _Parts:
-        return _split(self._payload)
+        return self._read(_split, self._payload) or _Parts()
+
+    def _read(self, decode: Callable[[bytes], T], encoded: bytes) -> T | None:
+        """Decode, or leave out what cannot be: one row that another version wrote must not hold up the feed."""
+        try:
+            return decode(encoded)
+        except msgspec.MsgspecError as error:
+            log.error("frame_not_readable", seq=self.cursor.seq, error=str(error))
+            return None
 
     @cached_property
     def _whole(self) -> str:
@@ -77,9 +88,10 @@ class Frame:
             for reading in self.readings
             if (values := wanted.select(reading.sensor, reading.values))
         ]
-        return self._assemble(_encode(readings)) if readings or self._parts.truncated else None
+        return self._assemble(_encode(readings)) if readings or bytes(self._parts.truncated) else None
 
     def _assemble(self, readings: bytes) -> str:
-        truncated = b',"truncated":' + bytes(self._parts.truncated) if self._parts.truncated else b""
+        truncated = bytes(self._parts.truncated)
+        truncated = b',"truncated":' + truncated if truncated else b""
         head = f'{{"type":"readings","cursor":"{self.cursor}","readings":'.encode()
         return (head + readings + truncated + b"}").decode()

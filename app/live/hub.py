@@ -25,7 +25,25 @@ class ClosedError(Exception):
     def __init__(self, code: CloseCode, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-        self.reason = reason
+        self._reason = reason
+
+    @property
+    def reason(self) -> str:
+        """Say why, or, to a client that fell behind, from where to resume."""
+        return self._reason
+
+
+class TooSlowError(ClosedError):
+    """The client fell too far behind; the reason is its cursor, which is known once nothing more is sent."""
+
+    def __init__(self, queue: "_Queue") -> None:
+        super().__init__(CloseCode.TOO_SLOW, "")
+        self._queue = queue
+
+    @property
+    def reason(self) -> str:
+        """Name the place up to which everything was sent."""
+        return str(self._queue.sent)
 
 
 OnClose = Callable[[ClosedError], None]
@@ -55,12 +73,13 @@ class Hub:
         """The newest place that every subscriber has been offered."""
         return Cursor(self.epoch, self.head)
 
-    def begin(self, epoch: str, head: int) -> None:
-        """Start at a head; a change of epoch means another database, and every client must start over."""
-        if self.epoch and epoch != self.epoch:
-            self.close_all(CloseCode.SERVICE_RESTART, "the database was replaced")
-        if epoch != self.epoch:
-            self.epoch, self.head = epoch, head
+    def begin(self, epoch: str, head: int, pruned_to: int) -> None:
+        """Start at a head, or go on from ours; where rows past ours are gone, every client must start over."""
+        if epoch == self.epoch and pruned_to <= self.head:
+            return
+        if self.epoch:
+            self.close_all(CloseCode.SERVICE_RESTART, "the feed starts over")
+        self.epoch, self.head = epoch, head
 
     def add(self, subscriber: Subscriber) -> None:
         """Offer every later frame to the subscriber."""
@@ -93,14 +112,29 @@ class _Queue:
         self._on_close = on_close
         self._metrics = metrics
         self._ready = asyncio.Event()
+        self._ended = False
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection, even while a message is being sent."""
-        self._on_close(ClosedError(code, reason))
+        self._end(ClosedError(code, reason))
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Close a client that fell too far behind, and tell it from where to resume."""
         self._metrics.clients_dropped.inc()
-        self.close(CloseCode.TOO_SLOW, str(self.sent))
+        self._end(TooSlowError(self))
+
+    def _takes(self, frame: Frame) -> bool:
+        """Tell whether a frame is new: a client that comes from another process may be ahead of this one."""
+        return not self._ended and frame.cursor.seq > self.sent.seq
+
+    def _end(self, error: ClosedError) -> None:
+        # Nothing more may be sent: it would move the client's cursor past what it did not get.
+        self._ended = True
+        self._clear()
+        self._on_close(error)
+
+    def _clear(self) -> None:
+        raise NotImplementedError
 
 
 class AllFrames(_Queue):
@@ -118,11 +152,11 @@ class AllFrames(_Queue):
 
     def offer(self, frame: Frame) -> None:
         """Queue the wanted part of a frame, or close the client that is too slow for it."""
-        text = frame.text_for(self._wanted, self._alerts)
+        text = frame.text_for(self._wanted, self._alerts) if self._takes(frame) else None
         if text is None:
             return
         if self._bytes and self._bytes + len(text) > QUEUE_BYTES:
-            self._drop()
+            self.drop()
             return
         self._waiting.append((frame.cursor, text))
         self._bytes += len(text)
@@ -138,6 +172,9 @@ class AllFrames(_Queue):
         self._bytes -= len(text)
         self.sent = cursor
 
+    def _clear(self) -> None:
+        self._waiting.clear()
+
 
 class LatestValues(_Queue):
     """Mode `latest`: per series the newest reading that the client has not seen; alerts are never conflated."""
@@ -146,34 +183,58 @@ class LatestValues(_Queue):
         super().__init__(position, on_close, metrics)
         self._wanted = wanted
         self._alerts = alerts
+        self._offered = position
         self._waiting: dict[Series, WireReading] = {}
-        self._alert_texts: deque[str] = deque()
+        self._waiting_alerts: deque[tuple[Cursor, str]] = deque()
         self._newest: dict[Series, str] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._alert_texts)
+        return len(self._waiting) + len(self._waiting_alerts)
 
-    def begin(self, seen: Iterable[tuple[Series, str]]) -> None:
-        """Take note of the times that a snapshot showed."""
-        self._newest.update((series, _sortable(time)) for series, time in seen)
+    def begin(self, latest: Iterable[tuple[Series, str]]) -> None:
+        """Take note of the latest times: nothing older will be sent."""
+        self._newest.update((series, _sortable(time)) for series, time in latest)
 
     def offer(self, frame: Frame) -> None:
         """Take over newer values of wanted series; what arrives late is history, and not for this mode."""
-        self.sent = frame.cursor
-        if frame.kind == "alert":
-            if (text := frame.text_for(self._wanted, self._alerts)) is not None:
-                self._alert_texts.append(text)
-                self._ready.set()
+        if not self._takes(frame):
             return
-        for reading in frame.readings:
-            for metric in self._wanted.select(reading.sensor, reading.values):
-                self._take((reading.sensor, metric), reading)
+        self._offered = frame.cursor
+        if frame.kind == "alert":
+            self._take_alert(frame)
+        else:
+            for reading in frame.readings:
+                for metric in self._wanted.select(reading.sensor, reading.values):
+                    self._take((reading.sensor, metric), reading)
         if len(self) > CONFLATED_LIMIT:
-            self._drop()
+            self.drop()
+
+    async def send_next(self, send: Send) -> None:
+        """Wait for the next message and send it: all values that wait, as one frame, or an alert.
+
+        Values go first and claim no more than the place before the alert, so that no cursor passes what was not sent.
+        """
+        while not self:
+            await self._ready.wait()
+            self._ready.clear()
+        if self._waiting:
+            cursor = self._waiting_alerts[0][0].before() if self._waiting_alerts else self._offered
+            waiting, self._waiting = self._waiting, {}
+            await send(readings_message(cursor, _group(waiting)))
+        else:
+            cursor, text = self._waiting_alerts.popleft()
+            await send(text)
+        self.sent = cursor
+
+    def _take_alert(self, frame: Frame) -> None:
+        text = frame.text_for(self._wanted, self._alerts)
+        if text is not None:
+            self._waiting_alerts.append((frame.cursor, text))
+            self._ready.set()
 
     def _take(self, series: Series, reading: WireReading) -> None:
         time = _sortable(reading.time)
-        if time <= self._newest.get(series, ""):
+        if time < self._newest.get(series, ""):
             return
         self._newest[series] = time
         if series in self._waiting:
@@ -181,20 +242,17 @@ class LatestValues(_Queue):
         self._waiting[series] = reading
         self._ready.set()
 
-    async def send_next(self, send: Send) -> None:
-        """Wait for the next message and send it: an alert, or all values that wait, as one frame."""
-        while not self:
-            await self._ready.wait()
-            self._ready.clear()
-        if self._alert_texts:
-            await send(self._alert_texts.popleft())
-            return
-        waiting, self._waiting = self._waiting, {}
-        grouped: dict[tuple[SensorName, str], dict[MetricName, float]] = {}
-        for (sensor, metric), reading in waiting.items():
-            grouped.setdefault((sensor, reading.time), {})[metric] = reading.values[metric]
-        readings = [WireReading(sensor, time, values) for (sensor, time), values in grouped.items()]
-        await send(readings_message(self.sent, readings))
+    def _clear(self) -> None:
+        self._waiting.clear()
+        self._waiting_alerts.clear()
+
+
+def _group(waiting: dict[Series, WireReading]) -> list[WireReading]:
+    """Put values of one sensor and time back together."""
+    grouped: dict[tuple[SensorName, str], dict[MetricName, float]] = {}
+    for (sensor, metric), reading in waiting.items():
+        grouped.setdefault((sensor, reading.time), {})[metric] = reading.values[metric]
+    return [WireReading(sensor, time, values) for (sensor, time), values in grouped.items()]
 
 
 def _sortable(time: str) -> str:

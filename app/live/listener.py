@@ -7,6 +7,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -42,6 +43,7 @@ class Listener:
         self._metrics = metrics
         self._notified = asyncio.Event()
         self._last_alive = float("-inf")
+        self._failures = 0
         #: Set once the feed has been read for the first time.
         self.started = asyncio.Event()
 
@@ -52,64 +54,55 @@ class Listener:
 
     async def run(self) -> None:
         """Listen for ever; a connection that fails or falls silent is replaced."""
-        failures = 0
         while True:
             try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    connection = await self._open()
+                await self._listen()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311
-                failures += 1
-                log.warning("listener_not_connected", error=repr(error), retry_in_s=round(pause_s, 2))
+                pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311
+                self._failures += 1
+                log.warning("listener_lost", error=repr(error), retry_in_s=round(pause_s, 2))
                 await asyncio.sleep(pause_s)
-                continue
-            failures = 0
-            try:
-                await self._follow(connection)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("listener_lost", error=repr(error))
-                self._metrics.listener_reconnects.inc()
-            finally:
-                connection.terminate()
 
-    async def _open(self) -> Connection:
-        """Connect and LISTEN before anything is read, so that nothing falls between."""
+    async def _listen(self) -> None:
         connection = await connect(self._dsn, application_name="tidegauge listener")
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._begin(connection)
+            while True:
+                await self._drain(connection)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await self._notified.wait()
+        finally:
+            connection.terminate()
+
+    async def _begin(self, connection: Connection) -> None:
+        """LISTEN before anything is read, so that nothing falls between."""
         _keep_alive(connection)
-        await connection.add_listener(CHANNEL, self._on_notify)
-        connection.add_termination_listener(self._on_end)
+        await connection.add_listener(CHANNEL, self._wake)
+        connection.add_termination_listener(self._wake)
         row = await connection.fetchrow(SQL["get_feed_head"])
         assert row is not None  # noqa: S101 -- the migration inserts the row
-        self._hub.begin(row["epoch"], row["head"])
-        return connection
-
-    async def _follow(self, connection: Connection) -> None:
-        while True:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._drain(connection)
-            self._last_alive = monotonic()
-            self.started.set()
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._notified.wait()
-            except TimeoutError:
-                continue
+        self._hub.begin(row["epoch"], row["head"], row["pruned_to"])
+        if self.started.is_set():
+            self._metrics.listener_reconnects.inc()
 
     async def _drain(self, connection: Connection) -> None:
-        """Publish all rows past the head; this query is the heartbeat, too."""
-        while True:
+        """Publish all rows past the head, page by page; this query is the heartbeat, too."""
+        is_full = True
+        while is_full:
             self._notified.clear()
-            frames = await read_frames(connection, self._hub.cursor, None)
-            if not frames:
-                return
+            async with asyncio.timeout(TIMEOUT_S):
+                frames = await read_frames(connection, self._hub.cursor, None)
             self._hub.publish(frames)
-            if (at := frames[-1].at) is not None:
+            if frames and (at := frames[-1].at) is not None:
                 self._metrics.feed_lag_seconds.set((datetime.now(UTC) - at).total_seconds())
+            is_full = len(frames) == PAGE_ROWS
+            self._failures = 0
+            self._last_alive = monotonic()
+        self.started.set()
 
-    def _on_notify(self, *_: object) -> None:
-        self._notified.set()
-
-    def _on_end(self, *_: object) -> None:
+    def _wake(self, *_: object) -> None:
         self._notified.set()
 
 

@@ -26,6 +26,7 @@ class CloseCode(IntEnum):
     #: The client fell too far behind; the reason is the cursor to resume from.
     TOO_SLOW = 4408
     TOO_MANY_CONNECTIONS = 4429
+    INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
 
@@ -69,6 +70,10 @@ class Cursor(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.seq}"
+
+    def before(self) -> Self:
+        """Name the place just before this one; it need not be that of a row."""
+        return type(self)(self.epoch, self.seq - 1)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:

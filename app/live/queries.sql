@@ -1,11 +1,15 @@
 -- The live feed.
 
 -- name: get_feed_head
--- Where a process begins: the newest row that is committed.
-SELECT epoch, (SELECT coalesce(max(seq), pruned_to) FROM feed) AS head FROM feed_epoch;
-
--- name: get_pruned_to
-SELECT pruned_to FROM feed_epoch;
+-- The newest row that is committed and the last that is gone: where a process begins, and what can be resumed from.
+-- A database that was copied, restored or promoted may give numbers out again that its other self has given, so what
+-- tells the two apart is part of the epoch.
+SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timeline)), 1, 12) AS epoch,
+       (SELECT coalesce(max(seq), pruned_to) FROM feed) AS head,
+       pruned_to
+  FROM feed_epoch, pg_control_system(), pg_database AS database,
+       substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline
+ WHERE database.datname = current_database();
 
 -- name: list_feed
 -- $1 after this seq, $2 up to this seq, $3 at most so many

@@ -1,10 +1,13 @@
 """One connection to /ws/live, from its key to its last frame."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import structlog
+from asyncpg import Record
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
@@ -15,7 +18,7 @@ from app.clock import rfc3339, to_us
 from app.db.pool import Pool
 from app.db.queries import load_queries
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
-from app.live.hub import AllFrames, ClosedError, Hub, LatestValues
+from app.live.hub import AllFrames, ClosedError, Hub, LatestValues, Series
 from app.live.listener import read_frames
 from app.live.protocol import (
     RESYNC,
@@ -33,10 +36,11 @@ from app.problems import is_database_away
 
 #: How long a client may take to send its key.
 AUTH_TIMEOUT_S = 10.0
-#: How long a close may take with a client that does not read.
-CLOSE_TIMEOUT_S = 2.0
+#: How long a close may take with a client that reads slowly: the close comes after what is under way already.
+CLOSE_TIMEOUT_S = 10.0
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 AnySocket = WebSocket[Any, Any, Any]
+log = structlog.get_logger()
 
 
 class LiveFeed:
@@ -61,6 +65,8 @@ class LiveFeed:
             await close(socket, CloseCode.TOO_MANY_CONNECTIONS, str(error))
         except WebSocketDisconnect:
             pass
+        except Exception as error:  # noqa: BLE001 -- a connection's life ends here
+            await close_failed(socket, error)
 
     async def _authenticate(self, socket: AnySocket) -> ApiKey:
         """Take the key from the headers, else from the first message."""
@@ -93,7 +99,7 @@ class _Session:
         self._socket = socket
         self._pool = pool
         self._api_key = api_key
-        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Follow the newest subscription until the client goes or has to."""
@@ -104,7 +110,7 @@ class _Session:
                 waits = {task for task in (receiving, sending, self._closed) if task is not None}
                 await asyncio.wait(waits, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
                 if self._closed.done():
-                    self._closed.result()
+                    raise self._closed.result()
                 if sending is not None and sending.done():
                     sending.result()
                 if not self._feed.ring.is_live(self._api_key):
@@ -122,7 +128,7 @@ class _Session:
 
     def _close(self, end: ClosedError) -> None:
         if not self._closed.done():
-            self._closed.set_exception(end)
+            self._closed.set_result(end)
 
     async def _stream(self, asked: Subscribe) -> None:
         """Send the past that the client lacks, then the present."""
@@ -134,10 +140,6 @@ class _Session:
             await self._catch_up(subscriber)
             while True:
                 await subscriber.send_next(self._send)
-        except Exception as error:
-            if is_database_away(error):
-                raise ClosedError(CloseCode.TRY_AGAIN_LATER, "the database is away") from None
-            raise
         finally:
             self._feed.hub.remove(subscriber)
 
@@ -147,19 +149,23 @@ class _Session:
             cursor = Cursor.parse(asked.resume)
             if cursor is not None and await self._is_kept(cursor):
                 subscriber.sent = cursor
+                if isinstance(subscriber, LatestValues):
+                    subscriber.begin(_times(await self._pool.fetch(SQL["list_latest"])))
                 return
             await self._send(RESYNC)
         subscriber.sent = self._feed.hub.cursor
         rows = await self._pool.fetch(SQL["list_latest"])
         if isinstance(subscriber, LatestValues):
-            subscriber.begin(((row["name"], row["metric"]), rfc3339(to_us(row["last_time"]))) for row in rows)
+            subscriber.begin(_times(rows))
         await self._send(snapshot_message(subscriber.sent, rows, wanted))
 
     async def _is_kept(self, cursor: Cursor) -> bool:
-        if cursor.epoch != self._feed.hub.epoch or cursor.seq > self._feed.hub.head:
-            return False
-        pruned_to: int = await self._pool.fetchval(SQL["get_pruned_to"])
-        return cursor.seq >= pruned_to
+        """Ask the database, not the hub: the client may come from a process that is a little ahead of this one."""
+        row = await self._pool.fetchrow(SQL["get_feed_head"])
+        assert row is not None  # noqa: S101 -- the migration inserts the row
+        in_epoch = cursor.epoch == row["epoch"] == self._feed.hub.epoch
+        in_range: bool = row["pruned_to"] <= cursor.seq <= row["head"]
+        return in_epoch and in_range
 
     async def _catch_up(self, subscriber: AllFrames | LatestValues) -> None:
         """Read the feed up to the head, page by page as fast as the client takes it, then join the hub there."""
@@ -168,17 +174,31 @@ class _Session:
         while position.seq < hub.head:
             head = hub.head
             frames = await read_frames(self._pool, position, head)
+            if not await self._is_kept(position):
+                subscriber.drop()  # it read so slowly that rows were pruned ahead of it
+                return
             for frame in frames:
                 subscriber.offer(frame)
                 while subscriber:
                     await subscriber.send_next(self._send)
-            position = frames[-1].cursor if frames else Cursor(hub.epoch, head)
+            position = frames[-1].cursor if frames else Cursor(position.epoch, head)
+        if position.epoch != hub.epoch:
+            subscriber.drop()  # the feed started over meanwhile
+            return
         subscriber.sent = position
         hub.add(subscriber)
 
     async def _send(self, text: str) -> None:
-        await self._socket.send_data(text, mode="text")
+        await send(self._socket, text)
         self._feed.metrics.frames_sent.inc()
+
+
+async def send(socket: AnySocket, text: str) -> None:
+    """Send a message; raise WebSocketDisconnect when the client is gone."""
+    try:
+        await socket.send_data(text, mode="text")
+    except OSError as error:
+        raise WebSocketDisconnect(detail=str(error)) from None
 
 
 async def receive(socket: AnySocket) -> Auth | Subscribe:
@@ -187,15 +207,24 @@ async def receive(socket: AnySocket) -> Auth | Subscribe:
         return parse_message(await socket.receive_data(mode="text"))
     except InvalidRequestError as error:
         with suppress(WebSocketDisconnect):
-            await socket.send_data(error_message(str(error)), mode="text")
+            await send(socket, error_message(str(error)))
         raise ClosedError(CloseCode.BAD_MESSAGE, "a message could not be understood") from None
 
 
 async def close(socket: AnySocket, code: int, reason: str) -> None:
     """Close, within a time, also towards a client that does not read; a reason takes at most 123 bytes."""
-    with suppress(WebSocketDisconnect, TimeoutError, RuntimeError):
+    with suppress(WebSocketDisconnect, OSError, TimeoutError, RuntimeError):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await socket.close(code=code, reason=reason.encode()[:123].decode(errors="ignore"))
+
+
+async def close_failed(socket: AnySocket, error: Exception) -> None:
+    """Close a connection that cannot be served on: the client should come back."""
+    if is_database_away(error):
+        await close(socket, CloseCode.TRY_AGAIN_LATER, "the database is away")
+    else:
+        log.error("live_session_failed", path=socket.url.path, exc_info=error)
+        await close(socket, CloseCode.INTERNAL_ERROR, "something went wrong; the server's log has the cause")
 
 
 async def cancel(task: "asyncio.Task[Any] | None") -> None:
@@ -203,3 +232,9 @@ async def cancel(task: "asyncio.Task[Any] | None") -> None:
     if task is not None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _times(rows: Iterable[Record]) -> Iterator[tuple[Series, str]]:
+    """Give the newest time of each series, written as in frames."""
+    for row in rows:
+        yield (row["name"], row["metric"]), rfc3339(to_us(row["last_time"]))

@@ -1,0 +1,678 @@
+"""/ws/live over real sockets: keys, snapshots, frames, filters, resuming, slow clients, ends."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from app.auth import keys
+from app.auth.keys import create_key, revoke_key
+from app.ingest import payload
+from app.live import hub, listener, session
+from app.live.upkeep import prune_feed
+from app.settings import Settings
+from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
+from tests.live.clients import FeedClient, Message, batch, flatten, live, paused, seq_of
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def serving(dsn: str, **settings: Any) -> AbstractAsyncContextManager[Server]:
+    return running_server(Settings(database_url=dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, **settings))
+
+
+async def post(server: Server, sensor: str, *values: float, first_ms: int | None = None, metric: str = "level") -> None:
+    response = await server.post_readings(batch(sensor, values, first_ms or now_ms(), metric))
+    assert response.status == 200
+
+
+def metric(server: Server, name: str, **labels: str) -> float:
+    value = server.services.metrics.registry.get_sample_value(name, labels)
+    assert value is not None
+    return value
+
+
+# Keys
+
+
+async def test_live_lets_in_when_the_key_is_in_a_header(server: Server) -> None:
+    async with live(server) as client:
+        assert (await client.snapshot())["readings"] == []
+
+
+async def test_live_lets_in_when_the_key_is_a_bearer_token(server: Server) -> None:
+    async with live(server, key=None, additional_headers={"Authorization": f"Bearer {API_KEY_WS}"}) as client:
+        assert (await client.snapshot())["readings"] == []
+
+
+async def test_live_lets_in_when_the_first_message_has_the_key(server: Server) -> None:
+    async with live(server, key=None) as client:
+        await client.send(type="auth", key=API_KEY_WS)
+        assert (await client.snapshot())["readings"] == []
+
+
+@pytest.mark.parametrize("key", ["wrong", "", "ключ", "k" * 100_000])
+async def test_live_closes_with_4401_when_the_first_message_has_a_wrong_key(server: Server, key: str) -> None:
+    async with live(server, key=None) as client:
+        await client.send(type="auth", key=key)
+        code, _ = await client.closed()
+    assert code == 4401
+
+
+async def test_live_closes_with_4401_when_the_header_has_a_wrong_key(server: Server) -> None:
+    async with live(server, key="wrong") as client:
+        assert await client.closed() == (4401, "This API key is unknown or was revoked")
+
+
+async def test_live_closes_with_4401_when_the_first_message_is_not_auth(server: Server) -> None:
+    async with live(server, key=None) as client:
+        await client.subscribe()
+        assert await client.closed() == (4401, 'first send {"type":"auth","key":…}')
+
+
+async def test_live_closes_with_4401_when_no_key_comes_in_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "AUTH_TIMEOUT_S", 0.05)
+    async with live(server, key=None) as client:
+        code, _ = await client.closed()
+    assert code == 4401
+
+
+async def test_live_closes_with_4403_when_the_key_lacks_the_scope(server: Server) -> None:
+    async with live(server, key=API_KEY) as client:
+        code, reason = await client.closed()
+    assert code == 4403
+    assert reason is not None
+    assert "needs live" in reason
+
+
+async def test_live_closes_with_4429_when_the_key_holds_too_many_connections(database: Database) -> None:
+    async with serving(database.dsn, max_ws_connections_per_key=2) as server, live(server) as first:
+        async with live(server) as second:
+            await first.snapshot()
+            await second.snapshot()
+            async with live(server) as third:
+                assert await third.closed() == (4429, "Max connections (2) for this API Key reached.")
+        await wait_until(lambda: metric(server, "tidegauge_websocket_clients", path="/ws/live") == 1)
+        async with live(server) as fourth:
+            await fourth.snapshot()
+
+
+async def test_live_counts_connections_of_the_keys_own_limit_when_it_has_one(server: Server) -> None:
+    key = await create_key(server.services.pool, "screen", frozenset({"live"}), {"ws_connections": 1})
+    async with live(server, key=key) as first:
+        await first.snapshot()
+        async with live(server, key=key) as second:
+            assert await second.closed() == (4429, "Max connections (1) for this API Key reached.")
+
+
+async def test_live_closes_with_4401_when_the_key_is_revoked(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REFRESH_S", 0.05)
+    monkeypatch.setattr(session, "REFRESH_S", 0.05)
+    key = await create_key(database.pool, "screen", frozenset({"live"}), {})
+    async with serving(database.dsn) as server, live(server, key=key) as client, live(server) as other:
+        await client.snapshot()
+        await other.snapshot()
+        await revoke_key(database.pool, "screen")
+        assert await client.closed() == (4401, "this API key was revoked")
+        await post(server, "s", 1)
+        assert [value[3] for value in await other.values(1)] == [1]
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        "",
+        "[]",
+        '{"type":"shout"}',
+        '{"type":"subscribe","mode":"most"}',
+        '{"type":"subscribe","sensors":"*"}',
+        '{"type":"subscribe","resume":5}',
+        json.dumps({"type": "subscribe", "sensors": ["a"] * 101}),
+    ],
+)
+async def test_live_says_what_is_wrong_and_closes_with_4400_when_a_message_is_nonsense(
+    server: Server, text: str
+) -> None:
+    async with live(server) as client:
+        await client.connection.send(text)
+        error = await client.receive()
+        assert error["type"] == "error"
+        assert error["message"]
+        assert await client.closed() == (4400, "a message could not be understood")
+
+
+async def test_live_closes_with_4400_when_a_message_is_binary(server: Server) -> None:
+    async with live(server) as client:
+        await client.connection.send(b"\xff\x00")
+        assert (await client.receive())["type"] == "error"
+        assert (await client.closed())[0] == 4400
+
+
+async def test_live_goes_on_when_a_key_is_sent_again(server: Server) -> None:
+    async with live(server) as client:
+        await client.snapshot()
+        await client.send(type="auth", key="anything")
+        await post(server, "s", 1)
+        assert len(await client.values(1)) == 1
+
+
+async def test_live_shows_the_latest_of_every_series_first(server: Server) -> None:
+    await server.post_readings(
+        [
+            {"sensor": "b", "time": "2026-11-21T08:00:00Z", "values": {"level": 1, "flow": 2}},
+            {"sensor": "b", "time": "2026-11-21T08:00:01.5Z", "values": {"level": 3}},
+            {"sensor": "a", "time": "2026-11-21T07:00:00Z", "values": {"level": 4}},
+        ]
+    )
+    async with live(server) as client:
+        message = await client.snapshot()
+    assert message["readings"] == [
+        {"sensor": "a", "time": "2026-11-21T07:00:00Z", "values": {"level": 4.0}},
+        {"sensor": "b", "time": "2026-11-21T08:00:00Z", "values": {"flow": 2.0}},
+        {"sensor": "b", "time": "2026-11-21T08:00:01.500000Z", "values": {"level": 3.0}},
+    ]
+    assert message["cursor"] == str(server.services.hub.cursor)
+
+
+async def test_live_sends_readings_as_they_were_posted(server: Server) -> None:
+    async with live(server) as client:
+        await client.snapshot()
+        await server.post_readings([{"sensor": "ø", "time": "2026-11-21T08:00:00Z", "values": {"level": 1.25}}])
+        message = await client.receive()
+    assert message == {
+        "type": "readings",
+        "cursor": message["cursor"],
+        "readings": [{"sensor": "ø", "time": "2026-11-21T08:00:00Z", "values": {"level": 1.25}}],
+    }
+
+
+async def test_live_sends_each_reading_once_and_in_order_when_several_upload(server: Server) -> None:
+    uploaders, uploads = 6, 15
+    start = now_ms()
+
+    async def upload(number: int) -> None:
+        for round_ in range(uploads):
+            await post(server, f"s{number}", round_, round_ + 0.5, first_ms=start + round_ * 10)
+
+    async with live(server) as client, live(server) as filtered:
+        await client.snapshot()
+        await filtered.snapshot(sensors=["s3"])
+        await asyncio.gather(*(upload(number) for number in range(uploaders)))
+        values = await client.values(uploaders * uploads * 2)
+        only = await filtered.values(uploads * 2)
+        await post(server, "end", 1)
+        assert [value[0] for value in flatten(await client.receive())] == ["end"]
+    expected = sorted(round_ + half for round_ in range(uploads) for half in (0, 0.5))
+    for number in range(uploaders):
+        assert [value[3] for value in values if value[0] == f"s{number}"] == expected
+    assert [value[3] for value in only] == expected
+
+
+async def test_live_sends_no_duplicate_when_a_batch_is_sent_again(server: Server) -> None:
+    start = now_ms()
+    async with live(server) as client:
+        await client.snapshot()
+        await post(server, "s", 1, 2, first_ms=start)
+        await post(server, "s", 1, 2, first_ms=start)
+        await post(server, "s", 9, 2, 3, first_ms=start)  # the first stands, only the third is new
+        assert [value[3] for value in await client.values(3)] == [1, 2, 3]
+        await post(server, "s", 4)
+        assert [value[3] for value in await client.values(1)] == [4]
+
+
+# Filters
+
+
+@pytest.mark.parametrize(
+    ("sensors", "metrics", "expected"),
+    [
+        (["pi*"], ["*"], ["pi1.level", "pi1.temp.in", "pi2.level"]),
+        (["pi?"], ["level"], ["pi1.level", "pi2.level"]),
+        (["*"], ["temp.*", "flow"], ["a[1].flow", "pi1.temp.in"]),
+        (["a[1]"], ["*"], ["a[1].flow"]),
+        (["*1*", "pi*2"], ["lev?l"], ["pi1.level", "pi2.level"]),
+        (["*i*1", "*i*2*"], ["l*v*l"], ["pi1.level", "pi2.level"]),
+        (["PI*"], ["*"], []),
+        ([], ["*"], []),
+    ],
+)
+async def test_live_filters_snapshot_and_frames_by_globs(
+    server: Server, sensors: list[str], metrics: list[str], expected: list[str]
+) -> None:
+    readings = [
+        {"sensor": "pi1", "values": {"level": 1, "temp.in": 2}},
+        {"sensor": "pi2", "values": {"level": 3}},
+        {"sensor": "a[1]", "values": {"flow": 4}},
+        {"sensor": "a1", "values": {"other": 4}},
+    ]
+    await server.post_readings(readings)
+    async with live(server) as client:
+        snapshot = await client.snapshot(sensors=sensors, metrics=metrics)
+        assert names({**snapshot, "type": "readings"}) == expected
+        await server.post_readings(readings)
+        if expected:
+            assert names(await client.receive()) == expected
+
+
+def names(message: Message) -> list[str]:
+    return sorted(f"{sensor}.{metric}" for sensor, _, metric, _ in flatten(message))
+
+
+async def test_live_sends_nothing_of_a_frame_when_its_filter_wants_nothing_of_it(server: Server) -> None:
+    async with live(server) as client:
+        await client.snapshot(sensors=["wanted"])
+        await post(server, "other", 1)
+        await post(server, "wanted", 2)
+        assert [value[0] for value in flatten(await client.receive())] == ["wanted"]
+
+
+async def test_live_follows_the_new_wish_when_it_subscribes_again(server: Server) -> None:
+    async with live(server) as client:
+        await client.snapshot(sensors=["a"])
+        await client.snapshot(sensors=["b"])
+        await post(server, "a", 1)
+        await post(server, "b", 2)
+        assert [value[0] for value in flatten(await client.receive())] == ["b"]
+
+
+# Alerts
+
+
+async def insert_alert(database: Database, name: str) -> None:
+    await database.pool.execute(
+        "INSERT INTO feed (kind, n, payload) VALUES ('alert', 1, $1)", json.dumps({"rule": name}).encode()
+    )
+
+
+async def test_live_sends_alerts_only_when_asked(server: Server, database: Database) -> None:
+    async with live(server) as asked, live(server) as other:
+        await asked.snapshot(alerts=True, sensors=["none"])
+        await other.snapshot()
+        await insert_alert(database, "flood")
+        message = await asked.receive()
+        assert message == {"type": "alert", "cursor": message["cursor"], "rule": "flood"}
+        await post(server, "s", 1)
+        assert (await other.receive())["type"] == "readings"
+
+
+# Resuming
+
+
+async def test_live_sends_exactly_what_was_missed_when_it_resumes(server: Server) -> None:
+    async with live(server) as client:
+        await client.snapshot()
+        await post(server, "s", 1)
+        await client.values(1)
+        cursor = client.cursor
+    await post(server, "s", 2)
+    await post(server, "s", 3)
+    async with live(server) as client:
+        await client.subscribe(resume=cursor)
+        await post(server, "s", 4)
+        assert [value[3] for value in await client.values(3)] == [2, 3, 4]
+
+
+async def test_live_sends_exactly_what_was_missed_when_the_server_was_restarted(database: Database) -> None:
+    async with serving(database.dsn) as server:
+        async with live(server) as client:
+            await client.snapshot()
+            await post(server, "s", 1)
+            await client.values(1)
+        await post(server, "s", 2)
+    async with serving(database.dsn) as server:
+        await post(server, "s", 3)
+        async with live(server) as back:
+            await back.subscribe(resume=client.cursor)
+            assert [value[3] for value in await back.values(2)] == [2, 3]
+
+
+async def test_live_sends_all_pages_in_order_when_it_resumes_while_readings_come_in(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "PAGE_ROWS", 4)
+    async with live(server) as client:
+        await client.snapshot()
+        cursor = client.cursor
+    start = now_ms()
+    for number in range(15):
+        await post(server, "s", number, first_ms=start + number)
+    go_on = asyncio.Event()
+
+    async def upload() -> None:
+        number = 15
+        while not go_on.is_set() or number < 30:
+            await post(server, "s", number, first_ms=start + number)
+            number += 1
+
+    uploading = asyncio.create_task(upload())
+    async with live(server) as client:
+        await client.subscribe(resume=cursor)
+        values = await client.values(30)
+        go_on.set()
+    await uploading
+    assert [value[3] for value in values] == list(range(len(values)))
+
+
+async def test_live_sends_exactly_what_was_missed_when_that_is_many_pages(server: Server, database: Database) -> None:
+    async with live(server) as client:
+        await client.snapshot()
+        cursor = client.cursor
+    await insert_frames(database, 450)
+    async with live(server) as client:
+        await client.subscribe(resume=cursor)
+        assert [value[3] for value in await client.values(450)] == list(range(450))
+
+
+async def insert_frames(database: Database, count: int) -> None:
+    """Insert feed rows as flushes do, without the readings."""
+    frames = [
+        (1, msgspec.json.encode({"readings": [{"sensor": "s", "time": "2026-11-21T08:00:00Z", "values": {"m": n}}]}))
+        for n in range(count)
+    ]
+    await database.pool.executemany("INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2)", frames)
+
+
+async def test_live_is_told_to_resync_when_the_cursor_was_pruned(server: Server, database: Database) -> None:
+    async with live(server) as client:
+        await client.snapshot()
+        cursor = client.cursor
+    await post(server, "s", 1)
+    await post(server, "s", 2)
+    await prune_feed(database.pool, payload_bytes=1)
+    await expect_resync(server, cursor)
+
+
+async def test_live_resumes_when_the_cursor_is_the_last_row_that_was_pruned(server: Server, database: Database) -> None:
+    async with live(server) as client:
+        await client.snapshot()
+        await post(server, "s", 1)
+        await client.values(1)
+        cursor = client.cursor
+    await post(server, "s", 2)
+    await prune_feed(database.pool, payload_bytes=1)
+    async with live(server) as client:
+        await client.subscribe(resume=cursor)
+        assert [value[3] for value in await client.values(1)] == [2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cursor: f"{cursor.partition('.')[0]}.{seq_of(cursor) + 1}",
+        lambda cursor: f"0123456789ab.{seq_of(cursor)}",
+        lambda cursor: f"{cursor}0",
+        lambda cursor: f"{cursor.partition('.')[0]}.-1",
+        lambda cursor: "",
+        lambda cursor: "nonsense",
+        lambda cursor: f"{cursor.partition('.')[0]}.{'9' * 40}",
+        lambda cursor: "..",
+        lambda cursor: f"{cursor.partition('.')[0]}.١",
+    ],
+    ids=["future", "foreign", "far", "negative", "empty", "nonsense", "huge", "dots", "arabic"],
+)
+async def test_live_is_told_to_resync_when_the_cursor_cannot_be(server: Server, change: Callable[[str], str]) -> None:
+    await post(server, "s", 1)
+    async with live(server) as client:
+        await client.snapshot()
+        cursor = change(client.cursor)
+    await expect_resync(server, cursor)
+
+
+async def expect_resync(server: Server, cursor: str) -> None:
+    async with live(server) as client:
+        await client.subscribe(resume=cursor)
+        assert await client.receive() == {"type": "resync"}
+        assert (await client.receive())["type"] == "snapshot"
+        await post(server, "s", 7)
+        assert [value[3] for value in await client.values(1)] == [7]
+
+
+async def test_live_is_told_to_resync_when_the_cursor_is_of_a_copy_of_the_database(
+    database: Database, server_dsn: str
+) -> None:
+    """A restored copy gives the same numbers out again, to other readings."""
+    async with serving(database.dsn) as server, live(server) as client:
+        await client.snapshot()
+        await post(server, "s", 1)
+        await client.values(1)
+    await database.pool.close()
+    async with copied(database.dsn, server_dsn) as dsn, serving(dsn) as server:
+        await post(server, "s", 2)
+        await expect_resync(server, client.cursor)
+
+
+@asynccontextmanager
+async def copied(dsn: str, server_dsn: str) -> AsyncIterator[str]:
+    name = urlsplit(dsn).path.removeprefix("/")
+    connection = await asyncpg.connect(server_dsn)
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}_copy" TEMPLATE "{name}" STRATEGY file_copy')
+        yield urlunsplit(urlsplit(dsn)._replace(path=f"/{name}_copy"))
+    finally:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}_copy" WITH (FORCE)')
+        await connection.close()
+
+
+async def test_live_resumes_when_the_client_comes_from_a_process_that_is_ahead(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "_BACKOFF_S", (1.0,))
+    async with serving(database.dsn) as ahead, live(ahead) as client:
+        (pid,) = await listener_pids(database)
+        async with serving(database.dsn) as behind:
+            await client.snapshot()
+            (other,) = await listener_pids(database) - {pid}
+            await database.pool.execute("SELECT pg_terminate_backend($1)", other)
+            await post(ahead, "s", 1)
+            await client.values(1)
+            assert behind.services.hub.head < seq_of(client.cursor)
+            async with live(behind) as moved:
+                await moved.subscribe(resume=client.cursor)
+                await post(ahead, "s", 2)
+                assert [value[3] for value in await moved.values(1)] == [2]
+
+
+async def listener_pids(database: Database) -> set[int]:
+    rows = await database.pool.fetch(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
+        "tidegauge listener",
+    )
+    return {row["pid"] for row in rows}
+
+
+# Slow clients
+
+
+@pytest.fixture
+async def narrow_server(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """A server whose sockets take little for a client that does not read: else that would be megabytes."""
+    create_server = socket.create_server
+
+    def create_narrow_server(address: tuple[str, int]) -> socket.socket:
+        listening = create_server(address)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        return listening
+
+    monkeypatch.setattr(socket, "create_server", create_narrow_server)
+    async with serving(database.dsn) as running:
+        yield running
+
+
+async def test_live_loses_nothing_when_a_client_that_does_not_read_is_closed_and_resumes(
+    narrow_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = narrow_server
+    monkeypatch.setattr(hub, "QUEUE_BYTES", 300_000)
+    start, size = now_ms() - 1_000_000, 2_400
+    sent = 0
+    async with paused(server) as slow, live(server, max_size=None) as quick:
+        await quick.snapshot()
+        while metric(server, "tidegauge_clients_dropped_total") == 0:
+            assert sent < 100 * size, "the client that does not read was never closed"
+            await post(server, "s", *range(sent, sent + size), first_ms=start + sent)
+            sent += size
+            assert len(await quick.values(size)) == size
+        got = await read_to_the_end(slow)
+        assert slow.connection.close_code == 4408
+        assert slow.connection.close_reason == slow.cursor
+    assert got == list(range(len(got)))
+    assert len(got) < sent
+    async with live(server, max_size=None) as back:
+        await back.subscribe(resume=slow.connection.close_reason)
+        got += [value[3] for value in await back.values(sent - len(got))]
+    assert got == list(range(sent))
+
+
+async def read_to_the_end(client: FeedClient) -> list[float]:
+    values: list[float] = []
+    with suppress(ConnectionClosed):
+        while True:
+            values += [value[3] for value in flatten(await client.receive())]
+    return values
+
+
+async def test_live_conflates_when_a_client_of_latest_does_not_read(narrow_server: Server) -> None:
+    server = narrow_server
+    sensors = [f"sensor number {number:04}" for number in range(2_000)]
+    start = now_ms() - 1_000_000
+
+    async def post_all(value: int) -> None:
+        time_ms = start + value * 1_000
+        readings = [{"sensor": name, "time": time_ms, "values": {"level": value}} for name in sensors]
+        assert (await server.post_readings(readings)).status == 200
+
+    async with paused(server, mode="latest") as slow:
+        value = 0
+        while metric(server, "tidegauge_frames_conflated_total") < 3 * len(sensors):
+            assert value < 100, "nothing was conflated"
+            value += 1
+            await post_all(value)
+        last: dict[str, float] = dict.fromkeys(sensors, 0.0)
+        frames = 0
+        while min(last.values()) < value:
+            frames += 1
+            for sensor, _, _, level in flatten(await slow.receive()):
+                assert level > last[sensor], "it went back in time"
+                last[sensor] = level
+    assert set(last.values()) == {float(value)}
+    assert frames < value
+
+
+async def test_live_latest_never_goes_back_when_it_resumes_after_late_readings(server: Server) -> None:
+    now = now_ms()
+    async with live(server) as client:
+        await client.snapshot(mode="latest")
+        await post(server, "s", 10, first_ms=now)
+        assert [value[3] for value in await client.values(1)] == [10]
+    await post(server, "s", 5, first_ms=now - 60_000)  # late: history for whoever saw the 10
+    await post(server, "t", 1, first_ms=now)
+    async with live(server) as back:
+        await back.subscribe(mode="latest", resume=client.cursor)
+        assert [(sensor, value) for sensor, _, _, value in await back.values(1)] == [("t", 1)]
+
+
+async def test_live_closes_with_4408_when_rows_are_pruned_ahead_of_a_client_that_catches_up(
+    narrow_server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = narrow_server
+    monkeypatch.setattr(listener, "PAGE_ROWS", 3)
+    async with live(server, max_size=None) as client:
+        await client.snapshot()
+        cursor = client.cursor
+    rows = [(1, big_frame(number)) for number in range(20)]
+    await database.pool.executemany("INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2)", rows)
+    await wait_until(lambda: server.services.hub.head >= 20)
+    async with paused(server, sensors=["none"]) as slow:
+        await slow.subscribe(resume=cursor)
+        got = [value[3] for value in flatten(await slow.receive())]
+        await prune_feed(database.pool, payload_bytes=1)
+        got += await read_to_the_end(slow)
+        assert slow.connection.close_code == 4408
+        assert slow.connection.close_reason == slow.cursor
+    assert got == list(range(len(got))), "rows were skipped without a word"
+    await expect_resync(server, slow.cursor)
+
+
+def big_frame(number: int) -> bytes:
+    reading = {"sensor": "s" * 200_000, "time": "2026-11-21T08:00:00Z", "values": {"m": number}}
+    return msgspec.json.encode({"readings": [reading]})
+
+
+# Bulk replays
+
+
+async def test_live_says_what_a_frame_leaves_out_when_a_replay_is_bulky(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload, "FRAME_VALUES_LIMIT", 10)
+    async with live(server) as client, live(server) as filtered:
+        await client.snapshot()
+        await filtered.snapshot(sensors=["b"])
+        readings = [
+            {"sensor": sensor, "time": f"2026-11-21T08:00:{second:02}Z", "values": {"level": second}}
+            for sensor in ("a", "b")
+            for second in range(20)
+        ]
+        await server.post_readings(readings)
+        message = await client.receive()
+        assert message["readings"] == [
+            {"sensor": "a", "time": "2026-11-21T08:00:19Z", "values": {"level": 19.0}},
+            {"sensor": "b", "time": "2026-11-21T08:00:19Z", "values": {"level": 19.0}},
+        ]
+        assert message["truncated"] == {"omitted": 38, "from": "2026-11-21T08:00:00Z", "to": "2026-11-21T08:00:19Z"}
+        part = await filtered.receive()
+        assert [reading["sensor"] for reading in part["readings"]] == ["b"]
+        assert part["truncated"] == message["truncated"]
+    answer = await server.get("/api/v1/readings", **{"from": "2026-11-21T08:00:00Z", "to": "2026-11-21T08:00:20Z"})
+    items: Any = answer["items"]
+    assert len(items) == 40
+
+
+# Ends
+
+
+async def test_live_closes_with_1012_when_the_server_stops(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        async with serving(database.dsn) as server:
+            clients = [await stack.enter_async_context(live(server)) for _ in range(3)]
+            await clients[0].snapshot()
+            await clients[1].snapshot(mode="latest")  # the third has not subscribed
+        assert [(await client.closed())[0] for client in clients] == [1012, 1012, 1012]
+
+
+async def test_live_forgets_a_client_when_it_vanishes_without_a_word(server: Server) -> None:
+    async with live(server) as client:
+        await client.snapshot()
+        assert metric(server, "tidegauge_websocket_clients", path="/ws/live") == 1
+        client.connection.transport.abort()
+        await wait_until(lambda: metric(server, "tidegauge_websocket_clients", path="/ws/live") == 0)
+
+
+async def test_live_closes_with_1013_when_the_database_is_away_at_the_start(server: Server) -> None:
+    async with live(server) as client:
+        server.services.pool.terminate()
+        await client.subscribe()
+        assert await client.closed() == (1013, "the database is away")
+
+
+async def test_live_closes_with_1013_when_the_database_is_away_and_the_key_is_not_known_yet(server: Server) -> None:
+    server.services.pool.terminate()
+    async with live(server, key="new") as client:
+        assert await client.closed() == (1013, "the database is away")

@@ -27,12 +27,16 @@ class LegacyRecords:
         self._timezone = timezone
         self._on_close = on_close
         self._metrics = metrics
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[LegacyRecord] = deque()
         self._ready = asyncio.Event()
+        self._sent_first: int | None = None
+        self._ended = False
 
     def offer(self, frame: Frame) -> None:
         """Queue a frame's records, or close the client that is too slow for them."""
-        self._waiting.extend(_write(record, self._timezone) for record in frame.legacy_records)
+        if self._ended:
+            return
+        self._waiting.extend(frame.legacy_records)
         self._ready.set()
         if len(self._waiting) > RECORDS_LIMIT:
             self._metrics.clients_dropped.inc()
@@ -40,21 +44,25 @@ class LegacyRecords:
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection."""
+        self._ended = True
         self._on_close(ClosedError(code, reason))
 
+    async def send_last(self, pool: Pool, send: Send) -> None:
+        """Send the newest stored record, which every client gets first; nothing on an empty database."""
+        row = await pool.fetchrow(SQL["get_last_legacy_reading"])
+        if row is not None:
+            record = LegacyRecord(**row)
+            self._sent_first = record.id
+            await send(self._write(record))
+
     async def send_next(self, send: Send) -> None:
-        """Wait for the next record and send it."""
+        """Wait for the next record and send it, unless it was the first one already."""
         while not self._waiting:
             await self._ready.wait()
             self._ready.clear()
-        await send(self._waiting.popleft())
+        record = self._waiting.popleft()
+        if record.id != self._sent_first:
+            await send(self._write(record))
 
-
-async def last_record(pool: Pool, timezone: ZoneInfo) -> str | None:
-    """Write the newest record, which every client gets first; None on an empty database."""
-    row = await pool.fetchrow(SQL["get_last_legacy_reading"])
-    return None if row is None else _write(LegacyRecord(**row), timezone)
-
-
-def _write(record: LegacyRecord, timezone: ZoneInfo) -> str:
-    return msgspec.json.encode(record.as_sent(timezone)).decode()
+    def _write(self, record: LegacyRecord) -> str:
+        return msgspec.json.encode(record.as_sent(self._timezone)).decode()

@@ -11,16 +11,18 @@ from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import TooManyConnectionsError
 from app.auth.guard import check_scope
+from app.auth.keys import REFRESH_S, ApiKey
 from app.db.pool import Pool
 from app.errors import ForbiddenError, UnauthorizedError
 from app.live.hub import ClosedError
-from app.live.legacy import LegacyRecords, last_record
-from app.live.session import LiveFeed, cancel, close
+from app.live.legacy import LegacyRecords
+from app.live.session import LiveFeed, cancel, close, close_failed, send
 from app.settings import Settings
 
 AnySocket = WebSocket[Any, Any, Any]
 #: What the replaced server closed with, whatever the cause.
 _POLICY_VIOLATION = 1008
+_LEGACY_PATH = "/ws/sensor_updates"
 
 
 @websocket("/ws/live")
@@ -29,7 +31,7 @@ async def live(socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDe
     await feed.serve(socket, pool)
 
 
-@websocket("/ws/sensor_updates")
+@websocket(_LEGACY_PATH)
 async def sensor_updates(
     socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDependency[Pool], settings: NamedDependency[Settings]
 ) -> None:
@@ -38,8 +40,8 @@ async def sensor_updates(
     try:
         api_key = await feed.ring.authenticate(socket.query_params.get("api-key"))
         check_scope(api_key, "live")
-        with feed.connections.hold(api_key), feed.metrics.websocket_clients.labels(socket.url.path).track_inprogress():
-            await _send_records(socket, feed, pool, ZoneInfo(settings.legacy_timezone))
+        with feed.connections.hold(api_key), feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():
+            await _send_records(socket, feed, pool, ZoneInfo(settings.legacy_timezone), api_key)
     except (UnauthorizedError, ForbiddenError):
         await close(socket, _POLICY_VIOLATION, "Invalid or missing API Key.")
     except TooManyConnectionsError as error:
@@ -48,18 +50,27 @@ async def sensor_updates(
         await close(socket, end.code, end.reason)
     except WebSocketDisconnect:
         pass
+    except Exception as error:  # noqa: BLE001 -- a connection's life ends here
+        await close_failed(socket, error)
 
 
-async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone: ZoneInfo) -> None:
+async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone: ZoneInfo, api_key: ApiKey) -> None:
     """Send until the client goes, or has to."""
-    closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
     records = LegacyRecords(timezone, partial(_fail, closed), feed.metrics)
     feed.hub.add(records)
-    tasks = [asyncio.create_task(_stream(socket, records, pool, timezone)), asyncio.create_task(_ignore(socket))]
+    tasks = [asyncio.create_task(_stream(socket, records, pool)), asyncio.create_task(_ignore(socket))]
+    waits: set[asyncio.Future[Any]] = {closed, *tasks}
     try:
-        done, _ = await asyncio.wait([*tasks, closed], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        while True:
+            await asyncio.wait(waits, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
+            if closed.done():
+                raise closed.result()
+            for task in tasks:
+                if task.done():
+                    task.result()
+            if not feed.ring.is_live(api_key):
+                raise UnauthorizedError("this API key was revoked")
     finally:
         feed.hub.remove(records)
         for task in tasks:
@@ -67,17 +78,15 @@ async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone:
         closed.cancel()
 
 
-def _fail(closed: "asyncio.Future[None]", end: ClosedError) -> None:
+def _fail(closed: "asyncio.Future[ClosedError]", end: ClosedError) -> None:
     if not closed.done():
-        closed.set_exception(end)
+        closed.set_result(end)
 
 
-async def _stream(socket: AnySocket, records: LegacyRecords, pool: Pool, timezone: ZoneInfo) -> None:
-    send = partial(socket.send_data, mode="text")
-    if (last := await last_record(pool, timezone)) is not None:
-        await send(last)
+async def _stream(socket: AnySocket, records: LegacyRecords, pool: Pool) -> None:
+    await records.send_last(pool, partial(send, socket))
     while True:
-        await records.send_next(send)
+        await records.send_next(partial(send, socket))
 
 
 async def _ignore(socket: AnySocket) -> None:

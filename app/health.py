@@ -32,6 +32,8 @@ class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
     edition: Edition
     jobs: dict[str, JobState]
     problems: list[str] = []
+    #: What is wrong with the rule files as they are now; older rules go on meanwhile.
+    rule_problems: list[str] = []
 
 
 @get("/health/live", tags=["Health"], summary="Is the process alive?")
@@ -54,6 +56,7 @@ async def ready(services: NamedDependency[Services]) -> Response[Ready]:
         services.edition,
         services.jobs.states,
         problems,
+        [str(problem) for problem in services.alerting.keeper.problems],
     )
     return Response(answer, status_code=HTTP_503_SERVICE_UNAVAILABLE if problems else HTTP_200_OK)
 

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 from litestar import Litestar
 
+from app.alerting.service import Alerting
 from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
 from app.db.aggregates import drop_old_chunks, refresh_late_days
@@ -34,6 +35,8 @@ from app.notify.broker_store import prune_notifications
 from app.notify.transport import Endpoints
 from app.settings import Settings
 
+#: How often new readings are held against the rules.
+EVALUATE_EVERY_S = 1.0
 #: How long a start waits for a database that is still starting.
 DATABASE_WAIT_S = 30.0
 _RESTART_PAUSE_S = 1.0
@@ -60,6 +63,7 @@ class Services:
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
         self.listener = Listener(self.dsn, self.hub, self.metrics)
         self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base))
+        self.alerting = Alerting(settings, self.metrics)
         self.lease = Lease(self.dsn)
         self.jobs = Jobs(self.metrics, lambda: self.lease.held)
 
@@ -82,6 +86,7 @@ class Services:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
             await stack.enter_async_context(self.broker.opened(self.pool))
+            await self.alerting.keeper.open(self.pool)
             await stack.enter_async_context(_supervised(self._tasks()))
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
@@ -113,6 +118,7 @@ class Services:
             "listener": self.listener.run,
             "lease": self.lease.keep,
             "key_refresh": self.ring.keep_fresh,
+            "rules_watch": lambda: self.alerting.keeper.watch(self.pool),
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
             **flushers,
         }
@@ -121,6 +127,8 @@ class Services:
         jobs = [
             Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
             Job("measure", 15, self._measure),
+            Job("evaluate", EVALUATE_EVERY_S, lambda: self.alerting.tick(self.pool, self.lease.term), leader_only=True),
+            Job("watch_silence", 10, lambda: self.alerting.watch_silence(self.pool), leader_only=True),
             Job("prune_feed", 60, lambda: prune_feed(self.pool), leader_only=True),
             Job("prune_answers", 600, lambda: prune_answers(self.pool), leader_only=True),
             Job("prune_legacy", 600, lambda: prune_legacy_readings(self.pool), leader_only=True),

@@ -6,12 +6,12 @@ from typing import Any
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import ScalarRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 
 from app import __version__, health
+from app.alerting import routes as alerting_routes
 from app.ingest import routes as ingest_routes
 from app.lifespan import Services, lifespan
 from app.live import routes as live_routes
@@ -26,11 +26,12 @@ from app.web import routes as web_routes
 def create_app(settings: Settings) -> Litestar:
     """Build the application; its services open when the server starts it. Raises SettingsError."""
     services = Services(settings)
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             *ingest_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,
+            *alerting_routes.handlers,
             *notify_routes.handlers,
             *health.handlers,
             *web_routes.handlers,
@@ -38,11 +39,13 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[lifespan],
         state=State({"services": services, "key_ring": services.ring}),
         dependencies=_dependencies(services),
-        middleware=[DefineMiddleware(RequestLog, metrics=services.metrics)],
         exception_handlers={Exception: respond},
         openapi_config=_openapi(),
         logging_config=None,
     )
+    # Around the router: what Litestar calls middleware never sees a request that has no route.
+    app.asgi_handler = RequestLog(app.asgi_handler, services.metrics)
+    return app
 
 
 def _dependencies(services: Services) -> dict[str, Provide]:
@@ -52,6 +55,7 @@ def _dependencies(services: Services) -> dict[str, Provide]:
         "settings": lambda: services.settings,
         "ingest": lambda: services.ingest,
         "feed": lambda: services.feed,
+        "alerting": lambda: services.alerting,
         "broker": lambda: services.broker,
         "pool": lambda: services.pool,
         "read_pool": lambda: services.read_pool,

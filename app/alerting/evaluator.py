@@ -11,12 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from app.alerting.episodes import Memory, StoredReading
+from app.alerting.conditions import predicate
+from app.alerting.episodes import Above, Below, Memory, Outside, SeriesRule, StoredReading
 from app.alerting.matching import Match, RuleBook
 from app.alerting.replay import Known, Replay, Replaying, Want, replaying, skip
 from app.alerting.revising import Change, Changes, Pair, Series, StoredEpisodes, load_stored
 from app.alerting.revision import StoredEpisode
-from app.clock import DAY_US, HOUR_US, from_us, now_us, to_us
+from app.clock import DAY_US, HOUR_US, MINUTE_US, from_us, now_us, to_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import Connection
 from app.db.queries import load_queries
@@ -26,9 +27,38 @@ from app.model import SeriesId
 ROWS_LIMIT = 500
 #: (series, range) pairs after which no further dirty row is taken.
 RANGES_LIMIT = 50_000
+#: A pair in which nothing happens is written down when its stored state is older than this, in event time.
+QUIET_WRITE_US = 10 * MINUTE_US
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 Range = tuple[int, int]
+
+
+class Cache(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept beside the episodes to save work; all of it can be found again from the readings."""
+
+    memory: Memory | None = None
+    #: Every reading since then was on the good side of the lowest level.
+    quiet_since: int | None = None
+
+
+_decode_cache = msgspec.json.Decoder(Cache).decode
+_encode_cache = msgspec.json.Encoder().encode
+
+
+class Progress:
+    """How far this process has come with each pair, while it is the leader.
+
+    Pairs in which nothing happens are written down now and then only: their stored state is old, and as good as new,
+    for no clock has run since.
+    """
+
+    def __init__(self) -> None:
+        self.pairs: dict[Pair, tuple[int | None, Cache]] = {}
+
+    def forget(self) -> None:
+        """Go by what is stored: a transaction failed, or another process was the leader."""
+        self.pairs.clear()
 
 
 class State(msgspec.Struct):
@@ -39,6 +69,10 @@ class State(msgspec.Struct):
     rule_hash: str
     stored: list[StoredEpisode] = []
     known: Known = Known()
+    quiet_since: int | None = None
+    #: Evaluated to, as it is written down; None: nothing is.
+    written_us: int | None = None
+    must_write: bool = True
     #: The rule has just met a series older than itself: what is over by now is not announced.
     is_beginning: bool = False
 
@@ -65,13 +99,15 @@ class Evaluation(msgspec.Struct, frozen=True):
     changes: list[Change]
 
 
-async def evaluate(connection: Connection, book: RuleBook, rules_since: Mapping[str, int]) -> Evaluation:
-    """Evaluate what is new; the caller's transaction commits it, or nothing of it."""
+async def evaluate(
+    connection: Connection, book: RuleBook, rules_since: Mapping[str, int], progress: Progress
+) -> Evaluation:
+    """Evaluate what is new; the caller's transaction commits it, or nothing of it: then progress must be forgotten."""
     taken = await _take(connection)
     if not taken.ids:
         return Evaluation(0, 0, 0, [])
     series = await load_series(connection, taken.series_ids)
-    pass_ = _Pass(connection, taken, series, book, rules_since)
+    pass_ = _Pass(connection, taken, series, book, rules_since, progress)
     changes = await pass_.run()
     await connection.execute(SQL["delete_dirty"], taken.ids)
     return Evaluation(len(taken.ids), len(pass_.states), pass_.replayed, changes)
@@ -106,7 +142,9 @@ class _Pass:
         series: Mapping[SeriesId, Series],
         book: RuleBook,
         rules_since: Mapping[str, int],
+        progress: Progress,
     ) -> None:
+        self._progress = progress.pairs
         self._connection = connection
         self._taken = taken
         self._series = series
@@ -148,10 +186,14 @@ class _Pass:
                 gone.append(pair)
                 continue
             state = State(row["era"], row["era_from_us"], row["rule_hash"], stored.of(pair, row["era"]))
-            memory = None if row["cache"] is None else msgspec.convert(row["cache"], Memory)
-            state.known = Known(
-                [each.episode for each in state.stored], row["evaluated_us"], row["era_from_us"], memory
-            )
+            evaluated_to = state.written_us = row["evaluated_us"]
+            cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
+            ours = self._progress.get(pair)
+            if ours is not None and (ours[0] or 0) >= (evaluated_to or 0):
+                evaluated_to, cache = ours
+            episodes = [each.episode for each in state.stored]
+            state.known = Known(episodes, evaluated_to, row["era_from_us"], cache.memory)
+            state.quiet_since, state.must_write = cache.quiet_since, False
             self.states[pair] = state
         for pair, state in self.states.items():
             if state.rule_hash != self._matches[pair].rule_hash:
@@ -168,6 +210,7 @@ class _Pass:
         state.era_from = None if evaluated_to is None else evaluated_to + 1
         state.stored = [each for each in state.stored if each.episode.is_open]
         state.known = Known([each.episode for each in state.stored], evaluated_to, state.era_from)
+        state.quiet_since, state.must_write = None, True
         await self._connection.execute(SQL["move_open_episode"], *pair, state.era)
 
     async def _begin(self, pairs: Iterable[Pair]) -> None:
@@ -216,26 +259,29 @@ class _Pass:
         results: dict[Pair, Replay] = {}
         asking: dict[Pair, Replaying] = {}
         for pair, state in self.states.items():
-            series_id = pair[1]
             rule = self._matches[pair].series_rule
-            new = fresh.get(series_id)
-            if new and series_id not in self._taken.late and not state.is_beginning:
-                memory = skip(rule, state.known, new)
-                if memory is not None:
-                    known = state.known
-                    results[pair] = Replay(new[0][0], None, tuple(known.episodes), memory.evaluated_to, memory)
-                    continue
-            asking[pair] = replaying(rule, state.known, self._ranges(pair, state))
+            new = fresh.get(pair[1]) if pair[1] not in self._taken.late and not state.is_beginning else None
+            memory = skip_quiet(rule, state, new) if new else None
+            if memory is not None and new:
+                episodes = tuple(state.known.episodes)
+                results[pair] = Replay(new[0][0], None, episodes, memory.evaluated_to, memory)
+            else:
+                asking[pair] = replaying(rule, state.known, self._ranges(pair, state))
+                state.must_write = True
+                if not new:
+                    state.quiet_since = None
         self.replayed = len(asking)
         return results, asking
 
     def _ranges(self, pair: Pair, state: State) -> list[Range]:
         """Give a pair's new ranges, without those so old that retention may take away what their replay needs."""
-        rule = self._matches[pair].series_rule
-        edge = now_us() - RAW_RETENTION.days * DAY_US + rule.lookback_us + rule.value.window_us
         ranges = [*self._taken.fresh.get(pair[1], ()), *self._taken.late.get(pair[1], ())]
         if state.is_beginning and state.era_from is not None:
             ranges.append((state.era_from, max(last for _, last in ranges)))
+        if pair[1] not in self._taken.late:
+            return ranges
+        rule = self._matches[pair].series_rule
+        edge = now_us() - RAW_RETENTION.days * DAY_US + rule.lookback_us + rule.value.window_us
         return [(max(first, edge), last) for first, last in ranges if last >= edge]
 
     async def _replay(
@@ -262,7 +308,9 @@ class _Pass:
         results: dict[Pair, Replay],
     ) -> Want | None:
         """Step one replay until it is over or asks for what only the database has."""
-        at_hand = fresh.get(pair[1], []) if pair[1] not in self._taken.late else []
+        # Only where this process evaluated the pair before is `evaluated_to` surely the newest.
+        sure = pair[1] not in self._taken.late and (pair in self._progress or self.states[pair].written_us is None)
+        at_hand = fresh.get(pair[1], []) if sure else []
         evaluated_to = self.states[pair].known.evaluated_to
         try:
             want = next(replay) if answer is None else replay.send(answer)
@@ -298,10 +346,43 @@ class _Pass:
         rows = []
         for pair in sorted(self.states, key=lambda pair: (pair[1], pair[0])):
             state, result = self.states[pair], results[pair]
-            memory = None if result.memory is None else msgspec.json.encode(result.memory).decode()
-            rows.append((*pair, state.era, state.era_from, state.rule_hash, result.evaluated_to, memory))
+            cache = Cache(result.memory, state.quiet_since)
+            self._progress[pair] = (result.evaluated_to, cache)
+            age_us = (result.evaluated_to or 0) - (state.written_us or 0)
+            if state.must_write or age_us > QUIET_WRITE_US:
+                text = _encode_cache(cache).decode()
+                rows.append((*pair, state.era, state.era_from, state.rule_hash, result.evaluated_to, text))
         if rows:
             await self._connection.execute(SQL["upsert_states"], *map(list, zip(*rows, strict=True)))
+
+
+def skip_quiet(rule: SeriesRule, state: State, new: Sequence[StoredReading]) -> Memory | None:
+    """Give the memory after new readings that change nothing, and note since when readings have been quiet.
+
+    Beyond `value: last` (see `skip`) this is exact for averages, minima and maxima whose whole window was quiet, if
+    the quiet side is one stretch: all of them lie between readings of the window.
+    """
+    past = predicate(rule.levels[0].condition)
+    if any(past(value) for _, value in new):
+        state.quiet_since = None
+        return None
+    since, state.quiet_since = state.quiet_since, new[0][0] if state.quiet_since is None else state.quiet_since
+    if rule.value.kind == "last":
+        return skip(rule, state.known, new)
+    memory = state.known.memory
+    if memory is None or since is None or rule.value.kind not in ("avg", "min", "max") or not _is_one_stretch(rule):
+        return None
+    if any(start is not None for start in memory.starts) or any(each.is_open for each in state.known.episodes):
+        return None
+    if new[0][0] <= (state.known.evaluated_to or 0) or since > new[0][0] - rule.value.window_us:
+        return None
+    newest = new[-1][0]
+    return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
+
+
+def _is_one_stretch(rule: SeriesRule) -> bool:
+    """Tell whether the values not past the lowest level lie in one stretch."""
+    return isinstance(rule.levels[0].condition, Above | Below | Outside)
 
 
 def _is_at_hand(want: Want, at_hand: Sequence[StoredReading], evaluated_to: int | None) -> bool:

@@ -18,7 +18,7 @@ SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS create
 
 -- name: list_states
 -- $1 series ids. Locked, so that a second evaluator, were there one, would wait.
-SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us, cache
+SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us, cache::text
   FROM alert_state
  WHERE series_id = ANY($1::int[])
  ORDER BY series_id, rule

@@ -315,11 +315,7 @@ def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], aler
         0 if state is None else state["n"],
         firing,
         None if state is None else state["evaluated_to"],
-        [
-            f"channel {name} cannot be used; the log says why"
-            for name in terms.notify
-            if name not in alerting.channels()
-        ],
+        [f"channel {name} cannot be used; the log says why" for name in unusable],
     )
 
 

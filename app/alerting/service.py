@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from app.alerting.channel_secrets import MissingSecretError, resolve_fields
-from app.alerting.evaluator import Evaluation, evaluate
+from app.alerting.evaluator import Evaluation, Progress, evaluate
 from app.alerting.no_data import watch_silence
 from app.alerting.planner import compose, plan
 from app.alerting.rule_keeper import RuleKeeper
@@ -48,13 +48,25 @@ class Alerting:
         self._settings = settings
         self._metrics = metrics
         self._planned_at = float("-inf")
+        self._progress = Progress()
+        self._term = 0
         self._ingest_since_us = now_us()
         self._channels: tuple[RuleSet, dict[str, tuple[Channel, Config]]] | None = None
 
-    async def tick(self, pool: Pool) -> None:
-        """Evaluate all that is new, then plan; each round is one transaction."""
-        while await self._round(pool):
-            pass
+    async def tick(self, pool: Pool, term: int) -> None:
+        """Evaluate all that is new, then plan; each round is one transaction.
+
+        `term` counts the times that this process became the leader: between two, another may have evaluated.
+        """
+        if term != self._term:
+            self._progress.forget()
+            self._term = term
+        try:
+            while await self._round(pool):
+                pass
+        except BaseException:
+            self._progress.forget()
+            raise
 
     async def watch_silence(self, pool: Pool) -> None:
         """Look for series that fell silent or came back, and tell of it in the same transaction."""
@@ -93,7 +105,7 @@ class Alerting:
         started = perf_counter()
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
-            evaluation = await evaluate(connection, self.keeper.book, self.keeper.since)
+            evaluation = await evaluate(connection, self.keeper.book, self.keeper.since, self._progress)
             if evaluation.changes or monotonic() - self._planned_at > PLAN_EVERY_S:
                 await self._plan(connection)
         if evaluation.dirty_rows:

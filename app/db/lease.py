@@ -25,6 +25,8 @@ class Lease:
         self._number = number
         self._connection: Connection | None = None
         self._held = False
+        #: Counts the times that this process became the leader.
+        self.term = 0
 
     @property
     def held(self) -> bool:
@@ -51,6 +53,7 @@ class Lease:
             await self._connection.execute("SELECT 1")
         elif await self._connection.fetchval(SQL["try_lease"], self._number):
             self._held = True
+            self.term += 1
             log.info("lease_taken", number=self._number)
 
     def _lose(self, error: BaseException | None) -> None:

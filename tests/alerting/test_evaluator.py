@@ -4,16 +4,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
-import asyncpg
 import pytest
 
 from app.alerting.episodes import Episode, SeriesRule, Step
-from app.alerting.evaluator import evaluate
+from app.alerting.evaluator import Progress, evaluate
 from app.alerting.matching import RuleBook
 from app.alerting.rules import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.auth.keys import ApiKey
 from app.clock import DAY_US, HOUR_US, now_us
-from app.db.pool import connect
+from app.db.pool import Connection, connect
 from app.ingest.batch import Batch
 from app.ingest.flush import write_flush
 from app.ingest.series import SeriesRegistry
@@ -38,7 +37,7 @@ def as_rule(name: str, sensor: str, says: SeriesRule) -> Rule:
 class World:
     """A database with many series, each under a rule of its own, and the readings that were stored, as they came."""
 
-    def __init__(self, connection: asyncpg.Connection, histories: Sequence[History], shift_us: int) -> None:
+    def __init__(self, connection: Connection, histories: Sequence[History], shift_us: int) -> None:
         self.connection = connection
         self.histories = histories
         self.shift_us = shift_us
@@ -47,6 +46,7 @@ class World:
         )
         self.arrived: list[list[tuple[int, float]]] = [[] for _ in histories]
         self.registry = SeriesRegistry()
+        self.progress = Progress()
 
     async def upload(self, batches: Sequence[tuple[int, Arrival]]) -> None:
         """Store some series' arrivals as one flush."""
@@ -63,12 +63,15 @@ class World:
     async def evaluate(self) -> None:
         while True:
             async with self.connection.transaction():
-                evaluation = await evaluate(self.connection, self.book, {})
+                evaluation = await evaluate(self.connection, self.book, {}, self.progress)
             if not evaluation.dirty_rows:
                 return
 
-    async def forget_cache(self) -> None:
-        await self.connection.execute("UPDATE alert_state SET cache = NULL")
+    async def restart(self, rng: Random) -> None:
+        """Lose what a process knows, now and then also what is stored only to save work."""
+        self.progress = Progress()
+        if rng.random() < 0.5:
+            await self.connection.execute("UPDATE alert_state SET cache = NULL")
 
     async def episodes(self, number: int) -> list[Episode]:
         rows = await self.connection.fetch(
@@ -113,7 +116,7 @@ async def play(world: World, rng: Random) -> None:
             if isinstance(action, Arrival):
                 batches.append((number, action))
             elif isinstance(action, Restart) and rng.random() < 0.1:
-                await world.forget_cache()
+                await world.restart(rng)
             elif isinstance(action, Evaluate) and rng.random() < 0.5:
                 await world.evaluate()
         if batches:

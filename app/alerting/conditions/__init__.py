@@ -8,11 +8,14 @@ The file `above.py` holds the class `Above`; its fields, in order, are what the 
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Protocol, cast
 
 
 class Condition(Protocol):
     """A frozen struct of finite floats."""
+
+    def __hash__(self) -> int: ...
 
     def ranges(self) -> tuple[tuple[float, float], ...]:
         """Give the accepted values as closed ranges, ascending, with a rejected float between any two."""
@@ -24,6 +27,7 @@ def holds(condition: Condition, value: float) -> bool:
     return predicate(condition)(value)
 
 
+@lru_cache(maxsize=10_000)
 def predicate(condition: Condition) -> Callable[[float], bool]:
     """Turn a condition into a function of the value, for loops in which every step counts."""
     ranges = condition.ranges()

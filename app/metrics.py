@@ -54,6 +54,17 @@ class Metrics:
             "tidegauge_evaluation_seconds", "Time of one evaluation of the rules, to commit", registry=self.registry
         )
         self.job_runs = self._counter("tidegauge_job_runs", "Background jobs, by outcome", "job", "outcome")
+        self.deliveries = self._counter(
+            "tidegauge_deliveries", "Attempts to deliver an alert message, by what they proved", "type", "outcome"
+        )
+        self.notifications_waiting = self._gauge("tidegauge_notifications_waiting", "Alert messages not yet claimed")
+        self.notifications_oldest_due_seconds = self._gauge(
+            "tidegauge_notifications_oldest_due_seconds", "Time since the oldest alert message not yet sent became due"
+        )
+        self.dead_letters = self._gauge("tidegauge_dead_letters", "Alert messages given up and not sent anew since")
+        self.channels_broken = self._gauge(
+            "tidegauge_channels_broken", "Channels that failed for good and wait to be mended"
+        )
 
     def render(self) -> bytes:
         """Write every metric in Prometheus' text format."""

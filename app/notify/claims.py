@@ -1,0 +1,119 @@
+"""Claims: the moment at which a message gets its text and its channel counts as told, before anything is sent."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import asyncpg
+import msgspec
+import structlog
+
+from app.db.pool import Connection, Pool
+from app.notify.channels import Channel
+from app.notify.message import Message, RenderedMessage
+from app.notify.outbox import SQL, Compose, Item
+from app.problems import is_database_away
+
+#: An attempt of which nothing is heard for this long is taken for lost, and the message is sent again.
+LEASE_S = 120.0
+#: A message that cannot be composed is put off for this long, so that it holds up no other.
+PUT_OFF_S = 60.0
+
+log = structlog.get_logger()
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The right to send a message once; `attempt` counts from 1."""
+
+    id: int
+    channel: str
+    group_key: str
+    rendered: RenderedMessage
+    attempt: int
+
+
+async def claim_next(pool: Pool, channels: Mapping[str, Channel], compose: Compose) -> Claim | None:
+    """Claim the first message that may go through any of the channels, by name; None when there is none.
+
+    One of which nothing is left to say is deleted on the way, one that cannot be composed is put off and logged.
+    """
+    async with pool.acquire() as connection:
+        found = True
+        claim = None
+        while found and claim is None:
+            found, claim = await _claim_first(connection, channels, compose)
+        return claim
+
+
+def is_momentary(error: BaseException) -> bool:
+    """Tell whether a transaction failed for others' sake alone, so that the same may succeed in a moment."""
+    return is_database_away(error) or isinstance(
+        error,
+        asyncpg.DeadlockDetectedError
+        | asyncpg.SerializationError
+        | asyncpg.UniqueViolationError
+        | asyncpg.ForeignKeyViolationError,
+    )
+
+
+async def _claim_first(
+    connection: Connection, channels: Mapping[str, Channel], compose: Compose
+) -> tuple[bool, Claim | None]:
+    """Give whether there was any message, and the claim to it unless there was nothing to say."""
+    row = None
+    try:
+        async with connection.transaction():
+            row = await connection.fetchrow(SQL["lock_ready"], list(channels))
+            if row is None:
+                return False, None
+            if row["state"] == "sending":
+                return True, await _resume(connection, row)
+            return True, await _begin(connection, row, channels[row["channel"]], compose)
+    except Exception as error:
+        if row is None or is_momentary(error):
+            raise
+        # A message whose life would end here holds up the rest of its destination otherwise.
+        log.error("message_not_composed", notification=row["id"], group=row["group_key"], exc_info=error)
+        reason = f"it could not be composed: {type(error).__name__}"
+        await connection.execute(SQL["put_off"], row["id"], timedelta(seconds=PUT_OFF_S), reason)
+        return True, None
+
+
+async def _begin(connection: Connection, row: asyncpg.Record, channel: Channel, compose: Compose) -> Claim | None:
+    """Render what is true now and note it as told; None when nothing is left to say."""
+    composed = await compose(connection, row["channel"], row["group_key"])
+    fresh = await _insert_items(connection, row, composed.items) if composed else ()
+    if composed is None or (composed.items and not fresh):
+        await connection.execute(SQL["delete_notification"], row["id"])
+        return None
+    await _write_told(connection, row["channel"], fresh)
+    rendered = channel.render(composed.message if row["delayed_from"] is None else _head_delayed(composed.message))
+    await connection.execute(SQL["begin_sending"], row["id"], rendered, timedelta(seconds=LEASE_S))
+    return Claim(row["id"], row["channel"], row["group_key"], rendered, 1)
+
+
+async def _resume(connection: Connection, row: asyncpg.Record) -> Claim:
+    """Go on with what was claimed before: the same text."""
+    if row["attempt_started_at"] is not None:
+        lost = "its process stopped before the answer was noted"
+        await connection.execute(SQL["insert_lost_attempt"], row["id"], lost)
+    attempt = await connection.fetchval(SQL["begin_attempt"], row["id"], timedelta(seconds=LEASE_S))
+    rendered = msgspec.convert(row["text"], RenderedMessage)
+    return Claim(row["id"], row["channel"], row["group_key"], rendered, attempt)
+
+
+async def _insert_items(connection: Connection, row: asyncpg.Record, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Note what a message tells, but for what another one has told in the meantime."""
+    columns = [[getattr(item, name) for item in items] for name in ("episode_id", "revision", "kind", "level")]
+    inserted = await connection.fetch(SQL["insert_items"], row["id"], row["channel"], *columns)
+    ids = {each["episode_id"] for each in inserted}
+    return tuple(item for item in items if item.episode_id in ids)
+
+
+async def _write_told(connection: Connection, channel: str, items: tuple[Item, ...]) -> None:
+    telling = [item for item in items if item.told is not None]
+    columns = [[getattr(item, name) for item in telling] for name in ("episode_id", "told", "level")]
+    await connection.execute(SQL["write_told"], channel, *columns)
+
+
+def _head_delayed(message: Message) -> Message:
+    return msgspec.structs.replace(message, title=f"Delayed: {message.title}")

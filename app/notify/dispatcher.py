@@ -1,0 +1,284 @@
+"""The dispatcher: takes what is due out of the outbox and sends it, paced per destination, until it has arrived.
+
+Several may run at once, in one process or many: rows are claimed with SKIP LOCKED, and no HTTP is inside a transaction.
+"""
+
+import asyncio
+import random
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Final
+
+import aiohttp
+import asyncpg
+import msgspec
+import structlog
+
+from app.db.pool import Connection, Pool
+from app.errors import NotFoundError
+from app.metrics import Metrics
+from app.notify import outcomes
+from app.notify.claims import LEASE_S, Claim, claim_next
+from app.notify.message import Message, RenderedMessage
+from app.notify.outbox import SQL, AttemptOutcome, Compose, Composed
+from app.notify.outcomes import Ended, bury_expired, name_outcome, put_back_stranded, record_attempt
+from app.notify.outlets import (
+    NOTICE_PREFIX,
+    ChannelSource,
+    ChannelStatus,
+    Fallbacks,
+    Outlet,
+    Outlets,
+    compose_notice,
+    mend_channel,
+    move_chat,
+)
+from app.notify.pacing import Pacer
+from app.notify.transport import Delivered, DeliveryError, Endpoints, UncertainError, open_session
+
+#: How often the outbox is looked at; `wake` makes it sooner.
+POLL_S = 1.0
+MEASURE_S = 15.0
+#: Destinations that are sent to at once.
+PARALLEL: Final = 16
+# The time between attempts doubles from the first to the longest.
+FIRST_BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 300.0
+#: What a stop leaves to messages on their way, so that their answers are not lost.
+GRACE_S = 5.0
+#: A test waits at most this long for its turn.
+TEST_WAIT_S = 10.0
+_RECORD_PAUSE_S: Final = 1.0
+
+_DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+log = structlog.get_logger()
+
+
+class ChannelTest(msgspec.Struct, frozen=True):
+    """How a test message fared, and whether it mended a broken channel."""
+
+    channel: str
+    outcome: AttemptOutcome
+    error: str | None = None
+    mended: bool = False
+
+
+class Dispatcher:
+    """Sends messages; one at a time to a destination, in order of `due_at`."""
+
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        endpoints: Endpoints,
+        compose: Compose,
+        channels: ChannelSource,
+        fallbacks: Fallbacks,
+        pacer: Pacer | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._endpoints = endpoints
+        self._compose_message = compose
+        self._outlets = Outlets(channels, fallbacks)
+        self._pacer = pacer or Pacer()
+        self._woken = asyncio.Event()
+        self._measured_at = float("-inf")
+        #: What is under way, by destination.
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+        #: Destinations past their wait: their messages are being claimed, sent or written down.
+        self._delivering: set[str] = set()
+        self._parallel = asyncio.Semaphore(PARALLEL)
+
+    async def run(self, pool: Pool) -> None:
+        """Send what is due, for ever; cancelled, it leaves GRACE_S to what is on its way."""
+        async with open_session() as session:
+            try:
+                while True:
+                    self._woken.clear()
+                    try:
+                        await self._poll(pool, session)
+                    except _DATABASE_ERRORS as error:
+                        log.warning("outbox_unreadable", error=repr(error))
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_S):
+                            await self._woken.wait()
+            finally:
+                await self._close_lanes()
+
+    def wake(self) -> None:
+        """Look at the outbox at once: something became due."""
+        self._woken.set()
+
+    async def test_channel(self, pool: Pool, name: str) -> ChannelTest:
+        """Send a test message; one that arrives mends a broken channel. Raises NotFoundError for an unknown one."""
+        await self._outlets.refresh(pool)
+        outlet = self._outlets.all().get(name)
+        if outlet is None:
+            raise NotFoundError(f"There is no channel {name!r}; /api/v1/channels lists them")
+        wait_s = self._pacer.wait_s(*outlet.limits)
+        if wait_s > TEST_WAIT_S:
+            return ChannelTest(name, "failed", f"the service asked to be left alone for another {wait_s:.0f} s")
+        await self._pacer.turn(*outlet.limits)
+        outcome = await self._send_test(pool, outlet)
+        mended = isinstance(outcome, Delivered) and await mend_channel(pool, name)
+        self.wake()
+        reason = outcome.reason if isinstance(outcome, DeliveryError) else None
+        return ChannelTest(name, name_outcome(outcome), reason, mended)
+
+    async def list_channels(self, pool: Pool) -> list[ChannelStatus]:
+        """List the configured channels and whether they work."""
+        return await self._outlets.statuses(pool)
+
+    async def _poll(self, pool: Pool, session: aiohttp.ClientSession) -> None:
+        broken = await self._outlets.refresh(pool)
+        outlets = self._outlets.all()
+        if broken:
+            await put_back_stranded(pool)
+            # Read again: people are now to be told anew of channels whose notice went through a broken one.
+            await self._outlets.announce(pool, await self._outlets.refresh(pool))
+        await bury_expired(pool, list(outlets))
+        for row in await pool.fetch(SQL["list_ready_channels"]):
+            if row["channel"] in outlets:
+                self._open_lane(pool, session, outlets[row["channel"]])
+        if monotonic() - self._measured_at >= MEASURE_S:
+            await self._measure(pool)
+
+    def _open_lane(self, pool: Pool, session: aiohttp.ClientSession, outlet: Outlet) -> None:
+        destination = outlet.destination
+        if destination not in self._lanes:
+            task = asyncio.create_task(self._run_lane(pool, session, outlet), name=f"deliver {destination}")
+            self._lanes[destination] = task
+
+    async def _run_lane(self, pool: Pool, session: aiohttp.ClientSession, outlet: Outlet) -> None:
+        """Send one message to a destination; whatever happens ends this lane only."""
+        try:
+            # Only then is the message claimed, so that it says what is true when it is sent.
+            await self._pacer.turn(*outlet.limits)
+            with self._marked(outlet.destination):
+                async with self._parallel:
+                    sent = await self._deliver_next(pool, session, outlet.destination)
+        except _DATABASE_ERRORS as error:
+            log.warning("delivery_put_off", destination=outlet.destination, error=repr(error))
+        except Exception as error:
+            log.error("lane_failed", destination=outlet.destination, exc_info=error)
+        else:
+            if sent:
+                self.wake()
+        finally:
+            self._lanes.pop(outlet.destination, None)
+
+    async def _deliver_next(self, pool: Pool, session: aiohttp.ClientSession, destination: str) -> bool:
+        """Claim, send and write down; return whether there was something to send."""
+        # Asked anew, for the wait may have been long: what is now configured elsewhere must not go here.
+        outlets = {name: each for name, each in self._outlets.all().items() if each.destination == destination}
+        channels = {name: outlet.channel for name, outlet in outlets.items()}
+        claim = await claim_next(pool, channels, self._compose) if channels else None
+        if claim is None:
+            return False
+        await self._deliver(pool, session, outlets[claim.channel], claim)
+        return True
+
+    async def _deliver(self, pool: Pool, session: aiohttp.ClientSession, outlet: Outlet, claim: Claim) -> None:
+        started = monotonic()
+        outcome = await self._send(session, outlet, claim.rendered)
+        seconds = monotonic() - started
+        retry_in_s = max(_backoff_s(claim.attempt), self._honour_wish(outlet, outcome))
+        await self._record(pool, claim, outlet, Ended(outcome, seconds, retry_in_s))
+        self._report(claim, outlet, outcome, seconds)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, outlet: Outlet, rendered: RenderedMessage
+    ) -> Delivered | DeliveryError:
+        try:
+            return await outlet.channel.send(session, outlet.config, rendered, self._endpoints)
+        except DeliveryError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 -- a fault of ours; nobody knows what was sent by then
+            where = "".join(traceback.format_tb(error.__traceback__))  # without values, which may be secret
+            log.error("channel_failed", channel=outlet.name, error=type(error).__name__, traceback=where)
+            return UncertainError(f"the channel failed: {type(error).__name__}")
+
+    def _honour_wish(self, outlet: Outlet, outcome: Delivered | DeliveryError) -> float:
+        """Leave a destination alone for as long as it asked, up to the deadline; return that time in seconds."""
+        wish_s = outcome.retry_after_s if isinstance(outcome, DeliveryError) else None
+        if wish_s is None:
+            return 0.0
+        # Past the deadline it is tried all the same: a proxy may ask for a day by mistake.
+        hold_s = min(wish_s, outcomes.DEADLINE_S)
+        self._pacer.hold(outlet.limits[0].key, hold_s)
+        return hold_s
+
+    async def _record(self, pool: Pool, claim: Claim, outlet: Outlet, ended: Ended) -> None:
+        """Write the outcome down, patiently: a database that is away for a moment must not make it be sent twice."""
+        give_up_at = monotonic() + LEASE_S / 2
+        while True:
+            try:
+                return await record_attempt(pool, claim, outlet, ended)
+            except _DATABASE_ERRORS as error:
+                if monotonic() > give_up_at:
+                    raise
+                log.warning("delivery_not_recorded", notification=claim.id, error=repr(error))
+                await asyncio.sleep(_RECORD_PAUSE_S)
+
+    def _report(self, claim: Claim, outlet: Outlet, outcome: Delivered | DeliveryError, seconds: float) -> None:
+        kind = outlet.channel.TYPE
+        self._metrics.deliveries.labels(kind, name_outcome(outcome)).inc()
+        facts = {"notification": claim.id, "channel": outlet.name, "type": kind, "attempt": claim.attempt}
+        if isinstance(outcome, Delivered):
+            log.info("delivery_sent", **facts, seconds=round(seconds, 3))
+        else:
+            log.warning("delivery_failed", **facts, outcome=name_outcome(outcome), error=outcome.reason)
+
+    async def _send_test(self, pool: Pool, outlet: Outlet) -> Delivered | DeliveryError:
+        rendered = outlet.channel.render(Message(title="Test", text=f"The channel {outlet.name} works."))
+        async with open_session() as session:
+            outcome = await self._send(session, outlet, rendered)
+        self._honour_wish(outlet, outcome)
+        if outcome.moved_to is not None:
+            await move_chat(pool, outlet, outcome.moved_to)
+        log.info("channel_tested", channel=outlet.name, outcome=name_outcome(outcome))
+        return outcome
+
+    async def _compose(self, connection: Connection, channel: str, group_key: str) -> Composed | None:
+        if group_key.startswith(NOTICE_PREFIX):
+            return await compose_notice(connection, group_key)
+        return await self._compose_message(connection, channel, group_key)
+
+    async def _measure(self, pool: Pool) -> None:
+        row = await pool.fetchrow(SQL["measure_outbox"])
+        assert row is not None  # noqa: S101 -- an aggregate without GROUP BY always gives a row
+        self._metrics.notifications_waiting.set(row["waiting"])
+        self._metrics.notifications_oldest_due_seconds.set(row["oldest_due_s"])
+        self._metrics.dead_letters.set(row["dead"])
+        self._metrics.channels_broken.set(row["channels_broken"])
+        self._measured_at = monotonic()
+
+    @contextmanager
+    def _marked(self, destination: str) -> Iterator[None]:
+        self._delivering.add(destination)
+        try:
+            yield
+        finally:
+            self._delivering.discard(destination)
+
+    async def _close_lanes(self) -> None:
+        """End what waits for its turn at once, and what is on its way after GRACE_S."""
+        tasks = list(self._lanes.values())
+        for destination, task in self._lanes.items():
+            if destination not in self._delivering:
+                task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=GRACE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        # One that was cancelled before it began could not strike itself off.
+        self._lanes.clear()
+
+
+def _backoff_s(attempt: int) -> float:
+    """Give the time after this attempt, the first being 1: doubling, and between half and all of it."""
+    whole_s = min(FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30), LONGEST_BACKOFF_S)
+    return whole_s * random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,0 +1,133 @@
+"""The outbox and the channels over HTTP: what waits, what died, what is broken, and how to mend it."""
+
+from typing import Annotated, Final
+
+import msgspec
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, PathParameter, QueryParameter
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+
+from app.auth.guard import require
+from app.db.pool import Pool
+from app.errors import InvalidRequestError
+from app.notify.dispatcher import ChannelTest, Dispatcher
+from app.notify.outbox import Notification, State, list_notifications, resend
+from app.notify.outlets import ChannelStatus
+from app.problems import Problem
+
+#: PostgreSQL's bigint.
+_LARGEST_ID: Final = 2**63 - 1
+_PROBLEMS = {
+    400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
+    401: ResponseSpec(Problem, description="Missing or unknown API key"),
+    403: ResponseSpec(Problem, description="The key lacks the scope"),
+}
+_NOT_FOUND = ResponseSpec(Problem, description="There is none of that id or name")
+_NotificationId = Annotated[int, PathParameter(ge=1, le=_LARGEST_ID)]
+_State = Annotated[
+    State,
+    QueryParameter(
+        description="`dead`: given up; `failed`: was dead, and was sent anew since; `sending`: also between attempts"
+    ),
+]
+_Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="Items a page")]
+_Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before")]
+
+
+class NotificationPage(msgspec.Struct, frozen=True):
+    """Messages of the outbox, newest first."""
+
+    items: list[Notification]
+    next: str | None
+
+
+class Resent(msgspec.Struct, frozen=True):
+    """A dead letter's successor; it is dropped if nothing is left to say by the time that it is sent."""
+
+    id: int
+    delayed_from: int
+
+
+class ChannelPage(msgspec.Struct, frozen=True):
+    """All configured channels, in order of name."""
+
+    items: list[ChannelStatus]
+    next: str | None = None
+
+
+@get(
+    "/api/v1/notifications/outbox",
+    guards=[require("read")],
+    responses=_PROBLEMS,
+    tags=["Notifications"],
+    summary="List alert messages",
+)
+async def list_outbox(
+    read_pool: NamedDependency[Pool], state: _State = "dead", limit: _Limit = 100, cursor: _Cursor = None
+) -> NotificationPage:
+    """List the alert messages in a state, newest first, with the attempts to deliver them."""
+    found = await list_notifications(read_pool, state, _parse_cursor(cursor), limit + 1)
+    items = found[:limit]
+    return NotificationPage(items, str(items[-1].id) if len(found) > limit else None)
+
+
+@post(
+    "/api/v1/notifications/outbox/{notification_id:int}/resend",
+    guards=[require("notify")],
+    status_code=HTTP_202_ACCEPTED,
+    responses={
+        **_PROBLEMS,
+        404: _NOT_FOUND,
+        409: ResponseSpec(Problem, description="The message is not dead"),
+    },
+    tags=["Notifications"],
+    summary="Send a dead letter anew",
+)
+async def resend_notification(
+    pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher], notification_id: _NotificationId
+) -> Resent:
+    """Tell what is still true of what a dead letter was about, headed "Delayed"."""
+    new_id = await resend(pool, notification_id)
+    dispatcher.wake()
+    return Resent(new_id, notification_id)
+
+
+@get(
+    "/api/v1/channels",
+    guards=[require("read")],
+    responses=_PROBLEMS,
+    tags=["Notifications"],
+    summary="List channels",
+)
+async def list_channels(read_pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher]) -> ChannelPage:
+    """List the configured channels and whether they work; never their settings."""
+    return ChannelPage(await dispatcher.list_channels(read_pool))
+
+
+@post(
+    "/api/v1/channels/{name:str}/test",
+    guards=[require("notify")],
+    status_code=HTTP_200_OK,
+    responses={**_PROBLEMS, 404: _NOT_FOUND},
+    tags=["Notifications"],
+    summary="Send a test message",
+)
+async def test_channel(
+    pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher], name: FromPath[str]
+) -> ChannelTest:
+    """Send a test message through a channel; one that arrives mends a broken channel."""
+    return await dispatcher.test_channel(pool, name)
+
+
+def _parse_cursor(cursor: str | None) -> int:
+    """Read the id before which the next page begins; raises InvalidRequestError."""
+    if cursor is None:
+        return _LARGEST_ID
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 19 and int(cursor) <= _LARGEST_ID):
+        raise InvalidRequestError(f"cursor is {cursor!r:.60}; it must be the `next` of the page before")
+    return int(cursor)
+
+
+handlers = [list_outbox, resend_notification, list_channels, test_channel]

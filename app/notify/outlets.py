@@ -1,0 +1,166 @@
+"""Outlets: the configured channels as they stand, which of them are broken, and where their chats have moved."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import msgspec
+import structlog
+
+from app.db.pool import Connection, Pool
+from app.notify.channels import Channel
+from app.notify.message import Message
+from app.notify.outbox import SQL, Composed, enqueue
+from app.notify.pacing import Limit
+from app.notify.transport import ChannelConfig, fingerprint
+
+#: Groups of messages that tell of a broken channel, by its name; no rule's group begins like this.
+NOTICE_PREFIX: Final = "channel_broken:"
+
+ChannelSource = Callable[[], Mapping[str, tuple[Channel, ChannelConfig]]]
+#: Names, best first, through which people are told when a channel breaks.
+Fallbacks = Callable[[str], Sequence[str]]
+
+log = structlog.get_logger()
+
+
+class Outlet(msgspec.Struct, frozen=True):
+    """A configured channel and where its messages go just now."""
+
+    name: str
+    channel: Channel
+    #: As configured, but for a chat that has moved.
+    config: ChannelConfig
+    limits: tuple[Limit, ...]
+    #: Fingerprint of the configuration; another one mends the channel.
+    config_hash: str
+    #: The destination as configured, which moves are noted by.
+    configured_destination: str
+
+    @property
+    def destination(self) -> str:
+        """Name where messages go, without a secret."""
+        return self.channel.destination(self.config)
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A channel that failed for good."""
+
+    config_hash: str
+    since: datetime
+    reason: str
+    told_through: str | None
+    #: The database's clock when this was read.
+    now: datetime
+
+
+class ChannelStatus(msgspec.Struct, frozen=True):
+    """A configured channel, without its settings."""
+
+    name: str
+    type: str
+    state: Literal["working", "broken"]
+    broken_since: datetime | None = None
+    reason: str | None = None
+    #: The channel through which people were told.
+    told_through: str | None = None
+
+
+class Outlets:
+    """What one process knows of the channels; `refresh` reads what others have found out."""
+
+    def __init__(self, channels: ChannelSource, fallbacks: Fallbacks) -> None:
+        self._channels = channels
+        self._fallbacks = fallbacks
+        self._moves: dict[str, int] = {}
+
+    def all(self) -> dict[str, Outlet]:
+        """Give every configured channel by name, as configured at this moment."""
+        return {name: self._outlet(name, channel, config) for name, (channel, config) in self._channels().items()}
+
+    async def refresh(self, pool: Pool) -> dict[str, Broken]:
+        """Read where chats have moved and which channels are broken, mending those with another configuration."""
+        self._moves = {row["destination"]: row["moved_to"] for row in await pool.fetch(SQL["list_moves"])}
+        broken = await _list_broken(pool)
+        outlets = self.all()
+        if any(name in outlets and outlets[name].config_hash != each.config_hash for name, each in broken.items()):
+            hashes = [outlet.config_hash for outlet in outlets.values()]
+            for row in await pool.fetch(SQL["mend_reconfigured"], list(outlets), hashes):
+                log.info("channel_mended", channel=row["channel"], by="configuration")
+                broken.pop(row["channel"], None)
+        return broken
+
+    async def announce(self, pool: Pool, broken: Mapping[str, Broken]) -> None:
+        """Let people be told of broken channels, each once, through the first working channel of its fallbacks."""
+        working = self.all().keys() - broken.keys()
+        for name, each in broken.items():
+            through = self._first_working(name, working) if each.told_through is None else None
+            if through is not None:
+                await _announce(pool, name, through, each.now)
+
+    async def statuses(self, pool: Pool) -> list[ChannelStatus]:
+        """List the configured channels in order of name."""
+        broken = await _list_broken(pool)
+        return [_status(outlet, broken.get(name)) for name, outlet in sorted(self.all().items())]
+
+    def _first_working(self, name: str, working: Collection[str]) -> str | None:
+        return next((each for each in self._fallbacks(name) if each != name and each in working), None)
+
+    def _outlet(self, name: str, channel: Channel, config: ChannelConfig) -> Outlet:
+        configured = channel.destination(config)
+        moved_to = self._moves.get(configured)
+        current = config if moved_to is None else msgspec.structs.replace(config, chat_id=moved_to)
+        settings = msgspec.json.encode(config, order="deterministic").decode()
+        return Outlet(name, channel, current, channel.limits(current), fingerprint(channel.TYPE, settings), configured)
+
+
+async def break_channel(connection: Connection, outlet: Outlet, reason: str) -> None:
+    """Note that a channel failed for good: its messages wait from now on."""
+    if await connection.fetchval(SQL["break_channel"], outlet.name, outlet.config_hash, reason):
+        log.warning("channel_broken", channel=outlet.name, type=outlet.channel.TYPE, reason=reason)
+
+
+async def mend_channel(pool: Pool, name: str) -> bool:
+    """Note that a channel works, and return whether it was broken."""
+    mended = await pool.fetchval(SQL["mend_channel"], name) is not None
+    if mended:
+        log.info("channel_mended", channel=name, by="test")
+    return mended
+
+
+async def move_chat(connection: Connection | Pool, outlet: Outlet, moved_to: int) -> None:
+    """Note where a chat has moved, so that all later messages go there."""
+    await connection.execute(SQL["upsert_move"], outlet.configured_destination, moved_to)
+    log.info("chat_moved", channel=outlet.name)
+
+
+async def compose_notice(connection: Connection, group_key: str) -> Composed | None:
+    """Tell that a channel is broken; None when it works again."""
+    name = group_key.removeprefix(NOTICE_PREFIX)
+    row = await connection.fetchrow(SQL["get_channel_state"], name)
+    if row is None:
+        return None
+    text = (
+        f"Since {row['broken_since'].astimezone(UTC):%Y-%m-%d %H:%M} UTC: {row['reason']}. Its messages wait. They are "
+        f"sent once its settings are corrected, or once a test succeeds: POST /api/v1/channels/{name}/test"
+    )
+    return Composed(Message(title=f"Channel {name} is broken", text=text, level="error"), ())
+
+
+async def _announce(pool: Pool, name: str, through: str, now: datetime) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        if await connection.fetchval(SQL["note_told_through"], name, through) is not None:
+            await enqueue(connection, through, NOTICE_PREFIX + name, now)
+
+
+async def _list_broken(pool: Pool) -> dict[str, Broken]:
+    return {
+        row["channel"]: Broken(row["config_hash"], row["broken_since"], row["reason"], row["told_through"], row["now"])
+        for row in await pool.fetch(SQL["list_channel_states"])
+    }
+
+
+def _status(outlet: Outlet, broken: Broken | None) -> ChannelStatus:
+    if broken is None:
+        return ChannelStatus(outlet.name, outlet.channel.TYPE, "working")
+    return ChannelStatus(outlet.name, outlet.channel.TYPE, "broken", broken.since, broken.reason, broken.told_through)

@@ -1,0 +1,287 @@
+-- The outbox of alert messages. All moments are the database's clock, which every process shares.
+
+-- name: enqueue
+-- $1 channel, $2 group, $3 due at. Also when nothing is earlier, the row that waits is locked until commit: a claim
+-- passes it over until what the message has to say is there to be read.
+INSERT INTO notification (channel, group_key, due_at) VALUES ($1, $2, $3)
+ON CONFLICT (channel, group_key) WHERE state = 'waiting'
+   DO UPDATE SET due_at = least(notification.due_at, excluded.due_at);
+
+-- name: enqueue_delayed
+-- $1 the dead letter that is sent anew
+INSERT INTO notification (channel, group_key, due_at, delayed_from)
+SELECT channel, group_key, clock_timestamp(), id FROM notification WHERE id = $1
+ON CONFLICT (channel, group_key) WHERE state = 'waiting'
+   DO UPDATE SET due_at = least(notification.due_at, excluded.due_at),
+                 delayed_from = coalesce(notification.delayed_from, excluded.delayed_from)
+RETURNING id;
+
+-- name: enqueue_again
+-- $1 a message that waits from now on for its channel to be mended
+INSERT INTO notification (channel, group_key, due_at, delayed_from)
+SELECT channel, group_key, due_at, delayed_from FROM notification WHERE id = $1
+ON CONFLICT (channel, group_key) WHERE state = 'waiting'
+   DO UPDATE SET due_at = least(notification.due_at, excluded.due_at),
+                 delayed_from = coalesce(notification.delayed_from, excluded.delayed_from)
+RETURNING id;
+
+-- name: list_ready_channels
+-- Channels for which `lock_ready` would find something.
+SELECT DISTINCT channel
+  FROM notification AS ready
+ WHERE (state = 'waiting' AND due_at <= clock_timestamp()
+        AND NOT EXISTS (SELECT FROM notification AS ahead
+                         WHERE ahead.channel = ready.channel AND ahead.group_key = ready.group_key
+                           AND ahead.state = 'sending')
+        OR state = 'sending' AND next_attempt_at <= clock_timestamp())
+   AND NOT EXISTS (SELECT FROM channel_state WHERE channel_state.channel = ready.channel);
+
+-- name: lock_ready
+-- $1 channels. The first in order that may go: one that waits, is due and has none of its group ahead of it, or one
+-- whose next attempt is due, be it that the last one failed or that its process died.
+SELECT id, channel, group_key, state, text, delayed_from, attempt_started_at
+  FROM notification AS ready
+ WHERE (state = 'waiting' AND due_at <= clock_timestamp()
+        AND NOT EXISTS (SELECT FROM notification AS ahead
+                         WHERE ahead.channel = ready.channel AND ahead.group_key = ready.group_key
+                           AND ahead.state = 'sending')
+        OR state = 'sending' AND next_attempt_at <= clock_timestamp())
+   AND NOT EXISTS (SELECT FROM channel_state WHERE channel_state.channel = ready.channel)
+   AND channel = ANY($1::text[])
+ ORDER BY due_at, id
+ LIMIT 1
+   FOR UPDATE OF ready SKIP LOCKED;
+
+-- name: delete_notification
+-- $1 id
+DELETE FROM notification WHERE id = $1;
+
+-- name: put_off
+-- $1 id, $2 for how long, $3 why
+UPDATE notification SET due_at = clock_timestamp() + $2::interval, error = $3 WHERE id = $1 AND state = 'waiting';
+
+-- name: insert_items
+-- $1 message, $2 channel, then arrays: $3 episodes, $4 revisions, $5 kinds, $6 levels. What was told by another message
+-- in the meantime is left out.
+INSERT INTO notification_item
+       (notification_id, channel, episode_id, revision, kind, level, told_before, told_level_before)
+SELECT $1, $2, item.episode_id, item.revision, item.kind, item.level, alert_told.told, alert_told.told_level
+  FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[]) AS item (episode_id, revision, kind, level)
+  LEFT JOIN alert_told ON alert_told.channel = $2 AND alert_told.episode_id = item.episode_id
+ ORDER BY item.episode_id
+ON CONFLICT DO NOTHING
+RETURNING episode_id;
+
+-- name: write_told
+-- $1 channel, then arrays: $2 episodes, $3 told, $4 levels. `told_at` is the claim's moment, by which it is known again.
+INSERT INTO alert_told (channel, episode_id, told, told_level, told_at)
+SELECT $1, item.episode_id, item.told, item.level, now()
+  FROM unnest($2::bigint[], $3::text[], $4::text[]) AS item (episode_id, told, level)
+ ORDER BY item.episode_id
+ON CONFLICT (channel, episode_id)
+   DO UPDATE SET told = excluded.told, told_level = excluded.told_level, told_at = excluded.told_at;
+
+-- name: begin_sending
+-- $1 id, $2 text, $3 time after which another process may take over
+UPDATE notification
+   SET state = 'sending', text = $2, attempts = 1, claimed_at = now(), error = NULL,
+       attempt_started_at = clock_timestamp(), next_attempt_at = clock_timestamp() + $3::interval
+ WHERE id = $1;
+
+-- name: begin_attempt
+-- $1 id, $2 time after which another process may take over
+UPDATE notification
+   SET attempts = attempts + 1, attempt_started_at = clock_timestamp(),
+       next_attempt_at = clock_timestamp() + $2::interval
+ WHERE id = $1
+RETURNING attempts;
+
+-- name: lock_attempt
+-- $1 id
+SELECT state, attempts FROM notification WHERE id = $1 FOR UPDATE;
+
+-- name: insert_attempt
+-- $1 message, $2 outcome, $3 error, $4 seconds
+INSERT INTO notification_attempt (notification_id, outcome, error, seconds) VALUES ($1, $2, $3, $4);
+
+-- name: insert_lost_attempt
+-- $1 message, $2 error. Its process died: nobody knows whether it arrived.
+INSERT INTO notification_attempt (notification_id, outcome, error, seconds)
+SELECT id, 'unknown', $2, extract(epoch FROM next_attempt_at - attempt_started_at) FROM notification WHERE id = $1;
+
+-- name: finish_sent
+-- $1 id
+UPDATE notification
+   SET state = 'sent', finished_at = clock_timestamp(), error = NULL, attempt_started_at = NULL, next_attempt_at = NULL
+ WHERE id = $1;
+
+-- name: write_message_ref
+-- $1 message, $2 what the service calls it
+UPDATE alert_told
+   SET message_ref = $2
+  FROM notification_item AS item
+ WHERE item.notification_id = $1
+   AND alert_told.channel = item.channel AND alert_told.episode_id = item.episode_id;
+
+-- name: end_attempt
+-- $1 id, $2 error, $3 time to the next attempt, $4 time from the claim to the deadline
+UPDATE notification
+   SET error = $2, attempt_started_at = NULL, next_attempt_at = clock_timestamp() + $3::interval
+ WHERE id = $1
+RETURNING claimed_at + $4::interval <= clock_timestamp() AS is_late;
+
+-- name: lock_expired
+-- $1 time from the claim to the deadline, $2 channels that there are. Past it, what could be tried once more is: only
+-- what is held back for longer, or has lost its channel, is given up.
+SELECT id, channel, group_key, attempts, error
+  FROM notification
+ WHERE state = 'sending' AND claimed_at + $1::interval <= clock_timestamp()
+   AND CASE WHEN channel = ANY($2::text[]) THEN attempt_started_at IS NULL AND next_attempt_at > clock_timestamp()
+            ELSE attempt_started_at IS NULL OR next_attempt_at <= clock_timestamp() END
+ ORDER BY id
+   FOR UPDATE SKIP LOCKED;
+
+-- name: may_have_arrived
+-- $1 message: whether any answer since its claim was lost
+SELECT attempt_started_at IS NOT NULL
+       OR EXISTS (SELECT FROM notification_attempt AS attempt
+                   WHERE attempt.notification_id = notification.id AND attempt.outcome = 'unknown'
+                     AND attempt.at >= notification.claimed_at)
+  FROM notification
+ WHERE id = $1;
+
+-- name: bury
+-- $1 id
+UPDATE notification
+   SET state = 'dead', finished_at = clock_timestamp(), attempt_started_at = NULL, next_attempt_at = NULL,
+       lost_items = (SELECT jsonb_agg(jsonb_build_object('episode_id', episode_id, 'revision', revision,
+                                                         'kind', kind, 'level', level) ORDER BY episode_id)
+                       FROM notification_item WHERE notification_id = $1)
+ WHERE id = $1;
+
+-- name: take_told_back
+-- $1 message. Only where nothing has been told since its claim; there is something to tell again.
+WITH item AS (
+    DELETE FROM notification_item WHERE notification_id = $1
+    RETURNING channel, episode_id, told_before, told_level_before
+), untold AS (
+    DELETE FROM alert_told AS told
+     USING item, notification
+     WHERE notification.id = $1 AND told.told_at = notification.claimed_at AND item.told_before IS NULL
+       AND told.channel = item.channel AND told.episode_id = item.episode_id
+), retold AS (
+    UPDATE alert_told AS told
+       SET told = item.told_before, told_level = item.told_level_before
+      FROM item, notification
+     WHERE notification.id = $1 AND told.told_at = notification.claimed_at AND item.told_before IS NOT NULL
+       AND told.channel = item.channel AND told.episode_id = item.episode_id
+)
+UPDATE alert_episode SET settled = FALSE FROM item WHERE alert_episode.id = item.episode_id AND settled;
+
+-- name: lock_dead
+-- $1 id
+SELECT state, channel, group_key FROM notification WHERE id = $1 FOR UPDATE;
+
+-- name: mark_resent
+-- $1 the dead letter that was sent anew
+UPDATE notification SET state = 'failed' WHERE id = $1;
+
+-- name: list_notifications
+-- $1 state, $2 before this id, $3 at most so many
+SELECT id, channel, group_key, state, due_at, created_at, claimed_at, finished_at, next_attempt_at, error, delayed_from,
+       text -> 'body' AS body,
+       coalesce(lost_items,
+                (SELECT jsonb_agg(jsonb_build_object('episode_id', episode_id, 'revision', revision,
+                                                     'kind', kind, 'level', level) ORDER BY episode_id)
+                   FROM notification_item WHERE notification_id = notification.id),
+                '[]') AS items,
+       coalesce((SELECT jsonb_agg(jsonb_build_object('at', at, 'outcome', outcome,
+                                                     'error', error, 'seconds', seconds) ORDER BY id)
+                   FROM notification_attempt WHERE notification_id = notification.id),
+                '[]') AS attempts
+  FROM notification
+ WHERE state = $1 AND id < $2
+ ORDER BY id DESC
+ LIMIT $3;
+
+-- name: measure_outbox
+SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
+       count(*) FILTER (WHERE state = 'dead') AS dead,
+       greatest(extract(epoch FROM clock_timestamp() - min(due_at) FILTER (WHERE state <> 'dead')), 0)::float8
+           AS oldest_due_s,
+       (SELECT count(*) FROM channel_state) AS channels_broken
+  FROM notification
+ WHERE state IN ('waiting', 'sending') OR state IN ('dead', 'failed');
+
+-- name: prune_notifications
+-- $1 age of what was sent, $2 age of dead letters; what a later message is made of stays until that one goes
+DELETE FROM notification
+ WHERE (state = 'sent' AND finished_at < now() - $1::interval
+        OR state IN ('dead', 'failed') AND finished_at < now() - $2::interval)
+   AND NOT EXISTS (SELECT FROM notification AS later WHERE later.delayed_from = notification.id);
+
+-- Channels: which are broken, and where chats have moved.
+
+-- name: list_channel_states
+SELECT channel, config_hash, broken_since, reason, told_through, now() AS now FROM channel_state ORDER BY channel;
+
+-- name: get_channel_state
+-- $1 channel
+SELECT broken_since, reason FROM channel_state WHERE channel = $1;
+
+-- name: break_channel
+-- $1 channel, $2 fingerprint of its configuration, $3 why. Null when it was known to be broken.
+INSERT INTO channel_state (channel, config_hash, reason) VALUES ($1, $2, $3)
+ON CONFLICT (channel) DO UPDATE
+   SET config_hash = excluded.config_hash, broken_since = now(), reason = excluded.reason, told_through = NULL
+ WHERE channel_state.config_hash <> excluded.config_hash
+RETURNING channel;
+
+-- name: mend_reconfigured
+-- Arrays: $1 channels, $2 fingerprints of their configurations
+DELETE FROM channel_state
+ USING unnest($1::text[], $2::text[]) AS configured (channel, config_hash)
+ WHERE channel_state.channel = configured.channel AND channel_state.config_hash <> configured.config_hash
+RETURNING channel_state.channel;
+
+-- name: mend_channel
+-- $1 channel
+DELETE FROM channel_state WHERE channel = $1 RETURNING channel;
+
+-- name: note_told_through
+-- $1 channel, $2 the one through which people are told. Null when another process was first.
+UPDATE channel_state SET told_through = $2 WHERE channel = $1 AND told_through IS NULL RETURNING channel;
+
+-- name: withdraw_notices
+-- $1 prefix of the groups that tell of broken channels: through one that is itself broken nobody hears of them
+WITH withdrawn AS (
+    DELETE FROM notification
+     WHERE starts_with(group_key, $1) AND channel IN (SELECT channel FROM channel_state)
+       AND (state = 'waiting' OR state = 'sending' AND attempt_started_at IS NULL)
+    RETURNING channel, substr(group_key, length($1) + 1) AS about
+)
+UPDATE channel_state
+   SET told_through = NULL
+  FROM withdrawn
+ WHERE channel_state.channel = withdrawn.about AND channel_state.told_through = withdrawn.channel;
+
+-- name: lock_stranded
+-- Messages in the middle of being sent through a channel that has broken since.
+SELECT id
+  FROM notification
+ WHERE state = 'sending' AND (attempt_started_at IS NULL OR next_attempt_at <= clock_timestamp())
+   AND channel IN (SELECT channel FROM channel_state)
+ ORDER BY id
+   FOR UPDATE SKIP LOCKED;
+
+-- name: move_attempts
+-- $1 from this message, $2 to this one
+UPDATE notification_attempt SET notification_id = $2 WHERE notification_id = $1;
+
+-- name: list_moves
+SELECT destination, moved_to FROM channel_move;
+
+-- name: upsert_move
+-- $1 destination as configured, $2 the chat's new id
+INSERT INTO channel_move (destination, moved_to) VALUES ($1, $2)
+ON CONFLICT (destination) DO UPDATE SET moved_to = excluded.moved_to, moved_at = now();

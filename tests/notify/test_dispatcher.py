@@ -1,0 +1,340 @@
+"""Delivery over real HTTP out of a real database: in order, once, and through what goes wrong on the way."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from random import Random
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from app.db.pool import Pool
+from app.errors import NotFoundError
+from app.metrics import Metrics
+from app.notify import dispatcher as module
+from app.notify.dispatcher import ChannelTest
+from app.notify.transport import Endpoints
+from tests.conftest import Database, wait_until
+from tests.notify.alerts import (
+    Alerts,
+    Channels,
+    make_dispatcher,
+    running,
+    said,
+    slack_channel,
+    telegram_channel,
+    until,
+    until_idle,
+    webhook_channel,
+)
+from tests.receivers import RESETS_BEFORE, Accepted, SlackReceiver, TelegramReceiver, WebhookReceiver, answers
+
+#: Whatever goes wrong without the message being taken.
+FAULTS = (answers(503), answers(500), answers(429, Retry_After="0"), RESETS_BEFORE)
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_S", 0.02)
+    monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 0.05)
+
+
+class SlowWebhook(WebhookReceiver):
+    """Takes a message once it is let to, if its sender is still there; `arrived` tells that one came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        self.arrived.set()
+        await self.let.wait()
+        if request.transport is None:
+            return web.Response(status=499)
+        return await super()._take(request)
+
+
+async def test_message_is_sent_and_noted_as_told_when_due(
+    database: Database, telegram: TelegramReceiver, endpoints: Endpoints
+) -> None:
+    channels: Channels = {"ops": telegram_channel(telegram)}
+    episode_id = await Alerts(database.pool, "ops").fire("cold-room", "freezer-1")
+    async with running(make_dispatcher(endpoints, channels), database.pool):
+        await until_idle(database.pool)
+    assert telegram.texts == ["⚠️ freezer-1 firing"]
+    told = await database.pool.fetchrow("SELECT channel, episode_id, told, told_level, message_ref FROM alert_told")
+    assert tuple(told or ()) == ("ops", episode_id, "firing", "warning", "1")
+    sent = await database.pool.fetchrow(
+        "SELECT state, attempts, error, finished_at >= claimed_at, text -> 'body' ->> 'text' FROM notification"
+    )
+    assert tuple(sent or ()) == ("sent", 1, None, True, "⚠️ <b>freezer-1 firing</b>")
+    items = await database.pool.fetch(
+        "SELECT channel, episode_id, revision, kind, level, told_before FROM notification_item"
+    )
+    assert [tuple(item) for item in items] == [("ops", episode_id, 1, "firing", "warning", None)]
+    attempts = await database.pool.fetch("SELECT outcome, error, seconds > 0 FROM notification_attempt")
+    assert [tuple(attempt) for attempt in attempts] == [("sent", None, True)]
+
+
+async def test_message_waits_when_it_is_not_due_yet(
+    database: Database, webhook: WebhookReceiver, endpoints: Endpoints
+) -> None:
+    channels: Channels = {"ops": webhook_channel(webhook)}
+    alerts = Alerts(database.pool, "ops")
+    await alerts.fire("later", "a")
+    await database.pool.execute("UPDATE notification SET due_at = now() + INTERVAL '1 minute'")
+    await alerts.fire("now", "b")
+    dispatcher = make_dispatcher(endpoints, channels)
+    async with running(dispatcher, database.pool):
+        await wait_until(lambda: said(webhook) == ["b firing"])
+        # What becomes due is then sent: it did not wait for want of a dispatcher.
+        await database.pool.execute("UPDATE notification SET due_at = now() WHERE state = 'waiting'")
+        dispatcher.wake()
+        await until_idle(database.pool)
+    assert said(webhook) == ["b firing", "a firing"]
+
+
+async def test_reply_names_the_message_it_follows_when_the_service_has_replies(
+    database: Database, telegram: TelegramReceiver, endpoints: Endpoints
+) -> None:
+    channels: Channels = {"ops": telegram_channel(telegram)}
+    alerts = Alerts(database.pool, "ops")
+    async with running(make_dispatcher(endpoints, channels), database.pool):
+        episode_id = await alerts.fire("cold-room", "freezer-1")
+        await until_idle(database.pool)
+        await alerts.resolve(episode_id)
+        await until_idle(database.pool)
+    assert said(telegram) == ["freezer-1 firing", "freezer-1 resolved"]
+    assert telegram.accepted[1].body["reply_parameters"]["message_id"] == 1
+
+
+async def test_everything_arrives_once_and_in_order_when_a_third_fails_and_the_rest_is_limited(
+    database: Database,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        slack = await stack.enter_async_context(SlackReceiver(every_s=0.008))
+        telegram = await stack.enter_async_context(TelegramReceiver(every_s=0.008))
+        webhook = await stack.enter_async_context(WebhookReceiver())
+        receivers = {"duty": slack, "ops": telegram, "hook": webhook}
+        for seed, receiver in enumerate(receivers.values()):
+            receiver.fail_ratio(1 / 3, *FAULTS, seed=seed)
+        channels: Channels = {
+            "duty": slack_channel(slack),
+            "ops": telegram_channel(telegram),
+            "hook": webhook_channel(webhook),
+        }
+        endpoints = Endpoints(slack_webhook_prefix=slack.prefix, telegram_api_base=telegram.url)
+        names = [f"sensor-{number}" for number in range(30)]
+        async with running(make_dispatcher(endpoints, channels), database.pool):
+            await _live(database.pool, channels, names, Random(5))
+            await until_idle(database.pool)
+        for channel, receiver in receivers.items():
+            assert _courses(receiver.accepted) == dict.fromkeys(names, COMPLETE), channel
+    failed = await database.pool.fetchval("SELECT count(*) FROM notification_attempt WHERE outcome <> 'sent'")
+    assert failed > 20
+
+
+async def test_everything_arrives_once_and_in_order_when_two_dispatchers_run(
+    database: Database, webhook: WebhookReceiver, telegram: TelegramReceiver, endpoints: Endpoints
+) -> None:
+    for seed, receiver in enumerate((webhook, telegram)):
+        receiver.fail_ratio(1 / 3, *FAULTS, seed=seed)
+    channels: Channels = {"hook": webhook_channel(webhook), "ops": telegram_channel(telegram)}
+    names = [f"sensor-{number}" for number in range(30)]
+    first, second = (make_dispatcher(endpoints, channels) for _ in range(2))
+    async with running(first, database.pool), running(second, database.pool):
+        await _live(database.pool, channels, names, Random(6))
+        await until_idle(database.pool)
+    for receiver in (webhook, telegram):
+        assert _courses(receiver.accepted) == dict.fromkeys(names, COMPLETE)
+    assert await database.pool.fetchval("SELECT count(*) FROM notification WHERE state <> 'sent'") == 0
+
+
+async def test_resolved_waits_for_its_firing_when_that_keeps_failing(
+    database: Database, webhook: WebhookReceiver, endpoints: Endpoints
+) -> None:
+    webhook.fail_next(answers(503), times=4)
+    alerts = Alerts(database.pool, "hook")
+    episode_id = await alerts.fire("cold-room", "freezer-1")
+    async with running(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}), database.pool):
+        await wait_until(lambda: bool(webhook.refused))
+        await alerts.resolve(episode_id)
+        await until_idle(database.pool)
+    assert said(webhook) == ["freezer-1 firing", "freezer-1 resolved"]
+    attempts = await database.pool.fetch(
+        "SELECT array_agg(outcome ORDER BY id) AS outcomes FROM notification_attempt GROUP BY notification_id "
+        "ORDER BY notification_id"
+    )
+    assert [row["outcomes"] for row in attempts] == [["failed"] * 4 + ["sent"], ["sent"]]
+
+
+async def test_messages_of_one_destination_go_in_order_of_their_due_times(
+    database: Database, webhook: WebhookReceiver, endpoints: Endpoints
+) -> None:
+    alerts = Alerts(database.pool, "hook")
+    for minutes, rule in ((1, "third"), (3, "first"), (2, "second")):
+        await alerts.fire(rule, rule)
+        await database.pool.execute(
+            "UPDATE notification SET due_at = now() - make_interval(mins => $2) WHERE group_key = $1", rule, minutes
+        )
+    async with running(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}), database.pool):
+        await until_idle(database.pool)
+    assert said(webhook) == ["first firing", "second firing", "third firing"]
+
+
+async def test_destination_is_left_alone_for_as_long_as_it_asks_while_others_go_on(
+    database: Database, slack: SlackReceiver, webhook: WebhookReceiver, endpoints: Endpoints
+) -> None:
+    channels: Channels = {"duty": slack_channel(slack), "hook": webhook_channel(webhook)}
+    slack.fail_next(answers(429, "rate_limited", Retry_After="1"))
+    alerts = Alerts(database.pool, *channels)
+    await alerts.fire("one", "a")
+    loop = asyncio.get_running_loop()
+    async with running(make_dispatcher(endpoints, channels, speed=2.0), database.pool):
+        await wait_until(lambda: slack.refused == [429])
+        refused_at = loop.time()
+        await alerts.fire("two", "b")
+        await wait_until(lambda: said(webhook) == ["a firing", "b firing"])
+        assert slack.accepted == []
+        await until_idle(database.pool)
+    # The hold of one second ran twice as fast; the message that was refused keeps to the whole of it.
+    assert said(slack) == ["b firing", "a firing"]
+    assert slack.accepted[0].at - refused_at > 0.4
+    assert slack.accepted[1].at - refused_at > 0.9
+    assert slack.refused == [429]
+
+
+async def test_message_is_sent_again_with_the_same_text_when_its_process_died(
+    database: Database, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 0.0)
+    async with SlowWebhook() as webhook:
+        channels: Channels = {"hook": webhook_channel(webhook)}
+        alerts = Alerts(database.pool, "hook")
+        episode_id = await alerts.fire("cold-room", "freezer-1")
+        async with running(make_dispatcher(endpoints, channels), database.pool):
+            await webhook.arrived.wait()
+        webhook.let.set()
+        await alerts.resolve(episode_id)
+        async with running(make_dispatcher(endpoints, channels), database.pool):
+            await alerts.fire("other", "b")
+            await wait_until(lambda: said(webhook) == ["b firing"])
+            # Only now has the lease of the first attempt run out.
+            await database.pool.execute(
+                "UPDATE notification SET attempt_started_at = now() - INTERVAL '2 minutes', next_attempt_at = now() "
+                "WHERE state = 'sending'"
+            )
+            await until_idle(database.pool)
+    assert said(webhook) == ["b firing", "freezer-1 firing", "freezer-1 resolved"]
+    attempts = await database.pool.fetch(
+        "SELECT outcome, attempt.error FROM notification_attempt AS attempt "
+        "JOIN notification ON notification.id = notification_id WHERE group_key = 'cold-room' ORDER BY attempt.id"
+    )
+    lost = ("unknown", "its process stopped before the answer was noted")
+    assert [tuple(attempt) for attempt in attempts] == [lost, ("sent", None), ("sent", None)]
+
+
+async def test_message_is_not_sent_again_when_the_stop_lets_it_end(database: Database, endpoints: Endpoints) -> None:
+    async with SlowWebhook() as webhook:
+        await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+        task = asyncio.create_task(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}).run(database.pool))
+        await webhook.arrived.wait()
+        task.cancel()
+        webhook.let.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await database.pool.fetchval("SELECT state FROM notification") == "sent"
+
+
+async def test_message_goes_to_the_new_address_when_the_channel_changed_while_its_turn_was_awaited(
+    database: Database, slack: SlackReceiver, webhook: WebhookReceiver, endpoints: Endpoints
+) -> None:
+    channels: Channels = {"ops": slack_channel(slack)}
+    slack.fail_next(answers(429, "rate_limited", Retry_After="1"))
+    alerts = Alerts(database.pool, "ops")
+    await alerts.fire("one", "a")
+    async with running(make_dispatcher(endpoints, channels, speed=4.0), database.pool):
+        await wait_until(lambda: slack.refused == [429])
+        await alerts.fire("two", "b")
+        channels["ops"] = webhook_channel(webhook)
+        await wait_until(lambda: said(webhook) == ["b firing"])
+        # The text of the first was made for the channel as it was, so it is sent as it is.
+        await until_idle(database.pool)
+    assert slack.accepted == []
+    assert len(webhook.accepted) == 2
+
+
+async def test_metrics_count_attempts_and_what_is_left(
+    database: Database, webhook: WebhookReceiver, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MEASURE_S", 0.0)
+    webhook.fail_next(answers(503))
+    webhook.fail_next(answers(400))
+    metrics = Metrics()
+    alerts = Alerts(database.pool, "hook", "unknown")
+    await alerts.fire("one", "a")
+    dispatcher = make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}, metrics=metrics)
+    async with running(dispatcher, database.pool):
+        await until(database.pool, "SELECT EXISTS (SELECT FROM notification WHERE state = 'dead')")
+        await alerts.tell("one")
+        await wait_until(lambda: said(webhook) == ["a firing"])
+        await wait_until(lambda: b"tidegauge_dead_letters 1.0" in metrics.render())
+        await wait_until(lambda: b"tidegauge_notifications_waiting 1.0" in metrics.render())
+        await wait_until(lambda: b'tidegauge_deliveries_total{outcome="sent",type="webhook"} 1.0' in metrics.render())
+    shown = metrics.render().decode()
+    assert 'tidegauge_deliveries_total{outcome="failed",type="webhook"} 1.0' in shown
+    assert 'tidegauge_deliveries_total{outcome="refused",type="webhook"} 1.0' in shown
+    assert metrics.notifications_oldest_due_seconds._value.get() > 3_600
+
+
+async def test_channel_test_says_what_became_of_it(
+    database: Database, slack: SlackReceiver, webhook: WebhookReceiver, endpoints: Endpoints
+) -> None:
+    dispatcher = make_dispatcher(endpoints, {"duty": slack_channel(slack), "hook": webhook_channel(webhook)})
+    assert await dispatcher.test_channel(database.pool, "duty") == ChannelTest("duty", "sent")
+    assert slack.texts[0].startswith("ℹ️ Test\nThe channel duty works.")
+    slack.archive(slack.webhook_url("duty"))
+    refused = await dispatcher.test_channel(database.pool, "duty")
+    assert refused == ChannelTest("duty", "refused", "Slack answered 410: channel_is_archived")
+    with pytest.raises(NotFoundError, match="There is no channel 'dury'"):
+        await dispatcher.test_channel(database.pool, "dury")
+
+
+async def test_channel_test_does_not_wait_when_the_service_asked_to_be_left_alone_for_long(
+    database: Database, webhook: WebhookReceiver, endpoints: Endpoints
+) -> None:
+    dispatcher = make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}, speed=1.0)
+    webhook.fail_next(answers(503, Retry_After="120"))
+    assert await dispatcher.test_channel(database.pool, "hook") == ChannelTest(
+        "hook", "failed", "the webhook answered 503"
+    )
+    asked = await dispatcher.test_channel(database.pool, "hook")
+    assert asked == ChannelTest("hook", "failed", "the service asked to be left alone for another 120 s")
+    assert webhook.accepted == []
+
+
+#: The courses an episode may take: told while it was firing, or only when it was over.
+COMPLETE = "complete"
+
+
+async def _live(pool: Pool, channels: Channels, names: list[str], random: Random) -> None:
+    """Let each sensor fire and recover, two to a rule, all mixed, while messages are under way."""
+    alerts = Alerts(pool, *channels)
+    firing = [await alerts.fire(f"rule-{number // 2}", name) for number, name in enumerate(names)]
+    random.shuffle(firing)
+    for number, episode_id in enumerate(firing):
+        await until(pool, "SELECT count(*) >= $1 FROM notification WHERE state = 'sent'", min(number, 20))
+        await alerts.resolve(episode_id)
+
+
+def _courses(accepted: list[Accepted]) -> dict[str, Any]:
+    """Say for each sensor whether what arrived tells all, once and in order; else what arrived."""
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for told in said(accepted):
+        name, _, kind = told.partition(" ")
+        kinds[name].append(kind)
+    whole = (["firing", "resolved"], ["summary"])
+    return {name: COMPLETE if course in whole else course for name, course in kinds.items()}

@@ -53,6 +53,9 @@ def render_summary(summary: Summary) -> Table:
         requests = (gateway.uploads, gateway.retries, gateway.lost_answers)
         counts = (*(getattr(gateway, name) for name in _SUMMED), *requests)
         table.add_row(gateway.gateway, *(f"{count:,}" for count in counts))
+    refusals = [gateway.last_refusal for gateway in summary.gateways if gateway.last_refusal]
+    if refusals:
+        table.caption = Text(f"refused: {refusals[0]}", style="red", justify="left")
     table.add_section()
     table.add_row("all", *(f"{getattr(summary.total, name):,}" for name in _SUMMED), style="bold")
     return table

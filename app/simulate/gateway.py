@@ -122,6 +122,7 @@ class Gateway:
                 self._phase = "online"
             due_us = max(due_us + self._plan.batch_us, self._timeline.now_us())
             await self._timeline.sleep_until(due_us)
+        self._leave_offline()
         self._make(self._timeline.now_us())
         await self._send_all(uplink)
 

@@ -24,7 +24,7 @@ async def start(folder: Path, *arguments: str, **variables: str) -> Process:
 
 
 async def finish(process: Process) -> tuple[int, str, str]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output, errors = await process.communicate()
     return process.returncode or 0, output.decode(), errors.decode()
 
@@ -45,7 +45,7 @@ async def test_command_sends_what_is_left_when_it_is_interrupted(tmp_path: Path)
         (tmp_path / ".data").mkdir()
         (tmp_path / ".data" / "development_keys.json").write_bytes(b'{"api_key": "tg_made_up", "api_key_ws": ""}')
         process = await start(tmp_path, "--url", server.url, "--gateways", "1", "--history", "1m", "--batch", "1h")
-        await wait_until(lambda: bool(server.requests))
+        await wait_until(lambda: bool(server.requests), timeout_s=60)
         process.send_signal(signal.SIGINT)
         code, output, errors = await finish(process)
     assert code == 0, errors
@@ -57,7 +57,7 @@ async def test_command_sends_what_is_left_when_it_is_interrupted(tmp_path: Path)
 async def test_command_exits_1_when_a_second_signal_makes_it_drop_what_is_left(tmp_path: Path) -> None:
     async with ScriptedServer() as server:
         process = await start(tmp_path, "--url", server.url, "--key", "k", "--history", "1m", "--every", "10ms")
-        await wait_until(lambda: bool(server.requests))
+        await wait_until(lambda: bool(server.requests), timeout_s=60)
     # Two kinds, because two signals of one kind may arrive as one.
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)

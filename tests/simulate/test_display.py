@@ -45,6 +45,14 @@ async def test_summary_fits_when_the_output_is_80_columns_wide() -> None:
     assert ["gw-harbour", *["0"] * 8] in lines_of(console)
 
 
+async def test_summary_says_why_when_the_server_refused_something() -> None:
+    console = Console(record=True, width=130, file=StringIO())
+    async with ScriptedServer((422, {})) as server:
+        summary = await make_simulation(server.url).run()
+    console.print(render_summary(summary))
+    assert "refused: as the script says" in console.export_text()
+
+
 async def test_display_changes_in_place_when_the_console_is_a_terminal() -> None:
     console = Console(record=True, width=130, force_terminal=True, file=StringIO())
     simulation = make_simulation("http://127.0.0.1:8000")

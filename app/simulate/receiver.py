@@ -1,0 +1,58 @@
+"""The other end of `make demo`: a local receiver to which alerts are sent, and that shows them."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+from rich.console import Console
+from rich.markup import escape
+
+from app.settings import Settings
+
+_CHANNELS = 'version: 1\nchannels:\n  demo: {type: webhook, url: "${DEMO_RECEIVER_URL}"}\n'
+_console = Console(stderr=True)
+
+
+@asynccontextmanager
+async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
+    """Give settings under which the example rules also tell a receiver on this machine, for as long as it runs."""
+    application = web.Application()
+    application.router.add_post("/", _show)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield msgspec.structs.replace(
+            settings,
+            rules_dir=_with_channel(settings.rules_dir, settings.data_dir / "demo-rules"),
+            environment={**settings.environment, "DEMO_RECEIVER_URL": f"http://127.0.0.1:{port}/"},
+        )
+    finally:
+        await runner.cleanup()
+
+
+def _with_channel(rules: Path, folder: Path) -> Path:
+    """Copy the rules beside a file with the receiver as their channel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in rules.glob("*.yml"):
+        shutil.copy(path, folder)
+    (folder / "demo-channel.yml").write_text(_CHANNELS, encoding="utf-8")
+    return folder
+
+
+async def _show(request: web.Request) -> web.Response:
+    """Print a message as an operator would get it."""
+    message = await request.json()
+    _console.print(f"\n{message['emoji']} [bold]{escape(message['title'])}[/]", highlight=False)
+    for entry in message["entries"]:
+        what = " ".join(str(entry[name]) for name in ("sensor", "metric", "value", "unit") if entry.get(name))
+        since = " since " + entry["since"][:16] if entry.get("since") else ""
+        until = " until " + entry["until"][:16] if entry.get("until") else ""
+        note = "  " + entry["note"] if entry.get("note") else ""
+        _console.print(f"   {escape(what)}[dim]{since}{until}[/]{escape(note)}", highlight=False)
+    return web.Response(text="ok")

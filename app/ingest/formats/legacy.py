@@ -18,7 +18,7 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
     """
     try:
         fields = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [_problem("json_invalid", [], f"JSON decode error: {error}")], "", {}
     if not isinstance(fields, dict):
         return [_problem("model_attributes_type", [], "Input should be a valid dictionary")], "", {}

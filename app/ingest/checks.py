@@ -32,24 +32,24 @@ def is_metric_name(name: str) -> bool:
 
 def refuse_sensor(name: object) -> Refusal:
     """Say what is wrong with a sensor's name."""
-    return "sensor_invalid", (f"sensor is {_show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters")
+    return "sensor_invalid", (f"sensor is {show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters")
 
 
 def refuse_metric(name: object) -> Refusal:
     """Say what is wrong with a metric's name."""
     return "metric_invalid", (
-        f"the metric is named {_show(name)}; send a text of 1 to {METRIC_NAME_LIMIT} printable characters"
+        f"the metric is named {show(name)}; send a text of 1 to {METRIC_NAME_LIMIT} printable characters"
     )
 
 
 def check_value(metric: str, value: object) -> Refusal | None:
     """Refuse what is no finite number within ±VALUE_LIMIT."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "value_not_a_number", f"{metric} is {_show(value)}; send a number, or leave the metric out"
+        return "value_not_a_number", f"{metric} is {show(value)}; send a number, or leave the metric out"
     if not -VALUE_LIMIT <= value <= VALUE_LIMIT:
         return (
             "value_out_of_range",
-            f"{metric} is {_show(value)}; send a finite number within ±{VALUE_LIMIT:g}",
+            f"{metric} is {show(value)}; send a finite number within ±{VALUE_LIMIT:g}",
         )
     return None
 
@@ -87,23 +87,30 @@ def check_datetime(moment: datetime) -> Refusal | int:
 def check_tags(tags: object) -> Refusal | None:
     """Refuse what is no small mapping from text to text."""
     if not isinstance(tags, dict) or len(tags) > TAGS_LIMIT:
-        return "tags_invalid", f"tags is {_show(tags)}; send an object of at most {TAGS_LIMIT} texts"
+        return "tags_invalid", f"tags is {show(tags)}; send an object of at most {TAGS_LIMIT} texts"
     for name, value in tags.items():
         for text in (name, value):
-            if not isinstance(text, str) or len(text) > TAG_LENGTH_LIMIT or "\0" in text:
+            if not isinstance(text, str) or len(text) > TAG_LENGTH_LIMIT or not _is_storable(text):
                 return "tags_invalid", (
-                    f"tag {_show(name)} is {_show(value)}; send texts of at most {TAG_LENGTH_LIMIT} characters"
+                    f"tag {show(name)} is {show(value)}; send texts of at most {TAG_LENGTH_LIMIT} characters, "
+                    "without NUL and unpaired surrogates"
                 )
     return None
+
+
+def show(value: object) -> str:
+    """Write a value for a message, cut to a length that can be read."""
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _is_name(name: str, limit: int) -> bool:
     return 0 < len(name) <= limit and name.isprintable() and not name.isspace()
 
 
-def _show(value: object) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _is_storable(text: str) -> bool:
+    """Tell whether PostgreSQL takes it as text; JSON can spell both a NUL and half a surrogate pair."""
+    return text.isprintable() or not ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text))
 
 
 def _show_time(us: int) -> str:

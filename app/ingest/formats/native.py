@@ -25,6 +25,7 @@ from app.ingest.checks import (
     is_sensor_name,
     refuse_metric,
     refuse_sensor,
+    show,
     time_limits,
 )
 from app.ingest.upload import Rejected
@@ -32,6 +33,8 @@ from app.model import VALUE_LIMIT, Reading, Tags
 
 #: More readings in one body are refused with 413, so that a sender halves its batch.
 READINGS_LIMIT = 100_000
+#: No clock is off by thirty thousand years.
+_MILLISECONDS_LIMIT = 10**15
 MSGPACK_TYPES = frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"})
 
 
@@ -105,20 +108,19 @@ def _take_typed(items: list[WireReading], rejected: Rejected, stamp: _Stamp) -> 
     readings = []
     earliest, latest = time_limits(stamp.received_us)
     for index, item in enumerate(items):
-        time = item.time
-        time_us = time * 1_000 if time.__class__ is int else _time_us(time, item.sensor, stamp)
         if (
-            time_us.__class__ is int
-            and earliest <= time_us <= latest
-            and is_sensor_name(item.sensor)
+            is_sensor_name(item.sensor)
             and _are_good(item.values)
             and (item.tags is None or check_tags(item.tags) is None)
         ):
-            readings.append(Reading(item.sensor, time_us, item.values, item.tags, index))
-        else:
-            reading = _check_reading(index, msgspec.structs.asdict(item), rejected, stamp)
-            if reading is not None:
-                readings.append(reading)
+            time = item.time
+            time_us = time * 1_000 if time.__class__ is int else _time_us(time, item.sensor, stamp)
+            if time_us.__class__ is int and earliest <= time_us <= latest:
+                readings.append(Reading(item.sensor, time_us, item.values, item.tags, index))
+                continue
+        reading = _check_reading(index, msgspec.structs.asdict(item), rejected, stamp)
+        if reading is not None:
+            readings.append(reading)
     return readings
 
 
@@ -170,7 +172,8 @@ def _check_values(index: int, values: Any, rejected: Rejected) -> dict[str, floa
         if refusal is None:
             good[metric] = float(value)
         else:
-            rejected.add(index, *refusal, metric=metric if isinstance(metric, str) else repr(metric))
+            # As it came, a refused name could be too long to repeat, or not even be text.
+            rejected.add(index, *refusal, metric=metric if _is_metric(metric) else show(metric))
     return good
 
 
@@ -180,13 +183,11 @@ def _is_metric(metric: object) -> bool:
 
 def _time_us(time: object, sensor: str, stamp: _Stamp) -> int | Refusal:
     """Convert any accepted form of time to microseconds."""
-    if time.__class__ is int:
-        return time * 1_000
     if time is None:
         return stamp(sensor)
     if isinstance(time, datetime):
         return check_datetime(time)
-    if isinstance(time, float):
+    if isinstance(time, int | float) and not isinstance(time, bool):
         return _from_milliseconds(time)
     if isinstance(time, str):
         with suppress(msgspec.ValidationError):
@@ -197,8 +198,8 @@ def _time_us(time: object, sensor: str, stamp: _Stamp) -> int | Refusal:
 
 
 def _from_milliseconds(time: float) -> int | Refusal:
-    if not -1e18 < time < 1e18:
-        return "time_invalid", f"time is {time}; send milliseconds since 1970"
+    if not -_MILLISECONDS_LIMIT < time < _MILLISECONDS_LIMIT:
+        return "time_invalid", f"time is {show(time)}; send milliseconds since 1970"
     return round(time * 1_000)
 
 

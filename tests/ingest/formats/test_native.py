@@ -1,0 +1,320 @@
+"""Our own format in JSON and MessagePack: any bytes give readings, rejections or a refusal, and nothing else."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.clock import DistinctClock, to_us
+from app.errors import InvalidRequestError, PayloadTooLargeError
+from app.ingest.formats import native
+from app.ingest.formats.native import Parsed
+from app.ingest.upload import Receipt
+from app.model import Reading
+
+NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
+NOW_US = to_us(NOW)
+EXAMPLE = (
+    'The body is neither a list of readings nor {"readings": [...]}; send for example '
+    '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'
+)
+ANY_TIME = (
+    st.none()
+    | st.integers(-(10**16), 10**16)
+    | st.floats()
+    | st.datetimes().map(datetime.isoformat)
+    | st.datetimes(timezones=st.just(timezone(timedelta(hours=5)))).map(datetime.isoformat)
+    | st.text(max_size=5)
+)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+ANY_READING = st.fixed_dictionaries(
+    {},
+    optional={
+        "sensor": st.sampled_from(["pi1", "pi2", "", "a\0", "\ud800", "x" * 201]) | ANY,
+        "values": st.dictionaries(st.text(max_size=3), st.floats() | ANY, max_size=3) | ANY,
+        "time": ANY_TIME | ANY,
+        "tags": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2) | ANY,
+    },
+)
+NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1, max_size=20)
+VALUES = st.dictionaries(NAMES, st.floats(-1e100, 1e100) | st.integers(-(2**60), 2**60), min_size=1, max_size=3)
+GOOD_READING = st.fixed_dictionaries(
+    {"sensor": NAMES, "values": VALUES},
+    optional={
+        "time": st.none()
+        | st.integers(NOW_US // 1_000 - 10**9, NOW_US // 1_000)
+        | st.floats(NOW_US / 1_000 - 1e9, NOW_US / 1_000),
+        "tags": st.none() | st.dictionaries(NAMES, NAMES, max_size=2),
+    },
+)
+
+
+def test_list_becomes_readings_when_all_is_right() -> None:
+    readings, rejected, gateway = _parse_json(
+        [
+            {"sensor": "pi1", "time": "2026-01-31T07:59:59.000001Z", "values": {"t": 21.5, "h": 60}},
+            {"sensor": "pi2", "time": 1_769_846_399_000, "values": {"t": -1}, "tags": {"site": "roof"}},
+            {"sensor": "pi2", "time": 1_769_846_399_000.5, "values": {"t": 0}},
+            {"sensor": "pi2", "time": "2026-01-31T09:59:58+02:00", "values": {"t": 1e100}, "tags": None},
+        ]
+    )
+    assert readings == [
+        Reading("pi1", NOW_US - 999_999, {"t": 21.5, "h": 60.0}, None, 0),
+        Reading("pi2", NOW_US - 1_000_000, {"t": -1.0}, {"site": "roof"}, 1),
+        Reading("pi2", NOW_US - 999_500, {"t": 0.0}, None, 2),
+        Reading("pi2", NOW_US - 2_000_000, {"t": 1e100}, None, 3),
+    ]
+    assert (rejected.count, gateway) == (0, None)
+    assert all(type(value) is float for reading in readings for value in reading.values.values())
+
+
+def test_object_names_its_gateway_when_it_has_one() -> None:
+    assert _parse_json({"gateway": "roof", "readings": []})[2] == "roof"
+    assert _parse_json({"gateway": "roof", "readings": [None]})[2] == "roof"
+    assert _parse_json({"readings": []})[2] is None
+
+
+@pytest.mark.parametrize("gateway", [5, "", " ", "a\0", "x" * 201, [], True])
+def test_upload_is_refused_when_its_gateway_has_no_name(gateway: object) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        _parse_json({"gateway": gateway, "readings": []})
+    assert str(refusal.value) == f"gateway is {gateway!r:.60}; send a text of 1 to 200 printable characters"
+
+
+def test_readings_without_time_are_a_microsecond_apart_when_they_share_a_sensor() -> None:
+    body = [
+        {"sensor": "pi1", "values": {"t": 1}},
+        {"sensor": "pi1", "values": {"t": 2}, "time": None},
+        {"sensor": "pi2", "values": {"t": 3}},
+        {"sensor": "pi1", "values": {"t": 4, "h": None}},
+        {"sensor": "pi1", "values": {"t": 5}},
+    ]
+    clock = DistinctClock(lambda: NOW_US)
+    readings, rejected, _ = native.parse(json.dumps(body).encode(), "", clock, clock())
+    assert [reading.time_us - NOW_US for reading in readings] == [0, 1, 0, 2, 3]
+    assert (rejected.count, rejected.listed[0].metric) == (1, "h")
+    assert clock() == NOW_US + 4
+
+
+def test_readings_without_time_get_the_same_times_when_a_value_is_out_of_range() -> None:
+    # Such a body takes the typed pass, and only its bad reading the careful one.
+    body = [{"sensor": "pi1", "values": {"t": 1, "h": 1e101}}, {"sensor": "pi1", "values": {"t": 2}}]
+    readings, _, _ = _parse_json(body)
+    assert [reading.time_us - NOW_US for reading in readings] == [0, 1]
+
+
+def test_each_bad_part_is_rejected_by_itself_when_the_rest_is_right() -> None:
+    good = {"sensor": "pi1", "values": {"t": 1}}
+    body = [
+        good,
+        {**good, "values": {"nan": float("nan"), "inf": float("inf"), "neg": float("-inf"), "big": 1e200, "t": 2}},
+        {**good, "values": {"null": None, "text": "21.5", "bool": True, "list": [], "t": 3}},
+        {**good, "values": {"": 1, "\0": 1, "x" * 101: 1, "\ud800": 1, "t": 4}},
+        {**good, "values": {}},
+        {**good, "values": None},
+        {"sensor": "pi1"},
+        {"values": {"t": 5, "h": 5}},
+        {**good, "sensor": "x" * 201},
+        {**good, "sensor": None},
+        {**good, "time": "2026-01-31T08:00:00"},
+        {**good, "time": "2026-01-31T09:00:00Z"},
+        {**good, "time": 1_769_846_400},
+        {**good, "time": "noon", "values": {"t": 6, "h": 6, "p": 6}},
+        {**good, "time": True},
+        {**good, "tags": {"site": 5}},
+        {**good, "tags": []},
+        "reading",
+        None,
+        {**good, "time": 1_769_846_400_000},
+    ]
+    readings, rejected, _ = _parse_json(body)
+    assert [(reading.index, reading.values) for reading in readings] == [
+        (0, {"t": 1.0}),
+        (1, {"t": 2.0}),
+        (2, {"t": 3.0}),
+        (3, {"t": 4.0}),
+        (19, {"t": 1.0}),
+    ]
+    assert [(item.index, item.code, item.metric) for item in rejected.listed] == [
+        (1, "value_out_of_range", "nan"),
+        (1, "value_out_of_range", "inf"),
+        (1, "value_out_of_range", "neg"),
+        (1, "value_out_of_range", "big"),
+        (2, "value_not_a_number", "null"),
+        (2, "value_not_a_number", "text"),
+        (2, "value_not_a_number", "bool"),
+        (2, "value_not_a_number", "list"),
+        (3, "metric_invalid", "''"),
+        (3, "metric_invalid", r"'\x00'"),
+        (3, "metric_invalid", f"'{'x' * 56}..."),
+        (3, "metric_invalid", r"'\ud800'"),
+        (4, "values_missing", None),
+        (5, "values_missing", None),
+        (6, "values_missing", None),
+        (7, "sensor_invalid", None),
+        (8, "sensor_invalid", None),
+        (9, "sensor_invalid", None),
+        (10, "time_without_zone", None),
+        (11, "time_in_future", None),
+        (12, "time_too_old", None),
+        (13, "time_invalid", None),
+        (14, "time_invalid", None),
+        (15, "tags_invalid", None),
+        (16, "tags_invalid", None),
+        (17, "reading_invalid", None),
+        (18, "reading_invalid", None),
+    ]
+    # A reading that is refused whole counts each of its values: two of number 7, three of number 13.
+    assert rejected.count == 27 + 1 + 2
+    assert rejected.by_code["sensor_invalid"] == 4
+    assert rejected.by_code["time_invalid"] == 4
+
+
+def test_all_rejections_count_but_a_hundred_are_listed_when_there_are_more() -> None:
+    readings, rejected, _ = _parse_json([{"sensor": "pi1", "values": {"t": None, "h": None}} for _ in range(150)])
+    assert (readings, rejected.count, len(rejected.listed)) == ([], 300, 100)
+    assert [item.index for item in rejected.listed] == [index for index in range(50) for _ in "th"]
+
+
+@pytest.mark.parametrize("time", ["1" + "0" * 400, "9" * 4_299, "-" + "9" * 4_300, "1e300", "NaN", "-Infinity"])
+def test_time_is_rejected_when_it_is_a_monstrous_number(time: str) -> None:
+    body = f'[{{"sensor": "pi1", "values": {{"t": 1}}, "time": {time}}}]'
+    readings, rejected, _ = _parse(body.encode())
+    assert (readings, [item.code for item in rejected.listed]) == ([], ["time_invalid"])
+    assert len(rejected.listed[0].message) < 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[", b'[{"sensor": "pi1"', b"\xff\xfe", b"[" * 100_000, b'[{"t": 01}]', b"nope"]
+)
+def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^The body is not valid JSON: "):
+        _parse(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91", b"\x91" * 100_000, b"\x81\x81\xa1a\x01\x01", b"[]"])
+def test_body_is_refused_when_it_is_not_messagepack(body: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^The body is not valid MessagePack: "):
+        _parse(body, "application/msgpack")
+
+
+@pytest.mark.parametrize(
+    "body", [5, None, "text", {}, {"readings": {}}, {"readings": None}, {"sensor": "pi1", "values": {}}]
+)
+def test_body_is_refused_with_an_example_when_it_has_another_shape(body: object) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        _parse_json(body)
+    assert str(refusal.value) == EXAMPLE
+
+
+@pytest.mark.parametrize("loose", [False, True])
+def test_body_is_refused_when_it_holds_too_many_readings(loose: bool) -> None:
+    bodies = [
+        b"[" + b",".join([b'{"sensor":"a","values":{"t":1}}'] * 100_001),
+        b'{"readings":[' + b",".join([b"1"] * 100_001),
+    ]
+    body = bodies[loose] + (b"]}" if loose else b"]")
+    with pytest.raises(PayloadTooLargeError) as refusal:
+        _parse(body)
+    assert str(refusal.value) == "The body has 100001 readings; send at most 100000 at a time"
+
+
+def test_messagepack_is_the_same_as_json_when_it_says_the_same() -> None:
+    body = {"gateway": "roof", "readings": [{"sensor": "pi1", "time": 1_769_846_399_000, "values": {"t": 1, "h": 2.5}}]}
+    for media_type in ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack"):
+        assert _comparable(_parse(msgspec.msgpack.encode(body), media_type)) == _comparable(_parse_json(body))
+
+
+def test_messagepack_time_is_taken_when_it_is_a_timestamp() -> None:
+    for loose in (False, True):
+        body = [{"sensor": "pi1", "time": NOW - timedelta(microseconds=1), "values": {"t": 1}}, *([5] if loose else [])]
+        readings, _, _ = _parse(msgspec.msgpack.encode(body), "application/msgpack")
+        assert [reading.time_us for reading in readings] == [NOW_US - 1]
+
+
+def test_messagepack_names_are_rejected_when_they_are_not_text() -> None:
+    body = [{"sensor": b"pi1", "values": {"t": 1}}, {"sensor": "pi1", "values": {b"t": 1, 5: 1, None: 1, "t": 1}}]
+    readings, rejected, _ = _parse(msgspec.msgpack.encode(body), "application/msgpack")
+    assert [reading.values for reading in readings] == [{"t": 1.0}]
+    assert [(item.code, item.metric) for item in rejected.listed] == [
+        ("sensor_invalid", None),
+        ("metric_invalid", "b't'"),
+        ("metric_invalid", "5"),
+        ("metric_invalid", "null"),
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(ANY_READING | ANY, max_size=4) | st.fixed_dictionaries({"readings": ANY}, optional={"gateway": ANY}))
+def test_parsing_gives_good_readings_or_refuses_when_json_is_anything(body: object) -> None:
+    _check_sanity(json.dumps(body).encode(), "application/json")
+
+
+@settings(deadline=None)
+@given(st.lists(ANY_READING | ANY, max_size=4))
+def test_parsing_gives_good_readings_or_refuses_when_messagepack_is_anything(body: object) -> None:
+    try:
+        encoded = msgspec.msgpack.encode(body)
+    except (OverflowError, UnicodeEncodeError):  # an integer or a text that MessagePack cannot hold
+        return
+    _check_sanity(encoded, "application/msgpack")
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100), st.sampled_from(["application/json", "application/msgpack"]))
+def test_parsing_gives_good_readings_or_refuses_when_bytes_are_anything(body: bytes, media_type: str) -> None:
+    _check_sanity(body, media_type)
+
+
+@settings(deadline=None)
+@given(st.lists(GOOD_READING, max_size=6))
+def test_readings_are_the_same_when_the_careful_way_is_taken(body: list[dict[str, Any]]) -> None:
+    typed = _parse_json(body)
+    assert typed[1].count == 0
+    assert len(typed[0]) == len(body)
+    assert _comparable(typed) == _comparable(_parse_carefully(body))
+    assert _comparable(typed) == _comparable(_parse(msgspec.msgpack.encode(body), "application/msgpack"))
+
+
+def _check_sanity(body: bytes, media_type: str) -> None:
+    """Check what holds of every parse: only storable readings, every value counted, an answer that can be written."""
+    try:
+        readings, rejected, _ = _parse(body, media_type)
+    except (InvalidRequestError, PayloadTooLargeError):
+        return
+    for reading in readings:
+        assert reading.values
+        assert all(type(value) is float and -1e100 <= value <= 1e100 for value in reading.values.values())
+        assert all(name.isprintable() for name in (reading.sensor, *reading.values))
+        assert "\0" not in json.dumps([reading.sensor, *reading.values, reading.tags], ensure_ascii=False)
+        assert json.dumps(reading.tags, ensure_ascii=False).encode()
+        assert abs(reading.time_us - NOW_US) <= 399 * 86_400 * 1_000_000
+    assert rejected.count >= len(rejected.listed)
+    assert sum(rejected.by_code.values()) == rejected.count
+    answer = msgspec.json.encode(Receipt(None, 0, 0, rejected.listed, rejected.count))
+    assert b"\\u0000" not in answer
+
+
+def _parse(body: bytes, media_type: str = "") -> Parsed:
+    return native.parse(body, media_type, DistinctClock(lambda: NOW_US), NOW_US)
+
+
+def _parse_json(body: Any) -> Parsed:
+    return _parse(json.dumps(body).encode())
+
+
+def _parse_carefully(body: list[Any]) -> Parsed:
+    """Parse a list as it is parsed when some reading does not fit the types."""
+    return _parse_json([*body, None])
+
+
+def _comparable(parsed: Parsed) -> tuple[list[Reading], str | None]:
+    return parsed[0], parsed[2]

@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequestError
@@ -68,12 +68,14 @@ def test_time_is_refused_with_name_value_and_remedy_when_it_is_none(text: str) -
     )
 
 
+@settings(deadline=None)
 @given(st.text() | st.from_regex(r"-?[0-9T:.+Z ²-]{0,40}", fullmatch=True))
 def test_time_is_parsed_or_refused_when_text_is_anything(text: str) -> None:
     with suppress(InvalidRequestError):
         assert parse_time("to", text).tzinfo is UTC
 
 
+@settings(deadline=None)
 @given(st.timedeltas(-timedelta(days=700_000), timedelta(days=2_000_000)), st.integers(-23 * 60, 23 * 60))
 def test_time_comes_back_when_written_as_rfc_3339(since: timedelta, offset_minutes: int) -> None:
     moment = (NOW + since).astimezone(timezone(timedelta(minutes=offset_minutes)))

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.trends.resolution import RESOLUTIONS, choose_resolution
@@ -49,6 +49,7 @@ def test_resolutions_divide_into_their_relation_when_rebucketed() -> None:
     assert not any(resolution.width % base[resolution.query] for resolution in RESOLUTIONS)
 
 
+@settings(deadline=None)
 @given(st.timedeltas(min_value=timedelta(microseconds=1), max_value=7_000 * DAY), st.integers(1, 10_000))
 def test_buckets_are_at_most_about_points_when_any_range_is_asked(span: timedelta, points: int) -> None:
     chosen = choose_resolution(span, points)

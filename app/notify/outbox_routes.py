@@ -29,7 +29,8 @@ _NotificationId = Annotated[int, PathParameter(ge=1, le=_LARGEST_ID)]
 _State = Annotated[
     State,
     QueryParameter(
-        description="`dead`: given up; `failed`: was dead, and was sent anew since; `sending`: also between attempts"
+        name="state",
+        description="`dead`: given up; `failed`: was dead, and was sent anew since; `sending`: also between attempts",
     ),
 ]
 _Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="Items a page")]
@@ -65,10 +66,10 @@ class ChannelPage(msgspec.Struct, frozen=True):
     summary="List alert messages",
 )
 async def list_outbox(
-    read_pool: NamedDependency[Pool], state: _State = "dead", limit: _Limit = 100, cursor: _Cursor = None
+    read_pool: NamedDependency[Pool], wanted: _State = "dead", limit: _Limit = 100, cursor: _Cursor = None
 ) -> NotificationPage:
     """List the alert messages in a state, newest first, with the attempts to deliver them."""
-    found = await list_notifications(read_pool, state, _parse_cursor(cursor), limit + 1)
+    found = await list_notifications(read_pool, wanted, _parse_cursor(cursor), limit + 1)
     items = found[:limit]
     return NotificationPage(items, str(items[-1].id) if len(found) > limit else None)
 

@@ -17,7 +17,7 @@ from app.errors import SettingsError
 from app.rule_commands import check, rules
 from app.serve import DevelopmentKeys, database_kept_alive, find_development_key, serve, with_keys
 from app.settings import Settings
-from app.simulate import Plan, demo_gateways, render_summary, server_url, simulate
+from app.simulate import Plan, demo_gateways, demo_receiver, render_summary, server_url, simulate
 
 click.rich_click.USE_MARKDOWN = True
 click.rich_click.SHOW_ARGUMENTS = True
@@ -57,31 +57,32 @@ async def _up(settings: Settings, database: str, demo: bool) -> None:
     settings, keys = await with_keys(settings)
     _greet(settings, keys, database)
     if demo:
-        async with demo_gateways(settings):
-            await serve(settings)
+        async with demo_receiver(settings) as told, demo_gateways(told):
+            await serve(told)
     else:
         await serve(settings)
 
 
+_FIRST_READING = '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'
+
+
 def _greet(settings: Settings, keys: DevelopmentKeys | None, database: str) -> None:
     """Say where the page is and how to send a first reading; keys only where we made them up."""
-    address = f"http://{settings.host}:{settings.port}"
-    table = Table.grid(padding=(0, 2))
-    table.add_row("[bold]Tidegauge[/]", __version__)
-    table.add_row("page", f"{address}/")
-    table.add_row("API", f"{address}/schema")
-    table.add_row("database", database)
+    address = server_url(settings)
+    lines = [
+        f"[bold]Tidegauge {__version__}[/]",
+        f"  page        {address}/",
+        f"  API         {address}/schema",
+        f"  database    {database}",
+    ]
     if keys is not None:
-        table.add_row("API_KEY", f"[bold]{keys.api_key}[/]")
-        table.add_row("API_KEY_WS", f"{keys.api_key_ws}  [dim](development keys, kept in {settings.data_dir})[/]")
-    output.print(table, highlight=False, soft_wrap=True)
-    if keys is not None:
-        output.print(
-            f"\ncurl {address}/api/v1/readings -H 'X-API-Key: {keys.api_key}' "
-            """-d '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'\n""",
-            highlight=False,
-            soft_wrap=True,
-        )
+        lines += [
+            f"  API_KEY     [bold]{keys.api_key}[/]",
+            f"  API_KEY_WS  [bold]{keys.api_key_ws}[/]  (development keys, kept in {settings.data_dir})",
+            "",
+            f"curl {address}/api/v1/readings -H 'X-API-Key: {keys.api_key}' -d '{_FIRST_READING}'",
+        ]
+    output.print("\n".join([*lines, ""]), highlight=False, soft_wrap=True)
 
 
 @main.command("serve")

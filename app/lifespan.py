@@ -31,7 +31,9 @@ from app.live.session import LiveFeed
 from app.live.upkeep import prune_feed
 from app.metrics import Metrics
 from app.notify.broker import Broker
-from app.notify.broker_store import prune_notifications
+from app.notify.broker_store import prune_notifications as prune_broker_notifications
+from app.notify.dispatcher import Dispatcher
+from app.notify.outbox import prune_notifications
 from app.notify.transport import Endpoints
 from app.settings import Settings
 
@@ -64,6 +66,14 @@ class Services:
         self.listener = Listener(self.dsn, self.hub, self.metrics)
         self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base))
         self.alerting = Alerting(settings, self.metrics)
+        self.dispatcher = Dispatcher(
+            metrics=self.metrics,
+            endpoints=self.alerting.endpoints,
+            compose=self.alerting.compose,
+            channels=self.alerting.channels,
+            fallbacks=self.alerting.fallbacks,
+        )
+        self.alerting.on_due = self.dispatcher.wake
         self.lease = Lease(self.dsn)
         self.jobs = Jobs(self.metrics, lambda: self.lease.held)
 
@@ -118,6 +128,7 @@ class Services:
             "listener": self.listener.run,
             "lease": self.lease.keep,
             "key_refresh": self.ring.keep_fresh,
+            "dispatcher": lambda: self.dispatcher.run(self.pool),
             "rules_watch": lambda: self.alerting.keeper.watch(self.pool),
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
             **flushers,
@@ -132,7 +143,8 @@ class Services:
             Job("prune_feed", 60, lambda: prune_feed(self.pool), leader_only=True),
             Job("prune_answers", 600, lambda: prune_answers(self.pool), leader_only=True),
             Job("prune_legacy", 600, lambda: prune_legacy_readings(self.pool), leader_only=True),
-            Job("prune_notifications", 600, lambda: prune_notifications(self.pool), leader_only=True),
+            Job("prune_notifications", 600, lambda: prune_broker_notifications(self.pool), leader_only=True),
+            Job("prune_outbox", 600, lambda: prune_notifications(self.pool), leader_only=True),
         ]
         if self.edition == "community":
             jobs.append(Job("late_days", 10, self._refresh_late_days, leader_only=True))

@@ -15,6 +15,7 @@ from app.alerting import routes as alerting_routes
 from app.ingest import routes as ingest_routes
 from app.lifespan import Services, lifespan
 from app.live import routes as live_routes
+from app.notify import outbox_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
@@ -33,6 +34,7 @@ def create_app(settings: Settings) -> Litestar:
             *live_routes.handlers,
             *alerting_routes.handlers,
             *notify_routes.handlers,
+            *outbox_routes.handlers,
             *health.handlers,
             *web_routes.handlers,
         ],
@@ -56,6 +58,7 @@ def _dependencies(services: Services) -> dict[str, Provide]:
         "ingest": lambda: services.ingest,
         "feed": lambda: services.feed,
         "alerting": lambda: services.alerting,
+        "dispatcher": lambda: services.dispatcher,
         "broker": lambda: services.broker,
         "pool": lambda: services.pool,
         "read_pool": lambda: services.read_pool,

@@ -54,7 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         merged = {name: value for name, value in {**from_file, **environ}.items() if value}
         given = {field: merged[field.upper()] for field in cls.__struct_fields__ if merged.get(field.upper())}
         try:
-            settings = msgspec.convert({**given, "environment": merged}, cls, strict=False)
+            settings = msgspec.convert(
+                {**given, "environment": merged}, cls, strict=False, dec_hook=lambda kind, value: kind(value)
+            )
         except msgspec.ValidationError as error:
             raise SettingsError(_explain(str(error), given)) from None
         settings.check()

@@ -1,37 +1,68 @@
 """The built-in page: hand-written HTML, CSS and ES modules, served as they are."""
 
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from litestar import Response, get
+import msgspec
+from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+from litestar.status_codes import HTTP_304_NOT_MODIFIED
 
 _FOLDER = Path(__file__).parent / "static"
-_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    # Forms are sent by script only: one that the browser sent by itself could put the key into an address.
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    # Kept by the browser, but asked for each time, so that modules of two versions never mix.
     "Cache-Control": "no-cache",
 }
+_METHODS = [HttpMethod.GET, HttpMethod.HEAD]
 
 
-def _file(name: str) -> Response[bytes]:
-    path = _FOLDER / name
-    if path.parent != _FOLDER or path.suffix not in _TYPES or not path.is_file():
-        raise NotFoundException(detail=f"There is no page /{name}")
-    return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=_HEADERS)
+class _File(msgspec.Struct, frozen=True):
+    body: bytes
+    media_type: str
+    headers: dict[str, str]
 
 
-@get("/", include_in_schema=False, sync_to_thread=False)
-def page() -> Response[bytes]:
+def _load(path: Path) -> _File:
+    body = path.read_bytes()
+    return _File(body, _TYPES[path.suffix], {**_HEADERS, "ETag": f'"{sha256(body).hexdigest()[:32]}"'})
+
+
+#: All there is to serve, read once: what is asked for is looked up here and never becomes a path.
+_FILES = {path.name: _load(path) for path in _FOLDER.iterdir() if path.suffix in _TYPES}
+
+
+@route("/", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
+def page(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show the page; it asks for a key, and everything on it comes over the live feed."""
-    return _file("page.html")
+    return _respond(_FILES["page.html"], request)
 
 
-@get("/static/{name:str}", include_in_schema=False, sync_to_thread=False)
-def static_file(name: str) -> Response[bytes]:
-    """Give the page's style, script or icon."""
-    return _file(name)
+@route("/static/{name:str}", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
+def static_file(name: FromPath[str], request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Give the page's style, scripts or icon."""
+    if name not in _FILES:
+        raise NotFoundException(detail=f"There is no file /static/{name}")
+    return _respond(_FILES[name], request)
+
+
+def _respond(file: _File, request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Answer with the file, or that the browser's copy is still good (RFC 9110, 13.1.2)."""
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if known & {file.headers["ETag"], "*"}:
+        return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=file.headers)
+    return Response(file.body, media_type=file.media_type, headers=file.headers)
 
 
 handlers = [page, static_file]

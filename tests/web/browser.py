@@ -1,0 +1,182 @@
+"""A real browser for tests: Debian's Chromium, driven over the DevTools protocol.
+
+The protocol: https://chromedevtools.github.io/devtools-protocol/
+"""
+
+import asyncio
+import base64
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import aiohttp
+
+_PATIENCE_S = 20.0
+_FLAGS = [
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--lang=en-GB",
+    "--remote-debugging-port=0",
+]
+
+
+def find_chromium() -> str | None:
+    """Give the path of an installed Chromium, or None."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextmanager
+def running_chromium(program: str, profile: Path) -> Iterator[str]:
+    """Run a browser without a window until the block ends, and give the address of its DevTools."""
+    # Chromium's sandbox refuses root, and is not what is tested here.
+    flags = [*_FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), f"--user-data-dir={profile}"]
+    process = subprocess.Popen([program, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        port, path = _wait_for_port(process, profile / "DevToolsActivePort")
+        yield f"ws://127.0.0.1:{port}{path}"
+    finally:
+        process.terminate()
+        process.wait(timeout=_PATIENCE_S)
+
+
+def _wait_for_port(process: "subprocess.Popen[bytes]", file: Path) -> tuple[str, str]:
+    """Read the file that Chromium writes once it listens: the port, and the path of the browser's socket."""
+    deadline = monotonic() + _PATIENCE_S
+    while monotonic() < deadline and process.poll() is None:
+        with suppress(FileNotFoundError, ValueError):
+            port, path = file.read_text().split()
+            return port, path
+        sleep(0.02)
+    raise TimeoutError(f"Chromium did not start; its exit code is {process.poll()}")
+
+
+@asynccontextmanager
+async def opened_tab(devtools: str) -> AsyncIterator["Tab"]:
+    """Open an empty tab with a storage of its own; it is gone after the block."""
+    async with aiohttp.ClientSession() as http, http.ws_connect(devtools, max_msg_size=0) as socket:
+        tab = Tab(socket)
+        listening = asyncio.create_task(tab.listen())
+        try:
+            await tab.begin()
+            yield tab
+            await tab.end()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+class Tab:
+    """One page in the browser, and everything that it complained about."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        #: Console errors and warnings, uncaught exceptions, refusals of the content security policy.
+        self.complaints: list[str] = []
+        self._socket = socket
+        self._numbers = count(1)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._target: dict[str, str] = {}
+        self._context = ""
+
+    async def listen(self) -> None:
+        """Take in what the browser says, for ever."""
+        async for message in self._socket:
+            said: dict[str, Any] = message.json()
+            if "id" in said:
+                self._answers.pop(said["id"]).set_result(said)
+            else:
+                self._note(said["method"], said["params"])
+
+    async def begin(self) -> None:
+        """Make the tab."""
+        self._context = (await self.call("Target.createBrowserContext"))["browserContextId"]
+        made = await self.call("Target.createTarget", url="about:blank", browserContextId=self._context)
+        attached = await self.call("Target.attachToTarget", targetId=made["targetId"], flatten=True)
+        self._target = {"sessionId": attached["sessionId"]}
+        for domain in ("Page", "Runtime", "Log"):
+            await self.call(f"{domain}.enable")
+
+    async def end(self) -> None:
+        """Close the tab, and drop what it stored."""
+        self._target = {}
+        await self.call("Target.disposeBrowserContext", browserContextId=self._context)
+
+    async def call(self, method: str, **params: object) -> dict[str, Any]:
+        """Call the DevTools protocol and give its result; a refusal fails the test."""
+        number = next(self._numbers)
+        self._answers[number] = asyncio.get_running_loop().create_future()
+        await self._socket.send_json({"id": number, "method": method, "params": params, **self._target})
+        answer = await asyncio.wait_for(self._answers[number], _PATIENCE_S)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def go(self, address: str) -> None:
+        """Load a page, without waiting for what it does by itself."""
+        await self.call("Page.navigate", url=address)
+        await self.see("document.readyState === 'complete'")
+
+    async def evaluate(self, expression: str) -> Any:
+        """Give the value of a JavaScript expression in the page; an exception fails the test."""
+        result = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    async def see(self, expression: str) -> None:
+        """Wait until an expression is true; else fail and show what the page says."""
+        deadline = monotonic() + _PATIENCE_S
+        while not await self.evaluate(expression):
+            if monotonic() > deadline:
+                shown = await self.evaluate("document.body.innerText")
+                raise AssertionError(f"never true: {expression}\n{shown}\n{self.complaints}")
+            await asyncio.sleep(0.02)
+
+    async def text(self, selector: str) -> str:
+        """Give the visible text of the first element that matches."""
+        found: str = await self.evaluate(f"document.querySelector({selector!r}).innerText")
+        return found
+
+    async def click(self, selector: str) -> None:
+        """Click an element as a mouse does."""
+        await self.evaluate(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+        box = await self.evaluate(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    async def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        await self.call("Input.insertText", text=text)
+
+    async def press(self, key: str) -> None:
+        """Press and release a key, by its DOM name such as Enter or /."""
+        known: dict[str, dict[str, Any]] = {
+            "Enter": {"text": "\r", "windowsVirtualKeyCode": 13},
+            "Escape": {"windowsVirtualKeyCode": 27},
+        }
+        details = known.get(key, {"text": key})
+        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **details)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    async def screenshot(self, file: Path) -> None:
+        """Store what the tab shows as a PNG."""
+        file.write_bytes(base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"]))
+
+    def _note(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(str(params["exceptionDetails"].get("exception", params)))
+        if method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(params["args"]))
+        if method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(params["entry"]["text"])

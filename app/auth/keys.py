@@ -21,6 +21,8 @@ from app.errors import ConflictError, NotFoundError, UnauthorizedError
 Scope = Literal["read", "ingest", "live", "notify", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
+#: Keys of the environment go by the names of their variables.
+_ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
 #: A revoked key stops working within this time in every process.
 REFRESH_S = 5.0
 #: An unknown key is not looked up again for this long, so that guessing costs the database little.
@@ -60,6 +62,9 @@ def make_key() -> str:
 
 async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> str:
     """Store a new key's hash and return the key, which cannot be shown again; raise ConflictError for a used label."""
+    if label in _ENVIRONMENT_LABELS:
+        # Counts, caps and remembered answers go by label: two keys must not share one.
+        raise ConflictError(f"The label {label!r} is that of the environment's key; choose another label")
     key = make_key()
     try:
         await pool.execute(SQL["insert_key"], hash_key(key), label, sorted(scopes), dict(limits))
@@ -150,10 +155,8 @@ def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[b
     """
     keys: dict[bytes, ApiKey] = {}
     http: frozenset[Scope] = frozenset({"read", "ingest", "notify", "admin"})
-    for key, label, scopes in (
-        (api_key, "API_KEY", http),
-        (api_key_ws, "API_KEY_WS", frozenset[Scope]({"live"})),
-    ):
+    given = zip(_ENVIRONMENT_LABELS, (api_key, api_key_ws), (http, frozenset[Scope]({"live"})), strict=True)
+    for label, key, scopes in given:
         if key:
             before = keys.get(hash_key(key))
             keys[hash_key(key)] = ApiKey(before.label, before.scopes | scopes) if before else ApiKey(label, scopes)

@@ -1,0 +1,167 @@
+"""API keys: what is stored, what is known at once, and what ends within seconds."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from app.auth import keys
+from app.auth.keys import (
+    ApiKey,
+    KeyRing,
+    Limits,
+    create_key,
+    hash_key,
+    keys_from_environment,
+    make_key,
+    revoke_key,
+)
+from app.errors import ConflictError, NotFoundError, UnauthorizedError
+from tests.conftest import Database, wait_until
+
+
+def test_environment_gives_the_rights_of_the_replaced_server_when_both_keys_are_set() -> None:
+    known = keys_from_environment("http-key", "ws-key")
+    assert known == {
+        hash_key("http-key"): ApiKey("API_KEY", frozenset({"read", "ingest", "notify", "admin"})),
+        hash_key("ws-key"): ApiKey("API_KEY_WS", frozenset({"live"})),
+    }
+
+
+def test_environment_gives_one_key_all_rights_when_both_are_the_same() -> None:
+    assert keys_from_environment("key", "key") == {
+        hash_key("key"): ApiKey("API_KEY", frozenset({"read", "ingest", "notify", "admin", "live"}))
+    }
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+def test_environment_gives_nothing_when_a_key_is_absent_or_empty(absent: str | None) -> None:
+    assert keys_from_environment(absent, absent) == {}
+    assert not KeyRing({})
+    assert KeyRing(keys_from_environment("key", absent))
+
+
+def test_new_keys_are_long_and_differ_when_made() -> None:
+    made = {make_key() for _ in range(100)}
+    assert len(made) == 100
+    assert all(key.startswith("tg_") and len(key) == 46 for key in made)
+
+
+async def test_only_the_hash_is_stored_when_a_key_is_created(database: Database) -> None:
+    key = await create_key(database.pool, "roof", frozenset({"read", "ingest"}), {"sensors": 5})
+    (row,) = await database.pool.fetch("SELECT * FROM api_key")
+    assert row["sha256"] == hash_key(key)
+    assert (row["label"], row["scopes"], row["limits"], row["revoked_at"]) == (
+        "roof",
+        ["ingest", "read"],
+        {"sensors": 5},
+        None,
+    )
+    assert key not in repr(tuple(row.values()))
+    assert key.removeprefix("tg_") not in repr(tuple(row.values()))
+
+
+async def test_label_is_refused_when_another_key_has_it(database: Database) -> None:
+    await create_key(database.pool, "roof", frozenset({"read"}), {})
+    with pytest.raises(ConflictError, match=r"label 'roof' exists already; choose another label"):
+        await create_key(database.pool, "roof", frozenset({"read"}), {})
+    await revoke_key(database.pool, "roof")
+    with pytest.raises(ConflictError):
+        await create_key(database.pool, "roof", frozenset({"read"}), {})
+
+
+@pytest.mark.parametrize("label", ["API_KEY", "API_KEY_WS"])
+async def test_label_is_refused_when_it_is_that_of_the_environment(database: Database, label: str) -> None:
+    with pytest.raises(ConflictError, match=f"label '{label}' is that of the environment's key"):
+        await create_key(database.pool, label, frozenset({"read"}), {})
+
+
+async def test_revoking_fails_when_no_live_key_has_the_label(database: Database) -> None:
+    await create_key(database.pool, "roof", frozenset({"read"}), {})
+    await revoke_key(database.pool, "roof")
+    for label in ("roof", "cellar"):
+        with pytest.raises(NotFoundError, match=f"No live key has the label '{label}'"):
+            await revoke_key(database.pool, label)
+
+
+async def test_key_is_known_at_once_when_it_was_created_after_the_ring_opened(database: Database) -> None:
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    assert not ring
+    key = await create_key(database.pool, "roof", frozenset({"ingest"}), {"ws_connections": 2, "sensors": 5})
+    assert await ring.authenticate(key) == ApiKey("roof", frozenset({"ingest"}), Limits(2, 5))
+    assert ring
+
+
+async def test_key_is_refused_when_it_is_unknown_missing_or_almost_right(database: Database) -> None:
+    ring = KeyRing(keys_from_environment("http-key", None))
+    await ring.open(database.pool)
+    key = await create_key(database.pool, "roof", frozenset({"ingest"}), {})
+    for wrong in ("http-key ", "HTTP-KEY", "http-ke", key[:-1], f"{key}x", hash_key(key).hex(), "schlüssel", "\0"):
+        with pytest.raises(UnauthorizedError, match="unknown or was revoked"):
+            await ring.authenticate(wrong)
+    for nothing in (None, ""):
+        with pytest.raises(UnauthorizedError, match="Send your API key in the header X-API-Key"):
+            await ring.authenticate(nothing)
+
+
+async def test_database_is_asked_once_when_an_unknown_key_comes_again(database: Database) -> None:
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    with pytest.raises(UnauthorizedError):
+        await ring.authenticate("guess")
+    await database.pool.close()
+    with pytest.raises(UnauthorizedError):
+        await ring.authenticate("guess")
+
+
+async def test_unknown_keys_do_not_fill_the_memory_when_there_are_many(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "_UNKNOWN_KEPT", 3)
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    for number in range(10):
+        with pytest.raises(UnauthorizedError):
+            await ring.authenticate(f"guess {number}")
+    assert len(ring._unknown) == 3
+
+
+async def test_revoked_key_ends_and_a_new_one_works_when_the_ring_refreshes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keys.REFRESH_S <= 5
+    monkeypatch.setattr(keys, "REFRESH_S", 0.01)
+    old = await create_key(database.pool, "old", frozenset({"read"}), {})
+    ring = KeyRing(keys_from_environment("http-key", None))
+    await ring.open(database.pool)
+    accepted = await ring.authenticate(old)
+    refreshing = asyncio.create_task(ring.keep_fresh())
+    await revoke_key(database.pool, "old")
+    await wait_until(lambda: not ring.is_live(accepted))
+    with pytest.raises(UnauthorizedError):
+        await ring.authenticate(old)
+    assert (await ring.authenticate("http-key")).label == "API_KEY"
+    refreshing.cancel()
+
+
+async def test_known_keys_stay_in_force_when_the_database_is_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REFRESH_S", 0.01)
+    key = await create_key(database.pool, "roof", frozenset({"read"}), {})
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    await database.pool.close()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(ring.keep_fresh(), 0.1)
+    assert (await ring.authenticate(key)).label == "roof"
+
+
+async def test_unknown_scopes_give_no_right_when_a_newer_version_stored_them(database: Database) -> None:
+    await database.pool.execute(
+        "INSERT INTO api_key (sha256, label, scopes) VALUES ($1, 'new', '{read,fly}')", hash_key("key")
+    )
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    assert (await ring.authenticate("key")).scopes == {"read"}

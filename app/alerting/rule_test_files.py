@@ -1,41 +1,27 @@
 """Files with unit tests of rules: strict as rule files are, with every problem at its place."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from app.alerting.durations import format_duration
 from app.alerting.matching import RuleBook
-from app.alerting.rule_kinds import Field, Fields, Given, Kind, Leaf, ListOf, MapOf, Schema, unlike
-from app.alerting.rule_language import file_kind
-from app.alerting.rule_leaves import (
-    CHANNEL_NAME,
-    LABEL,
-    POSITIVE_DURATION,
-    RULE_NAME,
-    TAG_VALUE,
-    TEXT,
-    Reference,
-    one_of,
-)
+from app.alerting.rule_kinds import UNFIT, Given, read_logged
+from app.alerting.rule_leaves import Reference
 from app.alerting.rule_links import Links
-from app.alerting.rule_loading import channel_fields, load_unsent
+from app.alerting.rule_loading import load_unsent
 from app.alerting.rule_problems import Place, ProblemLog, RuleErrors, did_you_mean, listed, problem_at, shown
 from app.alerting.rule_reader import RuleReader
+from app.alerting.rule_test_language import EVERY_US, TEST_FILE
 from app.alerting.rules import LEVEL_NAMES, RuleSet
 from app.alerting.samples import StoredReading
-from app.alerting.series_notation import NOTATION_EXAMPLE, expand, parse_notation, parse_offset
-from app.alerting.yaml_nodes import Node, Scalar, Sequence, compose
-from app.clock import MINUTE_US, to_us
+from app.alerting.series_notation import expand
+from app.alerting.yaml_nodes import Scalar, compose
 from app.model import Tags
 
 LARGEST_BYTES = 1_000_000
 #: When a test begins that does not say; only `{since}` in messages shows it.
 START_US = 1_767_225_600_000_000
-EVERY_US = MINUTE_US
 
 
 class GivenSeries(msgspec.Struct, frozen=True):
@@ -95,7 +81,9 @@ def read_rule_tests(path: Path) -> RuleTestFile:
     node = compose(_read_text(path), str(path))
     if isinstance(node, Scalar) and node.meaning == "nothing":
         raise problem_at(node.place, "the file is empty; a file of tests has rules: and tests:")
-    file: Given = _FILE.read(node, log)
+    file: Given = read_logged(TEST_FILE, node, "a file of tests", log)
+    if file is UNFIT:
+        raise RuleErrors(log.problems)
     rule_set = _read_rules(file, path, log)
     tests = tuple(_Reader(log, rule_set).tests(file))
     if rule_set is None or log.problems:
@@ -236,7 +224,11 @@ class _Reader:
 
     def _check_looked_at(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> None:
         """Refuse a test that nothing could ever fail."""
-        if self._rules is None or self._log.problems or any(self._is_looked_at(one, rule) for one in series):
+        if self._rules is None or (rule is not None and rule not in self._rules):
+            return
+        # What was not read has been told of already.
+        is_read = series and all(one.sensor and one.metric for one in series)
+        if not is_read or any(self._is_looked_at(one, rule) for one in series):
             return
         who = "no rule looks" if rule is None else f"{shown(rule)} does not look"
         self._log.add(given.place_of("series"), f"{who} at any of these series: its sensors: selects others")
@@ -246,112 +238,6 @@ class _Reader:
         return any(rule in (None, match.rule.name) for match in matches)
 
 
-class _RulesKind:
-    """A path, or the rules themselves."""
-
-    def __init__(self) -> None:
-        self._rules = file_kind(channel_fields()).fields["rules"].kind
-
-    def read(self, node: Node, log: ProblemLog) -> Any:
-        """Give the path as text, or a Given for each rule."""
-        if isinstance(node, Sequence):
-            return self._rules.read(node, log)
-        if isinstance(node, Scalar) and node.meaning == "text":
-            return node.text
-        raise unlike("a file or folder, such as ../climate.yml, or a list of rules", node)
-
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe both."""
-        return {"anyOf": [{"type": "string", "minLength": 1}, self._rules.schema(definitions)]}
-
-
 def _steps(given: Given) -> tuple[tuple[str, int], ...]:
     """Give levels as they were reached; they rise only."""
     return tuple((name, given.values[name]) for name in LEVEL_NAMES if name in given.values)
-
-
-def _offset(scalar: Scalar) -> int:
-    return parse_offset(scalar.text)
-
-
-def _start(scalar: Scalar) -> int:
-    try:
-        moment = datetime.fromisoformat(scalar.text)
-    except ValueError:
-        raise ValueError(f"{shown(scalar.text)} is not a time; write one such as 2026-01-31T08:00:00Z") from None
-    if moment.tzinfo is None:
-        raise ValueError(f"{shown(scalar.text)} has no zone; write {scalar.text}Z, or +01:00 at its end")
-    return to_us(moment)
-
-
-def _readings(scalar: Scalar) -> Any:
-    return parse_notation(" ".join(scalar.text.split()))
-
-
-def _words(scalar: Scalar) -> str:
-    return scalar.text
-
-
-_OFFSET_SCHEMA: Schema = {"type": "string", "pattern": r"^\+"}
-_OFFSET: Kind = Leaf("a time from the start, such as +5m", _offset, _OFFSET_SCHEMA)
-_READINGS: Kind = Leaf(f"readings, such as {NOTATION_EXAMPLE}", _readings, {"type": ["string", "number"]}, blocks=True)
-_START: Kind = Leaf("a time with its zone, such as 2026-01-31T08:00:00Z", _start, {"type": "string"})
-_WORDS: Kind = Leaf("text", _words, {"type": "string"}, blocks=True)
-_STEPS = Fields(
-    "test-steps",
-    "{warning: +10m, critical: +12m}",
-    {name: Field(_OFFSET, f"when it reached {name}") for name in LEVEL_NAMES},
-    also={"minProperties": 1},
-)
-
-_SERIES = Fields(
-    "test-series",
-    '{sensor: cellar, metric: temperature, readings: "20 x5, 31 x12"}',
-    {
-        "sensor": Field(LABEL, "the sensor's name", required=True),
-        "metric": Field(LABEL, "what it measures", required=True),
-        "readings": Field(_READINGS, f"the readings, such as {NOTATION_EXAMPLE}", required=True),
-        "tags": Field(MapOf(TAG_VALUE, "a mapping, such as {room: cold}"), "the sensor's tags"),
-        "gateway": Field(LABEL, "the gateway that sends it"),
-        "unit": Field(TEXT, "the unit that the sensor reports"),
-        "every": Field(POSITIVE_DURATION, "the time between two readings; left out: the test's"),
-    },
-)
-_EXPECTED = Fields(
-    "test-expected",
-    "{rule: temperature-high, level: warning, fired: +15m, resolved: +25m}",
-    {
-        "rule": Field(RULE_NAME, "whose episode it is; left out: the test's rule"),
-        "sensor": Field(LABEL, "whose readings made it; left out: the only sensor"),
-        "metric": Field(LABEL, "which of the sensor's series; left out: any"),
-        "level": Field(one_of(LEVEL_NAMES), "the level that it has in the end"),
-        "steps": Field(_STEPS, "when it reached each level"),
-        "started": Field(_OFFSET, "since when the value had been past the limit"),
-        "fired": Field(_OFFSET, "when it fired", required=True),
-        "resolved": Field(_OFFSET, "when it ended; left out: it has not"),
-        "message": Field(_WORDS, "the rule's message as it fires"),
-        "notify": Field(ListOf(CHANNEL_NAME, "a list of channels, such as [ops-telegram]"), "who is told of the level"),
-    },
-)
-_TEST = Fields(
-    "test",
-    "{name: a warm hour fires, series: […], expect: […]}",
-    {
-        "name": Field(TEXT, "what the test shows", required=True),
-        "rule": Field(RULE_NAME, "the only rule to look at; left out: all"),
-        "start": Field(_START, "when it begins; left out: 2026-01-01T00:00:00Z"),
-        "every": Field(POSITIVE_DURATION, f"the time between two readings; left out: {format_duration(EVERY_US)}"),
-        "series": Field(ListOf(_SERIES, "a list of series", least=1), "the readings", required=True),
-        "expect": Field(
-            ListOf(_EXPECTED, "a list of episodes"), "all episodes that they make; []: none", required=True
-        ),
-    },
-)
-_FILE = Fields(
-    "test-file",
-    "{rules: ../climate.yml, tests: […]}",
-    {
-        "rules": Field(_RulesKind(), "the rules under test: a file, a folder, or a list of rules", required=True),
-        "tests": Field(ListOf(_TEST, "a list of tests", least=1), "the tests", required=True),
-    },
-)

@@ -96,7 +96,7 @@ def _compare(expected: Sequence[Expected], happened: Sequence[Expected]) -> tupl
     pairs = _pair(expected, happened)
     if all(wanted == found for wanted, found in pairs):
         return ()
-    return tuple(line for pair in sorted(pairs, key=_time) for line in _lines(*pair))
+    return tuple(line for pair in sorted(pairs, key=_order) for line in _lines(*pair))
 
 
 def _pair(expected: Sequence[Expected], happened: Sequence[Expected]) -> list[_Pair]:
@@ -133,8 +133,8 @@ def _in_short(happened: Expected) -> Expected:
     return msgspec.structs.replace(happened, steps=None, message=None, notify=None)
 
 
-def _time(pair: _Pair) -> int:
-    return next(one.fired_us for one in pair if one is not None)
+def _order(pair: _Pair) -> tuple[int, str, str]:
+    return next((one.fired_us, one.rule, one.sensor) for one in pair if one is not None)
 
 
 def _lines(wanted: Expected | None, found: Expected | None) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from app.alerting.durations import format_duration, parse_duration
+from app.alerting.durations import LONGEST_US, format_duration, parse_duration
 from app.alerting.rule_problems import shown
 from app.alerting.samples import StoredReading
 from app.model import VALUE_LIMIT
@@ -62,6 +62,8 @@ def expand(items: tuple[Item, ...], start_us: int, every_us: int) -> tuple[Store
         raise ValueError(f"these are {count:,} readings; a series may have {MOST_READINGS:,}")
     readings: dict[int, float] = {}
     for t, value in _placed(items, start_us, every_us):
+        if t > start_us + LONGEST_US:
+            raise ValueError("the last of these readings is more than ten years after the start")
         if t in readings:
             raise ValueError(f"there are two readings at {format_offset(t - start_us)}")
         readings[t] = value

@@ -1,6 +1,6 @@
 """What people read: one entry an episode, most severe first, in the words of what happened."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -25,8 +25,10 @@ _HEADINGS = {
 _ORDER = ("raised", "firing", "again", "reminder", "retracted", "resolved", "summary", "withdrawn")
 
 
-def write_message(situation: Situation, channel: str, actions: Sequence[Action]) -> Message:
-    """Write one message for one channel and group."""
+def write_message(
+    situation: Situation, channel: str, actions: Sequence[Action], values: Mapping[int, float | None]
+) -> Message:
+    """Write one message for one channel and group; `values` are what the rules look at now, by episode."""
     ordered = sorted(
         actions, key=lambda each: (_ORDER.index(each.kind), -severity(each.episode.level), each.episode.id)
     )
@@ -34,7 +36,7 @@ def write_message(situation: Situation, channel: str, actions: Sequence[Action])
     refs = [ref for each in ordered if (ref := situation.refs.get((channel, each.episode.id)))]
     return Message(
         title=_title(situation, ordered),
-        entries=tuple(_entry(situation, each) for each in ordered),
+        entries=tuple(_entry(situation, each, values.get(each.episode.id)) for each in ordered),
         level=None if all(_is_over(each) for each in ordered) else cast("Level", first.episode.level),
         silent=all(_is_over(each) for each in ordered) and all(situation.is_hushed(each.episode) for each in ordered),
         reply_to=refs[0] if refs else None,
@@ -64,7 +66,7 @@ def _title(situation: Situation, actions: Sequence[Action]) -> str:
     return f"{episode.rule}{f' · {where}' if where else ''}: {', '.join(kinds)}"
 
 
-def _entry(situation: Situation, action: Action) -> Entry:
+def _entry(situation: Situation, action: Action, value: float | None) -> Entry:
     episode = action.episode
     terms = situation.terms(episode)
     runbook = terms.runbook if terms is not None else None
@@ -73,18 +75,18 @@ def _entry(situation: Situation, action: Action) -> Entry:
         level=cast("Level", episode.level),
         sensor=episode.sensor or f"gateway {episode.gateway}",
         metric=episode.metric or "",
-        value=None if over or episode.kind == "no_data" else episode.last_value,
+        value=None if over or episode.kind == "no_data" else value,
         unit=_unit(situation, episode),
         threshold=threshold_text(episode.threshold),
         since=from_us(episode.started_us),
         until=None if episode.resolved_us is None else from_us(episode.resolved_us),
         over=over,
-        note=_note(situation, action),
+        note=_note(situation, action, value),
         links=(Link("Runbook", runbook),) if runbook else (),
     )
 
 
-def _note(situation: Situation, action: Action) -> str:
+def _note(situation: Situation, action: Action, value: float | None) -> str:
     episode = action.episode
     match action.kind:
         case "raised":
@@ -101,7 +103,7 @@ def _note(situation: Situation, action: Action) -> str:
         case "resolved":
             return _why_over(situation, episode)
         case _:
-            return _own_words(situation, episode)
+            return _own_words(situation, episode, value)
 
 
 def _why_over(situation: Situation, episode: Unsettled) -> str:
@@ -126,7 +128,7 @@ def _after_silence(situation: Situation, silence: Unsettled) -> str:
     return "data are back, fine all along"
 
 
-def _own_words(situation: Situation, episode: Unsettled) -> str:
+def _own_words(situation: Situation, episode: Unsettled, value: float | None) -> str:
     """Write the rule's own message, or for silence what is known last."""
     if episode.kind == "no_data":
         last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
@@ -140,7 +142,7 @@ def _own_words(situation: Situation, episode: Unsettled) -> str:
         "metric": episode.metric or "",
         "rule": episode.rule,
         "level": episode.level,
-        "value": "" if episode.last_value is None else format_value(episode.last_value),
+        "value": "–" if value is None else format_value(value),
         "unit": _unit(situation, episode),
         "threshold": threshold_text(episode.threshold),
         "since": _clock(from_us(episode.started_us)),

@@ -3,6 +3,7 @@
 from app.alerting.decisions import Action, decide, reminders, schedule
 from app.alerting.messages import write_message
 from app.alerting.rules import RuleSet
+from app.alerting.samples import samples
 from app.alerting.situation import SQL, Situation, load_situation
 from app.clock import from_us, now_us
 from app.db.pool import Connection
@@ -38,7 +39,25 @@ async def compose(connection: Connection, rules: RuleSet, channel: str, group_ke
     if not actions:
         return None
     await _note_told(connection, actions)
-    return Composed(write_message(situation, channel, actions), tuple(_item(action) for action in actions))
+    values = await _sample_values(connection, situation, actions)
+    return Composed(write_message(situation, channel, actions, values), tuple(_item(action) for action in actions))
+
+
+async def _sample_values(
+    connection: Connection, situation: Situation, actions: list[Action]
+) -> dict[int, float | None]:
+    """Compute what the rules look at now, by episode: the newest reading, or what is made of its window."""
+    values: dict[int, float | None] = {}
+    for episode in (action.episode for action in actions):
+        terms = situation.terms(episode)
+        values[episode.id] = episode.last_value
+        if terms is None or terms.value.kind == "last" or episode.last_us is None or episode.kind == "no_data":
+            continue
+        since_us = episode.last_us - terms.value.window_us
+        rows = await connection.fetch(SQL["list_window"], episode.series_id, since_us, episode.last_us)
+        found = list(samples(terms.value, [(row["us"], row["value"]) for row in rows]))
+        values[episode.id] = found[-1].value if found and found[-1].t == episode.last_us else None
+    return values
 
 
 async def _note_told(connection: Connection, actions: list[Action]) -> None:

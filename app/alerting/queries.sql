@@ -211,11 +211,12 @@ SELECT id, matchers, to_us(ends_at) AS ends_us FROM silence WHERE starts_at <= n
 -- $1 episode ids: a higher level was told
 UPDATE alert_episode SET acked_by = NULL, acked_at = NULL, acked_level = NULL WHERE id = ANY($1::bigint[]);
 
--- name: get_peak
--- $1 series, $2 from, $3 to
-SELECT min(value) AS lowest, max(value) AS highest
+-- name: list_window
+-- $1 series, $2 from, $3 to: the readings that a sample at $3 is made of
+SELECT to_us(time) AS us, value
   FROM reading
- WHERE series_id = $1 AND time >= from_us($2) AND time <= from_us($3);
+ WHERE series_id = $1 AND time >= from_us($2) AND time <= from_us($3)
+ ORDER BY time;
 
 -- name: list_watched
 -- Every series that was ever seen, for the watch over silence.

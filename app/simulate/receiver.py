@@ -50,9 +50,10 @@ async def _show(request: web.Request) -> web.Response:
     message = await request.json()
     _console.print(f"\n{message['emoji']} [bold]{escape(message['title'])}[/]", highlight=False)
     for entry in message["entries"]:
-        what = " ".join(str(entry[name]) for name in ("sensor", "metric", "value", "unit") if entry.get(name))
+        shown = ("sensor", "metric", "value", "unit") if entry.get("value") is not None else ("sensor", "metric")
+        what = " ".join(str(entry[name]) for name in shown if entry.get(name))
         since = " since " + entry["since"][:16] if entry.get("since") else ""
         until = " until " + entry["until"][:16] if entry.get("until") else ""
         note = "  " + entry["note"] if entry.get("note") else ""
-        _console.print(f"   {escape(what)}[dim]{since}{until}[/]{escape(note)}", highlight=False)
+        _console.print(f"   {escape(what)}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
     return web.Response(text="ok")

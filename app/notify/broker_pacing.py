@@ -58,6 +58,11 @@ class AskedPacing:
         if len(self._lanes) > _LANES_KEPT:
             self._drop_idle()
 
+    @property
+    def known_destinations(self) -> int:
+        """How many destinations are remembered just now."""
+        return len(self._lanes)
+
     async def _queue(self, lane: _Lane, limits: tuple[Limit, ...]) -> None:
         lane.waiting += 1
         try:

@@ -30,7 +30,7 @@ SELECT id, created_at, api_key, level, title, message, source, metadata, channel
 -- name: prune_notifications
 -- $1 keep for so long, $2 keep at most so many
 DELETE FROM broker_notification
- WHERE created_at < greatest(
+ WHERE created_at <= greatest(
        now() - $1::interval,
        (SELECT created_at FROM broker_notification ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT 1)
  );

@@ -77,6 +77,11 @@ class NotificationStore:
         self._something_waits = asyncio.Event()
         self._one_flush = asyncio.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many notifications are not stored until now."""
+        return len(self._waiting)
+
     def put(self, notification: StoredNotification) -> None:
         """Take a notification to be stored soon."""
         try:
@@ -105,7 +110,7 @@ class NotificationStore:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._try_flush(pool)
         except TimeoutError:
-            log.warning("notifications_not_stored", waiting=len(self._waiting), error="no answer came in time")
+            log.warning("notifications_not_stored", waiting=self.waiting, error="no answer came in time")
 
     async def flush(self, pool: Pool) -> None:
         """Store what waits just now; raises what the database raises, and then keeps it."""
@@ -146,7 +151,7 @@ class NotificationStore:
             await self.flush(pool)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # Not the error's own text: it can quote what was to be stored.
-            log.warning("notifications_not_stored", waiting=len(self._waiting), error=type(error).__name__)
+            log.warning("notifications_not_stored", waiting=self.waiting, error=type(error).__name__)
             return False
         return True
 

@@ -1,0 +1,166 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.errors import InvalidRequestError
+from app.notify.broker_request import parse_request
+
+WEBHOOK = "https://hooks.slack.com/services/T123/B456/abc123"
+TOKEN = "1234567890:ABCdefGHIjklMNOpqrsTUVwxyZ"
+SLACK = {"slack": {"webhook_url": WEBHOOK}}
+NO_CHANNEL = "At least one notification channel must be configured with valid parameters"
+
+
+def body(**fields: Any) -> bytes:
+    return msgspec.json.encode({"title": "Title", "message": "Message", "level": "INFO", "channels": SLACK, **fields})
+
+
+def channels(headers: dict[str, str], **fields: Any) -> dict[str, dict[str, Any]]:
+    return parse_request(body(**fields), headers).channels
+
+
+def fault(raw: bytes, headers: dict[str, str] | None = None) -> str:
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_request(raw, headers or {})
+    return str(caught.value)
+
+
+def test_request_has_every_field_when_all_are_given() -> None:
+    request = parse_request(body(source="s", metadata={"a": [1, None]}), {})
+    assert (request.title, request.message, request.level) == ("Title", "Message", "info")
+    assert (request.source, request.metadata) == ("s", {"a": [1, None]})
+    assert request.channels == SLACK
+
+
+@pytest.mark.parametrize("level", ["critical", "CRITICAL", "Critical"])
+def test_level_is_read_in_any_case(level: str) -> None:
+    assert parse_request(body(level=level), {}).level == "critical"
+
+
+def test_channel_is_configured_by_headers_alone() -> None:
+    headers = {"slack-webhook-url": WEBHOOK, "telegram-bot-token": TOKEN, "telegram-chat-id": "-1001234567890"}
+    assert channels(headers, channels={}) == {
+        "slack": {"webhook_url": WEBHOOK},
+        "telegram": {"bot_token": TOKEN, "chat_id": "-1001234567890"},
+    }
+
+
+def test_channel_takes_each_setting_from_the_body_when_the_header_has_it_too() -> None:
+    headers = {"slack-webhook-url": "from the header", "telegram-bot-token": TOKEN, "telegram-chat-id": "header"}
+    given = {"slack": {"webhook_url": WEBHOOK, "channel": "#alerts"}, "telegram": {"chat_id": -5}}
+    assert channels(headers, channels=given) == {
+        "slack": {"webhook_url": WEBHOOK, "channel": "#alerts"},
+        "telegram": {"bot_token": TOKEN, "chat_id": -5},
+    }
+
+
+def test_channel_takes_settings_from_the_top_of_the_body() -> None:
+    top = {"slack_webhook_url": WEBHOOK, "telegram_bot_token": TOKEN, "telegram_chat_id": -1001234567890}
+    assert channels({}, channels={}, **top) == {
+        "slack": {"webhook_url": WEBHOOK},
+        "telegram": {"bot_token": TOKEN, "chat_id": -1001234567890},
+    }
+
+
+def test_header_goes_before_the_top_of_the_body() -> None:
+    top = {"telegram_bot_token": "top", "telegram_chat_id": "top"}
+    headers = {"telegram-bot-token": TOKEN}
+    assert channels(headers, channels={}, **top) == {"telegram": {"bot_token": TOKEN, "chat_id": "top"}}
+
+
+@pytest.mark.parametrize(
+    "telegram",
+    [
+        {"bot_token": TOKEN},
+        {"chat_id": "5"},
+        {"bot_token": TOKEN, "chat_id": ""},
+        {"bot_token": None, "chat_id": 5},
+        None,
+    ],
+)
+def test_channel_is_left_out_when_it_is_incomplete(telegram: Any) -> None:
+    assert channels({}, channels={**SLACK, "telegram": telegram}) == SLACK
+
+
+def test_channel_is_left_out_when_nobody_knows_it() -> None:
+    assert channels({}, channels={**SLACK, "email": {"to": "a@b.example"}}) == SLACK
+
+
+@pytest.mark.parametrize("given", [{}, None, {"email": {}}, {"telegram": {"bot_token": TOKEN}}])
+def test_request_is_refused_when_no_channel_is_complete(given: Any) -> None:
+    assert fault(body(channels=given)) == NO_CHANNEL
+
+
+@pytest.mark.parametrize("name", ["title", "message", "level"])
+def test_request_is_refused_when_a_required_field_is_missing_or_null(name: str) -> None:
+    without = {key: value for key, value in msgspec.json.decode(body()).items() if key != name}
+    assert fault(msgspec.json.encode(without)) == f"Missing required field: {name}"
+    assert fault(body(**{name: None})) == f"Missing required field: {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("title", 200), ("message", 2_000), ("source", 100)],
+)
+def test_text_is_refused_when_it_is_too_long(name: str, limit: int) -> None:
+    assert getattr(parse_request(body(**{name: "é" * limit}), {}), name) == "é" * limit
+    assert fault(body(**{name: "é" * (limit + 1)})) == (
+        f"Invalid request data: {name} has {limit + 1} characters; it may have {limit} at most"
+    )
+
+
+@pytest.mark.parametrize(("given", "shown"), [("LOUD", "LOUD"), ("", ""), (3, "3"), ("x" * 90, "x" * 60)])
+def test_level_is_refused_when_it_is_unknown(given: object, shown: str) -> None:
+    assert fault(body(level=given)) == f"Invalid log level: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "Request body is required"),
+        (b"{}", "Request body is required"),
+        (b"null", "Request body is required"),
+        (b"[1]", "Invalid request data: the body must be a JSON object"),
+        (b'{"title": ', "Invalid request data: the body cannot be read as JSON: Input data was truncated"),
+        (
+            b'"\xff"',
+            (
+                "Invalid request data: the body cannot be read as JSON: "
+                "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+            ),
+        ),
+        (body(channels=["slack"]), "Invalid request data: channels must be an object"),
+        (body(channels={"slack": "x"}), "Invalid request data: channels.slack must be an object"),
+        (body(title={"a": 1}), "Invalid request data: title must be a string"),
+        (body(metadata=[1]), "Invalid request data: metadata must be an object"),
+    ],
+)
+def test_request_is_refused_when_its_form_is_wrong(raw: bytes, message: str) -> None:
+    assert fault(raw) == message
+
+
+def test_request_is_refused_when_it_is_nested_without_end() -> None:
+    assert fault(b"[" * 100_000 + b"]" * 100_000).startswith("Invalid request data: the body cannot be read as JSON:")
+
+
+def test_faults_are_told_in_the_order_that_clients_know() -> None:
+    long = "x" * 201
+    assert fault(b'{"title": 5, "level": "LOUD"}') == NO_CHANNEL
+    assert fault(body(message=None, title=long, level="LOUD")) == "Missing required field: message"
+    assert fault(body(title=long, level="LOUD")).startswith("Invalid request data: title has 201")
+    assert fault(body(level="LOUD")) == "Invalid log level: LOUD"
+
+
+@pytest.mark.parametrize("empty", [None, {}, [], ""])
+def test_metadata_are_none_when_they_are_empty(empty: Any) -> None:
+    assert parse_request(body(metadata=empty), {}).metadata is None
+
+
+def test_text_may_be_a_number_as_the_replaced_broker_took_it() -> None:
+    request = parse_request(body(title=5, message=2.5, source=True), {})
+    assert (request.title, request.message, request.source) == ("5", "2.5", "True")
+
+
+def test_request_shows_no_secret_when_it_is_printed() -> None:
+    assert repr(parse_request(body(), {})) == "<broker_request.SendRequest>"

@@ -1,0 +1,248 @@
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.db.pool import Pool, open_pool
+from app.errors import InvalidRequestError, NotFoundError
+from app.notify import broker_store
+from app.notify.broker_store import NotificationStore, StoredNotification, StoredOutcome, prune_notifications
+from app.problems import is_database_away
+from tests.conftest import Database, wait_until
+from tests.notify.severable import Severable
+
+AT = datetime(2024, 6, 11, 14, 30, 0, 375397, tzinfo=UTC)
+
+
+def notification(**more: Any) -> StoredNotification:
+    given: dict[str, Any] = {
+        "id": uuid4(),
+        "created_at": AT,
+        "api_key": "shop",
+        "level": "ERROR",
+        "title": "Title",
+        "message": "Message",
+        "source": "s",
+        "metadata": {"a": [1, None, {"b": 2.5}], "big": 10**30},
+        "channels": {
+            "slack": StoredOutcome(True, 1, destination="slack:0123456789abcdef"),
+            "telegram": StoredOutcome(False, 3, "no", "telegram:0123456789abcdef"),
+        },
+    }
+    return StoredNotification(**{**given, **more})
+
+
+@pytest.fixture
+async def severable(database: Database) -> AsyncIterator[Severable]:
+    async with Severable(database.dsn).listening() as way:
+        yield way
+
+
+@pytest.fixture
+async def far_pool(severable: Severable) -> AsyncIterator[Pool]:
+    """A pool that loses its database when `severable` is cut."""
+    pool = await open_pool(severable.url, min_size=1, max_size=2)
+    yield pool
+    pool.terminate()
+
+
+async def put_and_flush(store: NotificationStore, pool: Pool, *notifications: StoredNotification) -> None:
+    for each in notifications:
+        store.put(each)
+    await store.flush(pool)
+
+
+async def ids(store: NotificationStore, pool: Pool, **options: Any) -> list[UUID]:
+    given = {"level": None, "source": None, "cursor": None, "limit": 100, **options}
+    return [item.id for item in (await store.list_page(pool, **given)).items]
+
+
+async def count_rows(pool: Pool) -> int:
+    return int(await pool.fetchval("SELECT count(*) FROM broker_notification"))
+
+
+async def test_notification_is_found_before_it_is_stored_and_the_same_after(database: Database) -> None:
+    store, sent = NotificationStore(), notification()
+    store.put(sent)
+    assert await store.find(database.pool, sent.id) == sent
+    assert await count_rows(database.pool) == 0
+    await store.flush(database.pool)
+    assert await store.find(database.pool, sent.id) == sent
+    assert await NotificationStore().find(database.pool, sent.id) == sent
+
+
+async def test_notification_is_not_found_when_there_is_none(database: Database) -> None:
+    with pytest.raises(NotFoundError, match="There is no notification 123e4567-e89b-12d3-a456-426614174000"):
+        await NotificationStore().find(database.pool, UUID("123e4567-e89b-12d3-a456-426614174000"))
+
+
+async def test_notifications_are_stored_within_moments(database: Database) -> None:
+    store, sent = NotificationStore(), notification()
+    flushing = asyncio.create_task(store.flush_forever(database.pool))
+    store.put(sent)
+    await wait_until(lambda: store.waiting == 0)
+    flushing.cancel()
+    assert await count_rows(database.pool) == 1
+
+
+async def test_notifications_are_stored_when_the_store_closes(database: Database) -> None:
+    store = NotificationStore()
+    store.put(notification())
+    await store.close(database.pool)
+    assert await count_rows(database.pool) == 1
+
+
+async def test_flush_stores_all_in_several_statements_when_they_are_large(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_store, "FLUSH_BYTES", 1_000)
+    await put_and_flush(NotificationStore(), database.pool, *(notification() for _number in range(20)))
+    assert await count_rows(database.pool) == 20
+
+
+async def test_flush_stores_once_when_the_answer_of_the_last_flush_was_lost(database: Database) -> None:
+    sent = notification()
+    await put_and_flush(NotificationStore(), database.pool, sent)
+    await put_and_flush(NotificationStore(), database.pool, sent)
+    assert await count_rows(database.pool) == 1
+
+
+async def test_flush_leaves_out_only_what_the_database_refuses(database: Database) -> None:
+    store, bad, good = NotificationStore(), notification(level="LOUD"), notification()
+    with capture_logs() as logs:
+        await put_and_flush(store, database.pool, notification(), bad, good)
+    assert await count_rows(database.pool) == 2
+    assert logs == [
+        {
+            "event": "notification_not_stored",
+            "log_level": "warning",
+            "id": str(bad.id),
+            "error": "CheckViolationError",
+        }
+    ]
+    assert store.waiting == 0
+
+
+async def test_text_is_stored_when_it_holds_what_postgresql_takes_nowhere(database: Database) -> None:
+    store = NotificationStore()
+    sent = notification(title="a\0b", message="a\\u0000b", metadata={"\0": "\0\0"})
+    await put_and_flush(store, database.pool, sent)
+    stored = await store.find(database.pool, sent.id)
+    assert (stored.title, stored.message, stored.metadata) == ("a\ufffdb", "a\\u0000b", {"\ufffd": "\ufffd\ufffd"})
+
+
+async def test_list_is_newest_first_page_by_page(database: Database) -> None:
+    store = NotificationStore()
+    # Two of the same moment: the cursor must not lose one of them between pages.
+    sent = [notification(created_at=AT + timedelta(seconds=number // 2)) for number in range(7)]
+    for each in sent:
+        store.put(each)
+    found: list[UUID] = []
+    cursor = None
+    for _page in range(4):
+        page = await store.list_page(database.pool, level=None, source=None, cursor=cursor, limit=2)
+        found += [item.id for item in page.items]
+        cursor = page.next
+    assert cursor is None
+    newest_first = sorted(sent, key=lambda each: (each.created_at, each.id), reverse=True)
+    assert found == [each.id for each in newest_first]
+
+
+async def test_list_is_of_a_level_and_a_source_when_they_are_given(database: Database) -> None:
+    store = NotificationStore()
+    info, error, other = notification(level="INFO"), notification(), notification(source="t")
+    for each in (info, error, other):
+        store.put(each)
+    assert await ids(store, database.pool, level="INFO") == [info.id]
+    assert await ids(store, database.pool, source="t") == [other.id]
+    assert await ids(store, database.pool, level="ERROR", source="s") == [error.id]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "5", "5.x", "99999999999999999999.123e4567-e89b-12d3-a456-426614174000"])
+async def test_list_is_refused_when_the_cursor_is_none_of_ours(database: Database, cursor: str) -> None:
+    with pytest.raises(InvalidRequestError, match="send the `next` of the page before, unchanged"):
+        await ids(NotificationStore(), database.pool, cursor=cursor)
+
+
+async def test_list_uses_an_index_whatever_it_asks_for(database: Database) -> None:
+    await database.pool.execute(
+        """INSERT INTO broker_notification (id, created_at, api_key, level, title, message, source, channels)
+           SELECT gen_random_uuid(), now() - i * INTERVAL '1 second', 'k', 'INFO', 't', 'm', 's', '{}'
+             FROM generate_series(1, 5000) AS i"""
+    )
+    await database.pool.execute("ANALYZE broker_notification")
+    for level, source in ((None, None), ("DISASTER", None), (None, "rare"), ("INFO", "s")):
+        plan = await database.pool.fetch(
+            f"EXPLAIN {broker_store.SQL['list_notifications']}", level, source, AT, uuid4(), 100
+        )
+        text = "\n".join(row[0] for row in plan)
+        assert "Index Scan" in text
+        assert "Sort" not in text
+
+
+async def test_notifications_wait_while_the_database_is_away_and_are_stored_when_it_is_back(
+    severable: Severable, far_pool: Pool, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_store, "RETRY_S", 0.05)
+    store, sent = NotificationStore(), notification()
+    severable.cut()
+    with capture_logs() as logs:
+        flushing = asyncio.create_task(store.flush_forever(far_pool))
+        store.put(sent)
+        await wait_until(lambda: bool(logs))
+        assert (await store.find(far_pool, sent.id)).id == sent.id
+        severable.mend()
+        await wait_until(lambda: store.waiting == 0)
+        flushing.cancel()
+    assert await count_rows(database.pool) == 1
+    assert {(entry["event"], entry["waiting"]) for entry in logs} == {("notifications_not_stored", 1)}
+
+
+async def test_store_says_what_is_lost_when_it_closes_without_a_database(severable: Severable, far_pool: Pool) -> None:
+    store = NotificationStore()
+    store.put(notification())
+    severable.cut()
+    with capture_logs() as logs:
+        await store.close(far_pool)
+    assert [(entry["event"], entry["waiting"]) for entry in logs] == [("notifications_not_stored", 1)]
+
+
+async def test_list_fails_as_a_database_that_is_away_when_it_is(severable: Severable, far_pool: Pool) -> None:
+    store = NotificationStore()
+    store.put(notification())
+    severable.cut()
+    # Which one depends on where the connection broke.
+    with pytest.raises(Exception) as caught:
+        await ids(store, far_pool)
+    assert is_database_away(caught.value)
+
+
+async def test_notification_is_not_stored_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, sent = NotificationStore(), notification()
+    monkeypatch.setattr(broker_store, "QUEUE_BYTES", 100)
+    with capture_logs() as logs:
+        store.put(sent)
+    assert store.waiting == 0
+    assert logs == [
+        {
+            "event": "notification_not_stored",
+            "log_level": "warning",
+            "id": str(sent.id),
+            "error": "the queue is full",
+        }
+    ]
+
+
+async def test_notifications_are_pruned_by_age_and_by_number(database: Database) -> None:
+    store = NotificationStore()
+    now = datetime.now(UTC)
+    sent = [notification(created_at=now - timedelta(days=days)) for days in range(5)]
+    await put_and_flush(store, database.pool, *sent)
+    await prune_notifications(database.pool, timedelta(days=3, hours=12), 100)
+    assert await ids(store, database.pool) == [each.id for each in sent[:4]]
+    await prune_notifications(database.pool, timedelta(days=30), 2)
+    assert await ids(store, database.pool) == [each.id for each in sent[:2]]

@@ -32,12 +32,12 @@ def rules() -> RuleSet:
     return RuleSet(
         tuple(
             Rule(
-                f"{kind}-{group}",
+                f"{value.kind}-{group}",
                 Selector(metric="m", tags={"group": str(group)}),
-                Terms(levels, ValueOf(kind, window_us), clear=Clear(), max_gap_us=10 * MINUTE_US),
+                Terms(levels, value, clear=Clear(), max_gap_us=10 * MINUTE_US),
             )
             for group in range(GROUPS)
-            for kind, window_us in (("last", 0), ("avg", 5 * MINUTE_US))
+            for value in (ValueOf("last"), ValueOf("avg", 5 * MINUTE_US))
         )
     )
 

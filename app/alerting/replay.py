@@ -135,9 +135,7 @@ def _within_era(new: Iterable[tuple[int, int]], era_from: int | None) -> list[tu
 class _Passage:
     """One passage over the samples from the first range on; it takes along each range that it comes to."""
 
-    def __init__(
-        self, rule: SeriesRule, era_from: int | None, before: Replay, ranges: deque[tuple[int, int]]
-    ) -> None:
+    def __init__(self, rule: SeriesRule, era_from: int | None, before: Replay, ranges: deque[tuple[int, int]]) -> None:
         self._rule = rule
         self._era_from = era_from
         self._before = before
@@ -178,9 +176,7 @@ class _Passage:
             if sample.t >= seen[-1].t - lookback_us:
                 self._machine.tick(sample)
 
-    def _look_back(
-        self, floor: int | None, limit: int
-    ) -> Generator[Want, Sequence[StoredReading], list[Sample]]:
+    def _look_back(self, floor: int | None, limit: int) -> Generator[Want, Sequence[StoredReading], list[Sample]]:
         """Fill the window and give samples up to the start: right in [p - D, p], perhaps wrong before."""
         if self._era_from is not None:
             floor = self._era_from if floor is None else max(floor, self._era_from)

@@ -163,9 +163,7 @@ class _Matching:
         return Split(episode, {channel: Told("resolved", each.level) for channel, each in told.items()})
 
 
-def _higher_told(
-    one: Mapping[ChannelName, Told], other: Mapping[ChannelName, Told]
-) -> Mapping[ChannelName, Told]:
+def _higher_told(one: Mapping[ChannelName, Told], other: Mapping[ChannelName, Told]) -> Mapping[ChannelName, Told]:
     """Give what was told under either: firing over resolved over nothing, then the higher level."""
     both = [*one.items(), *other.items()]
     return dict(sorted(both, key=lambda item: (item[1].state == "firing", severity(item[1].level))))

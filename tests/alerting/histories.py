@@ -163,11 +163,7 @@ class World:
             return
         self.dirty = [each for i, each in enumerate(self.dirty) if not take >> i & 1]
         first = min(start for start, _ in taken)
-        rows = [
-            row
-            for row in self.rows.values()
-            if row.episode.is_open or (row.episode.resolved_at or 0) >= first
-        ]
+        rows = [row for row in self.rows.values() if row.episode.is_open or (row.episode.resolved_at or 0) >= first]
         episodes = tuple(sorted((row.episode for row in rows), key=lambda each: each.fired_at))
         known = Known(episodes, self.evaluated_to, self.era_from, self.memory)
         if self.skip(known, taken):
@@ -177,9 +173,7 @@ class World:
         self.revise(rows, result.episodes)
 
     def skip(self, known: Known, taken: Sequence[tuple[int, int]]) -> bool:
-        new = [
-            reading for reading in self.stored if any(first <= reading[0] <= last for first, last in taken)
-        ]
+        new = [reading for reading in self.stored if any(first <= reading[0] <= last for first, last in taken)]
         memory = skip(self.rule, known, new)
         if memory is not None:
             self.evaluated_to, self.memory = memory.evaluated_to, memory
@@ -236,9 +230,7 @@ def _readings(rng: Random, rule: SeriesRule) -> list[StoredReading]:
     `rate` and `delta`.
     """
     t, value, course = FIRST_US, 2.0, 0.0
-    per_unit = {"rate": UNIT_US / HOUR_US, "delta": UNIT_US / max(1, rule.value.window_us)}.get(
-        rule.value.kind
-    )
+    per_unit = {"rate": UNIT_US / HOUR_US, "delta": UNIT_US / max(1, rule.value.window_us)}.get(rule.value.kind)
     readings = []
     for _ in range(rng.randint(4, 45)):
         step = rng.choice((1, 1, 2, 2, 2, 2, 4, 6)) * UNIT_US // 2

@@ -33,9 +33,7 @@ def test_conditions_are_found_by_their_file_name_when_imported() -> None:
         (Inside(8.0, 8.0), Equals(8.0), True),
     ],
 )
-def test_implies_compares_accepted_values_when_kinds_differ(
-    narrow: Condition, wide: Condition, expected: bool
-) -> None:
+def test_implies_compares_accepted_values_when_kinds_differ(narrow: Condition, wide: Condition, expected: bool) -> None:
     assert implies(narrow, wide) is expected
 
 
@@ -62,6 +60,4 @@ def test_implies_and_can_hold_together_agree_with_trying_values_when_all_pairs_a
 
     assert len(pairs) == 60 * 60
     assert [implies(*pair) for pair in pairs] == [one in POOL.implying(other) for one, other in pairs]
-    assert [can_hold_together(*pair) for pair in pairs] == [
-        one not in POOL.excluding(other) for one, other in pairs
-    ]
+    assert [can_hold_together(*pair) for pair in pairs] == [one not in POOL.excluding(other) for one, other in pairs]

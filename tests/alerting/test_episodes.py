@@ -35,9 +35,7 @@ def with_gap(rule: SeriesRule, max_gap_us: int) -> SeriesRule:
     return SeriesRule(rule.value, rule.levels, rule.clear, rule.clear_for_us, max_gap_us)
 
 
-def episodes(
-    rule: SeriesRule, by_minute: dict[float, float], inherited: Episode | None = None
-) -> list[Episode]:
+def episodes(rule: SeriesRule, by_minute: dict[float, float], inherited: Episode | None = None) -> list[Episode]:
     readings = [(round(minute * M), value) for minute, value in by_minute.items()]
     return run(rule, samples(rule.value, readings), inherited)
 
@@ -45,9 +43,7 @@ def episodes(
 def episode(started: float, fired: float, resolved: float | None, **steps: float) -> Episode:
     """Times in minutes; further steps as level=minute, the first one is at `fired`."""
     at = [Step(level, round(minute * M)) for level, minute in steps.items()]
-    return Episode(
-        round(started * M), round(fired * M), None if resolved is None else round(resolved * M), tuple(at)
-    )
+    return Episode(round(started * M), round(fired * M), None if resolved is None else round(resolved * M), tuple(at))
 
 
 def test_level_fires_when_its_condition_has_held_for_exactly_its_for() -> None:
@@ -71,9 +67,7 @@ def test_episode_starts_with_the_lowest_clock_when_a_higher_level_fires_first() 
 
 
 def test_level_rises_when_a_higher_clock_that_ran_before_firing_has_run_long_enough() -> None:
-    assert episodes(COLD_ROOM, {0: 9, 9: 13, 10: 13, 11: 13}) == [
-        episode(0, 10, None, warning=10, critical=11)
-    ]
+    assert episodes(COLD_ROOM, {0: 9, 9: 13, 10: 13, 11: 13}) == [episode(0, 10, None, warning=10, critical=11)]
 
 
 def test_level_stays_when_only_a_lower_one_holds_again() -> None:

@@ -237,10 +237,7 @@ def trajectories(draw: st.DrawFn) -> list[Episode]:
 def test_revision_agrees_with_the_oracle_when_episodes_are_random(
     before: Sequence[Episode], true: Sequence[Episode], data: st.DataObject
 ) -> None:
-    stored = [
-        StoredEpisode(id_, episode, data.draw(tellings), data.draw(acks))
-        for id_, episode in enumerate(before)
-    ]
+    stored = [StoredEpisode(id_, episode, data.draw(tellings), data.draw(acks)) for id_, episode in enumerate(before)]
 
     outcomes = revise(stored, true)
 

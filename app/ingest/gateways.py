@@ -62,8 +62,26 @@ class GatewayLog:
         try:
             await pool.execute(SQL["upsert_gateways"], *map(list, zip(*rows, strict=True)))
         except BaseException:
-            self._counts = counts | self._counts
+            for key, earlier in counts.items():
+                later = self._counts.get(key)
+                self._counts[key] = earlier if later is None else _join(earlier, later)
             raise
+
+
+def _join(earlier: _Counts, later: _Counts) -> _Counts:
+    """Put together what was counted before and during a write that failed."""
+    between_s = max(later.first_us - earlier.last_us, 0) / SECOND_US
+    return _Counts(
+        earlier.first_us,
+        max(earlier.last_us, later.last_us),
+        earlier.uploads + later.uploads,
+        earlier.accepted + later.accepted,
+        earlier.duplicates + later.duplicates,
+        earlier.rejected + later.rejected,
+        earlier.skew_s if later.skew_s is None else later.skew_s,
+        earlier.lateness_s if later.lateness_s is None else later.lateness_s,
+        [*earlier.intervals_s, between_s, *later.intervals_s][-_INTERVALS_KEPT:],
+    )
 
 
 def _as_array(counts: _Counts) -> str:

@@ -1,0 +1,103 @@
+"""What is known of each gateway, and that none of it is lost or counted twice."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.db.pool import Pool
+from app.ingest.gateways import GatewayLog
+from app.ingest.upload import Receipt
+from tests.conftest import Database
+from tests.ingest.uploads import MINUTE, SECOND, T0, key, reading, upload
+
+TERMINATE_BLOCKED = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+RECEIPT = Receipt(1, 5, 2, [], 3)
+
+
+async def test_counts_add_up_when_written_again_and_by_another_process(database: Database) -> None:
+    first, second = GatewayLog(), GatewayLog()
+    for number, log in enumerate((first, first, second, first)):
+        log.note(upload(reading("pi1"), received_us=T0 + number * MINUTE, gateway="roof"), RECEIPT)
+        await log.write(database.pool)
+        await log.write(database.pool)
+    row = await _gateway(database.pool)
+    assert (row["api_key"], row["name"]) == ("API_KEY", "roof")
+    assert (row["uploads"], row["accepted"], row["duplicates"], row["rejected"]) == (4, 20, 8, 12)
+    assert (row["last_upload_at"] - row["first_upload_at"]).total_seconds() == 180
+    assert row["intervals_s"] == [60.0, 60.0, 60.0]
+
+
+async def test_skew_and_lateness_are_those_of_the_last_upload_that_brought_readings(database: Database) -> None:
+    log = GatewayLog()
+    log.note(upload(reading("pi1", T0 - MINUTE), reading("pi1", T0 + 5 * SECOND), received_us=T0), RECEIPT)
+    log.note(upload(received_us=T0 + SECOND), RECEIPT)
+    await log.write(database.pool)
+    row = await _gateway(database.pool)
+    assert (row["skew_s"], row["lateness_s"]) == (-5.0, 60.0)
+    log.note(upload(received_us=T0 + 2 * SECOND), RECEIPT)
+    await log.write(database.pool)
+    row = await _gateway(database.pool)
+    assert (row["skew_s"], row["lateness_s"]) == (-5.0, 60.0)
+
+
+async def test_gateway_goes_by_its_keys_label_when_it_has_no_name(database: Database) -> None:
+    log = GatewayLog()
+    log.note(upload(api_key=key("cellar")), RECEIPT)
+    log.note(upload(gateway="cellar"), RECEIPT)
+    await log.write(database.pool)
+    rows = await database.pool.fetch("SELECT api_key, name FROM gateway ORDER BY api_key")
+    assert [tuple(row) for row in rows] == [("API_KEY", "cellar"), ("cellar", "cellar")]
+
+
+@pytest.mark.parametrize("written_every", [1, 7, 100])
+async def test_last_twenty_intervals_are_kept_however_often_they_are_written(
+    database: Database, written_every: int
+) -> None:
+    log = GatewayLog()
+    received_us = T0
+    for number in range(1, 41):
+        log.note(upload(received_us=received_us), RECEIPT)
+        received_us += number * SECOND
+        if number % written_every == 0:
+            await log.write(database.pool)
+    await log.write(database.pool)
+    row = await _gateway(database.pool)
+    assert row["intervals_s"] == [float(number) for number in range(20, 40)]
+
+
+async def test_interval_is_never_negative_when_the_clock_was_set_back(database: Database) -> None:
+    log = GatewayLog()
+    for received_us in (T0, T0 - MINUTE):
+        log.note(upload(received_us=received_us), RECEIPT)
+    await log.write(database.pool)
+    log.note(upload(received_us=T0 - 2 * MINUTE), RECEIPT)
+    await log.write(database.pool)
+    assert (await _gateway(database.pool))["intervals_s"] == [0.0, 0.0]
+
+
+async def test_counts_are_kept_when_a_write_fails_while_more_come_in(database: Database) -> None:
+    log = GatewayLog()
+    log.note(upload(reading("pi1", T0 - SECOND), received_us=T0, gateway="roof"), RECEIPT)
+    log.note(upload(gateway="cellar"), RECEIPT)
+    async with database.pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE gateway")
+        writing = asyncio.create_task(log.write(database.pool))
+        async with asyncio.timeout(20):
+            while not await database.pool.fetch(TERMINATE_BLOCKED):
+                pass
+        log.note(upload(received_us=T0 + MINUTE, gateway="roof"), RECEIPT)
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await writing
+    await log.write(database.pool)
+    rows = await database.pool.fetch("SELECT name, uploads, accepted, skew_s, intervals_s FROM gateway ORDER BY name")
+    assert [tuple(row) for row in rows] == [("cellar", 1, 5, None, []), ("roof", 2, 10, 1.0, [60.0])]
+
+
+async def _gateway(pool: Pool) -> Any:
+    (row,) = await pool.fetch("SELECT * FROM gateway")
+    return row

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Two test workers suit the two cores that most machines have at least.
 WORKERS ?= 2
 
-.PHONY: help setup run demo test bench check clean
+.PHONY: help setup run demo test bench soak check clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: setup ## Run every test
 
 bench: setup ## Compare our speed with the raw limits, as ratios within one run
 	@$(BIN)/python -m tests.bench
+
+soak: setup ## Run tens of thousands of random alert histories
+	@$(BIN)/python -m tests.alerting.soak --histories 20000
 
 check: $(VENV)/.installed ## Lint, types, import contracts, container files
 	@$(BIN)/ruff check .

@@ -11,9 +11,11 @@ from structlog.typing import EventDict, Processor
 
 from app.settings import LogFormat, LogLevel
 
-#: Query parameters that carry a key (`api-key`, `p`, `token`), the token in a Telegram address, a Slack address.
+#: Query parameters that carry a key (`api-key`, `p`, `token`), the token in a Telegram address, a Slack address, the
+#: password in the address of a database, and keys of our own making.
 _SECRETS = re.compile(
     r"(?i)((?:api[-_]?key|token|[?&]p)=)[^&\s\"']+|(/bot)\d+:[\w-]+|(https://hooks\.slack\.com/)[^\s\"']+"
+    r"|(postgres(?:ql)?://[^:@/\s]*:)\S+(?=@)|(tg_)[\w-]{43}"
 )
 
 
@@ -38,13 +40,16 @@ def configure(level: LogLevel = "info", form: LogFormat = "auto", stream: TextIO
 
 def redact(text: str) -> str:
     """Blank out keys and tokens in an address or a message."""
-    return _SECRETS.sub(lambda match: f"{match[1] or match[2] or match[3]}[redacted]", text)
+    return _SECRETS.sub(lambda match: f"{match[match.lastindex or 0]}[redacted]", text)
 
 
 def _render(console: bool) -> list[Processor]:
+    shared: list[Processor] = [structlog.processors.format_exc_info, _redact_all]
     if console:
-        return [structlog.dev.ConsoleRenderer(timestamp_key="time")]
-    return [structlog.processors.format_exc_info, _event_first, _to_json]
+        # The default would show local variables: settings, keys and passwords among them.
+        plain = structlog.dev.plain_traceback
+        return [*shared, structlog.dev.ConsoleRenderer(timestamp_key="time", exception_formatter=plain)]
+    return [*shared, _event_first, _to_json]
 
 
 def _event_first(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -61,7 +66,7 @@ def _route_libraries(shared: list[Processor], console: bool, threshold: int, str
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _redact_event],
+            foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_render(console)],
         )
     )
@@ -73,6 +78,5 @@ def _route_libraries(shared: list[Processor], console: bool, threshold: int, str
     logging.getLogger("uvicorn").setLevel(max(threshold, logging.WARNING))
 
 
-def _redact_event(_logger: object, _method: str, event: EventDict) -> EventDict:
-    event["event"] = redact(str(event["event"]))
-    return event
+def _redact_all(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}

@@ -1,0 +1,155 @@
+"""Logs: one object a line for machines, one line for people, and no secret in either."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from app import log
+from app.settings import LogFormat
+
+KEY = "tg_0123456789012345678901234567890123456789012"
+PASSWORD = "pa55:w/rd"
+
+
+@pytest.fixture(autouse=True)
+def _untouched() -> Iterator[None]:
+    """Leave logging to the next test as it was."""
+    before = structlog.get_config()
+    root = logging.getLogger()
+    handlers, levels = list(root.handlers), [root.level, logging.getLogger("uvicorn").level]
+    yield
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    logging.getLogger("uvicorn").setLevel(levels[1])
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def configured(form: LogFormat, level: Any = "info") -> io.StringIO:
+    stream = io.StringIO()
+    log.configure(level, form, stream)
+    return stream
+
+
+def test_log_is_one_object_a_line_when_it_is_json() -> None:
+    stream = configured("json")
+    structlog.get_logger().info("upload_stored", accepted=3, gateway="line\nbreak", at={"a": [1]})
+    (line,) = lines(stream)
+    assert list(line)[:3] == ["time", "level", "event"]
+    assert line["time"].endswith("Z")
+    assert (line["level"], line["event"], line["accepted"]) == ("info", "upload_stored", 3)
+    assert (line["gateway"], line["at"]) == ("line\nbreak", {"a": [1]})
+
+
+def test_log_is_json_when_it_is_left_open_and_no_terminal_reads_it() -> None:
+    stream = configured("auto")
+    structlog.get_logger().info("started")
+    assert lines(stream)[0]["event"] == "started"
+
+
+def test_log_is_for_people_when_it_is_left_open_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    log.configure("info", "auto", stream)
+    structlog.get_logger().info("started")
+    assert "started" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+def test_log_leaves_out_what_is_below_its_level() -> None:
+    stream = configured("json", "warning")
+    structlog.get_logger().info("upload_stored")
+    structlog.get_logger().warning("flush_failed")
+    assert [line["event"] for line in lines(stream)] == ["flush_failed"]
+
+
+def test_log_binds_what_the_context_knows() -> None:
+    stream = configured("json")
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        structlog.get_logger().info("upload_stored")
+    assert lines(stream)[0]["request_id"] == "r1"
+
+
+def test_log_writes_what_json_cannot_hold_as_text() -> None:
+    stream = configured("json")
+    structlog.get_logger().info("seen", thing=ValueError("odd"), number=float("nan"), raw=b"\xff")
+    (line,) = lines(stream)
+    assert (line["thing"], line["number"]) == ("odd", None)
+
+
+def test_log_takes_in_what_libraries_say() -> None:
+    stream = configured("json")
+    logging.getLogger("apscheduler.executors").warning("Run of job %s missed", "measure")
+    logging.getLogger("uvicorn.error").error("Invalid HTTP request received.")
+    assert [(line["level"], line["event"]) for line in lines(stream)] == [
+        ("warning", "Run of job measure missed"),
+        ("error", "Invalid HTTP request received."),
+    ]
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_log_leaves_out_where_uvicorn_says_who_connects(level: str) -> None:
+    stream = configured("json", level)
+    logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" [accepted]', "1.2.3.4", "/ws?api-key=secret")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("GET /ws/sensor_updates?api-key=abc123&x=1", "GET /ws/sensor_updates?api-key=[redacted]&x=1"),
+        ("/write?db=x&p=secret", "/write?db=x&p=[redacted]"),
+        ("API_KEY=secret", "API_KEY=[redacted]"),
+        ("https://api.telegram.org/bot123:ABC-def_9/sendMessage", "https://api.telegram.org/bot[redacted]/sendMessage"),
+        ("to https://hooks.slack.com/services/T/B/x now", "to https://hooks.slack.com/[redacted] now"),
+        (f"postgresql://me:{PASSWORD}@db:5432/x", "postgresql://me:[redacted]@db:5432/x"),
+        ("postgres://me:a@b@db/x", "postgres://me:[redacted]@db/x"),
+        (f"the key {KEY!r} is unknown", "the key 'tg_[redacted]' is unknown"),
+        ("http://127.0.0.1:8000/?page=2", "http://127.0.0.1:8000/?page=2"),
+        ("step=1", "step=1"),
+    ],
+)
+def test_redact_blanks_secrets_and_nothing_else(text: str, redacted: str) -> None:
+    assert log.redact(text) == redacted
+
+
+def fail(secret: str) -> None:
+    raise OSError(f"cannot reach postgresql://me:{secret}@db/x with {KEY}")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("logger", [lambda: structlog.get_logger().error, lambda: logging.getLogger("lib").error])
+def test_log_shows_a_traceback_without_secrets_when_something_failed(
+    form: LogFormat, logger: Callable[[], Callable[..., None]]
+) -> None:
+    stream = configured(form)
+    secret = PASSWORD
+    try:
+        fail(secret)
+    except OSError:
+        logger()("it failed", exc_info=True)
+    assert "Traceback" in stream.getvalue()
+    assert "cannot reach postgresql://me:[redacted]@db/x with tg_[redacted]" in stream.getvalue()
+    assert PASSWORD not in stream.getvalue()
+    assert KEY not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_log_blanks_secrets_in_every_text_that_it_is_given(form: LogFormat) -> None:
+    stream = configured(form)
+    structlog.get_logger().warning("delivery_failed", error=f"GET /x?token={KEY}", url="/bot12:AB/send")
+    logging.getLogger("lib").warning("GET /x?api_key=%s", "hidden-one")
+    for secret in (KEY, "12:AB", "hidden-one"):
+        assert secret not in stream.getvalue()
+    assert stream.getvalue().count("[redacted]") == 3

@@ -69,9 +69,10 @@ class Jobs:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _run(self, job: Job) -> None:
-        if job.leader_only and not self._is_leader():
-            return
         state = self.states[job.name]
+        if job.leader_only and not self._is_leader():
+            state.failures_in_a_row = 0  # they are the next leader's to mend, and must not keep this process unready
+            return
         try:
             await job.run()
         except Exception as error:  # noqa: BLE001 -- a run's life ends here; the next comes by itself

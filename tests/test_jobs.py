@@ -1,0 +1,173 @@
+"""The schedule: one run at a time, missed runs made up for once, failures counted, some jobs for the leader alone."""
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from app.db.lease import BEAT_S
+from app.jobs import Job, Jobs
+from app.metrics import Metrics
+from app.settings import Settings
+from tests.conftest import API_KEY, Database, running_server, wait_until
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def jobs(metrics: Metrics) -> Jobs:
+    return Jobs(metrics, lambda: True)
+
+
+async def test_job_runs_again_and_again_until_the_block_ends(jobs: Jobs, metrics: Metrics) -> None:
+    runs = Counter[str]()
+
+    async def run() -> None:
+        runs["job"] += 1
+
+    async with jobs.running([Job("job", 0.01, run)]):
+        await wait_until(lambda: runs["job"] >= 3)
+    after = runs["job"]
+    await asyncio.sleep(0.05)
+    assert runs["job"] == after
+    assert jobs.states["job"].last_success is not None
+    assert metrics.registry.get_sample_value("tidegauge_job_runs_total", {"job": "job", "outcome": "succeeded"})
+
+
+async def test_job_runs_once_at_a_time_when_it_takes_longer_than_its_interval(jobs: Jobs) -> None:
+    at_once, most = 0, 0
+    finished = 0
+
+    async def run() -> None:
+        nonlocal at_once, most, finished
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.05)
+        at_once -= 1
+        finished += 1
+
+    async with jobs.running([Job("slow", 0.01, run)]):
+        await wait_until(lambda: finished >= 3)
+    assert most == 1
+
+
+async def test_job_makes_up_once_when_many_runs_were_missed(jobs: Jobs) -> None:
+    ran_at: list[float] = []
+
+    async def run() -> None:
+        ran_at.append(time.monotonic())
+
+    async with jobs.running([Job("job", 0.1, run)]):
+        await wait_until(lambda: len(ran_at) == 1)
+        time.sleep(1)  # noqa: ASYNC251 -- holds up the event loop, as a long computation would
+        freed_at = time.monotonic()
+        await wait_until(lambda: len(ran_at) == 4)
+    assert ran_at[1] - freed_at < 0.1, "the run that was missed is due at once, however late"
+    assert ran_at[3] - freed_at >= 0.1, "one run makes up for ten"
+
+
+async def test_job_is_cut_off_when_the_block_ends(jobs: Jobs) -> None:
+    events: list[str] = []
+
+    async def run() -> None:
+        events.append("began")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            events.append("ended")
+
+    async with jobs.running([Job("long", 0.01, run)]):
+        await wait_until(lambda: events == ["began"])
+    assert events == ["began", "ended"]
+
+
+async def test_job_counts_failures_in_a_row_and_goes_on(jobs: Jobs, metrics: Metrics) -> None:
+    answers = iter([ValueError("one"), ValueError("two"), None, ValueError("three")])
+    seen: list[tuple[int, str | None]] = []
+
+    async def run() -> None:
+        state = jobs.states["job"]
+        seen.append((state.failures_in_a_row, state.error))
+        error = next(answers, None)
+        if error is not None:
+            raise error
+
+    async with jobs.running([Job("job", 0.01, run)]):
+        await wait_until(lambda: len(seen) >= 5)
+    assert seen[:5] == [
+        (0, None),
+        (1, "ValueError('one')"),
+        (2, "ValueError('two')"),
+        (0, None),
+        (1, "ValueError('three')"),
+    ]
+    assert metrics.registry.get_sample_value("tidegauge_job_runs_total", {"job": "job", "outcome": "failed"}) == 3
+
+
+async def test_job_does_not_hold_up_others_when_it_hangs(jobs: Jobs) -> None:
+    runs = Counter[str]()
+
+    async def hang() -> None:
+        runs["hung"] += 1
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        runs["other"] += 1
+
+    async with jobs.running([Job("hung", 0.01, hang), Job("other", 0.01, run)]):
+        await wait_until(lambda: runs["other"] >= 5)
+    assert runs["hung"] == 1
+
+
+async def test_job_of_the_leader_waits_until_this_process_leads(metrics: Metrics) -> None:
+    leads = False
+    runs = Counter[str]()
+    jobs = Jobs(metrics, lambda: leads)
+
+    def make(name: str, leader_only: bool) -> Job:
+        async def run() -> None:
+            runs[name] += 1
+
+        return Job(name, 0.01, run, leader_only)
+
+    async with jobs.running([make("everywhere", False), make("leader", True)]):
+        await wait_until(lambda: runs["everywhere"] >= 5)
+        assert runs["leader"] == 0
+        leads = True
+        await wait_until(lambda: runs["leader"] >= 1)
+
+
+async def test_job_of_the_leader_is_forgiven_when_another_process_leads(metrics: Metrics) -> None:
+    """A process that lost the lease in an outage must become ready again, though the job is not its own any more."""
+    leads = True
+    jobs = Jobs(metrics, lambda: leads)
+
+    async def run() -> None:
+        raise OSError("the database is away")
+
+    async with jobs.running([Job("evaluate", 0.01, run, leader_only=True)]):
+        await wait_until(lambda: jobs.states["evaluate"].failures_in_a_row >= 3)
+        leads = False
+        await wait_until(lambda: jobs.states["evaluate"].failures_in_a_row == 0)
+
+
+async def test_one_of_two_servers_leads_and_the_other_takes_over(database: Database) -> None:
+    settings = Settings(database_url=database.dsn, api_key=API_KEY)
+    async with running_server(settings) as first:
+        await wait_until(lambda: first.services.lease.held)
+        async with running_server(settings) as second:
+            ended = await database.pool.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'tidegauge lease'"
+            )
+            assert ended == 2
+            await wait_until(lambda: not first.services.lease.held)
+            await wait_until(lambda: first.services.lease.held or second.services.lease.held, BEAT_S * 5)
+            assert not (first.services.lease.held and second.services.lease.held)
+            leader, other = sorted((first, second), key=lambda server: not server.services.lease.held)
+            assert (await leader.get("/health/ready"))["leader"] is True
+            assert (await other.get("/health/ready"))["leader"] is False

@@ -16,6 +16,7 @@ from app.db.migrations import MigrationError, list_pending
 from app.db.queries import load_queries
 from app.jobs import FAILURES_ALARMING, JobState
 from app.lifespan import Services
+from app.log import redact
 
 _TIMEOUT_S = 3.0
 _SQL = load_queries(Path(__file__).parent / "db" / "queries.sql")
@@ -79,13 +80,13 @@ async def _check_database(services: Services) -> list[str]:
     except MigrationError as error:
         return [f"migrations: {error}"]
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return [f"database: {type(error).__name__}"]
+        return [f"database: does not answer ({type(error).__name__})"]
 
 
 def _check_parts(services: Services) -> list[str]:
     problems = [] if services.listener.is_healthy else ["listener: the live feed is not being followed"]
     return problems + [
-        f"job {name} failed {state.failures_in_a_row} times in a row: {state.error}"
+        f"job {name} failed {state.failures_in_a_row} times in a row: {redact(str(state.error))}"
         for name, state in services.jobs.states.items()
         if state.failures_in_a_row >= FAILURES_ALARMING
     ]

@@ -21,12 +21,13 @@ def _untouched() -> Iterator[None]:
     """Leave logging to the next test as it was."""
     before = structlog.get_config()
     root = logging.getLogger()
-    handlers, levels = list(root.handlers), [root.level, logging.getLogger("uvicorn").level]
+    handlers = list(root.handlers)
+    levels = {name: logging.getLogger(name).level for name in ("", "uvicorn", "apscheduler")}
     yield
     structlog.configure(**before)
     root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    logging.getLogger("uvicorn").setLevel(levels[1])
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -90,10 +91,11 @@ def test_log_writes_what_json_cannot_hold_as_text() -> None:
 
 def test_log_takes_in_what_libraries_say() -> None:
     stream = configured("json")
-    logging.getLogger("apscheduler.executors").warning("Run of job %s missed", "measure")
+    logging.getLogger("asyncio").warning("Executing %s took 2 seconds", "it")
+    logging.getLogger("apscheduler.scheduler").warning("Execution skipped: maximum number of running instances")
     logging.getLogger("uvicorn.error").error("Invalid HTTP request received.")
     assert [(line["level"], line["event"]) for line in lines(stream)] == [
-        ("warning", "Run of job measure missed"),
+        ("warning", "Executing it took 2 seconds"),
         ("error", "Invalid HTTP request received."),
     ]
 

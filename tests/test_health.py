@@ -1,0 +1,115 @@
+"""Probes, with each part that they look at broken for real."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from app import lifespan
+from app.live import listener
+from app.settings import Settings
+from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
+
+
+@pytest.fixture
+async def impatient(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """A server that notices a dead listener and failing jobs within a second."""
+    monkeypatch.setattr(listener, "HEARTBEAT_S", 0.3)
+    monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(listener, "POLL_S", 0.1)
+    monkeypatch.setattr(lifespan, "WRITE_EVERY_S", 0.05)
+    async with running_server(Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)) as server:
+        yield server
+
+
+async def ready(server: Server) -> tuple[int, dict[str, Any]]:
+    async with server.http.get("/health/ready", headers={"X-API-Key": ""}) as response:
+        return response.status, await response.json()
+
+
+async def test_live_answers_without_a_key(server: Server) -> None:
+    async with server.http.get("/health/live", headers={"X-API-Key": ""}) as response:
+        assert (response.status, await response.json()) == (200, {"status": "alive"})
+
+
+async def test_ready_names_every_part_when_all_is_well(server: Server) -> None:
+    await wait_until(lambda: server.services.lease.held)
+    status, answer = await ready(server)
+    assert status == 200
+    assert answer["edition"] in ("community", "apache-2")
+    assert {name: answer[name] for name in ("status", "database", "migrations", "listener", "leader")} == {
+        "status": "ready",
+        "database": True,
+        "migrations": True,
+        "listener": True,
+        "leader": True,
+    }
+    assert "problems" not in answer
+    assert {"gateways", "measure", "prune_feed"} <= set(answer["jobs"])
+
+
+async def test_ready_says_so_when_the_database_is_away(impatient: Server, database: Database, server_dsn: str) -> None:
+    name = urlsplit(database.dsn).path.removeprefix("/")
+    connection = await asyncpg.connect(server_dsn)
+    try:
+        await connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        await wait_until(lambda: not impatient.services.listener.is_healthy)
+        status, answer = await ready(impatient)
+        assert status == 503
+        assert (answer["status"], answer["database"], answer["listener"]) == ("not ready", False, False)
+        assert answer["problems"][0].startswith("database: does not answer (")
+        assert "listener: the live feed is not being followed" in answer["problems"]
+        async with impatient.http.get("/health/live") as response:
+            assert response.status == 200
+        await connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        await wait_until(lambda: impatient.services.listener.is_healthy)
+    finally:
+        await connection.close()
+    assert (await ready(impatient))[1]["database"] is True
+
+
+async def test_ready_says_so_when_the_listener_cannot_follow(impatient: Server, database: Database) -> None:
+    await database.pool.execute("ALTER TABLE feed RENAME TO feed_away")
+    await wait_until(lambda: not impatient.services.listener.is_healthy)
+    status, answer = await ready(impatient)
+    assert status == 503
+    assert (answer["database"], answer["migrations"], answer["listener"]) == (True, True, False)
+    assert "listener: the live feed is not being followed" in answer["problems"]
+    await database.pool.execute("ALTER TABLE feed_away RENAME TO feed")
+    await wait_until(lambda: impatient.services.listener.is_healthy)
+
+
+async def test_ready_says_so_when_a_migration_is_pending(server: Server, database: Database) -> None:
+    await database.pool.execute("DELETE FROM schema_migration WHERE version = 3")
+    status, answer = await ready(server)
+    assert status == 503
+    assert (answer["database"], answer["migrations"]) == (True, False)
+    assert answer["problems"] == ["migrations: 0003_keys.sql is not applied"]
+
+
+async def test_ready_says_so_when_the_database_is_of_a_newer_version(server: Server, database: Database) -> None:
+    await database.pool.execute("INSERT INTO schema_migration (version, name, sha256) VALUES (9999, 'later.sql', '')")
+    status, answer = await ready(server)
+    assert status == 503
+    assert answer["migrations"] is False
+    assert "later.sql" in answer["problems"][0]
+
+
+async def test_ready_says_so_when_a_job_failed_three_times_in_a_row(impatient: Server, database: Database) -> None:
+    await database.pool.execute("ALTER TABLE gateway RENAME TO gateway_away")
+    await impatient.post_readings([{"sensor": "s", "values": {"m": 1}}])
+    state = impatient.services.jobs.states["gateways"]
+    await wait_until(lambda: state.failures_in_a_row >= 3)
+    status, answer = await ready(impatient)
+    assert status == 503
+    (problem,) = answer["problems"]
+    assert problem.startswith("job gateways failed ")
+    assert 'relation "gateway" does not exist' in problem
+    await database.pool.execute("ALTER TABLE gateway_away RENAME TO gateway")
+    await wait_until(lambda: state.failures_in_a_row == 0)
+    assert (await ready(impatient))[0] == 200
+    # What could not be counted then is counted now.
+    assert await database.pool.fetchval("SELECT sum(accepted) FROM gateway") == 1

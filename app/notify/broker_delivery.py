@@ -9,7 +9,7 @@ import msgspec
 
 from app.notify.broker_pacing import AskedPacing
 from app.notify.broker_targets import Target
-from app.notify.transport import Delivered, DeliveryError, Endpoints, PermanentError
+from app.notify.transport import Delivered, DeliveryError, Endpoints, PermanentError, UnknownAnswerError
 
 #: From the request to the answer, all attempts and waits together.
 DEADLINE_S: Final = 10.0
@@ -58,7 +58,7 @@ class Delivery:
         """Try again after what may pass; raises the error of the last attempt when there is no time for another.
 
         Also after an answer that was lost or proves nothing (a broken connection, a 502): the client would have to
-        ask again itself. Only what hangs is left alone, for it has used up the time.
+        ask again itself. Left alone are what hangs, for it has used up the time, and what was likely taken.
         """
         while True:
             await self._pacing.turn(target, _left_s(deadline))
@@ -66,7 +66,7 @@ class Delivery:
             course.reason = _NO_ANSWER
             try:
                 return await target.channel.send(self._session, target.config, target.rendered, self._endpoints)
-            except PermanentError:
+            except (PermanentError, UnknownAnswerError):
                 raise
             except DeliveryError as error:
                 course.reason = error.reason

@@ -27,10 +27,20 @@ SELECT id, created_at, api_key, level, title, message, source, metadata, channel
  ORDER BY created_at DESC, id DESC
  LIMIT $5;
 
--- name: prune_notifications
+-- name: find_newest_to_prune
 -- $1 keep for so long, $2 keep at most so many
-DELETE FROM broker_notification
- WHERE created_at <= greatest(
+SELECT greatest(
        now() - $1::interval,
        (SELECT created_at FROM broker_notification ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT 1)
- );
+);
+
+-- name: prune_notifications
+-- $1 up to this time, $2 at most so many; gives how many
+WITH gone AS (
+     DELETE FROM broker_notification
+      WHERE id IN (
+            SELECT id FROM broker_notification WHERE created_at <= $1 ORDER BY created_at DESC, id DESC LIMIT $2
+      )
+     RETURNING id
+)
+SELECT count(*) FROM gone;

@@ -79,6 +79,10 @@ class UncertainError(DeliveryError):
     """The request went out but no answer told its fate: it may have arrived, a resend may be the second one."""
 
 
+class UnknownAnswerError(UncertainError):
+    """An answer of success that is not the service's: a relay's that has likely taken the message."""
+
+
 class PermanentError(DeliveryError):
     """Nothing arrived, and sending the same again cannot help.
 
@@ -140,7 +144,9 @@ def refusal(
     wait_s = answer.retry_after_s if retry_after_s is None else retry_after_s
     if answer.status in _REFUSED_FOR_NOW:
         return TransientError(reason, wait_s)
-    if answer.ok or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if answer.ok:
+        return UnknownAnswerError(reason, wait_s)
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UncertainError(reason, wait_s)
     return PermanentError(reason, channel_broken=channel_broken)
 

@@ -112,6 +112,14 @@ async def test_delivery_may_be_a_second_one_when_the_answer_was_lost(
     assert len(slack.accepted) == 2
 
 
+async def test_delivery_is_not_repeated_when_a_relay_answers_in_its_own_words(
+    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver
+) -> None:
+    slack.fail_next(answers(200, '{"success": true}'))
+    outcome = await delivery.deliver(slack_target(endpoints, slack))
+    assert outcome == Outcome(1, error="Network error sending to Slack: Slack answered 200")
+
+
 async def test_delivery_fails_by_the_deadline_when_the_service_stays_away(
     delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,7 +237,10 @@ async def test_notification_is_not_stored_when_too_many_wait(monkeypatch: pytest
     ]
 
 
-async def test_notifications_are_pruned_by_age_and_by_number(database: Database) -> None:
+async def test_notifications_are_pruned_by_age_and_by_number(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_store, "PRUNE_ROWS", 1)
     store = NotificationStore()
     now = datetime.now(UTC)
     sent = [notification(created_at=now - timedelta(days=days)) for days in range(5)]

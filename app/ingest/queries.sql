@@ -47,6 +47,13 @@ UPDATE sensor SET gateway = new.gateway, gateway_at = from_us(new.us)
 -- $1 names. Row locks in one order, for the updates above.
 SELECT id FROM sensor WHERE name = ANY($1::text[]) ORDER BY name FOR NO KEY UPDATE;
 
+-- name: list_descriptions
+-- $1 sensor names
+SELECT name, tags::text, to_us(nullif(tags_at, '-infinity')) AS tags_us,
+       gateway, to_us(nullif(gateway_at, '-infinity')) AS gateway_us
+  FROM sensor
+ WHERE name = ANY($1::text[]);
+
 -- name: insert_readings
 -- $1 series ids, $2 times, $3 values; sorted by UTC day, series, time
 INSERT INTO reading (series_id, time, value)

@@ -18,7 +18,8 @@ SENSORS_PER_KEY = 100_000
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 _NEVER = -(2**62)
-#: Event time and text of the newest reading that said something of its sensor.
+_NOTHING = (_NEVER, "")
+#: Event time and text of the newest reading that said something of its sensor; at one time the greater text.
 News = dict[SensorName, tuple[int, str]]
 
 
@@ -30,11 +31,23 @@ class Said(msgspec.Struct):
     seen_us: int = _NEVER
     stored_us: int = _NEVER
 
-    def is_news(self, us: int, text: str) -> bool:
-        """Tell whether the database should hear of it: another text, or the same after long."""
+    def hear(self, us: int, text: str) -> bool:
+        """Take note of what the newest reading of a flush says; tell whether the database should hear of it, too.
+
+        It should of another text, and of the same after long.
+        """
         if us < self.seen_us:
             return False
-        return text != self.text or us - self.stored_us > HOUR_US
+        if text == self.text and us - self.stored_us <= HOUR_US:
+            self.seen_us = us
+            return False
+        return True
+
+    def learn(self, us: int | None, text: str | None) -> None:
+        """Take over what the database holds by now: what other readings say may have won over ours."""
+        if us is not None and text is not None and (us, text) > (self.stored_us, self.text or ""):
+            self.text, self.stored_us = text, us
+            self.seen_us = max(self.seen_us, us)
 
 
 class Sensor(msgspec.Struct):
@@ -122,16 +135,17 @@ class SeriesRegistry:
         tags, gateways = self._collect_news(uploads)
         if not tags and not gateways:
             return
+        names = sorted(tags.keys() | gateways.keys())
         async with connection.transaction():
-            await connection.execute(SQL["lock_sensors"], sorted(tags.keys() | gateways.keys()))
+            await connection.execute(SQL["lock_sensors"], names)
             for query, news in (("update_sensor_tags", tags), ("update_sensor_gateway", gateways)):
                 if news:
                     times, texts = zip(*news.values(), strict=True)
                     await connection.execute(SQL[query], list(news), texts, times)
-        for name, (us, text) in tags.items():
-            self.sensors[name].tags = Said(text, us, us)
-        for name, (us, text) in gateways.items():
-            self.sensors[name].gateway = Said(text, us, us)
+            rows = await connection.fetch(SQL["list_descriptions"], names)
+        for row in rows:
+            self.sensors[row["name"]].tags.learn(row["tags_us"], row["tags"])
+            self.sensors[row["name"]].gateway.learn(row["gateway_us"], row["gateway"])
 
     def _collect_news(self, uploads: Sequence[Upload]) -> tuple[News, News]:
         """Collect what the uploads say of tags and of gateways that the database does not know yet."""
@@ -139,23 +153,25 @@ class SeriesRegistry:
         gateways: News = {}
         for upload in uploads:
             for reading in upload.readings if upload.gateway is not None else ():
-                _note(gateways, self.sensors[reading.sensor].gateway, reading, str(upload.gateway))
+                _note(gateways, reading, str(upload.gateway))
             for reading in upload.readings if upload.has_tags else ():
                 if reading.tags is not None:
-                    _note(tags, self.sensors[reading.sensor].tags, reading, _as_jsonb_text(reading.tags))
-        return tags, gateways
+                    _note(tags, reading, _as_jsonb_text(reading.tags))
+        return (
+            {name: said for name, said in tags.items() if self.sensors[name].tags.hear(*said)},
+            {name: said for name, said in gateways.items() if self.sensors[name].gateway.hear(*said)},
+        )
+
+
+def _note(news: News, reading: Reading, text: str) -> None:
+    """Keep what the newest reading says."""
+    said = (reading.time_us, text)
+    if said > news.get(reading.sensor, _NOTHING):
+        news[reading.sensor] = said
 
 
 def _said(text: str | None, us: int | None) -> Said:
     return Said() if us is None else Said(text, us, us)
-
-
-def _note(news: News, said: Said, reading: Reading, text: str) -> None:
-    """Keep what a reading says when it is news; at the same time the greater text wins, as in the database."""
-    if said.is_news(reading.time_us, text):
-        news[reading.sensor] = max(news.get(reading.sensor, (_NEVER, "")), (reading.time_us, text))
-    elif text == said.text:
-        said.seen_us = max(said.seen_us, reading.time_us)
 
 
 def _as_jsonb_text(tags: Tags) -> str:

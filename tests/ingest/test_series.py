@@ -1,0 +1,221 @@
+"""Registration of sensors and series: what they are told, what they cost a key, and in which order it may come."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.db.pool import Connection
+from app.ingest.series import SeriesRegistry
+from app.ingest.upload import Upload
+from tests.conftest import Database
+from tests.ingest.uploads import HOUR, SECOND, T0, key, reading, upload
+
+NAMES = iter(range(10**9))
+#: When, what tags, through which gateway.
+SAID = st.tuples(
+    st.sampled_from([0, 1, 2, HOUR + 2]),
+    st.sampled_from("ab") | st.none(),
+    st.sampled_from("xy"),
+)
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    """A connection as a flusher holds one."""
+    async with database.pool.acquire() as connection:
+        yield connection
+
+
+async def test_series_get_ids_that_every_process_agrees_on(connection: Connection) -> None:
+    uploads = [upload(reading("pi1", a=1, b=2), reading("pi2", a=3)), upload(reading("pi1", b=1, c=2))]
+    first, second = SeriesRegistry(), SeriesRegistry()
+    await first.register(connection, uploads)
+    await second.register(connection, uploads)
+    assert first.series_of == second.series_of
+    assert {sensor: sorted(metrics) for sensor, metrics in first.series_of.items()} == {
+        "pi1": ["a", "b", "c"],
+        "pi2": ["a"],
+    }
+    ids = [series_id for metrics in first.series_of.values() for series_id in metrics.values()]
+    assert len(set(ids)) == 4
+    assert all(
+        first.names[first.series_of[sensor][metric]] == (sensor, metric) for sensor in ("pi1",) for metric in "abc"
+    )
+
+
+async def test_new_metric_of_a_known_sensor_is_registered_when_it_comes(connection: Connection) -> None:
+    registry = SeriesRegistry()
+    await registry.register(connection, [upload(reading("pi1", a=1))])
+    await registry.register(connection, [upload(reading("pi1", a=1, b=1))])
+    assert list(registry.series_of["pi1"]) == ["a", "b"]
+    assert await connection.fetchval("SELECT count(*) FROM series") == 2
+
+
+async def test_registration_deadlocks_never_when_processes_meet_the_same_sensors(database: Database) -> None:
+    async def register(number: int) -> SeriesRegistry:
+        registry = SeriesRegistry()
+        readings = [reading(f"pi{n}", a=1, b=1, c=1) for n in range(50)]
+        async with database.pool.acquire() as connection:
+            await registry.register(connection, [upload(*(readings if number % 2 else reversed(readings)))])
+        return registry
+
+    registries = await asyncio.gather(*(register(number) for number in range(4)))
+    assert all(registry.series_of == registries[0].series_of for registry in registries)
+    assert await database.pool.fetchval("SELECT count(*) FROM series") == 150
+
+
+async def test_sensors_past_the_cap_are_rejected_and_the_rest_is_kept(connection: Connection) -> None:
+    registry, capped = SeriesRegistry(), key("roof", sensors=2)
+    first = upload(reading("b"), reading("a"), reading("c", x=1, y=2), reading("a", T0 + 1), api_key=capped)
+    await registry.register(connection, [first])
+    assert [item.sensor for item in first.readings] == ["b", "a", "a"]
+    assert (first.value_count, first.rejected.count, first.rejected.by_code) == (3, 2, {"too_many_sensors": 2})
+    (listed,) = first.rejected.listed
+    assert listed.message == (
+        "sensor 'c' is new, and the key 'roof' has brought as many sensors as it may; raise its limit, or remove what "
+        "makes ever new names"
+    )
+    later = upload(reading("a", z=1), reading("d"), api_key=capped)
+    await SeriesRegistry().register(connection, [later])
+    assert [item.sensor for item in later.readings] == ["a"]
+    assert await connection.fetchval("SELECT array_agg(name ORDER BY name) FROM sensor") == ["a", "b"]
+
+
+async def test_cap_counts_what_a_key_brought_first_when_others_bring_it_too(connection: Connection) -> None:
+    registry = SeriesRegistry()
+    uploads = [
+        upload(reading("a"), api_key=key("open")),
+        upload(reading("a"), reading("b"), api_key=key("roof", sensors=1)),
+        upload(reading("b"), reading("c"), api_key=key("roof", sensors=1)),
+        upload(reading("c"), api_key=key("closed", sensors=0)),
+    ]
+    await registry.register(connection, uploads)
+    assert [[item.sensor for item in each.readings] for each in uploads] == [["a"], ["a", "b"], ["b"], []]
+    rows = await connection.fetch("SELECT name, created_by FROM sensor ORDER BY name")
+    assert [tuple(row) for row in rows] == [("a", "open"), ("b", "roof")]
+
+
+async def test_newest_reading_tells_tags_and_gateway_in_any_order_of_arrival(connection: Connection) -> None:
+    told = [(T0, "old", "x"), (T0 + SECOND, "new", "y"), (T0 - SECOND, "oldest", "z")]
+    for order in permutations(told):
+        for together in (False, True):
+            name = f"pi{next(NAMES)}"
+            uploads = [upload(reading(name, at, {"is": tag}), gateway=gateway) for at, tag, gateway in order]
+            await _describe(connection, SeriesRegistry(), *([uploads] if together else [[each] for each in uploads]))
+            assert await _description(connection, name) == ({"is": "new"}, "y")
+
+
+async def test_tags_stay_when_newer_readings_bring_none(connection: Connection) -> None:
+    await _describe(connection, SeriesRegistry(), [upload(reading("pi1", T0, {"is": "here"}), gateway="x")])
+    await _describe(connection, SeriesRegistry(), [upload(reading("pi1", T0 + SECOND))])
+    assert await _description(connection, "pi1") == ({"is": "here"}, "x")
+    await _describe(connection, SeriesRegistry(), [upload(reading("pi1", T0 + SECOND, {}))])
+    assert await _description(connection, "pi1") == ({}, "x")
+
+
+async def test_newest_gateway_is_known_when_an_older_reading_of_the_same_time_lost(connection: Connection) -> None:
+    registry = SeriesRegistry()
+    for at, gateway in ((T0, "b"), (T0, "a"), (T0 + SECOND, "a")):
+        await _describe(connection, registry, [upload(reading("pi1", at), gateway=gateway)])
+    assert (await _description(connection, "pi1"))[1] == "a"
+
+
+async def test_newest_gateway_is_known_when_another_process_told_of_a_newer_one(connection: Connection) -> None:
+    here, there = SeriesRegistry(), SeriesRegistry()
+    await _describe(connection, here, [upload(reading("pi1", T0))])
+    await _describe(connection, there, [upload(reading("pi1", T0 + 2 * SECOND), gateway="b")])
+    await _describe(connection, here, [upload(reading("pi1", T0 + SECOND), gateway="a")])
+    await _describe(connection, here, [upload(reading("pi1", T0 + 3 * SECOND), gateway="a")])
+    assert (await _description(connection, "pi1"))[1] == "a"
+
+
+async def test_newest_gateway_is_known_when_one_flush_brings_an_older_one_too(connection: Connection) -> None:
+    registry = SeriesRegistry()
+    await _describe(connection, registry, [upload(reading("pi1", T0), gateway="a")])
+    await _describe(
+        connection,
+        registry,
+        [upload(reading("pi1", T0 + SECOND), gateway="b"), upload(reading("pi1", T0 + 2 * SECOND), gateway="a")],
+    )
+    assert (await _description(connection, "pi1"))[1] == "a"
+
+
+async def test_database_hears_again_of_the_same_tags_only_after_an_hour(connection: Connection) -> None:
+    registry = SeriesRegistry()
+    for at in (T0, T0 + HOUR, T0 + HOUR + 1, T0 + HOUR + 2):
+        await _describe(connection, registry, [upload(reading("pi1", at, {"is": "here"}))])
+    at = await connection.fetchval("SELECT to_us(tags_at) FROM sensor")
+    assert at == T0 + HOUR + 1
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=st.lists(SAID, min_size=1, max_size=5), data=st.data())
+async def test_description_is_the_newest_readings_however_readings_are_put_together(
+    connection: Connection, said: list[tuple[int, str | None, str | None]], data: st.DataObject
+) -> None:
+    name = f"pi{next(NAMES)}"
+    uploads = [
+        upload(reading(name, T0 + at, None if tag is None else {"is": tag}), gateway=gateway)
+        for at, tag, gateway in said
+    ]
+    flushes: list[list[Upload]] = [[]]
+    for each in data.draw(st.permutations(uploads)):
+        flushes[-1].append(each)
+        if data.draw(st.booleans()):
+            flushes.append([])
+    await _describe(connection, SeriesRegistry(), *flushes)
+    tags = max(((at, tag) for at, tag, _ in said if tag is not None), default=(0, None))[1]
+    gateway = max(((at, gateway) for at, _, gateway in said if gateway is not None), default=(0, None))[1]
+    assert await _description(connection, name) == ({} if tags is None else {"is": tags}, gateway)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tags=st.dictionaries(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5), st.text(max_size=3)
+    )
+)
+async def test_tags_are_written_as_postgresql_writes_them(connection: Connection, tags: dict[str, str]) -> None:
+    clean = {name: value.replace("\0", "").encode("utf-8", "ignore").decode() for name, value in tags.items()}
+    name = f"pi{next(NAMES)}"
+    registry = SeriesRegistry()
+    await _describe(connection, registry, [upload(reading(name, T0, clean))])
+    assert registry.sensors[name].tags.text == await connection.fetchval(
+        "SELECT tags::text FROM sensor WHERE name = $1", name
+    )
+
+
+async def test_descriptions_deadlock_never_when_processes_tell_of_the_same_sensors(database: Database) -> None:
+    names = [f"pi{number}" for number in range(40)]
+    async with database.pool.acquire() as connection:
+        await SeriesRegistry().register(connection, [upload(*map(reading, names))])
+
+    async def tell(number: int) -> None:
+        registry = SeriesRegistry()
+        for round_number in range(5):
+            at, told = T0 + round_number * SECOND + number, f"{round_number}-{number}"
+            readings = [reading(name, at, {"is": told}) for name in names]
+            flush = [upload(*(readings if number % 2 else reversed(readings)), gateway=told)]
+            async with database.pool.acquire() as connection:
+                await _describe(connection, registry, flush)
+
+    await asyncio.gather(*(tell(number) for number in range(4)))
+    rows = await database.pool.fetch("SELECT DISTINCT tags, gateway FROM sensor")
+    assert [tuple(row) for row in rows] == [({"is": "4-3"}, "4-3")]
+
+
+async def _describe(connection: Connection, registry: SeriesRegistry, *flushes: list[Upload]) -> None:
+    for uploads in flushes:
+        await registry.register(connection, uploads)
+        await registry.describe(connection, uploads)
+
+
+async def _description(connection: Connection, name: str) -> tuple[Any, str | None]:
+    row = await connection.fetchrow("SELECT tags, gateway FROM sensor WHERE name = $1", name)
+    assert row is not None
+    return row["tags"], row["gateway"]

@@ -178,7 +178,7 @@ class Machine:
         self._sample_at: int | None = None
         self.closed: list[Episode] = []
         self.open = open_episode
-        #: How many of the rule's levels are no more severe than the open episode's.
+        #: How many of the rule's levels are no more severe than the open episode's; firing sets it anew.
         self._rank = 0 if open_episode is None else _rank(rule, open_episode.level)
 
     @property
@@ -249,7 +249,6 @@ class Machine:
     def _resolve(self, episode: Episode, t: int) -> None:
         self.closed.append(msgspec.structs.replace(episode, resolved_at=t))
         self.open = None
-        self._rank = 0
 
     def _step_to(self, rank: int, t: int) -> Step:
         self._rank = rank

@@ -152,6 +152,15 @@ def test_replay_goes_on_past_the_reach_when_the_level_is_not_what_is_stored() ->
     assert result.to_us == 30 * M
 
 
+def test_replay_goes_to_the_end_when_what_it_agrees_on_was_never_evaluated() -> None:
+    # The readings after 10 were stored meanwhile, their range was not given yet.
+    store = Store({0: 5, 10: 5, 30: 5, 40: 9})
+
+    result = replay(RULE, Known((), 0), minutes(10), store)
+
+    assert result == Replay(10 * M, None, (), 40 * M, Memory(40 * M, 40 * M, (40 * M,), None))
+
+
 def test_later_episodes_stand_when_replay_stops_before_them() -> None:
     later = episode(200, 210, 220, warning=210)
     store = Store({0: 5, 1: 5, 30: 5, 200: 9, 210: 9, 215: 6, 220: 6})
@@ -168,6 +177,15 @@ def test_each_range_is_replayed_alone_when_they_lie_far_apart() -> None:
 
     assert (result.from_us, result.to_us, result.evaluated_to) == (3 * M, None, 10_000 * M)
     assert store.read_count == 100
+
+
+def test_ranges_are_replayed_in_one_passage_when_one_begins_within_the_reach_of_another() -> None:
+    store = Store(dict.fromkeys(range(100), 5))
+
+    result = replay(RULE, Known((), 99 * M), minutes(20, 30, 25), store)
+
+    assert (result.from_us, result.to_us) == (20 * M, 41 * M)
+    assert len(store.wants) == 2
 
 
 def test_one_late_reading_costs_the_same_when_a_hundred_times_as_much_is_stored() -> None:
@@ -200,13 +218,13 @@ def test_remembered_clocks_are_left_when_something_was_evaluated_since() -> None
 
 def test_window_is_filled_again_when_the_clocks_are_remembered() -> None:
     rule = SeriesRule(ValueOf("avg", 5 * M), RULE.levels)
-    store = Store({6: 0, 7: 12, 10: 3, 11: 15})
+    store = Store({6: 90, 7: 0, 10: 3, 11: 15})
     memory = Memory(10 * M, 10 * M, (None,), None)
 
     result = replay(rule, Known((), 10 * M, memory=memory), minutes(11), store)
 
-    # (12 + 3 + 15) / 3 is past 8; the reading at 6 has just left the window.
-    assert result.memory == Memory(11 * M, 11 * M, (11 * M,), None)
+    # The average of 0, 3 and 15 is not past 8; the reading at 6 has just left the window.
+    assert result.memory == Memory(11 * M, 11 * M, (None,), 11 * M)
 
 
 def test_clock_is_found_behind_readings_without_a_sample_when_the_value_is_a_delta() -> None:

@@ -22,6 +22,10 @@ def test_avg_leaves_out_a_reading_when_it_is_exactly_a_window_old() -> None:
     assert sampled(ValueOf("avg", 5 * M), readings) == [(0, 10.0), (5 * M - 1, 7.0), (5 * M, 2.5)]
 
 
+def test_avg_is_rounded_once_when_many_values_cannot_be_written_exactly() -> None:
+    assert sampled(ValueOf("avg", 5 * M), [(t, 0.1) for t in range(10)])[-1] == (9, 0.1)
+
+
 def test_avg_is_exact_when_large_values_leave_the_window() -> None:
     readings = [(0, 1e16), (1 * M, 0.1), (2 * M, 0.2), (6 * M, 0.3)]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import rich_click as click
+from rich.markup import escape
 from rich.table import Table
 
 from app import __version__
@@ -19,7 +20,7 @@ from app.serve import DevelopmentKeys, database_kept_alive, find_development_key
 from app.settings import Settings
 from app.simulate import Plan, demo_gateways, demo_receiver, render_summary, server_url, simulate
 
-click.rich_click.USE_MARKDOWN = True
+click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.SHOW_ARGUMENTS = True
 
 
@@ -106,7 +107,7 @@ async def migrate_command(check: bool) -> int | None:
         finally:
             await connection.close()
         for name in pending:
-            output.print(f"pending: {name}", highlight=False)
+            output.print(f"pending: {name}", highlight=False, soft_wrap=True)
         return 1 if pending else 0
     with progress_bar() as progress:
         task = progress.add_task("filling aggregates, days", total=None, visible=False)
@@ -115,7 +116,7 @@ async def migrate_command(check: bool) -> int | None:
         )
     if settings.reader_password:
         await set_reader_password(dsn, settings.reader_password)
-    output.print(f"applied: {', '.join(applied)}" if applied else "up to date", highlight=False)
+    output.print(f"applied: {', '.join(applied)}" if applied else "up to date", highlight=False, soft_wrap=True)
     return None
 
 
@@ -131,7 +132,7 @@ async def doctor(as_json: bool) -> int:
         marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]problem[/]"}
         table = Table.grid(padding=(0, 2))
         for finding in findings:
-            table.add_row(marks[finding.state], finding.subject, finding.message)
+            table.add_row(marks[finding.state], finding.subject, escape(finding.message))
         output.print(table, highlight=False)
     return 1 if any(finding.state == "problem" for finding in findings) else 0
 
@@ -146,8 +147,8 @@ def key() -> None:
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), required=True, help="What it may do; repeatable."
 )
-@click.option("--ws-connections", type=int, help="WebSocket connections it may hold; 0 is no limit.")
-@click.option("--sensors", type=int, help="New sensors it may bring in all.")
+@click.option("--ws-connections", type=click.IntRange(min=0), help="WebSocket connections it may hold; 0 is no limit.")
+@click.option("--sensors", type=click.IntRange(min=0), help="New sensors it may bring in all.")
 @click.option(
     "--notifications-per-minute", type=click.IntRange(min=0), help="Notifications it may send; 0 is no limit."
 )
@@ -173,7 +174,7 @@ async def key_list(as_json: bool) -> None:
     for row in rows:
         times = [f"{row[name]:%Y-%m-%d %H:%M}" if row[name] else "" for name in ("created_at", "revoked_at")]
         limits = " ".join(f"{name}={value}" for name, value in row["limits"].items())
-        table.add_row(row["label"], " ".join(row["scopes"]), limits, *times)
+        table.add_row(escape(row["label"]), " ".join(row["scopes"]), limits, *times)
     output.print(table)
 
 
@@ -184,7 +185,7 @@ async def key_revoke(label: str) -> None:
     """Revoke a key; it stops working everywhere within seconds."""
     async with await _pool() as pool:
         await revoke_key(pool, label)
-    output.print(f"revoked {label}", highlight=False)
+    output.print(f"revoked {escape(label)}", highlight=False, soft_wrap=True)
 
 
 @main.command("simulate")

@@ -1,11 +1,14 @@
 """What all commands share: consoles, how a command ends, settings, the database, durations, progress."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, NoReturn, ParamSpec
+from urllib.parse import urlsplit
 
+import asyncpg
 import msgspec
 import rich_click as click
 import uvloop
@@ -29,12 +32,19 @@ def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Call
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        # Like Ctrl-C: what was opened is closed, where by default the process would just end.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 code = runner.run(function(*args, **kwargs))
         except AppError as error:
-            people.print(f"[bold red]{error.title}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            sys.exit(1)
+            _refuse(error.title, str(error))
+        except asyncpg.UndefinedTableError as error:
+            _refuse("The database is not migrated", f"{error}; run `tidegauge migrate` first")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                _refuse("The file cannot be used", str(error))
+            _refuse("The database cannot be used", str(error) or type(error).__name__)
         except KeyboardInterrupt:
             sys.exit(130)
         sys.exit(code or 0)
@@ -42,11 +52,29 @@ def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Call
     return run
 
 
+def _refuse(title: str, text: str) -> NoReturn:
+    people.print(f"[bold red]{title}:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
 def load_settings() -> Settings:
     """Read the settings and set up the log as they say; raise SettingsError."""
     settings = Settings.from_environment()
+    _check_addresses(settings)
     log.configure(settings.log_level, settings.log_format)
     return settings
+
+
+def _check_addresses(settings: Settings) -> None:
+    """Refuse an address that cannot be taken apart, without showing it: the reason is mostly its password."""
+    for name in ("database_url", "read_database_url"):
+        try:
+            _ = urlsplit(getattr(settings, name) or "").port
+        except ValueError:
+            raise SettingsError(
+                f"{name.upper()} cannot be read as an address. In a password write / as %2F, ? as %3F, # as %23, "
+                "@ as %40 and : as %3A"
+            ) from None
 
 
 def find_dsn(settings: Settings) -> str:

@@ -110,10 +110,10 @@ class Services:
     async def _check_start(self) -> None:
         """Refuse to start on a schema that is not migrated, or without any key."""
         async with self.pool.acquire() as connection:
-            self.edition = await detect_edition(connection)
             pending = await list_pending(connection)
-        if pending:
-            raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
+            if pending:
+                raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
+            self.edition = await detect_edition(connection)
         await self.ring.open(self.pool)
         if not self.ring:
             raise SettingsError(

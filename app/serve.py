@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from litestar import Litestar
 from app.auth.keys import make_key
 from app.db.embedded import EmbeddedServer
 from app.db.pool import open_pool
+from app.errors import AppError, SettingsError
 from app.lifespan import Services
 from app.main import create_app
 from app.settings import Settings
@@ -23,6 +26,9 @@ from app.settings import Settings
 #: How long requests under way may take after a signal.
 GRACE_S = 10
 _WATCH_S = 0.5
+_RETRY_S = 5.0
+_BACKLOG = 2_048
+_SILENCE_MS = 60_000
 _KEYS_FILE = "development_keys.json"
 log = structlog.get_logger()
 
@@ -34,15 +40,46 @@ class DevelopmentKeys(msgspec.Struct, frozen=True):
     api_key_ws: str
 
 
+class StartError(AppError):
+    """The server stopped while it started."""
+
+    code = "start"
+    title = "The server did not start"
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; raise AppError when it cannot start."""
     # Parsing makes tens of thousands of short-lived objects at a time; the default would look through all of them
     # every 700.
     gc.set_threshold(100_000, 20, 50)
     app = create_app(settings)
-    # The lifespan would check, too, but inside uvicorn, which answers a refusal with a stack trace.
-    await check_start(app.state.services)
-    await _Server(_config(app, settings)).serve()
+    # uvicorn would listen, and the lifespan would check, too, but they answer a refusal with a stack trace.
+    listening = await listen(settings.host, settings.port)
+    try:
+        await check_start(app.state.services)
+        await _Server(_config(app)).serve(sockets=listening)
+    except SystemExit:
+        raise StartError("The log above says why") from None
+    finally:
+        for one in listening:
+            one.close()
+
+
+async def listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address of the host; raise SettingsError when that cannot be."""
+    listening: list[socket.socket] = []
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            listening.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+            # What a vanished client did not take is given up then, and its connection with it.
+            listening[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
+    except OSError as error:
+        for one in listening:
+            one.close()
+        reason = os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
+        raise SettingsError(f"HOST {host} and PORT {port} cannot be listened on: {reason}") from None
+    return listening
 
 
 async def check_start(services: Services) -> None:
@@ -58,8 +95,12 @@ async def database_kept_alive(server: EmbeddedServer) -> AsyncIterator[None]:
     async def watch() -> None:
         while True:
             await asyncio.sleep(_WATCH_S)
-            if await asyncio.to_thread(server.restart_if_dead):
-                log.warning("database_restarted")
+            try:
+                if await asyncio.to_thread(server.restart_if_dead):
+                    log.warning("database_restarted")
+            except (AppError, OSError) as error:
+                log.error("database_not_restarted", error=str(error))
+                await asyncio.sleep(_RETRY_S)
 
     task = asyncio.create_task(watch(), name="database_watch")
     try:
@@ -112,11 +153,9 @@ def _development_keys(path: Path) -> DevelopmentKeys:
     return keys
 
 
-def _config(app: Litestar, settings: Settings) -> uvicorn.Config:
+def _config(app: Litestar) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -135,11 +174,12 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in signals:
+            for number, handler in before.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, handler)

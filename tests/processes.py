@@ -1,0 +1,202 @@
+"""The `tidegauge` command as processes of its own: quick ones that come to an end, and servers that a test ends."""
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from app.db.cluster import cluster_folder
+from tests.conftest import API_KEY, API_KEY_WS, project_folder
+
+#: A start with a new database takes a few seconds; more while other tests run.
+START_S = 60.0
+STOP_S = 30.0
+#: Importing everything takes longer than most commands: one process does it, and each command is a fork of it.
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["app.cli"])
+
+
+class Ran(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int | None
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, decoded."""
+        return json.loads(self.out)
+
+    @property
+    def refusal(self) -> str:
+        """The one line of a command that refused."""
+        assert self.code == 1, self
+        assert self.out == ""
+        (line,) = self.err.splitlines()
+        return line
+
+
+def tidegauge(folder: Path, *arguments: str, **environ: str) -> Ran:
+    """Run a command in a folder, with these variables and no others."""
+    out, err = folder / "stdout", folder / "stderr"
+    process = _forks.Process(target=_run, args=(folder, arguments, environ, out, err))
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None, f"{arguments} did not end"
+    return Ran(process.exitcode, out.read_text(), err.read_text())
+
+
+def _run(folder: Path, arguments: tuple[str, ...], environ: Mapping[str, str], out: Path, err: Path) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    for path, number in ((out, 1), (err, 2)):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, number)
+    from app.cli import main
+
+    main(arguments, prog_name="tidegauge")
+
+
+class ServerProcess:
+    """A running `tidegauge up` or `tidegauge serve`, its port and its log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path, http: aiohttp.ClientSession) -> None:
+        self.process = process
+        self.port = port
+        self.folder = folder
+        #: Sends API_KEY; paths only.
+        self.http = http
+
+    @property
+    def out(self) -> str:
+        """Standard output so far."""
+        return (self.folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        """Standard error, the log, so far."""
+        return (self.folder / "err").read_text()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of a JSON log so far."""
+        return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+
+    async def post(self, readings: object, **headers: str) -> int | None:
+        """Post readings; give the status, or None when the answer did not come."""
+        try:
+            async with self.http.post("/api/v1/readings", json=readings, headers=headers) as response:
+                await response.read()
+                return response.status
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def until_ready(self) -> None:
+        """Wait until it serves; fail with its log when it ends instead."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.err
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self.http.get("/health/ready", timeout=aiohttp.ClientTimeout(5)) as response:
+                    if response.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"it does not get ready: {self.err}")
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end; give the exit code."""
+        self.process.send_signal(number)
+        return await self.wait()
+
+    async def wait(self) -> int:
+        """Wait for the end; give the exit code."""
+        return await asyncio.to_thread(self.process.wait, STOP_S)
+
+
+@asynccontextmanager
+async def started(
+    folder: Path, *arguments: str, port: int | None = None, **environ: str
+) -> AsyncIterator[ServerProcess]:
+    """Start a server without waiting for it; whatever the test left of it is killed at the end."""
+    port = port or free_port()
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "app", *arguments]
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project_folder()), "HOME": str(folder), **keys()}
+    with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**variables, "PORT": str(port), **environ}, stdout=out, stderr=err
+        )
+    try:
+        timeout = aiohttp.ClientTimeout(60)
+        async with aiohttp.ClientSession(
+            f"http://127.0.0.1:{port}", headers={"X-API-Key": environ.get("API_KEY", API_KEY)}, timeout=timeout
+        ) as http:
+            yield ServerProcess(process, port, folder, http)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        await asyncio.to_thread(process.wait)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *arguments: str, port: int | None = None, **environ: str
+) -> AsyncIterator[ServerProcess]:
+    """Start a server and wait until it serves."""
+    async with started(folder, *arguments, port=port, **environ) as server:
+        await server.until_ready()
+        yield server
+
+
+def keys() -> dict[str, str]:
+    """Name the keys as variables."""
+    return {"API_KEY": API_KEY, "API_KEY_WS": API_KEY_WS}
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def postgres_processes(data_dir: Path) -> list[int]:
+    """List the processes that have the database of a DATA_DIR open."""
+    data = (cluster_folder(data_dir) / "data").resolve()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and entry.joinpath("cwd").readlink() == data:
+                found.append(int(entry.name))
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """List the processes that a process has started and that still run."""
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+@contextlib.contextmanager
+def data_folder(tmp_path: Path) -> Iterator[Path]:
+    """Give a DATA_DIR, and clear away what a server run by root keeps elsewhere."""
+    folder = tmp_path / ".data"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(cluster_folder(folder), ignore_errors=True)

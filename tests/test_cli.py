@@ -1,0 +1,216 @@
+"""The `tidegauge` command, in processes of its own: help, exit codes, migrations, keys, refusals in one line."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from app import __version__
+from app.cli import main
+from tests.conftest import Database
+from tests.processes import Ran, free_port, tidegauge
+
+UNREADABLE = (
+    "Wrong setting: DATABASE_URL cannot be read as an address. In a password write / as %2F, ? as %3F, # as %23, "
+    "@ as %40 and : as %3A"
+)
+
+
+def commands(group: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """List every command and group by its words."""
+    yield path
+    if isinstance(group, click.Group):
+        for name, command in group.commands.items():
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+def test_help_describes_every_command_and_option(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0, result.output
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    assert command.help
+    assert re.match(r"[A-Z]", command.help)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{' '.join(path)} {parameter.opts[0]} has no help"
+
+
+def test_help_names_exit_codes() -> None:
+    assert "Exit codes: 0 done, 1 refused or failed" in CliRunner().invoke(main, ["-h"]).output
+
+
+def test_version_is_shown() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output == f"tidegauge, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["serve", "--port", "80"],
+        ["key", "create", "label"],
+        ["key", "create", "label", "--scope", "root"],
+        ["key", "create", "label", "--scope", "live", "--ws-connections", "-1"],
+        ["key", "create", "label", "--scope", "ingest", "--sensors", "-1"],
+        ["key", "revoke"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+# Settings and databases that cannot work
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({}, "Wrong setting: DATABASE_URL is not set; `tidegauge up` runs a database of its own"),
+        ({"PORT": "99999"}, "Wrong setting: PORT is 99999; it must be a port number from 0 to 65535"),
+        ({"PORT": "http"}, "Wrong setting: PORT is 'http'; it must be a port number from 0 to 65535"),
+        ({"LOG_LEVEL": "loud"}, "Wrong setting: LOG_LEVEL is 'loud'; it must be debug or info or warning or error"),
+        (
+            {"MAX_WS_CONNECTIONS_PER_KEY": "-2"},
+            "Wrong setting: MAX_WS_CONNECTIONS_PER_KEY is -2; it must be a whole number, 0 for unlimited",
+        ),
+        (
+            {"DATABASE_URL": "mysql://me:hidden-one@h/x"},
+            "Wrong setting: DATABASE_URL must look like postgresql://user:password@host:5432/name",
+        ),
+        ({"DATABASE_URL": "postgresql://me:hidden/one@h/x"}, UNREADABLE),
+    ],
+    ids=str,
+)
+def test_serve_refuses_in_one_line_when_a_setting_is_wrong(tmp_path: Path, environ: dict[str, str], line: str) -> None:
+    assert tidegauge(tmp_path, "serve", **environ).refusal == line
+
+
+def test_serve_reads_settings_from_a_file_when_the_environment_has_none(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=seven\n")
+    assert "PORT is 'seven'" in tidegauge(tmp_path, "serve").refusal
+
+
+def test_serve_refuses_in_one_line_when_the_schema_is_not_migrated(tmp_path: Path, empty_dsn: str) -> None:
+    line = tidegauge(tmp_path, "serve", DATABASE_URL=empty_dsn, PORT="0").refusal
+    assert line.startswith("Migrations do not fit: The database lacks 0001_readings.sql, 0002_feed.sql, ")
+    assert line.endswith("; run `tidegauge migrate` first")
+
+
+def test_serve_refuses_in_one_line_when_nobody_has_a_key(tmp_path: Path, database: Database) -> None:
+    line = tidegauge(tmp_path, "serve", DATABASE_URL=database.dsn, PORT="0").refusal
+    assert line.startswith("Wrong setting: No API key is configured, so nobody could use the server")
+
+
+def test_serve_refuses_in_one_line_when_the_password_is_wrong(tmp_path: Path, database: Database) -> None:
+    wrong = with_password(database.dsn, "hidden-one")
+    line = tidegauge(tmp_path, "serve", DATABASE_URL=wrong, PORT="0").refusal
+    assert line.startswith("Wrong setting: The database at DATABASE_URL refuses: password authentication failed")
+    assert "hidden-one" not in line
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.7"])
+def test_serve_refuses_in_one_line_when_its_address_is_not_here(tmp_path: Path, database: Database, host: str) -> None:
+    line = tidegauge(tmp_path, "serve", DATABASE_URL=database.dsn, HOST=host, API_KEY="k").refusal
+    assert line.startswith(f"Wrong setting: HOST {host} and PORT 8000 cannot be listened on: ")
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["migrate", "--check"], ["key", "list"], ["up"]], ids=" ".join)
+def test_command_refuses_in_one_line_when_the_database_does_not_answer(tmp_path: Path, arguments: list[str]) -> None:
+    dsn = f"postgresql://me:hidden-one@127.0.0.1:{free_port()}/x"
+    line = tidegauge(tmp_path, *arguments, DATABASE_URL=dsn).refusal
+    assert line.startswith("The database cannot be used: ")
+    assert "refused" in line
+    assert "hidden-one" not in line
+
+
+@pytest.mark.parametrize("arguments", [["key", "list"], ["migrate", "--check"]], ids=" ".join)
+def test_command_refuses_in_one_line_when_there_is_no_database(tmp_path: Path, arguments: list[str]) -> None:
+    line = tidegauge(tmp_path, *arguments).refusal
+    assert line == "Wrong setting: DATABASE_URL is not set, and no embedded server runs for .data"
+
+
+def test_key_list_says_what_to_do_when_the_schema_is_not_migrated(tmp_path: Path, empty_dsn: str) -> None:
+    line = tidegauge(tmp_path, "key", "list", DATABASE_URL=empty_dsn).refusal
+    assert line.startswith("The database is not migrated: ")
+    assert line.endswith("run `tidegauge migrate` first")
+
+
+def with_password(dsn: str, password: str) -> str:
+    address = urlsplit(dsn)
+    return urlunsplit(address._replace(netloc=f"{address.username}:{password}@{address.hostname}:{address.port}"))
+
+
+# Migrations
+
+
+def test_migrate_check_tells_pending_from_applied(tmp_path: Path, empty_dsn: str) -> None:
+    before = tidegauge(tmp_path, "migrate", "--check", DATABASE_URL=empty_dsn)
+    assert before.code == 1
+    pending = before.out.splitlines()
+    assert pending[:2] == ["pending: 0001_readings.sql", "pending: 0002_feed.sql"]
+    applied = tidegauge(tmp_path, "migrate", DATABASE_URL=empty_dsn)
+    assert applied.code == 0
+    names = [line.removeprefix("pending: ") for line in pending]
+    assert applied.out == f"applied: {', '.join([*names, 'aggregates'])}\n"
+    after = tidegauge(tmp_path, "migrate", "--check", DATABASE_URL=empty_dsn)
+    assert (after.code, after.out) == (0, "")
+    again = tidegauge(tmp_path, "migrate", DATABASE_URL=empty_dsn)
+    assert (again.code, again.out) == (0, "up to date\n")
+
+
+# Keys
+
+
+def test_key_is_shown_once_and_listed_without_itself(tmp_path: Path, database: Database) -> None:
+    created = tidegauge(
+        tmp_path, "key", "create", "pi-1 [x]", "--scope", "ingest", "--scope", "live", "--ws-connections", "3",
+        DATABASE_URL=database.dsn,
+    )  # fmt: skip
+    assert created.code == 0
+    assert created.err == ""
+    key = created.out.removesuffix("\n")
+    assert re.fullmatch(r"tg_[\w-]{43}", key)
+    listed = tidegauge(tmp_path, "key", "list", DATABASE_URL=database.dsn)
+    assert listed.code == 0
+    assert [word in listed.out for word in ("pi-1 [x]", "ingest live", "ws_connections=3", key)] == [True] * 3 + [False]
+    (row,) = tidegauge(tmp_path, "key", "list", "--json", DATABASE_URL=database.dsn).json
+    assert {name: row[name] for name in ("label", "scopes", "limits", "revoked_at")} == {
+        "label": "pi-1 [x]",
+        "scopes": ["ingest", "live"],
+        "limits": {"ws_connections": 3},
+        "revoked_at": None,
+    }
+    assert key not in json.dumps(row)
+
+
+def test_key_is_refused_when_its_label_is_taken(tmp_path: Path, database: Database) -> None:
+    create(tmp_path, database, "screen")
+    line = create(tmp_path, database, "screen").refusal
+    assert line == "Conflict: A key with the label 'screen' exists already; choose another label"
+
+
+@pytest.mark.parametrize("label", ["screen", "[/red]"])
+def test_key_is_revoked_once(tmp_path: Path, database: Database, label: str) -> None:
+    create(tmp_path, database, label)
+    revoked = tidegauge(tmp_path, "key", "revoke", label, DATABASE_URL=database.dsn)
+    assert (revoked.code, revoked.out) == (0, f"revoked {label}\n")
+    (row,) = tidegauge(tmp_path, "key", "list", "--json", DATABASE_URL=database.dsn).json
+    assert row["revoked_at"]
+    again = tidegauge(tmp_path, "key", "revoke", label, DATABASE_URL=database.dsn).refusal
+    assert again == f"Not found: No live key has the label '{label}'; `tidegauge key list` shows them"
+
+
+def create(folder: Path, database: Database, label: str) -> Ran:
+    return tidegauge(folder, "key", "create", label, "--scope", "live", DATABASE_URL=database.dsn)

@@ -255,9 +255,7 @@ class Machine:
         return Step(self._rule.levels[rank - 1].name, t)
 
 
-def run(
-    rule: SeriesRule, era_samples: Iterable[Sample], open_episode: Episode | None = None
-) -> list[Episode]:
+def run(rule: SeriesRule, era_samples: Iterable[Sample], open_episode: Episode | None = None) -> list[Episode]:
     """Give one era's episodes in order of time; it begins clear or in an episode left open before it."""
     machine = Machine(rule, open_episode)
     for sample in era_samples:

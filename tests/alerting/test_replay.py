@@ -54,9 +54,7 @@ def minutes(*times: float) -> list[tuple[int, int]]:
 
 def episode(started: float, fired: float, resolved: float | None, **steps: float) -> Episode:
     at = tuple(Step(level, round(minute * M)) for level, minute in steps.items())
-    return Episode(
-        round(started * M), round(fired * M), None if resolved is None else round(resolved * M), at
-    )
+    return Episode(round(started * M), round(fired * M), None if resolved is None else round(resolved * M), at)
 
 
 def after(result: Replay) -> Known:
@@ -105,9 +103,7 @@ def test_clear_hold_is_recovered_when_an_episode_is_open() -> None:
 def test_start_is_the_stored_one_when_the_episode_began_long_before_the_look_back() -> None:
     store = Store(dict.fromkeys(range(101), 9) | {101: 6, 106: 6})
 
-    result = replay(
-        RULE, Known((episode(0, 10, None, warning=10),), 101 * M), minutes(106), store, first_page=1
-    )
+    result = replay(RULE, Known((episode(0, 10, None, warning=10),), 101 * M), minutes(106), store, first_page=1)
 
     assert result.episodes == (episode(0, 10, 106, warning=10),)
 

@@ -1,0 +1,124 @@
+"""What there is to tell, made by hand, and alerting as a process runs it with people who listen at webhooks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from app.alerting.conditions.above import Above
+from app.alerting.revision import Told
+from app.alerting.rules import ChannelConfig, Inhibition, LevelName, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.situation import Silence, Situation, Unsettled
+from app.auth.keys import ApiKey
+from app.clock import HOUR_US, MINUTE_US, to_us
+
+#: A Monday.
+NOON_US = to_us(datetime(2026, 6, 1, 12, tzinfo=UTC))
+THRESHOLDS: dict[LevelName, float] = {"info": 4, "warning": 8, "error": 10, "critical": 12, "disaster": 20}
+FIRING = Told("firing", "warning")
+RESOLVED = Told("resolved", "warning")
+TEMPERATURES = Selector(metric="temperature")
+_KEY = ApiKey("test", frozenset({"ingest"}))
+
+
+def level(name: LevelName, notify: tuple[str, ...] | None = None) -> LevelRule:
+    """Make a level that holds above THRESHOLDS, and tells those whom the rule tells unless it says otherwise."""
+    return LevelRule(name, Above(THRESHOLDS[name]), notify=notify)
+
+
+def rule(
+    name: str = "warm",
+    *,
+    levels: Sequence[LevelRule] = (level("warning"), level("error"), level("critical")),
+    group_by: tuple[str, ...] = ("site",),
+    inhibited_by: tuple[Inhibition, ...] = (),
+    remind_every_us: int | None = 4 * HOUR_US,
+    sensors: Selector = TEMPERATURES,
+    **terms: Any,
+) -> Rule:
+    """Make a rule that tells `ops`."""
+    says = Terms(**{"levels": tuple(levels), "notify": ("ops",), **terms})
+    return Rule(name, sensors, says, (), inhibited_by, group_by, remind_every_us)
+
+
+def episode(number: int = 1, **facts: Any) -> Unsettled:
+    """Make an open episode of `warm`, an hour old; its id, sensor and series go by the number."""
+    known: dict[str, Any] = {
+        "id": number,
+        "rule": "warm",
+        "series_id": number,
+        "gateway": "gw",
+        "kind": "threshold",
+        "started_us": NOON_US - 70 * MINUTE_US,
+        "fired_us": NOON_US - 60 * MINUTE_US,
+        "resolved_us": None,
+        "level": "warning",
+        "steps": [],
+        "threshold": 8,
+        "reason": None,
+        "merged_into": None,
+        "first_known_us": NOON_US - 60 * MINUTE_US,
+        "acked_by": None,
+        "acked_level": None,
+        "revision": 1,
+        "sensor": f"freezer-{number}",
+        "tags": {"site": "quay"},
+        "metric": "temperature",
+        "unit": None,
+        "last_us": NOON_US,
+        "last_value": 9.4,
+        "received_us": NOON_US,
+    }
+    return Unsettled(**{**known, **facts})
+
+
+def over(number: int = 1, minutes_ago: float = 1, **facts: Any) -> Unsettled:
+    """Make an episode that ended some minutes ago."""
+    return episode(number, **{"resolved_us": NOON_US - round(minutes_ago * MINUTE_US), **facts})
+
+
+def gone(number: int = 1, **facts: Any) -> Unsettled:
+    """Make an episode that later readings took back."""
+    return episode(number, **{"reason": "retracted", **facts})
+
+
+def lacking_data(number: int = 1, **facts: Any) -> Unsettled:
+    """Make an alert of missing data, twenty minutes old."""
+    since_us = NOON_US - 20 * MINUTE_US
+    silence = {"kind": "no_data", "reason": "no_data", "started_us": since_us, "received_us": since_us}
+    return episode(number, **{**silence, "fired_us": NOON_US, "first_known_us": NOON_US - MINUTE_US, **facts})
+
+
+def cleared(number: int, series: int, **facts: Any) -> Unsettled:
+    """Make the mark of a silent series whose rule says `then: clear`."""
+    return lacking_data(
+        number, **{"reason": "no_data_clear", "series_id": series, "sensor": f"freezer-{series}", **facts}
+    )
+
+
+def offline(number: int = 1, **facts: Any) -> Unsettled:
+    """Make an alert of a gateway that is offline."""
+    nothing = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
+    return lacking_data(number, **{**nothing, "rule": "gateway-offline", "level": "error", "threshold": None, **facts})
+
+
+def situation(
+    *episodes: Unsettled,
+    rules: Iterable[Rule] = (rule(),),
+    told: Mapping[int, Mapping[str, Told]] | None = None,
+    silences: Iterable[Mapping[str, Any]] = (),
+    last_sent: Mapping[tuple[str, str], int] | None = None,
+    now_us: int = NOON_US,
+    channels: Iterable[str] = ("ops", "duty"),
+    refs: Mapping[tuple[str, int], str] | None = None,
+    last_refused: Mapping[tuple[str, str], int] | None = None,
+) -> Situation:
+    """Put a situation together; silences are given by their matchers."""
+    return Situation(
+        now_us,
+        RuleSet(tuple(rules), tuple(ChannelConfig(name, "webhook") for name in channels)),
+        episodes,
+        told or {},
+        refs or {},
+        [Silence(number, matchers) for number, matchers in enumerate(silences)],
+        last_sent or {},
+    )

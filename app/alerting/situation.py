@@ -55,6 +55,11 @@ class Unsettled(msgspec.Struct, frozen=True):
     last_value: float | None
     received_us: int | None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it goes on, as far as readings tell."""
+        return self.resolved_us is None and self.reason != RETRACTED
+
     def label(self, name: str) -> str:
         """Give a label by name: sensor, metric, gateway, or a tag; empty where there is none."""
         own = {"sensor": self.sensor, "metric": self.metric, "gateway": self.gateway}
@@ -101,12 +106,13 @@ class Situation:
         self._silences = list(silences)
         self._channels = [channel.name for channel in rules.channels]
         self._terms: dict[tuple[str, int | None], Terms | None] = {}
+        self._cleared = {
+            (each.rule, each.series_id) for each in self.episodes if each.is_open and each.reason == CLEARED
+        }
         self._firing: dict[str, list[Unsettled]] = {}
         for each in self.episodes:
-            if each.resolved_us is None and each.reason != RETRACTED:
+            if each.is_open and each.reason != CLEARED and not self.is_cleared(each):
                 self._firing.setdefault(each.rule, []).append(each)
-        firing = (each for of_rule in self._firing.values() for each in of_rule)
-        self._cleared = {(each.rule, each.series_id) for each in firing if each.reason == CLEARED}
 
     def rule(self, episode: Unsettled) -> Rule | None:
         """Give the rule, unless it was removed or is built in."""

@@ -243,6 +243,21 @@ def test_raise_waits_when_inhibition_starts_after_the_target_was_told() -> None:
     assert due_s(at_hand) == {}
 
 
+@pytest.mark.parametrize("mark", ["cleared", "over", "gone"])
+def test_rule_does_not_inhibit_when_nothing_of_it_fires(mark: str) -> None:
+    source = {
+        "cleared": cleared(2, series=3, rule="fire"),
+        "over": over(2, rule="fire"),
+        "gone": gone(2, rule="fire"),
+    }[mark]
+    assert to_tell(situation(episode(), source, **inhibited()))[0] == (1, "ops", "firing", False)
+
+
+def test_rule_does_not_inhibit_when_it_ended_for_lack_of_data() -> None:
+    source, lack = episode(2, rule="fire"), cleared(3, series=2, rule="fire")
+    assert to_tell(situation(episode(), source, lack, **inhibited())) == [(1, "ops", "firing", False)]
+
+
 # Missing data.
 
 
@@ -403,7 +418,7 @@ def test_reminder_leaves_out_what_is_over_or_gone_or_was_never_told() -> None:
         ({}, [1, 2]),
     ],
 )
-def test_reminder_leaves_out_what_is_acked_up_to_its_level(first: dict[str, str], expected: list[int]) -> None:
+def test_reminder_leaves_out_what_is_acked_up_to_its_level(first: dict[str, Any], expected: list[int]) -> None:
     assert reminded(remembered(episode(**first), episode(2))) == expected
 
 

@@ -8,7 +8,7 @@ from app.alerting.mutes import MuteWindow
 from app.alerting.rules import Inhibition, LateData, NoData, Override, Rule, Selector, Terms
 from app.alerting.situation import Silence
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
-from tests.alerting.told import NOON_US, episode, lacking_data, level, offline, rule, situation
+from tests.alerting.told import NOON_US, cleared, episode, gone, lacking_data, level, offline, over, rule, situation
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,12 @@ def test_rule_inhibits_when_it_fires_where_all_of_same_agree(
     target = episode()
     at_hand = situation(target, episode(2, rule="fire", **source), rules=inhibiting(*same))
     assert at_hand.is_inhibited(target) is inhibits
+
+
+def test_rule_inhibits_nothing_when_its_episode_is_over_or_gone_or_only_marks_a_silence() -> None:
+    target = episode()
+    for source in (over(2, rule="fire"), gone(2, rule="fire"), cleared(2, series=2, rule="fire")):
+        assert not situation(target, source, rules=inhibiting("site")).is_inhibited(target)
 
 
 def test_offline_gateway_inhibits_what_came_through_it() -> None:

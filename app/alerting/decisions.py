@@ -144,6 +144,8 @@ def _first(situation: Situation, episode: Unsettled, over: bool) -> Kind | None:
     terms = situation.terms(episode)
     if terms is None or episode.kind == "no_data" or terms.late_data.notify == "never":
         return None
+    if episode.resolved_us is not None and situation.now_us - episode.resolved_us > terms.late_data.accept_us:
+        return None  # too long ago to be news
     return "firing" if terms.late_data.notify == "normal" else "summary"
 
 

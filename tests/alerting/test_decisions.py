@@ -175,6 +175,15 @@ def test_open_episode_is_told_when_late_data_are_never_to_be() -> None:
     assert to_tell(at_hand) == [(1, "ops", "firing", False)]
 
 
+@pytest.mark.parametrize("notify", ["summary", "normal"])
+@pytest.mark.parametrize(("ago_us", "told"), [(HOUR_US, True), (HOUR_US + 1, False)])
+def test_end_longer_ago_than_accept_is_history(notify: Literal["summary", "normal"], ago_us: int, told: bool) -> None:
+    terms = LateData(accept_us=HOUR_US, notify=notify)
+    at_hand = situation(over(resolved_us=NOON_US - ago_us), rules=[rule(late_data=terms)])
+    assert bool(to_tell(at_hand)) is told
+    assert decide(at_hand).settled == ([] if told else [1])
+
+
 def test_end_of_a_told_episode_is_told_when_it_is_longer_ago_than_accept() -> None:
     at_hand = situation(
         over(minutes_ago=90),

@@ -87,9 +87,7 @@ def reminders(situation: Situation, channel: str, group_key: str) -> list[Action
     told = [
         episode
         for episode in situation.groups.get(group_key, ())
-        if episode.resolved_us is None
-        and episode.reason != RETRACTED
-        and _state(situation.told.get(episode.id, {}).get(channel)) == "firing"
+        if episode.is_open and _is_told_firing(situation, episode, channel)
     ]
     rule = situation.rule(told[0]) if told else None
     last = situation.last_sent.get((channel, group_key))
@@ -153,6 +151,10 @@ def _state(told: Told | None) -> str:
     return "nothing" if told is None else told.state
 
 
+def _is_told_firing(situation: Situation, episode: Unsettled, channel: str) -> bool:
+    return _state(situation.told.get(episode.id, {}).get(channel)) == "firing"
+
+
 def _is_held(situation: Situation, episode: Unsettled) -> bool:
     return situation.is_hushed(episode) or situation.is_inhibited(episode) or situation.is_catching_up(episode)
 
@@ -165,17 +167,13 @@ def _due(situation: Situation, group: tuple[str, str], actions: list[Action]) ->
     """Say when a group with something to tell is told it."""
     channel, group_key = group
     members = situation.groups[group_key]
-    told = [
-        severity(state.level)
-        for each in members
-        if (state := situation.told.get(each.id, {}).get(channel)) is not None and state.state == "firing"
-    ]
+    told = [each for each in members if _is_told_firing(situation, each, channel)]
+    highest_told = max((severity(situation.told[each.id][channel].level) for each in told), default=-1)
     rising = [severity(each.episode.level) for each in actions if each.kind in ("firing", "raised", "again")]
     urgent = max(rising, default=-1) >= URGENT
-    if told and max(rising, default=-1) > max(told):
+    if told and max(rising, default=-1) > highest_told:
         return situation.now_us
-    still_open = [each for each in members if each.resolved_us is None and each.reason != RETRACTED]
-    if told and not rising and not [each for each in still_open if not situation.is_cleared(each)]:
+    if told and not rising and not any(each.is_open and not situation.is_cleared(each) for each in told):
         return situation.now_us  # the last member's end
     last = situation.last_sent.get(group)
     update = situation.now_us if last is None else last + UPDATE_EVERY_US

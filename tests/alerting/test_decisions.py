@@ -376,6 +376,21 @@ def test_last_members_end_is_told_at_once() -> None:
     assert last_end(over(2), told={2: {"ops": FIRING}}) == 0
 
 
+def test_last_members_end_is_told_at_once_when_it_is_for_lack_of_data() -> None:
+    at_hand = situation(episode(), cleared(2, series=1), told={1: {"ops": FIRING}}, last_sent=sent_minutes_ago(0.5))
+    assert due_s(at_hand) == {"ops": 0}
+
+
+def test_last_members_end_is_told_at_once_when_the_others_were_never_told_to_the_channel() -> None:
+    silenced = last_end(episode(2), silences=[{"sensor": "freezer-2"}])
+    of_other_channel = last_end(
+        episode(2),
+        rules=[rule(levels=(level("warning", notify=("duty",)), level("error")))],
+        told={2: {"duty": FIRING}},
+    )
+    assert (silenced, of_other_channel) == (0, 0)
+
+
 def test_group_that_ended_waits_anew_when_it_fires_again() -> None:
     fresh = episode(2, first_known_us=NOON_US - 10 * SECOND_US)
     before = {1: {"ops": RESOLVED}}

@@ -95,7 +95,11 @@ def reminders(situation: Situation, channel: str, group_key: str) -> list[Action
         return []
     if situation.now_us - last < rule.remind_every_us:
         return []
-    loud = [episode for episode in told if not _is_acked(episode) and not _is_held(situation, episode)]
+    loud = [
+        episode
+        for episode in told
+        if channel in situation.channels(episode) and not _is_acked(episode) and not _is_held(situation, episode)
+    ]
     return [Action(channel, group_key, episode, "reminder", held=False) for episode in loud]
 
 

@@ -460,3 +460,7 @@ def test_reminder_is_skipped_when_held(hold: str) -> None:
     else:
         facts = {"last_us": NOON_US - HOUR_US, "received_us": NOON_US, "first_known_us": NOON_US}
         assert reminded(remembered(episode(**facts))) == []
+
+
+def test_reminder_goes_to_those_whom_the_rule_tells_by_now() -> None:
+    assert reminded(remembered(episode(), rules=[rule(notify=("duty",))])) == []

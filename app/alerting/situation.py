@@ -12,7 +12,7 @@ import msgspec
 from app.alerting.matching import terms_for
 from app.alerting.mutes import is_muted
 from app.alerting.revision import Told
-from app.alerting.rules import GATEWAY_OFFLINE, Rule, RuleSet, Terms
+from app.alerting.rules import GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
 from app.clock import SECOND_US
 from app.db.pool import Connection
 from app.db.queries import load_queries
@@ -24,6 +24,7 @@ CATCH_UP_LIMIT_US = 600 * SECOND_US
 #: Marks a silent series of a rule that ends alerts for lack of data.
 CLEARED = "no_data_clear"
 RETRACTED = "retracted"
+_OFFLINE_RULE = Rule(GATEWAY_OFFLINE, Selector(), Terms(levels=()), group_by=("gateway",))
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
@@ -102,7 +103,7 @@ class Situation:
         self.refs = refs
         #: When each (channel, group) last heard something.
         self.last_sent = last_sent
-        self._rules: dict[str, Rule] = {rule.name: rule for rule in rules.rules}
+        self._rules: dict[str, Rule] = {rule.name: rule for rule in (*rules.rules, _OFFLINE_RULE)}
         self._silences = list(silences)
         self._channels = [channel.name for channel in rules.channels]
         self._terms: dict[tuple[str, int | None], Terms | None] = {}
@@ -115,7 +116,7 @@ class Situation:
                 self._firing.setdefault(each.rule, []).append(each)
 
     def rule(self, episode: Unsettled) -> Rule | None:
-        """Give the rule, unless it was removed or is built in."""
+        """Give the rule, unless it was removed."""
         return self._rules.get(episode.rule)
 
     def terms(self, episode: Unsettled) -> Terms | None:
@@ -162,8 +163,6 @@ class Situation:
         """Name the group: the rule, and the values of what it groups by."""
         rule = self.rule(episode)
         values = [episode.label(name) for name in rule.group_by] if rule else []
-        if episode.rule == GATEWAY_OFFLINE:
-            values = [episode.gateway or ""]
         return msgspec.json.encode([episode.rule, values]).decode()
 
     def is_cleared(self, episode: Unsettled) -> bool:

@@ -19,6 +19,7 @@ from tests.alerting.told import (
     gone,
     lacking_data,
     level,
+    offline,
     over,
     rule,
     situation,
@@ -464,3 +465,12 @@ def test_reminder_is_skipped_when_held(hold: str) -> None:
 
 def test_reminder_goes_to_those_whom_the_rule_tells_by_now() -> None:
     assert reminded(remembered(episode(), rules=[rule(notify=("duty",))])) == []
+
+
+def test_offline_gateway_is_reminded_of_as_often_as_rules_are_by_default() -> None:
+    group = '["gateway-offline",["gw"]]'
+    told = {1: {"ops": Told("firing", "error")}}
+    for hours, expected in ((3, []), (4, [1])):
+        sent = {("ops", group): NOON_US - hours * HOUR_US}
+        at_hand = situation(offline(), rules=[rule(no_data=NoData())], told=told, last_sent=sent)
+        assert [each.episode.id for each in reminders(at_hand, "ops", group)] == expected

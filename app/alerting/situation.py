@@ -143,18 +143,20 @@ class Situation:
     def channels(self, episode: Unsettled) -> tuple[str, ...]:
         """Name who is to be told of the episode at its level."""
         if episode.rule == GATEWAY_OFFLINE:
-            return self.channels_of_gateway()
+            return self.channels_of_gateway(episode.gateway)
         terms = self.terms(episode)
         return (
             () if terms is None else tuple(name for name in terms.notified_at(episode.level) if name in self._channels)
         )
 
-    def channels_of_gateway(self) -> tuple[str, ...]:
-        """Name all channels of rules that watch for silence: gateway-offline stands in place of their alerts."""
+    def channels_of_gateway(self, gateway: str | None) -> tuple[str, ...]:
+        """Name the channels of rules that may watch it for silence: gateway-offline stands in place of their alerts."""
         names = (
             name
             for rule in self._rules.values()
-            if rule.terms.no_data is not None and rule.terms.no_data.then == "alert"
+            if rule.terms.no_data is not None
+            and rule.terms.no_data.then == "alert"
+            and rule.sensors.gateway in (None, gateway)
             for name in rule.terms.notify
         )
         return tuple(name for name in dict.fromkeys(names) if name in self._channels)

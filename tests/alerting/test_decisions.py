@@ -7,7 +7,7 @@ import pytest
 from app.alerting.decisions import Kind, decide, reminders, schedule
 from app.alerting.mutes import MuteWindow
 from app.alerting.revision import Told
-from app.alerting.rules import Inhibition, LateData, NoData, Rule
+from app.alerting.rules import Inhibition, LateData, NoData, Rule, Selector
 from app.alerting.situation import Situation, Unsettled
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from tests.alerting.told import (
@@ -152,6 +152,17 @@ def test_rule_that_is_no_more_tells_the_end_when_it_had_told_the_beginning() -> 
     ended = over(reason="rule removed")
     assert to_tell(situation(ended, rules=[], told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
     assert to_tell(situation(ended, rules=[])) == []
+
+
+def test_offline_gateway_is_told_to_all_who_would_hear_of_its_series() -> None:
+    rules = [
+        rule("warm", no_data=NoData(), notify=("ops",)),
+        rule("cold", no_data=NoData(then="keep"), notify=("cold-people",)),
+        rule("damp", no_data=NoData(), notify=("duty",)),
+        rule("elsewhere", no_data=NoData(), notify=("far",), sensors=Selector(gateway="another")),
+    ]
+    at_hand = situation(offline(), rules=rules, channels=["duty", "far", "cold-people", "ops"])
+    assert to_tell(at_hand) == [(1, "ops", "firing", False), (1, "duty", "firing", False)]
 
 
 # What came and went before anyone was told.

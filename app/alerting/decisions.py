@@ -109,7 +109,8 @@ def _actions(situation: Situation, episode: Unsettled) -> Iterable[Action]:
     told = situation.told.get(episode.id, {})
     held = _is_held(situation, episode)
     group_key = situation.group_key(episode)
-    for channel in dict.fromkeys((*situation.channels(episode), *told)):
+    heard = (channel for channel in told if situation.is_configured(channel))
+    for channel in dict.fromkeys((*situation.channels(episode), *heard)):
         kind = _kind(situation, episode, told.get(channel), channel)
         if kind is not None:
             yield Action(channel, group_key, episode, kind, held and kind not in ALWAYS_DUE)

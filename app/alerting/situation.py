@@ -161,6 +161,10 @@ class Situation:
         )
         return tuple(name for name in dict.fromkeys(names) if name in self._channels)
 
+    def is_configured(self, channel: str) -> bool:
+        """Tell whether there is such a channel: one that was taken out of the files can be told nothing more."""
+        return channel in self._channels
+
     def group_key(self, episode: Unsettled) -> str:
         """Name the group: the rule, and the values of what it groups by."""
         rule = self.rule(episode)

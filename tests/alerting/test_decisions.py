@@ -148,6 +148,12 @@ def test_end_is_told_to_all_that_were_told_when_the_rule_names_others_by_now() -
     ]
 
 
+def test_nothing_is_left_to_tell_a_channel_when_it_is_configured_no_more() -> None:
+    at_hand = situation(over(), told={1: {"ops": FIRING}}, channels=["duty"])
+    assert to_tell(at_hand) == []
+    assert decide(at_hand).settled == [1]
+
+
 def test_rule_that_is_no_more_tells_the_end_when_it_had_told_the_beginning() -> None:
     ended = over(reason="rule removed")
     assert to_tell(situation(ended, rules=[], told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]

@@ -125,6 +125,10 @@ DELETE FROM alert_episode WHERE id = $1;
 INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ($1, $2, $3, $4)
 ON CONFLICT (channel, episode_id) DO UPDATE SET told = excluded.told, told_level = excluded.told_level;
 
+-- name: delete_told
+-- $1 episode
+DELETE FROM alert_told WHERE episode_id = $1;
+
 -- name: move_open_episode
 -- $1 rule, $2 series, $3 new era: an open episode stays open when what the rule says changes
 UPDATE alert_episode SET era = $3

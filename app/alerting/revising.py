@@ -124,6 +124,8 @@ class Changes:
             case Kept():
                 await self._update(pair, outcome, was_open[outcome.id])
             case Merged(episode_id, into):
+                # What was told of it stands with the other now: a merge by itself tells nobody anything.
+                await self._connection.execute(SQL["delete_told"], episode_id)
                 await self._withdraw(pair, episode_id, into)
             case Retracted(episode_id):
                 await self._withdraw(pair, episode_id, None)

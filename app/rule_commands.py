@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import rich_click as click
+from rich.console import Console
 from rich.text import Text
 
 from app.alerting.backtest import Backtest, run_backtest
@@ -152,7 +153,7 @@ def _list_test_files(paths: Iterable[Path]) -> Iterator[Path]:
             continue
         files = sorted(path.glob("*.yml"))
         if not files:
-            raise NotFoundError(f"there is no *.yml with tests in {path}")
+            raise NotFoundError(f"There is no *.yml with tests in {path}")
         yield from files
 
 
@@ -216,7 +217,8 @@ def _choose(rule_set: RuleSet, names: tuple[str, ...]) -> RuleSet:
 
 def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
     if result.episodes:
-        output.print(episode_table(result.episodes), width=None if output.is_terminal else _UNCUT)
+        wide = output if output.is_terminal else Console(width=_UNCUT)
+        wide.print(episode_table(result.episodes))
         _print("")
     since = rfc3339(result.from_us // SECOND_US * SECOND_US)
     _print(

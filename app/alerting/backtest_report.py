@@ -12,7 +12,9 @@ from app.alerting.rules import RuleSet
 from app.clock import SECOND_US, from_us, rfc3339
 from app.notify.message import format_value
 
-_HEADINGS = ("rule", "sensor", "metric", "level", "started (UTC)", "fired", "resolved", "duration", "peak", "touches")
+_DATE, _TIME = "%Y-%m-%d", "%H:%M:%S"
+_WORDS = ("rule", "sensor", "metric", "level")
+_TIMES = ("started (UTC)", "fired", "resolved", "duration")
 
 
 def describe_backtest(result: Backtest, rule_set: RuleSet) -> dict[str, Any]:
@@ -28,8 +30,14 @@ def describe_backtest(result: Backtest, rule_set: RuleSet) -> dict[str, Any]:
 
 
 def episode_table(episodes: Iterable[BacktestEpisode]) -> Table:
-    """Lay episodes out, one a line."""
-    table = Table(*_HEADINGS, box=None, pad_edge=False)
+    """Lay episodes out, one a line where there is room; on the day on which it started, times show no date."""
+    table = Table(box=None, pad_edge=False)
+    for word in _WORDS:
+        table.add_column(word, overflow="fold")
+    for time in _TIMES:
+        table.add_column(time, no_wrap=True)
+    table.add_column("peak", overflow="fold")
+    table.add_column("touches", overflow="fold")
     for found in episodes:
         table.add_row(*map(Text, _row(found)))
     return table
@@ -61,9 +69,9 @@ def _row(found: BacktestEpisode) -> tuple[str, ...]:
         found.sensor,
         found.metric,
         episode.level,
-        _second(episode.started_at),
-        _second(episode.fired_at),
-        "still firing" if episode.resolved_at is None else _second(episode.resolved_at),
+        f"{from_us(episode.started_at):{_DATE} {_TIME}}",
+        _moment(episode.fired_at, episode.started_at),
+        "still firing" if episode.resolved_at is None else _moment(episode.resolved_at, episode.started_at),
         lasted,
         f"{format_value(found.peak)} {found.unit or ''}".strip(),
         ", ".join(found.touches),
@@ -76,5 +84,6 @@ def _duration_us(found: BacktestEpisode) -> int:
     return (found.seen_to_us if end is None else end) - found.episode.started_at
 
 
-def _second(us: int) -> str:
-    return f"{from_us(us):%Y-%m-%d %H:%M:%S}"
+def _moment(us: int, started_us: int) -> str:
+    same_day = from_us(us).date() == from_us(started_us).date()
+    return f"{from_us(us):{_TIME if same_day else f'{_DATE} {_TIME}'}}"

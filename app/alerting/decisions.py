@@ -15,7 +15,7 @@ from app.clock import DAY_US, SECOND_US
 
 Kind = Literal["firing", "raised", "resolved", "retracted", "again", "summary", "withdrawn", "reminder"]
 
-#: Nothing holds these back.
+#: Nothing holds these back, of an episode; what ends a silence of data waits for late uploads.
 ALWAYS_DUE: frozenset[Kind] = frozenset({"resolved", "retracted"})
 GROUP_WAIT_US = 30 * SECOND_US
 UPDATE_EVERY_US = 300 * SECOND_US
@@ -108,12 +108,14 @@ def _actions(situation: Situation, episode: Unsettled) -> Iterable[Action]:
         return
     told = situation.told.get(episode.id, {})
     held = _is_held(situation, episode)
+    # One message says how it stands once data are back: it waits for what they say.
+    end_held = episode.kind == "no_data" and situation.is_catching_up(episode)
     group_key = situation.group_key(episode)
     heard = (channel for channel in told if situation.is_configured(channel))
     for channel in dict.fromkeys((*situation.channels(episode), *heard)):
         kind = _kind(situation, episode, told.get(channel), channel)
         if kind is not None:
-            yield Action(channel, group_key, episode, kind, held and kind not in ALWAYS_DUE)
+            yield Action(channel, group_key, episode, kind, end_held if kind in ALWAYS_DUE else held)
 
 
 def _kind(situation: Situation, episode: Unsettled, told: Told | None, channel: str) -> Kind | None:

@@ -191,14 +191,14 @@ class Situation:
         )
 
     def is_catching_up(self, episode: Unsettled) -> bool:
-        """Tell whether a late upload is perhaps still under way."""
+        """Tell whether a late upload is perhaps still under way; for missing data, since they came back."""
         terms = self.terms(episode)
-        if terms is None or episode.kind != "threshold" or episode.last_us is None or episode.received_us is None:
+        known_us = episode.first_known_us if episode.kind == "threshold" else episode.resolved_us
+        if terms is None or known_us is None or episode.last_us is None or episode.received_us is None:
             return False
         if self.now_us - episode.last_us <= terms.late_data.live_us:
             return False
-        until = min(episode.received_us + CATCH_UP_WAIT_US, episode.first_known_us + CATCH_UP_LIMIT_US)
-        return self.now_us < until
+        return self.now_us < min(episode.received_us + CATCH_UP_WAIT_US, known_us + CATCH_UP_LIMIT_US)
 
 
 async def load_situation(connection: Connection, rules: RuleSet, now_us: int) -> Situation:

@@ -16,6 +16,7 @@ from app.clock import to_us
 from app.db.pool import Connection
 from app.db.queries import load_queries
 from app.ingest.batch import Batch, News, by_day, copy_payload, select
+from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.payload import Grouped, encode_payload, group_readings
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Receipt, Upload
@@ -37,8 +38,8 @@ async def write_flush(
 ) -> list[Receipt]:
     """Store a batch and return each upload's receipt, in order, after the commit.
 
-    Raises asyncpg.UniqueViolationError when COPY meets a stored reading, asyncpg.DeadlockDetectedError, and whatever
-    a lost database raises; nothing is stored then.
+    Raises asyncpg.UniqueViolationError when COPY meets a stored reading, asyncpg.DeadlockDetectedError,
+    AnsweredElsewhereError, and whatever a lost database raises; nothing is stored then.
     """
     async with connection.transaction():
         if any_decompression:
@@ -118,7 +119,10 @@ def _origins(news: News) -> dict[tuple[SensorName, int], Upload]:
 
 
 async def _remember_answers(connection: Connection, news: News, feed_id: int | None) -> None:
-    """Store the answers of uploads that brought an Idempotency-Key; the trigger on `feed` adds their seq."""
+    """Store the answers of uploads that brought an Idempotency-Key; the trigger on `feed` adds their seq.
+
+    Waits for another process that is storing an answer under the same key just now; raises AnsweredElsewhereError.
+    """
     rows = [
         (
             upload.api_key.label,
@@ -132,7 +136,9 @@ async def _remember_answers(connection: Connection, news: News, feed_id: int | N
     ]
     if rows:
         rows.sort(key=itemgetter(0, 1))
-        await connection.execute(SQL["insert_idempotency"], *map(list, zip(*rows, strict=True)))
+        stored = await connection.fetch(SQL["insert_idempotency"], *map(list, zip(*rows, strict=True)))
+        if len(stored) < len(rows):
+            raise AnsweredElsewhereError({row[:2] for row in rows} - {tuple(row) for row in stored})
 
 
 def _receipts(news: News, seq: int | None) -> list[Receipt]:

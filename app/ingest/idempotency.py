@@ -1,7 +1,7 @@
 """Idempotency-Key: the same request gets the first one's answer, even when the first is still under way."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,22 +16,39 @@ KEY_LIMIT = 255
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
+class AnsweredElsewhereError(Exception):
+    """Another process was first to store answers under these (API key label, Idempotency-Key)."""
+
+    def __init__(self, keys: Collection[tuple[str, str]]) -> None:
+        super().__init__(f"{len(keys)} answers were stored by another process")
+        self.keys = keys
+
+
+class _Turn(msgspec.Struct):
+    """Requests with one key: one has the lock, the others wait for it."""
+
+    lock: asyncio.Lock
+    requests: int = 0
+
+
 class Answers:
     """Remembered answers, and the keys under way in this process."""
 
     def __init__(self) -> None:
-        self._under_way: dict[tuple[str, str], asyncio.Lock] = {}
+        self._under_way: dict[tuple[str, str], _Turn] = {}
 
     @asynccontextmanager
     async def one_at_a_time(self, api_key: str, key: str) -> AsyncIterator[None]:
         """Let requests with the same key pass one after another."""
-        lock = self._under_way.setdefault((api_key, key), asyncio.Lock())
+        turn = self._under_way.setdefault((api_key, key), _Turn(asyncio.Lock()))
+        turn.requests += 1
         try:
-            async with lock:
+            async with turn.lock:
                 yield
         finally:
-            if not lock.locked():
-                self._under_way.pop((api_key, key), None)
+            turn.requests -= 1
+            if not turn.requests:
+                del self._under_way[api_key, key]
 
     async def find(self, pool: Pool, api_key: str, asked: Idempotency) -> Receipt | None:
         """Give the first answer; raise UnprocessableError when it was to another body."""

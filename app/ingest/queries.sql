@@ -109,7 +109,8 @@ INSERT INTO idempotency (api_key, key, body_sha256, answer, feed_id)
 SELECT api_key, key, body_sha256, answer::jsonb, feed_id
   FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[])
        AS new (api_key, key, body_sha256, answer, feed_id)
-ON CONFLICT (api_key, key) DO NOTHING;
+ON CONFLICT (api_key, key) DO NOTHING
+RETURNING api_key, key;
 
 -- name: find_idempotency
 -- $1 API key label, $2 key

@@ -17,7 +17,7 @@ from app.errors import OverloadedError, UnauthorizedError
 from app.ingest.body import BODY_LIMIT, decompress
 from app.ingest.formats import legacy, native
 from app.ingest.gateways import GatewayLog
-from app.ingest.idempotency import Answers, check_key
+from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.openapi import ReadingsOperation, TemperatureOperation
 from app.ingest.upload import Idempotency, Receipt, Rejected, Upload
 from app.ingest.writer import Writer
@@ -47,12 +47,13 @@ class Ingest:
             return await self._store(upload)
         label = upload.api_key.label
         async with self._answers.one_at_a_time(label, asked.key):
-            answer = await self._answers.find(pool, label, asked)
-            if answer is not None:
-                return answer
-            receipt = await self._store(upload)
-            # Another process may have been first: then its answer stands.
-            return await self._answers.find(pool, label, asked) or receipt
+            try:
+                return await self._answers.find(pool, label, asked) or await self._store(upload)
+            except AnsweredElsewhereError:
+                answer = await self._answers.find(pool, label, asked)
+            if answer is None:
+                raise OverloadedError("The answer to this Idempotency-Key was just forgotten. Send the data again.")
+            return answer
 
     async def _store(self, upload: Upload) -> Receipt:
         receipt = await self.writer.store(upload)

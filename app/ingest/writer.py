@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 
 import asyncpg
@@ -13,9 +14,11 @@ from app.db.pool import Connection, connect
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest.batch import Batch
 from app.ingest.flush import COPY_FROM, write_flush
+from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Receipt, Upload
 from app.metrics import Metrics
+from app.problems import is_database_away
 
 #: Flushes that run at once: one parses and sorts while PostgreSQL works for the other.
 FLUSHERS = 2
@@ -25,7 +28,20 @@ FLUSH_VALUES = 10_000
 QUEUE_VALUES = 400_000
 #: How often a flush is tried again after another one got in its way.
 RETRIES = 3
+#: A flush that takes longer hangs: on a lock, or on a network that lost its other end. Its connection is cut then.
+FLUSH_TIMEOUT_S = 60.0
 
+_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+#: What a flush may meet by no fault of ours or its uploads', while the database is there: the next try may succeed.
+_PASSING_ERRORS = (
+    asyncpg.UniqueViolationError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidCachedStatementError,
+)
 log = structlog.get_logger()
 
 
@@ -72,9 +88,14 @@ class Writer:
                 try:
                     if connection is None or connection.is_closed():
                         connection = await connect(dsn, application_name="tidegauge ingest")
-                    await self._flush(connection, taken)
+                    with _deadline(connection):
+                        await self._flush(connection, taken)
+                except _DATABASE_ERRORS as error:
+                    log.warning("flush_failed", uploads=len(taken), error=repr(error))
+                    for waiting in taken:
+                        _fail(waiting, _as_answer(error))
                 finally:
-                    # Reached with unanswered uploads only when the flush raised.
+                    # Reached with unanswered uploads only by a fault of ours, or at the end.
                     _abandon(taken)
         finally:
             if connection is not None:
@@ -104,10 +125,8 @@ class Writer:
             receipts = await self._write(connection, [waiting.upload for waiting in taken])
         except (asyncpg.DataError, asyncpg.ConfigurationLimitExceededError) as error:
             await self._flush_one_by_one(connection, taken, error)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            log.warning("flush_failed", uploads=len(taken), error=repr(error))
-            for waiting in taken:
-                _fail(waiting, error)
+        except AnsweredElsewhereError as error:
+            await self._flush(connection, _leave_out(taken, error))
         else:
             self._metrics.flush_seconds.observe(perf_counter() - started)
             for waiting, receipt in zip(taken, receipts, strict=True):
@@ -151,8 +170,8 @@ class Writer:
                 (receipt,) = await self._write(connection, [waiting.upload], any_decompression=unlimited)
             except asyncpg.DataError as error:
                 _fail(waiting, InvalidRequestError(f"The database cannot store this upload: {error}"))
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _fail(waiting, error)
+            except (AnsweredElsewhereError, *_DATABASE_ERRORS) as error:
+                _fail(waiting, _as_answer(error))
             else:
                 self._answer(waiting, receipt)
 
@@ -161,6 +180,35 @@ class Writer:
         self._metrics.readings_duplicate.inc(receipt.duplicates)
         if not waiting.receipt.done():
             waiting.receipt.set_result(receipt)
+
+
+@contextmanager
+def _deadline(connection: Connection) -> Iterator[None]:
+    """Cut the connection after FLUSH_TIMEOUT_S; cancelling would wait for an answer that may never come."""
+    timer = asyncio.get_running_loop().call_later(FLUSH_TIMEOUT_S, connection.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _as_answer(error: Exception) -> Exception:
+    """Give what a client is told: to come back, unless the fault is ours."""
+    if isinstance(error, _PASSING_ERRORS) and not is_database_away(error):
+        return OverloadedError("The database was too busy to store the upload. Keep the data and send them again.")
+    return error
+
+
+def _leave_out(taken: Sequence[_Waiting], error: AnsweredElsewhereError) -> list[_Waiting]:
+    """Tell the uploads that have an answer already, and give the others."""
+    others = []
+    for waiting in taken:
+        asked = waiting.upload.idempotency
+        if asked is not None and (waiting.upload.api_key.label, asked.key) in error.keys:
+            _fail(waiting, error)
+        else:
+            others.append(waiting)
+    return others
 
 
 def _fail(waiting: _Waiting, error: BaseException) -> None:

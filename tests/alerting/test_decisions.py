@@ -301,6 +301,22 @@ def test_missing_data_are_history_when_they_came_back_before_anyone_was_told() -
     assert decide(at_hand).settled == [1]
 
 
+def test_end_of_silence_waits_when_the_series_is_catching_up() -> None:
+    facts = {"resolved_us": NOON_US, "last_us": NOON_US - HOUR_US, "received_us": NOON_US, "first_known_us": 0}
+    told = {1: {"ops": FIRING}}
+    assert to_tell(situation(lacking_data(**facts), told=told)) == [(1, "ops", "resolved", True)]
+    done = situation(lacking_data(**facts), told=told, now_us=NOON_US + 60 * SECOND_US)
+    assert to_tell(done) == [(1, "ops", "resolved", False)]
+
+
+def test_end_of_silence_is_told_when_uploads_go_on_for_long() -> None:
+    now_us = NOON_US + 10 * MINUTE_US
+    facts = {"resolved_us": NOON_US, "last_us": NOON_US - HOUR_US, "received_us": now_us, "first_known_us": 0}
+    for at_us, held in ((now_us - 1, True), (now_us, False)):
+        at_hand = situation(lacking_data(**facts), told={1: {"ops": FIRING}}, now_us=at_us)
+        assert to_tell(at_hand) == [(1, "ops", "resolved", held)]
+
+
 def test_alert_ends_for_lack_of_data_when_the_rule_says_clear() -> None:
     mark = cleared(2, series=1)
     assert to_tell(situation(episode(), mark, told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]

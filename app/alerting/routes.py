@@ -8,7 +8,7 @@ import msgspec
 from litestar import delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from app.alerting.episodes import Above, Below, Outside
@@ -183,7 +183,7 @@ async def list_history(
     tags=["Alerts"],
     summary="Acknowledge an alert",
 )
-async def acknowledge(pool: NamedDependency[Pool], alert_id: FromPath[int], data: AckRequest) -> dict[str, Any]:
+async def acknowledge(pool: NamedDependency[Pool], alert_id: FromPath[int], data: JSONBody[AckRequest]) -> dict[str, Any]:
     """Take an alert over: no more reminders, up to the level that it has now."""
     if not data.by.strip():
         raise InvalidRequestError("by is empty; say who takes care of the alert")
@@ -212,7 +212,7 @@ async def list_silences(read_pool: NamedDependency[Pool], limit: Limit = 1_000, 
     tags=["Alerts"],
     summary="Silence alerts",
 )
-async def create_silence(pool: NamedDependency[Pool], data: SilenceRequest) -> SilenceItem:
+async def create_silence(pool: NamedDependency[Pool], data: JSONBody[SilenceRequest]) -> SilenceItem:
     """Hold back messages of matching alerts for a while; the end of what was told before is told all the same."""
     matchers = _check_matchers(data.matchers)
     start = data.from_ or datetime.now(UTC)

@@ -10,7 +10,7 @@ import msgspec
 
 from app.alerting.episodes import severity
 from app.alerting.revision import Told
-from app.alerting.situation import CLEARED, RETRACTED, Situation, Unsettled
+from app.alerting.situation import CLEARED, RETRACTED, Group, Situation, Unsettled
 from app.clock import DAY_US, SECOND_US
 
 Kind = Literal["firing", "raised", "resolved", "retracted", "again", "summary", "withdrawn", "reminder"]
@@ -75,11 +75,14 @@ def decide(situation: Situation) -> Decision:
 
 def schedule(situation: Situation, decision: Decision) -> list[Due]:
     """Say when each group is due its next message."""
-    groups: dict[tuple[str, str], list[Action]] = {}
+    groups: dict[Group, list[Action]] = {}
     for action in decision.actions:
         if not action.held and not action.is_passive:
             groups.setdefault((action.channel, action.group_key), []).append(action)
-    return [Due(*group, _due(situation, group, actions)) for group, actions in groups.items()]
+    return [
+        Due(*group, max(_due(situation, group, actions), _refused_until(situation, group)))
+        for group, actions in groups.items()
+    ]
 
 
 def reminders(situation: Situation, channel: str, group_key: str) -> list[Action]:
@@ -90,10 +93,11 @@ def reminders(situation: Situation, channel: str, group_key: str) -> list[Action
         if episode.is_open and _is_told_firing(situation, episode, channel)
     ]
     rule = situation.rule(told[0]) if told else None
-    last = situation.last_sent.get((channel, group_key))
+    group = (channel, group_key)
+    last = situation.last_sent.get(group)
     if rule is None or rule.remind_every_us is None or last is None:
         return []
-    if situation.now_us - last < rule.remind_every_us:
+    if situation.now_us < max(last + rule.remind_every_us, _refused_until(situation, group)):
         return []
     loud = [
         episode
@@ -170,7 +174,12 @@ def _is_acked(episode: Unsettled) -> bool:
     return episode.acked_level is not None and severity(episode.acked_level) >= severity(episode.level)
 
 
-def _due(situation: Situation, group: tuple[str, str], actions: list[Action]) -> int:
+def _refused_until(situation: Situation, group: Group) -> int:
+    """Say when it makes sense to tell a group anything again: what it was told last may be refused once more."""
+    return situation.last_refused.get(group, -UPDATE_EVERY_US) + UPDATE_EVERY_US
+
+
+def _due(situation: Situation, group: Group, actions: list[Action]) -> int:
     """Say when a group with something to tell is told it."""
     channel, group_key = group
     members = situation.groups[group_key]

@@ -200,12 +200,13 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
 -- $1 episode ids
 UPDATE alert_episode SET settled = TRUE WHERE id = ANY($1::bigint[]);
 
--- name: list_last_sent
--- When each group last heard something through each channel.
-SELECT channel, group_key, to_us(max(finished_at)) AS us
+-- name: list_last_messages
+-- When each group last heard something through each channel (sent), and when its last dead letter was given up.
+SELECT channel, group_key, CASE WHEN state = 'dead' THEN 'dead' ELSE 'sent' END AS state,
+       to_us(max(coalesce(finished_at, claimed_at))) AS us
   FROM notification
- WHERE state = 'sent' AND finished_at > now() - INTERVAL '8 days'
- GROUP BY channel, group_key;
+ WHERE state IN ('sent', 'dead') AND finished_at > now() - INTERVAL '8 days' OR state = 'sending'
+ GROUP BY 1, 2, 3;
 
 -- name: list_silences
 -- Those in force

@@ -25,6 +25,8 @@ CATCH_UP_LIMIT_US = 600 * SECOND_US
 CLEARED = "no_data_clear"
 RETRACTED = "retracted"
 _OFFLINE_RULE = Rule(GATEWAY_OFFLINE, Selector(), Terms(levels=()), group_by=("gateway",))
+#: A channel and the key of a group.
+Group = tuple[str, str]
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
@@ -94,15 +96,18 @@ class Situation:
         told: Mapping[int, Mapping[str, Told]],
         refs: Mapping[tuple[str, int], str],
         silences: Iterable[Silence],
-        last_sent: Mapping[tuple[str, str], int],
+        last_sent: Mapping[Group, int],
+        last_refused: Mapping[Group, int],
     ) -> None:
         self.now_us = now_us
         self.episodes = list(episodes)
         self.told = told
         #: What the service calls the message that told a channel of an episode.
         self.refs = refs
-        #: When each (channel, group) last heard something.
+        #: When each group last heard something, or begins to just now.
         self.last_sent = last_sent
+        #: When the last message of each was given up.
+        self.last_refused = last_refused
         self._rules: dict[str, Rule] = {rule.name: rule for rule in (*rules.rules, _OFFLINE_RULE)}
         self._silences = list(silences)
         self._channels = [channel.name for channel in rules.channels]
@@ -211,8 +216,16 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int) ->
         if row["message_ref"]:
             refs[row["channel"], row["episode_id"]] = row["message_ref"]
     silences = [Silence(row["id"], row["matchers"]) for row in await connection.fetch(SQL["list_silences"])]
-    last_sent = {(row["channel"], row["group_key"]): row["us"] for row in await connection.fetch(SQL["list_last_sent"])}
-    return Situation(now_us, rules, episodes, told, refs, silences, last_sent)
+    last_sent, last_refused = await _load_last(connection)
+    return Situation(now_us, rules, episodes, told, refs, silences, last_sent, last_refused)
+
+
+async def _load_last(connection: Connection) -> tuple[dict[Group, int], dict[Group, int]]:
+    sent: dict[Group, int] = {}
+    refused: dict[Group, int] = {}
+    for row in await connection.fetch(SQL["list_last_messages"]):
+        (refused if row["state"] == "dead" else sent)[row["channel"], row["group_key"]] = row["us"]
+    return sent, refused
 
 
 def _fits(pattern: str, text: str) -> bool:

@@ -432,6 +432,13 @@ def test_group_that_ended_waits_anew_when_it_fires_again() -> None:
     assert due_s(situation(over(), fresh, told=before, last_sent=sent_minutes_ago(1))) == {"ops": 240}
 
 
+@pytest.mark.parametrize("ago", [1, 4.5])
+def test_group_waits_for_its_turn_when_its_last_message_was_refused(ago: float) -> None:
+    refused = {("ops", QUAY): NOON_US - round(ago * MINUTE_US)}
+    at_hand = situation(episode(level="critical"), last_refused=refused)
+    assert due_s(at_hand) == {"ops": 300 - ago * 60}
+
+
 def test_each_channel_has_a_turn_of_its_own() -> None:
     both = rule(notify=("ops", "duty"))
     told = {1: {"ops": FIRING, "duty": FIRING}}

@@ -121,4 +121,5 @@ def situation(
         refs or {},
         [Silence(number, matchers) for number, matchers in enumerate(silences)],
         last_sent or {},
+        last_refused or {},
     )

@@ -20,6 +20,7 @@ from app.notify.channels import Channel, ChannelConfigError, parse_config
 from app.notify.outbox import Composed
 from app.notify.transport import ChannelConfig as Config
 from app.notify.transport import Endpoints
+from app.problems import is_database_away
 from app.settings import Settings
 
 #: How often what is told is compared with what is true when no episode changed: holds end by the clock.
@@ -64,8 +65,10 @@ class Alerting:
         try:
             while await self._round(pool):
                 pass
-        except BaseException:
+        except BaseException as error:
             self._progress.forget()
+            if is_database_away(error):
+                self._ingest_since_us = now_us()  # nothing could be stored: nobody was silent
             raise
 
     async def watch_silence(self, pool: Pool) -> None:
@@ -73,10 +76,6 @@ class Alerting:
         async with pool.acquire() as connection, connection.transaction():
             if await watch_silence(connection, self.keeper.book, self._ingest_since_us):
                 await self._plan(connection)
-
-    def ingest_broke(self) -> None:
-        """Count silence anew from now: readings could not be taken for a while."""
-        self._ingest_since_us = now_us()
 
     async def compose(self, connection: Connection, channel: str, group_key: str) -> Composed | None:
         """Write what is true for a group now, for the dispatcher."""

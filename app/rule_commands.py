@@ -24,8 +24,8 @@ from app.console import command_body, duration, find_dsn, load_settings, output,
 from app.db.pool import connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 
-#: Wide enough for any table; what is piped somewhere is not cut to the width of no terminal.
-_UNCUT = 1_000
+#: For tables that a terminal had better wrap than cut, and a pipe leave alone.
+_uncut = Console(width=1_000)
 _PATHS = click.Path(path_type=Path)
 
 
@@ -217,8 +217,7 @@ def _choose(rule_set: RuleSet, names: tuple[str, ...]) -> RuleSet:
 
 def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
     if result.episodes:
-        wide = output if output.is_terminal else Console(width=_UNCUT)
-        wide.print(episode_table(result.episodes))
+        _uncut.print(episode_table(result.episodes))
         _print("")
     since = rfc3339(result.from_us // SECOND_US * SECOND_US)
     _print(

@@ -13,8 +13,7 @@ from app.clock import SECOND_US, from_us, rfc3339
 from app.notify.message import format_value
 
 _DATE, _TIME = "%Y-%m-%d", "%H:%M:%S"
-_WORDS = ("rule", "sensor", "metric", "level")
-_TIMES = ("started (UTC)", "fired", "resolved", "duration")
+_HEADINGS = ("rule", "sensor", "metric", "level", "started (UTC)", "fired", "resolved", "duration", "peak", "touches")
 
 
 def describe_backtest(result: Backtest, rule_set: RuleSet) -> dict[str, Any]:
@@ -30,14 +29,8 @@ def describe_backtest(result: Backtest, rule_set: RuleSet) -> dict[str, Any]:
 
 
 def episode_table(episodes: Iterable[BacktestEpisode]) -> Table:
-    """Lay episodes out, one a line where there is room; on the day on which it started, times show no date."""
-    table = Table(box=None, pad_edge=False)
-    for word in _WORDS:
-        table.add_column(word, overflow="fold")
-    for time in _TIMES:
-        table.add_column(time, no_wrap=True)
-    table.add_column("peak", overflow="fold")
-    table.add_column("touches", overflow="fold")
+    """Lay episodes out, one a line; on the day on which it started, times show no date."""
+    table = Table(*_HEADINGS, box=None, pad_edge=False)
     for found in episodes:
         table.add_row(*map(Text, _row(found)))
     return table

@@ -1,0 +1,35 @@
+"""A client of the ingest endpoints that keeps the whole answer."""
+
+import io
+from typing import Any
+
+import msgspec
+
+from tests.conftest import Server
+
+READINGS = "/api/v1/readings"
+RECORD = "/api/temperature_reading"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the server said."""
+
+    status: int
+    body: Any
+    retry_after: str | None
+    content_type: str
+
+
+async def send(server: Server, body: object, path: str = READINGS, **headers: str) -> Answer:
+    """Post bytes as they are, anything else as JSON; headers are named with _ for -."""
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    # As a file: aiohttp warns of large bodies in one piece.
+    async with server.http.post(path, data=io.BytesIO(raw), headers=named) as response:
+        answer = await response.read()
+        return Answer(
+            response.status,
+            msgspec.json.decode(answer),
+            response.headers.get("Retry-After"),
+            response.content_type,
+        )

@@ -1,0 +1,292 @@
+"""The writer under what production brings: a full queue, a database that goes, many flushers, data that cannot be."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from random import Random
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from app import lifespan
+from app.clock import now_us
+from app.db.pool import Pool
+from app.errors import InvalidRequestError, OverloadedError
+from app.ingest import writer
+from app.ingest.upload import Receipt, Upload
+from app.ingest.writer import Writer
+from app.metrics import Metrics
+from app.settings import Settings
+from tests.conftest import API_KEY, Database, Server, running_server, wait_until
+from tests.ingest.client import RECORD, Answer, send
+from tests.ingest.gate import Gate, open_gate
+from tests.ingest.uploads import reading, upload
+
+THERMOMETER = {"temperature": 25.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
+START_MS = now_us() // 1_000 - 3_600_000
+RAISE_ON_UNLUCKY = """
+CREATE FUNCTION refuse_unlucky() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.last_value = 666 {condition} THEN
+        RAISE EXCEPTION 'unlucky' USING ERRCODE = '{sqlstate}';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse_unlucky BEFORE INSERT OR UPDATE ON series_state
+    FOR EACH ROW EXECUTE FUNCTION refuse_unlucky()
+"""
+TERMINATE_FLUSHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE application_name = 'tidegauge ingest' AND datname = current_database()
+"""
+
+
+@pytest.fixture
+async def gate(database: Database) -> AsyncIterator[Gate]:
+    """A gate in front of the test's database."""
+    async with open_gate(database.dsn) as gate:
+        yield gate
+
+
+@pytest.fixture
+async def gated(gate: Gate) -> AsyncIterator[Server]:
+    """The server behind the gate."""
+    async with running_server(Settings(database_url=gate.dsn, api_key=API_KEY)) as server:
+        yield server
+
+
+async def test_uploads_are_refused_with_retry_after_and_taken_again_when_the_database_was_away(
+    gated: Server, gate: Gate, database: Database
+) -> None:
+    assert await _post(gated, 1) == 200
+    await gate.shut()
+    message = "Nothing was stored. Keep the data and send them again."
+    for number in (2, 3):
+        answer = await send(gated, _body(number))
+        assert (answer.status, answer.retry_after, answer.body["detail"]) == (503, "5", message)
+        assert answer.body["type"] == "/problems/database_unavailable"
+        answer = await send(gated, THERMOMETER, RECORD)
+        assert (answer.status, answer.retry_after, answer.body) == (503, "5", {"detail": message})
+    await gate.open()
+    async with asyncio.timeout(20):
+        while await _post(gated, 2) != 200:
+            pass
+    assert await _stored(database.pool) == {1, 2}
+    assert await database.pool.fetchval("SELECT count(*) FROM legacy_reading") == 0
+
+
+async def test_upload_is_refused_in_time_when_the_network_loses_the_database(
+    gate: Gate, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifespan, "FLUSHERS", 1)  # a second one would still have to connect, which takes 5 s to fail
+    async with running_server(Settings(database_url=gate.dsn, api_key=API_KEY)) as server, asyncio.timeout(20):
+        assert await _post(server, 1) == 200
+        monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 0.2)
+        gate.freeze()
+        assert await _post(server, 2) == 503
+        gate.thaw()
+        monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 20)
+        assert await _post(server, 3) == 200
+    assert await _stored(database.pool) == {1, 3}
+
+
+async def test_nothing_acknowledged_is_lost_when_flushers_are_killed_all_the_time(
+    server: Server, database: Database
+) -> None:
+    acknowledged: set[int] = set()
+    refused: set[int] = set()
+    stop_at = monotonic() + 1.5
+
+    async def keep_sending(numbers: Iterator[int]) -> None:
+        while monotonic() < stop_at:
+            number = next(numbers)
+            status = await _post(server, number)
+            assert status in (200, 503)
+            (acknowledged if status == 200 else refused).add(number)
+
+    async def kill() -> None:
+        while monotonic() < stop_at:
+            await database.pool.fetch(TERMINATE_FLUSHERS)
+            await asyncio.sleep(0.01)
+
+    numbers = iter(range(10**9))
+    await asyncio.gather(kill(), *(keep_sending(numbers) for _ in range(8)))
+    assert acknowledged <= await _stored(database.pool)
+    for number in refused:
+        assert await _post(server, number) == 200
+    assert await _stored(database.pool) == acknowledged | refused
+    assert await database.pool.fetchval("SELECT sum(n) FROM feed") == len(acknowledged | refused)
+
+
+async def test_uploads_are_refused_with_retry_after_when_the_queue_is_full(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await _post(server, 0) == 200  # the sensor is known before anything stalls
+    monkeypatch.setattr(writer, "FLUSH_VALUES", 5)
+    monkeypatch.setattr(writer, "QUEUE_VALUES", 10)
+    async with _stalled(database):
+        posts = [asyncio.create_task(send(server, _body(number))) for number in range(1, 41)]
+        await wait_until(lambda: sum(post.done() for post in posts) >= 10)
+    answers = await asyncio.gather(*posts)
+    for answer in answers:
+        if answer.status == 503:
+            assert (answer.retry_after, answer.body["type"]) == ("1", "/problems/overloaded")
+            assert "values wait to be stored already. Keep the data and send them again." in answer.body["detail"]
+    acknowledged = {number for number, answer in enumerate(answers, start=1) if answer.status == 200}
+    # Ten values wait, and one or two flushes are under way, of at most five values each.
+    assert 11 <= len(acknowledged) <= 20
+    assert await _stored(database.pool) == {0, *acknowledged}
+
+
+async def test_upload_larger_than_the_queue_is_taken_when_nothing_waits(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUEUE_VALUES", 10)
+    assert (await server.post_readings([{"sensor": f"pi{n}", "values": {"t": 1}} for n in range(500)])).status == 200
+
+
+async def test_many_flushers_neither_deadlock_nor_miscount_when_all_overlaps(database: Database) -> None:
+    settings = Settings(database_url=database.dsn, api_key=API_KEY)
+    async with running_server(settings) as first, running_server(settings) as second:
+        counts, rows = await _send_overlapping(first, second, seconds=6)
+    assert counts["answers"] > 50
+    stored = await database.pool.fetch(
+        "SELECT sensor.name, metric, to_us(time) AS us, value FROM reading JOIN series ON series.id = series_id "
+        "JOIN sensor ON sensor.id = sensor_id"
+    )
+    assert {tuple(row) for row in stored} == rows
+    assert counts["accepted"] == len(rows)
+    newest = await database.pool.fetch(
+        "SELECT count(*) FROM (SELECT series_id, max(time) AS time FROM reading GROUP BY 1) AS newest "
+        "JOIN reading USING (series_id, time) JOIN series_state AS state USING (series_id) "
+        "WHERE (state.last_time, state.last_value) <> (newest.time, reading.value)"
+    )
+    assert [tuple(row) for row in newest] == [(0,)]
+    assert await database.pool.fetchval("SELECT sum(n) FROM feed") == len(rows)
+
+
+async def test_bulk_falls_back_and_counts_each_value_once_when_some_are_stored(server: Server) -> None:
+    bodies = [[_reading(number) for number in numbers] for numbers in (range(150), range(100, 300), range(300))]
+    answers = [(await send(server, body)).body for body in bodies]
+    assert [(answer["accepted"], answer["duplicates"]) for answer in answers] == [(150, 0), (150, 50), (0, 300)]
+    assert [answer["seq"] is None for answer in answers] == [False, False, True]
+    async with server.http.get("/metrics") as response:
+        assert 'tidegauge_flush_retries_total{sqlstate="23505"} 2.0' in await response.text()
+
+
+async def test_other_uploads_of_a_flush_are_stored_when_one_cannot_be(database: Database) -> None:
+    await database.pool.execute(RAISE_ON_UNLUCKY.format(sqlstate="22003", condition=""))
+    results = await _flush_together(database, *(upload(reading(f"pi{value}", t=value)) for value in (1, 666, 3)))
+    assert isinstance(results[1], InvalidRequestError)
+    assert str(results[1]) == "The database cannot store this upload: unlucky"
+    assert [result.accepted for result in (results[0], results[2]) if isinstance(result, Receipt)] == [1, 1]
+    values = await database.pool.fetch("SELECT value FROM reading ORDER BY value")
+    assert [row["value"] for row in values] == [1.0, 3.0]
+
+
+async def test_replay_is_stored_when_it_would_unpack_more_of_the_columnstore_than_usual(database: Database) -> None:
+    limit = "AND current_setting('timescaledb.max_tuples_decompressed_per_dml_transaction') <> '0'"
+    await database.pool.execute(RAISE_ON_UNLUCKY.format(sqlstate="53400", condition=limit))
+    results = await _flush_together(database, *(upload(reading(f"pi{value}", t=value)) for value in (1, 666, 3)))
+    assert [result.accepted for result in results if isinstance(result, Receipt)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001", "55P03", "57014", "25P03", "53200"])
+async def test_upload_is_told_to_come_back_when_the_database_is_in_its_way(database: Database, sqlstate: str) -> None:
+    await database.pool.execute(RAISE_ON_UNLUCKY.format(sqlstate=sqlstate, condition=""))
+    (result,) = await _flush_together(database, upload(reading("pi1", t=666)))
+    assert isinstance(result, OverloadedError)
+    assert str(result) == "The database was too busy to store the upload. Keep the data and send them again."
+    assert await database.pool.fetchval("SELECT count(*) FROM reading") == 0
+
+
+async def test_fault_of_ours_is_not_called_overload_when_a_flush_meets_it(database: Database) -> None:
+    await database.pool.execute("ALTER TABLE series_state RENAME TO elsewhere")
+    (result,) = await _flush_together(database, upload(reading("pi1")))
+    assert isinstance(result, asyncpg.UndefinedTableError)
+
+
+def _reading(number: int) -> dict[str, Any]:
+    """Make the reading whose value is its number, at a time of its own."""
+    return {"sensor": "pi1", "time": START_MS + number, "values": {"t": number}}
+
+
+def _body(number: int) -> list[dict[str, Any]]:
+    return [_reading(number)]
+
+
+async def _post(server: Server, number: int) -> int:
+    return (await send(server, _body(number))).status
+
+
+async def _stored(pool: Pool) -> set[int]:
+    return {int(row["value"]) for row in await pool.fetch("SELECT value FROM reading")}
+
+
+@asynccontextmanager
+async def _stalled(database: Database) -> AsyncIterator[None]:
+    """Make every flush wait until the block ends."""
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE series_state")
+        yield
+
+
+async def _flush_together(database: Database, *uploads: Upload) -> list[Receipt | BaseException]:
+    """Store uploads that wait already when a flusher starts, so that they share a flush."""
+    new_writer = Writer(Metrics())
+    waiting = [asyncio.create_task(new_writer.store(each)) for each in uploads]
+    await asyncio.sleep(0)
+    flusher = asyncio.create_task(new_writer.flush_forever(database.dsn))
+    try:
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*waiting, return_exceptions=True)
+    finally:
+        flusher.cancel()
+        await asyncio.gather(flusher, return_exceptions=True)
+
+
+async def _send_overlapping(
+    first: Server, second: Server, seconds: float
+) -> tuple[Counter[str], set[tuple[str, str, int, float]]]:
+    """Send readings of few series and days from many clients at once, some under Idempotency-Keys that clients share.
+
+    Gives the sums of all answers, each Idempotency-Key's counted once, and all rows sent.
+    """
+    random = Random(1)
+    stop_at = monotonic() + seconds
+    counts: Counter[str] = Counter()
+    rows: set[tuple[str, str, int, float]] = set()
+    answers: dict[str, Answer] = {}
+    keyed = {f"key {number}": _overlapping_body(random, rows) for number in range(60)}
+
+    async def keep_sending(server: Server) -> None:
+        while monotonic() < stop_at:
+            key = random.choice(list(keyed)) if random.random() < 0.3 else None
+            body = keyed[key] if key else _overlapping_body(random, rows)
+            headers = {"Idempotency_Key": key} if key else {}
+            answer = await send(server, body, **headers)
+            assert answer.status == 200, answer
+            counts["answers"] += 1
+            if key is None or answers.setdefault(key, answer) is answer:
+                counts["accepted"] += answer.body["accepted"]
+            assert key is None or answers[key] == answer
+
+    await asyncio.gather(*(keep_sending(server) for server in (first, second) for _ in range(6)))
+    for key in keyed.keys() - answers.keys():
+        counts["accepted"] += (await send(first, keyed[key])).body["accepted"]
+    return counts, rows
+
+
+def _overlapping_body(random: Random, rows: set[tuple[str, str, int, float]]) -> bytes:
+    """Make an upload of 1 to 200 readings out of few that there are, in any order, with the same value each time."""
+    readings = []
+    for _ in range(random.choice((1, 5, 60, 200))):
+        sensor, metric = f"pi{random.randrange(6)}", random.choice("th")
+        time_ms = START_MS - random.randrange(5) * 86_400_000 + random.randrange(300)
+        value = float(time_ms % 1_000)
+        readings.append({"sensor": sensor, "time": time_ms, "values": {metric: value}})
+        rows.add((sensor, metric, time_ms * 1_000, value))
+    return msgspec.json.encode(readings)

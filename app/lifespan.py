@@ -105,7 +105,15 @@ class Services:
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
             log.info("stopping")
-            await self.ingest.gateways.write(self.pool)
+            await self._write_last_counts()
+
+    async def _write_last_counts(self) -> None:
+        """Write what was counted since the last time; a database that is away must not spoil the stop."""
+        try:
+            async with asyncio.timeout(5):
+                await self.ingest.gateways.write(self.pool)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("gateways_not_written", error=repr(error))
 
     async def _check_start(self) -> None:
         """Refuse to start on a schema that is not migrated, or without any key."""

@@ -1,0 +1,164 @@
+"""Services from start to stop, over a wire to the database that is cut, frozen and mended."""
+
+import asyncio
+import logging
+
+import pytest
+from structlog.testing import capture_logs
+
+from app import lifespan
+from app.db.migrations import MigrationError
+from app.errors import SettingsError
+from app.lifespan import Services
+from app.live import listener
+from app.settings import Settings
+from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
+from tests.live.clients import live
+from tests.proxy import wired
+
+
+def settings(dsn: str, **others: str) -> Settings:
+    return Settings(database_url=dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, **others)  # type: ignore[arg-type]
+
+
+async def connections(database: Database) -> dict[str, int]:
+    """Count the connections that are not this test's own, by what they call themselves."""
+    rows = await database.pool.fetch(
+        "SELECT application_name AS name, count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'tidegauge %' GROUP BY 1"
+    )
+    return {row["name"]: row["count"] for row in rows}
+
+
+def test_services_refuse_when_there_is_no_database() -> None:
+    with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
+        Services(Settings(api_key="k"))
+
+
+async def test_services_refuse_when_nobody_could_come_in(database: Database) -> None:
+    with pytest.raises(SettingsError, match="No API key is configured"):
+        async with Services(Settings(database_url=database.dsn)).prepared():
+            pass
+
+
+async def test_services_refuse_when_a_migration_is_pending(database: Database) -> None:
+    await database.pool.execute("DELETE FROM schema_migration WHERE version = 3")
+    with pytest.raises(MigrationError, match=r"lacks 0003_keys\.sql; run `tidegauge migrate` first"):
+        async with Services(settings(database.dsn)).prepared():
+            pass
+
+
+async def test_services_refuse_when_the_database_does_not_answer_in_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifespan, "DATABASE_WAIT_S", 0.1)
+    async with wired(database.dsn) as wire:
+        await wire.cut()
+        with pytest.raises(SettingsError, match="The database at DATABASE_URL does not answer"):
+            async with Services(settings(wire.dsn)).prepared():
+                pass
+
+
+async def test_services_wait_when_the_database_is_still_starting(database: Database) -> None:
+    async with wired(database.dsn) as wire:
+        await wire.cut()
+        services = Services(settings(wire.dsn))
+        with capture_logs() as logs:
+            preparing = asyncio.create_task(enter(services))
+            await wait_until(lambda: any(line["event"] == "waiting_for_database" for line in logs))
+        await wire.mend()
+        await preparing
+
+
+async def enter(services: Services) -> None:
+    async with services.prepared():
+        assert await services.pool.fetchval("SELECT 1") == 1
+
+
+async def test_services_leave_no_connection_behind_when_they_stop(database: Database) -> None:
+    async with running_server(settings(database.dsn)) as server:
+        await server.post_readings([{"sensor": "s", "values": {"m": 1}}])
+        open_now = await connections(database)
+    assert {"tidegauge listener": 1, "tidegauge lease": 1}.items() <= open_now.items()
+    assert open_now["tidegauge ingest"] >= 1
+    await gone(database)
+
+
+async def gone(database: Database) -> None:
+    async with asyncio.timeout(10):
+        while await connections(database):  # noqa: ASYNC110 -- the database does not tell
+            await asyncio.sleep(0.01)
+
+
+async def test_services_read_from_the_replica_when_there_is_one(database: Database) -> None:
+    async with running_server(settings(database.dsn, read_database_url=database.reader_dsn)) as server:
+        await server.post_readings([{"sensor": "s", "values": {"m": 1}}])
+        answer = await server.get("/api/v1/sensors")
+        items = answer["items"]
+        assert isinstance(items, list)
+        assert [item["name"] for item in items] == ["s"]
+        users = await database.pool.fetch("SELECT DISTINCT usename FROM pg_stat_activity WHERE datname IS NOT NULL")
+    assert "tidegauge_reader" in {row["usename"] for row in users}
+
+
+async def test_services_lose_nothing_and_recover_when_the_wire_is_cut(database: Database) -> None:
+    async with wired(database.dsn) as wire, running_server(settings(wire.dsn)) as server, live(server) as client:
+        await client.snapshot()
+        assert await post(server, 1) == (200, None)
+        await wire.cut()
+        assert await post(server, 2) in [(503, "1"), (503, "5")]
+        async with server.http.get("/api/v1/sensors") as response:
+            assert (response.status, response.headers.get("Retry-After")) == (503, "5")
+        await wire.mend()
+        await until_stored(server, 2)
+        await until_stored(server, 3)
+        # The client stayed: the listener came back behind it, and misses nothing.
+        assert [value[3] for value in await client.values(3)] == [1, 2, 3]
+
+
+async def post(server: Server, number: int) -> tuple[int, str | None]:
+    response = await server.post_readings(
+        [{"sensor": "s", "time": 1_795_248_000_000 + number, "values": {"m": number}}]
+    )
+    return response.status, response.headers.get("Retry-After")
+
+
+async def until_stored(server: Server, number: int) -> None:
+    async with asyncio.timeout(20):
+        while (await post(server, number))[0] != 200:  # noqa: ASYNC110 -- as a gateway would
+            await asyncio.sleep(0.05)
+
+
+async def test_listener_takes_a_new_connection_when_the_old_one_falls_silent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(listener, "POLL_S", 0.1)
+    async with wired(database.dsn) as wire, running_server(settings(wire.dsn)) as server, live(server) as client:
+        await client.snapshot()
+        wire.freeze()
+        registry = server.services.metrics.registry
+        with capture_logs() as logs:
+            await wait_until(lambda: any(line["event"] == "listener_lost" for line in logs))
+        await wire.mend()
+        await wait_until(lambda: (registry.get_sample_value("tidegauge_listener_reconnects_total") or 0) > 0)
+        await until_stored(server, 1)
+        assert [value[3] for value in await client.values(1)] == [1]
+
+
+async def test_services_stop_without_a_fuss_when_the_database_is_away(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wired(database.dsn) as wire:
+        with capture_logs() as logs, caplog.at_level(logging.ERROR):
+            async with running_server(settings(wire.dsn)) as server:
+                assert (await post(server, 1))[0] == 200
+                await wire.cut()
+    assert [record.message for record in caplog.records] == []
+    assert "gateways_not_written" in [line["event"] for line in logs]
+
+
+async def test_services_count_gateways_to_the_last_when_they_stop(database: Database) -> None:
+    async with running_server(settings(database.dsn)) as server:
+        assert (await post(server, 1))[0] == 200
+    assert await database.pool.fetchval("SELECT sum(uploads) FROM gateway") == 1

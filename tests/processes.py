@@ -134,7 +134,7 @@ async def started(
 ) -> AsyncIterator[ServerProcess]:
     """Start a server without waiting for it; whatever the test left of it is killed at the end."""
     port = port or free_port()
-    folder.mkdir(exist_ok=True)
+    (folder / "rules").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app", *arguments]
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project_folder()), "HOME": str(folder), **keys()}
     with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:

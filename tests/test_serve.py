@@ -1,0 +1,240 @@
+"""`tidegauge serve` as a process, and what it is made of: listening, development keys, the watch over the database."""
+
+import asyncio
+import gc
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from app import lifespan
+from app import serve as serving
+from app.auth.keys import create_key
+from app.db.embedded import EmbeddedServer, EmbeddedServerError
+from app.errors import SettingsError
+from app.serve import StartError, database_kept_alive, find_development_key, listen, serve, with_keys
+from app.settings import Settings
+from tests.conftest import API_KEY, API_KEY_WS, Database, wait_until
+from tests.processes import running, tidegauge
+
+#: Texts that must never be seen in a log.
+SECRETS = (API_KEY, API_KEY_WS, "hidden-one")
+
+
+@pytest.fixture
+def untouched_gc() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+# A process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+async def test_serve_ends_with_0_when_signalled_while_clients_are_served(
+    tmp_path: Path, database: Database, number: signal.Signals
+) -> None:
+    async with running(tmp_path, "serve", DATABASE_URL=database.dsn) as server:
+        watcher = await connect(f"ws://127.0.0.1:{server.port}/ws/live", additional_headers={"X-API-Key": API_KEY_WS})
+        await watcher.send('{"type":"subscribe"}')
+        await watcher.recv()
+        old = await connect(f"ws://127.0.0.1:{server.port}/ws/sensor_updates?api-key={API_KEY_WS}")
+        signalled = asyncio.Event()
+        uploading = asyncio.create_task(upload_slowly(server.http, signalled))
+        await wait_until(lambda: not uploading.done())
+        server.process.send_signal(number)
+        for client in (watcher, old):
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1012
+        signalled.set()
+        assert await uploading == (200, 1)
+        assert await server.wait() == 0
+        assert [line for line in server.log if line["level"] in ("warning", "error")] == []
+        assert server.log[-1]["event"] in ("stopping", "lease_lost")
+        assert len(server.log) == len(server.err.splitlines())
+    assert await database.pool.fetchval("SELECT count(*) FROM reading WHERE time > '2026-01-01'") == 1
+
+
+async def upload_slowly(http: aiohttp.ClientSession, go_on: asyncio.Event) -> tuple[int, int]:
+    """Send one half of a body, and the other when told to."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'[{"sensor": "slow", "values": '
+        await go_on.wait()
+        yield b'{"m": 1}}]'
+
+    async with http.post("/api/v1/readings", data=body()) as response:
+        return response.status, (await response.json())["accepted"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_serve_logs_no_secret_whatever_happens(tmp_path: Path, database: Database, form: str) -> None:
+    async with running(tmp_path, "serve", DATABASE_URL=database.dsn, LOG_LEVEL="debug", LOG_FORMAT=form) as server:
+        base = f"ws://127.0.0.1:{server.port}"
+        for address in ("/ws/sensor_updates?api-key=hidden-one", f"/ws/sensor_updates?api-key={API_KEY_WS}"):
+            async with connect(base + address) as client:
+                with suppress(ConnectionClosed):
+                    await client.send("x")
+        for path in ("/api/v1/sensors?api-key=hidden-one", "/nothing?token=hidden-one", "/write?p=hidden-one"):
+            async with server.http.get(path, headers={"Authorization": "Bearer hidden-one"}) as response:
+                assert "hidden-one" not in await response.text()
+        async with server.http.get("/api/v1/sensors", headers={"X-API-Key": "hidden-one"}) as response:
+            assert response.status == 401
+            assert "hidden-one" not in await response.text()
+        assert await server.post([{"sensor": "s", "values": {"m": 1}}]) == 200
+        # Two faults: one in a request, one in a task that runs beside them.
+        await database.pool.execute("ALTER TABLE sensor RENAME TO sensor_away")
+        async with server.http.get("/api/v1/sensors") as response:
+            assert response.status == 500
+            problem = await response.json()
+            assert set(problem) == {"type", "title", "status", "detail", "request_id"}
+            assert "sensor" not in problem["detail"]
+        await wait_until(lambda: "request_failed" in server.err)
+        assert await server.end(signal.SIGTERM) == 0
+        log = server.out + server.err
+    assert "Traceback" in log
+    assert problem["request_id"] in log
+    password = database.dsn.partition("://")[2].partition(":")[2].partition("@")[0]
+    assert [secret for secret in (*SECRETS, password) if len(secret) > 9 and secret in log] == []
+
+
+async def test_serve_logs_one_line_an_upload_with_the_request_bound(tmp_path: Path, database: Database) -> None:
+    async with running(tmp_path, "serve", DATABASE_URL=database.dsn) as server:
+        readings = [{"sensor": "s", "time": "2026-11-21T08:00:00Z", "values": {"m": 1, "n": None}}]
+        for number in range(3):
+            body = {"gateway": "pi", "readings": readings}
+            assert await server.post(body, **{"X-Request-ID": f"upload-{number}"}) == 200
+        assert await server.end(signal.SIGTERM) == 0
+        lines = [line for line in server.log if line["event"] == "upload_stored"]
+    seq = lines[0]["seq"]
+    assert [{name: line[name] for name in ("request_id", "accepted", "duplicates", "seq")} for line in lines] == [
+        {"request_id": "upload-0", "accepted": 1, "duplicates": 0, "seq": seq},
+        {"request_id": "upload-1", "accepted": 0, "duplicates": 1, "seq": None},
+        {"request_id": "upload-2", "accepted": 0, "duplicates": 1, "seq": None},
+    ]
+    assert {(line["key"], line["gateway"], line["rejected"], line["level"]) for line in lines} == {
+        ("API_KEY", "pi", 1, "info")
+    }
+
+
+# Refusals
+
+
+def test_serve_refuses_in_one_line_when_the_port_is_taken(tmp_path: Path, database: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = tidegauge(tmp_path, "serve", DATABASE_URL=database.dsn, API_KEY="k", PORT=str(port)).refusal
+    assert line == f"Wrong setting: HOST 127.0.0.1 and PORT {port} cannot be listened on: Address already in use"
+
+
+@pytest.mark.usefixtures("untouched_gc")
+async def test_serve_refuses_when_its_services_do_not_open(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifespan, "DATABASE_WAIT_S", 0.3)
+    await database.pool.execute("DELETE FROM feed_epoch")
+    with pytest.raises(StartError, match="The log above says why"):
+        await serve(Settings(database_url=database.dsn, api_key="k", port=0))
+
+
+# Listening
+
+
+async def test_listen_lets_vanished_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_SILENCE_MS", 12_345)
+    with ExitStack() as stack:
+        (listening,) = [stack.enter_context(one) for one in await listen("127.0.0.1", 0)]
+        stack.enter_context(socket.create_connection(listening.getsockname()))
+        accepted = stack.enter_context(listening.accept()[0])
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_345
+
+
+async def test_listen_takes_every_address_of_a_host() -> None:
+    with ExitStack() as stack:
+        listening = [stack.enter_context(one) for one in await listen("localhost", 0)]
+        addresses = {one.getsockname()[0] for one in listening}
+    assert "127.0.0.1" in addresses
+    assert addresses <= {"127.0.0.1", "::1"}
+    assert len(addresses) == len(listening)
+
+
+async def test_listen_keeps_nothing_when_one_address_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match="Address already in use"):
+            await listen("127.0.0.1", port)
+    (again,) = await listen("127.0.0.1", port)
+    again.close()
+
+
+# Development keys
+
+
+async def test_development_keys_are_made_once_and_kept_from_others(database: Database, tmp_path: Path) -> None:
+    settings = Settings(database_url=database.dsn, data_dir=tmp_path / "new")
+    assert find_development_key(settings.data_dir) is None
+    with_first, first = await with_keys(settings)
+    with_second, second = await with_keys(settings)
+    assert first is not None
+    assert first == second
+    assert (with_first.api_key, with_first.api_key_ws) == (first.api_key, first.api_key_ws)
+    assert with_first == with_second
+    assert find_development_key(settings.data_dir) == first.api_key
+    file = settings.data_dir / "development_keys.json"
+    assert file.stat().st_mode & 0o077 == 0
+    assert json.loads(file.read_text())["api_key"] == first.api_key
+
+
+async def test_development_keys_are_made_anew_when_their_file_is_damaged(database: Database, tmp_path: Path) -> None:
+    settings = Settings(database_url=database.dsn, data_dir=tmp_path)
+    (tmp_path / "development_keys.json").write_text("{")
+    _, keys = await with_keys(settings)
+    assert keys is not None
+    assert find_development_key(tmp_path) == keys.api_key
+
+
+async def test_development_keys_are_not_made_when_there_are_keys(database: Database, tmp_path: Path) -> None:
+    settings = Settings(database_url=database.dsn, data_dir=tmp_path, api_key_ws="w")
+    assert await with_keys(settings) == (settings, None)
+    await create_key(database.pool, "screen", frozenset({"live"}), {})
+    settings = Settings(database_url=database.dsn, data_dir=tmp_path)
+    assert await with_keys(settings) == (settings, None)
+
+
+async def test_development_keys_are_made_when_nothing_is_migrated_yet(empty_dsn: str, tmp_path: Path) -> None:
+    _, keys = await with_keys(Settings(database_url=empty_dsn, data_dir=tmp_path))
+    assert keys is not None
+
+
+# The watch over the database
+
+
+class StubbornServer(EmbeddedServer):
+    """An embedded server that is dead, and comes back only at the second try."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def restart_if_dead(self) -> bool:
+        self.tries += 1
+        if self.tries == 1:
+            raise EmbeddedServerError("PostgreSQL did not start.")
+        return self.tries == 2
+
+
+async def test_watch_goes_on_when_a_restart_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_WATCH_S", 0.01)
+    monkeypatch.setattr(serving, "_RETRY_S", 0.01)
+    server = StubbornServer()
+    with capture_logs() as logs:
+        async with database_kept_alive(server):
+            await wait_until(lambda: server.tries >= 3)
+    assert [line["event"] for line in logs] == ["database_not_restarted", "database_restarted"]

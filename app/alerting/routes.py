@@ -183,7 +183,9 @@ async def list_history(
     tags=["Alerts"],
     summary="Acknowledge an alert",
 )
-async def acknowledge(pool: NamedDependency[Pool], alert_id: FromPath[int], data: JSONBody[AckRequest]) -> dict[str, Any]:
+async def acknowledge(
+    pool: NamedDependency[Pool], alert_id: FromPath[int], data: JSONBody[AckRequest]
+) -> dict[str, Any]:
     """Take an alert over: no more reminders, up to the level that it has now."""
     if not data.by.strip():
         raise InvalidRequestError("by is empty; say who takes care of the alert")

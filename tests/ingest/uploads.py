@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from app.auth.keys import ApiKey, Limits
 from app.ingest.upload import Rejected, Upload
-from app.model import Reading, Tags
+from app.model import Reading, SeriesId, Tags
 
 #: 2026-01-31T08:00:00Z
 T0 = 1_769_846_400_000_000
@@ -30,9 +30,9 @@ def upload(*readings: Reading, received_us: int = T0, gateway: str | None = None
     return Upload(list(readings), Rejected(), received_us, api_key, gateway)
 
 
-def series_ids(*names: tuple[str, str]) -> Mapping[str, Mapping[str, int]]:
+def series_ids(*names: tuple[str, str]) -> Mapping[str, Mapping[str, SeriesId]]:
     """Number series from 1 as a registry would hold them."""
-    held: dict[str, dict[str, int]] = {}
+    held: dict[str, dict[str, SeriesId]] = {}
     for number, (sensor, metric) in enumerate(names, start=1):
-        held.setdefault(sensor, {})[metric] = number
+        held.setdefault(sensor, {})[metric] = SeriesId(number)
     return held

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import asyncpg
 import msgspec
 
 from app.alerting.conditions import predicate
@@ -160,8 +161,9 @@ class _Pass:
     async def run(self) -> list[Change]:
         """Evaluate all pairs and write down what changed."""
         changes = Changes(self._connection, self._series, self._matches)
-        stored = await load_stored(self._connection, self._taken.series_ids, self._oldest_late())
-        await self._load_states(stored, changes)
+        rows = await self._connection.fetch(SQL["list_states"], self._taken.series_ids)
+        stored = await load_stored(self._connection, self._taken.series_ids, self._oldest_revised(rows))
+        await self._load_states(rows, stored, changes)
         fresh = await self._fetch_fresh()
         results, asking = self._skip_quiet(fresh)
         results |= await self._replay(asking, fresh)
@@ -173,14 +175,28 @@ class _Pass:
         await self._write_states(results)
         return changes.made
 
-    def _oldest_late(self) -> int | None:
-        late = [first for ranges in self._taken.late.values() for first, _ in ranges]
-        return min(late, default=None)
+    def _oldest_revised(self, states: Iterable[asyncpg.Record]) -> int | None:
+        """Give the earliest new time within what was evaluated before: episodes that ended since may change, too.
 
-    async def _load_states(self, stored: StoredEpisodes, changes: Changes) -> None:
+        Also a fresh reading may be out of order, be it by seconds.
+        """
+        evaluated_to: dict[SeriesId, int] = {}
+        for row in states:
+            ours, _ = self._progress.get((row["rule"], row["series_id"]), (None, None))
+            newest = max(ours or 0, row["evaluated_us"] or 0)
+            evaluated_to[row["series_id"]] = max(newest, evaluated_to.get(row["series_id"], 0))
+        ranges = (
+            (series_id, first)
+            for taken in (self._taken.fresh, self._taken.late)
+            for series_id, its_ranges in taken.items()
+            for first, _ in its_ranges
+        )
+        return min((first for series_id, first in ranges if first <= evaluated_to.get(series_id, 0)), default=None)
+
+    async def _load_states(self, rows: Iterable[asyncpg.Record], stored: StoredEpisodes, changes: Changes) -> None:
         """Find how far each pair has come; a new pair, or one whose rule says something else, begins an era."""
         gone: list[Pair] = []
-        for row in await self._connection.fetch(SQL["list_states"], self._taken.series_ids):
+        for row in rows:
             pair = (row["rule"], row["series_id"])
             if pair not in self._matches:
                 gone.append(pair)

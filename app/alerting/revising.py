@@ -68,13 +68,13 @@ class StoredEpisodes:
 
 
 async def load_stored(
-    connection: Connection, series_ids: Sequence[SeriesId], oldest_late_us: int | None
+    connection: Connection, series_ids: Sequence[SeriesId], oldest_revised_us: int | None
 ) -> StoredEpisodes:
-    """Load what is open, and with late readings also what ended at or after the oldest of them."""
-    if oldest_late_us is None:
+    """Load what is open and, where readings came out of order, what ended at or after the oldest of them."""
+    if oldest_revised_us is None:
         rows = await connection.fetch(SQL["list_open_episodes"], series_ids)
     else:
-        rows = await connection.fetch(SQL["list_episodes_since"], series_ids, oldest_late_us)
+        rows = await connection.fetch(SQL["list_episodes_since"], series_ids, oldest_revised_us)
     told: defaultdict[int, dict[str, Told]] = defaultdict(dict)
     for row in await connection.fetch(SQL["list_told"], [row["id"] for row in rows]) if rows else ():
         told[row["episode_id"]][row["channel"]] = Told(row["told"], row["told_level"])

@@ -8,7 +8,6 @@ from app.alerting.conditions.above import Above
 from app.alerting.revision import Told
 from app.alerting.rules import ChannelConfig, Inhibition, LevelName, LevelRule, Rule, RuleSet, Selector, Terms
 from app.alerting.situation import Silence, Situation, Unsettled
-from app.auth.keys import ApiKey
 from app.clock import HOUR_US, MINUTE_US, to_us
 
 #: A Monday.
@@ -17,7 +16,6 @@ THRESHOLDS: dict[LevelName, float] = {"info": 4, "warning": 8, "error": 10, "cri
 FIRING = Told("firing", "warning")
 RESOLVED = Told("resolved", "warning")
 TEMPERATURES = Selector(metric="temperature")
-_KEY = ApiKey("test", frozenset({"ingest"}))
 
 
 def level(name: LevelName, notify: tuple[str, ...] | None = None) -> LevelRule:

@@ -1,0 +1,168 @@
+"""Alerting as a process runs it, on a real database, with people who listen at two webhooks."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from app.alerting.service import Alerting
+from app.auth.keys import ApiKey
+from app.clock import MINUTE_US, now_us
+from app.db.pool import Connection, connect
+from app.ingest.batch import Batch
+from app.ingest.flush import write_flush
+from app.ingest.series import SeriesRegistry
+from app.ingest.upload import Rejected, Upload
+from app.metrics import Metrics
+from app.model import Reading, Tags
+from app.notify.dispatcher import Dispatcher
+from app.settings import Settings
+from tests.conftest import Database
+from tests.notify.alerts import quick_pacer, running, until
+from tests.receivers import Accepted, WebhookReceiver
+
+#: Above 8 a warning, above 12 critical; over at 8 or less.
+WARM = """
+  - name: warm
+    sensors: {metric: temperature}
+    levels: {warning: {above: 8}, critical: {above: 12}}
+    group_by: [site]
+    notify: [ops]
+"""
+_KEY = ApiKey("test", frozenset({"ingest"}))
+#: All columns by which wall-clock time is known.
+_CLOCKS = {
+    "alert_episode": ("first_known_at",),
+    "alert_told": ("told_at",),
+    "notification": ("due_at", "claimed_at", "finished_at", "next_attempt_at", "attempt_started_at"),
+    "series_state": ("received_at",),
+    "silence": ("starts_at", "ends_at"),
+}
+_UNDER_WAY = (
+    "SELECT NOT EXISTS (SELECT FROM notification WHERE state = 'sending' OR state = 'waiting' AND due_at <= now())"
+)
+
+
+class Office:
+    """Rules, readings, people; nothing happens by itself but deliveries."""
+
+    def __init__(self, database: Database, connection: Connection, receiver: WebhookReceiver, folder: Path) -> None:
+        self.pool = database.pool
+        self.receiver = receiver
+        self.folder = folder
+        self.alerting = Alerting(Settings(rules_dir=folder), Metrics())
+        self.dispatcher = Dispatcher(
+            metrics=Metrics(),
+            endpoints=self.alerting.endpoints,
+            compose=self.alerting.compose,
+            channels=self.alerting.channels,
+            fallbacks=self.alerting.fallbacks,
+            pacer=quick_pacer(),
+        )
+        self.alerting.on_due = self.dispatcher.wake
+        self._connection = connection
+        self._registry = SeriesRegistry()
+
+    async def use(self, rules: str) -> None:
+        """Put these rules in force, with the channels `ops` and `duty`."""
+        channels = "".join(
+            f'  {name}: {{type: webhook, url: "{self.receiver.url}/{name}"}}\n' for name in ("ops", "duty")
+        )
+        (self.folder / "rules.yml").write_text(f"version: 1\nchannels:\n{channels}rules:{rules or ' []'}\n")
+        assert await self.alerting.keeper.reload(self.pool), self.alerting.keeper.problems
+
+    async def upload(
+        self, sensor: str, *readings: tuple[float, float], tags: Tags | None = None, gateway: str | None = None
+    ) -> None:
+        """Store readings of a sensor's temperature as one flush, each with how many minutes ago it was taken."""
+        at_us = now_us()
+        tags = {"site": "quay"} if tags is None else tags
+        taken = [
+            Reading(sensor, at_us - round(minutes_ago * MINUTE_US), {"temperature": value}, tags)
+            for minutes_ago, value in readings
+        ]
+        upload = Upload(taken, Rejected(), at_us, _KEY, gateway)
+        await self._registry.register(self._connection, [upload])
+        await self._registry.describe(self._connection, [upload])
+        batch = Batch([upload], self._registry.series_of)
+        await write_flush(self._connection, batch, self._registry, by_copy=False)
+
+    async def tick(self) -> None:
+        """Evaluate and plan, then deliver all that is due."""
+        await self.alerting.tick(self.pool, 1)
+        await self.deliver()
+
+    async def watch(self) -> None:
+        """Look for silence, then deliver all that is due."""
+        await self.alerting.watch_silence(self.pool)
+        await self.deliver()
+
+    async def deliver(self) -> None:
+        """Wait until nothing that is due is left."""
+        self.dispatcher.wake()
+        await until(self.pool, _UNDER_WAY)
+
+    async def wait(self, minutes: float) -> None:
+        """Let time pass on the wall clock; readings keep their times. Then plan and deliver."""
+        for table, columns in _CLOCKS.items():
+            shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
+            await self.pool.execute(f"UPDATE {table} SET {shifts}", float(minutes))
+        await self.tick()
+
+    def heard(self, channel: str = "ops") -> list[str]:
+        """Give what a channel was told: each message's title, and whom it names."""
+        return [_in_short(message) for message in self.receiver.accepted if message.path == f"/{channel}"]
+
+    def notes(self, channel: str = "ops") -> list[str]:
+        """Give the notes of all entries of the last message to a channel."""
+        last = [message for message in self.receiver.accepted if message.path == f"/{channel}"][-1]
+        return [entry["note"] for entry in last.body["entries"]]
+
+    def entries(self, channel: str = "ops") -> list[dict[str, Any]]:
+        """Give all entries of the last message to a channel."""
+        last = [message for message in self.receiver.accepted if message.path == f"/{channel}"][-1]
+        return list(last.body["entries"])
+
+    async def told(self) -> list[tuple[Any, ...]]:
+        """Give (channel, sensor, told, level) of all that was told, in order."""
+        rows = await self.pool.fetch(
+            """SELECT told.channel, coalesce(sensor.name, episode.gateway), told.told, told.told_level
+                 FROM alert_told AS told
+                 JOIN alert_episode AS episode ON episode.id = told.episode_id
+                 LEFT JOIN series ON series.id = episode.series_id
+                 LEFT JOIN sensor ON sensor.id = series.sensor_id
+                ORDER BY episode.id, told.channel"""
+        )
+        return [tuple(row) for row in rows]
+
+    async def open_alerts(self) -> list[tuple[Any, ...]]:
+        """Give (rule, sensor or gateway, kind) of all open alerts."""
+        rows = await self.pool.fetch(
+            """SELECT episode.rule, coalesce(sensor.name, episode.gateway), episode.kind
+                 FROM alert_episode AS episode
+                 LEFT JOIN series ON series.id = episode.series_id
+                 LEFT JOIN sensor ON sensor.id = series.sensor_id
+                WHERE episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted'
+                  AND episode.reason IS DISTINCT FROM 'no_data_clear'
+                ORDER BY episode.id"""
+        )
+        return [tuple(row) for row in rows]
+
+
+@asynccontextmanager
+async def opened_office(database: Database, folder: Path) -> AsyncIterator[Office]:
+    """Open an office whose deliveries run until the block ends."""
+    connection = await connect(database.dsn)
+    try:
+        async with WebhookReceiver() as receiver:
+            office = Office(database, connection, receiver, folder)
+            async with running(office.dispatcher, database.pool):
+                yield office
+    finally:
+        await connection.close()
+
+
+def _in_short(message: Accepted) -> str:
+    entries: Sequence[dict[str, Any]] = message.body["entries"]
+    quietly = " (silent)" if message.body["silent"] else ""
+    return f"{message.body['title']} [{' '.join(entry['sensor'] for entry in entries)}]{quietly}"

@@ -1,9 +1,6 @@
 """A rule's own message about one episode, with the facts filled in."""
 
-from typing import Any
-
-from app.alerting.message_templates import render_template
-from app.alerting.messages import threshold_text
+from app.alerting.message_templates import MISSING, render_template
 from app.alerting.rules import Terms
 from app.clock import from_us
 from app.model import Tags
@@ -20,7 +17,7 @@ def own_words(
     tags: Tags,
     unit: str | None,
     value: float | None,
-    threshold: Any,
+    threshold: str,
     started_us: int,
 ) -> str:
     """Write the rule's message, or nothing when it has none; `unit` is the series' own, `value` the rule's sample."""
@@ -32,9 +29,9 @@ def own_words(
         "metric": metric,
         "rule": rule,
         "level": level,
-        "value": "" if value is None else format_value(value),
+        "value": MISSING if value is None else format_value(value),
         "unit": terms.unit or unit or "",
-        "threshold": threshold_text(threshold),
+        "threshold": threshold,
         "since": f"{from_us(started_us):%H:%M} UTC",
     }
     return render_template(terms.message, facts)

@@ -7,6 +7,7 @@ import msgspec
 
 from app.alerting.episodes import Episode, run
 from app.alerting.matching import Match, RuleBook
+from app.alerting.messages import threshold_text
 from app.alerting.own_words import own_words
 from app.alerting.revising import threshold_of
 from app.alerting.rule_problems import Place
@@ -81,7 +82,7 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
         tags=series.tags,
         unit=series.unit,
         value=value,
-        threshold=threshold_of(conditions[level]),
+        threshold=threshold_text(threshold_of(conditions[level])),
         started_us=episode.started_at,
     )
 

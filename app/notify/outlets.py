@@ -104,7 +104,7 @@ class Outlets:
         return [_status(outlet, broken.get(name)) for name, outlet in sorted(self.all().items())]
 
     def _first_working(self, name: str, working: Collection[str]) -> str | None:
-        return next((each for each in self._fallbacks(name) if each != name and each in working), None)
+        return next((each for each in self._fallbacks(name) if each in working), None)
 
     def _outlet(self, name: str, channel: Channel, config: ChannelConfig) -> Outlet:
         configured = channel.destination(config)

@@ -13,7 +13,7 @@ from aiohttp import web
 from app.db.pool import Pool
 from app.errors import NotFoundError
 from app.metrics import Metrics
-from app.notify import claims
+from app.notify import claims, outcomes
 from app.notify import dispatcher as module
 from app.notify.dispatcher import ChannelTest
 from app.notify.transport import Endpoints
@@ -269,6 +269,20 @@ async def test_message_is_sent_again_with_the_same_text_when_its_process_died(
     )
     lost = ("unknown", "its process stopped before the answer was noted")
     assert [tuple(attempt) for attempt in attempts] == [lost, ("sent", None), ("sent", None)]
+
+
+async def test_message_dies_visibly_at_its_deadline(
+    database: Database, webhook: WebhookReceiver, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_BACKOFF_S", 60.0)
+    monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 60.0)
+    monkeypatch.setattr(outcomes, "DEADLINE_S", 0.1)
+    webhook.fail_next(answers(503))
+    await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+    async with running(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}), database.pool):
+        await until(database.pool, "SELECT EXISTS (SELECT FROM notification WHERE state = 'dead')")
+    assert await database.pool.fetchval("SELECT error FROM notification") == "the webhook answered 503"
+    assert await database.pool.fetchval("SELECT count(*) FROM alert_told") == 0
 
 
 async def test_message_is_not_sent_again_when_the_stop_lets_it_end(database: Database, endpoints: Endpoints) -> None:

@@ -189,6 +189,19 @@ async def test_messages_wait_and_told_is_taken_back_when_their_channel_breaks(da
     assert titles == {"freezer-1 firing", "freezer-1 summary"}
 
 
+async def test_told_is_taken_back_when_the_lost_answer_was_one_from_before_the_channel_broke(
+    database: Database,
+) -> None:
+    await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+    await end(database, await claim(database), LOST)
+    await end(database, await claim(database), BROKEN)
+    await put_back_stranded(database.pool)
+    await database.pool.execute("DELETE FROM channel_state")
+    await end(database, await claim(database), REFUSED)
+    assert await states(database) == ["dead"]
+    assert await told(database) == []
+
+
 async def _age(database: Database) -> None:
     """Let the deadline of all claimed messages pass, and what they told with them."""
     await database.pool.execute("UPDATE notification SET claimed_at = claimed_at - INTERVAL '1 hour'")

@@ -61,7 +61,13 @@ async def _sample_values(
 
 
 async def _note_told(connection: Connection, actions: list[Action]) -> None:
-    """A higher level ends an acknowledgement; a line that was said once is not said again."""
+    """A higher level ends an acknowledgement; a line that was said once is not said again.
+
+    What was over when it is told as firing has its end left to tell: another change.
+    """
+    ended = [action.episode.id for action in actions if action.kind == "firing" and not action.episode.is_open]
+    if ended:
+        await connection.execute(SQL["count_change"], ended)
     raised = [action.episode.id for action in actions if action.kind == "raised"]
     if raised:
         await connection.execute(SQL["drop_ack"], raised)

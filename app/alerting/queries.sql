@@ -212,6 +212,10 @@ SELECT channel, group_key, CASE WHEN state = 'dead' THEN 'dead' ELSE 'sent' END 
 -- Those in force
 SELECT id, matchers, to_us(ends_at) AS ends_us FROM silence WHERE starts_at <= now() AND ends_at > now();
 
+-- name: count_change
+-- $1 episode ids: there is something more to tell of them
+UPDATE alert_episode SET revision = revision + 1 WHERE id = ANY($1::bigint[]);
+
 -- name: drop_ack
 -- $1 episode ids: a higher level was told
 UPDATE alert_episode SET acked_by = NULL, acked_at = NULL, acked_level = NULL WHERE id = ANY($1::bigint[]);

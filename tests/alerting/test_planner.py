@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from app.alerting.evaluator import SQL
 from tests.alerting.office import WARM, Office
 from tests.notify.alerts import until
 from tests.receivers import answers
@@ -28,11 +31,15 @@ async def silence(office: Office, minutes: float, **matchers: Any) -> int:
 
 
 async def ack(office: Office, sensor: str) -> None:
-    await office.pool.execute(
-        """UPDATE alert_episode SET acked_by = 'anna', acked_at = now(), acked_level = level
-            WHERE series_id = (SELECT series.id FROM series JOIN sensor ON sensor.id = sensor_id WHERE name = $1)""",
+    episode_id = await office.pool.fetchval(
+        """SELECT episode.id
+             FROM alert_episode AS episode
+             JOIN series ON series.id = episode.series_id
+             JOIN sensor ON sensor.id = series.sensor_id
+            WHERE sensor.name = $1""",
         sensor,
     )
+    assert await office.pool.fetchval(SQL["ack_episode"], episode_id, "anna") == episode_id
 
 
 async def tell_firing(office: Office, sensor: str = "freezer-1", value: float = 9) -> None:
@@ -118,6 +125,17 @@ async def test_what_came_and_went_before_anyone_was_told_makes_one_summary(offic
     assert [entry["over"] for entry in office.entries()] == [True, True]
     await office.wait(300)
     assert len(office.heard()) == 1
+
+
+async def test_both_messages_come_when_late_data_are_told_as_usual(office: Office) -> None:
+    await office.use(WARM + "    late_data: {notify: normal}\n")
+    await office.upload("freezer-1", (3, 9), (2, 6))
+    await office.tick()
+    await office.wait(1)
+    await office.tick()
+    assert office.heard() == ["warm · quay: firing [freezer-1]", "warm · quay: resolved [freezer-1]"]
+    await office.wait(300)
+    assert len(office.heard()) == 2
 
 
 async def test_replay_in_order_makes_one_summary_when_a_day_is_uploaded_piece_by_piece(office: Office) -> None:
@@ -418,3 +436,17 @@ async def test_turn_counts_from_the_claim_when_the_service_is_slow(office: Offic
         "SELECT extract(epoch FROM due_at - now())::float8 FROM notification WHERE state = 'waiting'"
     )
     assert 290 < due_in_s <= 300
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [("avg 10m", "°C", 10.0), ("rate 10m", "°C/h", 35.0), ("delta 10m", "°C", 3.5), ("max 10m", "°C", 12.5)],
+)
+async def test_message_shows_what_the_rule_looks_at(office: Office, value: str, unit: str, shown: float) -> None:
+    levels = "levels: {warning: {above: 1}}\n    unit: " + f'"{unit}"\n    value: {value}'
+    await office.use(WARM.replace("levels: {warning: {above: 8}, critical: {above: 12}}", levels))
+    await office.upload("freezer-1", (7, 9), (5, 8.5), (3, 10), (1, 12.5))
+    await office.tick()
+    await office.wait(1)
+    (entry,) = office.entries()
+    assert (entry["value"], entry["unit"]) == (pytest.approx(shown), unit)

@@ -37,7 +37,7 @@ _Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="Items a page
 _Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before")]
 
 
-class NotificationPage(msgspec.Struct, frozen=True):
+class OutboxPage(msgspec.Struct, frozen=True):
     """Messages of the outbox, newest first."""
 
     items: list[Notification]
@@ -67,11 +67,11 @@ class ChannelPage(msgspec.Struct, frozen=True):
 )
 async def list_outbox(
     read_pool: NamedDependency[Pool], wanted: _State = "dead", limit: _Limit = 100, cursor: _Cursor = None
-) -> NotificationPage:
+) -> OutboxPage:
     """List the alert messages in a state, newest first, with the attempts to deliver them."""
     found = await list_notifications(read_pool, wanted, _parse_cursor(cursor), limit + 1)
     items = found[:limit]
-    return NotificationPage(items, str(items[-1].id) if len(found) > limit else None)
+    return OutboxPage(items, str(items[-1].id) if len(found) > limit else None)
 
 
 @post(

@@ -102,9 +102,14 @@ def reminders(situation: Situation, channel: str, group_key: str) -> list[Action
     loud = [
         episode
         for episode in told
-        if channel in situation.channels(episode) and not _is_acked(episode) and not _is_held(situation, episode)
+        if channel in situation.channels(episode) and not is_acked(episode) and not _is_held(situation, episode)
     ]
     return [Action(channel, group_key, episode, "reminder", held=False) for episode in loud]
+
+
+def is_acked(episode: Unsettled) -> bool:
+    """Tell whether somebody takes care of the episode at the level it has."""
+    return episode.acked_level is not None and severity(episode.acked_level) >= severity(episode.level)
 
 
 def _actions(situation: Situation, episode: Unsettled) -> Iterable[Action]:
@@ -168,10 +173,6 @@ def _is_told_firing(situation: Situation, episode: Unsettled, channel: str) -> b
 
 def _is_held(situation: Situation, episode: Unsettled) -> bool:
     return situation.is_hushed(episode) or situation.is_inhibited(episode) or situation.is_catching_up(episode)
-
-
-def _is_acked(episode: Unsettled) -> bool:
-    return episode.acked_level is not None and severity(episode.acked_level) >= severity(episode.level)
 
 
 def _refused_until(situation: Situation, group: Group) -> int:

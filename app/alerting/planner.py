@@ -1,6 +1,6 @@
 """From what is true to the outbox, and from the outbox to words: decides when a group hears something, and what."""
 
-from app.alerting.decisions import Action, decide, reminders, schedule
+from app.alerting.decisions import Action, decide, is_acked, reminders, schedule
 from app.alerting.messages import write_message
 from app.alerting.rules import RuleSet
 from app.alerting.samples import samples
@@ -68,7 +68,7 @@ async def _note_told(connection: Connection, actions: list[Action]) -> None:
     ended = [action.episode.id for action in actions if action.kind == "firing" and not action.episode.is_open]
     if ended:
         await connection.execute(SQL["count_change"], ended)
-    raised = [action.episode.id for action in actions if action.kind == "raised"]
+    raised = [action.episode.id for action in actions if action.kind == "raised" and not is_acked(action.episode)]
     if raised:
         await connection.execute(SQL["drop_ack"], raised)
     withdrawn = [action.episode.id for action in actions if action.is_passive]

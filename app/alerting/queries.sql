@@ -16,13 +16,15 @@ SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS create
   JOIN sensor ON sensor.id = series.sensor_id
  WHERE series.id = ANY($1::int[]);
 
+-- name: lock_evaluation
+-- Until the transaction ends: a second evaluator, were there one, would wait. Locking each state would write them all.
+SELECT pg_advisory_xact_lock(7422, 1);
+
 -- name: list_states
--- $1 series ids. Locked, so that a second evaluator, were there one, would wait.
+-- $1 series ids
 SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us, cache::text
   FROM alert_state
- WHERE series_id = ANY($1::int[])
- ORDER BY series_id, rule
-   FOR UPDATE;
+ WHERE series_id = ANY($1::int[]);
 
 -- name: upsert_states
 -- $1 rules, $2 series ids, $3 eras, $4 starts of the eras, $5 rule hashes, $6 evaluated to, $7 caches as JSON;
@@ -217,7 +219,7 @@ SELECT id, matchers, to_us(ends_at) AS ends_us FROM silence WHERE starts_at <= n
 UPDATE alert_episode SET revision = revision + 1 WHERE id = ANY($1::bigint[]);
 
 -- name: drop_ack
--- $1 episode ids: a higher level was told
+-- $1 episode ids: a level was told that is higher than the one acknowledged
 UPDATE alert_episode SET acked_by = NULL, acked_at = NULL, acked_level = NULL WHERE id = ANY($1::bigint[]);
 
 -- name: list_window
@@ -283,9 +285,13 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
  LIMIT $4;
 
 -- name: ack_episode
--- $1 id, $2 by. Holds up to the level that was told by now, or the level it has.
+-- $1 id, $2 by. Holds up to the highest level that was told by now; where nobody was told, up to the level it has.
 UPDATE alert_episode
-   SET acked_by = $2, acked_at = now(), acked_level = level
+   SET acked_by = $2, acked_at = now(),
+       acked_level = coalesce((SELECT told_level FROM alert_told WHERE episode_id = $1 AND told = 'firing'
+                                ORDER BY array_position(ARRAY['info', 'warning', 'error', 'critical', 'disaster'],
+                                                        told_level) DESC
+                                LIMIT 1), level)
  WHERE id = $1 AND resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted'
 RETURNING id;
 

@@ -186,7 +186,7 @@ async def list_history(
 async def acknowledge(
     pool: NamedDependency[Pool], alert_id: FromPath[int], data: JSONBody[AckRequest]
 ) -> dict[str, Any]:
-    """Take an alert over: no more reminders, up to the level that it has now."""
+    """Take an alert over: no more reminders, up to the level that people were told."""
     if not data.by.strip():
         raise InvalidRequestError("by is empty; say who takes care of the alert")
     if await pool.fetchval(SQL["ack_episode"], alert_id, data.by) is None:

@@ -302,23 +302,35 @@ async def test_reminders_come_as_often_as_the_rule_says_until_all_is_acked(offic
 
 async def test_ack_stays_when_another_channel_hears_of_its_level_later(office: Office) -> None:
     await office.use(WARM.replace("[ops]", "[ops, duty]"))
-    await tell_firing(office, "freezer-2", 13)
-    await office.upload("freezer-1", (3, 9))
-    await office.tick()
-    await office.wait(5)
-    # Only `ops` may speak: to `duty` the group was told something a moment ago.
-    await office.pool.execute("UPDATE notification SET finished_at = now() WHERE channel = 'duty'")
-    await office.upload("freezer-1", (1, 13))
-    await office.wait(5)
-    await office.pool.execute(
-        "UPDATE notification SET finished_at = now() WHERE channel = 'duty' AND finished_at IS NOT NULL"
+    await tell_firing(office)
+    # The message before is still on its way to `duty`.
+    sending_id = await office.pool.fetchval(
+        """INSERT INTO notification (channel, group_key, state, due_at, claimed_at, next_attempt_at, attempts, text)
+           VALUES ('duty', '["warm",["quay"]]', 'sending', now(), now(), now() + INTERVAL '1 hour', 1, '{}')
+           RETURNING id"""
     )
-    assert office.heard("ops")[-1] == "warm · quay: raised [freezer-1]"
-    if office.heard("duty")[-1] != "warm · quay: raised [freezer-1]":
-        await ack(office, "freezer-1")
-        await office.wait(10)
-        assert office.heard("duty")[-1] == "warm · quay: raised [freezer-1]"
-        assert await office.pool.fetchval("SELECT count(*) FROM alert_episode WHERE acked_by = 'anna'") == 1
+    await office.upload("freezer-1", (1, 13))
+    await office.alerting.tick(office.pool, 1)
+    await until(office.pool, "SELECT EXISTS (SELECT FROM alert_told WHERE told_level = 'critical')")
+    await ack(office, "freezer-1")
+    await office.pool.execute("UPDATE notification SET state = 'sent', finished_at = now() WHERE id = $1", sending_id)
+    await office.deliver()
+    assert office.heard("ops")[1:] == office.heard("duty")[1:] == ["warm · quay: raised [freezer-1]"]
+    assert await office.pool.fetchval("SELECT acked_by FROM alert_episode") == "anna"
+
+
+async def test_ack_holds_up_to_the_level_that_was_told_when_a_higher_one_waits(office: Office) -> None:
+    await office.use(WARM)
+    await tell_firing(office)
+    silence_id = await silence(office, 600, sensor="freezer-1")
+    await office.upload("freezer-1", (1, 13))
+    await office.tick()
+    await ack(office, "freezer-1")
+    assert await office.pool.fetchval("SELECT acked_level FROM alert_episode") == "warning"
+    await office.pool.execute("DELETE FROM silence WHERE id = $1", silence_id)
+    await office.tick()
+    assert office.heard()[1:] == ["warm · quay: raised [freezer-1]"]
+    assert await office.pool.fetchval("SELECT acked_by FROM alert_episode") is None
 
 
 async def test_level_tells_those_whom_it_names(office: Office) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -54,7 +54,8 @@ class Jobs:
             task = asyncio.ensure_future(self._run(job))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
-            await asyncio.wait([task])
+            with suppress(asyncio.CancelledError):  # at the end, when APScheduler would log it as a failure
+                await asyncio.wait([task])
 
         for job in jobs:
             self.states[job.name] = JobState()

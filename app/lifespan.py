@@ -199,9 +199,12 @@ async def _supervised(
     try:
         yield
     finally:
-        for task in running.values():
-            task.cancel()
-        await asyncio.gather(*running.values(), return_exceptions=True)
+        pending = set(running.values())
+        while pending:
+            # Once is not always enough: wait_for() of Python 3.11 swallows a cancellation that comes with its result.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=_RESTART_PAUSE_S)
 
 
 async def _restart(name: str, task: Callable[[], Awaitable[None]]) -> None:

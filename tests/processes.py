@@ -134,9 +134,10 @@ async def started(
 ) -> AsyncIterator[ServerProcess]:
     """Start a server without waiting for it; whatever the test left of it is killed at the end."""
     port = port or free_port()
-    (folder / "rules").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "app", *arguments]
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project_folder()), "HOME": str(folder), **keys()}
+    variables["RULES_DIR"] = str(project_folder() / "rules")
     with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:
         process = subprocess.Popen(
             command, cwd=folder, env={**variables, "PORT": str(port), **environ}, stdout=out, stderr=err

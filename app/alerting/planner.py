@@ -35,7 +35,8 @@ async def compose(connection: Connection, rules: RuleSet, channel: str, group_ke
         if (action.channel, action.group_key) == (channel, group_key) and not action.held
     ]
     if all(action.is_passive for action in actions):
-        actions = reminders(situation, channel, group_key)
+        reminding = reminders(situation, channel, group_key)
+        actions = [*reminding, *actions] if reminding else []
     if not actions:
         return None
     await _note_told(connection, actions)
@@ -61,7 +62,7 @@ async def _sample_values(
 
 
 async def _note_told(connection: Connection, actions: list[Action]) -> None:
-    """A higher level ends an acknowledgement; a line that was said once is not said again.
+    """A higher level ends an acknowledgement.
 
     What was over when it is told as firing has its end left to tell: another change.
     """
@@ -71,9 +72,6 @@ async def _note_told(connection: Connection, actions: list[Action]) -> None:
     raised = [action.episode.id for action in actions if action.kind == "raised" and not is_acked(action.episode)]
     if raised:
         await connection.execute(SQL["drop_ack"], raised)
-    withdrawn = [action.episode.id for action in actions if action.is_passive]
-    if withdrawn:
-        await connection.execute(SQL["settle"], withdrawn)
 
 
 def _item(action: Action) -> Item:

@@ -94,8 +94,12 @@ SELECT id, rule, series_id, era, to_us(started_at) AS started_us, to_us(fired_at
  ORDER BY fired_at;
 
 -- name: list_told
--- $1 episode ids
-SELECT channel, episode_id, told, told_level, message_ref FROM alert_told WHERE episode_id = ANY($1::bigint[]);
+-- $1 episode ids. A channel that was told in a line that an episode never was has nothing more to hear of it.
+SELECT channel, episode_id, told, told_level, message_ref
+  FROM alert_told AS told
+ WHERE episode_id = ANY($1::bigint[])
+   AND NOT EXISTS (SELECT FROM notification_item AS item
+                    WHERE item.channel = told.channel AND item.episode_id = told.episode_id AND item.kind = 'withdrawn');
 
 -- name: insert_episode
 -- $1 rule, $2 series, $3 era, $4 started, $5 fired, $6 resolved, $7 steps, $8 level, $9 threshold, $10 settled

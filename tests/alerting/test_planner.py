@@ -214,6 +214,40 @@ async def test_nobody_hears_anything_when_an_alert_that_nobody_was_told_of_is_ta
     assert await office.pool.fetchval("SELECT count(*) FROM alert_episode") == 0
 
 
+async def test_each_channel_reads_once_that_an_end_never_was_when_it_hears_something_next(office: Office) -> None:
+    await office.use(SLOW.replace("[ops]", "[ops, duty]"))
+    await office.upload("freezer-1", (12, 9), (8, 9), (6, 6), (1, 6))
+    await office.tick()
+    await office.wait(1)
+    await office.upload("freezer-1", (10, 5))
+    await office.tick()
+    await office.wait(10)
+    summary = ["warm · quay: over by now [freezer-1]"]
+    assert (office.heard("ops"), office.heard("duty")) == (summary, summary)
+    await office.upload("freezer-2", (9, 9), (1, 9))
+    await office.tick()
+    await office.wait(10)
+    line = ["warm · quay: firing, withdrawn [freezer-2 freezer-1]"]
+    assert (office.heard("ops")[1:], office.heard("duty")[1:]) == (line, line)
+    await office.upload("freezer-3", (9, 9), (1, 9))
+    await office.tick()
+    await office.wait(10)
+    assert office.heard("duty")[2:] == ["warm · quay: firing [freezer-3]"]
+
+
+async def test_reminder_takes_along_what_waits_for_the_next_message(office: Office) -> None:
+    await office.use(SLOW)
+    await office.upload("freezer-1", (12, 9), (8, 9), (6, 6), (1, 6))
+    await office.upload("freezer-2", (12, 9), (8, 9))
+    await office.tick()
+    await office.wait(1)
+    assert office.heard() == ["warm · quay: firing, over by now [freezer-2 freezer-1]"]
+    await office.upload("freezer-1", (10, 5))
+    await office.tick()
+    await office.wait(240)
+    assert office.heard()[1:] == ["warm · quay: still firing, withdrawn [freezer-2 freezer-1]"]
+
+
 async def test_silence_holds_the_beginning_and_tells_it_when_it_ends(office: Office) -> None:
     await office.use(WARM)
     await silence(office, 20, rule="warm")

@@ -104,6 +104,7 @@ async def evaluate(
     connection: Connection, book: RuleBook, rules_since: Mapping[str, int], progress: Progress
 ) -> Evaluation:
     """Evaluate what is new; the caller's transaction commits it, or nothing of it: then progress must be forgotten."""
+    await connection.execute(SQL["lock_evaluation"])
     taken = await _take(connection)
     if not taken.ids:
         return Evaluation(0, 0, 0, [])

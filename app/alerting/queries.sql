@@ -109,11 +109,12 @@ VALUES ($1, $2, $3, from_us($4), from_us($5), from_us($6), $7, $8, $9, $10)
 RETURNING id;
 
 -- name: update_episode
--- $1 id, $2 started, $3 fired, $4 resolved, $5 steps, $6 level, $7 threshold, $8 to $10 ack (by, at, level)
+-- $1 id, $2 started, $3 fired, $4 resolved, $5 steps, $6 level, $7 threshold, $8 to $10 ack (by, at, level), $11 whether
+-- there is something to tell even if it was settled
 UPDATE alert_episode
    SET started_at = from_us($2), fired_at = from_us($3), resolved_at = from_us($4), steps = $5, level = $6,
        threshold = $7, acked_by = $8, acked_at = from_us($9), acked_level = $10, revision = revision + 1,
-       settled = FALSE
+       settled = settled AND NOT $11
  WHERE id = $1;
 
 -- name: withdraw_episode

@@ -152,8 +152,10 @@ class Changes:
     async def _update(self, pair: Pair, kept: Kept, was_open: bool) -> None:
         episode, ack = kept.episode, kept.ack
         acked = (None, None, None) if ack is None else (ack.by, ack.at_us, ack.level)
+        # What is over and settled stays so: history is not news because it changes.
+        has_news = episode.is_open or any(told.state == "firing" for told in kept.told.values())
         await self._connection.execute(
-            SQL["update_episode"], kept.id, *_content(episode), self._threshold(pair, episode.level), *acked
+            SQL["update_episode"], kept.id, *_content(episode), self._threshold(pair, episode.level), *acked, has_news
         )
         await self._tell(kept.id, kept.told)
         ended = was_open and not episode.is_open

@@ -173,6 +173,19 @@ async def test_what_ended_longer_ago_than_accept_is_not_told_when_it_was_replaye
     assert await office.pool.fetchval("SELECT count(*) FROM alert_episode WHERE settled") == 1
 
 
+async def test_history_stays_history_when_a_late_reading_changes_it(office: Office) -> None:
+    await office.use(SLOW)
+    silence_id = await silence(office, 60, sensor="freezer-*")
+    await office.upload("freezer-1", (30, 9), (25, 9), (20, 6), (15, 6))
+    await office.tick()
+    await office.pool.execute("DELETE FROM silence WHERE id = $1", silence_id)
+    await office.wait(10)
+    await office.upload("freezer-1", (31, 9))
+    await office.tick()
+    await office.wait(10)
+    assert office.heard() == []
+
+
 async def test_end_is_withdrawn_when_a_late_reading_shows_that_it_was_none(office: Office) -> None:
     await office.use(SLOW)
     await office.upload("freezer-1", (12, 9), (7, 9), (5, 6), (0.5, 6))

@@ -104,9 +104,9 @@ class Changes:
 
         `beginning`: the rule has just met this series, so what is over by now is history and not news.
         """
-        was_open = {each.id: each.episode.is_open for each in stored}
+        before = {each.id: each for each in stored}
         for outcome in revise(stored, true):
-            await self._apply(pair, era, outcome, was_open, beginning)
+            await self._apply(pair, era, outcome, before, beginning)
 
     async def end_unselected(self, pairs: Sequence[Pair]) -> None:
         """End the episodes of series that no longer fall under a rule."""
@@ -114,7 +114,7 @@ class Changes:
         await self._connection.execute(SQL["end_unselected"], rules, series_ids)
 
     async def _apply(
-        self, pair: Pair, era: int, outcome: Outcome, was_open: Mapping[int, bool], beginning: bool
+        self, pair: Pair, era: int, outcome: Outcome, before: Mapping[int, StoredEpisode], beginning: bool
     ) -> None:
         match outcome:
             case New(episode):
@@ -122,7 +122,7 @@ class Changes:
             case Split(episode, told):
                 await self._insert(pair, era, episode, told, beginning=beginning)
             case Kept():
-                await self._update(pair, outcome, was_open[outcome.id])
+                await self._update(pair, outcome, before[outcome.id])
             case Merged(episode_id, into):
                 # What was told of it stands with the other now: a merge by itself tells nobody anything.
                 await self._connection.execute(SQL["delete_told"], episode_id)
@@ -149,7 +149,7 @@ class Changes:
             return False
         return late_data.notify == "never" or episode.resolved_at < now_us() - late_data.accept_us
 
-    async def _update(self, pair: Pair, kept: Kept, was_open: bool) -> None:
+    async def _update(self, pair: Pair, kept: Kept, before: StoredEpisode) -> None:
         episode, ack = kept.episode, kept.ack
         acked = (None, None, None) if ack is None else (ack.by, ack.at_us, ack.level)
         # What is over and settled stays so: history is not news because it changes.
@@ -157,8 +157,10 @@ class Changes:
         await self._connection.execute(
             SQL["update_episode"], kept.id, *_content(episode), self._threshold(pair, episode.level), *acked, has_news
         )
-        await self._tell(kept.id, kept.told)
-        ended = was_open and not episode.is_open
+        # Only what it inherits: a message may have been claimed since what was told was loaded.
+        inherited = {channel: told for channel, told in kept.told.items() if before.told.get(channel) != told}
+        await self._tell(kept.id, inherited)
+        ended = before.episode.is_open and not episode.is_open
         await self._note("resolved" if ended else "changed", kept.id, pair, episode)
 
     async def _withdraw(self, pair: Pair, episode_id: int, into: int | None) -> None:

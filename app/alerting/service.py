@@ -73,9 +73,12 @@ class Alerting:
 
     async def watch_silence(self, pool: Pool) -> None:
         """Look for series that fell silent or came back, and tell of it in the same transaction."""
+        due = False
         async with pool.acquire() as connection, connection.transaction():
             if await watch_silence(connection, self.keeper.book, self._ingest_since_us):
-                await self._plan(connection)
+                due = await self._plan(connection)
+        if due:
+            self.on_due()
 
     async def compose(self, connection: Connection, channel: str, group_key: str) -> Composed | None:
         """Write what is true for a group now, for the dispatcher."""
@@ -101,20 +104,22 @@ class Alerting:
 
     async def _round(self, pool: Pool) -> bool:
         """Take one helping of dirty rows; return whether there may be more."""
-        started = perf_counter()
+        started, due = perf_counter(), False
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
             evaluation = await evaluate(connection, self.keeper.book, self.keeper.since, self._progress)
             if evaluation.changes or monotonic() - self._planned_at > PLAN_EVERY_S:
-                await self._plan(connection)
+                due = await self._plan(connection)
+        if due:
+            self.on_due()
         if evaluation.dirty_rows:
             self._note(evaluation, perf_counter() - started)
         return evaluation.dirty_rows > 0
 
-    async def _plan(self, connection: Connection) -> None:
+    async def _plan(self, connection: Connection) -> bool:
+        """Fill the outbox; return whether it has something to send once this is committed."""
         self._planned_at = monotonic()
-        if await plan(connection, self.keeper.rules):
-            self.on_due()
+        return await plan(connection, self.keeper.rules) > 0
 
     def _note(self, evaluation: Evaluation, seconds: float) -> None:
         self.last_evaluation = LastEvaluation(

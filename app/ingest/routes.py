@@ -7,13 +7,14 @@ from zoneinfo import ZoneInfo
 import structlog
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from app.auth.guard import require
 from app.clock import DistinctClock
 from app.db.pool import Pool
-from app.errors import OverloadedError, UnauthorizedError
+from app.errors import OverloadedError, PayloadTooLargeError, UnauthorizedError, UnprocessableError
 from app.ingest.body import BODY_LIMIT, decompress
 from app.ingest.formats import legacy, native
 from app.ingest.gateways import GatewayLog
@@ -98,9 +99,8 @@ async def post_readings(request: AnyRequest, ingest: NamedDependency[Ingest], po
     Bad values are refused one by one with a code and a remedy, and the rest is stored: the answer is 200 even then,
     so that a sender does not retry for ever what can never succeed.
     """
-    raw = await request.body()
+    body = await _read_body(request)
     received_us = ingest.clock()
-    body = decompress(raw, request.headers.get("content-encoding", ""))
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     readings, rejected, gateway = native.parse(body, media_type, ingest.clock, received_us)
     key = request.headers.get("idempotency-key")
@@ -141,13 +141,15 @@ async def post_temperature_reading(
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     """Store temperature, humidity and pressure of one sensor at the time of receipt; further numbers as metrics."""
+    body = await _read_body(request)
     received_us = ingest.clock()
-    body = decompress(await request.body(), request.headers.get("content-encoding", ""))
     problems, sensor, values = legacy.parse(body)
     if problems:
         return Response({"detail": problems}, status_code=422)
     upload = _legacy_upload(request, sensor, values, received_us)
     await ingest.take(upload, pool)
+    if upload.rejected.listed:
+        raise UnprocessableError(upload.rejected.listed[0].message)
     if upload.legacy_id is None:
         raise OverloadedError("Another process stored a reading of this sensor in the same microsecond; send again")
     record = LegacyRecord.make(upload.legacy_id, sensor, received_us, values, upload.client_ip)
@@ -163,6 +165,15 @@ def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], r
         client_ip=_client_ip(request),
         wants_legacy_id=True,
     )
+
+
+async def _read_body(request: AnyRequest) -> bytes:
+    try:
+        body = await request.body()
+    except RequestEntityTooLarge:
+        limit = f"{BODY_LIMIT // 2**20} MiB"
+        raise PayloadTooLargeError(f"The body is larger than {limit} as sent; send smaller batches") from None
+    return decompress(body, request.headers.get("content-encoding", ""))
 
 
 def _client_ip(request: AnyRequest) -> str:

@@ -1,0 +1,57 @@
+"""The life of a reading, as README tells it: from HTTP to the hypertable, the live feeds, an alert and the trends."""
+
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from tests.conftest import Database, Server, wait_until
+from tests.live.clients import live, sensor_updates
+
+
+async def test_a_reading_is_stored_shown_rolled_up_and_told_of_once(database: Database, server: Server) -> None:
+    time = datetime.now(UTC).replace(microsecond=250_000) - timedelta(minutes=1)
+    reading = {
+        "sensor": "cellar",
+        "time": time.isoformat(),
+        "values": {"temperature": 45.5, "humidity": 61.0, "pressure": 1013.25},
+        "tags": {"site": "harbour"},
+    }
+    async with live(server) as screen, sensor_updates(server) as old_screen:
+        snapshot = await screen.snapshot(sensors=["cellar"], alerts=True)
+        assert snapshot["readings"] == []
+
+        # 1. A gateway uploads it, twice, for the first answer got lost.
+        first = await server.post_readings({"gateway": "harbour-1", "readings": [reading]})
+        assert await first.json() == {"seq": 1, "accepted": 3, "duplicates": 0, "rejected": [], "rejected_count": 0}
+        again = await server.post_readings({"gateway": "harbour-1", "readings": [reading]})
+        assert await again.json() == {"seq": None, "accepted": 0, "duplicates": 3, "rejected": [], "rejected_count": 0}
+
+        # 2. and 3. It is a row a metric in the hypertable, once, and the latest of its series.
+        rows = await database.pool.fetch(
+            """SELECT metric, time, value, last_time = time AS is_latest
+                 FROM reading JOIN series ON series.id = series_id JOIN series_state USING (series_id)
+                WHERE time > now() - INTERVAL '1 hour' ORDER BY metric"""
+        )
+        assert [tuple(row) for row in rows] == [
+            ("humidity", time, 61.0, True),
+            ("pressure", time, 1013.25, True),
+            ("temperature", time, 45.5, True),
+        ]
+
+        # 4. and 5. The feed row was numbered at commit, and both kinds of client got it.
+        frame = await screen.receive()
+        shown = time.isoformat().replace("+00:00", "Z")
+        assert frame["type"] == "readings"
+        assert frame["readings"] == [{"sensor": "cellar", "time": shown, "values": reading["values"]}]
+        record = await old_screen.connection.recv()
+        assert '"temperature":45.5,"humidity":61.0,"pressure":1013.25' in str(record)
+
+    # 6. The rules looked at it: above 40 for less than a minute is no alert yet.
+    await wait_until(lambda: server.services.alerting.last_evaluation is not None)
+    assert (await server.get("/api/v1/alerts"))["items"] == []
+
+    # 8. It is in the trends, and its sensor is known with all that the reading said of it.
+    trend = await server.get("/api/v1/trends", sensor="cellar", metric="temperature")
+    (bucket,) = cast("list[dict[str, float]]", trend["buckets"])
+    assert (bucket["count"], bucket["avg"], bucket["first"], bucket["last"]) == (1, 45.5, 45.5, 45.5)
+    sensor = await server.get("/api/v1/sensors/cellar")
+    assert (sensor["gateway"], sensor["tags"], sensor["status"]) == ("harbour-1", {"site": "harbour"}, "online")

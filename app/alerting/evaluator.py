@@ -30,6 +30,8 @@ ROWS_LIMIT = 500
 RANGES_LIMIT = 50_000
 #: A pair in which nothing happens is written down when its stored state is older than this, in event time.
 QUIET_WRITE_US = 10 * MINUTE_US
+#: Stands for what the rule said of a series that it is not about any more.
+_UNSELECTED_HASH = ""
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 Range = tuple[int, int]
@@ -200,7 +202,8 @@ class _Pass:
         for row in rows:
             pair = (row["rule"], row["series_id"])
             if pair not in self._matches:
-                gone.append(pair)
+                if row["rule_hash"] != _UNSELECTED_HASH:
+                    gone.append(pair)
                 continue
             state = State(row["era"], row["era_from_us"], row["rule_hash"], stored.of(pair, row["era"]))
             evaluated_to = state.written_us = row["evaluated_us"]
@@ -222,9 +225,13 @@ class _Pass:
     async def _begin_era(self, pair: Pair, state: State) -> None:
         """Start anew after the newest evaluated sample: clocks restart, an open episode stays open."""
         state.era += 1
-        state.rule_hash = self._matches[pair].rule_hash
         evaluated_to = state.known.evaluated_to
         state.era_from = None if evaluated_to is None else evaluated_to + 1
+        if state.rule_hash == _UNSELECTED_HASH:
+            # What came while the rule was not about the series is none of its.
+            first = min((first for first, _ in self._ranges(pair, state)), default=now_us())
+            state.era_from = max(first, state.era_from or first)
+        state.rule_hash = self._matches[pair].rule_hash
         state.stored = [each for each in state.stored if each.episode.is_open]
         state.known = Known([each.episode for each in state.stored], evaluated_to, state.era_from)
         state.quiet_since, state.must_write = None, True

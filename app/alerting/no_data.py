@@ -8,11 +8,12 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from app.alerting.alert_feed import AlertFrame, end_alerts, publish
 from app.alerting.evaluator import SQL
 from app.alerting.matching import Match, RuleBook
 from app.alerting.rules import GATEWAY_OFFLINE, NoData
 from app.alerting.situation import CLEARED
-from app.clock import MINUTE_US, SECOND_US, now_us, rfc3339
+from app.clock import MINUTE_US, SECOND_US, from_us, now_us
 from app.db.pool import Connection
 from app.model import Tags
 
@@ -123,8 +124,7 @@ async def watch_silence(connection: Connection, book: RuleBook, ingest_since_us:
         if each.key not in open_ids:
             await _open(connection, each, {watched.id: watched for watched in series})
     ended = [episode_id for key, episode_id in open_ids.items() if key not in {each.key for each in silent}]
-    if ended:
-        await connection.execute(SQL["end_no_data"], ended)
+    await end_alerts(connection, dict.fromkeys(ended))
     return len(ended) + sum(each.key not in open_ids for each in silent)
 
 
@@ -141,18 +141,18 @@ async def _open(connection: Connection, silent: Silent, series: Mapping[int, Wat
     if episode_id is None or silent.reason == CLEARED:
         return
     watched = series.get(silent.series_id or 0)
-    alert = {
-        "transition": "firing",
-        "id": episode_id,
-        "rule": silent.rule,
-        "sensor": watched.sensor if watched else None,
-        "metric": watched.metric if watched else None,
-        "gateway": silent.gateway,
-        "level": silent.level,
-        "started_at": rfc3339(silent.since_us),
-        "reason": silent.reason,
-    }
-    await connection.execute(SQL["insert_alert_feed"], msgspec.json.encode(alert))
+    frame = AlertFrame(
+        transition="firing",
+        id=episode_id,
+        rule=silent.rule,
+        sensor=watched.sensor if watched else None,
+        metric=watched.metric if watched else None,
+        gateway=watched.gateway if watched else silent.gateway,
+        level=silent.level,
+        started_at=from_us(silent.since_us),
+        reason=silent.reason,
+    )
+    await publish(connection, frame)
 
 
 def _silent(watched: Watched, match: Match, no_data: NoData) -> Silent:

@@ -141,25 +141,50 @@ DELETE FROM alert_told WHERE episode_id = $1;
 UPDATE alert_episode SET era = $3
  WHERE rule = $1 AND series_id = $2 AND kind = 'threshold' AND resolved_at IS NULL AND reason IS NULL;
 
--- name: end_unruled
--- $1 names of the rules that are left: episodes of others end with that reason
-UPDATE alert_episode
-   SET resolved_at = now(), reason = 'rule removed', revision = revision + 1, settled = FALSE
- WHERE resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted'
-   AND rule <> ALL($1::text[]) AND rule <> 'gateway-offline'
-RETURNING id;
+-- name: list_open_alerts
+-- With what rules select by.
+SELECT episode.id, episode.rule, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway
+  FROM alert_episode AS episode
+  JOIN series ON series.id = episode.series_id
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted';
+
+-- name: list_open_alerts_of
+-- $1 rules, $2 series ids
+SELECT episode.id
+  FROM alert_episode AS episode
+  JOIN unnest($1::text[], $2::int[]) AS pair (rule, series_id) USING (rule, series_id)
+ WHERE episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted';
+
+-- name: end_alerts
+-- $1 ids, $2 why: null leaves the reason as it is. Marks of silent series are no alerts, so they are not given back.
+WITH ended AS (
+    UPDATE alert_episode AS episode
+       SET resolved_at = greatest(now(), fired_at), revision = revision + 1, settled = FALSE,
+           reason = CASE episode.reason WHEN 'no_data_clear' THEN episode.reason
+                                        ELSE coalesce(given.reason, episode.reason) END
+      FROM unnest($1::bigint[], $2::text[]) AS given (id, reason)
+     WHERE episode.id = given.id AND episode.resolved_at IS NULL
+    RETURNING episode.*
+)
+SELECT ended.id, ended.rule, sensor.name AS sensor, series.metric, coalesce(ended.gateway, sensor.gateway) AS gateway,
+       ended.level, ended.started_at, ended.fired_at, ended.resolved_at, ended.reason
+  FROM ended
+  LEFT JOIN series ON series.id = ended.series_id
+  LEFT JOIN sensor ON sensor.id = series.sensor_id
+ WHERE ended.reason IS DISTINCT FROM 'no_data_clear'
+ ORDER BY ended.id;
 
 -- name: delete_unruled_states
 -- $1 names of the rules that are left
 DELETE FROM alert_state WHERE rule <> ALL($1::text[]);
 
--- name: end_unselected
--- $1 rules, $2 series ids that no longer fall under them
-UPDATE alert_episode AS episode
-   SET resolved_at = now(), reason = 'no longer selected', revision = revision + 1, settled = FALSE
+-- name: mark_unselected
+-- $1 rules, $2 series ids that fall under them no more: should they again, a new era begins
+UPDATE alert_state AS state
+   SET rule_hash = ''
   FROM unnest($1::text[], $2::int[]) AS gone (rule, series_id)
- WHERE episode.rule = gone.rule AND episode.series_id = gone.series_id
-   AND episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted';
+ WHERE state.rule = gone.rule AND state.series_id = gone.series_id;
 
 -- name: list_newest_times
 -- $1 series ids
@@ -259,11 +284,6 @@ INSERT INTO alert_episode (rule, series_id, gateway, kind, started_at, fired_at,
 VALUES ($1, $2, $3, 'no_data', from_us($4), now(), '[]', $5, $6)
 ON CONFLICT DO NOTHING
 RETURNING id;
-
--- name: end_no_data
--- $1 episode ids
-UPDATE alert_episode SET resolved_at = now(), revision = revision + 1, settled = FALSE
- WHERE id = ANY($1::bigint[]);
 
 -- name: list_alerts
 -- $1 only those open, $2 before this fired time and $3 id (keyset), $4 at most so many, $5 rule or null, $6 sensor or

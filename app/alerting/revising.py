@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import asyncpg
 import msgspec
 
+from app.alerting.alert_feed import UNSELECTED, AlertFrame, Transition, end_alerts, publish
 from app.alerting.conditions import Condition
 from app.alerting.episodes import Episode, Step
 from app.alerting.matching import Match
@@ -24,14 +25,13 @@ from app.alerting.revision import (
     Told,
     revise,
 )
-from app.clock import now_us, rfc3339
+from app.clock import from_us, now_us
 from app.db.pool import Connection
 from app.db.queries import load_queries
 from app.model import SeriesId, Tags
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 Pair = tuple[str, SeriesId]
-Transition = Literal["firing", "changed", "resolved", "retracted"]
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -109,9 +109,11 @@ class Changes:
             await self._apply(pair, era, outcome, before, beginning)
 
     async def end_unselected(self, pairs: Sequence[Pair]) -> None:
-        """End the episodes of series that no longer fall under a rule."""
-        rules, series_ids = zip(*pairs, strict=True)
-        await self._connection.execute(SQL["end_unselected"], rules, series_ids)
+        """End the alerts of series that no longer fall under a rule."""
+        columns = list(map(list, zip(*pairs, strict=True)))
+        rows = await self._connection.fetch(SQL["list_open_alerts_of"], *columns)
+        await end_alerts(self._connection, {row["id"]: UNSELECTED for row in rows})
+        await self._connection.execute(SQL["mark_unselected"], *columns)
 
     async def _apply(
         self, pair: Pair, era: int, outcome: Outcome, before: Mapping[int, StoredEpisode], beginning: bool
@@ -182,19 +184,20 @@ class Changes:
         level = episode.level if episode else ""
         self.made.append(Change(transition, episode_id, *pair, level))
         series = self._series[pair[1]]
-        alert = {
-            "transition": transition,
-            "id": episode_id,
-            "rule": pair[0],
-            "sensor": series.sensor,
-            "metric": series.metric,
-            "level": level or None,
-            "started_at": None if episode is None else rfc3339(episode.started_at),
-            "fired_at": None if episode is None else rfc3339(episode.fired_at),
-            "resolved_at": None if episode is None or episode.resolved_at is None else rfc3339(episode.resolved_at),
-            "reason": "retracted" if transition == "retracted" else None,
-        }
-        await self._connection.execute(SQL["insert_alert_feed"], msgspec.json.encode(alert))
+        frame = AlertFrame(
+            transition=transition,
+            id=episode_id,
+            rule=pair[0],
+            sensor=series.sensor,
+            metric=series.metric,
+            gateway=series.gateway,
+            level=level or None,
+            started_at=None if episode is None else from_us(episode.started_at),
+            fired_at=None if episode is None else from_us(episode.fired_at),
+            resolved_at=None if episode is None or episode.resolved_at is None else from_us(episode.resolved_at),
+            reason="retracted" if transition == "retracted" else None,
+        )
+        await publish(self._connection, frame)
 
 
 def threshold_of(condition: Condition) -> Any:

@@ -5,18 +5,19 @@ restart too: an unmounted volume must not resolve every alert.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from time import monotonic
 
 import msgspec
 import structlog
 
+from app.alerting.alert_feed import RULE_REMOVED, UNSELECTED, end_alerts
 from app.alerting.evaluator import SQL
 from app.alerting.matching import RuleBook
 from app.alerting.rule_loading import load_checked
 from app.alerting.rule_problems import RuleErrors, RuleProblem
 from app.alerting.rules import RuleSet, decode_rule_set, encode_rule_set
-from app.db.pool import Pool
+from app.db.pool import Connection, Pool
 from app.settings import Settings
 
 #: Editors write a file in several steps: wait so long after the last change.
@@ -87,10 +88,13 @@ class RuleKeeper:
     async def _accept(self, pool: Pool, rules: RuleSet) -> None:
         names = [rule.name for rule in rules.rules]
         async with pool.acquire() as connection, connection.transaction():
+            # An evaluation under way may go by the rules until now.
+            await connection.execute(SQL["lock_evaluation"])
             encoded = encode_rule_set(rules)
             await connection.execute(SQL["put_rule_set"], encoded.decode())
             await connection.execute(SQL["sync_rules"], names)
-            ended = await connection.fetch(SQL["end_unruled"], names)
+            ended = await _list_ended(connection, names, RuleBook(rules))
+            await end_alerts(connection, ended)
             await connection.execute(SQL["delete_unruled_states"], names)
             self.since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
         self._use(rules)
@@ -107,3 +111,16 @@ class RuleKeeper:
             return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
         except OSError:
             return ()
+
+
+async def _list_ended(connection: Connection, names: Collection[str], book: RuleBook) -> dict[int, str | None]:
+    """Find the open alerts whose rule is gone, or is about their series no more, and say which."""
+    ended: dict[int, str | None] = {}
+    for row in await connection.fetch(SQL["list_open_alerts"]):
+        if row["rule"] not in names:
+            ended[row["id"]] = RULE_REMOVED
+            continue
+        matches = book.matches(row["sensor"], row["metric"], row["tags"], row["gateway"])
+        if all(match.rule.name != row["rule"] for match in matches):
+            ended[row["id"]] = UNSELECTED
+    return ended

@@ -451,10 +451,24 @@ async def test_alert_ends_when_its_tags_move_the_series_out_of_the_rule(office: 
     await office.tick()
     assert office.heard()[1:] == ["warm · quay: resolved [freezer-1]"]
     assert office.notes() == ["no longer selected"]
+    assert await office.pool.fetchval("SELECT rule_hash FROM alert_state") == ""
     await office.upload("freezer-1", (1, 9), tags={"site": "quay", "room": "cold"})
     await office.tick()
     await office.wait(10)
     assert office.heard()[2:] == ["warm · quay: firing [freezer-1]"]
+    eras = await office.pool.fetch(
+        "SELECT era, fired_at - started_at = INTERVAL '0' AS fired_at_once FROM alert_episode ORDER BY id"
+    )
+    assert [tuple(row) for row in eras] == [(1, True), (2, True)]
+
+
+async def test_alert_ends_when_its_rule_selects_the_series_no_more_though_no_reading_comes(office: Office) -> None:
+    await office.use(WARM)
+    await tell_firing(office)
+    await office.use(WARM.replace("{metric: temperature}", '{metric: temperature, id: "cellar-*"}'))
+    await office.tick()
+    assert office.heard()[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert office.notes() == ["no longer selected"]
 
 
 async def test_new_rule_announces_nothing_that_is_already_over(office: Office) -> None:

@@ -1,0 +1,48 @@
+"""What happens to alerts, on the live feed, and their ends for reasons that no reading gives."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from app.db.pool import Connection
+from app.db.queries import load_queries
+
+Transition = Literal["firing", "changed", "resolved", "retracted"]
+#: Why alerts end whose rule is gone, or is about their series no more.
+RULE_REMOVED = "rule removed"
+UNSELECTED = "no longer selected"
+UNWATCHED = "no longer watched"
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+class AlertFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of an alert, as clients of the live feed get it; times are those of the readings."""
+
+    transition: Transition
+    id: int
+    rule: str
+    sensor: str | None = None
+    metric: str | None = None
+    gateway: str | None = None
+    level: str | None = None
+    started_at: datetime | None = None
+    fired_at: datetime | None = None
+    resolved_at: datetime | None = None
+    #: Where the readings do not say why it changed.
+    reason: str | None = None
+
+
+async def publish(connection: Connection, frame: AlertFrame) -> None:
+    """Put a change on the live feed, in the transaction that makes it."""
+    await connection.execute(SQL["insert_alert_feed"], msgspec.json.encode(frame))
+
+
+async def end_alerts(connection: Connection, reasons: Mapping[int, str | None]) -> None:
+    """End open alerts, by id, each with why; None: data came back. In the caller's transaction."""
+    if not reasons:
+        return
+    for row in await connection.fetch(SQL["end_alerts"], list(reasons), list(reasons.values())):
+        await publish(connection, AlertFrame(transition="resolved", **row))

@@ -68,7 +68,7 @@ def decide(situation: Situation) -> Decision:
     for episode in situation.episodes:
         own = list(_actions(situation, episode))
         actions += own
-        if not own and (episode.resolved_us is not None or episode.reason == RETRACTED):
+        if not own and not episode.is_open and not episode.is_on_its_way:
             settled.append(episode.id)
     return Decision(actions, settled)
 

@@ -17,13 +17,14 @@ async def plan(connection: Connection, rules: RuleSet) -> int:
     if decision.settled:
         await connection.execute(SQL["settle"], decision.settled)
     due = schedule(situation, decision)
-    for message in due:
-        await enqueue(connection, message.channel, message.group_key, from_us(message.due_us))
-    waiting = {(message.channel, message.group_key) for message in due}
-    for channel, group_key in _told_groups(situation) - waiting:
+    waiting = {(message.channel, message.group_key): message.due_us for message in due}
+    for channel, group_key in _told_groups(situation) - waiting.keys():
         if reminders(situation, channel, group_key):
-            await enqueue(connection, channel, group_key, from_us(situation.now_us))
-    return len(due)
+            waiting[channel, group_key] = situation.now_us
+    # In one order, so that two who plan never deadlock.
+    for group, due_us in sorted(waiting.items()):
+        await enqueue(connection, *group, from_us(due_us))
+    return len(waiting)
 
 
 async def compose(connection: Connection, rules: RuleSet, channel: str, group_key: str) -> Composed | None:

@@ -94,12 +94,8 @@ SELECT id, rule, series_id, era, to_us(started_at) AS started_us, to_us(fired_at
  ORDER BY fired_at;
 
 -- name: list_told
--- $1 episode ids. A channel that was told in a line that an episode never was has nothing more to hear of it.
-SELECT channel, episode_id, told, told_level, message_ref
-  FROM alert_told AS told
- WHERE episode_id = ANY($1::bigint[])
-   AND NOT EXISTS (SELECT FROM notification_item AS item
-                    WHERE item.channel = told.channel AND item.episode_id = told.episode_id AND item.kind = 'withdrawn');
+-- $1 episode ids
+SELECT channel, episode_id, told, told_level FROM alert_told WHERE episode_id = ANY($1::bigint[]);
 
 -- name: insert_episode
 -- $1 rule, $2 series, $3 era, $4 started, $5 fired, $6 resolved, $7 steps, $8 level, $9 threshold, $10 settled
@@ -213,14 +209,25 @@ INSERT INTO alert_rule (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NO
 SELECT name, to_us(since) AS us FROM alert_rule;
 
 -- name: list_unsettled
--- Episodes of which something may be left to tell, with what a message needs.
+-- Episodes of which something may be left to tell, with what a message needs and what was told, all as of one moment.
+-- A channel that was told in a line that an episode never was has nothing more to hear of it.
 SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, sensor.gateway) AS gateway, episode.kind,
        to_us(episode.started_at) AS started_us, to_us(episode.fired_at) AS fired_us,
        to_us(episode.resolved_at) AS resolved_us, episode.level, episode.steps, episode.threshold,
        episode.reason, episode.merged_into, to_us(episode.first_known_at) AS first_known_us,
        episode.acked_by, episode.acked_level, episode.revision,
        sensor.name AS sensor, sensor.tags, series.metric, series.unit,
-       to_us(state.last_time) AS last_us, state.last_value, to_us(state.received_at) AS received_us
+       to_us(state.last_time) AS last_us, state.last_value, to_us(state.received_at) AS received_us,
+       episode.id IN (SELECT item.episode_id
+                        FROM notification
+                        JOIN notification_item AS item ON item.notification_id = notification.id
+                       WHERE notification.state = 'sending') AS is_on_its_way,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(told.channel, told.told, told.told_level, told.message_ref)), '[]')
+          FROM alert_told AS told
+         WHERE told.episode_id = episode.id
+           AND NOT EXISTS (SELECT FROM notification_item AS line
+                            WHERE line.channel = told.channel AND line.episode_id = episode.id
+                              AND line.kind = 'withdrawn')) AS told
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id

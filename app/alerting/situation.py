@@ -57,6 +57,8 @@ class Unsettled(msgspec.Struct, frozen=True):
     last_us: int | None
     last_value: float | None
     received_us: int | None
+    #: A message about it is being sent: what it told may yet be taken back.
+    is_on_its_way: bool
 
     @property
     def is_open(self) -> bool:
@@ -208,13 +210,16 @@ class Situation:
 
 async def load_situation(connection: Connection, rules: RuleSet, now_us: int) -> Situation:
     """Read the situation inside the caller's transaction."""
-    episodes = [Unsettled(**row) for row in await connection.fetch(SQL["list_unsettled"])]
+    episodes: list[Unsettled] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
-    for row in await connection.fetch(SQL["list_told"], [episode.id for episode in episodes]):
-        told.setdefault(row["episode_id"], {})[row["channel"]] = Told(row["told"], row["told_level"])
-        if row["message_ref"]:
-            refs[row["channel"], row["episode_id"]] = row["message_ref"]
+    for row in await connection.fetch(SQL["list_unsettled"]):
+        facts = dict(row)
+        for channel, state, level, ref in facts.pop("told"):
+            told.setdefault(row["id"], {})[channel] = Told(state, level)
+            if ref:
+                refs[channel, row["id"]] = ref
+        episodes.append(Unsettled(**facts))
     silences = [Silence(row["id"], row["matchers"]) for row in await connection.fetch(SQL["list_silences"])]
     last_sent, last_refused = await _load_last(connection)
     return Situation(now_us, rules, episodes, told, refs, silences, last_sent, last_refused)

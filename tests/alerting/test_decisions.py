@@ -92,6 +92,10 @@ def test_episode_is_settled_when_nothing_can_be_left_to_tell(told: Told | None, 
     assert decide(at_hand).settled == ([1] if settled else [])
 
 
+def test_episode_is_not_settled_when_its_end_is_on_its_way() -> None:
+    assert decide(situation(over(is_on_its_way=True), told={1: {"ops": RESOLVED}})).settled == []
+
+
 def test_line_about_an_end_that_never_was_brings_about_no_message() -> None:
     at_hand = situation(gone(), told={1: {"ops": RESOLVED}})
     assert due_s(at_hand) == {}

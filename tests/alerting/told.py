@@ -65,6 +65,7 @@ def episode(number: int = 1, **facts: Any) -> Unsettled:
         "last_us": NOON_US,
         "last_value": 9.4,
         "received_us": NOON_US,
+        "is_on_its_way": False,
     }
     return Unsettled(**{**known, **facts})
 

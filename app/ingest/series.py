@@ -34,9 +34,9 @@ class Said(msgspec.Struct):
     def hear(self, us: int, text: str) -> bool:
         """Take note of what the newest reading of a flush says; tell whether the database should hear of it, too.
 
-        It should of another text, and of the same after long.
+        It should of another text, and of the same after long; of two texts of one time the greater counts.
         """
-        if us < self.seen_us:
+        if (us, text) < (self.seen_us, self.text or ""):
             return False
         if text == self.text and us - self.stored_us <= HOUR_US:
             self.seen_us = us

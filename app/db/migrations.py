@@ -1,5 +1,6 @@
 """Numbered SQL files, applied in order and recorded with a checksum; then the aggregates of this edition."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,7 @@ SQL = load_queries(Path(__file__).with_name("queries.sql"))
 _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
 _OUTSIDE_TRANSACTION = "-- outside a transaction"
+_TURN_POLL_S = 0.1
 log = structlog.get_logger()
 
 
@@ -115,7 +117,10 @@ async def _ensure_extension(dsn: str) -> None:
 async def _lone_migrator(dsn: str) -> AsyncIterator[Connection]:
     connection = await connect(dsn, statement_timeout="0", lock_timeout="0")
     try:
-        await connection.execute(SQL["lock_migrations"])
+        # Asked for again and again: a statement that waited would be a transaction that stays open, and one that
+        # builds an index concurrently waits for those.
+        while not await connection.fetchval(SQL["try_lock_migrations"]):  # noqa: ASYNC110 -- held by another process
+            await asyncio.sleep(_TURN_POLL_S)
         yield connection
         await connection.execute(SQL["unlock_migrations"])
     finally:

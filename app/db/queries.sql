@@ -18,9 +18,9 @@ SELECT version, name, sha256 FROM schema_migration ORDER BY version;
 -- $1 version, $2 file name, $3 sha256 of the file in hex
 INSERT INTO schema_migration (version, name, sha256) VALUES ($1, $2, $3);
 
--- name: lock_migrations
+-- name: try_lock_migrations
 -- Held by the session: several processes may start at once, one migrates.
-SELECT pg_advisory_lock(7420, 2);
+SELECT pg_try_advisory_lock(7420, 2);
 
 -- name: unlock_migrations
 SELECT pg_advisory_unlock(7420, 2);

@@ -1,65 +1,146 @@
-"""Migrations on real databases: fresh, repeated, all at once, edited, unknown, failing."""
+"""Migrations: applied once, by whoever comes first, whole or not at all."""
 
 import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from app.db.migrations import Migration, MigrationError, list_pending, load_migrations, migrate
-from app.db.pool import connect
+from app.db.pool import Connection, connect
+from tests.conftest import Database, project_folder
 
-NAMES = [migration.name for migration in load_migrations()]
-
-
-async def pending(dsn: str) -> list[str]:
-    connection = await connect(dsn)
-    try:
-        return await list_pending(connection)
-    finally:
-        await connection.close()
+FILES = load_migrations()
+NAMES = [migration.name for migration in FILES]
+NEXT = len(FILES) + 1
 
 
-async def run(dsn: str, statement: str) -> None:
-    connection = await connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    """A connection to a migrated database."""
+    async with database.pool.acquire() as connection:
+        yield connection
 
 
-async def test_migrate_applies_everything_once_when_repeated(empty_dsn: str) -> None:
-    assert await pending(empty_dsn) == NAMES
+def test_files_are_numbered_without_gaps_when_loaded() -> None:
+    assert [migration.version for migration in FILES] == list(range(1, NEXT))
+    assert all(name.startswith(f"{number:04}_") for number, name in enumerate(NAMES, start=1))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["0001_a.sql", "0003_c.sql"], "0003_c.sql should be named 0002_what_it_does.sql"),
+        (["0001_a.sql", "0001_b.sql"], "0001_b.sql should be named 0002_what_it_does.sql"),
+        (["0002_a.sql"], "0002_a.sql should be named 0001_what_it_does.sql"),
+        (["1_a.sql"], "1_a.sql should be named 0001_what_it_does.sql"),
+        (["0001-a.sql"], "0001-a.sql should be named 0001_what_it_does.sql"),
+    ],
+)
+def test_files_are_refused_when_wrongly_numbered(tmp_path: Path, names: list[str], message: str) -> None:
+    for name in names:
+        (tmp_path / name).write_text("SELECT 1")
+    with pytest.raises(MigrationError) as refusal:
+        load_migrations(tmp_path)
+    assert str(refusal.value) == message
+
+
+async def test_database_is_made_once_and_left_alone_when_migrated_again(empty_dsn: str) -> None:
     assert await migrate(empty_dsn) == [*NAMES, "aggregates"]
-    assert await pending(empty_dsn) == []
     assert await migrate(empty_dsn) == []
 
 
-async def test_migrate_applies_everything_once_when_six_start_together(empty_dsn: str) -> None:
+async def test_database_is_made_once_when_six_migrate_at_the_same_moment(empty_dsn: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_dsn) for _ in range(6)))
     assert sorted(applied, key=len) == [[], [], [], [], [], [*NAMES, "aggregates"]]
 
 
-async def test_migrate_refuses_when_an_applied_file_was_edited(empty_dsn: str) -> None:
-    await migrate(empty_dsn)
-    first, *rest = load_migrations()
-    edited = [Migration(first.version, first.name, first.sql + "\n-- one more line\n"), *rest]
-    with pytest.raises(MigrationError, match=f"{first.name} was edited after it was applied"):
-        await migrate(empty_dsn, migrations=edited)
+async def test_migration_outside_a_transaction_is_applied_when_others_wait_for_their_turn(database: Database) -> None:
+    # It waits for every transaction that is under way, so nobody may wait for it in one.
+    sql = "-- outside a transaction\nCREATE INDEX CONCURRENTLY later ON sensor (gateway)"
+    wanted = [*FILES, Migration(NEXT, "later.sql", sql)]
+    applied = await asyncio.gather(*(migrate(database.dsn, migrations=wanted) for _ in range(4)))
+    assert sorted(applied) == [[], [], [], ["later.sql"]]
+    assert await database.pool.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'later'::regclass")
 
 
-async def test_migrate_refuses_when_the_database_is_newer_than_the_program(empty_dsn: str) -> None:
-    await migrate(empty_dsn)
-    await run(empty_dsn, "INSERT INTO schema_migration VALUES (9999, '9999_from_the_future.sql', 'x')")
-    with pytest.raises(MigrationError, match="9999_from_the_future.sql, which this version of Tidegauge does not know"):
-        await migrate(empty_dsn)
-
-
-async def test_migrate_leaves_nothing_behind_when_a_file_fails_halfway(empty_dsn: str) -> None:
-    await migrate(empty_dsn)
-    broken = Migration(len(NAMES) + 1, "9999_broken.sql", "CREATE TABLE half (a int); SELECT 1 / 0;")
-    with pytest.raises(asyncpg.DivisionByZeroError):
-        await migrate(empty_dsn, migrations=[*load_migrations(), broken])
+async def test_pending_names_what_is_missing_when_asked_at_any_stage(empty_dsn: str) -> None:
     connection = await connect(empty_dsn)
-    assert await connection.fetchval("SELECT to_regclass('half')") is None
-    assert await connection.fetchval("SELECT count(*) FROM schema_migration") == len(NAMES)
+    assert await list_pending(connection) == NAMES
+    assert await connection.fetchval("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == 0
+    await migrate(empty_dsn, migrations=FILES)
+    assert await list_pending(connection) == []
+    await connection.execute("DELETE FROM schema_migration WHERE version = $1", NEXT - 1)
+    assert await list_pending(connection) == NAMES[-1:]
     await connection.close()
+
+
+async def test_database_is_refused_when_an_applied_file_was_edited(database: Database, connection: Connection) -> None:
+    await connection.execute("UPDATE schema_migration SET sha256 = 'edited' WHERE version = 2")
+    message = "0002_feed.sql was edited after it was applied. Restore the file and put the change into a new migration."
+    for refusing in (list_pending(connection), migrate(database.dsn)):
+        with pytest.raises(MigrationError) as refusal:
+            await refusing
+        assert str(refusal.value) == message
+
+
+async def test_database_is_refused_when_a_newer_version_migrated_it(database: Database, connection: Connection) -> None:
+    await connection.execute("INSERT INTO schema_migration VALUES (9000, '9000_future.sql', 'x')")
+    message = (
+        "The database has migration 9000_future.sql, which this version of Tidegauge does not know. "
+        "Run the version that wrote it, or a newer one."
+    )
+    for refusing in (list_pending(connection), migrate(database.dsn)):
+        with pytest.raises(MigrationError) as refusal:
+            await refusing
+        assert str(refusal.value) == message
+
+
+async def test_failing_migration_leaves_nothing_behind_and_those_before_it_stand(
+    database: Database, connection: Connection
+) -> None:
+    good = Migration(NEXT, "good.sql", "CREATE TABLE good (id int)")
+    bad = Migration(NEXT + 1, "bad.sql", "CREATE TABLE half (id int); INSERT INTO half VALUES (1); SELECT 1 / 0")
+    for _ in range(2):
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await migrate(database.dsn, migrations=[*FILES, good, bad])
+    tables = "SELECT to_regclass('good') IS NOT NULL, to_regclass('half') IS NOT NULL"
+    assert tuple(await connection.fetchrow(tables) or ()) == (True, False)
+    assert await connection.fetchval("SELECT max(version) FROM schema_migration") == NEXT
+    mended = Migration(NEXT + 1, "bad.sql", "CREATE TABLE half (id int)")
+    assert await migrate(database.dsn, migrations=[*FILES, good, mended]) == ["bad.sql"]
+    assert tuple(await connection.fetchrow(tables) or ()) == (True, True)
+
+
+async def test_next_in_turn_migrates_when_the_one_before_fails(database: Database) -> None:
+    bad = [*FILES, Migration(NEXT, "next.sql", "SELECT pg_sleep(0.2); SELECT 1 / 0")]
+    good = [*FILES, Migration(NEXT, "next.sql", "CREATE TABLE next (id int)")]
+    failing = asyncio.create_task(migrate(database.dsn, migrations=bad))
+    async with asyncio.timeout(20):
+        while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"):
+            pass
+    assert await migrate(database.dsn, migrations=good) == ["next.sql"]
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await failing
+
+
+def test_command_tells_by_its_exit_code_when_something_is_pending(empty_dsn: str) -> None:
+    assert _run(empty_dsn, "--check") == (1, [f"pending: {name}" for name in NAMES])
+    assert _run(empty_dsn) == (0, [f"applied: {', '.join(NAMES)}, aggregates"])
+    assert _run(empty_dsn, "--check") == (0, [])
+
+
+def _run(dsn: str, *options: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "migrate", *options],
+        cwd=project_folder(),
+        env={**os.environ, "DATABASE_URL": dsn, "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout.splitlines()

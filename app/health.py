@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from app import metrics
@@ -19,6 +20,7 @@ from app.lifespan import Services
 from app.log import redact
 
 _TIMEOUT_S = 3.0
+_NO_KEY: list[dict[str, list[str]]] = [{}]
 _SQL = load_queries(Path(__file__).parent / "db" / "queries.sql")
 
 
@@ -37,13 +39,19 @@ class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
     rule_problems: list[str] = []
 
 
-@get("/health/live", tags=["Health"], summary="Is the process alive?")
+@get("/health/live", tags=["Health"], security=_NO_KEY, summary="Is the process alive?")
 async def live() -> dict[str, str]:
     """Answer as long as the event loop turns."""
     return {"status": "alive"}
 
 
-@get("/health/ready", tags=["Health"], summary="Can it serve?")
+@get(
+    "/health/ready",
+    responses={503: ResponseSpec(Ready, description="Not now: `problems` says why")},
+    tags=["Health"],
+    security=_NO_KEY,
+    summary="Can it serve?",
+)
 async def ready(services: NamedDependency[Services]) -> Response[Ready]:
     """Check database, migrations, listener and background jobs; 503 when readings could not be taken or shown."""
     problems = [*await _check_database(services), *_check_parts(services)]
@@ -62,7 +70,7 @@ async def ready(services: NamedDependency[Services]) -> Response[Ready]:
     return Response(answer, status_code=HTTP_503_SERVICE_UNAVAILABLE if problems else HTTP_200_OK)
 
 
-@get("/metrics", tags=["Health"], summary="Metrics for Prometheus", media_type=metrics.CONTENT_TYPE)
+@get("/metrics", tags=["Health"], security=_NO_KEY, summary="Metrics for Prometheus", media_type=metrics.CONTENT_TYPE)
 async def show_metrics(services: NamedDependency[Services]) -> bytes:
     """Write all metrics of this process in Prometheus' text format."""
     return services.metrics.render()

@@ -76,6 +76,7 @@ def _openapi() -> OpenAPIConfig:
         ),
         license=License(name="MIT"),
         path="/schema",
+        use_handler_docstrings=True,
         render_plugins=[ScalarRenderPlugin()],
         components=Components(
             security_schemes={

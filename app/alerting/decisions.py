@@ -64,12 +64,15 @@ class Due(msgspec.Struct, frozen=True):
 def decide(situation: Situation) -> Decision:
     """Compare told and true for every unsettled episode."""
     actions: list[Action] = []
-    settled: list[int] = []
+    quiet: list[Unsettled] = []
     for episode in situation.episodes:
         own = list(_actions(situation, episode))
         actions += own
         if not own and not episode.is_open and not episode.is_on_its_way:
-            settled.append(episode.id)
+            quiet.append(episode)
+    # The mark of a series whose data are back stays until people have heard that its alert goes on.
+    again = {(each.episode.rule, each.episode.series_id) for each in actions if each.kind == "again"}
+    settled = [each.id for each in quiet if each.reason != CLEARED or (each.rule, each.series_id) not in again]
     return Decision(actions, settled)
 
 

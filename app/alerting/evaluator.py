@@ -100,6 +100,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     pairs: int
     replayed: int
     changes: list[Change]
+    #: Of which something new came.
+    series_ids: Sequence[SeriesId] = ()
 
 
 async def evaluate(
@@ -114,7 +116,7 @@ async def evaluate(
     pass_ = _Pass(connection, taken, series, book, rules_since, progress)
     changes = await pass_.run()
     await connection.execute(SQL["delete_dirty"], taken.ids)
-    return Evaluation(len(taken.ids), len(pass_.states), pass_.replayed, changes)
+    return Evaluation(len(taken.ids), len(pass_.states), pass_.replayed, changes, taken.series_ids)
 
 
 async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[SeriesId, Series]:

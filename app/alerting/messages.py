@@ -8,7 +8,7 @@ from app.alerting.decisions import Action
 from app.alerting.episodes import severity
 from app.alerting.message_templates import render_template
 from app.alerting.rules import GATEWAY_OFFLINE
-from app.alerting.situation import Situation, Unsettled
+from app.alerting.situation import NO_DATA, Situation, Unsettled
 from app.clock import from_us
 from app.notify.message import Entry, Level, Link, Message, format_value
 
@@ -22,6 +22,8 @@ _HEADINGS = {
     "withdrawn": "withdrawn",
     "summary": "over by now",
 }
+#: In place of "resolved" where data were missing: that they are back says nothing of what they say.
+_BACK = "data are back"
 _ORDER = ("raised", "firing", "again", "reminder", "retracted", "resolved", "summary", "withdrawn")
 
 
@@ -29,15 +31,11 @@ def write_message(
     situation: Situation, channel: str, actions: Sequence[Action], values: Mapping[int, float | None]
 ) -> Message:
     """Write one message for one channel and group; `values` are what the rules look at now, by episode."""
-    ordered = sorted(
-        actions, key=lambda each: (_ORDER.index(each.kind), -severity(each.episode.level), each.episode.id)
-    )
-    first = ordered[0]
+    ordered = sorted(actions, key=_importance)
     refs = [ref for each in ordered if (ref := situation.refs.get((channel, each.episode.id)))]
     return Message(
         title=_title(situation, ordered),
         entries=tuple(_entry(situation, each, values.get(each.episode.id)) for each in ordered),
-        level=None if all(_is_over(each) for each in ordered) else cast("Level", first.episode.level),
         silent=all(_is_over(each) for each in ordered) and all(situation.is_hushed(each.episode) for each in ordered),
         reply_to=refs[0] if refs else None,
     )
@@ -59,23 +57,24 @@ def threshold_text(threshold: Any) -> str:
 def _title(situation: Situation, actions: Sequence[Action]) -> str:
     """Name the rule, what happened, and what the group has in common."""
     episode = actions[0].episode
-    kinds = dict.fromkeys(_HEADINGS[each.kind] for each in actions)
+    kinds = dict.fromkeys(_BACK if _is_back(each) else _HEADINGS[each.kind] for each in actions)
     rule = situation.rule(episode)
-    values = [episode.label(name) for name in rule.group_by] if rule else [episode.gateway or ""]
+    values = [episode.label(name) for name in rule.group_by] if rule else []
     where = ", ".join(value for value in values if value)
     return f"{episode.rule}{f' · {where}' if where else ''}: {', '.join(kinds)}"
 
 
 def _entry(situation: Situation, action: Action, value: float | None) -> Entry:
-    episode = action.episode
+    # What goes on after a silence is shown as such, not as the silence that is over.
+    episode = (situation.open_episode(action.episode) if _is_back(action) else None) or action.episode
+    over = _is_over(action) and episode is action.episode
     terms = situation.terms(episode)
     runbook = terms.runbook if terms is not None else None
-    over = _is_over(action)
     return Entry(
         level=cast("Level", episode.level),
         sensor=episode.sensor or f"gateway {episode.gateway}",
         metric=episode.metric or "",
-        value=None if over or episode.kind == "no_data" else value,
+        value=value if episode.kind == "threshold" and not over else None,
         unit=_unit(situation, episode),
         threshold=threshold_text(episode.threshold),
         since=from_us(episode.started_us),
@@ -92,6 +91,8 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
         case "raised":
             told = situation.told[episode.id][action.channel]
             return f"raised from {told.level} to {episode.level}"
+        case "again" if situation.has_data_back(episode):
+            return "data are back, and it still is"
         case "again":
             return "the end that was told is withdrawn"
         case "summary":
@@ -107,7 +108,7 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
 
 
 def _why_over(situation: Situation, episode: Unsettled) -> str:
-    if episode.kind == "no_data":
+    if episode.reason == NO_DATA:
         return _after_silence(situation, episode)
     if situation.is_cleared(episode):
         return f"ended for lack of data since {_clock(from_us(episode.received_us or episode.started_us))}"
@@ -118,13 +119,12 @@ def _after_silence(situation: Situation, silence: Unsettled) -> str:
     """Say in one line how it stands now that data are back."""
     if silence.rule == GATEWAY_OFFLINE:
         return "data are back"
-    for other in situation.episodes:
-        if (other.rule, other.series_id, other.kind) == (silence.rule, silence.series_id, "threshold"):
-            if other.resolved_us is None:
-                return (
-                    f"data are back, past {threshold_text(other.threshold)} since {_clock(from_us(other.started_us))}"
-                )
-            return f"data are back; it was over at {_clock(from_us(other.resolved_us))}"
+    goes_on = situation.open_episode(silence)
+    if goes_on is not None:
+        return f"data are back, past {threshold_text(goes_on.threshold)} since {_clock(from_us(goes_on.started_us))}"
+    ended_us = situation.last_end(silence)
+    if ended_us is not None:
+        return f"data are back; it was over at {_clock(from_us(ended_us))}"
     return "data are back, fine all along"
 
 
@@ -153,6 +153,11 @@ def _own_words(situation: Situation, episode: Unsettled, value: float | None) ->
 def _unit(situation: Situation, episode: Unsettled) -> str:
     terms = situation.terms(episode)
     return (terms.unit if terms is not None else None) or episode.unit or ""
+
+
+def _is_back(action: Action) -> bool:
+    """Tell whether it says that data came back."""
+    return action.kind == "resolved" and action.episode.reason == NO_DATA
 
 
 def _is_over(action: Action) -> bool:

@@ -4,23 +4,25 @@ A series is silent when its last new reading came longer ago than it should, cou
 ingest has run without a break: our own downtime is nobody's silence.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from app.alerting.alert_feed import AlertFrame, end_alerts, publish
+from app.alerting.alert_feed import UNWATCHED, AlertFrame, end_alerts, publish
+from app.alerting.durations import format_duration
 from app.alerting.evaluator import SQL
 from app.alerting.matching import Match, RuleBook
 from app.alerting.rules import GATEWAY_OFFLINE, NoData
-from app.alerting.situation import CLEARED
+from app.alerting.situation import CLEARED, NO_DATA
 from app.clock import MINUTE_US, SECOND_US, from_us, now_us
 from app.db.pool import Connection
-from app.model import Tags
+from app.model import SeriesId, Tags
 
 #: A series with no known interval is silent after this long, and no other any sooner.
 SHORTEST_AFTER_US = 5 * MINUTE_US
-NO_DATA = "no_data"
 _OFFLINE_LEVEL = "error"
+#: Rule, series, gateway: what a silence is known by while it lasts.
+Key = tuple[str, int | None, str | None]
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -31,6 +33,8 @@ class Watched(msgspec.Struct, frozen=True):
     metric: str
     tags: Tags
     gateway: str | None
+    #: The gateway or, where it does not name itself, the API key that brought the sensor.
+    uploader: str
     expected_s: float | None
     received_us: int
 
@@ -46,59 +50,79 @@ class Silent(msgspec.Struct, frozen=True):
     reason: str
 
     @property
-    def key(self) -> "Key":
+    def key(self) -> Key:
         """What it is known by while it lasts."""
         return self.rule, self.series_id, self.gateway
 
 
+class Found(msgspec.Struct, frozen=True):
+    """What came of one look at all series."""
+
+    #: Alerts of missing data, and marks of cleared ones, that began or ended.
+    changes: int
+    #: By rule, why its `after` will alarm between uploads.
+    warnings: dict[str, str]
+
+
 def usual_after_us(watched: Watched, upload_interval_s: float | None) -> int:
     """Give how long a series may be silent when its rule does not say: three times its usual interval."""
-    longest_s = max(watched.expected_s or 0.0, upload_interval_s or 0.0)
-    return max(round(3 * longest_s * SECOND_US), SHORTEST_AFTER_US)
-
-
-Key = tuple[str, int | None, str | None]
+    return max(round(3 * _usual_s(watched, upload_interval_s) * SECOND_US), SHORTEST_AFTER_US)
 
 
 class Watch:
-    """Looks at all series at one moment."""
+    """Looks at all series at one moment.
+
+    `already` are the silences that are known: they go on until something new comes, whatever happened to ingest.
+    `back_us` says when gateways that had been offline came back: their series have as long as ever from then on.
+    """
 
     def __init__(
-        self, book: RuleBook, upload_intervals_s: Mapping[str, float], ingest_since_us: int, at_us: int
+        self,
+        book: RuleBook,
+        upload_intervals_s: Mapping[str, float],
+        ingest_since_us: int,
+        at_us: int,
+        already: Collection[Key] = (),
+        back_us: Mapping[str, int] | None = None,
     ) -> None:
         self._book = book
         self._upload_intervals_s = upload_intervals_s
         self._ingest_since_us = ingest_since_us
         self._at_us = at_us
+        self._already = already
+        self._back_us = back_us or {}
         #: Silent series, each with its gateway.
         self._silent: list[tuple[Silent, str | None]] = []
         self._alive: set[str] = set()
-        #: Gateways with series that some rule watches, and when the last reading of those came.
-        self._watched: dict[str, int] = {}
+        #: Gateways with series whose silence some rule would tell, and when the last reading of those came.
+        self._gateways: dict[str, int] = {}
+        #: What some rule watches, silent or not.
+        self.watched: set[Key] = set()
+        self.warnings: dict[str, str] = {}
 
     def look(self, series: Watched) -> None:
         """Judge one series under every rule that watches it."""
-        quiet_us = self._at_us - max(series.received_us, self._ingest_since_us)
-        usual_us = usual_after_us(series, self._upload_intervals_s.get(series.gateway or ""))
-        if series.gateway is not None and quiet_us <= usual_us:
-            self._alive.add(series.gateway)
+        interval_s = self._upload_intervals_s.get(series.uploader)
+        usual_us = usual_after_us(series, interval_s)
+        shortest_us = None
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
             no_data = match.terms.no_data
             if no_data is None or no_data.then == "keep":
                 continue
-            if series.gateway is not None and no_data.then == "alert":
-                last = self._watched.get(series.gateway, series.received_us)
-                self._watched[series.gateway] = max(last, series.received_us)
-            if quiet_us > (usual_us if no_data.after_us is None else no_data.after_us):
-                self._silent.append((_silent(series, match, no_data), series.gateway))
+            after_us = usual_us if no_data.after_us is None else no_data.after_us
+            shortest_us = after_us if shortest_us is None else min(after_us, shortest_us)
+            self._judge(series, match, no_data, after_us)
+            if after_us < 2 * _usual_s(series, interval_s) * SECOND_US:
+                self._warn(series, match, after_us, interval_s)
+        self._note_gateway(series, usual_us if shortest_us is None else shortest_us)
 
-    def silent(self, already: Collection[Key]) -> list[Silent]:
+    def silent(self) -> list[Silent]:
         """Give all that is silent; an offline gateway stands in place of its series that are not known yet."""
-        offline = {gateway: since for gateway, since in self._watched.items() if gateway not in self._alive}
+        offline = {gateway: since for gateway, since in self._gateways.items() if gateway not in self._alive}
         kept = [
             each
             for each, gateway in self._silent
-            if gateway not in offline or each.reason == CLEARED or each.key in already
+            if gateway not in offline or each.reason == CLEARED or each.key in self._already
         ]
         gateways = [
             Silent(GATEWAY_OFFLINE, None, gateway, since_us, _OFFLINE_LEVEL, NO_DATA)
@@ -106,29 +130,82 @@ class Watch:
         ]
         return kept + gateways
 
+    def _judge(self, series: Watched, match: Match, no_data: NoData, after_us: int) -> None:
+        silent = _silent(series, match, no_data)
+        self.watched.add(silent.key)
+        if no_data.then == "alert" and series.gateway is not None:
+            last = max(self._gateways.get(series.gateway, series.received_us), series.received_us)
+            self._gateways[series.gateway] = last
+            self.watched.add((GATEWAY_OFFLINE, None, series.gateway))
+        if self._quiet_us(series, silent.key) > after_us:
+            self._silent.append((silent, series.gateway))
 
-async def watch_silence(connection: Connection, book: RuleBook, ingest_since_us: int) -> int:
-    """Open and end alerts of missing data in the caller's transaction; return how many changed."""
+    def _note_gateway(self, series: Watched, after_us: int) -> None:
+        """A gateway is alive while any series that came through it is, watched or not."""
+        if series.gateway is not None:
+            quiet_us = self._quiet_us(series, (GATEWAY_OFFLINE, None, series.gateway))
+            if quiet_us <= after_us:
+                self._alive.add(series.gateway)
+
+    def _quiet_us(self, series: Watched, key: Key) -> int:
+        if key in self._already:
+            return self._at_us - series.received_us
+        back_us = self._back_us.get(series.gateway or "", 0)
+        return self._at_us - max(series.received_us, self._ingest_since_us, back_us)
+
+    def _warn(self, series: Watched, match: Match, after_us: int, interval_s: float | None) -> None:
+        usual = format_duration(round(_usual_s(series, interval_s)) * SECOND_US)
+        self.warnings[match.rule.name] = (
+            f"no_data after {format_duration(after_us)} is under twice the {usual} between uploads of "
+            f"{series.uploader}: it will alarm between them"
+        )
+
+
+async def watch_silence(connection: Connection, book: RuleBook, ingest_since_us: int) -> Found:
+    """Open and end alerts of missing data in the caller's transaction."""
+    await connection.execute(SQL["lock_evaluation"])
     series = [Watched(**row) for row in await connection.fetch(SQL["list_watched"])]
-    rows = await connection.fetch(SQL["list_upload_intervals"])
-    intervals = {row["name"]: row["median_s"] for row in rows}
-    open_ids = {
+    intervals_s = {row["name"]: row["median_s"] for row in await connection.fetch(SQL["list_upload_intervals"])}
+    back_us = {row["gateway"]: row["us"] for row in await connection.fetch(SQL["list_gateways_back"])}
+    known = {
         (row["rule"], row["series_id"], row["gateway"]): row["id"]
         for row in await connection.fetch(SQL["list_open_silences_of_data"])
     }
-    watch = Watch(book, intervals, ingest_since_us, now_us())
-    for watched in series:
-        watch.look(watched)
-    silent = watch.silent(open_ids)
-    for each in silent:
-        if each.key not in open_ids:
-            await _open(connection, each, {watched.id: watched for watched in series})
-    ended = [episode_id for key, episode_id in open_ids.items() if key not in {each.key for each in silent}]
-    await end_alerts(connection, dict.fromkeys(ended))
-    return len(ended) + sum(each.key not in open_ids for each in silent)
+    watch = Watch(book, intervals_s, ingest_since_us, now_us(), known, back_us)
+    for each in series:
+        watch.look(each)
+    silent = watch.silent()
+    begun = [each for each in silent if each.key not in known]
+    by_id = {each.id: each for each in series}
+    for each_silent in begun:
+        await _open(connection, each_silent, by_id.get(each_silent.series_id or 0))
+    over = known.keys() - {each.key for each in silent}
+    await end_alerts(connection, {known[key]: None if key in watch.watched else UNWATCHED for key in over})
+    await _count_changes(connection, [each.key for each in begun if each.reason == CLEARED], over)
+    return Found(len(begun) + len(over), watch.warnings)
 
 
-async def _open(connection: Connection, silent: Silent, series: Mapping[int, Watched]) -> None:
+async def end_silences(connection: Connection, series_ids: Sequence[SeriesId]) -> int:
+    """End alerts of missing data of series that something new came of, in the caller's transaction; return how many.
+
+    It is the transaction that evaluates what came, so that one message tells both.
+    """
+    rows = await connection.fetch(SQL["list_broken_silences"], series_ids)
+    await end_alerts(connection, {row["id"]: None for row in rows})
+    await _count_changes(connection, [], [(row["rule"], row["series_id"], None) for row in rows])
+    return len(rows)
+
+
+async def _count_changes(connection: Connection, cleared: Sequence[Key], over: Collection[Key]) -> None:
+    """Count a change of episodes that people take for over, or no more, for lack of data."""
+    keys = [key for key in (*cleared, *over) if key[1] is not None]
+    if keys:
+        await connection.execute(
+            SQL["count_change_of_open"], [rule for rule, _, _ in keys], [series_id for _, series_id, _ in keys]
+        )
+
+
+async def _open(connection: Connection, silent: Silent, watched: Watched | None) -> None:
     episode_id = await connection.fetchval(
         SQL["insert_no_data"],
         silent.rule,
@@ -140,7 +217,6 @@ async def _open(connection: Connection, silent: Silent, series: Mapping[int, Wat
     )
     if episode_id is None or silent.reason == CLEARED:
         return
-    watched = series.get(silent.series_id or 0)
     frame = AlertFrame(
         transition="firing",
         id=episode_id,
@@ -153,6 +229,10 @@ async def _open(connection: Connection, silent: Silent, series: Mapping[int, Wat
         reason=silent.reason,
     )
     await publish(connection, frame)
+
+
+def _usual_s(watched: Watched, upload_interval_s: float | None) -> float:
+    return max(watched.expected_s or 0.0, upload_interval_s or 0.0)
 
 
 def _silent(watched: Watched, match: Match, no_data: NoData) -> Silent:

@@ -53,7 +53,7 @@ async def _sample_values(
     for episode in (action.episode for action in actions):
         terms = situation.terms(episode)
         values[episode.id] = episode.last_value
-        if terms is None or terms.value.kind == "last" or episode.last_us is None or episode.kind == "no_data":
+        if terms is None or terms.value.kind == "last" or episode.last_us is None:
             continue
         since_us = episode.last_us - terms.value.window_us
         rows = await connection.fetch(SQL["list_window"], episode.series_id, since_us, episode.last_us)

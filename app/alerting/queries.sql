@@ -269,6 +269,7 @@ SELECT to_us(time) AS us, value
 -- name: list_watched
 -- Every series that was ever seen, for the watch over silence.
 SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
+       coalesce(sensor.gateway, sensor.created_by) AS uploader,
        extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
@@ -284,6 +285,33 @@ SELECT name, percentile_cont(0.5) WITHIN GROUP (ORDER BY interval_s) AS median_s
 -- name: list_open_silences_of_data
 -- Alerts of missing data that are open; `gateway` for a whole gateway.
 SELECT id, rule, series_id, gateway FROM alert_episode WHERE kind = 'no_data' AND resolved_at IS NULL;
+
+-- name: list_gateways_back
+-- When gateways that had been offline were heard of again, for as long as that may matter.
+SELECT gateway, to_us(max(resolved_at)) AS us
+  FROM alert_episode
+ WHERE kind = 'no_data' AND gateway IS NOT NULL AND resolved_at > now() - INTERVAL '7 days'
+ GROUP BY gateway;
+
+-- name: list_broken_silences
+-- $1 series of which something new came: the alerts of missing data that this ends, also those of their gateways
+SELECT episode.id, episode.rule, episode.series_id
+  FROM alert_episode AS episode
+ WHERE episode.kind = 'no_data' AND episode.resolved_at IS NULL
+   AND EXISTS (SELECT
+                 FROM series_state AS state
+                 JOIN series ON series.id = state.series_id
+                 JOIN sensor ON sensor.id = series.sensor_id
+                WHERE state.series_id = ANY($1::int[]) AND state.received_at > episode.fired_at
+                  AND (state.series_id = episode.series_id OR sensor.gateway = episode.gateway));
+
+-- name: count_change_of_open
+-- $1 rules, $2 series ids: there is something more to tell of their open episodes
+UPDATE alert_episode AS episode
+   SET revision = revision + 1
+  FROM unnest($1::text[], $2::int[]) AS changed (rule, series_id)
+ WHERE episode.rule = changed.rule AND episode.series_id = changed.series_id
+   AND episode.kind = 'threshold' AND episode.resolved_at IS NULL AND episode.reason IS NULL;
 
 -- name: insert_no_data
 -- $1 rule, $2 series or null, $3 gateway or null, $4 since, $5 level, $6 reason

@@ -9,11 +9,11 @@ import structlog
 
 from app.alerting.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.evaluator import Evaluation, Progress, evaluate
-from app.alerting.no_data import watch_silence
+from app.alerting.no_data import end_silences, watch_silence
 from app.alerting.planner import compose, plan
 from app.alerting.rule_keeper import RuleKeeper
 from app.alerting.rules import ChannelConfig, RuleSet
-from app.clock import now_us
+from app.clock import SECOND_US, now_us
 from app.db.pool import Connection, Pool
 from app.metrics import Metrics
 from app.notify.channels import Channel, ChannelConfigError, parse_config
@@ -25,6 +25,8 @@ from app.settings import Settings
 
 #: How often what is told is compared with what is true when no episode changed: holds end by the clock.
 PLAN_EVERY_S = 5.0
+#: So long without an evaluation, and ingest counts as broken.
+BREAK_US = 30 * SECOND_US
 log = structlog.get_logger()
 
 
@@ -51,7 +53,11 @@ class Alerting:
         self._planned_at = float("-inf")
         self._progress = Progress()
         self._term = 0
-        self._ingest_since_us = now_us()
+        #: Since when ingest has run without a break, in microseconds since 1970.
+        self.ingest_since_us = now_us()
+        #: By rule, what keeps its watch over silence from working as meant; known to the leader.
+        self.warnings: Mapping[str, str] = {}
+        self._ticked_us = now_us()
         self._channels: tuple[RuleSet, dict[str, tuple[Channel, Config]]] | None = None
 
     async def tick(self, pool: Pool, term: int) -> None:
@@ -62,23 +68,35 @@ class Alerting:
         if term != self._term:
             self._progress.forget()
             self._term = term
+        self._notice_break()
         try:
             while await self._round(pool):
                 pass
         except BaseException as error:
             self._progress.forget()
             if is_database_away(error):
-                self._ingest_since_us = now_us()  # nothing could be stored: nobody was silent
+                self.ingest_since_us = now_us()  # nothing could be stored: nobody was silent
             raise
 
     async def watch_silence(self, pool: Pool) -> None:
         """Look for series that fell silent or came back, and tell of it in the same transaction."""
         due = False
+        self._notice_break()
         async with pool.acquire() as connection, connection.transaction():
-            if await watch_silence(connection, self.keeper.book, self._ingest_since_us):
+            found = await watch_silence(connection, self.keeper.book, self.ingest_since_us)
+            if found.changes:
                 due = await self._plan(connection)
+        self.warnings = found.warnings
         if due:
             self.on_due()
+
+    def _notice_break(self) -> None:
+        """Count silence anew when nothing could be stored for a while: the database was away, or this machine asleep.
+
+        It is noticed by ticks that did not come, or failed; a process that has just become the leader cannot know.
+        """
+        if now_us() - self._ticked_us > BREAK_US:
+            self.ingest_since_us = self._ticked_us = now_us()
 
     async def compose(self, connection: Connection, channel: str, group_key: str) -> Composed | None:
         """Write what is true for a group now, for the dispatcher."""
@@ -108,8 +126,10 @@ class Alerting:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
             evaluation = await evaluate(connection, self.keeper.book, self.keeper.since, self._progress)
-            if evaluation.changes or monotonic() - self._planned_at > PLAN_EVERY_S:
+            back = await end_silences(connection, evaluation.series_ids) if evaluation.dirty_rows else 0
+            if evaluation.changes or back or monotonic() - self._planned_at > PLAN_EVERY_S:
                 due = await self._plan(connection)
+        self._ticked_us = now_us()
         if due:
             self.on_due()
         if evaluation.dirty_rows:

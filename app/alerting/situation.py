@@ -21,6 +21,8 @@ from app.model import Tags
 #: A series that catches up is told of so long after its last upload, and at most so long after it became known.
 CATCH_UP_WAIT_US = 60 * SECOND_US
 CATCH_UP_LIMIT_US = 600 * SECOND_US
+#: Why there is an alert of missing data, while it lasts and once they are back.
+NO_DATA = "no_data"
 #: Marks a silent series of a rule that ends alerts for lack of data.
 CLEARED = "no_data_clear"
 RETRACTED = "retracted"
@@ -181,6 +183,30 @@ class Situation:
     def is_cleared(self, episode: Unsettled) -> bool:
         """Tell whether people think it over, for lack of data, though its readings do not say so."""
         return episode.kind == "threshold" and (episode.rule, episode.series_id) in self._cleared
+
+    def has_data_back(self, episode: Unsettled) -> bool:
+        """Tell whether people thought it over for lack of data, which came back."""
+        return any(
+            (each.rule, each.series_id, each.reason) == (episode.rule, episode.series_id, CLEARED)
+            for each in self.episodes
+            if each.resolved_us is not None
+        )
+
+    def open_episode(self, silence: Unsettled) -> Unsettled | None:
+        """Give what goes on in the series of an alert of missing data."""
+        return next((each for each in self._episodes_of(silence) if each.is_open), None)
+
+    def last_end(self, silence: Unsettled) -> int | None:
+        """Say when something ended last in the series of an alert of missing data, as far as it may be news."""
+        return max(
+            (each.resolved_us for each in self._episodes_of(silence) if each.resolved_us is not None), default=None
+        )
+
+    def _episodes_of(self, silence: Unsettled) -> list[Unsettled]:
+        own = (silence.rule, silence.series_id, "threshold")
+        return [
+            each for each in self.episodes if (each.rule, each.series_id, each.kind) == own and each.reason != RETRACTED
+        ]
 
     def is_hushed(self, episode: Unsettled) -> bool:
         """Tell whether a silence or a mute window covers the episode now."""

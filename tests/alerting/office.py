@@ -38,6 +38,13 @@ _CLOCKS = {
     "series_state": ("received_at",),
     "silence": ("starts_at", "ends_at"),
 }
+#: Missing data know no other time.
+_AGE_SILENCES = """
+UPDATE alert_episode
+   SET started_at = started_at - $1 * INTERVAL '1 minute', fired_at = fired_at - $1 * INTERVAL '1 minute',
+       resolved_at = resolved_at - $1 * INTERVAL '1 minute'
+ WHERE kind = 'no_data'
+"""
 _UNDER_WAY = (
     "SELECT NOT EXISTS (SELECT FROM notification WHERE state = 'sending' OR state = 'waiting' AND due_at <= now())"
 )
@@ -107,6 +114,8 @@ class Office:
         for table, columns in _CLOCKS.items():
             shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
             await self.pool.execute(f"UPDATE {table} SET {shifts}", float(minutes))
+        await self.pool.execute(_AGE_SILENCES, float(minutes))
+        self.alerting.ingest_since_us -= round(minutes * MINUTE_US)
         await self.tick()
 
     def heard(self, channel: str = "ops") -> list[str]:

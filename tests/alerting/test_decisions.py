@@ -332,7 +332,8 @@ def test_alert_that_ended_for_lack_of_data_is_told_again_when_data_come_back_and
     back = cleared(2, series=1, resolved_us=NOON_US)
     at_hand = situation(episode(), back, told={1: {"ops": RESOLVED}})
     assert to_tell(at_hand) == [(1, "ops", "again", False)]
-    assert decide(at_hand).settled == [2]
+    assert decide(at_hand).settled == []
+    assert decide(situation(episode(), back, told={1: {"ops": FIRING}})).settled == [2]
 
 
 def test_episode_stays_unsettled_when_it_ended_for_lack_of_data_only() -> None:

@@ -53,6 +53,9 @@ class Metrics:
         self.evaluation_seconds = Histogram(
             "tidegauge_evaluation_seconds", "Time of one evaluation of the rules, to commit", registry=self.registry
         )
+        self.rule_problems = self._gauge(
+            "tidegauge_rule_problems", "What is wrong with the rule files as they are now; older rules go on meanwhile"
+        )
         self.job_runs = self._counter("tidegauge_job_runs", "Background jobs, by outcome", "job", "outcome")
         self.deliveries = self._counter(
             "tidegauge_deliveries", "Attempts to deliver an alert message, by what they proved", "type", "outcome"

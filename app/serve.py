@@ -48,7 +48,7 @@ class StartError(AppError):
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; raise AppError when it cannot start."""
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the rules again. Raise AppError when it cannot start."""
     # Parsing makes tens of thousands of short-lived objects at a time; the default would look through all of them
     # every 700.
     gc.set_threshold(100_000, 20, 50)
@@ -57,7 +57,7 @@ async def serve(settings: Settings) -> None:
     listening = await listen(settings.host, settings.port)
     try:
         await check_start(app.state.services)
-        await _Server(_config(app)).serve(sockets=listening)
+        await _Server(_config(app), app.state.services).serve(sockets=listening)
     except SystemExit:
         raise StartError("The log above says why") from None
     finally:
@@ -171,15 +171,36 @@ def _config(app: Litestar) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """uvicorn, except that a signal ends `serve` and not the process: the database is still to be stopped."""
 
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._reload_rules = services.alerting.keeper.reload_soon
+        # Under nohup a terminal's end is to be survived.
+        self._ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         for number in before:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+            loop.add_signal_handler(number, self._handle, number)
         try:
             yield
         finally:
             for number, handler in before.items():
                 loop.remove_signal_handler(number)
                 signal.signal(number, handler)
+
+    def _handle(self, number: signal.Signals) -> None:
+        """Take SIGHUP for what it says: to read the rules again, unless it is the terminal that was closed."""
+        if number != signal.SIGHUP or (self._ends_with_terminal and not _has_terminal()):
+            self.handle_exit(number, None)
+        else:
+            self._reload_rules()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

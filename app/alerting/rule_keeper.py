@@ -6,6 +6,8 @@ restart too: an unmounted volume must not resolve every alert.
 
 import asyncio
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 
 import msgspec
@@ -18,18 +20,21 @@ from app.alerting.rule_loading import load_checked
 from app.alerting.rule_problems import RuleErrors, RuleProblem
 from app.alerting.rules import RuleSet, decode_rule_set, encode_rule_set
 from app.db.pool import Connection, Pool
+from app.metrics import Metrics
 from app.settings import Settings
 
 #: Editors write a file in several steps: wait so long after the last change.
 SETTLE_S = 2.0
 _LOOK_EVERY_S = 0.5
+#: Name, time of change in nanoseconds since 1970, and size of each.
+Files = tuple[tuple[str, int, int], ...]
 log = structlog.get_logger()
 
 
 class RuleKeeper:
     """Holds the rules of this process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.rules = RuleSet()
         self.book = RuleBook(self.rules)
         #: What is wrong with the files as they are now; the rules in force are then older ones.
@@ -37,13 +42,17 @@ class RuleKeeper:
         #: Since when each rule has been known, in microseconds since 1970.
         self.since: Mapping[str, int] = {}
         self._settings = settings
+        self._metrics = metrics
         self._folder = settings.rules_dir
+        #: The files as they were read last; None: they are to be read again.
+        self._read: Files | None = None
         self._reload_now = asyncio.Event()
 
     async def open(self, pool: Pool) -> None:
         """Take over the rules in force, then what the files say."""
         stored = await pool.fetchval(SQL["get_rule_set"])
         if stored is not None:
+            self.since = {row["name"]: row["us"] for row in await pool.fetch(SQL["list_rules_since"])}
             try:
                 self._use(decode_rule_set(stored))
             except msgspec.ValidationError as error:
@@ -56,34 +65,40 @@ class RuleKeeper:
 
     async def watch(self, pool: Pool) -> None:
         """Follow the files for ever, reading them again once they have been still for SETTLE_S."""
-        seen = await asyncio.to_thread(self._look)
-        changed_at: float | None = None
+        seen, still_since = self._read, monotonic()
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
                     await self._reload_now.wait()
-            except TimeoutError:
-                pass
             now_seen = await asyncio.to_thread(self._look)
             if now_seen != seen:
-                seen, changed_at = now_seen, monotonic()
-            due = changed_at is not None and monotonic() - changed_at >= SETTLE_S
-            if due or self._reload_now.is_set():
+                seen, still_since = now_seen, monotonic()
+            is_due = seen != self._read and monotonic() - still_since >= SETTLE_S
+            if is_due or self._reload_now.is_set():
                 self._reload_now.clear()
-                changed_at = None
                 await self.reload(pool)
 
     async def reload(self, pool: Pool) -> bool:
-        """Read the files; return whether their rules are in force now."""
+        """Read the files; return whether their rules are in force now.
+
+        When the database is away they count as not read, so that `watch` tries again.
+        """
+        files = await asyncio.to_thread(self._look)
+        self._read = None
         try:
             rules = await asyncio.to_thread(load_checked, self._folder, self._settings)
         except RuleErrors as error:
-            self.problems = error.problems
+            self._note(error.problems)
             log.error("rules_refused", problems=[str(problem) for problem in error.problems])
-            return False
-        self.problems = ()
-        await self._accept(pool, rules)
-        return True
+        else:
+            await self._accept(pool, rules)
+            self._note(())
+        self._read = files
+        return not self.problems
+
+    def _note(self, problems: tuple[RuleProblem, ...]) -> None:
+        self.problems = problems
+        self._metrics.rule_problems.set(len(problems))
 
     async def _accept(self, pool: Pool, rules: RuleSet) -> None:
         names = [rule.name for rule in rules.rules]
@@ -104,13 +119,18 @@ class RuleKeeper:
         self.rules = rules
         self.book = RuleBook(rules)
 
-    def _look(self) -> tuple[tuple[str, int, int], ...]:
-        """Describe the files by name, time of change and size."""
-        try:
-            paths = sorted(self._folder.glob("*.yml"))
-            return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
-        except OSError:
-            return ()
+    def _look(self) -> Files:
+        """Describe the files by name, time of change and size; those that editors hide are none."""
+        paths = [self._folder] if self._folder.is_file() else sorted(self._folder.glob("[!.]*.y*ml"))
+        return tuple(_describe(path) for path in paths)
+
+
+def _describe(path: Path) -> tuple[str, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return path.name, 0, 0
+    return path.name, found.st_mtime_ns, found.st_size
 
 
 async def _list_ended(connection: Connection, names: Collection[str], book: RuleBook) -> dict[int, str | None]:

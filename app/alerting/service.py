@@ -43,7 +43,7 @@ class Alerting:
     """Rules, evaluation, planning and the watch over silence."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self.keeper = RuleKeeper(settings)
+        self.keeper = RuleKeeper(settings, metrics)
         self.last_evaluation: LastEvaluation | None = None
         self.endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
         #: Called when the outbox got something to send.

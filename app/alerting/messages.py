@@ -1,7 +1,6 @@
 """What people read: one entry an episode, most severe first, in the words of what happened."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, cast
 
 from app.alerting.decisions import Action
@@ -96,7 +95,7 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
         case "again":
             return "the end that was told is withdrawn"
         case "summary":
-            return f"reported at {_clock(from_us(situation.now_us))}"
+            return f"reported at {_clock(situation, situation.now_us)}"
         case "retracted" | "withdrawn" if episode.merged_into is not None:
             return "later readings show that it was part of another alert"
         case "retracted" | "withdrawn":
@@ -111,7 +110,7 @@ def _why_over(situation: Situation, episode: Unsettled) -> str:
     if episode.reason == NO_DATA:
         return _after_silence(situation, episode)
     if situation.is_cleared(episode):
-        return f"ended for lack of data since {_clock(from_us(episode.received_us or episode.started_us))}"
+        return f"ended for lack of data since {_clock(situation, episode.received_us or episode.started_us)}"
     return episode.reason or ""
 
 
@@ -121,10 +120,10 @@ def _after_silence(situation: Situation, silence: Unsettled) -> str:
         return "data are back"
     goes_on = situation.open_episode(silence)
     if goes_on is not None:
-        return f"data are back, past {threshold_text(goes_on.threshold)} since {_clock(from_us(goes_on.started_us))}"
+        return f"data are back, past {threshold_text(goes_on.threshold)} since {_clock(situation, goes_on.started_us)}"
     ended_us = situation.last_end(silence)
     if ended_us is not None:
-        return f"data are back; it was over at {_clock(from_us(ended_us))}"
+        return f"data are back; it was over at {_clock(situation, ended_us)}"
     return "data are back, fine all along"
 
 
@@ -132,7 +131,7 @@ def _own_words(situation: Situation, episode: Unsettled, value: float | None) ->
     """Write the rule's own message, or for silence what is known last."""
     if episode.kind == "no_data":
         last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
-        return f"no data since {_clock(from_us(episode.started_us))}{last}{_unit(situation, episode)}"
+        return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
     terms = situation.terms(episode)
     if terms is None or terms.message is None:
         return ""
@@ -145,7 +144,7 @@ def _own_words(situation: Situation, episode: Unsettled, value: float | None) ->
         "value": "–" if value is None else format_value(value),
         "unit": _unit(situation, episode),
         "threshold": threshold_text(episode.threshold),
-        "since": _clock(from_us(episode.started_us)),
+        "since": _clock(situation, episode.started_us),
     }
     return render_template(terms.message, facts)
 
@@ -166,5 +165,7 @@ def _is_over(action: Action) -> bool:
     )
 
 
-def _clock(moment: datetime) -> str:
-    return f"{moment:%H:%M} UTC"
+def _clock(situation: Situation, us: int) -> str:
+    """Write a time, with its day unless that is today."""
+    moment, now = from_us(us), from_us(situation.now_us)
+    return f"{moment:%H:%M} UTC" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M} UTC"

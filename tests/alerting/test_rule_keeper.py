@@ -247,8 +247,8 @@ async def test_hangup_reads_the_rules_again_and_does_not_end_the_server(database
     folder.mkdir()
     write(folder, "warm")
     unchanged = (folder / "rules.yml").stat().st_mtime_ns
-    environ = {"DATABASE_URL": database.dsn, "RULES_DIR": str(folder)}
-    async with processes.running(tmp_path / "server", "serve", **environ) as server:
+    dsn, rules = database.dsn, str(folder)
+    async with processes.running(tmp_path / "server", "serve", DATABASE_URL=dsn, RULES_DIR=rules) as server:
         for name in ("cold", "damp"):
             # As long as before, and as old: only a hangup makes the server look at it.
             write(folder, name)

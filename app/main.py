@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> Litestar:
             *web_routes.handlers,
         ],
         lifespan=[lifespan],
-        state=State({"services": services, "key_ring": services.ring}),
+        state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
         dependencies=_dependencies(services),
         exception_handlers={Exception: respond},
         openapi_config=_openapi(),

@@ -4,17 +4,20 @@ import traceback
 from typing import Annotated, Any, Final, cast, get_args
 from uuid import UUID
 
+import msgspec
 import structlog
 from litestar import Request, Response, Router, get, head, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
+from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERNAL_SERVER_ERROR
 
-from app.auth.guard import require
+from app.auth.guard import check_scope, key_from_headers, require
+from app.auth.keys import KeyRing
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, UnauthorizedError
-from app.notify.broker import Broker, SendAnswer
+from app.notify.broker import Broker
 from app.notify.broker_openapi import SEND_RESPONSES, BrokerError, SendOperation
 from app.notify.broker_request import parse_request
 from app.notify.broker_store import LevelName, NotificationPage, StoredNotification
@@ -26,6 +29,7 @@ PATH: Final = "/api/v1/notifications"
 BODY_LIMIT: Final = 2**20
 log = structlog.get_logger()
 AnyRequest = Request[Any, Any, Any]
+_encode = msgspec.json.Encoder().encode
 
 _PROBLEMS = {
     400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
@@ -64,7 +68,6 @@ async def head_broker_health() -> None:
 
 @post(
     "/send",
-    guards=[require("notify")],
     status_code=HTTP_201_CREATED,
     request_max_body_size=BODY_LIMIT,
     exception_handlers={Exception: _answer_error},
@@ -73,15 +76,21 @@ async def head_broker_health() -> None:
     tags=["Replaced services"],
     summary="Send a notification, as the replaced broker did",
 )
-async def send_notification(request: AnyRequest, broker: NamedDependency[Broker]) -> SendAnswer:
+async def send_notification(request: AnyRequest) -> ASGIResponse:
     """Send to Slack, Telegram or both, and answer what became of it.
 
     What a service refuses for the moment is tried again for up to ten seconds, while the client waits. An answer
     with `success: false` is final: nothing is sent later.
     """
-    broker.limiter.count(request.state.api_key)
-    wanted = parse_request(await request.body(), request.headers)
-    return await broker.send(wanted, request.state.api_key)
+    # Neither guard, nor dependency, nor a response for Litestar to make: together they took a sixth of the time.
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+    ring: KeyRing = request.app.state.key_ring
+    broker: Broker = request.app.state.broker
+    api_key = await ring.authenticate(key_from_headers(headers))
+    check_scope(api_key, "notify")
+    broker.limiter.count(api_key)
+    answer = await broker.send(parse_request(await request.body(), headers), api_key)
+    return ASGIResponse(body=_encode(answer), status_code=HTTP_201_CREATED, media_type="application/json")
 
 
 @get(

@@ -12,6 +12,8 @@ from app.db.queries import load_queries
 #: How often a process that is not the leader tries, and the leader proves that its connection lives.
 BEAT_S = 2.0
 _TIMEOUT_S = 5.0
+#: InternalClientError is what asyncpg raises on a connection that is just being told of its end.
+_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 log = structlog.get_logger()
@@ -38,8 +40,10 @@ class Lease:
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self._beat(), _TIMEOUT_S)
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    # Not wait_for, which in Python 3.11 swallows a cancellation that comes as the beat ends.
+                    async with asyncio.timeout(_TIMEOUT_S):
+                        await self._beat()
+                except _DATABASE_ERRORS as error:
                     self._lose(error)
                 await asyncio.sleep(BEAT_S)
         finally:

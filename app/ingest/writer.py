@@ -31,7 +31,8 @@ RETRIES = 3
 #: A flush that takes longer hangs: on a lock, or on a network that lost its other end. Its connection is cut then.
 FLUSH_TIMEOUT_S = 60.0
 
-_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+#: InternalClientError is what asyncpg raises on a connection that is just being told of its end.
+_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 #: What a flush may meet by no fault of ours or its uploads', while the database is there: the next try may succeed.
 _PASSING_ERRORS = (
     asyncpg.UniqueViolationError,
@@ -41,6 +42,7 @@ _PASSING_ERRORS = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidCachedStatementError,
+    asyncpg.InternalClientError,
 )
 log = structlog.get_logger()
 

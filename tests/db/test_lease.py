@@ -1,0 +1,114 @@
+"""The lease: one holder at a time, and the next one when it is gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.db import lease as lease_module
+from app.db.lease import Lease
+from app.db.pool import Pool
+from tests.conftest import Database, wait_until
+from tests.ingest.gate import open_gate
+
+HOLDERS = """
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7421 AND granted
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lease_module.BEAT_S <= 2
+    monkeypatch.setattr(lease_module, "BEAT_S", 0.02)
+
+
+async def test_lease_has_one_holder_when_several_want_it(database: Database) -> None:
+    async with _kept(database, 4) as leases:
+        await wait_until(lambda: any(lease.held for lease in leases))
+        for _ in range(20):
+            assert len(await database.pool.fetch(HOLDERS)) == 1
+            assert sum(lease.held for lease in leases) == 1
+            await asyncio.sleep(0.005)
+
+
+async def test_lease_passes_on_and_is_lost_at_once_when_the_holders_backend_ends(database: Database) -> None:
+    async with _kept(database, 3) as leases:
+        for _ in range(3):
+            await wait_until(lambda: any(lease.held for lease in leases))
+            (holder,) = (lease for lease in leases if lease.held)
+            pid = await _terminate_holder(database.pool)
+            await wait_until(lambda holder=holder: not holder.held)  # type: ignore[misc]
+            await wait_until(lambda: any(lease.held for lease in leases))
+            assert [row["pid"] for row in await database.pool.fetch(HOLDERS)] != [pid]
+
+
+async def test_lease_passes_on_when_its_keeper_ends(database: Database) -> None:
+    first, second = Lease(database.dsn), Lease(database.dsn)
+    keeping = asyncio.create_task(first.keep())
+    await wait_until(lambda: first.held)
+    waiting = asyncio.create_task(second.keep())
+    keeping.cancel()
+    await wait_until(lambda: second.held)
+    assert not first.held
+    waiting.cancel()
+    await asyncio.gather(keeping, waiting, return_exceptions=True)
+    assert not second.held
+
+
+async def test_leases_are_apart_when_their_numbers_differ(database: Database) -> None:
+    async with _kept(database, 1, number=1) as one, _kept(database, 1, number=2) as two:
+        await wait_until(lambda: one[0].held and two[0].held)
+
+
+async def test_lease_is_tried_for_again_when_the_database_was_away(database: Database) -> None:
+    async with open_gate(database.dsn) as gate:
+        await gate.shut()
+        lease = Lease(gate.dsn)
+        keeping = asyncio.create_task(lease.keep())
+        await asyncio.sleep(0.05)
+        assert (lease.held, keeping.done()) == (False, False)
+        await gate.open()
+        await wait_until(lambda: lease.held)
+        await gate.shut()
+        await wait_until(lambda: not lease.held)
+        await gate.open()
+        await wait_until(lambda: lease.held)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_lease_is_lost_in_time_when_the_network_loses_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "_TIMEOUT_S", 0.2)
+    async with open_gate(database.dsn) as gate:
+        lease = Lease(gate.dsn)
+        keeping = asyncio.create_task(lease.keep())
+        await wait_until(lambda: lease.held)
+        gate.freeze()
+        await wait_until(lambda: not lease.held)
+        gate.thaw()
+        await wait_until(lambda: lease.held)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _kept(database: Database, count: int, number: int = 1) -> AsyncIterator[list[Lease]]:
+    leases = [Lease(database.dsn, number) for _ in range(count)]
+    tasks = [asyncio.create_task(lease.keep()) for lease in leases]
+    try:
+        yield leases
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _terminate_holder(pool: Pool) -> int:
+    (row,) = await pool.fetch(HOLDERS)
+    await pool.fetch("SELECT pg_terminate_backend($1)", row["pid"])
+    pid: int = row["pid"]
+    return pid

@@ -88,9 +88,13 @@ class News:
 
         One range over both would span, and make alerting look at, all that is stored between them.
         """
-        received_us = min(upload.received_us for upload in self.batch.uploads)
-        fresh = [row for row in self.rows if row[2] >= received_us - LATE_AFTER_US]
-        late = [row for row in self.rows if row[2] < received_us - LATE_AFTER_US] if len(fresh) < len(self.rows) else []
+        fresh_from = min(upload.received_us for upload in self.batch.uploads) - LATE_AFTER_US
+        if min(self.oldest_of_day.values(), default=fresh_from) >= fresh_from:
+            return {False: _ranges(self.rows)} if self.rows else {}
+        if max(row[2] for row in self.newest.values()) < fresh_from:
+            return {True: _ranges(self.rows)}
+        fresh = [row for row in self.rows if row[2] >= fresh_from]
+        late = [row for row in self.rows if row[2] < fresh_from]
         return {is_late: _ranges(rows) for is_late, rows in ((False, fresh), (True, late)) if rows}
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:

@@ -1,50 +1,82 @@
-"""Every named statement is one that the migrated schema can run, and one that the program uses."""
+"""Named SQL: how it is read, that every query fits the migrated schema, and that the code uses it."""
 
-import re
+import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
+from app.db.pool import connect
 from app.db.queries import load_queries
-from tests.conftest import Database, project_folder
+from tests.conftest import project_folder
 
 APP = project_folder() / "app"
-FILES = sorted(APP.rglob("*queries.sql"))
-STATEMENTS = [(path, name) for path in FILES for name in load_queries(path)]
-#: A setting that only the Community edition has.
-COMMUNITY_ONLY = {"allow_any_decompression"}
+QUERIES = [
+    pytest.param(path, name, id=f"{path.relative_to(APP)}:{name}")
+    for path in sorted(APP.rglob("*queries.sql"))
+    for name in load_queries(path)
+]
 
 
-def test_queries_are_found_by_name_when_a_file_is_loaded(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def refusals(server_dsn: str, template: str) -> dict[tuple[Path, str], str]:
+    """What PostgreSQL says against each query, prepared on a migrated database."""
+    dsn = urlunsplit(urlsplit(server_dsn)._replace(path=f"/{template}"))
+    return asyncio.run(_prepare_all(dsn))
+
+
+@pytest.mark.parametrize(("path", "name"), QUERIES)
+def test_query_is_prepared_when_the_schema_is_migrated(
+    refusals: dict[tuple[Path, str], str], path: Path, name: str
+) -> None:
+    assert (path, name) not in refusals, refusals[path, name]
+
+
+@pytest.mark.parametrize(("path", "name"), QUERIES)
+def test_query_is_named_in_the_code_when_it_is_defined(sources: str, path: Path, name: str) -> None:
+    assert f'"{name}"' in sources
+
+
+@pytest.fixture(scope="module")
+def sources() -> str:
+    """All Python code of the program."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(APP.rglob("*.py")))
+
+
+def test_queries_are_read_by_name_when_described_and_ended_by_a_semicolon(tmp_path: Path) -> None:
     path = tmp_path / "queries.sql"
-    path.write_text("-- A comment.\n\n-- name: list_a\n-- $1 what\nSELECT $1;\n\n-- name: delete_a\nDELETE FROM a;\n")
-    assert load_queries(path) == {"list_a": "-- $1 what\nSELECT $1", "delete_a": "DELETE FROM a"}
+    path.write_text(
+        "-- All of it.\n\n-- name: get_one\n-- $1 what\nSELECT $1::int;\n\n-- name: get_two\nSELECT 2;  \n\n"
+    )
+    assert load_queries(path) == {"get_one": "-- $1 what\nSELECT $1::int", "get_two": "SELECT 2"}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("SELECT 1;\n", "SQL before the first"),
-        ("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n", "query a is defined twice"),
+        ("-- name: get_one\nSELECT 1;\n-- name: get_one\nSELECT 2;\n", "3: query get_one is defined twice"),
+        ("-- All of it.\nSELECT 1;\n", "2: SQL before the first '-- name:' line"),
     ],
 )
-def test_file_is_refused_when_a_statement_has_no_name_or_a_taken_one(tmp_path: Path, text: str, message: str) -> None:
+def test_queries_are_refused_with_the_line_when_a_name_is_missing_or_given_twice(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "queries.sql"
     path.write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as refusal:
         load_queries(path)
+    assert str(refusal.value) == f"{path}:{message}"
 
 
-async def test_every_statement_can_be_prepared_against_the_migrated_schema(database: Database) -> None:
-    async with database.pool.acquire() as connection:
-        for path, name in STATEMENTS:
-            if name not in COMMUNITY_ONLY:
-                await connection.prepare(load_queries(path)[name])
-
-
-@pytest.mark.parametrize(("path", "name"), STATEMENTS, ids=[f"{path.parent.name}-{name}" for path, name in STATEMENTS])
-def test_statement_is_used(path: Path, name: str) -> None:
-    # Some are chosen by a name that is put together or listed: the bare word in quotes is enough.
-    used = re.compile(rf"""["']{name}["']""")
-    sources = [source for source in APP.rglob("*.py") if used.search(source.read_text())]
-    assert sources, f"{path} holds {name}, which nothing uses"
+async def _prepare_all(dsn: str) -> dict[tuple[Path, str], str]:
+    connection = await connect(dsn)
+    refusals = {}
+    for path in sorted(APP.rglob("*queries.sql")):
+        for name, sql in load_queries(path).items():
+            try:
+                await connection.prepare(sql)
+            except asyncpg.PostgresError as error:
+                refusals[path, name] = str(error)
+    await connection.close()
+    return refusals

@@ -1,38 +1,38 @@
 """Alerts, silences and rules over HTTP."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
-from litestar import delete, get, post
+from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, JSONBody, QueryParameter
-from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
 
+from app.alerting.durations import format_duration
 from app.alerting.episodes import Above, Below, Outside
 from app.alerting.evaluator import SQL
-from app.alerting.rules import Rule, condition_text
+from app.alerting.matching import terms_for
+from app.alerting.parameters import (
+    LARGEST_ID,
+    PROBLEMS,
+    Cursor,
+    Limit,
+    RuleName,
+    SensorName,
+    check_name,
+    check_text,
+    parse_time_cursor,
+)
+from app.alerting.rules import Rule, Terms, condition_text
 from app.alerting.service import Alerting, LastEvaluation
+from app.alerting.silence_routes import handlers as silence_handlers
 from app.auth.guard import require
-from app.clock import from_us
+from app.clock import from_us, to_us
 from app.db.pool import Pool
-from app.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.errors import ConflictError, NotFoundError
 from app.model import Tags
-from app.problems import Problem
-
-_PROBLEMS = {
-    400: ResponseSpec(Problem, description="A parameter or the body has a value that cannot be used"),
-    401: ResponseSpec(Problem, description="Missing or unknown API key"),
-    403: ResponseSpec(Problem, description="The key lacks the scope"),
-    404: ResponseSpec(Problem, description="No such alert or silence"),
-}
-Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="Items a page")]
-Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before")]
-RuleName = Annotated[str | None, QueryParameter(description="Only this rule")]
-SensorName = Annotated[str | None, QueryParameter(description="Only this sensor")]
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class StepItem(msgspec.Struct, frozen=True):
@@ -87,38 +87,6 @@ class AckRequest(msgspec.Struct, frozen=True):
     by: str
 
 
-class SilenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to be quiet about, and for how long.
-
-    Matchers are `rule`, `sensor`, `metric`, `gateway`, `level` and `tags`; texts may hold * and ?.
-    """
-
-    matchers: dict[str, Any]
-    to: datetime
-    author: str
-    from_: datetime | None = msgspec.field(name="from", default=None)
-    comment: str = ""
-
-
-class SilenceItem(msgspec.Struct, frozen=True):
-    """A silence; `from` is when it begins, `to` when it ends."""
-
-    id: int
-    matchers: dict[str, Any]
-    from_: datetime = msgspec.field(name="from")
-    to: datetime
-    author: str
-    comment: str
-    created_at: datetime
-
-
-class SilencePage(msgspec.Struct, frozen=True):
-    """Silences in force, to come, or over for less than a week."""
-
-    items: list[SilenceItem]
-    next: str | None
-
-
 class RuleItem(msgspec.Struct, frozen=True):
     """A rule in force, and how it fares."""
 
@@ -143,7 +111,7 @@ class RulesState(msgspec.Struct, frozen=True):
     last_evaluation: LastEvaluation | None
 
 
-@get("/api/v1/alerts", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List open alerts")
+@get("/api/v1/alerts", guards=[require("read")], responses=PROBLEMS, tags=["Alerts"], summary="List open alerts")
 async def list_alerts(
     read_pool: NamedDependency[Pool],
     alerting: NamedDependency[Alerting],
@@ -159,7 +127,7 @@ async def list_alerts(
 @get(
     "/api/v1/alerts/history",
     guards=[require("read")],
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
     tags=["Alerts"],
     summary="List past and open alerts",
 )
@@ -179,7 +147,7 @@ async def list_history(
     "/api/v1/alerts/{alert_id:int}/ack",
     guards=[require("admin")],
     status_code=HTTP_200_OK,
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
     tags=["Alerts"],
     summary="Acknowledge an alert",
 )
@@ -187,8 +155,9 @@ async def acknowledge(
     pool: NamedDependency[Pool], alert_id: FromPath[int], data: JSONBody[AckRequest]
 ) -> dict[str, Any]:
     """Take an alert over: no more reminders, up to the level that people were told."""
-    if not data.by.strip():
-        raise InvalidRequestError("by is empty; say who takes care of the alert")
+    check_name("by, who takes care of the alert,", data.by)
+    if alert_id > LARGEST_ID:
+        raise NotFoundError(f"There is no alert {alert_id}; /api/v1/alerts lists the open ones")
     if await pool.fetchval(SQL["ack_episode"], alert_id, data.by) is None:
         row = await pool.fetchrow(SQL["find_episode"], alert_id)
         if row is None:
@@ -197,54 +166,7 @@ async def acknowledge(
     return {"id": alert_id, "acked_by": data.by}
 
 
-@get("/api/v1/silences", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List silences")
-async def list_silences(read_pool: NamedDependency[Pool], limit: Limit = 1_000, cursor: Cursor = None) -> SilencePage:
-    """List silences in order of creation."""
-    after = _parse_id(cursor) if cursor else 0
-    rows = await read_pool.fetch(SQL["list_all_silences"], after, limit + 1)
-    items = [_silence(row) for row in rows[:limit]]
-    return SilencePage(items, str(items[-1].id) if len(rows) > limit else None)
-
-
-@post(
-    "/api/v1/silences",
-    guards=[require("admin")],
-    status_code=HTTP_201_CREATED,
-    responses=_PROBLEMS,
-    tags=["Alerts"],
-    summary="Silence alerts",
-)
-async def create_silence(pool: NamedDependency[Pool], data: JSONBody[SilenceRequest]) -> SilenceItem:
-    """Hold back messages of matching alerts for a while; the end of what was told before is told all the same."""
-    matchers = _check_matchers(data.matchers)
-    start = data.from_ or datetime.now(UTC)
-    for name, moment in (("from", start), ("to", data.to)):
-        if moment.tzinfo is None:
-            raise InvalidRequestError(f"{name} is {moment.isoformat()}, which has no zone; append Z for UTC")
-    if data.to <= start:
-        raise InvalidRequestError(f"to is {data.to.isoformat()}; it must be later than from, {start.isoformat()}")
-    if data.to - start > timedelta(days=366):
-        raise InvalidRequestError("a silence lasts a year at most; for ever is what `mute` in a rule is for")
-    row = await pool.fetchrow(SQL["insert_silence"], matchers, start, data.to, data.author, data.comment)
-    assert row is not None  # noqa: S101 -- INSERT … RETURNING
-    return _silence(row)
-
-
-@delete(
-    "/api/v1/silences/{silence_id:int}",
-    guards=[require("admin")],
-    status_code=HTTP_204_NO_CONTENT,
-    responses=_PROBLEMS,
-    tags=["Alerts"],
-    summary="End a silence",
-)
-async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) -> None:
-    """End a silence now; it stays listed for a week."""
-    if await pool.fetchval(SQL["end_silence"], silence_id) is None:
-        raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
-
-
-@get("/api/v1/rules", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")
+@get("/api/v1/rules", guards=[require("read")], responses=PROBLEMS, tags=["Alerts"], summary="List rules")
 async def list_rules(read_pool: NamedDependency[Pool], alerting: NamedDependency[Alerting]) -> RulesState:
     """List the rules in force with their state, and what is wrong with the files."""
     firing: dict[str, dict[str, int]] = {}
@@ -265,12 +187,14 @@ async def _page(
     limit: int,
     cursor: str | None,
 ) -> AlertPage:
-    before, before_id = _parse_cursor(cursor)
+    check_text("rule", rule)
+    check_text("sensor", sensor)
+    before, before_id = parse_time_cursor(cursor)
     rows = await pool.fetch(SQL["list_alerts"], only_open, before, before_id, limit + 1, rule, sensor)
     rules = {each.name: each for each in alerting.keeper.rules.rules}
     items = [_alert(row, rules.get(row["rule"])) for row in rows[:limit]]
     more = len(rows) > limit
-    return AlertPage(items, f"{items[-1].fired_at.isoformat()}|{items[-1].id}" if more else None)
+    return AlertPage(items, f"{to_us(items[-1].fired_at)}.{items[-1].id}" if more else None)
 
 
 def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
@@ -286,10 +210,13 @@ def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
 
 def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
     """Choose of the lowest and the highest value within an episode the one that is farther past the threshold."""
-    if row["lowest"] is None or rule is None or rule.terms.value.kind in ("rate", "delta"):
+    if row["lowest"] is None or rule is None:
+        return None
+    terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
+    if terms is None or terms.value.kind in ("rate", "delta"):
         return None
     lowest, highest = float(row["lowest"]), float(row["highest"])
-    match rule.terms.levels[0].condition:
+    match terms.levels[0].condition:
         case Above():
             return highest
         case Below():
@@ -299,66 +226,26 @@ def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
     return None
 
 
-def _silence(row: asyncpg.Record) -> SilenceItem:
-    return SilenceItem(
-        row["id"], row["matchers"], row["from"], row["to"], row["author"], row["comment"], row["created_at"]
-    )
-
-
 def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], alerting: Alerting) -> RuleItem:
     terms = rule.terms
     unusable = [name for name in terms.notify if name not in alerting.channels()]
     return RuleItem(
         rule.name,
         {name: value for name, value in msgspec.to_builtins(rule.sensors).items() if value},
-        terms.value.kind,
+        _value(terms),
         {level.name: condition_text(level.condition) for level in terms.levels},
         list(terms.notify),
         0 if state is None else state["n"],
         firing,
         None if state is None else state["evaluated_to"],
-        [f"channel {name} cannot be used; the log says why" for name in unusable],
+        [*(f"channel {name} cannot be used; the log says why" for name in unusable), *alerting.warnings_of(rule.name)],
     )
 
 
-def _check_matchers(matchers: dict[str, Any]) -> dict[str, Any]:
-    """Refuse matchers that would match by mistake: none at all, or a name that does not exist."""
-    known = ("rule", "sensor", "metric", "gateway", "level", "tags")
-    if not matchers:
-        raise InvalidRequestError(f"matchers is empty, which would silence everything; give some of {', '.join(known)}")
-    for name, wanted in matchers.items():
-        fits = isinstance(wanted, dict) if name == "tags" else isinstance(wanted, str)
-        if name not in known or not fits:
-            raise InvalidRequestError(
-                f"matcher {name!r} is {wanted!r:.60}; give {', '.join(known[:-1])} as texts, tags as an object of texts"
-            )
-        if isinstance(wanted, dict) and not all(isinstance(text, str) for text in wanted.values()):
-            raise InvalidRequestError(f"matcher tags is {wanted!r:.60}; give an object of texts")
-    return matchers
+def _value(terms: Terms) -> str:
+    """Write what the rule looks at as its file does."""
+    window_us = terms.value.window_us
+    return f"{terms.value.kind} {format_duration(window_us)}" if window_us else terms.value.kind
 
 
-def _parse_cursor(cursor: str | None) -> tuple[datetime, int]:
-    if cursor is None:
-        return _END_OF_TIME, 0
-    moment, _, alert_id = cursor.partition("|")
-    try:
-        return msgspec.convert(moment.replace(" ", "+"), datetime), int(alert_id)
-    except (msgspec.ValidationError, ValueError):
-        raise InvalidRequestError(f"cursor is {cursor!r:.60}; send the `next` of the page before, unchanged") from None
-
-
-def _parse_id(cursor: str) -> int:
-    if not cursor.isdecimal():
-        raise InvalidRequestError(f"cursor is {cursor!r:.60}; send the `next` of the page before, unchanged")
-    return int(cursor)
-
-
-handlers = [
-    list_alerts,
-    list_history,
-    acknowledge,
-    list_silences,
-    create_silence,
-    end_silence,
-    list_rules,
-]
+handlers = [list_alerts, list_history, acknowledge, *silence_handlers, list_rules]

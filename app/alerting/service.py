@@ -55,8 +55,7 @@ class Alerting:
         self._term = 0
         #: Since when ingest has run without a break, in microseconds since 1970.
         self.ingest_since_us = now_us()
-        #: By rule, what keeps its watch over silence from working as meant; known to the leader.
-        self.warnings: Mapping[str, str] = {}
+        self._warnings: Mapping[str, str] = {}
         self._ticked_us = now_us()
         self._channels: tuple[RuleSet, dict[str, tuple[Channel, Config]]] | None = None
 
@@ -86,7 +85,7 @@ class Alerting:
             found = await watch_silence(connection, self.keeper.book, self.ingest_since_us)
             if found.changes:
                 due = await self._plan(connection)
-        self.warnings = found.warnings
+        self._warnings = found.warnings
         if due:
             self.on_due()
 
@@ -112,6 +111,10 @@ class Alerting:
                     usable[channel.name] = opened
             self._channels = (rules, usable)
         return self._channels[1]
+
+    def warnings_of(self, rule: str) -> list[str]:
+        """Say what keeps a rule's watch over silence from working as meant, as far as this process has looked."""
+        return [self._warnings[rule]] if rule in self._warnings else []
 
     def fallbacks(self, channel: str) -> Sequence[str]:
         """Name the channels that may tell of a broken one: those told of the same first, then all."""

@@ -82,9 +82,9 @@ class Silence(msgspec.Struct, frozen=True):
     def covers(self, episode: Unsettled) -> bool:
         """Tell whether every matcher fits."""
         return all(
-            all(_fits(pattern, (episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
+            all(fits(pattern, (episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
             if name == "tags"
-            else _fits(wanted, {"rule": episode.rule, "level": episode.level}.get(name) or episode.label(name))
+            else fits(wanted, {"rule": episode.rule, "level": episode.level}.get(name) or episode.label(name))
             for name, wanted in self.matchers.items()
         )
 
@@ -259,7 +259,8 @@ async def _load_last(connection: Connection) -> tuple[dict[Group, int], dict[Gro
     return sent, refused
 
 
-def _fits(pattern: str, text: str) -> bool:
+def fits(pattern: str, text: str) -> bool:
+    """Tell whether a text fits a pattern, in which * stands for any text and ? for one character."""
     return _expression(pattern)(text) is not None
 
 

@@ -1,0 +1,428 @@
+"""Alerts, silences and rules over HTTP, and alerts on the live feed."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from app.auth.keys import Scope, create_key
+from app.settings import Settings
+from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
+from tests.live.clients import FeedClient, Message, live
+
+RULES = """
+version: 1
+rules:
+  - name: warm
+    sensors: {metric: temperature}
+    unit: "°C"
+    levels: {warning: {above: 8}, critical: {above: 12}}
+    no_data: {after: 30m, then: alert}
+    notify: []
+  - name: damp
+    sensors: {metric: humidity, tags: {site: quay}}
+    levels: {error: {outside: [30, 70.5], for: 2m}}
+    notify: []
+  - name: falling
+    sensors: {metric: pressure}
+    value: delta 10m
+    levels: {info: {below: -3}}
+    notify: []
+"""
+#: Readings are taken from here on.
+BASE = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=2)
+GIBBERISH = "\u0000"
+HUGE = 10**30
+
+
+@pytest.fixture
+async def site(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
+    """The server with the rules above."""
+    (tmp_path / "rules.yml").write_text(RULES)
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=tmp_path)
+    async with running_server(settings) as server:
+        yield server
+
+
+def at(minute: float) -> str:
+    """Write the time of a reading, minutes after BASE, as answers do."""
+    return (BASE + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
+
+
+async def measure(server: Server, sensor: str, metric: str = "temperature", **values: float) -> None:
+    """Upload readings, one a keyword: `m5=9` is 9 at minute 5; then evaluate."""
+    readings = [
+        {"sensor": sensor, "time": at(int(name[1:])), "values": {metric: value}, "tags": {"site": "quay"}}
+        for name, value in values.items()
+    ]
+    assert (await server.post_readings(readings)).status == 200
+    await server.services.alerting.tick(server.services.pool, server.services.lease.term)
+
+
+async def send(server: Server, method: str, path: str, body: object = None, key: str = API_KEY) -> tuple[int, Any]:
+    """Send a request; give the status and the answer."""
+    async with server.http.request(method, path, json=body, headers={"X-API-Key": key}) as response:
+        return response.status, await response.json() if response.status != 204 else None
+
+
+async def items(server: Server, path: str, **params: str | int) -> list[dict[str, Any]]:
+    answer: Any = await server.get(path, **params)
+    found: list[dict[str, Any]] = answer["items"]
+    return found
+
+
+async def test_history_shows_what_was_when_and_how_bad(site: Server) -> None:
+    await measure(site, "freezer-1", m0=9, m1=13.5, m2=10, m3=7)
+    await measure(site, "freezer-2", m5=8.5, m6=9)
+    newest, oldest = await items(site, "/api/v1/alerts/history")
+    assert datetime.fromisoformat(oldest.pop("first_known_at")) > BASE
+    assert oldest == {
+        "id": 1,
+        "rule": "warm",
+        "kind": "threshold",
+        "sensor": "freezer-1",
+        "metric": "temperature",
+        "gateway": None,
+        "tags": {"site": "quay"},
+        "unit": None,
+        "level": "critical",
+        "state": "resolved",
+        "started_at": at(0),
+        "fired_at": at(0),
+        "resolved_at": at(3),
+        "reason": None,
+        "merged_into": None,
+        "value": 7.0,
+        "peak": 13.5,
+        "threshold": 12,
+        "steps": [{"level": "warning", "at": at(0)}, {"level": "critical", "at": at(1)}],
+        "acked_by": None,
+        "acked_at": None,
+        "acked_level": None,
+    }
+    shown = ("sensor", "state", "level", "resolved_at", "value", "peak", "threshold")
+    assert [newest[name] for name in shown] == ["freezer-2", "firing", "warning", None, 9.0, 9.0, 8]
+
+
+async def test_history_shows_how_far_past_either_limit_a_value_was(site: Server) -> None:
+    await measure(site, "hall", "humidity", m0=20, m2=80, m3=25, m4=50)
+    await measure(site, "barometer", "pressure", m0=1_000, m6=999, m12=990)
+    falling, damp = await items(site, "/api/v1/alerts/history")
+    shown = ("rule", "level", "started_at", "fired_at", "resolved_at", "value", "peak", "threshold")
+    assert [damp[name] for name in shown] == ["damp", "error", at(0), at(2), at(4), 50.0, 20.0, [30, 70.5]]
+    assert [falling[name] for name in ("rule", "level", "value", "peak", "threshold")] == [
+        "falling",
+        "info",
+        990.0,
+        None,
+        -3,
+    ]
+
+
+async def test_history_marks_what_was_withdrawn(site: Server, database: Database) -> None:
+    await measure(site, "hall", "humidity", m0=20, m3=20)
+    await database.pool.execute(
+        "INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ('x', 1, 'firing', 'error')"
+    )
+    await measure(site, "hall", "humidity", m2=50)
+    (withdrawn,) = await items(site, "/api/v1/alerts/history")
+    assert (withdrawn["state"], withdrawn["reason"]) == ("retracted", "retracted")
+    assert await items(site, "/api/v1/alerts") == []
+
+
+async def test_history_comes_page_by_page_and_narrowed_down(site: Server) -> None:
+    for number in range(3):
+        await measure(site, f"freezer-{number}", m0=9, m1=7, m2=9, m3=7)
+    await measure(site, "hall", "humidity", m0=20, m2=20)
+    everything = await items(site, "/api/v1/alerts/history", limit=1_000)
+    assert [(each["sensor"], each["fired_at"]) for each in everything] == [
+        ("hall", at(2)),
+        ("freezer-2", at(2)),
+        ("freezer-1", at(2)),
+        ("freezer-0", at(2)),
+        ("freezer-2", at(0)),
+        ("freezer-1", at(0)),
+        ("freezer-0", at(0)),
+    ]
+    for limit in (1, 2, 3, 7):
+        collected: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page: Any = await site.get("/api/v1/alerts/history", limit=limit, **({"cursor": cursor} if cursor else {}))
+            assert len(page["items"]) <= limit
+            collected += page["items"]
+            cursor = page["next"]
+        assert collected == everything
+    by_sensor = await items(site, "/api/v1/alerts/history", sensor="freezer-1")
+    assert [each["fired_at"] for each in by_sensor] == [at(2), at(0)]
+    assert [each["sensor"] for each in await items(site, "/api/v1/alerts/history", rule="damp")] == ["hall"]
+    assert await items(site, "/api/v1/alerts/history", rule="damp", sensor="freezer-1") == []
+    assert [each["sensor"] for each in await items(site, "/api/v1/alerts")] == ["hall"]
+
+
+async def test_alert_is_acked_until_it_is_over(site: Server) -> None:
+    await measure(site, "freezer-1", m0=9)
+    path = "/api/v1/alerts/1/ack"
+    assert await send(site, "POST", path, {"by": "anna"}) == (200, {"id": 1, "acked_by": "anna"})
+    (acked,) = await items(site, "/api/v1/alerts")
+    assert (acked["acked_by"], acked["acked_level"]) == ("anna", "warning")
+    assert await send(site, "POST", path, {"by": "bert"}) == (200, {"id": 1, "acked_by": "bert"})
+    await measure(site, "freezer-1", m1=7)
+    status, problem = await send(site, "POST", path, {"by": "anna"})
+    assert (status, problem["detail"]) == (409, "Alert 1 is over; only an open alert can be acknowledged")
+    (over,) = await items(site, "/api/v1/alerts/history")
+    assert over["acked_by"] == "bert"
+
+
+async def test_ack_is_refused_when_nothing_is_acked_or_nobody_acks(site: Server) -> None:
+    await measure(site, "freezer-1", m0=9)
+    wrong: list[tuple[str, object, int]] = [
+        ("/api/v1/alerts/99/ack", {"by": "anna"}, 404),
+        (f"/api/v1/alerts/{HUGE}/ack", {"by": "anna"}, 404),
+        ("/api/v1/alerts/1/ack", {"by": " "}, 400),
+        ("/api/v1/alerts/1/ack", {"by": GIBBERISH}, 400),
+        ("/api/v1/alerts/1/ack", {"by": "x" * 100_000}, 400),
+        ("/api/v1/alerts/1/ack", {}, 400),
+        ("/api/v1/alerts/1/ack", {"by": 7}, 400),
+        ("/api/v1/alerts/one/ack", {"by": "anna"}, 404),
+    ]
+    for path, body, status in wrong:
+        answered, problem = await send(site, "POST", path, body)
+        assert (answered, problem["status"]) == (status, status), (path, body)
+    assert (await items(site, "/api/v1/alerts"))[0]["acked_by"] is None
+
+
+async def test_parameters_are_refused_when_nothing_could_match_them(site: Server) -> None:
+    await measure(site, "freezer-1", m0=9)
+    for path in ("/api/v1/alerts", "/api/v1/alerts/history"):
+        for cursor in ("x", ".", "1.", "-1.1", f"1.{HUGE}", f"{HUGE}.1", "9" * 18 + ".1", "\u0661.1", "\u0000"):
+            status, problem = await send(site, "GET", f"{path}?cursor={quote(cursor, safe='')}")
+            assert (status, problem["status"]) == (400, 400), cursor
+        for query in ("limit=0", "limit=1001", "limit=x"):
+            assert (await send(site, "GET", f"{path}?{query}"))[0] == 400
+        for query in ("rule=%00", "sensor=%00", "rule=%ED%A0%80"):
+            status, answer = await send(site, "GET", f"{path}?{query}")
+            assert status == 400 or answer["items"] == []
+    for cursor in ("x", "-1", str(HUGE), "\u0663\u00b2"):
+        assert (await send(site, "GET", f"/api/v1/silences?cursor={quote(cursor)}"))[0] == 400
+
+
+async def test_silence_lives_from_creation_to_its_early_end(site: Server) -> None:
+    start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
+    body = {
+        "matchers": {"sensor": "freezer-*", "tags": {"site": "quay"}},
+        "from": start.isoformat(),
+        "to": end.astimezone().isoformat(),
+        "author": "anna",
+        "comment": "defrosting",
+    }
+    status, created = await send(site, "POST", "/api/v1/silences", body)
+    assert status == 201
+    assert datetime.fromisoformat(created.pop("created_at")) > start
+    assert {**created, "from": None, "to": None} == {
+        "id": 1,
+        "matchers": {"sensor": "freezer-*", "tags": {"site": "quay"}},
+        "from": None,
+        "to": None,
+        "author": "anna",
+        "comment": "defrosting",
+    }
+    assert (datetime.fromisoformat(created["from"]), datetime.fromisoformat(created["to"])) == (start, end)
+    in_short = {"matchers": {"rule": "warm"}, "to": end.isoformat(), "author": "bert"}
+    assert (await send(site, "POST", "/api/v1/silences", in_short))[0] == 201
+    page: Any = await site.get("/api/v1/silences", limit=1)
+    assert ([each["id"] for each in page["items"]], page["next"]) == ([1], "1")
+    page = await site.get("/api/v1/silences", limit=1, cursor="1")
+    assert ([each["id"] for each in page["items"]], page["next"]) == ([2], None)
+    assert await send(site, "DELETE", "/api/v1/silences/1") == (204, None)
+    ended, _ = await items(site, "/api/v1/silences")
+    assert datetime.fromisoformat(ended["to"]) < datetime.now(UTC)
+    assert (await send(site, "DELETE", "/api/v1/silences/1"))[0] == 404
+    assert (await send(site, "DELETE", f"/api/v1/silences/{HUGE}"))[0] == 404
+
+
+LATER = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+
+async def test_silence_that_has_not_begun_never_does_when_it_is_ended(site: Server) -> None:
+    end = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    body = {"matchers": {"rule": "warm"}, "from": LATER, "to": end, "author": "anna"}
+    assert (await send(site, "POST", "/api/v1/silences", body))[0] == 201
+    assert (await send(site, "DELETE", "/api/v1/silences/1"))[0] == 204
+    for silence in await items(site, "/api/v1/silences"):
+        assert datetime.fromisoformat(silence["to"]) - datetime.fromisoformat(silence["from"]) < timedelta(seconds=1)
+
+
+async def test_silence_is_refused_when_it_would_not_do_what_is_meant(site: Server) -> None:
+    wrong: list[dict[str, Any]] = [
+        {"matchers": {}},
+        {"matchers": {"tags": {}}},
+        {"matchers": {"sensors": "freezer-1"}},
+        {"matchers": {"sensor": 7}},
+        {"matchers": {"sensor": ""}},
+        {"matchers": {"sensor": None}},
+        {"matchers": {"sensor": ["freezer-1"]}},
+        {"matchers": {"tags": "site"}},
+        {"matchers": {"tags": {"site": 7}}},
+        {"matchers": {"sensor": GIBBERISH}},
+        {"matchers": {"tags": {GIBBERISH: "a"}}},
+        {"matchers": {"sensor": "x" * 100_000}},
+        {"matchers": {"level": "warm"}},
+        {"matchers": "warm"},
+        {"author": ""},
+        {"author": GIBBERISH},
+        {"author": None},
+        {"comment": GIBBERISH},
+        {"to": "2026-13-01T00:00:00Z"},
+        {"to": LATER.replace("+00:00", "")},
+        {"to": "2020-01-01T00:00:00Z"},
+        {"to": "9999-12-31T23:59:59Z"},
+        {"from": "0001-01-01T00:00:00+23:59"},
+        {"from": LATER, "to": LATER},
+        {"until": LATER},
+    ]
+    right = {"matchers": {"rule": "warm"}, "to": LATER, "author": "anna"}
+    for change in wrong:
+        status, problem = await send(site, "POST", "/api/v1/silences", {**right, **change})
+        assert (status, problem["status"]) == (400, 400), change
+    assert await items(site, "/api/v1/silences") == []
+
+
+async def test_rules_show_how_they_fare(site: Server) -> None:
+    await measure(site, "freezer-1", m0=9)
+    await measure(site, "freezer-2", m1=13)
+    await measure(site, "freezer-3", m2=7)
+    answer: Any = await site.get("/api/v1/rules")
+    warm, damp, falling = answer["items"]
+    assert warm == {
+        "name": "warm",
+        "sensors": {"metric": "temperature"},
+        "value": "last",
+        "levels": {"warning": "above 8", "critical": "above 12"},
+        "notify": [],
+        "series": 3,
+        "firing": {"warning": 1, "critical": 1},
+        "evaluated_to": at(2),
+        "warnings": [],
+    }
+    assert damp["sensors"] == {"metric": "humidity", "tags": {"site": "quay"}}
+    assert (damp["levels"], damp["series"], damp["evaluated_to"]) == ({"error": "outside 30 to 70.5"}, 0, None)
+    assert falling["value"] == "delta 10m"
+    assert (answer["problems"], answer["next"]) == ([], None)
+    evaluation = answer["last_evaluation"]
+    assert (evaluation["pairs"], evaluation["replayed"]) == (1, 1)
+
+
+async def test_rule_is_warned_of_when_it_calls_silent_what_is_not(site: Server, database: Database) -> None:
+    await measure(site, "freezer-1", m0=7)
+    await database.pool.execute(
+        """INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at, intervals_s)
+           VALUES ('x', 'environment', now(), now(), ARRAY[3600, 3500, 3700])"""
+    )
+    await database.pool.execute("UPDATE sensor SET gateway = 'environment'")
+    await site.services.alerting.watch_silence(site.services.pool)
+    warm, *_ = await items(site, "/api/v1/rules")
+    assert warm["warnings"] == [
+        "no_data after 30m is under twice the 1h between uploads of environment: it will alarm between them"
+    ]
+
+
+async def test_scope_is_asked_for(site: Server) -> None:
+    scopes: dict[str, frozenset[Scope]] = {
+        "read": frozenset({"read"}),
+        "admin": frozenset({"admin"}),
+        "all but read": frozenset({"ingest", "admin"}),
+        "all but admin": frozenset({"ingest", "read"}),
+    }
+    keys = {label: await create_key(site.services.pool, label, scope, {}) for label, scope in scopes.items()}
+    silence = {"matchers": {"rule": "x"}, "to": LATER, "author": "anna"}
+    for method, path, scope, body, status in (
+        ("GET", "/api/v1/alerts", "read", None, 200),
+        ("GET", "/api/v1/alerts/history", "read", None, 200),
+        ("GET", "/api/v1/silences", "read", None, 200),
+        ("GET", "/api/v1/rules", "read", None, 200),
+        ("POST", "/api/v1/alerts/1/ack", "admin", {"by": "anna"}, 404),
+        ("DELETE", "/api/v1/silences/1", "admin", None, 404),
+        ("POST", "/api/v1/silences", "admin", silence, 201),
+    ):
+        async with aiohttp.ClientSession(site.address) as nobody, nobody.request(method, path, json=body) as response:
+            assert response.status == 401
+        assert (await send(site, method, path, body, keys[f"all but {scope}"]))[0] == 403
+        assert (await send(site, method, path, body, keys[scope]))[0] == status
+
+
+async def next_alert(client: FeedClient) -> Message:
+    """Wait for the next frame about an alert; without its cursor."""
+    while True:
+        message = await client.receive()
+        if message["type"] == "alert":
+            assert message.pop("cursor") == client.cursor
+            return message
+
+
+async def test_alerts_come_over_the_live_feed_and_are_resumed_by_cursor(site: Server) -> None:
+    async with live(site) as client:
+        await client.snapshot(sensors=["nothing"], alerts=True)
+        await measure(site, "freezer-1", m0=9)
+        fired = await next_alert(client)
+        assert fired == {
+            "type": "alert",
+            "transition": "firing",
+            "id": 1,
+            "rule": "warm",
+            "sensor": "freezer-1",
+            "metric": "temperature",
+            "gateway": None,
+            "level": "warning",
+            "started_at": at(0),
+            "fired_at": at(0),
+            "resolved_at": None,
+            "reason": None,
+        }
+        cursor = client.cursor
+        await measure(site, "freezer-1", m1=13)
+        changed = await next_alert(client)
+        assert (changed["transition"], changed["level"]) == ("changed", "critical")
+        await measure(site, "freezer-1", m2=7)
+        resolved = await next_alert(client)
+        assert (resolved["transition"], resolved["resolved_at"]) == ("resolved", at(2))
+    async with live(site) as client:
+        await client.subscribe(sensors=["nothing"], alerts=True, resume=cursor)
+        assert [(await next_alert(client))["transition"] for _ in range(2)] == ["changed", "resolved"]
+
+
+async def test_no_alerts_come_over_the_live_feed_when_nobody_asked(site: Server) -> None:
+    async with live(site) as client:
+        await client.snapshot()
+        await measure(site, "freezer-1", m0=9)
+        await measure(site, "freezer-1", m1=7)
+        assert [value for *_, value in await client.values(2)] == [9.0, 7.0]
+
+
+async def test_missing_data_and_removed_rules_come_over_the_live_feed(
+    site: Server, database: Database, tmp_path: Path
+) -> None:
+    alerting, pool = site.services.alerting, site.services.pool
+    await measure(site, "freezer-1", m0=7)
+    await measure(site, "freezer-2", m0=9)
+    async with live(site) as client:
+        await client.snapshot(alerts=True)
+        await database.pool.execute(
+            "UPDATE series_state SET received_at = now() - INTERVAL '1 hour' WHERE series_id = 1"
+        )
+        alerting.ingest_since_us -= 3_600_000_000
+        await alerting.watch_silence(pool)
+        silent = await next_alert(client)
+        shown = ("transition", "rule", "sensor", "level", "reason")
+        assert [silent[name] for name in shown] == ["firing", "warm", "freezer-1", "warning", "no_data"]
+        await measure(site, "freezer-1", m1=7)
+        back = await next_alert(client)
+        assert (back["transition"], back["id"], back["reason"]) == ("resolved", silent["id"], "no_data")
+        (tmp_path / "rules.yml").write_text("version: 1\nrules: []\n")
+        await alerting.keeper.reload(pool)
+        ended = await next_alert(client)
+        assert [ended[name] for name in shown] == ["resolved", "warm", "freezer-2", "warning", "rule removed"]

@@ -29,6 +29,8 @@ HEARTBEAT_S = 10.0
 TIMEOUT_S = 5.0
 PAGE_ROWS = 200
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+#: asyncpg's InternalClientError is what a query meets now and then while the server is ending its connection.
+_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 log = structlog.get_logger()
@@ -57,7 +59,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _LOST as error:
                 pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311
                 self._failures += 1
                 log.warning("listener_lost", error=repr(error), retry_in_s=round(pause_s, 2))

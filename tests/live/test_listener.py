@@ -72,6 +72,7 @@ async def following(dsn: str) -> AsyncIterator[Following]:
     try:
         await asyncio.wait_for(running.listener.started.wait(), 10)
         yield running
+        assert not task.done(), "the listener must see to itself"
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -123,10 +124,23 @@ async def test_listener_misses_nothing_when_its_connection_is_ended(database: Da
             await insert(database, number, number + 1)
             await wait_until(lambda: running.reconnects > number / 4)  # noqa: B023
             await insert(database, number + 2, number + 3)
-        await wait_until(lambda: len(running.witness.values) == 40)
+            await wait_until(lambda: len(running.witness.values) == number + 4)  # noqa: B023
         assert running.witness.values == list(range(40))
         assert running.witness.seqs == sorted(set(running.witness.seqs))
         assert running.witness.ends == []
+
+
+async def test_listener_goes_on_when_its_connection_is_ended_while_it_is_new(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "_BACKOFF_S", (0.01,))
+    async with following(database.dsn) as running:
+        for number in range(25):
+            await insert(database, number)
+            await end_listening(database)
+            await wait_until(lambda: running.reconnects > number)  # noqa: B023
+        await wait_until(lambda: len(running.witness.values) == 25)
+        assert running.witness.values == list(range(25))
 
 
 async def test_listener_polls_within_two_seconds_when_a_notification_is_lost(database: Database) -> None:

@@ -179,6 +179,7 @@ async def test_live_shows_the_latest_of_every_series_first(server: Server) -> No
             {"sensor": "a", "time": "2026-11-21T07:00:00Z", "values": {"level": 4}},
         ]
     )
+    await wait_until(lambda: server.services.hub.head == 1)
     async with live(server) as client:
         message = await client.snapshot()
     assert message["readings"] == [

@@ -1,10 +1,12 @@
 """Alerting as a process runs it, on a real database, with people who listen at two webhooks."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from app.alerting.evaluator import SQL
 from app.alerting.service import Alerting
 from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
@@ -18,7 +20,7 @@ from app.model import Reading, Tags
 from app.notify.dispatcher import Dispatcher
 from app.settings import Settings
 from tests.conftest import Database
-from tests.notify.alerts import quick_pacer, running, until
+from tests.notify.alerts import quick_pacer, until
 from tests.receivers import Accepted, WebhookReceiver
 
 #: Above 8 a warning, above 12 critical; over at 8 or less.
@@ -94,6 +96,34 @@ class Office:
         batch = Batch([upload], self._registry.series_of)
         await write_flush(self._connection, batch, self._registry, by_copy=False)
 
+    async def tell_firing(self, sensor: str = "freezer-1", value: float = 9) -> None:
+        """Let a sensor's alert fire, and people be told."""
+        await self.upload(sensor, (3, value))
+        await self.tick()
+        await self.wait(1)
+
+    async def silence(self, minutes: float, **matchers: Any) -> int:
+        """Silence what matches from now on, and give the silence's id."""
+        silence_id: int = await self.pool.fetchval(
+            "INSERT INTO silence (matchers, starts_at, ends_at, author) "
+            "VALUES ($1, now(), now() + $2 * INTERVAL '1 minute', 'anna') RETURNING id",
+            matchers,
+            minutes,
+        )
+        return silence_id
+
+    async def ack(self, sensor: str) -> None:
+        """Let `anna` take over the alert of a sensor."""
+        episode_id = await self.pool.fetchval(
+            """SELECT episode.id
+                 FROM alert_episode AS episode
+                 JOIN series ON series.id = episode.series_id
+                 JOIN sensor ON sensor.id = series.sensor_id
+                WHERE sensor.name = $1""",
+            sensor,
+        )
+        assert await self.pool.fetchval(SQL["ack_episode"], episode_id, "anna") == episode_id
+
     async def tick(self) -> None:
         """Evaluate and plan, then deliver all that is due."""
         await self.alerting.tick(self.pool, 1)
@@ -111,12 +141,36 @@ class Office:
 
     async def wait(self, minutes: float) -> None:
         """Let time pass on the wall clock; readings keep their times. Then plan and deliver."""
-        for table, columns in _CLOCKS.items():
-            shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
-            await self.pool.execute(f"UPDATE {table} SET {shifts}", float(minutes))
-        await self.pool.execute(_AGE_SILENCES, float(minutes))
+        async with self._deliveries_paused():
+            for table, columns in _CLOCKS.items():
+                shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
+                await self.pool.execute(f"UPDATE {table} SET {shifts}", float(minutes))
+            await self.pool.execute(_AGE_SILENCES, float(minutes))
         self.alerting.ingest_since_us -= round(minutes * MINUTE_US)
         await self.tick()
+
+    @asynccontextmanager
+    async def delivering(self) -> AsyncIterator[None]:
+        """Deliver what is due until the block ends."""
+        self._start()
+        try:
+            yield
+        finally:
+            await self._stop()
+
+    @asynccontextmanager
+    async def _deliveries_paused(self) -> AsyncIterator[None]:
+        await self._stop()
+        yield
+        self._start()
+
+    def _start(self) -> None:
+        self._delivering = asyncio.create_task(self.dispatcher.run(self.pool))
+
+    async def _stop(self) -> None:
+        self._delivering.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._delivering
 
     def heard(self, channel: str = "ops") -> list[str]:
         """Give what a channel was told: each message's title, and whom it names."""
@@ -165,7 +219,7 @@ async def opened_office(database: Database, folder: Path) -> AsyncIterator[Offic
     try:
         async with WebhookReceiver() as receiver:
             office = Office(database, connection, receiver, folder)
-            async with running(office.dispatcher, database.pool):
+            async with office.delivering():
                 yield office
     finally:
         await connection.close()

@@ -53,14 +53,6 @@ class Decision(msgspec.Struct, frozen=True):
     settled: list[int]
 
 
-class Due(msgspec.Struct, frozen=True):
-    """A message that a group should get."""
-
-    channel: str
-    group_key: str
-    due_us: int
-
-
 def decide(situation: Situation) -> Decision:
     """Compare told and true for every unsettled episode."""
     actions: list[Action] = []
@@ -76,16 +68,16 @@ def decide(situation: Situation) -> Decision:
     return Decision(actions, settled)
 
 
-def schedule(situation: Situation, decision: Decision) -> list[Due]:
-    """Say when each group is due its next message."""
+def schedule(situation: Situation, decision: Decision) -> dict[Group, int]:
+    """Say when each group with something to hear is due its next message, in microseconds since 1970."""
     groups: dict[Group, list[Action]] = {}
     for action in decision.actions:
         if not action.held and not action.is_passive:
             groups.setdefault((action.channel, action.group_key), []).append(action)
-    return [
-        Due(*group, max(_due(situation, group, actions), _refused_until(situation, group)))
+    return {
+        group: max(_due(situation, group, actions), _refused_until(situation, group))
         for group, actions in groups.items()
-    ]
+    }
 
 
 def reminders(situation: Situation, channel: str, group_key: str) -> list[Action]:

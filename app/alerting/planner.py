@@ -17,24 +17,28 @@ async def plan(connection: Connection, rules: RuleSet) -> int:
     if decision.settled:
         await connection.execute(SQL["settle"], decision.settled)
     due = schedule(situation, decision)
-    waiting = {(message.channel, message.group_key): message.due_us for message in due}
-    for channel, group_key in _told_groups(situation) - waiting.keys():
-        if reminders(situation, channel, group_key):
-            waiting[channel, group_key] = situation.now_us
+    for group in _told_groups(situation) - due.keys():
+        if reminders(situation, *group):
+            due[group] = situation.now_us
     # In one order, so that two who plan never deadlock.
-    for group, due_us in sorted(waiting.items()):
+    for group, due_us in sorted(due.items()):
         await enqueue(connection, *group, from_us(due_us))
-    return len(waiting)
+    return len(due)
 
 
-async def compose(connection: Connection, rules: RuleSet, channel: str, group_key: str) -> Composed | None:
-    """Write what is true for a group at this moment; None when nothing is left to say."""
+async def compose(
+    connection: Connection, rules: RuleSet, channel: str, group_key: str, at_once: bool
+) -> Composed | None:
+    """Write what is true for a group at this moment; None when nothing is left to say, or not yet.
+
+    What is planned while a message is being claimed is planned too early; the turn is kept here, but `at_once`.
+    """
     situation = await load_situation(connection, rules, now_us())
-    actions = [
-        action
-        for action in decide(situation).actions
-        if (action.channel, action.group_key) == (channel, group_key) and not action.held
-    ]
+    decision = decide(situation)
+    group = (channel, group_key)
+    actions = [each for each in decision.actions if (each.channel, each.group_key) == group and not each.held]
+    if not at_once and schedule(situation, decision).get(group, 0) > situation.now_us:
+        return None
     if all(action.is_passive for action in actions):
         reminding = reminders(situation, channel, group_key)
         actions = [*reminding, *actions] if reminding else []

@@ -97,9 +97,9 @@ class Alerting:
         if now_us() - self._ticked_us > BREAK_US:
             self.ingest_since_us = self._ticked_us = now_us()
 
-    async def compose(self, connection: Connection, channel: str, group_key: str) -> Composed | None:
+    async def compose(self, connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:
         """Write what is true for a group now, for the dispatcher."""
-        return await compose(connection, self.keeper.rules, channel, group_key)
+        return await compose(connection, self.keeper.rules, channel, group_key, at_once)
 
     def channels(self) -> Mapping[str, tuple[Channel, Config]]:
         """Give the channels of the rules in force with their secrets; one that lacks any is left out, and logged."""

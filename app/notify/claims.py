@@ -79,14 +79,15 @@ async def _claim_first(
 
 
 async def _begin(connection: Connection, row: asyncpg.Record, channel: Channel, compose: Compose) -> Claim | None:
-    """Render what is true now and note it as told; None when nothing is left to say."""
-    composed = await compose(connection, row["channel"], row["group_key"])
+    """Render what is true now and note it as told; None when nothing is left to say for now."""
+    is_delayed = row["delayed_from"] is not None
+    composed = await compose(connection, row["channel"], row["group_key"], is_delayed)
     fresh = await _insert_items(connection, row, composed.items) if composed else ()
     if composed is None or (composed.items and not fresh):
         await connection.execute(SQL["delete_notification"], row["id"])
         return None
     await _write_told(connection, row["channel"], fresh)
-    rendered = channel.render(composed.message if row["delayed_from"] is None else _head_delayed(composed.message))
+    rendered = channel.render(_head_delayed(composed.message) if is_delayed else composed.message)
     await connection.execute(SQL["begin_sending"], row["id"], rendered, timedelta(seconds=LEASE_S))
     return Claim(row["id"], row["channel"], row["group_key"], rendered, 1)
 

@@ -241,10 +241,10 @@ class Dispatcher:
         log.info("channel_tested", channel=outlet.name, outcome=name_outcome(outcome))
         return outcome
 
-    async def _compose(self, connection: Connection, channel: str, group_key: str) -> Composed | None:
+    async def _compose(self, connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:
         if group_key.startswith(NOTICE_PREFIX):
             return await compose_notice(connection, group_key)
-        return await self._compose_message(connection, channel, group_key)
+        return await self._compose_message(connection, channel, group_key, at_once)
 
     async def _measure(self, pool: Pool) -> None:
         row = await pool.fetchrow(SQL["measure_outbox"])

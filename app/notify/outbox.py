@@ -44,8 +44,9 @@ class Composed(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
 
 
-#: Takes a connection that is in the claim's transaction, a channel and a group; None: nothing is left to say.
-Compose = Callable[[Connection, str, str], Awaitable[Composed | None]]
+#: Takes a connection that is in the claim's transaction, a channel, a group, and whether to tell it even before its
+#: turn; None: nothing is left to say for now, and what is said later is enqueued anew.
+Compose = Callable[[Connection, str, str, bool], Awaitable[Composed | None]]
 
 
 class Attempt(msgspec.Struct, frozen=True):

@@ -39,7 +39,7 @@ def to_tell(of: Situation) -> list[tuple[int, str, Kind, bool]]:
 
 def due_s(of: Situation) -> dict[str, float]:
     """Give in how many seconds each channel is due its message; there is one group."""
-    return {each.channel: (each.due_us - of.now_us) / SECOND_US for each in schedule(of, decide(of))}
+    return {channel: (due_us - of.now_us) / SECOND_US for (channel, _), due_us in schedule(of, decide(of)).items()}
 
 
 def reminded(of: Situation, channel: str = "ops") -> list[int]:

@@ -1,7 +1,13 @@
 """What people hear of real readings: planned, composed and sent over real HTTP."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from app.alerting.decisions import decide, schedule
+from app.alerting.situation import load_situation
+from app.clock import SECOND_US, now_us
+from app.notify.outbox import enqueue
 from tests.alerting.office import WARM, Office
 from tests.notify.alerts import until
 from tests.receivers import answers
@@ -266,10 +272,24 @@ async def test_turn_counts_from_the_claim_when_the_service_is_slow(office: Offic
     await until(office.pool, "SELECT EXISTS (SELECT FROM notification WHERE state = 'sending')")
     await office.upload("freezer-2", (2, 13))
     await office.alerting.tick(office.pool, 1)
-    due_in_s = await office.pool.fetchval(
-        "SELECT extract(epoch FROM due_at - now())::float8 FROM notification WHERE state = 'waiting'"
-    )
-    assert 290 < due_in_s <= 300
+    async with office.pool.acquire() as connection:
+        situation = await load_situation(connection, office.alerting.keeper.rules, now_us())
+    (due_us,) = schedule(situation, decide(situation)).values()
+    assert 290 < (due_us - situation.now_us) / SECOND_US <= 300
+
+
+async def test_message_keeps_its_turn_when_it_was_planned_while_another_was_claimed(office: Office) -> None:
+    await office.use(WARM)
+    await office.tell_firing()
+    await office.upload("freezer-2", (2, 9))
+    await office.alerting.tick(office.pool, 1)
+    async with office.pool.acquire() as connection:
+        await enqueue(connection, "ops", '["warm",["quay"]]', datetime.now(UTC))
+    await office.deliver()
+    await office.wait(3)
+    assert office.heard() == ["warm · quay: firing [freezer-1]"]
+    await office.wait(3)
+    assert office.heard()[1:] == ["warm · quay: firing [freezer-2]"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Alerting as a whole: what one process calls every second, through whatever happens."""
 
-from collections import defaultdict
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import asyncpg
 import pytest
@@ -16,6 +14,7 @@ from app.metrics import Metrics
 from app.notify import dispatcher
 from app.settings import Settings
 from tests.alerting.office import WARM, Office
+from tests.alerting.truth import check_arrived, check_told
 from tests.conftest import Database
 from tests.receivers import RESETS_AFTER, RESETS_BEFORE, answers
 
@@ -133,17 +132,6 @@ async def test_silence_is_counted_anew_when_no_tick_came_for_a_while(
     monkeypatch.undo()
 
 
-#: What may follow what, in what one channel hears of one episode.
-FOLLOWS = {
-    None: {"firing", "summary"},
-    "firing": {"raised", "resolved", "retracted"},
-    "raised": {"raised", "resolved", "retracted"},
-    "again": {"raised", "resolved", "retracted"},
-    "resolved": {"again", "withdrawn"},
-    "summary": {"again", "withdrawn"},
-    "retracted": set(),
-    "withdrawn": set(),
-}
 CHOICES = (
     "levels: {warning: {above: 8, for: 3m}, critical: {above: 12}}\n    clear: {below: 7, for: 2m}",
     "levels: {warning: {above: 8}, critical: {above: 11, notify: [duty]}}",
@@ -222,61 +210,6 @@ class Life:
             await self.office.wait(11)
 
 
-async def heard_of(office: Office) -> dict[tuple[str, int], list[tuple[str, str]]]:
-    """Give (kind, level) of all that may have arrived, in order, by channel and episode; without reminders."""
-    rows = await office.pool.fetch(
-        """SELECT item.channel, item.episode_id, item.kind, item.level
-             FROM notification JOIN notification_item AS item ON item.notification_id = notification.id
-            WHERE kind <> 'reminder'
-              AND (state = 'sent' OR state = 'dead' AND EXISTS (SELECT
-                                                                  FROM notification_attempt AS attempt
-                                                                 WHERE attempt.notification_id = notification.id
-                                                                   AND attempt.outcome = 'unknown'))
-            ORDER BY finished_at, notification.id"""
-    )
-    heard: defaultdict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
-    for row in rows:
-        heard[row["channel"], row["episode_id"]].append((row["kind"], row["level"]))
-    return heard
-
-
-async def check_told(office: Office) -> None:
-    """What each channel heard of each episode alternates, and ends in the truth."""
-    inherited = {row["id"] for row in await office.pool.fetch("SELECT DISTINCT merged_into AS id FROM alert_episode")}
-    for (channel, episode_id), kinds in (await heard_of(office)).items():
-        before: Any = None
-        for kind, _ in kinds:
-            assert kind in FOLLOWS[before] or (before is None and episode_id in inherited), (channel, episode_id, kinds)
-            before = kind
-    rows = await office.pool.fetch(
-        """SELECT told.channel, told.episode_id, told.told, episode.resolved_at IS NULL AS is_open, episode.reason
-             FROM alert_told AS told JOIN alert_episode AS episode ON episode.id = told.episode_id"""
-    )
-    cleared = "SELECT EXISTS (SELECT FROM alert_episode WHERE reason = 'no_data_clear' AND resolved_at IS NULL)"
-    may_be_cleared = await office.pool.fetchval(cleared)
-    for row in rows:
-        is_true = row["is_open"] and row["reason"] != "retracted"
-        assert row["told"] == "resolved" or is_true, dict(row)
-        assert row["told"] == "firing" or not is_true or may_be_cleared, dict(row)
-
-
-async def check_arrived(office: Office) -> None:
-    """Each message arrived once, or perhaps more often where an answer was lost."""
-    rows = await office.pool.fetch(
-        """SELECT body, count(*) AS n, bool_or(is_lost) AS is_lost
-             FROM notification
-            CROSS JOIN LATERAL (SELECT text -> 'body' AS body,
-                                       EXISTS (SELECT FROM notification_attempt AS attempt
-                                                WHERE attempt.notification_id = notification.id
-                                                  AND attempt.outcome = 'unknown') AS is_lost) AS sent
-            WHERE state = 'sent'
-            GROUP BY body"""
-    )
-    for row in rows:
-        times = sum(message.body == row["body"] for message in office.receiver.accepted)
-        assert times == row["n"] or (times > row["n"] and row["is_lost"]), row["body"]
-
-
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_all_that_is_told_ends_in_the_truth_whatever_happens(
     office: Office, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -287,6 +220,6 @@ async def test_all_that_is_told_ends_in_the_truth_whatever_happens(
     for _ in range(60):
         await life.step()
     await life.calm_down()
-    await check_told(office)
-    await check_arrived(office)
+    await check_told(office.pool)
+    await check_arrived(office.pool, office.receiver.accepted)
     assert office.receiver.accepted

@@ -80,7 +80,7 @@ class Alerts:
             await self.enqueue(connection, rule)
 
 
-async def compose(connection: Connection, channel: str, group_key: str) -> Composed | None:
+async def compose(connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:
     """Tell, for each episode of the rule, what the channel was not told: "freezer-1 firing, freezer-2 resolved"."""
     rows = await connection.fetch(_STATE, channel, group_key)
     telling = [(row, item) for row in rows if (item := _reconcile(row)) is not None]

@@ -138,10 +138,10 @@ async def test_message_is_put_off_and_holds_up_no_other_when_it_cannot_be_compos
     await alerts.tell("faulty")
     await alerts.fire("cold-room", "freezer-1")
 
-    async def compose_or_fail(connection: Connection, channel: str, group_key: str) -> Composed | None:
+    async def compose_or_fail(connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:
         if group_key == "faulty":
             raise KeyError(group_key)
-        return await compose(connection, channel, group_key)
+        return await compose(connection, channel, group_key, at_once)
 
     assert title(await claim_next(database.pool, CHANNELS, compose_or_fail)) == "freezer-1 firing"
     row = await database.pool.fetchrow(
@@ -160,7 +160,7 @@ async def test_message_is_as_due_as_before_when_what_it_tells_was_deleted_in_the
 
 
 def _telling(*items: Item) -> Compose:
-    async def compose_items(connection: Connection, channel: str, group_key: str) -> Composed:
+    async def compose_items(connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed:
         return Composed(Message(title="Told"), items)
 
     return compose_items

@@ -45,6 +45,12 @@ SELECT count(*)
 -- The whole hypertable, once per rebuild; the planner walks chunks in order and stops at the first row.
 SELECT min(time) AS oldest, now() AS now FROM reading WHERE time > '-infinity';
 
+-- name: has_refresh_options
+-- Whether refresh_continuous_aggregate takes options, as it does in newer versions.
+SELECT EXISTS (
+    SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'options' = ANY(proargnames)
+);
+
 -- name: list_late_days
 SELECT id, day FROM late_day ORDER BY id LIMIT 10000;
 

@@ -1,143 +1,291 @@
-"""Continuous aggregates as Community runs them, each held against a plain query over the raw rows.
-
-On a native Community server given by DATABASE_URL they run there as well.
-"""
+"""The aggregates on TimescaleDB Community: filled, refreshed, rebuilt and taken over from the other edition."""
 
 import os
+import secrets
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
-from app.db.aggregates import LEVELS, ensure_aggregates, refresh_late_days
+from app.db import aggregates
+from app.db.aggregates import (
+    RAW_RETENTION,
+    ensure_aggregates,
+    refresh_day,
+    refresh_late_days,
+)
 from app.db.edition import detect_edition
-from app.db.migrations import migrate
-from app.db.pool import Connection, connect
-from tests.conftest import _connected, _drop, _with_database
+from app.db.migrations import load_migrations, migrate
+from app.db.pool import Connection, connect, open_pool
+from tests.db.aggregate_checks import DAY, HOUR, MINUTE, WIDTHS, check_aggregates, count_values, make_rows, store
 
-NOW = datetime.now(UTC)
-TODAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+#: One worker runs them all, so that they share one server.
+pytestmark = pytest.mark.xdist_group("community")
 
-
-@pytest.fixture(params=["wasm", "native"])
-async def community(request: pytest.FixtureRequest, community_dsn: str) -> AsyncIterator[str]:
-    """A migrated Community database: the WebAssembly one, and a native one where there is one."""
-    if request.param == "wasm":
-        await migrate(community_dsn)
-        async with _connected(community_dsn) as connection:
-            await connection.execute("TRUNCATE reading, late_day; COMMENT ON VIEW reading_1d IS 'stale'")
-        await migrate(community_dsn)
-        yield community_dsn
-        return
-    server = os.environ.get("DATABASE_URL")
-    if server is None:
-        pytest.skip("DATABASE_URL names no native Community server; the WebAssembly one has proved the same SQL")
-    async with _connected(server) as admin:
-        if await detect_edition(admin) != "community":
-            pytest.skip("DATABASE_URL names an Apache-2 server; the WebAssembly one has proved the same SQL")
-        await admin.execute("CREATE DATABASE tidegauge_community_test")
-    yield _with_database(server, "tidegauge_community_test")
-    await _drop(server, "tidegauge_community_test")
-
-
-async def fill(connection: Connection, days: int) -> None:
-    """Store three series over some days, ending now, a reading every 17 minutes, values that differ."""
-    await connection.execute(
-        """INSERT INTO reading
-           SELECT s, now() - i * INTERVAL '17 minutes', sin(i) * 10 + s
-             FROM generate_series(1, 3) AS s, generate_series(0, $1::int) AS i
-               ON CONFLICT DO NOTHING""",
-        days * 24 * 60 // 17,
-    )
+#: The WebAssembly server always; a real one as well where DATABASE_URL names one.
+SERVERS = ["wasm", "native"] if os.environ.get("DATABASE_URL") else ["wasm"]
+NAMES = [migration.name for migration in load_migrations()]
+WATERMARK = """
+SELECT _timescaledb_functions.to_timestamp(_timescaledb_functions.cagg_watermark(mat_hypertable_id))
+  FROM _timescaledb_catalog.continuous_agg WHERE user_view_schema = current_schema() AND user_view_name = $1
+"""
+JOBS = """
+SELECT proc_name, coalesce(view_name, job.hypertable_name) AS relation, schedule_interval,
+       config ->> 'start_offset' AS start_offset, config ->> 'end_offset' AS end_offset,
+       coalesce(config ->> 'drop_after', config ->> 'compress_after') AS after,
+       config ->> 'buckets_per_batch' AS buckets_per_batch
+  FROM timescaledb_information.jobs AS job
+  LEFT JOIN timescaledb_information.continuous_aggregates AS aggregate
+    ON materialization_hypertable_schema = job.hypertable_schema
+   AND materialization_hypertable_name = job.hypertable_name
+ WHERE job.hypertable_schema = current_schema() OR view_schema = current_schema()
+ ORDER BY 1, 2
+"""
 
 
-async def assert_aggregates_match_raw_rows(connection: Connection) -> None:
-    for level in LEVELS:
-        plain = f"""
-            SELECT time_bucket('{level.bucket.total_seconds()} seconds', time) AS bucket, series_id, count(*) AS n,
-                   sum(value) AS sum, min(value) AS min, max(value) AS max,
-                   first(value, time) AS first, last(value, time) AS last
-              FROM reading GROUP BY 1, 2"""
-        differing = await connection.fetchval(
-            f"""SELECT count(*) FROM ({plain}) AS p FULL JOIN {level.relation} AS a USING (bucket, series_id)
-                 WHERE (p.n, p.min, p.max, p.first, p.last) IS DISTINCT FROM (a.n, a.min, a.max, a.first, a.last)
-                    OR abs(p.sum - a.sum) > 1e-6"""
-        )
-        assert differing == 0, level.relation
+class RebuildInterruptedError(Exception):
+    """Ends a rebuild in the middle, as a killed process would."""
 
 
-async def materialized_rows(connection: Connection, relation: str) -> int:
-    """Count what is stored of an aggregate, without its real-time part."""
-    table = await connection.fetchval(
-        """SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
-             FROM timescaledb_information.continuous_aggregates WHERE view_name = $1""",
-        relation,
-    )
-    count: int = await connection.fetchval(f"SELECT count(*) FROM {table}")
-    return count
+@pytest.fixture(params=SERVERS)
+async def dsn(request: pytest.FixtureRequest, community_dsn: str) -> AsyncIterator[str]:
+    """An empty place on a Community server: a database of its own, or a schema where there is one database only."""
+    place = _schema(community_dsn) if request.param == "wasm" else _database(os.environ["DATABASE_URL"])
+    async with place as dsn:
+        yield dsn
 
 
-async def test_aggregates_equal_plain_queries_before_and_after_they_are_filled(community: str) -> None:
-    await migrate(community)
-    connection = await connect(community)
-    await fill(connection, days=40)
-    await assert_aggregates_match_raw_rows(connection)
-    assert await materialized_rows(connection, "reading_1d") == 0
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[Connection]:
+    """The one connection to a migrated database."""
+    await migrate(dsn)
+    connection = await connect(dsn)
+    yield connection
+    await connection.close()
 
-    await connection.execute("COMMENT ON VIEW reading_1d IS 'interrupted'")
+
+async def test_database_is_made_once_and_left_alone_when_migrated_again(dsn: str) -> None:
+    assert await migrate(dsn) == [*NAMES, "aggregates"]
+    assert await migrate(dsn) == []
+    async with await open_pool(dsn, min_size=1, max_size=1) as pool, pool.acquire() as connection:
+        assert await detect_edition(connection) == "community"
+        assert await ensure_aggregates(connection) is False
+
+
+async def test_policies_keep_each_level_fresh_when_made(connection: Connection) -> None:
+    rows = [tuple(row) for row in await connection.fetch(JOBS)]
+    refresh = "policy_refresh_continuous_aggregate"
+    assert [row for row in rows if row[0] == refresh] == [
+        (refresh, "reading_1d", HOUR, "30 days", "2 days", None, "0"),
+        (refresh, "reading_1h", timedelta(minutes=15), "7 days", "02:00:00", None, "0"),
+        (refresh, "reading_1m", MINUTE, "1 day", "00:02:00", None, "0"),
+    ]
+    assert [(row[0], row[1], row[5]) for row in rows if row[0] != refresh] == [
+        ("policy_compression", "reading", "7 days"),
+        ("policy_compression", "reading_1m", "30 days"),
+        ("policy_retention", "reading", "400 days"),
+        ("policy_retention", "reading_1m", "800 days"),
+    ]
+
+
+async def test_aggregates_agree_with_raw_readings_when_none_part_or_all_is_materialised(
+    connection: Connection,
+) -> None:
+    now = datetime.now(UTC)
+    await store(connection, make_rows(now))
+    await check_aggregates(connection)
+    for days_ago in range(40, 18, -1):
+        await refresh_day(connection, (now - days_ago * DAY).date(), now)
+    await check_aggregates(connection)
+    for days_ago in range(40, -1, -1):
+        await refresh_day(connection, (now - days_ago * DAY).date(), now)
+    await check_aggregates(connection)
+    assert await connection.fetchval(WATERMARK, "reading_1d") <= now - 2 * DAY
+
+
+async def test_fresh_readings_are_seen_at_once_when_all_before_them_is_materialised(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await store(connection, [(1, now - 3 * DAY, 1.0)])
+    await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
     assert await ensure_aggregates(connection) is True
-    assert await ensure_aggregates(connection) is False
-    assert await materialized_rows(connection, "reading_1d") > 100
-    assert await materialized_rows(connection, "reading_1m") > 9_000
-    await assert_aggregates_match_raw_rows(connection)
-    await connection.close()
-
-
-async def test_late_readings_show_once_their_days_are_refreshed(community: str) -> None:
-    await migrate(community)
-    connection = await connect(community)
-    await fill(connection, days=30)
-    await connection.execute("COMMENT ON VIEW reading_1d IS 'interrupted'")
-    await ensure_aggregates(connection)
-
-    late = [TODAY - timedelta(days=day, hours=5) for day in (3, 11, 29)]
-    for time in late:
-        await connection.execute("INSERT INTO reading VALUES (1, $1, 99)", time)
-        await connection.execute("INSERT INTO late_day (day) VALUES ($1)", time.date())
-    hidden = await connection.fetchval("SELECT count(*) FROM reading_1m WHERE max = 99")
-    assert hidden == 0, "behind the watermark, until refreshed"
-
-    assert await refresh_late_days(connection, NOW) == 3
+    await store(connection, [(1, now, 2.0), (1, now - 90 * timedelta(seconds=1), 3.0)])
+    assert await count_values(connection) == [3, 3, 3]
     assert await connection.fetchval("SELECT count(*) FROM late_day") == 0
-    await assert_aggregates_match_raw_rows(connection)
-
-    # And what is fresh goes on being visible at once: a refresh must not move the watermark over it.
-    await connection.execute("INSERT INTO reading VALUES (1, now() - INTERVAL '1 second', 123)")
-    assert await connection.fetchval("SELECT count(*) FROM reading_1m WHERE max = 123") == 1
-    await connection.close()
 
 
-async def test_policies_fit_retention_and_the_columnstore_segments_by_series(community: str) -> None:
-    await migrate(community)
-    connection = await connect(community)
-    jobs = await connection.fetch("SELECT proc_name, hypertable_name FROM timescaledb_information.jobs")
-    names = sorted(row["proc_name"] for row in jobs if row["hypertable_name"] is not None)
-    assert names.count("policy_refresh_continuous_aggregate") == 3
-    assert names.count("policy_retention") == 2
-    assert names.count("policy_compression") == 2
-    assert (
-        await connection.fetchval(
-            """SELECT segmentby FROM timescaledb_information.hypertable_columnstore_settings
-            WHERE hypertable = 'reading'::regclass"""
-        )
-        == "series_id"
-    )
-    await connection.close()
+async def test_late_readings_become_visible_in_every_level_when_their_days_are_refreshed(
+    connection: Connection,
+) -> None:
+    now = datetime.now(UTC)
+    await _store_and_rebuild(connection, now)
+    before = await count_values(connection)
+    # On the start of an hour, of a day, in the middle, and in a day that held nothing.
+    midnight = datetime.combine(now.date(), time(), tzinfo=UTC)
+    late = [midnight - 20 * DAY + 7 * HOUR, midnight - 20 * DAY + 9 * HOUR, midnight - 12 * DAY, midnight - 11 * DAY]
+    late += [midnight - 12 * DAY + 11 * HOUR + 7 * MINUTE, midnight - 50 * DAY + MINUTE]
+    for series_id in (1, 4):
+        await store(connection, [(series_id, at, 1000.0) for at in late])
+    assert await count_values(connection) == before
+    touched = sorted({at.date() for at in late})
+    await connection.executemany("INSERT INTO late_day (day) VALUES ($1)", [(day,) for day in [*touched, *touched]])
+    assert await refresh_late_days(connection, now) == 4
+    await check_aggregates(connection)
+    assert await connection.fetchval("SELECT count(*) FROM late_day") == 0
+    assert await refresh_late_days(connection, now) == 0
 
 
-async def test_late_before_marks_what_a_first_refresh_would_hide(community: str) -> None:
-    await migrate(community)
-    connection = await connect(community)
-    age = await connection.fetchval("SELECT now() - late_before()")
-    assert age == timedelta(hours=1)
-    await connection.close()
+async def test_what_must_stay_real_time_stays_so_when_today_is_refreshed_for_late_readings(
+    connection: Connection,
+) -> None:
+    now = datetime(2026, 1, 31, 8, 30, 30, tzinfo=UTC)
+    await store(connection, [(1, now - 5 * HOUR, 1.0), (1, now - 3 * MINUTE, 2.0), (1, now, 3.0)])
+    await refresh_day(connection, date(2026, 1, 31), now)
+    assert await connection.fetchval(WATERMARK, "reading_1m") == datetime(2026, 1, 31, 8, 28, tzinfo=UTC)
+    assert await connection.fetchval(WATERMARK, "reading_1h") == datetime(2026, 1, 31, 4, tzinfo=UTC)
+    await store(connection, [(1, now - MINUTE, 4.0), (1, now + MINUTE, 5.0)])
+    await check_aggregates(connection)
+
+
+async def test_late_days_are_kept_and_refreshed_later_when_a_refresh_fails(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await _store_and_rebuild(connection, now)
+    await store(connection, [(1, now - 20 * DAY, 1000.0)])
+    await connection.execute("INSERT INTO late_day (day) VALUES ($1)", (now - 20 * DAY).date())
+    async with connection.transaction():
+        with pytest.raises(asyncpg.ActiveSQLTransactionError):
+            await refresh_late_days(connection, now)
+        await connection.execute("ROLLBACK")
+        await connection.execute("BEGIN")
+    assert await connection.fetchval("SELECT count(*) FROM late_day") == 1
+    assert await refresh_late_days(connection, now) == 1
+    await check_aggregates(connection)
+
+
+async def test_flush_knows_what_is_late_when_part_is_materialised(connection: Connection) -> None:
+    late_before = "SELECT late_before()"
+    now = await connection.fetchval("SELECT now()")
+    assert abs(await connection.fetchval(late_before) - (now - HOUR)) < MINUTE
+    await store(connection, [(1, now - 3 * DAY, 1.0), (1, now - 4 * MINUTE, 2.0)])
+    for days_ago in range(3, -1, -1):
+        await refresh_day(connection, (now - days_ago * DAY).date(), now)
+    assert timedelta() < now - await connection.fetchval(late_before) < 5 * MINUTE
+
+
+async def test_rebuild_is_repeated_when_it_was_interrupted(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await store(connection, make_rows(now))
+    await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
+
+    def interrupt(done: int, _total: int) -> None:
+        if done == 7:
+            raise RebuildInterruptedError
+
+    with pytest.raises(RebuildInterruptedError):
+        await ensure_aggregates(connection, interrupt)
+    told: list[tuple[int, int]] = []
+    assert await ensure_aggregates(connection, lambda done, total: told.append((done, total))) is True
+    assert told in ([(number, 41) for number in range(1, 42)], [(number, 40) for number in range(1, 41)])
+    assert await ensure_aggregates(connection) is False
+    await check_aggregates(connection)
+    assert len(await connection.fetch(JOBS)) == 7
+
+
+async def test_readings_and_grants_are_kept_when_the_other_editions_views_are_replaced(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await _make_apache_views(connection)
+    await store(connection, make_rows(now))
+    await check_aggregates(connection)
+    assert await ensure_aggregates(connection) is True
+    await check_aggregates(connection)
+    # All but the real-time end is materialised: what is behind the watermark does not depend on a policy.
+    assert await connection.fetchval(WATERMARK, "reading_1h") >= now - 4 * HOUR
+    grants = "SELECT has_table_privilege('tidegauge_reader', $1, 'SELECT')"
+    assert [await connection.fetchval(grants, relation) for relation in WIDTHS] == [True, True, True]
+
+
+async def test_aggregates_outlive_raw_readings_when_their_chunks_are_dropped(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await _store_and_rebuild(connection, now)
+    counts = await count_values(connection)
+    await connection.execute("SELECT drop_chunks('reading', older_than => INTERVAL '30 days')")
+    assert await connection.fetchval("SELECT count(*) FROM reading") < counts[0]
+    assert await count_values(connection) == counts
+    await connection.execute("INSERT INTO late_day (day) VALUES ($1)", (now - 20 * DAY).date())
+    await refresh_late_days(connection, now)
+    assert await count_values(connection) == counts
+
+
+async def test_day_past_retention_keeps_its_aggregates_when_noted_late(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    old = now - RAW_RETENTION - 2 * DAY
+    await store(connection, [(1, old, 1.0), (1, now - DAY, 2.0)])
+    for day in (old, now - DAY):
+        await refresh_day(connection, day.date(), now)
+    await connection.execute("SELECT drop_chunks('reading', older_than => $1::interval)", RAW_RETENTION)
+    await connection.execute("INSERT INTO late_day (day) VALUES ($1)", old.date())
+    await refresh_late_days(connection, now)
+    assert await count_values(connection) == [2, 2, 2]
+    assert await connection.fetchval("SELECT count(*) FROM late_day") == 0
+
+
+async def test_refresh_takes_a_day_in_one_go_when_it_has_a_thousand_buckets(connection: Connection) -> None:
+    # In batches of ten, TimescaleDB is slow and, up to 2.28, forgets readings on the edges of buckets.
+    midnight = datetime(2026, 1, 31, tzinfo=UTC)
+    await store(connection, [(1, midnight + number * MINUTE, 1.0) for number in range(1440)])
+    lines: list[str] = []
+    connection.add_log_listener(lambda _connection, message: lines.append(str(message)))
+    await connection.execute("SET client_min_messages = log")
+    await refresh_day(connection, midnight.date(), midnight + 30 * DAY)
+    await connection.execute("SELECT 1")
+    await connection.reset()
+    assert len([line for line in lines if "inserted" in line]) == 3
+    assert await count_values(connection) == [1440, 1440, 1440]
+
+
+@asynccontextmanager
+async def _schema(community_dsn: str) -> AsyncIterator[str]:
+    """Give a schema to migrate into; the server takes one connection at a time."""
+    await _execute(community_dsn, "CREATE SCHEMA trial")
+    try:
+        yield f"{community_dsn}?search_path=trial,public"
+    finally:
+        await _execute(community_dsn, "DROP SCHEMA trial CASCADE")
+
+
+@asynccontextmanager
+async def _database(server_dsn: str) -> AsyncIterator[str]:
+    name = f"tidegauge_test_{secrets.token_hex(6)}"
+    await _execute(server_dsn, f"CREATE DATABASE {name}")
+    try:
+        yield urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
+    finally:
+        await _execute(server_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _store_and_rebuild(connection: Connection, now: datetime) -> None:
+    """Store forty days of readings and materialise all but the real-time end."""
+    await store(connection, make_rows(now))
+    await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
+    assert await ensure_aggregates(connection) is True
+    await check_aggregates(connection)
+
+
+async def _make_apache_views(connection: Connection) -> None:
+    """Put the other edition's views in the aggregates' place, as that edition would have left them."""
+    for relation in ("reading_1d", "reading_1h", "reading_1m"):
+        await connection.execute(f"DROP MATERIALIZED VIEW {relation}")
+    folder = Path(aggregates.__file__).parent
+    await connection.execute((folder / "aggregates_apache.sql").read_text())
+    await connection.execute("COMMENT ON VIEW reading_1d IS 'apache-2 0123456789abcdef'")

@@ -1,0 +1,94 @@
+"""The aggregates on whichever edition the tests run on: same names, same columns, same answers."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.db.aggregates import LEVELS, OLDEST_ACCEPTED_US, RAW_RETENTION, drop_old_chunks, ensure_aggregates
+from app.db.pool import Connection
+from tests.conftest import Database
+from tests.db.aggregate_checks import DAY, HOUR, WIDTHS, check_aggregates, count_values, make_rows, store
+
+COLUMNS = """
+SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+ WHERE attrelid = to_regclass($1) AND attnum > 0 ORDER BY attnum
+"""
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    """A connection to a migrated database."""
+    async with database.pool.acquire() as connection:
+        yield connection
+
+
+async def test_relations_have_the_same_columns_on_every_edition(connection: Connection) -> None:
+    for relation in WIDTHS:
+        assert [tuple(row) for row in await connection.fetch(COLUMNS, relation)] == [
+            ("bucket", "timestamp with time zone"),
+            ("series_id", "integer"),
+            ("n", "bigint"),
+            ("sum", "double precision"),
+            ("min", "double precision"),
+            ("max", "double precision"),
+            ("first", "double precision"),
+            ("last", "double precision"),
+        ]
+
+
+async def test_aggregates_agree_with_raw_readings_when_forty_days_are_stored(connection: Connection) -> None:
+    await store(connection, make_rows(datetime.now(UTC)))
+    await check_aggregates(connection)
+
+
+async def test_aggregates_are_rebuilt_once_and_agree_when_another_version_made_them(connection: Connection) -> None:
+    await store(connection, make_rows(datetime.now(UTC)))
+    assert await ensure_aggregates(connection) is False
+    await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
+    assert await ensure_aggregates(connection) is True
+    assert await ensure_aggregates(connection) is False
+    await check_aggregates(connection)
+
+
+async def test_aggregates_are_made_anew_when_one_is_missing(connection: Connection) -> None:
+    await store(connection, make_rows(datetime.now(UTC)))
+    kind = await connection.fetchval(
+        "SELECT CASE WHEN EXISTS (SELECT FROM timescaledb_information.continuous_aggregates) "
+        "THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END"
+    )
+    await connection.execute(f"DROP {kind} reading_1d")
+    assert await ensure_aggregates(connection) is True
+    await check_aggregates(connection)
+
+
+async def test_largest_values_do_not_overflow_when_many_are_summed(connection: Connection) -> None:
+    start = datetime(2026, 1, 31, tzinfo=UTC)
+    await store(connection, [(1, start + number * timedelta(seconds=1), 1e100) for number in range(1_000)])
+    total = await connection.fetchval("SELECT sum / n FROM reading_1d")
+    assert total == pytest.approx(1e100)
+
+
+async def test_readings_past_retention_go_by_the_chunk_when_dropped(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    kept = [now - RAW_RETENTION + DAY + HOUR, now]
+    await store(connection, [(1, time, 1.0) for time in [now - RAW_RETENTION - 2 * DAY, *kept]])
+    assert await drop_old_chunks(connection) == 1
+    assert [row["time"] for row in await connection.fetch("SELECT time FROM reading ORDER BY time")] == kept
+    assert await drop_old_chunks(connection) == 0
+    assert timedelta(microseconds=OLDEST_ACCEPTED_US) == RAW_RETENTION - DAY
+
+
+def test_refresh_ends_on_a_bucket_before_the_real_time_end() -> None:
+    now = datetime(2026, 1, 31, 8, 30, 30, 5, tzinfo=UTC)
+    assert [level.refreshable_until(now) for level in LEVELS] == [
+        datetime(2026, 1, 31, 8, 28, tzinfo=UTC),
+        datetime(2026, 1, 31, 6, tzinfo=UTC),
+        datetime(2026, 1, 29, tzinfo=UTC),
+    ]
+
+
+async def test_counts_are_whole_numbers_of_every_level(connection: Connection) -> None:
+    await store(connection, make_rows(datetime.now(UTC)))
+    stored = await connection.fetchval("SELECT count(*) FROM reading")
+    assert await count_values(connection) == [stored, stored, stored]

@@ -1,0 +1,115 @@
+"""How PostgreSQL carries out the queries that everything waits for: by index, and on the chunks of the range alone."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.auth import keys
+from app.db.aggregates import LEVELS
+from app.db.edition import detect_edition
+from app.db.pool import Connection
+from app.ingest import idempotency, series
+from app.trends import routes
+from tests.conftest import Database
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+FROM, NO_CURSOR = START + 10 * DAY, -1
+#: Readings every 20 minutes of 20 series over 20 days, among two thousand sensors.
+FILL = """
+INSERT INTO sensor (name, created_by) SELECT 'pi' || n, 'test' FROM generate_series(1, 2000) AS n;
+INSERT INTO series (sensor_id, metric) SELECT id, metric FROM sensor, unnest(ARRAY['t', 'h']) AS metric;
+INSERT INTO reading SELECT s, TIMESTAMPTZ '2026-01-01Z' + n * INTERVAL '20 minutes', n
+  FROM generate_series(1, 20) AS s, generate_series(0, 72 * 20 - 1) AS n;
+INSERT INTO series_state SELECT id, now(), 1, now() FROM series;
+INSERT INTO idempotency (api_key, key, body_sha256, answer)
+SELECT 'API_KEY', n, '', '{}' FROM generate_series(1, 2000) AS n;
+INSERT INTO api_key (sha256, label, scopes) SELECT sha256(n::text::bytea), n, '{}' FROM generate_series(1, 2000) AS n;
+ANALYZE
+"""
+#: Query, arguments, and how many chunks it may touch at most.
+ON_READINGS: dict[str, tuple[str, tuple[object, ...], int]] = {
+    "one sensor's readings": ("list_readings", (["pi3"], None, FROM, FROM + 2 * DAY, FROM, NO_CURSOR, 1_001), 2),
+    "a later page": ("list_readings", (["pi3"], None, START, START + 20 * DAY, FROM, 3, 101), 10),
+    "everybody's readings": ("list_readings", (None, None, FROM, FROM + DAY / 12, FROM, NO_CURSOR, 101), 1),
+    "minutes": ("list_buckets_1m", (5, timedelta(minutes=5), FROM, FROM + DAY), 1),
+    "hours": ("list_buckets_1h", (5, timedelta(hours=1), FROM, FROM + 3 * DAY), 3),
+    "days": ("list_buckets_1d", (5, DAY, FROM, FROM + 5 * DAY), 5),
+}
+LOOK_UPS = {
+    "sensor": (routes.SQL["find_sensor"], ("pi77",)),
+    "series": (routes.SQL["find_trend_series"], ("pi77", "t")),
+    "metrics": (routes.SQL["list_metrics"], ("pi77",)),
+    "one sensor with its values": (routes.SQL["list_sensors"], ("", 1, "pi77")),
+    "series of a batch": (series.SQL["find_series"], (["pi1", "pi2"],)),
+    "descriptions of a batch": (series.SQL["list_descriptions"], (["pi1", "pi2"],)),
+    "answer": (idempotency.SQL["find_idempotency"], ("API_KEY", "77")),
+    "key": (keys.SQL["find_live_key"], (b"77",)),
+}
+_CHUNK = re.compile(r"_hyper_\d+_\d+_chunk")
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    """A connection to a database with enough in it for indexes to pay."""
+    async with database.pool.acquire() as connection:
+        await connection.execute(FILL)
+        if await detect_edition(connection) == "community":
+            for level in LEVELS:
+                await connection.execute(f"CALL refresh_continuous_aggregate('{level.relation}', NULL, '2026-02-01Z')")
+        yield connection
+
+
+async def test_queries_touch_only_chunks_of_their_range_and_by_index_when_there_are_many(
+    connection: Connection,
+) -> None:
+    for subject, (name, arguments, most) in ON_READINGS.items():
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            scans = await _scans(connection, mode, routes.SQL[name], arguments)
+            chunks = {relation: node for node, relation in scans if _CHUNK.fullmatch(relation)}
+            assert 1 <= len(chunks) <= most, (subject, mode, scans)
+            assert set(chunks.values()) <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, (subject, mode, scans)
+
+
+async def test_look_ups_go_by_index_when_there_is_much_of_everything(connection: Connection) -> None:
+    for subject, (sql, arguments) in LOOK_UPS.items():
+        scans = await _scans(connection, "auto", sql, arguments)
+        assert scans, subject
+        assert "Seq Scan" not in {node for node, _ in scans}, (subject, scans)
+
+
+async def _scans(
+    connection: Connection, plan_cache_mode: str, sql: str, arguments: tuple[object, ...]
+) -> list[tuple[str, str]]:
+    """Run a query as asyncpg would, prepared; give the kind and the relation of each scan that was really done."""
+    await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}; PREPARE explained AS {sql}")
+    literals = ", ".join(map(_literal, arguments))
+    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) EXECUTE explained({literals})")
+    await connection.execute("DEALLOCATE explained")
+    return [
+        (node["Node Type"], node["Relation Name"])
+        for node in _nodes(msgspec.json.decode(plan)[0]["Plan"])
+        if "Relation Name" in node and node["Actual Loops"]
+    ]
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+def _literal(value: object) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case list():
+            return f"ARRAY[{', '.join(map(_literal, value))}]"
+        case bytes():
+            return f"'\\x{value.hex()}'"
+        case _:
+            return f"'{value}'"

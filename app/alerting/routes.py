@@ -1,13 +1,15 @@
 """Alerts, silences and rules over HTTP."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import asyncpg
 import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg, FromPath
 from litestar.status_codes import HTTP_200_OK
 
 from app.alerting.durations import format_duration
@@ -33,6 +35,7 @@ from app.clock import from_us, to_us
 from app.db.pool import Pool
 from app.errors import ConflictError, NotFoundError
 from app.model import Tags
+from app.problems import Problem
 
 
 class StepItem(msgspec.Struct, frozen=True):
@@ -147,12 +150,14 @@ async def list_history(
     "/api/v1/alerts/{alert_id:int}/ack",
     guards=[require("admin")],
     status_code=HTTP_200_OK,
-    responses=PROBLEMS,
+    responses={**PROBLEMS, 409: ResponseSpec(Problem, description="The alert is over")},
     tags=["Alerts"],
     summary="Acknowledge an alert",
 )
 async def acknowledge(
-    pool: NamedDependency[Pool], alert_id: FromPath[int], data: JSONBody[AckRequest]
+    pool: NamedDependency[Pool],
+    alert_id: FromPath[int],
+    data: Annotated[AckRequest, BodyKwarg(examples=[Example(value={"by": "Ana"})])],
 ) -> dict[str, Any]:
     """Take an alert over: no more reminders, up to the level that people were told."""
     check_name("by, who takes care of the alert,", data.by)

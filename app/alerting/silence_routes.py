@@ -1,13 +1,14 @@
 """Silences over HTTP: matching alerts are not told of for a while."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
 import msgspec
 from litestar import delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg, FromPath
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from app.alerting.episodes import SEVERITIES
@@ -30,6 +31,16 @@ from app.errors import InvalidRequestError, NotFoundError
 _TEXTS = ("rule", "sensor", "metric", "gateway", "level")
 _COMMENT_LENGTH = 2_000
 _LONGEST = timedelta(days=366)
+_EXAMPLE = Example(
+    summary="Quiet about one site until its new sensors are in",
+    value={
+        "matchers": {"rule": "cold-chain-*", "tags": {"site": "harbour"}},
+        "from": "2026-01-31T08:00:00Z",
+        "to": "2026-01-31T18:00:00Z",
+        "author": "Ana",
+        "comment": "New sensors are being put in",
+    },
+)
 
 
 class SilenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,7 +91,9 @@ async def list_silences(read_pool: NamedDependency[Pool], limit: Limit = 1_000, 
     tags=["Alerts"],
     summary="Silence alerts",
 )
-async def create_silence(pool: NamedDependency[Pool], data: JSONBody[SilenceRequest]) -> SilenceItem:
+async def create_silence(
+    pool: NamedDependency[Pool], data: Annotated[SilenceRequest, BodyKwarg(examples=[_EXAMPLE])]
+) -> SilenceItem:
     """Hold back messages of matching alerts for a while; the end of what was told before is told all the same."""
     _check_matchers(data.matchers)
     start, end = _check_range(data.from_, data.to, datetime.now(UTC))

@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from app.auth.guard import require
 from app.clock import from_us
@@ -156,8 +156,8 @@ async def list_readings(
 @get("/api/v1/trends", guards=[require("read")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
 async def get_trend(
     read_pool: NamedDependency[Pool],
-    sensor: FromQuery[str],
-    metric: FromQuery[str],
+    sensor: Annotated[str, QueryParameter(description="Its name")],
+    metric: Annotated[str, QueryParameter(description="One that the sensor has")],
     from_: From = None,
     to: To = None,
     points: Annotated[int, QueryParameter(ge=1, le=10_000, description="Buckets wanted at most, about")] = 500,

@@ -1,22 +1,24 @@
-"""The rows of one flush: what many uploads bring, deduplicated and in the one order that keeps flushes apart.
+"""What one flush stores: what many uploads bring, by day and series, deduplicated.
 
-Rows are sorted by (UTC day, series, time), so every flush takes its locks in the same order: chunks by day, then
-rows within them.
+Blocks are sorted by (UTC day, series) and their samples by time, so every flush takes its locks in the same order:
+chunks by day, then rows within them.
 """
 
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from struct import Struct
+
+import msgspec
 
 from app.clock import DAY_US, MINUTE_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 
-#: UTC day since 1970, series, microseconds since 1970, place in order of arrival, value.
-Row = tuple[int, SeriesId, int, int, float]
+#: Microseconds since 1970, place in order of arrival, value.
+Sample = tuple[int, int, float]
 
 #: One row of PostgreSQL's binary COPY: three fields, each with its length; timestamptz counts from 2000.
 _pack_row = Struct(">hiiiqid").pack
@@ -27,8 +29,16 @@ LATE_AFTER_US = 15 * MINUTE_US
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """What one series gets on one UTC day, counted since 1970: at least one sample, in order of time, none twice."""
+
+    day: int
+    series_id: SeriesId
+    samples: list[Sample]
+
+
 class Batch:
-    """Unique rows of some uploads; where two carry the same key, the first stands and the other is a duplicate.
+    """The blocks of some uploads; where two carry the same key, the first stands and the other is a duplicate.
 
     Raises KeyError when a series is not registered yet.
     """
@@ -37,51 +47,45 @@ class Batch:
         self, uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
     ) -> None:
         self.uploads = uploads
-        rows: list[Row] = []
-        place = 0
-        for upload in uploads:
-            for reading in upload.readings:
-                time_us = reading.time_us
-                day = time_us // DAY_US
-                ids = series_of[reading.sensor]
-                for metric, value in reading.values.items():
-                    rows.append((day, ids[metric], time_us, place, value))
-                    place += 1
-        rows.sort()
-        #: Sorted and unique.
-        self.rows = _drop_duplicates(rows)
+        #: Sorted by (day, series).
+        self.blocks = _make_blocks(_collect(uploads, series_of))
+        #: Values in all blocks.
+        self.size = _size(self.blocks)
         #: Place in order of arrival at which each upload ends.
         self._ends = list(accumulate(upload.value_count for upload in uploads))
 
     def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
-        """Give all rows as columns: series, microseconds since 1970, values."""
-        rows = self.rows
-        return [row[1] for row in rows], [row[2] for row in rows], [row[4] for row in rows]
+        """Give all samples as columns: series, microseconds since 1970, values."""
+        ids = [block.series_id for block in self.blocks for _ in block.samples]
+        samples = [sample for block in self.blocks for sample in block.samples]
+        return ids, [sample[0] for sample in samples], [sample[2] for sample in samples]
 
-    def upload_of(self, row: Row) -> Upload:
-        """Find the upload that brought a row."""
-        return self.uploads[bisect_right(self._ends, row[3])]
+    def upload_of(self, sample: Sample) -> Upload:
+        """Find the upload that brought a sample."""
+        return self.uploads[bisect_right(self._ends, sample[1])]
 
-    def counts(self, rows: Sequence[Row]) -> list[int]:
-        """Count the rows that each upload brought."""
-        if self._ends and len(rows) == self._ends[-1]:
+    def counts(self, blocks: Sequence[Block]) -> list[int]:
+        """Count the samples that each upload brought."""
+        if self._ends and _size(blocks) == self._ends[-1]:
             return [upload.value_count for upload in self.uploads]
-        counts = Counter(bisect_right(self._ends, row[3]) for row in rows)
+        counts = Counter(bisect_right(self._ends, sample[1]) for block in blocks for sample in block.samples)
         return [counts[number] for number in range(len(self.uploads))]
 
 
 class News:
-    """What of a batch was really new, and all that follows from it; `rows` are sorted like the batch's."""
+    """What of a batch was really new, and all that follows from it; `blocks` are sorted like the batch's."""
 
-    def __init__(self, batch: Batch, rows: list[Row]) -> None:
+    def __init__(self, batch: Batch, blocks: list[Block]) -> None:
         self.batch = batch
-        self.rows = rows
+        self.blocks = blocks
+        #: New values in all.
+        self.size = _size(blocks)
         #: New values of each upload.
-        self.accepted = batch.counts(rows)
-        # Days ascend, and times within a day and series: the last row of a series is its newest.
-        self.newest: dict[SeriesId, Row] = {row[1]: row for row in rows}
+        self.accepted = batch.counts(blocks)
+        # Days ascend: a series' last block holds its newest sample.
+        self.newest: dict[SeriesId, Sample] = {block.series_id: block.samples[-1] for block in blocks}
         #: Oldest new time of each touched UTC day.
-        self.oldest_of_day = {day: min(map(itemgetter(2), of_day)) for day, of_day in by_day(rows)}
+        self.oldest_of_day = {day: min(block.samples[0][0] for block in of_day) for day, of_day in by_day(blocks)}
 
     def ranges(self) -> dict[bool, tuple[list[SeriesId], list[int], list[int]]]:
         """Give the times that each series got new readings in, as columns; late ones apart from fresh.
@@ -89,53 +93,90 @@ class News:
         One range over both would span, and make alerting look at, all that is stored between them.
         """
         fresh_from = min(upload.received_us for upload in self.batch.uploads) - LATE_AFTER_US
-        if min(self.oldest_of_day.values(), default=fresh_from) >= fresh_from:
-            return {False: _ranges(self.rows)} if self.rows else {}
-        if max(row[2] for row in self.newest.values()) < fresh_from:
-            return {True: _ranges(self.rows)}
-        fresh = [row for row in self.rows if row[2] >= fresh_from]
-        late = [row for row in self.rows if row[2] < fresh_from]
-        return {is_late: _ranges(rows) for is_late, rows in ((False, fresh), (True, late)) if rows}
+        fresh: dict[SeriesId, tuple[int, int]] = {}
+        late: dict[SeriesId, tuple[int, int]] = {}
+        for block in self.blocks:
+            first_fresh = bisect_left(block.samples, fresh_from, key=itemgetter(0))
+            _extend(late, block.series_id, block.samples[:first_fresh])
+            _extend(fresh, block.series_id, block.samples[first_fresh:])
+        return {is_late: _as_columns(ranges) for is_late, ranges in ((False, fresh), (True, late)) if ranges}
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give the newest reading of each series as columns, in order of series."""
         ordered = sorted(self.newest)
-        rows = [self.newest[series_id] for series_id in ordered]
-        return ordered, [row[2] for row in rows], [row[4] for row in rows]
+        samples = [self.newest[series_id] for series_id in ordered]
+        return ordered, [sample[0] for sample in samples], [sample[2] for sample in samples]
 
 
-def _ranges(rows: list[Row]) -> tuple[list[SeriesId], list[int], list[int]]:
-    """Find the earliest and the latest time of each series; rows of one series ascend."""
-    latest = {row[1]: row[2] for row in rows}
-    earliest = {row[1]: row[2] for row in reversed(rows)}
-    return list(latest), [earliest[series_id] for series_id in latest], list(latest.values())
+def by_day(blocks: Iterable[Block]) -> Iterator[tuple[int, Iterator[Block]]]:
+    """Split sorted blocks into UTC days, ascending."""
+    return groupby(blocks, key=attrgetter("day"))
 
 
-def by_day(rows: list[Row]) -> list[tuple[int, list[Row]]]:
-    """Split sorted rows into UTC days, ascending."""
-    if rows and rows[0][0] == rows[-1][0]:
-        return [(rows[0][0], rows)]
-    return [(day, list(of_day)) for day, of_day in groupby(rows, key=itemgetter(0))]
+def select(blocks: Iterable[Block], keys: Collection[tuple[SeriesId, int]]) -> list[Block]:
+    """Keep the samples with these (series, time)."""
+    kept = ((block, [sample for sample in block.samples if (block.series_id, sample[0]) in keys]) for block in blocks)
+    return [Block(block.day, block.series_id, samples) for block, samples in kept if samples]
 
 
-def select(rows: Iterable[Row], keys: Collection[tuple[SeriesId, int]]) -> list[Row]:
-    """Keep the rows with these (series, time)."""
-    return [row for row in rows if (row[1], row[2]) in keys]
+def copy_payload(blocks: Iterable[Block]) -> bytes:
+    """Encode blocks for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
+    pack, epoch_us = _pack_row, _POSTGRES_EPOCH_US
+    rows = [
+        pack(3, 4, series_id, 8, time_us - epoch_us, 8, value)
+        for series_id, samples in [(block.series_id, block.samples) for block in blocks]
+        for time_us, _, value in samples
+    ]
+    return _COPY_HEADER + b"".join(rows) + _COPY_TRAILER
 
 
-def copy_payload(rows: Iterable[Row]) -> bytes:
-    """Encode rows for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
-    epoch_us = _POSTGRES_EPOCH_US
-    body = b"".join([_pack_row(3, 4, row[1], 8, row[2] - epoch_us, 8, row[4]) for row in rows])
-    return _COPY_HEADER + body + _COPY_TRAILER
+def _collect(
+    uploads: Iterable[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
+) -> dict[SeriesId, list[Sample]]:
+    collected: defaultdict[SeriesId, list[Sample]] = defaultdict(list)
+    place = 0
+    for upload in uploads:
+        for reading in upload.readings:
+            time_us = reading.time_us
+            ids = series_of[reading.sensor]
+            for metric, value in reading.values.items():
+                collected[ids[metric]].append((time_us, place, value))
+                place += 1
+    return collected
 
 
-def _drop_duplicates(rows: list[Row]) -> list[Row]:
-    """Keep the first arrival of each key; sorted, the others follow it at once."""
-    unique: list[Row] = []
-    last_series = last_time = -1
-    for row in rows:
-        if row[2] != last_time or row[1] != last_series:
-            unique.append(row)
-            last_series, last_time = row[1], row[2]
-    return unique
+def _make_blocks(collected: Mapping[SeriesId, list[Sample]]) -> list[Block]:
+    blocks: list[Block] = []
+    for series_id, samples in collected.items():
+        samples.sort()
+        unique = _drop_duplicates(samples)
+        day = unique[0][0] // DAY_US
+        if unique[-1][0] // DAY_US == day:
+            blocks.append(Block(day, series_id, unique))
+        else:
+            days = groupby(unique, key=lambda sample: sample[0] // DAY_US)
+            blocks += [Block(day, series_id, list(of_day)) for day, of_day in days]
+    blocks.sort(key=attrgetter("day", "series_id"))
+    return blocks
+
+
+def _drop_duplicates(samples: list[Sample]) -> list[Sample]:
+    """Keep the first arrival of each time; sorted, the others follow it at once."""
+    if len({sample[0] for sample in samples}) == len(samples):
+        return samples
+    return [next(of_time) for _, of_time in groupby(samples, key=itemgetter(0))]
+
+
+def _size(blocks: Iterable[Block]) -> int:
+    return sum(len(block.samples) for block in blocks)
+
+
+def _extend(ranges: dict[SeriesId, tuple[int, int]], series_id: SeriesId, samples: list[Sample]) -> None:
+    """Extend a series' range up to these samples; those of one series come in order of time."""
+    if samples:
+        earliest, _ = ranges.get(series_id, (samples[0][0], 0))
+        ranges[series_id] = (earliest, samples[-1][0])
+
+
+def _as_columns(ranges: Mapping[SeriesId, tuple[int, int]]) -> tuple[list[SeriesId], list[int], list[int]]:
+    return list(ranges), [earliest for earliest, _ in ranges.values()], [latest for _, latest in ranges.values()]

@@ -45,28 +45,28 @@ async def write_flush(
         if any_decompression:
             await connection.execute(SQL["allow_any_decompression"])
         news = await (_copy if by_copy else _insert)(connection, batch)
-        feed_id = await _record(connection, news, registry) if news.rows else None
+        feed_id = await _record(connection, news, registry) if news.blocks else None
         await _remember_answers(connection, news, feed_id)
     seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
     return _receipts(news, seq)
 
 
 async def _copy(connection: Connection, batch: Batch) -> News:
-    """Append all rows, which must all be new, day by day."""
-    for _day, rows in by_day(batch.rows):
+    """Append all readings, which must all be new, day by day."""
+    for _day, blocks in by_day(batch.blocks):
         await connection.copy_to_table(
             "reading",
-            source=_as_stream(copy_payload(rows)),
+            source=_as_stream(copy_payload(blocks)),
             columns=("series_id", "time", "value"),
             format="binary",
         )
-    return News(batch, batch.rows)
+    return News(batch, batch.blocks)
 
 
 async def _insert(connection: Connection, batch: Batch) -> News:
     """Insert what is not stored yet."""
     stored = await connection.fetch(SQL["insert_readings"], *batch.columns())
-    return News(batch, select(batch.rows, {(row["series_id"], to_us(row["time"])) for row in stored}))
+    return News(batch, select(batch.blocks, {(row["series_id"], to_us(row["time"])) for row in stored}))
 
 
 async def _record(connection: Connection, news: News, registry: SeriesRegistry) -> int:
@@ -79,7 +79,7 @@ async def _record(connection: Connection, news: News, registry: SeriesRegistry) 
     grouped = group_readings(news, registry.names)
     legacy = await _insert_legacy(connection, news, grouped)
     payload = encode_payload(news, grouped, legacy)
-    feed_id: int = await connection.fetchval(SQL["insert_feed"], len(news.rows), payload)
+    feed_id: int = await connection.fetchval(SQL["insert_feed"], news.size, payload)
     return feed_id
 
 

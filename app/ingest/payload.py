@@ -1,11 +1,11 @@
 """What a flush tells the live feed: its new readings, encoded once for every client."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from app.clock import rfc3339
-from app.ingest.batch import News, Row
+from app.ingest.batch import News, Sample
 from app.model import LegacyRecord, MetricName, SensorName, SeriesId
 
 #: A flush of more new values is a bulk replay: clients get the newest of each series, and read the rest by HTTP.
@@ -44,9 +44,10 @@ class FeedPayload(msgspec.Struct, frozen=True, omit_defaults=True):
 def group_readings(news: News, names: Names) -> Grouped:
     """Put the new values of a flush, or of a bulk replay the newest of each series, back together as readings."""
     grouped: Grouped = {}
-    for row in news.rows if len(news.rows) <= FRAME_VALUES_LIMIT else _cut(news):
-        sensor, metric = names[row[1]]
-        grouped.setdefault((row[2], sensor), {})[metric] = row[4]
+    for series_id, samples in _cut(news) if news.size > FRAME_VALUES_LIMIT else _all(news):
+        sensor, metric = names[series_id]
+        for time_us, _, value in samples:
+            grouped.setdefault((time_us, sensor), {})[metric] = value
     return grouped
 
 
@@ -60,17 +61,22 @@ def encode_payload(news: News, grouped: Grouped, legacy: list[LegacyRecord]) -> 
     return _encode(FeedPayload(readings, _truncation(news, grouped), legacy))
 
 
-def _cut(news: News) -> list[Row]:
+def _all(news: News) -> Iterator[tuple[SeriesId, list[Sample]]]:
+    return ((block.series_id, block.samples) for block in news.blocks)
+
+
+def _cut(news: News) -> Iterator[tuple[SeriesId, list[Sample]]]:
     """Keep the newest of each series, and what a client of the replaced sensor server waits for."""
-    kept = set(news.newest.values())
+    for series_id, newest in news.newest.items():
+        yield series_id, [newest]
     if any(upload.wants_legacy_id for upload in news.batch.uploads):
-        kept.update(row for row in news.rows if news.batch.upload_of(row).wants_legacy_id)
-    return sorted(kept)
+        for series_id, samples in _all(news):
+            yield series_id, [sample for sample in samples if news.batch.upload_of(sample).wants_legacy_id]
 
 
 def _truncation(news: News, grouped: Grouped) -> Truncated | None:
-    omitted = len(news.rows) - sum(map(len, grouped.values()))
+    omitted = news.size - sum(map(len, grouped.values()))
     if not omitted:
         return None
-    newest = max(row[2] for row in news.newest.values())
+    newest = max(time_us for time_us, _, _ in news.newest.values())
     return Truncated(omitted, rfc3339(min(news.oldest_of_day.values())), rfc3339(newest))

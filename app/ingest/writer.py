@@ -139,8 +139,8 @@ class Writer:
     ) -> list[Receipt]:
         """Write uploads in one transaction; COPY first, row by row when something was stored before."""
         batch = await self._merge(connection, uploads)
-        self._metrics.flush_values.observe(len(batch.rows))
-        by_copy = len(batch.rows) >= COPY_FROM
+        self._metrics.flush_values.observe(batch.size)
+        by_copy = batch.size >= COPY_FROM
         for retries_left in range(RETRIES, -1, -1):
             try:
                 return await write_flush(

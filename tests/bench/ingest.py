@@ -9,22 +9,26 @@ from itertools import count
 import aiohttp
 import msgspec
 
-from app.clock import DAY_US, now_us
+from app.auth.keys import ApiKey
+from app.clock import MINUTE_US, now_us
 from app.db.pool import Connection, connect
-from app.ingest.batch import Row, copy_payload
+from app.ingest.batch import Batch, copy_payload
+from app.ingest.upload import Rejected, Upload
+from app.model import Reading, SeriesId
 from tests.bench.database import fresh_database
 from tests.bench.processes import API_KEY, served
 
 BATCH_READINGS = 5_000
 BATCHES = 60
 SENSORS = 50
+SPACING_MS = 100
 CLIENTS = 4
 ROUNDS = 3
 
 
 def batches(start_ms: int) -> list[list[tuple[str, int, float]]]:
-    """Make readings of some sensors, a second apart, in the order in which a gateway sends them."""
-    moments = count(start_ms, 1_000)
+    """Make readings of some sensors in the order in which a gateway sends them."""
+    moments = count(start_ms, SPACING_MS)
     made = []
     for _ in range(BATCHES):
         times = [next(moments) for _ in range(BATCH_READINGS // SENSORS)]
@@ -53,10 +57,12 @@ async def post_all(address: str, start_ms: int) -> float:
 
 async def copy_all(connection: Connection, start_ms: int) -> float:
     """Give the rows a second that one session copies, sorted, a batch a transaction."""
+    ids = {f"s{n}": {"temperature": SeriesId(n + 1)} for n in range(SENSORS)}
     payloads = []
     for batch in batches(start_ms):
-        rows: list[Row] = sorted((at * 1_000 // DAY_US, int(s[1:]), at * 1_000, 0, v) for s, at, v in batch)  # type: ignore[misc]
-        payloads.append(copy_payload(rows))
+        readings = [Reading(sensor, at * 1_000, {"temperature": value}) for sensor, at, value in batch]
+        upload = Upload(readings, Rejected(), now_us(), ApiKey("bench", frozenset()))
+        payloads.append(copy_payload(Batch([upload], ids).blocks))
     started = time.perf_counter()
     for payload in payloads:
         await connection.copy_to_table("equal", source=_stream(payload), format="binary")
@@ -75,9 +81,10 @@ async def main() -> None:
             """CREATE TABLE equal (LIKE reading INCLUDING ALL);
                SELECT create_hypertable('equal', by_range('time', INTERVAL '1 day'), create_default_indexes => FALSE)"""
         )
-        start_ms = (now_us() - 2 * DAY_US) // 1_000
+        # Fresh readings: late ones would be timed with the refresh of their day.
+        start_ms = (now_us() - 50 * MINUTE_US) // 1_000
         for number in range(ROUNDS):
-            span_ms = number * BATCHES * BATCH_READINGS // SENSORS * 1_000
+            span_ms = number * BATCHES * BATCH_READINGS // SENSORS * SPACING_MS
             copied = await copy_all(connection, start_ms + span_ms)
             posted = await post_all(address, start_ms + span_ms)
             print(

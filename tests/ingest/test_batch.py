@@ -1,6 +1,7 @@
-"""The rows of a flush, held against the plain reading of what they should be."""
+"""What a flush stores, held against the plain reading of what it should be."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from struct import unpack_from
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.ingest.batch import LATE_AFTER_US, Batch, News, by_day, copy_payload, select
+from app.ingest.batch import LATE_AFTER_US, Batch, Block, News, Sample, by_day, copy_payload, select
 from app.ingest.upload import Upload
 from tests.ingest.uploads import DAY, MINUTE, T0, reading, series_ids, upload
 
@@ -25,60 +26,72 @@ READINGS = st.builds(
 UPLOADS = st.lists(st.lists(READINGS, max_size=6).map(lambda readings: upload(*readings)), max_size=4)
 
 
+def flat(blocks: Iterable[Block]) -> Iterator[tuple[Block, Sample]]:
+    """Give each sample with its block, in order."""
+    return ((block, sample) for block in blocks for sample in block.samples)
+
+
 @settings(deadline=None)
 @given(UPLOADS)
-def test_rows_are_sorted_unique_and_the_first_to_come_when_uploads_overlap(uploads: list[Upload]) -> None:
+def test_samples_are_sorted_unique_and_the_first_to_come_when_uploads_overlap(uploads: list[Upload]) -> None:
     first: dict[tuple[int, int], tuple[int, float]] = {}
     for number, each in enumerate(uploads):
         for item in each.readings:
             for metric, value in item.values.items():
                 first.setdefault((IDS[item.sensor][metric], item.time_us), (number, value))
     batch = Batch(uploads, IDS)
-    keys = [row[:3] for row in batch.rows]
+    keys = [(block.day, block.series_id, sample[0]) for block, sample in flat(batch.blocks)]
     assert all(before < after for before, after in pairwise(keys))
-    assert {(row[1], row[2]): row[4] for row in batch.rows} == {key: value for key, (_, value) in first.items()}
-    assert all(row[0] == row[2] // DAY for row in batch.rows)
+    assert all(time_us // DAY == day for day, _, time_us in keys)
+    stored = {(block.series_id, sample[0]): sample[2] for block, sample in flat(batch.blocks)}
+    assert stored == {key: value for key, (_, value) in first.items()}
+    assert batch.size == len(first)
     brought = Counter(number for number, _ in first.values())
-    assert batch.counts(batch.rows) == [brought[number] for number in range(len(uploads))]
-    assert all(batch.upload_of(row) is uploads[first[row[1], row[2]][0]] for row in batch.rows)
+    assert batch.counts(batch.blocks) == [brought[number] for number in range(len(uploads))]
+    for block, sample in flat(batch.blocks):
+        assert batch.upload_of(sample) is uploads[first[block.series_id, sample[0]][0]]
+    assert list(zip(*batch.columns(), strict=True)) == [
+        (block.series_id, sample[0], sample[2]) for block, sample in flat(batch.blocks)
+    ]
 
 
 @settings(deadline=None)
 @given(UPLOADS, st.data())
-def test_news_follow_from_the_rows_that_were_new_when_some_were_stored(
-    uploads: list[Upload], data: st.DataObject
-) -> None:
+def test_news_follow_from_what_was_new_when_some_was_stored(uploads: list[Upload], data: st.DataObject) -> None:
     batch = Batch(uploads, IDS)
-    new = {(row[1], row[2]) for row in batch.rows if data.draw(st.booleans())}
-    rows = select(batch.rows, new)
-    news = News(batch, rows)
-    assert {(row[1], row[2]) for row in rows} == new
-    assert sum(news.accepted) == len(rows)
-    assert news.accepted == batch.counts(rows)
-    for series_id, row in news.newest.items():
-        assert row[2] == max(time_us for new_id, time_us in new if new_id == series_id)
+    new = {(block.series_id, sample[0]) for block, sample in flat(batch.blocks) if data.draw(st.booleans())}
+    blocks = select(batch.blocks, new)
+    news = News(batch, blocks)
+    assert {(block.series_id, sample[0]) for block, sample in flat(blocks)} == new
+    assert all(block.samples for block in blocks)
+    assert sum(news.accepted) == news.size == len(new)
+    assert news.accepted == batch.counts(blocks)
+    for series_id, sample in news.newest.items():
+        assert sample[0] == max(time_us for new_id, time_us in new if new_id == series_id)
     assert news.oldest_of_day == {
         day: min(time_us for _, time_us in new if time_us // DAY == day) for day in {us // DAY for _, us in new}
     }
     states = list(zip(*news.states(), strict=True))
     assert [series_id for series_id, _, _ in states] == sorted({series_id for series_id, _ in new})
-    assert [(day, len(of_day)) for day, of_day in by_day(rows)] == sorted(Counter(row[0] for row in rows).items())
+    assert [(day, len(list(of_day))) for day, of_day in by_day(blocks)] == sorted(
+        Counter(block.day for block in blocks).items()
+    )
 
 
 @settings(deadline=None)
 @given(UPLOADS)
 def test_ranges_span_each_series_late_apart_from_fresh_when_told_to_alerting(uploads: list[Upload]) -> None:
     batch = Batch(uploads, IDS)
-    assume(batch.rows)
-    news = News(batch, batch.rows)
+    assume(batch.blocks)
+    news = News(batch, batch.blocks)
     told = {
         (is_late, series_id): (first_us, last_us)
         for is_late, columns in news.ranges().items()
         for series_id, first_us, last_us in zip(*columns, strict=True)
     }
     times: dict[tuple[bool, int], list[int]] = {}
-    for row in news.rows:
-        times.setdefault((row[2] < T0 - LATE_AFTER_US, row[1]), []).append(row[2])
+    for block, (time_us, _, _) in flat(news.blocks):
+        times.setdefault((time_us < T0 - LATE_AFTER_US, block.series_id), []).append(time_us)
     assert told == {key: (min(of_series), max(of_series)) for key, of_series in times.items()}
 
 
@@ -90,7 +103,7 @@ def test_batch_asks_for_registration_when_a_series_is_unknown() -> None:
 
 def test_copy_payload_is_what_postgresql_documents_for_binary_copy() -> None:
     batch = Batch([upload(reading("pi1", 946_684_800_000_001, t=-0.5))], IDS)
-    payload = copy_payload(batch.rows)
+    payload = copy_payload(batch.blocks)
     assert payload[:19] == b"PGCOPY\n\xff\r\n\0" + bytes(8)
     assert unpack_from(">hiiiqid", payload, 19) == (3, 4, 1, 8, 1, 8, -0.5)
     assert payload[19 + 34 :] == b"\xff\xff"

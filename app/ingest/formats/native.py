@@ -1,19 +1,19 @@
 """Tidegauge's own format, in JSON and MessagePack.
 
 A body is `{"gateway"?, "readings": [...]}` or the bare list; a reading is `{"sensor", "time"?, "values", "tags"?}`.
-Well-formed bodies take one typed pass. Any other is decoded loosely and checked reading by reading, so that one bad
-value costs nothing but itself.
+Well-formed bodies take one typed pass and are checked as a whole. Any other is decoded loosely and checked reading by
+reading, so that one bad value costs nothing but itself.
 """
 
 import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from app.clock import DistinctClock
+from app.clock import DistinctClock, to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
 from app.ingest.checks import (
     Refusal,
@@ -42,7 +42,7 @@ class WireReading(msgspec.Struct, gc=False):
     """One reading as it comes: time in RFC 3339 with a zone, or milliseconds since 1970; absent, the receive time."""
 
     sensor: str
-    values: dict[str, float]
+    values: dict[str, Annotated[float, msgspec.Meta(ge=-VALUE_LIMIT, le=VALUE_LIMIT)]]
     time: datetime | int | float | None = None
     tags: dict[str, str] | None = None
 
@@ -104,32 +104,40 @@ class _Stamp:
 
 
 def _take_typed(items: list[WireReading], rejected: Rejected, stamp: _Stamp) -> list[Reading]:
-    """Take readings whose types are right; whatever else is wrong goes the careful way."""
-    readings = []
+    """Take readings whose types and values are right: all at once if all is, else one by one."""
+    times_us = _in_microseconds([item.time for item in items])
     earliest, latest = time_limits(stamp.received_us)
-    for index, item in enumerate(items):
-        if (
-            is_sensor_name(item.sensor)
-            and _are_good(item.values)
-            and (item.tags is None or check_tags(item.tags) is None)
-        ):
-            time = item.time
-            time_us = time * 1_000 if time.__class__ is int else _time_us(time, item.sensor, stamp)
-            if time_us.__class__ is int and earliest <= time_us <= latest:
-                readings.append(Reading(item.sensor, time_us, item.values, item.tags, index))
-                continue
-        reading = _check_reading(index, msgspec.structs.asdict(item), rejected, stamp)
-        if reading is not None:
-            readings.append(reading)
-    return readings
+    if times_us and earliest <= min(times_us) and max(times_us) <= latest and _are_good(items):
+        return [
+            Reading(item.sensor, time_us, item.values, item.tags, index)
+            for index, (item, time_us) in enumerate(zip(items, times_us, strict=True))
+        ]
+    return [
+        reading
+        for index, item in enumerate(items)
+        if (reading := _check_reading(index, msgspec.structs.asdict(item), rejected, stamp)) is not None
+    ]
 
 
-def _are_good(values: dict[str, float]) -> bool:
-    """Tell in one quick pass whether all values and their names can be stored; NaN fails the comparison, too."""
-    for metric, value in values.items():
-        if not (-VALUE_LIMIT <= value <= VALUE_LIMIT and is_metric_name(metric)):
-            return False
-    return bool(values)
+def _in_microseconds(times: list[Any]) -> list[int] | None:
+    """Convert times that are all milliseconds, or all datetimes with a zone; None: they need a closer look."""
+    types = set(map(type, times))
+    if types == {int}:
+        return [time * 1_000 for time in times]
+    if types == {datetime} and None not in {time.tzinfo for time in times}:
+        return list(map(to_us, times))
+    return None
+
+
+def _are_good(items: list[WireReading]) -> bool:
+    """Tell whether all names and tags can be stored, looking at each name once."""
+    metrics = set().union(*[item.values for item in items])
+    return (
+        all(map(is_sensor_name, {item.sensor for item in items}))
+        and all(map(is_metric_name, metrics))
+        and all(item.values for item in items)
+        and all(check_tags(item.tags) is None for item in items if item.tags is not None)
+    )
 
 
 def _check_reading(index: int, item: object, rejected: Rejected, stamp: _Stamp) -> Reading | None:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app import log
 from app.alerting.durations import parse_duration
+from app.db.pool import DATABASE_ERRORS
 from app.errors import AppError, SettingsError
 from app.settings import Settings
 
@@ -41,7 +42,7 @@ def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Call
             _refuse(error.title, str(error))
         except asyncpg.UndefinedTableError as error:
             _refuse("The database is not migrated", f"{error}; run `tidegauge migrate` first")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             if isinstance(error, OSError) and error.filename is not None:
                 _refuse("The file cannot be used", str(error))
             _refuse("The database cannot be used", str(error) or type(error).__name__)

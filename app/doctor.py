@@ -2,19 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Literal
 
-import asyncpg
 import msgspec
 
 from app.db.edition import describe_edition, detect_edition
-from app.db.migrations import MigrationError, list_pending
-from app.db.pool import Connection, connect
-from app.db.queries import load_queries
+from app.db.migrations import SQL, MigrationError, list_pending
+from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.settings import Settings
-
-_SQL = load_queries(Path(__file__).parent / "db" / "queries.sql")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -35,7 +30,7 @@ async def diagnose(settings: Settings) -> list[Finding]:
     try:
         async with _connection(dsn) as connection:
             return [*findings, *await _look(connection)]
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         return [*findings, Finding("problem", "database", f"does not answer: {error}")]
 
 
@@ -58,7 +53,7 @@ async def _look(connection: Connection) -> list[Finding]:
 
 
 async def _look_at_data(connection: Connection, edition: str) -> list[Finding]:
-    size = await connection.fetchval(_SQL["get_database_size"])
+    size = await connection.fetchval(SQL["get_database_size"])
     sensors = await connection.fetchval("SELECT count(*) FROM sensor")
     keys = await connection.fetchval("SELECT count(*) FROM api_key WHERE revoked_at IS NULL")
     findings = [
@@ -68,7 +63,7 @@ async def _look_at_data(connection: Connection, edition: str) -> list[Finding]:
     if edition == "community":
         findings += [
             Finding("problem", "job", f"{row['proc_name']} ({row['job_id']}) failed {row['total_failures']} times")
-            for row in await connection.fetch(_SQL["list_job_problems"])
+            for row in await connection.fetch(SQL["list_job_problems"])
         ]
     return findings
 

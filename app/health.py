@@ -1,10 +1,8 @@
 """Probes and metrics: is this process alive, can it serve, and how does it fare. No key is asked for."""
 
 import asyncio
-from pathlib import Path
 from typing import Any, Literal
 
-import asyncpg
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -13,15 +11,14 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from app import metrics
 from app.db.edition import Edition
-from app.db.migrations import MigrationError, list_pending
-from app.db.queries import load_queries
+from app.db.migrations import SQL, MigrationError, list_pending
+from app.db.pool import DATABASE_ERRORS
 from app.jobs import FAILURES_ALARMING, JobState
 from app.lifespan import Services
 from app.log import redact
 
 _TIMEOUT_S = 3.0
 _NO_KEY: list[dict[str, list[str]]] = [{}]
-_SQL = load_queries(Path(__file__).parent / "db" / "queries.sql")
 
 
 class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,12 +79,12 @@ async def _check_database(services: Services) -> list[str]:
             pending = await list_pending(connection)
             problems = [f"migrations: {name} is not applied" for name in pending]
             if services.edition == "community":
-                rows = await connection.fetch(_SQL["list_job_problems"])
+                rows = await connection.fetch(SQL["list_job_problems"])
                 problems += [f"TimescaleDB job {row['job_id']} ({row['proc_name']}) fails" for row in rows]
             return problems
     except MigrationError as error:
         return [f"migrations: {error}"]
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         return [f"database: does not answer ({type(error).__name__})"]
 
 

@@ -18,7 +18,7 @@ from app.db.aggregates import drop_old_chunks, refresh_late_days
 from app.db.edition import Edition, describe_edition, detect_edition
 from app.db.lease import Lease
 from app.db.migrations import MigrationError, list_pending
-from app.db.pool import Pool, open_pool
+from app.db.pool import DATABASE_ERRORS, Pool, open_pool
 from app.errors import SettingsError
 from app.ingest.gateways import WRITE_EVERY_S
 from app.ingest.routes import Ingest
@@ -112,7 +112,7 @@ class Services:
         try:
             async with asyncio.timeout(5):
                 await self.ingest.gateways.write(self.pool)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             log.warning("gateways_not_written", error=repr(error))
 
     async def _check_start(self) -> None:

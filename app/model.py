@@ -1,7 +1,7 @@
 """Words that several domains share."""
 
 from datetime import tzinfo
-from typing import Any, NewType, Self
+from typing import Any, Literal, NewType, Self, get_args
 
 import msgspec
 
@@ -11,6 +11,9 @@ SeriesId = NewType("SeriesId", int)
 SensorName = str
 MetricName = str
 Tags = dict[str, str]
+LevelName = Literal["info", "warning", "error", "critical", "disaster"]
+#: How bad something is, least severe first.
+LEVEL_NAMES: tuple[LevelName, ...] = get_args(LevelName)
 
 #: Values beyond this are rejected: sums over them could overflow float8.
 VALUE_LIMIT = 1e100

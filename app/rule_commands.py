@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import msgspec
 import rich_click as click
 from rich.console import Console
@@ -21,7 +20,7 @@ from app.alerting.rule_tests import Outcome, run_rule_tests
 from app.alerting.rules import RuleSet
 from app.clock import SECOND_US, now_us, rfc3339
 from app.console import command_body, duration, find_dsn, load_settings, output, progress_bar
-from app.db.pool import connect
+from app.db.pool import DATABASE_ERRORS, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 
 #: For tables that a terminal had better wrap than cut, and a pipe leave alone.
@@ -116,7 +115,7 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
     now = now_us()
     try:
         connection = await connect(find_dsn(settings), default_transaction_read_only="on")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise DatabaseUnavailableError(str(error)) from None
     try:
         with progress_bar() as progress:

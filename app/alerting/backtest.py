@@ -17,7 +17,7 @@ from app.alerting.matching import Match, RuleBook
 from app.alerting.samples import StoredReading
 from app.clock import HOUR_US, from_us
 from app.db.aggregates import RAW_RETENTION
-from app.db.pool import Connection
+from app.db.pool import DATABASE_ERRORS, Connection
 from app.db.queries import load_queries
 from app.errors import AppError, DatabaseUnavailableError
 from app.model import MetricName, SensorName, SeriesId, Tags
@@ -74,7 +74,7 @@ async def run_backtest(
         return await _Backtesting(connection, book, from_us, now_us).run(progress)
     except asyncpg.UndefinedTableError as error:
         raise NotMigratedError(f"{error}; run tidegauge migrate") from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise DatabaseUnavailableError(str(error)) from error
 
 

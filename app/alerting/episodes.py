@@ -22,10 +22,10 @@ from app.alerting.conditions.equals import Equals
 from app.alerting.conditions.inside import Inside
 from app.alerting.conditions.outside import Outside
 from app.alerting.samples import Sample, Sampler, StoredReading, ValueOf, samples
+from app.model import LEVEL_NAMES
 
 __all__ = [
     "CONDITIONS",
-    "SEVERITIES",
     "Above",
     "Below",
     "Condition",
@@ -50,13 +50,10 @@ __all__ = [
     "severity",
 ]
 
-#: The names that a level may have, least severe first.
-SEVERITIES = ("info", "warning", "error", "critical", "disaster")
-
 
 def severity(level: str) -> int:
     """Rank a level's name, 0 the least severe."""
-    return SEVERITIES.index(level)
+    return LEVEL_NAMES.index(level)
 
 
 class Level(msgspec.Struct, frozen=True):

@@ -5,11 +5,12 @@ from typing import Any, cast
 
 from app.alerting.decisions import Action
 from app.alerting.episodes import severity
-from app.alerting.message_templates import render_template
+from app.alerting.own_words import own_words
 from app.alerting.rules import GATEWAY_OFFLINE
 from app.alerting.situation import NO_DATA, Situation, Unsettled
 from app.clock import from_us
-from app.notify.message import Entry, Level, Link, Message, format_value
+from app.model import LevelName
+from app.notify.message import Entry, Link, Message, format_value
 
 _HEADINGS = {
     "firing": "firing",
@@ -70,7 +71,7 @@ def _entry(situation: Situation, action: Action, value: float | None) -> Entry:
     terms = situation.terms(episode)
     runbook = terms.runbook if terms is not None else None
     return Entry(
-        level=cast("Level", episode.level),
+        level=cast("LevelName", episode.level),
         sensor=episode.sensor or f"gateway {episode.gateway}",
         metric=episode.metric or "",
         value=value if episode.kind == "threshold" and not over else None,
@@ -102,6 +103,8 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
             return "later readings show that it never was"
         case "resolved":
             return _why_over(situation, episode)
+        case _ if episode.kind == "no_data":
+            return _known_last(situation, episode)
         case _:
             return _own_words(situation, episode, value)
 
@@ -127,26 +130,27 @@ def _after_silence(situation: Situation, silence: Unsettled) -> str:
     return "data are back, fine all along"
 
 
+def _known_last(situation: Situation, episode: Unsettled) -> str:
+    last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
+    return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
+
+
 def _own_words(situation: Situation, episode: Unsettled, value: float | None) -> str:
-    """Write the rule's own message, or for silence what is known last."""
-    if episode.kind == "no_data":
-        last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
-        return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
     terms = situation.terms(episode)
-    if terms is None or terms.message is None:
+    if terms is None:
         return ""
-    facts = {
-        **(episode.tags or {}),
-        "sensor": episode.sensor or "",
-        "metric": episode.metric or "",
-        "rule": episode.rule,
-        "level": episode.level,
-        "value": "–" if value is None else format_value(value),
-        "unit": _unit(situation, episode),
-        "threshold": threshold_text(episode.threshold),
-        "since": _clock(situation, episode.started_us),
-    }
-    return render_template(terms.message, facts)
+    return own_words(
+        terms,
+        rule=episode.rule,
+        level=episode.level,
+        sensor=episode.sensor or "",
+        metric=episode.metric or "",
+        tags=episode.tags or {},
+        unit=episode.unit,
+        value=value,
+        threshold=threshold_text(episode.threshold),
+        since=_clock(situation, episode.started_us),
+    )
 
 
 def _unit(situation: Situation, episode: Unsettled) -> str:

@@ -2,7 +2,6 @@
 
 from app.alerting.message_templates import MISSING, render_template
 from app.alerting.rules import Terms
-from app.clock import from_us
 from app.model import Tags
 from app.notify.message import format_value
 
@@ -18,7 +17,7 @@ def own_words(
     unit: str | None,
     value: float | None,
     threshold: str,
-    started_us: int,
+    since: str,
 ) -> str:
     """Write the rule's message, or nothing when it has none; `unit` is the series' own, `value` the rule's sample."""
     if terms.message is None:
@@ -32,6 +31,6 @@ def own_words(
         "value": MISSING if value is None else format_value(value),
         "unit": terms.unit or unit or "",
         "threshold": threshold,
-        "since": f"{from_us(started_us):%H:%M} UTC",
+        "since": since,
     }
     return render_template(terms.message, facts)

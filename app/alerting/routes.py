@@ -1,6 +1,6 @@
 """Alerts, silences and rules over HTTP."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import asyncpg
@@ -17,15 +17,10 @@ from app.alerting.episodes import Above, Below, Outside
 from app.alerting.evaluator import SQL
 from app.alerting.matching import terms_for
 from app.alerting.parameters import (
-    LARGEST_ID,
     PROBLEMS,
-    Cursor,
-    Limit,
     RuleName,
     SensorName,
     check_name,
-    check_text,
-    parse_time_cursor,
 )
 from app.alerting.rules import Rule, Terms, condition_text
 from app.alerting.service import Alerting, LastEvaluation
@@ -35,7 +30,10 @@ from app.clock import from_us, to_us
 from app.db.pool import Pool
 from app.errors import ConflictError, NotFoundError
 from app.model import Tags
+from app.parameters import LARGEST_ID, Cursor, Limit, check_text, parse_time_cursor
 from app.problems import Problem
+
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class StepItem(msgspec.Struct, frozen=True):
@@ -192,9 +190,9 @@ async def _page(
     limit: int,
     cursor: str | None,
 ) -> AlertPage:
-    check_text("rule", rule)
-    check_text("sensor", sensor)
-    before, before_id = parse_time_cursor(cursor)
+    for name, text in (("rule", rule), ("sensor", sensor)):
+        check_text(name, text or "")
+    before, before_id = parse_time_cursor(cursor, (_END_OF_TIME, 0))
     rows = await pool.fetch(SQL["list_alerts"], only_open, before, before_id, limit + 1, rule, sensor)
     rules = {each.name: each for each in alerting.keeper.rules.rules}
     items = [_alert(row, rules.get(row["rule"])) for row in rows[:limit]]

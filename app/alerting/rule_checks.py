@@ -3,15 +3,16 @@
 from itertools import pairwise
 
 from app.alerting.conditions import can_hold_together, implies
+from app.alerting.episodes import severity
 from app.alerting.rule_kinds import Given
 from app.alerting.rule_problems import ProblemLog
-from app.alerting.rules import LEVEL_NAMES, LevelRule, Selector, Terms, condition_text
+from app.alerting.rules import LevelRule, Selector, Terms, condition_text
 
 
 def check_level_order(levels: Given, log: ProblemLog) -> None:
     """Log each level that stands after a more severe one."""
     for before, after in pairwise(levels.places):
-        if LEVEL_NAMES.index(before) > LEVEL_NAMES.index(after):
+        if severity(before) > severity(after):
             log.add(levels.places[after], f'"{after}" is less severe than "{before}": list the least severe first')
 
 

@@ -43,6 +43,27 @@ def parse_rules(
     return _read_rule_set(texts, environ, channel_fields, channel_check, ProblemLog())
 
 
+def read_text(file: Path, log: ProblemLog) -> str | None:
+    """Read one file as UTF-8; None when it cannot be."""
+    place = Place(str(file))
+    try:
+        # Opening anything else, such as a pipe, could wait for ever.
+        content = file.read_bytes() if file.is_file() and file.stat().st_size <= LARGEST_BYTES else None
+    except OSError as error:
+        log.add(place, f"this file cannot be read: {_reason(error)}")
+        return None
+    if content is None:
+        log.add(place, f"this is not a file of at most {LARGEST_BYTES:,} bytes")
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        log.add(Place(str(file), before.count(b"\n") + 1, column), "this is not UTF-8 text; save the file as UTF-8")
+        return None
+
+
 def _read_rule_set(
     texts: Mapping[str, str],
     environ: Mapping[str, str],
@@ -97,7 +118,7 @@ def _notifying(rule: Rule, every: tuple[str, ...]) -> Rule:
 def _read_texts(path: Path, log: ProblemLog) -> dict[str, str]:
     """Read the files' texts by path; those that cannot be read are logged and left out."""
     files = _list_files(path, log)
-    texts = ((str(file), _read_text(file, log)) for file in files)
+    texts = ((str(file), read_text(file, log)) for file in files)
     return {name: text for name, text in texts if text is not None}
 
 
@@ -118,27 +139,6 @@ def _list_files(folder: Path, log: ProblemLog) -> list[Path]:
     if not files:
         log.add(place, "there is no *.yml in this folder of rules; is it mounted?")
     return files
-
-
-def _read_text(file: Path, log: ProblemLog) -> str | None:
-    """Read one file as UTF-8; None when it cannot be."""
-    place = Place(str(file))
-    try:
-        # Opening anything else, such as a pipe, could wait for ever.
-        content = file.read_bytes() if file.is_file() and file.stat().st_size <= LARGEST_BYTES else None
-    except OSError as error:
-        log.add(place, f"this file cannot be read: {_reason(error)}")
-        return None
-    if content is None:
-        log.add(place, f"this is not a file of at most {LARGEST_BYTES:,} bytes")
-        return None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        log.add(Place(str(file), before.count(b"\n") + 1, column), "this is not UTF-8 text; save the file as UTF-8")
-        return None
 
 
 def _reason(error: Exception) -> str:

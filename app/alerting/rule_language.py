@@ -35,7 +35,8 @@ from app.alerting.rule_leaves import (
     VERSION,
     one_of,
 )
-from app.alerting.rules import LEVEL_NAMES, ChannelFields
+from app.alerting.rules import ChannelFields
+from app.model import LEVEL_NAMES
 
 
 def file_kind(channel_fields: Mapping[str, ChannelFields]) -> Fields:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.alerting.conditions import CONDITIONS, Condition
+from app.alerting.episodes import severity
 from app.alerting.mutes import DAYS, MuteWindow
 from app.alerting.rule_channels import ChannelCheck, ReadChannel, check_channel
 from app.alerting.rule_checks import check_can_match, check_level_order, check_terms
@@ -13,7 +14,6 @@ from app.alerting.rule_kinds import Given
 from app.alerting.rule_links import Links
 from app.alerting.rule_problems import ProblemLog
 from app.alerting.rules import (
-    LEVEL_NAMES,
     ChannelConfig,
     Clear,
     Inhibition,
@@ -26,6 +26,7 @@ from app.alerting.rules import (
     Terms,
 )
 from app.clock import DAY_US
+from app.model import LEVEL_NAMES
 
 #: Stands for "every channel" until all files are read; no channel can have this name.
 EVERY_CHANNEL = ("*",)
@@ -131,7 +132,7 @@ class RuleReader:
             read = self._level(name, level, levels.get(name))
             if read is not None:
                 levels[read.name] = read
-        return tuple(sorted(levels.values(), key=lambda level: LEVEL_NAMES.index(level.name)))
+        return tuple(sorted(levels.values(), key=lambda level: severity(level.name)))
 
     def _level(self, name: Any, given: Given, base: LevelRule | None) -> LevelRule | None:
         """Read a level; None when it has no condition, neither of its own nor from the rule."""

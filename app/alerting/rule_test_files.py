@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from app.alerting.matching import RuleBook
+from app.alerting.rule_files import read_text
 from app.alerting.rule_kinds import UNFIT, Given, read_logged
 from app.alerting.rule_leaves import Reference
 from app.alerting.rule_links import Links
@@ -13,13 +14,12 @@ from app.alerting.rule_loading import load_unsent
 from app.alerting.rule_problems import Place, ProblemLog, RuleErrors, did_you_mean, listed, problem_at, shown
 from app.alerting.rule_reader import RuleReader
 from app.alerting.rule_test_language import EVERY_US, TEST_FILE
-from app.alerting.rules import LEVEL_NAMES, RuleSet
+from app.alerting.rules import RuleSet
 from app.alerting.samples import StoredReading
 from app.alerting.series_notation import expand
 from app.alerting.yaml_nodes import Scalar, compose
-from app.model import Tags
+from app.model import LEVEL_NAMES, Tags
 
-LARGEST_BYTES = 1_000_000
 #: When a test begins that does not say; only `{since}` in messages shows it.
 START_US = 1_767_225_600_000_000
 
@@ -78,7 +78,10 @@ class RuleTestFile(msgspec.Struct, frozen=True):
 def read_rule_tests(path: Path) -> RuleTestFile:
     """Read a file of tests and the rules that it names; raises RuleErrors with every problem of both."""
     log = ProblemLog()
-    node = compose(_read_text(path), str(path))
+    text = read_text(path, log)
+    if text is None:
+        raise RuleErrors(log.problems)
+    node = compose(text, str(path))
     if isinstance(node, Scalar) and node.meaning == "nothing":
         raise problem_at(node.place, "the file is empty; a file of tests has rules: and tests:")
     file: Given = read_logged(TEST_FILE, node, "a file of tests", log)
@@ -89,18 +92,6 @@ def read_rule_tests(path: Path) -> RuleTestFile:
     if rule_set is None or log.problems:
         raise RuleErrors(log.problems)
     return RuleTestFile(rule_set, tests)
-
-
-def _read_text(path: Path) -> str:
-    place = Place(str(path))
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST_BYTES:
-            raise problem_at(place, f"there is no such file of at most {LARGEST_BYTES:,} bytes")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise problem_at(place, f"this file cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise problem_at(place, "this is not UTF-8 text; save the file as UTF-8") from error
 
 
 def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:

@@ -9,10 +9,10 @@ from app.alerting.rule_language import file_kind
 from app.alerting.rule_leaves import CHANNEL_NAME, LABEL, POSITIVE_DURATION, RULE_NAME, TAG_VALUE, TEXT, one_of
 from app.alerting.rule_loading import channel_fields
 from app.alerting.rule_problems import ProblemLog, shown
-from app.alerting.rules import LEVEL_NAMES
 from app.alerting.series_notation import NOTATION_EXAMPLE, parse_notation, parse_offset
 from app.alerting.yaml_nodes import Node, Scalar, Sequence
 from app.clock import MINUTE_US, to_us
+from app.model import LEVEL_NAMES
 
 EVERY_US = MINUTE_US
 

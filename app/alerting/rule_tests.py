@@ -15,6 +15,7 @@ from app.alerting.rule_reader import EVERY_CHANNEL
 from app.alerting.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.samples import samples
 from app.alerting.series_notation import format_offset
+from app.clock import from_us
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -83,7 +84,7 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
         unit=series.unit,
         value=value,
         threshold=threshold_text(threshold_of(conditions[level])),
-        started_us=episode.started_at,
+        since=f"{from_us(episode.started_at):%H:%M} UTC",
     )
 
 

@@ -4,7 +4,7 @@ A RuleSet holds no secrets: channels keep their `${NAME}` references, so it can 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Union, cast, get_args
+from typing import TYPE_CHECKING, Literal, Union, cast
 
 import msgspec
 
@@ -12,16 +12,13 @@ from app.alerting.conditions import CONDITIONS, Condition
 from app.alerting.mutes import MuteWindow
 from app.alerting.samples import ValueOf
 from app.clock import HOUR_US, MINUTE_US
+from app.model import LevelName
 
 if TYPE_CHECKING:
     StoredCondition = Condition
 else:
     # A union of tagged structs: the form in which msgspec can read a condition back.
     StoredCondition = Union[tuple(CONDITIONS.values())]  # noqa: UP007
-
-LevelName = Literal["info", "warning", "error", "critical", "disaster"]
-#: The broker's levels, least severe first.
-LEVEL_NAMES: tuple[LevelName, ...] = get_args(LevelName)
 
 #: The rule that is always there: every series of a gateway is silent.
 GATEWAY_OFFLINE = "gateway-offline"
@@ -129,15 +126,10 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def condition_text(condition: Condition) -> str:
-    """Write a condition in words: `above 8`, `outside 2 to 8.5`."""
+    """Write a condition in words, its numbers with all their digits: `above 8`, `outside 2 to 8.5`."""
     keyword = next(keyword for keyword, struct in CONDITIONS.items() if struct is type(condition))
-    return f"{keyword} {threshold_text(condition)}"
-
-
-def threshold_text(condition: Condition) -> str:
-    """Write a condition's numbers alone, as `{threshold}` shows them: `8`, `2 to 8.5`."""
     numbers = msgspec.structs.astuple(cast("msgspec.Struct", condition))
-    return " to ".join(repr(number).removesuffix(".0") for number in numbers)
+    return f"{keyword} {' to '.join(repr(number).removesuffix('.0') for number in numbers)}"
 
 
 #: A field's text, or for a field such as `headers` one text for each name.

@@ -11,21 +11,17 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from app.alerting.episodes import SEVERITIES
 from app.alerting.evaluator import SQL
 from app.alerting.parameters import (
-    LARGEST_ID,
     PROBLEMS,
-    Cursor,
-    Limit,
     check_name,
-    check_text,
-    parse_id_cursor,
 )
 from app.alerting.situation import fits
 from app.auth.guard import require
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, NotFoundError
+from app.model import LEVEL_NAMES
+from app.parameters import LARGEST_ID, Cursor, Limit, check_text, parse_id_cursor
 
 #: Matchers of one text; `tags` has an object of them.
 _TEXTS = ("rule", "sensor", "metric", "gateway", "level")
@@ -78,7 +74,7 @@ class SilencePage(msgspec.Struct, frozen=True):
 @get("/api/v1/silences", guards=[require("read")], responses=PROBLEMS, tags=["Alerts"], summary="List silences")
 async def list_silences(read_pool: NamedDependency[Pool], limit: Limit = 1_000, cursor: Cursor = None) -> SilencePage:
     """List silences in order of creation."""
-    rows = await read_pool.fetch(SQL["list_all_silences"], parse_id_cursor(cursor), limit + 1)
+    rows = await read_pool.fetch(SQL["list_all_silences"], parse_id_cursor(cursor, 0), limit + 1)
     items = [_silence(row) for row in rows[:limit]]
     return SilencePage(items, str(items[-1].id) if len(rows) > limit else None)
 
@@ -155,8 +151,8 @@ def _check_matchers(matchers: dict[str, Any]) -> None:
                 f"matcher {name!r:.60} is {wanted!r:.60}; give {', '.join(_TEXTS)} as texts, tags as an object of texts"
             )
     level = matchers.get("level", "*")
-    if not any(fits(level, name) for name in SEVERITIES):
-        raise InvalidRequestError(f"matcher level is {level!r}, which none is; levels are {', '.join(SEVERITIES)}")
+    if not any(fits(level, name) for name in LEVEL_NAMES):
+        raise InvalidRequestError(f"matcher level is {level!r}, which none is; levels are {', '.join(LEVEL_NAMES)}")
 
 
 def _check_tags(tags: object) -> None:

@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.db.pool import Pool
+from app.db.pool import DATABASE_ERRORS, Pool
 from app.db.queries import load_queries
 from app.errors import ConflictError, NotFoundError, UnauthorizedError
 
@@ -108,7 +108,7 @@ class KeyRing:
             await asyncio.sleep(REFRESH_S)
             try:
                 await self.refresh()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("keys_not_refreshed", error=str(error))
 
     async def authenticate(self, key: str | None) -> ApiKey:

@@ -22,6 +22,7 @@ import asyncpg
 import msgspec
 
 from app.db.cluster import Cluster, cluster_folder, open_cluster, write_private
+from app.db.pool import DATABASE_ERRORS
 from app.db.postmaster import Postmaster
 from app.db.programs import EmbeddedServerError, Programs, Say, ensure_programs
 from app.errors import AppError
@@ -185,7 +186,7 @@ class EmbeddedServer:
             # In a thread of its own, because the caller's may have an event loop already.
             with ThreadPoolExecutor(max_workers=1) as thread:
                 thread.submit(asyncio.run, _bring_up_to_date(self.dsn)).result()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             raise EmbeddedServerError(f"PostgreSQL runs, but its database cannot be used: {error}") from error
         write_private(self.data_dir / "dsn.json", msgspec.json.encode({"dsn": self.dsn}))
 

@@ -3,17 +3,14 @@
 import asyncio
 from pathlib import Path
 
-import asyncpg
 import structlog
 
-from app.db.pool import Connection, connect
+from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.db.queries import load_queries
 
 #: How often a process that is not the leader tries, and the leader proves that its connection lives.
 BEAT_S = 2.0
 _TIMEOUT_S = 5.0
-#: InternalClientError is what asyncpg raises on a connection that is just being told of its end.
-_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 log = structlog.get_logger()
@@ -43,7 +40,7 @@ class Lease:
                     # Not wait_for, which in Python 3.11 swallows a cancellation that comes as the beat ends.
                     async with asyncio.timeout(_TIMEOUT_S):
                         await self._beat()
-                except _DATABASE_ERRORS as error:
+                except DATABASE_ERRORS as error:
                     self._lose(error)
                 await asyncio.sleep(BEAT_S)
         finally:

@@ -18,6 +18,9 @@ else:
 #: What an upload waits at most for a connection or an answer before it is told 503.
 COMMAND_TIMEOUT_S = 30
 POOL_SIZE = 10
+#: What may come of asking a database that is away, busy or ending, or that refuses; InternalClientError is what
+#: asyncpg raises on a connection that is just being told of its end.
+DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _SETTINGS = {
     "application_name": "tidegauge",

@@ -13,10 +13,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import asyncpg
 import structlog
 
-from app.db.pool import Connection, Pool, connect
+from app.db.pool import DATABASE_ERRORS, Connection, Pool, connect
 from app.db.queries import load_queries
 from app.live.frames import Frame
 from app.live.hub import Hub
@@ -29,8 +28,6 @@ HEARTBEAT_S = 10.0
 TIMEOUT_S = 5.0
 PAGE_ROWS = 200
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-#: asyncpg's InternalClientError is what a query meets now and then while the server is ending its connection.
-_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 log = structlog.get_logger()
@@ -59,7 +56,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except _LOST as error:
+            except DATABASE_ERRORS as error:
                 pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311
                 self._failures += 1
                 log.warning("listener_lost", error=repr(error), retry_in_s=round(pause_s, 2))

@@ -17,7 +17,7 @@ from app.errors import OverloadedError
 from app.notify.broker_delivery import Delivery
 from app.notify.broker_format import BrokerNotification
 from app.notify.broker_request import ChannelSettings, SendRequest
-from app.notify.broker_store import LevelName, NotificationStore, StoredNotification, StoredOutcome
+from app.notify.broker_store import BrokerLevel, NotificationStore, StoredNotification, StoredOutcome
 from app.notify.broker_targets import TargetError, make_target
 from app.notify.rate_limit import RateLimiter
 from app.notify.transport import Endpoints, open_session
@@ -147,7 +147,7 @@ def _stored(
         notification_id,
         notification.at,
         api_key.label,
-        cast("LevelName", notification.level.upper()),
+        cast("BrokerLevel", notification.level.upper()),
         notification.title,
         notification.message,
         notification.source,

@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from app.model import LevelName
 from app.notify.channels import slack, telegram
-from app.notify.message import LEVELS, NAME_UNITS, Level, RenderedMessage, clip, utf16_units
+from app.notify.message import LEVELS, NAME_UNITS, RenderedMessage, clip, utf16_units
 
 DEFAULT_USERNAME: Final = "NotificationBot"
 DEFAULT_PARSE_MODE: Final = "Markdown"
@@ -37,7 +38,7 @@ class BrokerNotification(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     title: str
     message: str
-    level: Level
+    level: LevelName
     at: datetime
     source: str | None = None
     metadata: dict[str, Any] | None = None

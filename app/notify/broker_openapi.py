@@ -1,7 +1,7 @@
 """The body, the headers and the answers of `POST …/send` for OpenAPI: its body is decoded by hand."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
@@ -18,6 +18,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from app.notify.broker import SendAnswer
 from app.notify.broker_request import MESSAGE_CHARS, SOURCE_CHARS, TITLE_CHARS
+from app.notify.broker_store import BrokerLevel
 
 
 class BrokerError(msgspec.Struct, frozen=True):
@@ -89,7 +90,7 @@ _PROPERTIES: Final[dict[str, Reference | Schema]] = {
     "message": Schema(type=OpenAPIType.STRING, max_length=MESSAGE_CHARS),
     "level": Schema(
         type=OpenAPIType.STRING,
-        enum=["INFO", "WARNING", "ERROR", "CRITICAL", "DISASTER"],
+        enum=list(get_args(BrokerLevel)),
         description="In any case",
     ),
     "source": Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL], max_length=SOURCE_CHARS),

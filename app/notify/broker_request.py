@@ -6,7 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from app.errors import InvalidRequestError
-from app.notify.message import LEVELS, Level
+from app.model import LevelName
+from app.notify.message import LEVELS
 from app.notify.transport import Redacted
 
 TITLE_CHARS: Final = 200
@@ -33,7 +34,7 @@ class SendRequest(Redacted, frozen=True, kw_only=True):
 
     title: str
     message: str
-    level: Level
+    level: LevelName
     source: str | None
     metadata: dict[str, Any] | None
     channels: dict[str, ChannelSettings]
@@ -116,7 +117,7 @@ def _metadata(value: object) -> dict[str, Any] | None:
     return value
 
 
-def _level(level: object) -> Level:
+def _level(level: object) -> LevelName:
     name = str(level).lower()
     if name not in LEVELS:
         raise InvalidRequestError(f"Invalid log level: {str(level)[:_LEVEL_SHOWN_CHARS]}")

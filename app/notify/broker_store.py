@@ -13,9 +13,10 @@ import msgspec
 import structlog
 
 from app.clock import from_us, to_us
-from app.db.pool import Pool
+from app.db.pool import DATABASE_ERRORS, Pool
 from app.db.queries import load_queries
-from app.errors import InvalidRequestError, NotFoundError
+from app.errors import NotFoundError
+from app.parameters import wrong_cursor
 from app.problems import is_database_away
 
 FLUSH_EVERY_S: Final = 0.25
@@ -29,7 +30,7 @@ KEPT_FOR: Final = timedelta(days=30)
 KEPT_ROWS: Final = 1_000_000
 PRUNE_ROWS: Final = 20_000
 
-LevelName = Literal["INFO", "WARNING", "ERROR", "CRITICAL", "DISASTER"]
+BrokerLevel = Literal["INFO", "WARNING", "ERROR", "CRITICAL", "DISASTER"]
 
 SQL = load_queries(Path(__file__).with_name("broker_queries.sql"))
 #: NUL in JSON, which PostgreSQL takes in no text; an escaped backslash before `u0000` is something else.
@@ -53,7 +54,7 @@ class StoredNotification(msgspec.Struct, frozen=True):
     id: UUID
     created_at: datetime
     api_key: str
-    level: LevelName
+    level: BrokerLevel
     title: str
     message: str
     source: str | None
@@ -137,7 +138,7 @@ class NotificationStore:
         return _from_row(row)
 
     async def list_page(
-        self, pool: Pool, *, level: LevelName | None, source: str | None, cursor: str | None, limit: int
+        self, pool: Pool, *, level: BrokerLevel | None, source: str | None, cursor: str | None, limit: int
     ) -> NotificationPage:
         """List newest first, including what was not stored until now; raises InvalidRequestError for the cursor."""
         time, last_id = _parse_cursor(cursor) if cursor is not None else (None, None)
@@ -150,7 +151,7 @@ class NotificationStore:
     async def _try_flush(self, pool: Pool) -> bool:
         try:
             await self.flush(pool)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             # Not the error's own text: it can quote what was to be stored.
             log.warning("notifications_not_stored", waiting=self.waiting, error=type(error).__name__)
             return False
@@ -215,4 +216,4 @@ def _parse_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         return from_us(int(us)), UUID(last_id)
     except (ValueError, OverflowError):
-        raise InvalidRequestError(f"cursor is {cursor!r:.60}; send the `next` of the page before, unchanged") from None
+        raise wrong_cursor(cursor) from None

@@ -12,11 +12,10 @@ from time import monotonic
 from typing import Final
 
 import aiohttp
-import asyncpg
 import msgspec
 import structlog
 
-from app.db.pool import Connection, Pool
+from app.db.pool import DATABASE_ERRORS, Connection, Pool
 from app.errors import NotFoundError
 from app.metrics import Metrics
 from app.notify import outcomes
@@ -52,7 +51,6 @@ GRACE_S = 5.0
 TEST_WAIT_S = 10.0
 _RECORD_PAUSE_S: Final = 1.0
 
-_DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 log = structlog.get_logger()
 
 
@@ -99,7 +97,7 @@ class Dispatcher:
                     self._woken.clear()
                     try:
                         await self._poll(pool, session)
-                    except _DATABASE_ERRORS as error:
+                    except DATABASE_ERRORS as error:
                         log.warning("outbox_unreadable", error=repr(error))
                     with suppress(TimeoutError):
                         async with asyncio.timeout(POLL_S):
@@ -159,7 +157,7 @@ class Dispatcher:
             with self._marked(outlet.destination):
                 async with self._parallel:
                     sent = await self._deliver_next(pool, session, outlet.destination)
-        except _DATABASE_ERRORS as error:
+        except DATABASE_ERRORS as error:
             log.warning("delivery_put_off", destination=outlet.destination, error=repr(error))
         except Exception as error:
             log.error("lane_failed", destination=outlet.destination, exc_info=error)
@@ -216,7 +214,7 @@ class Dispatcher:
         while True:
             try:
                 return await record_attempt(pool, claim, outlet, ended)
-            except _DATABASE_ERRORS as error:
+            except DATABASE_ERRORS as error:
                 if monotonic() > give_up_at:
                     raise
                 log.warning("delivery_not_recorded", notification=claim.id, error=repr(error))

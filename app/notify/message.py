@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-Level = Literal["info", "warning", "error", "critical", "disaster"]
+from app.model import LevelName
 
 
 class LevelStyle(msgspec.Struct, frozen=True):
@@ -17,7 +17,7 @@ class LevelStyle(msgspec.Struct, frozen=True):
     priority: int
 
 
-LEVELS: Final[dict[Level, LevelStyle]] = {
+LEVELS: Final[dict[LevelName, LevelStyle]] = {
     "info": LevelStyle("ℹ️", "#36a64f", 1),
     "warning": LevelStyle("⚠️", "#ff9500", 2),
     "error": LevelStyle("❌", "#ff0000", 3),
@@ -46,7 +46,7 @@ class Link(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What one alert message says about one series."""
 
-    level: Level
+    level: LevelName
     sensor: str
     metric: str
     value: float | None = None
@@ -76,7 +76,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     footer: str = ""
     #: Left out: that of the most severe entry that is not over.
-    level: Level | None = None
+    level: LevelName | None = None
     #: Without sound, where the service has such a thing.
     silent: bool = False
     #: The `message_ref` of the message that this one follows, where the service has such a thing.

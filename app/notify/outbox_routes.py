@@ -1,6 +1,6 @@
 """The outbox and the channels over HTTP: what waits, what died, what is broken, and how to mend it."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from litestar import get, post
@@ -11,21 +11,19 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from app.auth.guard import require
 from app.db.pool import Pool
-from app.errors import InvalidRequestError
 from app.notify.dispatcher import ChannelTest, Dispatcher
 from app.notify.outbox import Notification, State, list_notifications, resend
 from app.notify.outlets import ChannelStatus
+from app.parameters import LARGEST_ID, Cursor, Limit, parse_id_cursor
 from app.problems import Problem
 
-#: PostgreSQL's bigint.
-_LARGEST_ID: Final = 2**63 - 1
 _PROBLEMS = {
     400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
     401: ResponseSpec(Problem, description="Missing or unknown API key"),
     403: ResponseSpec(Problem, description="The key lacks the scope"),
 }
 _NOT_FOUND = ResponseSpec(Problem, description="There is none of that id or name")
-_NotificationId = Annotated[int, PathParameter(ge=1, le=_LARGEST_ID)]
+_NotificationId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
 _State = Annotated[
     State,
     QueryParameter(
@@ -33,8 +31,6 @@ _State = Annotated[
         description="`dead`: given up; `failed`: was dead, and was sent anew since; `sending`: also between attempts",
     ),
 ]
-_Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="Items a page")]
-_Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before")]
 
 
 class OutboxPage(msgspec.Struct, frozen=True):
@@ -66,10 +62,10 @@ class ChannelPage(msgspec.Struct, frozen=True):
     summary="List alert messages",
 )
 async def list_outbox(
-    read_pool: NamedDependency[Pool], wanted: _State = "dead", limit: _Limit = 100, cursor: _Cursor = None
+    read_pool: NamedDependency[Pool], wanted: _State = "dead", limit: Limit = 100, cursor: Cursor = None
 ) -> OutboxPage:
     """List the alert messages in a state, newest first, with the attempts to deliver them."""
-    found = await list_notifications(read_pool, wanted, _parse_cursor(cursor), limit + 1)
+    found = await list_notifications(read_pool, wanted, parse_id_cursor(cursor, LARGEST_ID), limit + 1)
     items = found[:limit]
     return OutboxPage(items, str(items[-1].id) if len(found) > limit else None)
 
@@ -120,15 +116,6 @@ async def test_channel(
 ) -> ChannelTest:
     """Send a test message through a channel; one that arrives mends a broken channel."""
     return await dispatcher.test_channel(pool, name)
-
-
-def _parse_cursor(cursor: str | None) -> int:
-    """Read the id before which the next page begins; raises InvalidRequestError."""
-    if cursor is None:
-        return _LARGEST_ID
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 19 and int(cursor) <= _LARGEST_ID):
-        raise InvalidRequestError(f"cursor is {cursor!r:.60}; it must be the `next` of the page before")
-    return int(cursor)
 
 
 handlers = [list_outbox, resend_notification, list_channels, test_channel]

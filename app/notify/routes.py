@@ -20,9 +20,10 @@ from app.errors import InvalidRequestError, UnauthorizedError
 from app.notify.broker import Broker
 from app.notify.broker_openapi import SEND_RESPONSES, BrokerError, SendOperation
 from app.notify.broker_request import parse_request
-from app.notify.broker_store import LevelName, NotificationPage, StoredNotification
+from app.notify.broker_store import BrokerLevel, NotificationPage, StoredNotification
 from app.notify.cors import OpenCors
 from app.notify.rate_limit import RateLimitedError
+from app.parameters import Cursor, Limit
 from app.problems import Problem, describe, is_database_away
 
 PATH: Final = "/api/v1/notifications"
@@ -119,18 +120,18 @@ async def list_notifications(
     pool: NamedDependency[Pool],
     level: Annotated[str | None, QueryParameter(description="INFO, WARNING, ERROR, CRITICAL or DISASTER")] = None,
     source: Annotated[str | None, QueryParameter(description="Exactly as it was sent")] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=1_000, description="Items a page")] = 100,
-    cursor: Annotated[str | None, QueryParameter(description="The `next` of the page before")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> NotificationPage:
     """List notifications, newest first, page by page."""
     return await broker.store.list_page(pool, level=_read_level(level), source=source, cursor=cursor, limit=limit)
 
 
-def _read_level(level: str | None) -> LevelName | None:
+def _read_level(level: str | None) -> BrokerLevel | None:
     name = None if level is None else level.upper()
-    if name is not None and name not in get_args(LevelName):
-        raise InvalidRequestError(f"level is {level!r:.60}; it must be one of {', '.join(get_args(LevelName))}")
-    return cast("LevelName | None", name)
+    if name is not None and name not in get_args(BrokerLevel):
+        raise InvalidRequestError(f"level is {level!r:.60}; it must be one of {', '.join(get_args(BrokerLevel))}")
+    return cast("BrokerLevel | None", name)
 
 
 handlers = [

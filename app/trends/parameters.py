@@ -1,4 +1,4 @@
-"""Query parameters: times, ranges and cursors, each refused with its name, its value and what would be right."""
+"""Query parameters: times and ranges, each refused with its name, its value and what would be right."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,6 @@ _EARLIEST_END = datetime.min.replace(tzinfo=UTC) + DEFAULT_RANGE
 _MILLISECONDS = re.compile(r"-?[0-9]{1,15}")
 #: In a query an unescaped + of an offset arrives as a space.
 _LOST_PLUS = re.compile(r" (?=\d\d:\d\d$)")
-_CURSOR = re.compile(r"(-?[0-9]{1,18})\.(-?[0-9]{1,18})")
 
 
 def parse_range(from_: str | None, to: str | None, now: datetime) -> tuple[datetime, datetime]:
@@ -38,23 +37,3 @@ def parse_time(name: str, text: str) -> datetime:
     raise InvalidRequestError(
         f"{name} is {text!r:.60}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, or milliseconds since 1970"
     )
-
-
-def parse_cursor(cursor: str | None, start: datetime) -> tuple[datetime, int]:
-    """Read the cursor of a page of readings: time in microseconds and sensor id; before all when there is none."""
-    if cursor is None:
-        return start, -1
-    match = _CURSOR.fullmatch(cursor)
-    try:
-        if match is not None:
-            return from_us(int(match[1])), int(match[2])
-    except OverflowError:
-        pass
-    raise InvalidRequestError(f"cursor is {cursor!r:.60}; send the `next` of the page before, unchanged")
-
-
-def check_text(name: str, text: str) -> str:
-    """Refuse what PostgreSQL cannot take as text; raise InvalidRequestError."""
-    if "\0" in text:
-        raise InvalidRequestError(f"{name} is {text!r:.60}; leave out the NUL character")
-    return text

@@ -18,8 +18,9 @@ from app.db.pool import Pool
 from app.db.queries import load_queries
 from app.errors import NotFoundError
 from app.model import MetricName, SensorName, Tags
+from app.parameters import Cursor, check_text, parse_time_cursor
 from app.problems import Problem
-from app.trends.parameters import check_text, parse_cursor, parse_range
+from app.trends.parameters import parse_range
 from app.trends.resolution import choose_resolution
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
@@ -33,7 +34,6 @@ _TIME = "RFC 3339 with a zone, or milliseconds since 1970"
 From = Annotated[str | None, QueryParameter(name="from", description=f"{_TIME}; a day before `to` when left out")]
 To = Annotated[str | None, QueryParameter(name="to", description=f"{_TIME}, excluded; now when left out")]
 Limit = Annotated[int, QueryParameter(ge=1, le=10_000, description="Items a page")]
-Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before")]
 
 
 class Latest(msgspec.Struct, frozen=True):
@@ -142,7 +142,7 @@ async def list_readings(
 ) -> ReadingPage:
     """List stored readings in order of time, page by page."""
     start, end = parse_range(from_, to, datetime.now(UTC))
-    after, after_sensor = parse_cursor(cursor, start)
+    after, after_sensor = parse_time_cursor(cursor, (start, -1))
     for name in sensor or ():
         await _check_sensor(read_pool, name)
     for name in metric or ():

@@ -213,9 +213,9 @@ def test_file_that_is_no_mapping_or_no_file_is_refused(tmp_path: Path) -> None:
     ]
     (tmp_path / "latin.yml").write_bytes(b"# Gr\xf6\xdfe")
     for name, said in (
-        ("missing.yml", "there is no such file of at most 1,000,000 bytes"),
-        ("latin.yml", "this is not UTF-8 text; save the file as UTF-8"),
+        ("missing.yml", ": this is not a file of at most 1,000,000 bytes"),
+        ("latin.yml", ":1:5: this is not UTF-8 text; save the file as UTF-8"),
     ):
         with pytest.raises(RuleErrors) as raised:
             read_rule_tests(tmp_path / name)
-        assert str(raised.value) == f"{tmp_path / name}: {said}"
+        assert str(raised.value) == f"{tmp_path / name}{said}"

@@ -21,7 +21,6 @@ from app.alerting.rules import (
     condition_text,
     decode_rule_set,
     encode_rule_set,
-    threshold_text,
 )
 from app.alerting.samples import ValueOf
 from tests.alerting.rule_texts import ENVIRON, FULL, as_yaml, rule, rule_documents
@@ -122,8 +121,8 @@ def test_level_is_told_to_its_own_channels_when_it_names_some() -> None:
 def test_condition_is_written_as_people_write_numbers() -> None:
     assert condition_text(Above(8.0)) == "above 8"
     assert condition_text(Outside(-2.5, 8.0)) == "outside -2.5 to 8"
-    assert threshold_text(Below(0.1)) == "0.1"
-    assert threshold_text(Inside(2.0, 8.0)) == "2 to 8"
+    assert condition_text(Below(0.1)) == "below 0.1"
+    assert condition_text(Inside(2.0, 8.0)) == "inside 2 to 8"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,9 +6,10 @@ from typing import Any
 
 from app.alerting.conditions.above import Above
 from app.alerting.revision import Told
-from app.alerting.rules import ChannelConfig, Inhibition, LevelName, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.rules import ChannelConfig, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
 from app.alerting.situation import Silence, Situation, Unsettled
 from app.clock import HOUR_US, MINUTE_US, to_us
+from app.model import LevelName
 
 #: A Monday.
 NOON_US = to_us(datetime(2026, 6, 1, 12, tzinfo=UTC))

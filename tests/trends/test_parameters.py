@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequestError
-from app.trends.parameters import check_text, parse_cursor, parse_range, parse_time
+from app.trends.parameters import parse_range, parse_time
 
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
@@ -109,26 +109,3 @@ def test_range_ends_now_when_only_the_start_is_given() -> None:
 def test_range_is_refused_when_it_is_empty(from_: str | None, to: str | None) -> None:
     with pytest.raises(InvalidRequestError, match=r"^from is .* and to is .*; from must be earlier$"):
         parse_range(from_, to, NOW)
-
-
-def test_cursor_is_before_everything_when_absent() -> None:
-    assert parse_cursor(None, NOW) == (NOW, -1)
-
-
-def test_cursor_is_a_time_and_a_sensor_when_it_came_from_a_page() -> None:
-    assert parse_cursor("1769846400000001.7", NOW) == (NOW + timedelta(microseconds=1), 7)
-
-
-@pytest.mark.parametrize(
-    "cursor", ["", "1", "1.", ".1", "1.1.1", "a.b", "1 .2", "1_0.2", "٣.1", "9" * 18 + ".1", "1." + "9" * 19]
-)
-def test_cursor_is_refused_when_no_page_gave_it(cursor: str) -> None:
-    with pytest.raises(InvalidRequestError) as refusal:
-        parse_cursor(cursor, NOW)
-    assert str(refusal.value) == f"cursor is {cursor!r:.60}; send the `next` of the page before, unchanged"
-
-
-def test_text_is_refused_when_it_holds_nul() -> None:
-    assert check_text("sensor", "pi\n1") == "pi\n1"
-    with pytest.raises(InvalidRequestError, match=r"^sensor is 'pi\\x001'; leave out the NUL character$"):
-        check_text("sensor", "pi\0001")

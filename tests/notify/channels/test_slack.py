@@ -2,14 +2,15 @@ import aiohttp
 import msgspec
 import pytest
 
+from app.model import LevelName
 from app.notify.channels import slack as channel
-from app.notify.message import Entry, Level, Link, Message
+from app.notify.message import Entry, Link, Message
 from app.notify.transport import Delivered, DeliveryError, Endpoints, PermanentError, TransientError, UncertainError
 from tests.notify.manual_clock import ManualClock
 from tests.receivers import HANGS, RESETS_AFTER, SlackReceiver, answers
 
 
-def entry(level: Level = "warning", sensor: str = "freezer-3", **more: object) -> Entry:
+def entry(level: LevelName = "warning", sensor: str = "freezer-3", **more: object) -> Entry:
     given = {"level": level, "sensor": sensor, "metric": "temperature", "value": 9.5, "unit": "°C", **more}
     return msgspec.convert(given, Entry)
 

@@ -25,6 +25,9 @@ from app.settings import Settings
 
 #: How long requests under way may take after a signal.
 GRACE_S = 10
+#: Uploads and evaluations make tens of thousands of objects at a time, hardly any of them garbage in a cycle; by
+#: default Python would look through all of them every 700.
+GC_THRESHOLDS = (100_000, 20, 50)
 _WATCH_S = 0.5
 _RETRY_S = 5.0
 _BACKLOG = 2_048
@@ -49,9 +52,7 @@ class StartError(AppError):
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; SIGHUP reads the rules again. Raise AppError when it cannot start."""
-    # Parsing makes tens of thousands of short-lived objects at a time; the default would look through all of them
-    # every 700.
-    gc.set_threshold(100_000, 20, 50)
+    gc.set_threshold(*GC_THRESHOLDS)
     app = create_app(settings)
     # uvicorn would listen, and the lifespan would check, too, but they answer a refusal with a stack trace.
     listening = await listen(settings.host, settings.port)

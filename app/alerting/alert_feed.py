@@ -1,6 +1,6 @@
 """What happens to alerts, on the live feed, and their ends for reasons that no reading gives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -35,14 +35,15 @@ class AlertFrame(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-async def publish(connection: Connection, frame: AlertFrame) -> None:
-    """Put a change on the live feed, in the transaction that makes it."""
-    await connection.execute(SQL["insert_alert_feed"], msgspec.json.encode(frame))
+async def publish(connection: Connection, frames: Sequence[AlertFrame]) -> None:
+    """Put changes on the live feed in this order, in the transaction that makes them."""
+    if frames:
+        await connection.execute(SQL["insert_alert_feed"], [msgspec.json.encode(frame) for frame in frames])
 
 
 async def end_alerts(connection: Connection, reasons: Mapping[int, str | None]) -> None:
     """End open alerts, by id, each with why; None: data came back. In the caller's transaction."""
     if not reasons:
         return
-    for row in await connection.fetch(SQL["end_alerts"], list(reasons), list(reasons.values())):
-        await publish(connection, AlertFrame(transition="resolved", **row))
+    rows = await connection.fetch(SQL["end_alerts"], list(reasons), list(reasons.values()))
+    await publish(connection, [AlertFrame(transition="resolved", **row) for row in rows])

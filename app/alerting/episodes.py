@@ -94,14 +94,14 @@ class SeriesRule(msgspec.Struct, frozen=True):
         return hashlib.sha256(repr(says).encode()).hexdigest()
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """The level that an episode had from `t` on."""
 
     level: str
     t: int
 
 
-class Episode(msgspec.Struct, frozen=True):
+class Episode(msgspec.Struct, frozen=True, gc=False):
     """One stretch of firing; the first step is the level that it fired at, the levels only rise."""
 
     started_at: int
@@ -132,7 +132,7 @@ class Episode(msgspec.Struct, frozen=True):
         return Episode(self.started_at, self.fired_at, resolved_at, steps)
 
 
-class Memory(msgspec.Struct, frozen=True):
+class Memory(msgspec.Struct, frozen=True, gc=False):
     """A machine's clocks after the reading at `evaluated_to`: a cache, for samples tell as much."""
 
     evaluated_to: int

@@ -7,6 +7,7 @@ after a comparison each, and the rest ask for the readings that their replay nee
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 
 import asyncpg
@@ -15,10 +16,10 @@ import msgspec
 from app.alerting.conditions import predicate
 from app.alerting.episodes import Above, Below, Memory, Outside, SeriesRule, StoredReading
 from app.alerting.matching import Match, RuleBook
-from app.alerting.replay import Known, Replay, Replaying, Want, replaying, skip
-from app.alerting.revising import Change, Changes, Pair, Series, StoredEpisodes, load_stored
+from app.alerting.replay import Known, Replay, Replaying, Want, is_eventful, replaying, skip
+from app.alerting.revising import Change, Changes, Pair, Series, load_stored
 from app.alerting.revision import StoredEpisode
-from app.clock import DAY_US, HOUR_US, MINUTE_US, from_us, now_us, to_us
+from app.clock import DAY_US, HOUR_US, MINUTE_US, from_us, now_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import Connection
 from app.db.queries import load_queries
@@ -28,7 +29,7 @@ from app.model import SeriesId
 ROWS_LIMIT = 500
 #: (series, range) pairs after which no further dirty row is taken.
 RANGES_LIMIT = 50_000
-#: A pair in which nothing happens is written down when its stored state is older than this, in event time.
+#: A pair in which nothing happens is written down before its stored state is older than this, in event time.
 QUIET_WRITE_US = 10 * MINUTE_US
 #: Stands for what the rule said of a series that it is not about any more.
 _UNSELECTED_HASH = ""
@@ -37,7 +38,7 @@ SQL = load_queries(Path(__file__).with_name("queries.sql"))
 Range = tuple[int, int]
 
 
-class Cache(msgspec.Struct, frozen=True, omit_defaults=True):
+class Cache(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is kept beside the episodes to save work; all of it can be found again from the readings."""
 
     memory: Memory | None = None
@@ -49,22 +50,7 @@ _decode_cache = msgspec.json.Decoder(Cache).decode
 _encode_cache = msgspec.json.Encoder().encode
 
 
-class Progress:
-    """How far this process has come with each pair, while it is the leader.
-
-    Pairs in which nothing happens are written down now and then only: their stored state is old, and as good as new,
-    for no clock has run since.
-    """
-
-    def __init__(self) -> None:
-        self.pairs: dict[Pair, tuple[int | None, Cache]] = {}
-
-    def forget(self) -> None:
-        """Go by what is stored: a transaction failed, or another process was the leader."""
-        self.pairs.clear()
-
-
-class State(msgspec.Struct):
+class State(msgspec.Struct, gc=False):
     """How far one rule has come with one series."""
 
     era: int
@@ -75,9 +61,36 @@ class State(msgspec.Struct):
     quiet_since: int | None = None
     #: Evaluated to, as it is written down; None: nothing is.
     written_us: int | None = None
+    #: This process evaluated the pair last: `known` is the newest there is.
+    is_ours: bool = False
     must_write: bool = True
     #: The rule has just met a series older than itself: what is over by now is not announced.
     is_beginning: bool = False
+
+
+class Progress:
+    """How far this process has come with each pair, while it is the leader and the rules stay.
+
+    Pairs in which nothing happens are written down now and then only: their stored state is old, and as good as new,
+    for no clock has run since.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[Pair, State] = {}
+        #: The rules that each series fell under when it was evaluated last.
+        self.rules_of: dict[SeriesId, tuple[str, ...]] = {}
+        self._book: RuleBook | None = None
+
+    def go_by(self, book: RuleBook) -> None:
+        """Start from what is stored when the rules have changed: states of rules that are gone were deleted."""
+        if book is not self._book:
+            self.forget()
+            self._book = book
+
+    def forget(self) -> None:
+        """Go by what is stored: a transaction failed, or another process was the leader."""
+        self.states.clear()
+        self.rules_of.clear()
 
 
 class Taken(msgspec.Struct):
@@ -109,6 +122,7 @@ async def evaluate(
 ) -> Evaluation:
     """Evaluate what is new; the caller's transaction commits it, or nothing of it: then progress must be forgotten."""
     await connection.execute(SQL["lock_evaluation"])
+    progress.go_by(book)
     taken = await _take(connection)
     if not taken.ids:
         return Evaluation(0, 0, 0, [])
@@ -133,8 +147,8 @@ async def _take(connection: Connection) -> Taken:
         taken.ids.append(row["id"])
         ranges += len(row["series_ids"])
         into = taken.late if row["late"] else taken.fresh
-        for series_id, first, last in zip(row["series_ids"], row["from_times"], row["to_times"], strict=True):
-            into[series_id].append((to_us(first), to_us(last)))
+        for series_id, first, last in zip(row["series_ids"], row["from_us"], row["to_us"], strict=True):
+            into[series_id].append((first, last))
     return taken
 
 
@@ -150,15 +164,19 @@ class _Pass:
         rules_since: Mapping[str, int],
         progress: Progress,
     ) -> None:
-        self._progress = progress.pairs
         self._connection = connection
         self._taken = taken
         self._series = series
         self._rules_since = rules_since
+        self._progress = progress
+        matches_of = {
+            each.id: book.matches(each.sensor, each.metric, each.tags, each.gateway) for each in series.values()
+        }
+        self._rules_of = {
+            series_id: tuple(match.rule.name for match in matches) for series_id, matches in matches_of.items()
+        }
         self._matches: dict[Pair, Match] = {
-            (match.rule.name, each.id): match
-            for each in series.values()
-            for match in book.matches(each.sensor, each.metric, each.tags, each.gateway)
+            (match.rule.name, series_id): match for series_id, matches in matches_of.items() for match in matches
         }
         self.states: dict[Pair, State] = {}
         self.replayed = 0
@@ -166,30 +184,59 @@ class _Pass:
     async def run(self) -> list[Change]:
         """Evaluate all pairs and write down what changed."""
         changes = Changes(self._connection, self._series, self._matches)
-        rows = await self._connection.fetch(SQL["list_states"], self._taken.series_ids)
-        stored = await load_stored(self._connection, self._taken.series_ids, self._oldest_revised(rows))
-        await self._load_states(rows, stored, changes)
+        gone = await self._load_states()
+        await self._load_episodes()
+        for pair, state in self.states.items():
+            if state.rule_hash != self._matches[pair].rule_hash:
+                await self._begin_era(pair, state)
+        await self._begin([pair for pair in self._matches if pair not in self.states])
         fresh = await self._fetch_fresh()
-        results, asking = self._skip_quiet(fresh)
-        results |= await self._replay(asking, fresh)
+        results = await self._replay(self._skip_quiet(fresh), fresh)
         for pair, result in sorted(results.items(), key=lambda item: (item[0][1], item[0][0])):
             state = self.states[pair]
             if list(result.episodes) != list(state.known.episodes):
-                before = state.stored
-                await changes.revise(pair, state.era, before, result.episodes, beginning=state.is_beginning)
-        await self._write_states(results)
+                changes.revise(pair, state.era, state.stored, result.episodes, beginning=state.is_beginning)
+            state.known = Known((), result.evaluated_to, state.era_from, result.memory)
+        await changes.write()
+        if gone:
+            await changes.end_unselected(gone)
+        await self._write_states()
         return changes.made
 
-    def _oldest_revised(self, states: Iterable[asyncpg.Record]) -> int | None:
+    async def _load_states(self) -> list[Pair]:
+        """Find how far each pair has come, from memory or from what is stored; give pairs that are pairs no more."""
+        known, rules_of = self._progress.states, self._progress.rules_of
+        strange = [series_id for series_id, rules in self._rules_of.items() if rules_of.get(series_id) != rules]
+        gone: list[Pair] = []
+        for row in await self._connection.fetch(SQL["list_states"], strange) if strange else ():
+            pair = (row["rule"], row["series_id"])
+            if pair not in self._matches:
+                known.pop(pair, None)
+                if row["rule_hash"] != _UNSELECTED_HASH:
+                    gone.append(pair)
+            elif pair not in known:
+                known[pair] = _stored_state(row)
+        rules_of.update(self._rules_of)
+        self.states = {pair: known[pair] for pair in self._matches if pair in known}
+        return gone
+
+    async def _load_episodes(self) -> None:
+        """Load the episodes that may change, in place of those of the last time."""
+        stored = await load_stored(self._connection, self._taken.series_ids, self._oldest_revised())
+        for pair, state in self.states.items():
+            if state.stored or pair in stored:
+                state.stored = [each for era, each in stored.get(pair, ()) if era == state.era]
+                episodes = [each.episode for each in state.stored]
+                state.known = msgspec.structs.replace(state.known, episodes=episodes)
+
+    def _oldest_revised(self) -> int | None:
         """Give the earliest new time within what was evaluated before: episodes that ended since may change, too.
 
         Also a fresh reading may be out of order, be it by seconds.
         """
         evaluated_to: dict[SeriesId, int] = {}
-        for row in states:
-            ours, _ = self._progress.get((row["rule"], row["series_id"]), (None, None))
-            newest = max(ours or 0, row["evaluated_us"] or 0)
-            evaluated_to[row["series_id"]] = max(newest, evaluated_to.get(row["series_id"], 0))
+        for (_, series_id), state in self.states.items():
+            evaluated_to[series_id] = max(state.known.evaluated_to or 0, evaluated_to.get(series_id, 0))
         ranges = (
             (series_id, first)
             for taken in (self._taken.fresh, self._taken.late)
@@ -197,32 +244,6 @@ class _Pass:
             for first, _ in its_ranges
         )
         return min((first for series_id, first in ranges if first <= evaluated_to.get(series_id, 0)), default=None)
-
-    async def _load_states(self, rows: Iterable[asyncpg.Record], stored: StoredEpisodes, changes: Changes) -> None:
-        """Find how far each pair has come; a new pair, or one whose rule says something else, begins an era."""
-        gone: list[Pair] = []
-        for row in rows:
-            pair = (row["rule"], row["series_id"])
-            if pair not in self._matches:
-                if row["rule_hash"] != _UNSELECTED_HASH:
-                    gone.append(pair)
-                continue
-            state = State(row["era"], row["era_from_us"], row["rule_hash"], stored.of(pair, row["era"]))
-            evaluated_to = state.written_us = row["evaluated_us"]
-            cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
-            ours = self._progress.get(pair)
-            if ours is not None and (ours[0] or 0) >= (evaluated_to or 0):
-                evaluated_to, cache = ours
-            episodes = [each.episode for each in state.stored]
-            state.known = Known(episodes, evaluated_to, row["era_from_us"], cache.memory)
-            state.quiet_since, state.must_write = cache.quiet_since, False
-            self.states[pair] = state
-        for pair, state in self.states.items():
-            if state.rule_hash != self._matches[pair].rule_hash:
-                await self._begin_era(pair, state)
-        await self._begin(pair for pair in self._matches if pair not in self.states)
-        if gone:
-            await changes.end_unselected(gone)
 
     async def _begin_era(self, pair: Pair, state: State) -> None:
         """Start anew after the newest evaluated sample: clocks restart, an open episode stays open."""
@@ -239,16 +260,15 @@ class _Pass:
         state.quiet_since, state.must_write = None, True
         await self._connection.execute(SQL["move_open_episode"], *pair, state.era)
 
-    async def _begin(self, pairs: Iterable[Pair]) -> None:
+    async def _begin(self, new: Sequence[Pair]) -> None:
         """Begin pairs that were never evaluated; a series older than its rule a while back only, all at once."""
-        new = list(pairs)
         older = [pair for pair in new if self._series[pair[1]].created_us < self._rules_since.get(pair[0], 0)]
         newest: dict[SeriesId, int] = {}
         if older:
             rows = await self._connection.fetch(SQL["list_newest_times"], sorted({pair[1] for pair in older}))
             newest = {row["series_id"]: row["us"] for row in rows}
         for pair in new:
-            self.states[pair] = State(1, None, self._matches[pair].rule_hash)
+            self._progress.states[pair] = self.states[pair] = State(1, None, self._matches[pair].rule_hash)
         for pair in older:
             last = newest.get(pair[1], now_us())
             state = self.states[pair]
@@ -257,47 +277,43 @@ class _Pass:
             state.is_beginning = True
 
     async def _fetch_fresh(self) -> dict[SeriesId, list[StoredReading]]:
-        """Fetch the readings of all fresh ranges; what lies between two ranges of a series comes along."""
-        spans = [
-            (series_id, min(first for first, _ in ranges), max(last for _, last in ranges))
-            for series_id, ranges in self._taken.fresh.items()
-        ]
-        if not spans:
-            return {}
-        ids, firsts, lasts = zip(*spans, strict=True)
-        rows = await self._connection.fetch(
-            SQL["list_new_readings"],
-            ids,
-            list(map(from_us, firsts)),
-            list(map(from_us, lasts)),
-            from_us(min(firsts)),
-            from_us(max(lasts)),
-        )
+        """Fetch the readings of all fresh ranges that rules look at; what lies between two of a series comes along.
+
+        Series whose ranges begin in the same minute share a query: one that is behind does not widen it for all.
+        """
+        spans: dict[SeriesId, Range] = {}
+        together: defaultdict[int, list[SeriesId]] = defaultdict(list)
+        for series_id, ranges in self._taken.fresh.items():
+            if self._rules_of.get(series_id):
+                first, last = spans[series_id] = _span(ranges)
+                together[first // MINUTE_US].append(series_id)
         fresh: dict[SeriesId, list[StoredReading]] = {}
-        for series_id, us, value in rows:
-            fresh.setdefault(series_id, []).append((us, value))
+        for ids in together.values():
+            bounds = _span([spans[series_id] for series_id in ids])
+            for series_id, us, value in await self._connection.fetch(
+                SQL["list_new_readings"], ids, *map(from_us, bounds)
+            ):
+                first, last = spans[series_id]
+                if first <= us <= last:
+                    fresh.setdefault(series_id, []).append((us, value))
         return fresh
 
-    def _skip_quiet(
-        self, fresh: Mapping[SeriesId, list[StoredReading]]
-    ) -> tuple[dict[Pair, Replay], dict[Pair, Replaying]]:
+    def _skip_quiet(self, fresh: Mapping[SeriesId, list[StoredReading]]) -> dict[Pair, Replaying]:
         """Be done with pairs in which nothing can have changed; give the others' replays."""
-        results: dict[Pair, Replay] = {}
         asking: dict[Pair, Replaying] = {}
         for pair, state in self.states.items():
             rule = self._matches[pair].series_rule
             new = fresh.get(pair[1]) if pair[1] not in self._taken.late and not state.is_beginning else None
             memory = skip_quiet(rule, state, new) if new else None
-            if memory is not None and new:
-                episodes = tuple(state.known.episodes)
-                results[pair] = Replay(new[0][0], None, episodes, memory.evaluated_to, memory)
-            else:
-                asking[pair] = replaying(rule, state.known, self._ranges(pair, state))
-                state.must_write = True
-                if not new:
-                    state.quiet_since = None
+            if memory is not None:
+                state.known = Known(state.known.episodes, memory.evaluated_to, state.era_from, memory)
+                continue
+            asking[pair] = replaying(rule, state.known, self._ranges(pair, state))
+            state.must_write = True
+            if not new:
+                state.quiet_since = None
         self.replayed = len(asking)
-        return results, asking
+        return asking
 
     def _ranges(self, pair: Pair, state: State) -> list[Range]:
         """Give a pair's new ranges, without those so old that retention may take away what their replay needs."""
@@ -334,14 +350,15 @@ class _Pass:
         results: dict[Pair, Replay],
     ) -> Want | None:
         """Step one replay until it is over or asks for what only the database has."""
+        state = self.states[pair]
         # Only where this process evaluated the pair before is `evaluated_to` surely the newest.
-        sure = pair[1] not in self._taken.late and (pair in self._progress or self.states[pair].written_us is None)
+        sure = pair[1] not in self._taken.late and (state.is_ours or state.written_us is None)
         at_hand = fresh.get(pair[1], []) if sure else []
-        evaluated_to = self.states[pair].known.evaluated_to
+        evaluated_to = state.known.evaluated_to
         try:
             want = next(replay) if answer is None else replay.send(answer)
             # Past what was evaluated there is nothing but what is new.
-            while _is_at_hand(want, at_hand, evaluated_to) and not self.states[pair].is_beginning:
+            while _is_at_hand(want, at_hand, evaluated_to) and not state.is_beginning:
                 found = [reading for reading in at_hand if want.from_us is None or reading[0] >= want.from_us]
                 want = replay.send(found[: want.limit])
         except StopIteration as end:
@@ -368,17 +385,18 @@ class _Pass:
             answers.update((pairs[number], readings) for number, readings in found.items())
         return answers
 
-    async def _write_states(self, results: Mapping[Pair, Replay]) -> None:
+    async def _write_states(self) -> None:
+        """Write down how far pairs have come: those with news, and quiet ones by and by."""
         rows = []
-        for pair in sorted(self.states, key=lambda pair: (pair[1], pair[0])):
-            state, result = self.states[pair], results[pair]
-            cache = Cache(result.memory, state.quiet_since)
-            self._progress[pair] = (result.evaluated_to, cache)
-            age_us = (result.evaluated_to or 0) - (state.written_us or 0)
-            if state.must_write or age_us > QUIET_WRITE_US:
-                text = _encode_cache(cache).decode()
-                rows.append((*pair, state.era, state.era_from, state.rule_hash, result.evaluated_to, text))
+        for pair, state in self.states.items():
+            known = state.known
+            if state.must_write or (known.evaluated_to or 0) - (state.written_us or 0) > _quiet_write_us(pair[1]):
+                cache = _encode_cache(Cache(known.memory, state.quiet_since)).decode()
+                rows.append((*pair, state.era, state.era_from, state.rule_hash, known.evaluated_to, cache))
+                state.written_us = known.evaluated_to
+            state.is_ours, state.must_write, state.is_beginning = True, False, False
         if rows:
+            rows.sort(key=itemgetter(1, 0))
             await self._connection.execute(SQL["upsert_states"], *map(list, zip(*rows, strict=True)))
 
 
@@ -398,12 +416,36 @@ def skip_quiet(rule: SeriesRule, state: State, new: Sequence[StoredReading]) -> 
     memory = state.known.memory
     if memory is None or since is None or rule.value.kind not in ("avg", "min", "max") or not _is_one_stretch(rule):
         return None
-    if any(start is not None for start in memory.starts) or any(each.is_open for each in state.known.episodes):
+    if is_eventful(state.known, memory) or new[0][0] <= (state.known.evaluated_to or 0):
         return None
-    if new[0][0] <= (state.known.evaluated_to or 0) or since > new[0][0] - rule.value.window_us:
+    if since > new[0][0] - rule.value.window_us:
         return None
     newest = new[-1][0]
     return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
+
+
+def _span(ranges: Iterable[Range]) -> Range:
+    firsts, lasts = zip(*ranges, strict=True)
+    return min(firsts), max(lasts)
+
+
+def _stored_state(row: asyncpg.Record) -> State:
+    cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
+    known = Known((), row["evaluated_us"], row["era_from_us"], cache.memory)
+    return State(
+        row["era"],
+        row["era_from_us"],
+        row["rule_hash"],
+        known=known,
+        quiet_since=cache.quiet_since,
+        written_us=row["evaluated_us"],
+        must_write=False,
+    )
+
+
+def _quiet_write_us(series_id: SeriesId) -> int:
+    """Spread quiet pairs over half of the time, so that they are not all written at once."""
+    return QUIET_WRITE_US // 2 + series_id % 32 * QUIET_WRITE_US // 64
 
 
 def _is_one_stretch(rule: SeriesRule) -> bool:

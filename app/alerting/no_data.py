@@ -228,7 +228,7 @@ async def _open(connection: Connection, silent: Silent, watched: Watched | None)
         started_at=from_us(silent.since_us),
         reason=silent.reason,
     )
-    await publish(connection, frame)
+    await publish(connection, [frame])
 
 
 def _usual_s(watched: Watched, upload_interval_s: float | None) -> float:

@@ -2,7 +2,12 @@
 
 -- name: list_dirty
 -- $1 at most so many rows. Several processes never meet here: the lease lets one evaluate.
-SELECT id, series_ids, from_times, to_times, late FROM dirty ORDER BY id LIMIT $1;
+SELECT id, series_ids, late,
+       array(SELECT to_us(t) FROM unnest(from_times) AS t) AS from_us,
+       array(SELECT to_us(t) FROM unnest(to_times) AS t) AS to_us
+  FROM dirty
+ ORDER BY id
+ LIMIT $1;
 
 -- name: delete_dirty
 -- $1 ids
@@ -38,13 +43,10 @@ ON CONFLICT (rule, series_id) DO UPDATE SET
     evaluated_to = excluded.evaluated_to, cache = excluded.cache;
 
 -- name: list_new_readings
--- $1 series ids, $2 earliest and $3 latest new time of each; $4 and $5 bound them all, so that only chunks with new
--- readings are looked at
-SELECT reading.series_id, to_us(reading.time) AS us, reading.value
-  FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) AS new (series_id, from_time, to_time)
-  JOIN reading ON reading.series_id = new.series_id
-   AND reading.time >= new.from_time AND reading.time <= new.to_time
- WHERE reading.time >= $4 AND reading.time <= $5
+-- $1 series ids, $2 earliest and $3 latest time
+SELECT series_id, to_us(time) AS us, value
+  FROM reading
+ WHERE series_id = ANY($1::int[]) AND time >= $2 AND time <= $3
  ORDER BY 1, 2;
 
 -- name: list_wanted_oldest
@@ -97,40 +99,54 @@ SELECT id, rule, series_id, era, to_us(started_at) AS started_us, to_us(fired_at
 -- $1 episode ids
 SELECT channel, episode_id, told, told_level FROM alert_told WHERE episode_id = ANY($1::bigint[]);
 
--- name: insert_episode
--- $1 rule, $2 series, $3 era, $4 started, $5 fired, $6 resolved, $7 steps, $8 level, $9 threshold, $10 settled
+-- name: insert_episodes
+-- $1 rules, $2 series, $3 eras, $4 started, $5 fired, $6 resolved, $7 steps and $9 threshold as JSON, $8 levels,
+-- $10 settled
 INSERT INTO alert_episode
        (rule, series_id, era, started_at, fired_at, resolved_at, steps, level, threshold, settled)
-VALUES ($1, $2, $3, from_us($4), from_us($5), from_us($6), $7, $8, $9, $10)
-RETURNING id;
+SELECT rule, series_id, era, from_us(started_us), from_us(fired_us), from_us(resolved_us), steps::jsonb, level,
+       threshold::jsonb, settled
+  FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
+              $9::text[], $10::boolean[])
+       AS new (rule, series_id, era, started_us, fired_us, resolved_us, steps, level, threshold, settled)
+RETURNING id, rule, series_id, to_us(fired_at) AS fired_us;
 
--- name: update_episode
--- $1 id, $2 started, $3 fired, $4 resolved, $5 steps, $6 level, $7 threshold, $8 to $10 ack (by, at, level), $11 whether
--- there is something to tell even if it was settled
-UPDATE alert_episode
-   SET started_at = from_us($2), fired_at = from_us($3), resolved_at = from_us($4), steps = $5, level = $6,
-       threshold = $7, acked_by = $8, acked_at = from_us($9), acked_level = $10, revision = revision + 1,
-       settled = settled AND NOT $11
- WHERE id = $1;
+-- name: update_episodes
+-- $1 ids, $2 started, $3 fired, $4 resolved, $5 steps and $7 threshold as JSON, $6 levels, $8 to $10 acks (by, at,
+-- level), $11 whether there is something to tell even if it was settled
+UPDATE alert_episode AS episode
+   SET started_at = from_us(started_us), fired_at = from_us(fired_us), resolved_at = from_us(resolved_us),
+       steps = new.steps::jsonb, level = new.level, threshold = new.threshold::jsonb, acked_by = new.acked_by,
+       acked_at = from_us(acked_us), acked_level = new.acked_level, revision = revision + 1,
+       settled = settled AND NOT has_news
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
+              $9::bigint[], $10::text[], $11::boolean[])
+       AS new (id, started_us, fired_us, resolved_us, steps, level, threshold, acked_by, acked_us, acked_level,
+               has_news)
+ WHERE episode.id = new.id;
 
--- name: withdraw_episode
--- $1 id, $2 the episode that it is part of, or null
-UPDATE alert_episode
-   SET reason = 'retracted', merged_into = $2, revision = revision + 1, settled = FALSE
- WHERE id = $1;
+-- name: withdraw_episodes
+-- $1 ids, $2 the episodes that they are part of, or null
+UPDATE alert_episode AS episode
+   SET reason = 'retracted', merged_into = new.merged_into, revision = revision + 1, settled = FALSE
+  FROM unnest($1::bigint[], $2::bigint[]) AS new (id, merged_into)
+ WHERE episode.id = new.id;
 
--- name: delete_episode
--- $1 id
-DELETE FROM alert_episode WHERE id = $1;
+-- name: delete_episodes
+-- $1 ids
+DELETE FROM alert_episode WHERE id = ANY($1::bigint[]);
 
 -- name: upsert_told
--- $1 channel, $2 episode, $3 told, $4 level
-INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ($1, $2, $3, $4)
+-- $1 channels, $2 episodes, $3 told, $4 levels
+INSERT INTO alert_told (channel, episode_id, told, told_level)
+SELECT channel, episode_id, told, told_level
+  FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) AS new (channel, episode_id, told, told_level)
+ ORDER BY episode_id, channel
 ON CONFLICT (channel, episode_id) DO UPDATE SET told = excluded.told, told_level = excluded.told_level;
 
 -- name: delete_told
--- $1 episode
-DELETE FROM alert_told WHERE episode_id = $1;
+-- $1 episodes
+DELETE FROM alert_told WHERE episode_id = ANY($1::bigint[]);
 
 -- name: move_open_episode
 -- $1 rule, $2 series, $3 new era: an open episode stays open when what the rule says changes
@@ -187,8 +203,8 @@ UPDATE alert_state AS state
 SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY($1::int[]);
 
 -- name: insert_alert_feed
--- $1 payload
-INSERT INTO feed (kind, n, payload) VALUES ('alert', 1, $1);
+-- $1 payloads, in order
+INSERT INTO feed (kind, n, payload) SELECT 'alert', 1, payload FROM unnest($1::bytea[]) AS payload;
 
 -- name: get_rule_set
 SELECT rules::text FROM rule_set;

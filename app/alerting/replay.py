@@ -29,7 +29,7 @@ FIRST_PAGE = 128
 LARGEST_PAGE = 16_384
 
 
-class Want(msgspec.Struct, frozen=True):
+class Want(msgspec.Struct, frozen=True, gc=False):
     """Readings that a replay needs next: at most `limit` with from_us <= t < to_us (None: no bound).
 
     The oldest of them, or the newest if `newest`; in either case in ascending order of time.
@@ -42,7 +42,7 @@ class Want(msgspec.Struct, frozen=True):
     newest: bool = False
 
 
-class Replay(msgspec.Struct, frozen=True):
+class Replay(msgspec.Struct, frozen=True, gc=False):
     """What a replay came to."""
 
     #: The earliest new time within the era, None if there was none.
@@ -62,7 +62,7 @@ Reader = Callable[[Want], Sequence[StoredReading]]
 Replaying = Generator[Want, Sequence[StoredReading], Replay]
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What is stored about one rule and series before a replay."""
 
     #: All that ended at or after the earliest new time or are open, in order of time; more do no harm.
@@ -117,13 +117,16 @@ def skip(rule: SeriesRule, known: Known, new: Sequence[StoredReading]) -> Memory
     memory = known.memory
     if memory is None or memory.evaluated_to != known.evaluated_to or rule.value.kind != "last":
         return None
-    if any(start is not None for start in memory.starts) or any(each.is_open for each in known.episodes):
-        return None
     past = predicate(rule.levels[0].condition)
-    if new[0][0] <= memory.evaluated_to or any(past(value) for _, value in new):
+    if is_eventful(known, memory) or new[0][0] <= memory.evaluated_to or any(past(value) for _, value in new):
         return None
     newest = new[-1][0]
     return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
+
+
+def is_eventful(known: Known, memory: Memory) -> bool:
+    """Tell whether an episode is open or a level's clock runs, so that any reading may change something."""
+    return (bool(known.episodes) and known.episodes[-1].is_open) or memory.starts.count(None) < len(memory.starts)
 
 
 def _within_era(new: Iterable[tuple[int, int]], era_from: int | None) -> list[tuple[int, int]]:

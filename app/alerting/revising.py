@@ -18,7 +18,6 @@ from app.alerting.revision import (
     Kept,
     Merged,
     New,
-    Outcome,
     Retracted,
     Split,
     StoredEpisode,
@@ -32,6 +31,7 @@ from app.model import SeriesId, Tags
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 Pair = tuple[str, SeriesId]
+_encode = msgspec.json.Encoder().encode
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -56,21 +56,13 @@ class Change(msgspec.Struct, frozen=True):
     level: str
 
 
-class StoredEpisodes:
-    """The episodes of some series that new readings may change, by (rule, series), in order of time."""
-
-    def __init__(self, episodes: Mapping[Pair, list[tuple[int, StoredEpisode]]]) -> None:
-        self._episodes = episodes
-
-    def of(self, pair: Pair, era: int) -> list[StoredEpisode]:
-        """Give those of one era: earlier ones are never recomputed."""
-        return [stored for its_era, stored in self._episodes.get(pair, ()) if its_era == era]
-
-
 async def load_stored(
     connection: Connection, series_ids: Sequence[SeriesId], oldest_revised_us: int | None
-) -> StoredEpisodes:
-    """Load what is open and, where readings came out of order, what ended at or after the oldest of them."""
+) -> dict[Pair, list[tuple[int, StoredEpisode]]]:
+    """Load what is open and, where readings came out of order, what ended at or after the oldest of them.
+
+    By (rule, series), in order of time, each with its era: those of earlier eras are never recomputed.
+    """
     if oldest_revised_us is None:
         rows = await connection.fetch(SQL["list_open_episodes"], series_ids)
     else:
@@ -83,11 +75,28 @@ async def load_stored(
         ack = Ack(row["acked_by"], row["acked_us"], row["acked_level"]) if row["acked_by"] else None
         stored = StoredEpisode(row["id"], _episode(row), told[row["id"]], ack)
         episodes[row["rule"], row["series_id"]].append((row["era"], stored))
-    return StoredEpisodes(episodes)
+    return episodes
+
+
+class _Note(msgspec.Struct):
+    """A change on its way; the id of a new episode is known once it is inserted."""
+
+    transition: Transition
+    pair: Pair
+    episode: Episode | None
+    episode_id: int = 0
+
+
+class _Insert(msgspec.Struct):
+    """A new episode on its way, and what was told of what it was split from."""
+
+    row: tuple[Any, ...]
+    told: Mapping[str, Told]
+    note: _Note
 
 
 class Changes:
-    """Writes outcomes of one evaluation, and keeps a list of what happened."""
+    """Collects the outcomes of one evaluation, writes them all at once, and keeps a list of what happened."""
 
     def __init__(
         self, connection: Connection, series: Mapping[SeriesId, Series], matches: Mapping[Pair, Match]
@@ -96,53 +105,67 @@ class Changes:
         self._connection = connection
         self._series = series
         self._matches = matches
+        self._notes: list[_Note] = []
+        self._inserts: list[_Insert] = []
+        self._updates: list[tuple[Any, ...]] = []
+        #: Episode, and the one that it is part of.
+        self._withdrawn: list[tuple[int, int | None]] = []
+        self._deleted: list[int] = []
+        #: Channel, episode, what it was told, level.
+        self._told: list[tuple[str, int, str, str]] = []
 
-    async def revise(
+    def revise(
         self, pair: Pair, era: int, stored: Sequence[StoredEpisode], true: Sequence[Episode], *, beginning: bool
     ) -> None:
-        """Match stored episodes with true ones and write what differs.
+        """Match stored episodes with true ones and note what differs.
 
         `beginning`: the rule has just met this series, so what is over by now is history and not news.
         """
         before = {each.id: each for each in stored}
         for outcome in revise(stored, true):
-            await self._apply(pair, era, outcome, before, beginning)
+            match outcome:
+                case New(episode):
+                    self._insert(pair, era, episode, {}, beginning=beginning)
+                case Split(episode, told):
+                    self._insert(pair, era, episode, told, beginning=beginning)
+                case Kept():
+                    self._update(pair, outcome, before[outcome.id])
+                case Merged(episode_id, into):
+                    self._withdraw(pair, episode_id, into)
+                case Retracted(episode_id):
+                    self._withdraw(pair, episode_id, None)
+                case Deleted(episode_id):
+                    self._deleted.append(episode_id)
+
+    async def write(self) -> None:
+        """Write all that was noted: first what goes, so that a rule and a series never have two open episodes."""
+        if self._withdrawn:
+            # What was told of a merged one stands with the other now: a merge by itself tells nobody anything.
+            merged = [episode_id for episode_id, into in self._withdrawn if into is not None]
+            await self._connection.execute(SQL["delete_told"], merged)
+            await self._connection.execute(SQL["withdraw_episodes"], *_columns(self._withdrawn))
+        if self._deleted:
+            await self._connection.execute(SQL["delete_episodes"], self._deleted)
+        if self._updates:
+            await self._connection.execute(SQL["update_episodes"], *_columns(self._updates))
+        if self._inserts:
+            await self._write_inserts()
+        if self._told:
+            await self._connection.execute(SQL["upsert_told"], *_columns(self._told))
+        self.made = [self._change(note) for note in self._notes]
+        await publish(self._connection, [self._frame(note) for note in self._notes])
 
     async def end_unselected(self, pairs: Sequence[Pair]) -> None:
         """End the alerts of series that no longer fall under a rule."""
-        columns = list(map(list, zip(*pairs, strict=True)))
-        rows = await self._connection.fetch(SQL["list_open_alerts_of"], *columns)
+        rows = await self._connection.fetch(SQL["list_open_alerts_of"], *_columns(pairs))
         await end_alerts(self._connection, {row["id"]: UNSELECTED for row in rows})
-        await self._connection.execute(SQL["mark_unselected"], *columns)
+        await self._connection.execute(SQL["mark_unselected"], *_columns(pairs))
 
-    async def _apply(
-        self, pair: Pair, era: int, outcome: Outcome, before: Mapping[int, StoredEpisode], beginning: bool
-    ) -> None:
-        match outcome:
-            case New(episode):
-                await self._insert(pair, era, episode, {}, beginning=beginning)
-            case Split(episode, told):
-                await self._insert(pair, era, episode, told, beginning=beginning)
-            case Kept():
-                await self._update(pair, outcome, before[outcome.id])
-            case Merged(episode_id, into):
-                # What was told of it stands with the other now: a merge by itself tells nobody anything.
-                await self._connection.execute(SQL["delete_told"], episode_id)
-                await self._withdraw(pair, episode_id, into)
-            case Retracted(episode_id):
-                await self._withdraw(pair, episode_id, None)
-            case Deleted(episode_id):
-                await self._connection.execute(SQL["delete_episode"], episode_id)
-
-    async def _insert(
-        self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, beginning: bool
-    ) -> None:
+    def _insert(self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, beginning: bool) -> None:
         settled = (beginning and not episode.is_open) or self._is_history(pair, episode)
-        episode_id = await self._connection.fetchval(
-            SQL["insert_episode"], *pair, era, *_content(episode), self._threshold(pair, episode.level), settled
-        )
-        await self._tell(episode_id, told)
-        await self._note("firing" if episode.is_open else "resolved", episode_id, pair, episode)
+        note = self._note("firing" if episode.is_open else "resolved", pair, episode)
+        row = (*pair, era, *_content(episode), self._threshold(pair, episode.level), settled)
+        self._inserts.append(_Insert(row, told, note))
 
     def _is_history(self, pair: Pair, episode: Episode) -> bool:
         """Tell whether an episode that is over when it becomes known is told to nobody."""
@@ -151,53 +174,63 @@ class Changes:
             return False
         return late_data.notify == "never" or episode.resolved_at < now_us() - late_data.accept_us
 
-    async def _update(self, pair: Pair, kept: Kept, before: StoredEpisode) -> None:
+    def _update(self, pair: Pair, kept: Kept, before: StoredEpisode) -> None:
         episode, ack = kept.episode, kept.ack
         acked = (None, None, None) if ack is None else (ack.by, ack.at_us, ack.level)
         # What is over and settled stays so: history is not news because it changes.
         has_news = episode.is_open or any(told.state == "firing" for told in kept.told.values())
-        await self._connection.execute(
-            SQL["update_episode"], kept.id, *_content(episode), self._threshold(pair, episode.level), *acked, has_news
-        )
+        self._updates.append((kept.id, *_content(episode), self._threshold(pair, episode.level), *acked, has_news))
         # Only what it inherits: a message may have been claimed since what was told was loaded.
         inherited = {channel: told for channel, told in kept.told.items() if before.told.get(channel) != told}
-        await self._tell(kept.id, inherited)
+        self._tell(kept.id, inherited)
         ended = before.episode.is_open and not episode.is_open
-        await self._note("resolved" if ended else "changed", kept.id, pair, episode)
+        self._note("resolved" if ended else "changed", pair, episode, kept.id)
 
-    async def _withdraw(self, pair: Pair, episode_id: int, into: int | None) -> None:
-        await self._connection.execute(SQL["withdraw_episode"], episode_id, into)
-        await self._note("retracted", episode_id, pair, None)
+    def _withdraw(self, pair: Pair, episode_id: int, into: int | None) -> None:
+        self._withdrawn.append((episode_id, into))
+        self._note("retracted", pair, None, episode_id)
 
-    async def _tell(self, episode_id: int, told: Mapping[str, Told]) -> None:
-        for channel, each in told.items():
-            await self._connection.execute(SQL["upsert_told"], channel, episode_id, each.state, each.level)
+    def _tell(self, episode_id: int, told: Mapping[str, Told]) -> None:
+        self._told += [(channel, episode_id, each.state, each.level) for channel, each in told.items()]
 
-    def _threshold(self, pair: Pair, level: str) -> Any:
+    def _note(self, transition: Transition, pair: Pair, episode: Episode | None, episode_id: int = 0) -> _Note:
+        note = _Note(transition, pair, episode, episode_id)
+        self._notes.append(note)
+        return note
+
+    async def _write_inserts(self) -> None:
+        rows = await self._connection.fetch(SQL["insert_episodes"], *_columns([insert.row for insert in self._inserts]))
+        ids = {(row["rule"], row["series_id"], row["fired_us"]): row["id"] for row in rows}
+        for insert in self._inserts:
+            rule, series_id, _, _, fired_us, *_ = insert.row
+            insert.note.episode_id = ids[rule, series_id, fired_us]
+            self._tell(insert.note.episode_id, insert.told)
+
+    def _threshold(self, pair: Pair, level: str) -> str | None:
         for each in self._matches[pair].series_rule.levels:
             if each.name == level:
-                return threshold_of(each.condition)
+                return _encode(threshold_of(each.condition)).decode()
         return None
 
-    async def _note(self, transition: Transition, episode_id: int, pair: Pair, episode: Episode | None) -> None:
-        """Put a change on the live feed."""
-        level = episode.level if episode else ""
-        self.made.append(Change(transition, episode_id, *pair, level))
-        series = self._series[pair[1]]
-        frame = AlertFrame(
-            transition=transition,
-            id=episode_id,
-            rule=pair[0],
+    def _change(self, note: _Note) -> Change:
+        return Change(note.transition, note.episode_id, *note.pair, note.episode.level if note.episode else "")
+
+    def _frame(self, note: _Note) -> AlertFrame:
+        """Write a change as clients of the live feed get it."""
+        episode, series = note.episode, self._series[note.pair[1]]
+        return AlertFrame(
+            transition=note.transition,
+            id=note.episode_id,
+            rule=note.pair[0],
             sensor=series.sensor,
             metric=series.metric,
             gateway=series.gateway,
-            level=level or None,
+            level=None if episode is None else episode.level,
             started_at=None if episode is None else from_us(episode.started_at),
             fired_at=None if episode is None else from_us(episode.fired_at),
             resolved_at=None if episode is None or episode.resolved_at is None else from_us(episode.resolved_at),
-            reason="retracted" if transition == "retracted" else None,
+            reason="retracted" if note.transition == "retracted" else None,
         )
-        await publish(self._connection, frame)
 
 
 def threshold_of(condition: Condition) -> Any:
@@ -206,8 +239,13 @@ def threshold_of(condition: Condition) -> Any:
     return numbers[0] if len(numbers) == 1 else list(numbers)
 
 
-def _content(episode: Episode) -> tuple[int, int, int | None, list[list[Any]], str]:
-    steps = [[step.level, step.t] for step in episode.steps]
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return list(map(list, zip(*rows, strict=True)))
+
+
+def _content(episode: Episode) -> tuple[int, int, int | None, str, str]:
+    """Give what the readings decide: times, steps as JSON, level."""
+    steps = _encode([[step.level, step.t] for step in episode.steps]).decode()
     return episode.started_at, episode.fired_at, episode.resolved_at, steps, episode.level
 
 

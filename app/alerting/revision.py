@@ -15,14 +15,14 @@ from app.alerting.episodes import Episode, severity
 ChannelName = str
 
 
-class Told(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """The last thing a channel was told about an episode; no entry for a channel means nothing."""
 
     state: Literal["firing", "resolved"]
     level: str
 
 
-class Ack(msgspec.Struct, frozen=True):
+class Ack(msgspec.Struct, frozen=True, gc=False):
     """Who acknowledged an episode, when (microseconds since 1970), and the level that had been told then."""
 
     by: str
@@ -30,7 +30,7 @@ class Ack(msgspec.Struct, frozen=True):
     level: str
 
 
-class StoredEpisode(msgspec.Struct, frozen=True):
+class StoredEpisode(msgspec.Struct, frozen=True, gc=False):
     """An episode as people know it."""
 
     id: int

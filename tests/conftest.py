@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,6 +26,10 @@ from app.settings import Settings
 
 API_KEY = "test-http-key"
 API_KEY_WS = "test-ws-key"
+#: A day whose readings ingest always takes: neither ahead of the clock nor older than 399 days.
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+#: Its 08:00 UTC, in milliseconds since 1970.
+YESTERDAY_AT_8_MS = int(datetime.fromisoformat(f"{YESTERDAY}T08:00:00Z").timestamp()) * 1_000
 _READER_PASSWORD = "reader"
 #: Nothing here must survive a power cut, and template databases want no background workers.
 _SERVER_OPTIONS = {

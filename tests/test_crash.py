@@ -16,13 +16,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from app.db.cluster import cluster_folder
-from tests.conftest import API_KEY_WS, Database, wait_until
+from tests.conftest import API_KEY_WS, YESTERDAY, YESTERDAY_AT_8_MS, Database, wait_until
 from tests.processes import ServerProcess, data_folder, free_port, postgres_processes, running, started
 
 UPLOADERS = 4
 BATCH = 25
-#: 2026-11-21T08:00:00Z, in milliseconds.
-FIRST_MS = 1_795_248_000_000
 
 Value = tuple[str, int]
 
@@ -53,7 +51,8 @@ class Ingest:
         while not self._is_over:
             values = range(batch_number * BATCH, (batch_number + 1) * BATCH)
             readings = [
-                {"sensor": f"pi{number}", "time": FIRST_MS + value, "values": {"level": value}} for value in values
+                {"sensor": f"pi{number}", "time": YESTERDAY_AT_8_MS + value, "values": {"level": value}}
+                for value in values
             ]
             while await self._server.post(readings) != 200:
                 self.retries += 1
@@ -125,7 +124,7 @@ async def assert_exact(dsn: str, ingest: Ingest, watcher: Watcher) -> None:
     try:
         rows = await connection.fetch(
             "SELECT sensor.name, value FROM reading JOIN series ON series.id = series_id"
-            " JOIN sensor ON sensor.id = sensor_id WHERE time >= '2026-11-21'"
+            f" JOIN sensor ON sensor.id = sensor_id WHERE time >= '{YESTERDAY}'"
         )
         payloads = await connection.fetch("SELECT payload FROM feed")
     finally:
@@ -218,7 +217,7 @@ async def test_up_makes_keys_ends_cleanly_and_goes_on_where_it_was(tmp_path: Pat
             key = word_after("API_KEY ", first.out)
             assert f"-H 'X-API-Key: {key}'" in first.out
             assert word_after("page ", first.out) == f"http://127.0.0.1:{port}/"
-            readings = [{"sensor": "cellar", "time": FIRST_MS, "values": {"level": 1}}]
+            readings = [{"sensor": "cellar", "time": YESTERDAY_AT_8_MS, "values": {"level": 1}}]
             assert await first.post(readings, **{"X-API-Key": key}) == 200
             async with connect(
                 f"ws://127.0.0.1:{port}/ws/live", additional_headers={"X-API-Key": word_after("API_KEY_WS ", first.out)}

@@ -12,7 +12,7 @@ from app.errors import SettingsError
 from app.lifespan import Services
 from app.live import listener
 from app.settings import Settings
-from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
+from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY_AT_8_MS, Database, Server, running_server, wait_until
 from tests.live.clients import live
 from tests.proxy import wired
 
@@ -118,7 +118,7 @@ async def test_services_lose_nothing_and_recover_when_the_wire_is_cut(database: 
 
 async def post(server: Server, number: int) -> tuple[int, str | None]:
     response = await server.post_readings(
-        [{"sensor": "s", "time": 1_795_248_000_000 + number, "values": {"m": number}}]
+        [{"sensor": "s", "time": YESTERDAY_AT_8_MS + number, "values": {"m": number}}]
     )
     return response.status, response.headers.get("Retry-After")
 

@@ -6,7 +6,7 @@ from app.errors import SettingsError
 from app.lifespan import Services
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
+from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server
 
 NOWHERE = "postgresql://nobody@127.0.0.1/none"
 
@@ -52,7 +52,7 @@ async def test_apps_of_one_database_share_what_is_stored(database: Database) -> 
     async with running_server(settings) as first, running_server(settings) as second:
         services: list[Services] = [first.services, second.services]
         assert services[0].hub is not services[1].hub
-        readings = [{"sensor": "s", "time": "2026-11-21T08:00:00Z", "values": {"m": 1}}]
+        readings = [{"sensor": "s", "time": f"{YESTERDAY}T08:00:00Z", "values": {"m": 1}}]
         answers = [await (await server.post_readings(readings)).json() for server in (first, second)]
         assert [(answer["accepted"], answer["duplicates"]) for answer in answers] == [(1, 0), (0, 1)]
         for server in (first, second):

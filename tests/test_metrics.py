@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Database, Server, wait_until
+from tests.conftest import YESTERDAY, YESTERDAY_AT_8_MS, Database, Server, wait_until
 from tests.live.clients import live
 
 #: What operators are promised to see; histograms by their count.
@@ -51,7 +51,7 @@ async def use(server: Server) -> None:
     """Upload new, known and bad values while a client watches."""
     async with live(server) as client:
         await client.snapshot()
-        body = [{"sensor": FOREIGN, "time": "2026-11-21T08:00:00Z", "values": {FOREIGN: 1, "n": 2}}]
+        body = [{"sensor": FOREIGN, "time": f"{YESTERDAY}T08:00:00Z", "values": {FOREIGN: 1, "n": 2}}]
         await server.post_readings({"gateway": FOREIGN, "readings": body})
         await server.post_readings({"gateway": FOREIGN, "readings": body})
         await server.post_readings([{"sensor": FOREIGN, "values": {FOREIGN: None, "n": 1e300}}])
@@ -94,7 +94,7 @@ async def test_metrics_show_how_much_waits_when_the_database_is_slow(server: Ser
     uploads: list[asyncio.Task[aiohttp.ClientResponse]] = []
 
     def upload_another() -> bool:
-        upload = server.post_readings([{"sensor": "s", "time": 1_795_248_000_000 + len(uploads), "values": {"m": 1}}])
+        upload = server.post_readings([{"sensor": "s", "time": YESTERDAY_AT_8_MS + len(uploads), "values": {"m": 1}}])
         uploads.append(asyncio.create_task(upload))
         return (registry.get_sample_value("tidegauge_ingest_queue_values") or 0) > 10
 

@@ -22,7 +22,7 @@ from app.db.embedded import EmbeddedServer, EmbeddedServerError
 from app.errors import SettingsError
 from app.serve import StartError, database_kept_alive, find_development_key, listen, serve, with_keys
 from app.settings import Settings
-from tests.conftest import API_KEY, API_KEY_WS, Database, wait_until
+from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, wait_until
 from tests.processes import running, tidegauge
 
 #: Texts that must never be seen in a log.
@@ -62,7 +62,7 @@ async def test_serve_ends_with_0_when_signalled_while_clients_are_served(
         assert [line for line in server.log if line["level"] in ("warning", "error")] == []
         assert server.log[-1]["event"] in ("stopping", "lease_lost")
         assert len(server.log) == len(server.err.splitlines())
-    assert await database.pool.fetchval("SELECT count(*) FROM reading WHERE time > '2026-01-01'") == 1
+    assert await database.pool.fetchval("SELECT count(*) FROM reading WHERE time > now() - INTERVAL '1 day'") == 1
 
 
 async def upload_slowly(http: aiohttp.ClientSession, go_on: asyncio.Event) -> tuple[int, int]:
@@ -110,7 +110,7 @@ async def test_serve_logs_no_secret_whatever_happens(tmp_path: Path, database: D
 
 async def test_serve_logs_one_line_an_upload_with_the_request_bound(tmp_path: Path, database: Database) -> None:
     async with running(tmp_path, "serve", DATABASE_URL=database.dsn) as server:
-        readings = [{"sensor": "s", "time": "2026-11-21T08:00:00Z", "values": {"m": 1, "n": None}}]
+        readings = [{"sensor": "s", "time": f"{YESTERDAY}T08:00:00Z", "values": {"m": 1, "n": None}}]
         for number in range(3):
             body = {"gateway": "pi", "readings": readings}
             assert await server.post(body, **{"X-Request-ID": f"upload-{number}"}) == 200

@@ -12,7 +12,7 @@ from app.auth import keys
 from app.auth.keys import create_key, revoke_key
 from app.live import routes
 from app.settings import Settings
-from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
+from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
 from tests.live.clients import PATIENCE_S, FeedClient, sensor_updates
 
 BODY = {"temperature": 21.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
@@ -127,8 +127,8 @@ async def test_sensor_updates_gets_readings_of_other_endpoints_when_they_carry_t
         values = {"temperature": 1.5, "humidity": 2.5, "pressure": 3.5}
         await server.post_readings(
             [
-                {"sensor": "full", "time": "2026-11-21T08:00:00Z", "values": {**values, "flow": 4.5}},
-                {"sensor": "half", "time": "2026-11-21T08:00:00Z", "values": {"temperature": 1, "humidity": 2}},
+                {"sensor": "full", "time": f"{YESTERDAY}T08:00:00Z", "values": {**values, "flow": 4.5}},
+                {"sensor": "half", "time": f"{YESTERDAY}T08:00:00Z", "values": {"temperature": 1, "humidity": 2}},
             ]
         )
         got = await record(client)
@@ -137,7 +137,7 @@ async def test_sensor_updates_gets_readings_of_other_endpoints_when_they_carry_t
             "temperature": 1.5,
             "humidity": 2.5,
             "pressure": 3.5,
-            "date_recorded": "2026-11-21",
+            "date_recorded": YESTERDAY,
             "time_recorded": "05:00:00",
             "sensor_id": "full",
             "client_ip": "127.0.0.1",

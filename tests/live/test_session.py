@@ -20,7 +20,7 @@ from app.ingest import payload
 from app.live import hub, listener, session
 from app.live.upkeep import prune_feed
 from app.settings import Settings
-from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
+from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
 from tests.live.clients import FeedClient, Message, batch, flatten, live, paused, seq_of
 
 
@@ -174,18 +174,18 @@ async def test_live_goes_on_when_a_key_is_sent_again(server: Server) -> None:
 async def test_live_shows_the_latest_of_every_series_first(server: Server) -> None:
     await server.post_readings(
         [
-            {"sensor": "b", "time": "2026-11-21T08:00:00Z", "values": {"level": 1, "flow": 2}},
-            {"sensor": "b", "time": "2026-11-21T08:00:01.5Z", "values": {"level": 3}},
-            {"sensor": "a", "time": "2026-11-21T07:00:00Z", "values": {"level": 4}},
+            {"sensor": "b", "time": f"{YESTERDAY}T08:00:00Z", "values": {"level": 1, "flow": 2}},
+            {"sensor": "b", "time": f"{YESTERDAY}T08:00:01.5Z", "values": {"level": 3}},
+            {"sensor": "a", "time": f"{YESTERDAY}T07:00:00Z", "values": {"level": 4}},
         ]
     )
     await wait_until(lambda: server.services.hub.head == 1)
     async with live(server) as client:
         message = await client.snapshot()
     assert message["readings"] == [
-        {"sensor": "a", "time": "2026-11-21T07:00:00Z", "values": {"level": 4.0}},
-        {"sensor": "b", "time": "2026-11-21T08:00:00Z", "values": {"flow": 2.0}},
-        {"sensor": "b", "time": "2026-11-21T08:00:01.500000Z", "values": {"level": 3.0}},
+        {"sensor": "a", "time": f"{YESTERDAY}T07:00:00Z", "values": {"level": 4.0}},
+        {"sensor": "b", "time": f"{YESTERDAY}T08:00:00Z", "values": {"flow": 2.0}},
+        {"sensor": "b", "time": f"{YESTERDAY}T08:00:01.500000Z", "values": {"level": 3.0}},
     ]
     assert message["cursor"] == str(server.services.hub.cursor)
 
@@ -193,12 +193,12 @@ async def test_live_shows_the_latest_of_every_series_first(server: Server) -> No
 async def test_live_sends_readings_as_they_were_posted(server: Server) -> None:
     async with live(server) as client:
         await client.snapshot()
-        await server.post_readings([{"sensor": "ø", "time": "2026-11-21T08:00:00Z", "values": {"level": 1.25}}])
+        await server.post_readings([{"sensor": "ø", "time": f"{YESTERDAY}T08:00:00Z", "values": {"level": 1.25}}])
         message = await client.receive()
     assert message == {
         "type": "readings",
         "cursor": message["cursor"],
-        "readings": [{"sensor": "ø", "time": "2026-11-21T08:00:00Z", "values": {"level": 1.25}}],
+        "readings": [{"sensor": "ø", "time": f"{YESTERDAY}T08:00:00Z", "values": {"level": 1.25}}],
     }
 
 
@@ -611,21 +611,21 @@ async def test_live_says_what_a_frame_leaves_out_when_a_replay_is_bulky(
         await client.snapshot()
         await filtered.snapshot(sensors=["b"])
         readings = [
-            {"sensor": sensor, "time": f"2026-11-21T08:00:{second:02}Z", "values": {"level": second}}
+            {"sensor": sensor, "time": f"{YESTERDAY}T08:00:{second:02}Z", "values": {"level": second}}
             for sensor in ("a", "b")
             for second in range(20)
         ]
         await server.post_readings(readings)
         message = await client.receive()
         assert message["readings"] == [
-            {"sensor": "a", "time": "2026-11-21T08:00:19Z", "values": {"level": 19.0}},
-            {"sensor": "b", "time": "2026-11-21T08:00:19Z", "values": {"level": 19.0}},
+            {"sensor": "a", "time": f"{YESTERDAY}T08:00:19Z", "values": {"level": 19.0}},
+            {"sensor": "b", "time": f"{YESTERDAY}T08:00:19Z", "values": {"level": 19.0}},
         ]
-        assert message["truncated"] == {"omitted": 38, "from": "2026-11-21T08:00:00Z", "to": "2026-11-21T08:00:19Z"}
+        assert message["truncated"] == {"omitted": 38, "from": f"{YESTERDAY}T08:00:00Z", "to": f"{YESTERDAY}T08:00:19Z"}
         part = await filtered.receive()
         assert [reading["sensor"] for reading in part["readings"]] == ["b"]
         assert part["truncated"] == message["truncated"]
-    answer = await server.get("/api/v1/readings", **{"from": "2026-11-21T08:00:00Z", "to": "2026-11-21T08:00:20Z"})
+    answer = await server.get("/api/v1/readings", **{"from": f"{YESTERDAY}T08:00:00Z", "to": f"{YESTERDAY}T08:00:20Z"})
     items: Any = answer["items"]
     assert len(items) == 40
 

@@ -56,6 +56,7 @@ async def up(demo: bool) -> None:
 async def _up(settings: Settings, database: str, demo: bool) -> None:
     await migrate(str(settings.database_url))
     settings, keys = await with_keys(settings)
+    settings = msgspec.structs.replace(settings, public_url=settings.public_url or server_url(settings))
     _greet(settings, keys, database)
     if demo:
         async with demo_receiver(settings) as told, demo_gateways(told):

@@ -40,6 +40,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     telegram_chat_id: str | None = None
     slack_webhook_prefix: str = "https://hooks.slack.com/"
     telegram_api_base: str = "https://api.telegram.org"
+    #: Where people reach the page, and Grafana: alert messages link there.
+    public_url: str | None = None
+    grafana_url: str | None = None
     #: Password that `tidegauge migrate` gives the read-only role; absent, the role cannot log in.
     reader_password: str | None = None
     #: All variables that are set and not empty, those of `.env` included: channels name theirs as `${NAME}`.
@@ -77,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"MAX_WS_CONNECTIONS_PER_KEY is {self.max_ws_connections_per_key}; "
                 "it must be a whole number, 0 for unlimited"
             )
+        for name in ("public_url", "grafana_url"):
+            _check_address(name.upper(), getattr(self, name))
         for name in ("database_url", "read_database_url"):
             _check_dsn(name.upper(), getattr(self, name))
         try:
@@ -91,6 +96,11 @@ def _check_dsn(name: str, dsn: str | None) -> None:
     """Refuse what is not a PostgreSQL URL, without showing it: it may hold a password."""
     if dsn is not None and not dsn.startswith(("postgresql://", "postgres://")):
         raise SettingsError(f"{name} must look like postgresql://user:password@host:5432/name")
+
+
+def _check_address(name: str, address: str | None) -> None:
+    if address is not None and not address.startswith(("http://", "https://")):
+        raise SettingsError(f"{name} is {address!r}; it must be an address such as https://tidegauge.example")
 
 
 def _explain(error: str, given: Mapping[str, str]) -> str:

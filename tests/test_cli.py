@@ -89,6 +89,10 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
             {"DATABASE_URL": "mysql://me:hidden-one@h/x"},
             "Wrong setting: DATABASE_URL must look like postgresql://user:password@host:5432/name",
         ),
+        (
+            {"PUBLIC_URL": "tidegauge.example"},
+            "Wrong setting: PUBLIC_URL is 'tidegauge.example'; it must be an address such as https://tidegauge.example",
+        ),
         ({"DATABASE_URL": "postgresql://me:hidden/one@h/x"}, UNREADABLE),
     ],
     ids=str,

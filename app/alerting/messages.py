@@ -5,12 +5,13 @@ from typing import Any, cast
 
 from app.alerting.decisions import Action
 from app.alerting.episodes import severity
+from app.alerting.links import Addresses, links
 from app.alerting.own_words import own_words
 from app.alerting.rules import GATEWAY_OFFLINE
 from app.alerting.situation import NO_DATA, Situation, Unsettled
 from app.clock import from_us
 from app.model import LevelName
-from app.notify.message import Entry, Link, Message, format_value
+from app.notify.message import Entry, Message, format_value
 
 _HEADINGS = {
     "firing": "firing",
@@ -28,14 +29,18 @@ _ORDER = ("raised", "firing", "again", "reminder", "retracted", "resolved", "sum
 
 
 def write_message(
-    situation: Situation, channel: str, actions: Sequence[Action], values: Mapping[int, float | None]
+    situation: Situation,
+    channel: str,
+    actions: Sequence[Action],
+    values: Mapping[int, float | None],
+    addresses: Addresses,
 ) -> Message:
     """Write one message for one channel and group; `values` are what the rules look at now, by episode."""
     ordered = sorted(actions, key=_importance)
     refs = [ref for each in ordered if (ref := situation.refs.get((channel, each.episode.id)))]
     return Message(
         title=_title(situation, ordered),
-        entries=tuple(_entry(situation, each, values.get(each.episode.id)) for each in ordered),
+        entries=tuple(_entry(situation, each, values.get(each.episode.id), addresses) for each in ordered),
         silent=all(_is_over(each) for each in ordered) and all(situation.is_hushed(each.episode) for each in ordered),
         reply_to=refs[0] if refs else None,
     )
@@ -64,12 +69,11 @@ def _title(situation: Situation, actions: Sequence[Action]) -> str:
     return f"{episode.rule}{f' · {where}' if where else ''}: {', '.join(kinds)}"
 
 
-def _entry(situation: Situation, action: Action, value: float | None) -> Entry:
+def _entry(situation: Situation, action: Action, value: float | None, addresses: Addresses) -> Entry:
     # What goes on after a silence is shown as such, not as the silence that is over.
     episode = (situation.open_episode(action.episode) if _is_back(action) else None) or action.episode
     over = _is_over(action) and episode is action.episode
     terms = situation.terms(episode)
-    runbook = terms.runbook if terms is not None else None
     return Entry(
         level=cast("LevelName", episode.level),
         sensor=episode.sensor or f"gateway {episode.gateway}",
@@ -81,7 +85,7 @@ def _entry(situation: Situation, action: Action, value: float | None) -> Entry:
         until=None if episode.resolved_us is None else from_us(episode.resolved_us),
         over=over,
         note=_note(situation, action, value),
-        links=(Link("Runbook", runbook),) if runbook else (),
+        links=links(addresses, episode, terms.runbook if terms is not None else None),
     )
 
 

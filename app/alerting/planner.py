@@ -1,6 +1,7 @@
 """From what is true to the outbox, and from the outbox to words: decides when a group hears something, and what."""
 
 from app.alerting.decisions import Action, decide, is_acked, reminders, schedule
+from app.alerting.links import Addresses
 from app.alerting.messages import write_message
 from app.alerting.rules import RuleSet
 from app.alerting.samples import samples
@@ -27,7 +28,7 @@ async def plan(connection: Connection, rules: RuleSet) -> int:
 
 
 async def compose(
-    connection: Connection, rules: RuleSet, channel: str, group_key: str, at_once: bool
+    connection: Connection, rules: RuleSet, addresses: Addresses, channel: str, group_key: str, at_once: bool
 ) -> Composed | None:
     """Write what is true for a group at this moment; None when nothing is left to say, or not yet.
 
@@ -46,7 +47,8 @@ async def compose(
         return None
     await _note_told(connection, actions)
     values = await _sample_values(connection, situation, actions)
-    return Composed(write_message(situation, channel, actions, values), tuple(_item(action) for action in actions))
+    message = write_message(situation, channel, actions, values, addresses)
+    return Composed(message, tuple(_item(action) for action in actions))
 
 
 async def _sample_values(

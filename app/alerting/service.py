@@ -9,6 +9,7 @@ import structlog
 
 from app.alerting.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.evaluator import Evaluation, Progress, evaluate
+from app.alerting.links import Addresses
 from app.alerting.no_data import end_silences, watch_silence
 from app.alerting.planner import compose, plan
 from app.alerting.rule_keeper import RuleKeeper
@@ -49,6 +50,7 @@ class Alerting:
         #: Called when the outbox got something to send.
         self.on_due: Callable[[], None] = lambda: None
         self._settings = settings
+        self._addresses = Addresses(settings.public_url, settings.grafana_url)
         self._metrics = metrics
         self._planned_at = float("-inf")
         self._progress = Progress()
@@ -99,7 +101,7 @@ class Alerting:
 
     async def compose(self, connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:
         """Write what is true for a group now, for the dispatcher."""
-        return await compose(connection, self.keeper.rules, channel, group_key, at_once)
+        return await compose(connection, self.keeper.rules, self._addresses, channel, group_key, at_once)
 
     def channels(self) -> Mapping[str, tuple[Channel, Config]]:
         """Give the channels of the rules in force with their secrets; one that lacks any is left out, and logged."""

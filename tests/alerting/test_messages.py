@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.alerting.decisions import Kind, decide, reminders
+from app.alerting.links import Addresses
 from app.alerting.messages import threshold_text, write_message
 from app.alerting.revision import Told
 from app.alerting.rules import NoData
@@ -36,7 +37,7 @@ SILENT_SINCE = datetime(2026, 6, 1, 11, 40, tzinfo=UTC)
 def written(of: Situation, values: Mapping[int, float | None] | None = None) -> Message:
     """Write all that is left to tell `ops`."""
     actions = [action for action in decide(of).actions if action.channel == "ops"]
-    return write_message(of, "ops", actions, values if values is not None else {1: 9.4})
+    return write_message(of, "ops", actions, values if values is not None else {1: 9.4}, Addresses())
 
 
 def entry(**facts: Any) -> Entry:
@@ -142,7 +143,7 @@ def test_reminder_uses_the_rules_words() -> None:
         told={1: {"ops": FIRING}},
         last_sent={("ops", QUAY): NOON_US - DAY_US},
     )
-    message = write_message(at_hand, "ops", reminders(at_hand, "ops", QUAY), {1: 9.4})
+    message = write_message(at_hand, "ops", reminders(at_hand, "ops", QUAY), {1: 9.4}, Addresses())
     assert (message.title, message.entries) == (
         "warm · quay: still firing",
         (entry(value=9.4, note="look at freezer-1"),),

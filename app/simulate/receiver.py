@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -50,10 +51,15 @@ async def _show(request: web.Request) -> web.Response:
     message = await request.json()
     _console.print(f"\n{message['emoji']} [bold]{escape(message['title'])}[/]", highlight=False)
     for entry in message["entries"]:
-        shown = ("sensor", "metric", "value", "unit") if entry.get("value") is not None else ("sensor", "metric")
-        what = " ".join(str(entry[name]) for name in shown if entry.get(name))
         since = " since " + entry["since"][:16] if entry.get("since") else ""
         until = " until " + entry["until"][:16] if entry.get("until") else ""
         note = "  " + entry["note"] if entry.get("note") else ""
-        _console.print(f"   {escape(what)}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
+        what = escape(_measured(entry))
+        _console.print(f"   {what}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
     return web.Response(text="ok")
+
+
+def _measured(entry: dict[str, Any]) -> str:
+    """Name sensor, metric and value; what a rule computed has digits that nobody measured."""
+    value = "" if entry.get("value") is None else f"{entry['value']:.6g} {entry.get('unit', '')}"
+    return " ".join(f"{entry['sensor']} {entry['metric']} {value}".split())

@@ -1,7 +1,7 @@
 """One evaluation: takes what flushes left in `dirty`, brings episodes up to date, and commits both together.
 
-Its cost follows what is new, not what is stored: fresh readings are fetched in one query, most series are done with
-after a comparison each, and the rest ask for the readings that their replay needs, all in one query a round.
+Its cost follows what is new, not what is stored: fresh readings are fetched together, most series are done with after
+a comparison each, and the rest ask for the readings that their replay needs, all in one query a round.
 """
 
 from collections import defaultdict
@@ -10,15 +10,13 @@ from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 
-import asyncpg
 import msgspec
 
-from app.alerting.conditions import predicate
-from app.alerting.episodes import Above, Below, Memory, Outside, SeriesRule, StoredReading
+from app.alerting.episodes import StoredReading
 from app.alerting.matching import Match, RuleBook
-from app.alerting.replay import Known, Replay, Replaying, Want, is_eventful, replaying, skip
+from app.alerting.progress import Progress, State, skip_quiet, stored_state
+from app.alerting.replay import Known, Replay, Replaying, Want, replaying
 from app.alerting.revising import Change, Changes, Pair, Series, load_stored
-from app.alerting.revision import StoredEpisode
 from app.clock import DAY_US, HOUR_US, MINUTE_US, from_us, now_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import Connection
@@ -29,68 +27,11 @@ from app.model import SeriesId
 ROWS_LIMIT = 500
 #: (series, range) pairs after which no further dirty row is taken.
 RANGES_LIMIT = 50_000
-#: A pair in which nothing happens is written down before its stored state is older than this, in event time.
-QUIET_WRITE_US = 10 * MINUTE_US
 #: Stands for what the rule said of a series that it is not about any more.
 _UNSELECTED_HASH = ""
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 Range = tuple[int, int]
-
-
-class Cache(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is kept beside the episodes to save work; all of it can be found again from the readings."""
-
-    memory: Memory | None = None
-    #: Every reading since then was on the good side of the lowest level.
-    quiet_since: int | None = None
-
-
-_decode_cache = msgspec.json.Decoder(Cache).decode
-_encode_cache = msgspec.json.Encoder().encode
-
-
-class State(msgspec.Struct, gc=False):
-    """How far one rule has come with one series."""
-
-    era: int
-    era_from: int | None
-    rule_hash: str
-    stored: list[StoredEpisode] = []
-    known: Known = Known()
-    quiet_since: int | None = None
-    #: Evaluated to, as it is written down; None: nothing is.
-    written_us: int | None = None
-    #: This process evaluated the pair last: `known` is the newest there is.
-    is_ours: bool = False
-    must_write: bool = True
-    #: The rule has just met a series older than itself: what is over by now is not announced.
-    is_beginning: bool = False
-
-
-class Progress:
-    """How far this process has come with each pair, while it is the leader and the rules stay.
-
-    Pairs in which nothing happens are written down now and then only: their stored state is old, and as good as new,
-    for no clock has run since.
-    """
-
-    def __init__(self) -> None:
-        self.states: dict[Pair, State] = {}
-        #: The rules that each series fell under when it was evaluated last.
-        self.rules_of: dict[SeriesId, tuple[str, ...]] = {}
-        self._book: RuleBook | None = None
-
-    def go_by(self, book: RuleBook) -> None:
-        """Start from what is stored when the rules have changed: states of rules that are gone were deleted."""
-        if book is not self._book:
-            self.forget()
-            self._book = book
-
-    def forget(self) -> None:
-        """Go by what is stored: a transaction failed, or another process was the leader."""
-        self.states.clear()
-        self.rules_of.clear()
 
 
 class Taken(msgspec.Struct):
@@ -215,7 +156,7 @@ class _Pass:
                 if row["rule_hash"] != _UNSELECTED_HASH:
                     gone.append(pair)
             elif pair not in known:
-                known[pair] = _stored_state(row)
+                known[pair] = stored_state(row)
         rules_of.update(self._rules_of)
         self.states = {pair: known[pair] for pair in self._matches if pair in known}
         return gone
@@ -390,9 +331,8 @@ class _Pass:
         rows = []
         for pair, state in self.states.items():
             known = state.known
-            if state.must_write or (known.evaluated_to or 0) - (state.written_us or 0) > _quiet_write_us(pair[1]):
-                cache = _encode_cache(Cache(known.memory, state.quiet_since)).decode()
-                rows.append((*pair, state.era, state.era_from, state.rule_hash, known.evaluated_to, cache))
+            if state.is_due(pair[1]):
+                rows.append((*pair, state.era, state.era_from, state.rule_hash, known.evaluated_to, state.cache()))
                 state.written_us = known.evaluated_to
             state.is_ours, state.must_write, state.is_beginning = True, False, False
         if rows:
@@ -400,57 +340,9 @@ class _Pass:
             await self._connection.execute(SQL["upsert_states"], *map(list, zip(*rows, strict=True)))
 
 
-def skip_quiet(rule: SeriesRule, state: State, new: Sequence[StoredReading]) -> Memory | None:
-    """Give the memory after new readings that change nothing, and note since when readings have been quiet.
-
-    Beyond `value: last` (see `skip`) this is exact for averages, minima and maxima whose whole window was quiet, if
-    the quiet side is one stretch: all of them lie between readings of the window.
-    """
-    past = predicate(rule.levels[0].condition)
-    if any(past(value) for _, value in new):
-        state.quiet_since = None
-        return None
-    since, state.quiet_since = state.quiet_since, new[0][0] if state.quiet_since is None else state.quiet_since
-    if rule.value.kind == "last":
-        return skip(rule, state.known, new)
-    memory = state.known.memory
-    if memory is None or since is None or rule.value.kind not in ("avg", "min", "max") or not _is_one_stretch(rule):
-        return None
-    if is_eventful(state.known, memory) or new[0][0] <= (state.known.evaluated_to or 0):
-        return None
-    if since > new[0][0] - rule.value.window_us:
-        return None
-    newest = new[-1][0]
-    return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
-
-
 def _span(ranges: Iterable[Range]) -> Range:
     firsts, lasts = zip(*ranges, strict=True)
     return min(firsts), max(lasts)
-
-
-def _stored_state(row: asyncpg.Record) -> State:
-    cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
-    known = Known((), row["evaluated_us"], row["era_from_us"], cache.memory)
-    return State(
-        row["era"],
-        row["era_from_us"],
-        row["rule_hash"],
-        known=known,
-        quiet_since=cache.quiet_since,
-        written_us=row["evaluated_us"],
-        must_write=False,
-    )
-
-
-def _quiet_write_us(series_id: SeriesId) -> int:
-    """Spread quiet pairs over half of the time, so that they are not all written at once."""
-    return QUIET_WRITE_US // 2 + series_id % 32 * QUIET_WRITE_US // 64
-
-
-def _is_one_stretch(rule: SeriesRule) -> bool:
-    """Tell whether the values not past the lowest level lie in one stretch."""
-    return isinstance(rule.levels[0].condition, Above | Below | Outside)
 
 
 def _is_at_hand(want: Want, at_hand: Sequence[StoredReading], evaluated_to: int | None) -> bool:

@@ -8,10 +8,11 @@ import msgspec
 import structlog
 
 from app.alerting.channel_secrets import MissingSecretError, resolve_fields
-from app.alerting.evaluator import Evaluation, Progress, evaluate
+from app.alerting.evaluator import Evaluation, evaluate
 from app.alerting.links import Addresses
 from app.alerting.no_data import end_silences, watch_silence
 from app.alerting.planner import compose, plan
+from app.alerting.progress import Progress
 from app.alerting.rule_keeper import RuleKeeper
 from app.alerting.rules import ChannelConfig, RuleSet
 from app.clock import SECOND_US, now_us

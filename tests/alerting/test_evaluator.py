@@ -7,8 +7,9 @@ from random import Random
 import pytest
 
 from app.alerting.episodes import Episode, SeriesRule, Step
-from app.alerting.evaluator import Progress, evaluate
+from app.alerting.evaluator import evaluate
 from app.alerting.matching import RuleBook
+from app.alerting.progress import Progress
 from app.alerting.rules import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.auth.keys import ApiKey
 from app.clock import DAY_US, HOUR_US, now_us

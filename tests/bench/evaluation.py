@@ -7,8 +7,9 @@ from random import Random
 from time import perf_counter
 
 from app.alerting.conditions.above import Above
-from app.alerting.evaluator import Progress, evaluate
+from app.alerting.evaluator import evaluate
 from app.alerting.matching import RuleBook
+from app.alerting.progress import Progress
 from app.alerting.rules import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.alerting.samples import ValueOf
 from app.auth.keys import ApiKey

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
 from app.errors import AppError, DatabaseUnavailableError
@@ -24,6 +25,11 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     #: Names this request in the server's log.
     request_id: str | None = None
+
+
+def problem_response(description: str) -> ResponseSpec:
+    """Document an error that is answered as problem details."""
+    return ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE)
 
 
 def describe(error: Exception) -> tuple[Problem, dict[str, str]]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import pytest
 import uvicorn
 from litestar import Litestar
 
+from app.db.cluster import cluster_folder
 from app.db.embedded import EmbeddedServer
 from app.db.migrations import migrate, set_reader_password
 from app.db.pool import Connection, Pool, open_pool
@@ -53,8 +55,12 @@ def server_dsn(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
         yield given
         return
     folder = tmp_path_factory.mktemp(f"server-{worker_id}")
-    with EmbeddedServer.start(folder, say=lambda line: None, options=_SERVER_OPTIONS) as server:
-        yield server.dsn
+    try:
+        with EmbeddedServer.start(folder, say=lambda line: None, options=_SERVER_OPTIONS) as server:
+            yield server.dsn
+    finally:
+        # What a server run by root keeps elsewhere.
+        shutil.rmtree(cluster_folder(folder), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

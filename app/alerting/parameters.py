@@ -2,18 +2,17 @@
 
 from typing import Annotated
 
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
 from app.errors import InvalidRequestError
 from app.parameters import check_text
-from app.problems import Problem
+from app.problems import problem_response
 
 PROBLEMS = {
-    400: ResponseSpec(Problem, description="A parameter or the body has a value that cannot be used"),
-    401: ResponseSpec(Problem, description="Missing or unknown API key"),
-    403: ResponseSpec(Problem, description="The key lacks the scope"),
-    404: ResponseSpec(Problem, description="No such alert or silence"),
+    400: problem_response("A parameter or the body has a value that cannot be used"),
+    401: problem_response("Missing or unknown API key"),
+    403: problem_response("The key lacks the scope"),
+    404: problem_response("No such alert or silence"),
 }
 RuleName = Annotated[str | None, QueryParameter(description="Only this rule")]
 SensorName = Annotated[str | None, QueryParameter(description="Only this sensor")]

@@ -7,7 +7,6 @@ import asyncpg
 import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath
 from litestar.status_codes import HTTP_200_OK
@@ -31,7 +30,7 @@ from app.db.pool import Pool
 from app.errors import ConflictError, NotFoundError
 from app.model import Tags
 from app.parameters import LARGEST_ID, Cursor, Limit, check_text, parse_time_cursor
-from app.problems import Problem
+from app.problems import problem_response
 
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -148,7 +147,7 @@ async def list_history(
     "/api/v1/alerts/{alert_id:int}/ack",
     guards=[require("admin")],
     status_code=HTTP_200_OK,
-    responses={**PROBLEMS, 409: ResponseSpec(Problem, description="The alert is over")},
+    responses={**PROBLEMS, 409: problem_response("The alert is over")},
     tags=["Alerts"],
     summary="Acknowledge an alert",
 )

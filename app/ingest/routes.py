@@ -8,7 +8,6 @@ import structlog
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from app.auth.guard import require
@@ -24,7 +23,7 @@ from app.ingest.upload import Idempotency, Receipt, Rejected, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.model import LegacyRecord, Reading
-from app.problems import Problem, respond
+from app.problems import problem_response, respond
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -74,12 +73,12 @@ class Ingest:
 
 
 _PROBLEMS = {
-    400: ResponseSpec(Problem, description="The body cannot be decoded"),
-    401: ResponseSpec(Problem, description="Missing or unknown API key"),
-    403: ResponseSpec(Problem, description="The key lacks the scope `ingest`"),
-    413: ResponseSpec(Problem, description="More bytes, decompressed bytes or readings than one request may bring"),
-    422: ResponseSpec(Problem, description="The Idempotency-Key was used for another body"),
-    503: ResponseSpec(Problem, description="Overload, or the database is away: nothing stored, see Retry-After"),
+    400: problem_response("The body cannot be decoded"),
+    401: problem_response("Missing or unknown API key"),
+    403: problem_response("The key lacks the scope `ingest`"),
+    413: problem_response("More bytes, decompressed bytes or readings than one request may bring"),
+    422: problem_response("The Idempotency-Key was used for another body"),
+    503: problem_response("Overload, or the database is away: nothing stored, see Retry-After"),
 }
 
 

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.db.pool import Connection, connect
+from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest.batch import Batch
 from app.ingest.flush import COPY_FROM, write_flush
@@ -31,8 +31,6 @@ RETRIES = 3
 #: A flush that takes longer hangs: on a lock, or on a network that lost its other end. Its connection is cut then.
 FLUSH_TIMEOUT_S = 60.0
 
-#: InternalClientError is what asyncpg raises on a connection that is just being told of its end.
-_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 #: What a flush may meet by no fault of ours or its uploads', while the database is there: the next try may succeed.
 _PASSING_ERRORS = (
     asyncpg.UniqueViolationError,
@@ -92,7 +90,7 @@ class Writer:
                         connection = await connect(dsn, application_name="tidegauge ingest")
                     with _deadline(connection):
                         await self._flush(connection, taken)
-                except _DATABASE_ERRORS as error:
+                except DATABASE_ERRORS as error:
                     log.warning("flush_failed", uploads=len(taken), error=repr(error))
                     for waiting in taken:
                         _fail(waiting, _as_answer(error))
@@ -172,7 +170,7 @@ class Writer:
                 (receipt,) = await self._write(connection, [waiting.upload], any_decompression=unlimited)
             except asyncpg.DataError as error:
                 _fail(waiting, InvalidRequestError(f"The database cannot store this upload: {error}"))
-            except (AnsweredElsewhereError, *_DATABASE_ERRORS) as error:
+            except (AnsweredElsewhereError, *DATABASE_ERRORS) as error:
                 _fail(waiting, _as_answer(error))
             else:
                 self._answer(waiting, receipt)

@@ -5,7 +5,6 @@ from typing import Annotated
 import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
@@ -15,14 +14,14 @@ from app.notify.dispatcher import ChannelTest, Dispatcher
 from app.notify.outbox import Notification, State, list_notifications, resend
 from app.notify.outlets import ChannelStatus
 from app.parameters import LARGEST_ID, Cursor, Limit, parse_id_cursor
-from app.problems import Problem
+from app.problems import problem_response
 
 _PROBLEMS = {
-    400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
-    401: ResponseSpec(Problem, description="Missing or unknown API key"),
-    403: ResponseSpec(Problem, description="The key lacks the scope"),
+    400: problem_response("A parameter has a value that cannot be used"),
+    401: problem_response("Missing or unknown API key"),
+    403: problem_response("The key lacks the scope"),
 }
-_NOT_FOUND = ResponseSpec(Problem, description="There is none of that id or name")
+_NOT_FOUND = problem_response("There is none of that id or name")
 _NotificationId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
 _State = Annotated[
     State,
@@ -77,7 +76,7 @@ async def list_outbox(
     responses={
         **_PROBLEMS,
         404: _NOT_FOUND,
-        409: ResponseSpec(Problem, description="The message is not dead"),
+        409: problem_response("The message is not dead"),
     },
     tags=["Notifications"],
     summary="Send a dead letter anew",

@@ -8,7 +8,6 @@ import msgspec
 import structlog
 from litestar import Request, Response, Router, get, head, post
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERNAL_SERVER_ERROR
@@ -24,7 +23,7 @@ from app.notify.broker_store import BrokerLevel, NotificationPage, StoredNotific
 from app.notify.cors import OpenCors
 from app.notify.rate_limit import RateLimitedError
 from app.parameters import Cursor, Limit
-from app.problems import Problem, describe, is_database_away
+from app.problems import describe, is_database_away, problem_response
 
 PATH: Final = "/api/v1/notifications"
 BODY_LIMIT: Final = 2**20
@@ -33,10 +32,10 @@ AnyRequest = Request[Any, Any, Any]
 _encode = msgspec.json.Encoder().encode
 
 _PROBLEMS = {
-    400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
-    401: ResponseSpec(Problem, description="Missing or unknown API key"),
-    403: ResponseSpec(Problem, description="The key lacks the scope `read`"),
-    503: ResponseSpec(Problem, description="The database is away, see Retry-After"),
+    400: problem_response("A parameter has a value that cannot be used"),
+    401: problem_response("Missing or unknown API key"),
+    403: problem_response("The key lacks the scope `read`"),
+    503: problem_response("The database is away, see Retry-After"),
 }
 
 
@@ -97,7 +96,7 @@ async def send_notification(request: AnyRequest) -> ASGIResponse:
 @get(
     "/{notification_id:uuid}",
     guards=[require("read")],
-    responses={**_PROBLEMS, 404: ResponseSpec(Problem, description="No such notification")},
+    responses={**_PROBLEMS, 404: problem_response("No such notification")},
     tags=["Notifications"],
     summary="Get one sent notification",
 )

@@ -9,7 +9,6 @@ import asyncpg
 import msgspec
 from litestar import Request, get
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 
 from app.auth.guard import require
@@ -19,16 +18,16 @@ from app.db.queries import load_queries
 from app.errors import NotFoundError
 from app.model import MetricName, SensorName, Tags
 from app.parameters import Cursor, check_text, parse_time_cursor
-from app.problems import Problem
+from app.problems import problem_response
 from app.trends.parameters import parse_range
 from app.trends.resolution import choose_resolution
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 _PROBLEMS = {
-    400: ResponseSpec(Problem, description="A parameter has a value that cannot be used"),
-    401: ResponseSpec(Problem, description="Missing or unknown API key"),
-    403: ResponseSpec(Problem, description="The key lacks the scope `read`"),
-    404: ResponseSpec(Problem, description="No such sensor or metric"),
+    400: problem_response("A parameter has a value that cannot be used"),
+    401: problem_response("Missing or unknown API key"),
+    403: problem_response("The key lacks the scope `read`"),
+    404: problem_response("No such sensor or metric"),
 }
 _TIME = "RFC 3339 with a zone, or milliseconds since 1970"
 From = Annotated[str | None, QueryParameter(name="from", description=f"{_TIME}; a day before `to` when left out")]

@@ -10,13 +10,18 @@ from urllib.parse import urlsplit, urlunsplit
 from app.db.embedded import EmbeddedServer
 from app.db.migrations import migrate
 from app.db.pool import connect
+from tests.processes import data_folder
 
 
 @asynccontextmanager
 async def fresh_database(server_dsn: str | None) -> AsyncIterator[str]:
     """Make a database on the given server, or on an embedded one of its own."""
     if server_dsn is None:
-        with tempfile.TemporaryDirectory() as folder, EmbeddedServer.start(Path(folder)) as server:
+        with (
+            tempfile.TemporaryDirectory() as temporary,
+            data_folder(Path(temporary)) as folder,
+            EmbeddedServer.start(folder) as server,
+        ):
             await migrate(server.dsn)
             yield server.dsn
         return

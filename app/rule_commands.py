@@ -9,15 +9,15 @@ import rich_click as click
 from rich.console import Console
 from rich.text import Text
 
-from app.alerting.backtest import Backtest, run_backtest
-from app.alerting.backtest_report import describe_backtest, episode_table
-from app.alerting.junit import FileResult, write_junit
+from app.alerting.language.loading import load_checked, load_unsent
+from app.alerting.language.problems import RuleErrors, RuleProblem, did_you_mean, listed, shown
 from app.alerting.matching import RuleBook
-from app.alerting.rule_loading import load_checked, load_unsent
-from app.alerting.rule_problems import RuleErrors, RuleProblem, did_you_mean, listed, shown
-from app.alerting.rule_test_files import read_rule_tests
-from app.alerting.rule_tests import Outcome, run_rule_tests
 from app.alerting.rules import RuleSet
+from app.alerting.trials.backtest import Backtest, run_backtest
+from app.alerting.trials.backtest_report import describe_backtest, episode_table
+from app.alerting.trials.junit import FileResult, write_junit
+from app.alerting.trials.rule_test_files import read_rule_tests
+from app.alerting.trials.rule_tests import Outcome, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
 from app.console import command_body, duration, find_dsn, load_settings, output, progress_bar
 from app.db.pool import DATABASE_ERRORS, connect

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from app.alerting.alert_feed import UNWATCHED, AlertFrame, end_alerts, publish
-from app.alerting.durations import format_duration
 from app.alerting.evaluator import SQL
+from app.alerting.language.durations import format_duration
 from app.alerting.matching import Match, RuleBook
 from app.alerting.rules import GATEWAY_OFFLINE, NoData
 from app.alerting.situation import CLEARED, NO_DATA

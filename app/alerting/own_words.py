@@ -1,6 +1,6 @@
 """A rule's own message about one episode, with the facts filled in."""
 
-from app.alerting.message_templates import MISSING, render_template
+from app.alerting.language.message_templates import MISSING, render_template
 from app.alerting.rules import Terms
 from app.model import Tags
 from app.notify.message import format_value

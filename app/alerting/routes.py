@@ -11,9 +11,9 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath
 from litestar.status_codes import HTTP_200_OK
 
-from app.alerting.durations import format_duration
 from app.alerting.episodes import Above, Below, Outside
 from app.alerting.evaluator import SQL
+from app.alerting.language.durations import format_duration
 from app.alerting.matching import terms_for
 from app.alerting.parameters import (
     PROBLEMS,

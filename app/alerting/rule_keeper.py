@@ -15,9 +15,9 @@ import structlog
 
 from app.alerting.alert_feed import RULE_REMOVED, UNSELECTED, end_alerts
 from app.alerting.evaluator import SQL
+from app.alerting.language.loading import load_checked
+from app.alerting.language.problems import RuleErrors, RuleProblem
 from app.alerting.matching import RuleBook
-from app.alerting.rule_loading import load_checked
-from app.alerting.rule_problems import RuleErrors, RuleProblem
 from app.alerting.rules import RuleSet, decode_rule_set, encode_rule_set
 from app.db.pool import Connection, Pool
 from app.metrics import Metrics

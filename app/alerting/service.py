@@ -7,8 +7,8 @@ from time import monotonic, perf_counter
 import msgspec
 import structlog
 
-from app.alerting.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.evaluator import Evaluation, evaluate
+from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.links import Addresses
 from app.alerting.no_data import end_silences, watch_silence
 from app.alerting.planner import compose, plan

@@ -55,8 +55,9 @@ def rule(body: str, name: str = "r") -> str:
 
 
 def mistakes(name: str) -> list[tuple[str, list[str]]]:
-    """List texts that are wrong, each with the problems that are found in it, from mistakes/NAME.txt."""
-    _, *cases = (Path(__file__).parent / "mistakes" / f"{name}.txt").read_text(encoding="utf-8").split("\n----\n")
+    """List texts that are wrong, each with the problems that are found in it, from language/mistakes/NAME.txt."""
+    path = Path(__file__).parent / "language" / "mistakes" / f"{name}.txt"
+    _, *cases = path.read_text(encoding="utf-8").split("\n----\n")
     return [_split_mistake(case) for case in cases]
 
 

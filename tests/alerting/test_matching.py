@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from app.alerting import matching
 from app.alerting.episodes import Above, Below, Level, SeriesRule
+from app.alerting.language.files import parse_rules
 from app.alerting.matching import RuleBook, compile_rule, terms_for
-from app.alerting.rule_files import parse_rules
 from app.alerting.rules import Rule, RuleSet
 from app.alerting.samples import ValueOf
 from tests.alerting.rule_texts import ENVIRON, FULL, as_yaml, rule, rule_documents

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.durations import parse_time_of_day
+from app.alerting.language.durations import parse_time_of_day
 from app.alerting.mutes import DAYS, Day, MuteWindow, is_muted, muted_until
 from app.clock import from_us, to_us
 

@@ -2,10 +2,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 
-from app.alerting.durations import parse_duration
 from app.alerting.episodes import Above, Below, Inside, Outside
+from app.alerting.language.durations import parse_duration
+from app.alerting.language.files import parse_rules
 from app.alerting.mutes import MuteWindow
-from app.alerting.rule_files import parse_rules
 from app.alerting.rules import (
     ChannelConfig,
     Clear,

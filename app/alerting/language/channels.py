@@ -1,0 +1,127 @@
+"""The `channels:` part of rule files: each type has its own fields, and secrets come from the environment."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from app.alerting.language.channel_secrets import is_secret, missing_secrets, references, resolve_fields
+from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, read_logged, unlike
+from app.alerting.language.leaves import SECRET, SETTING, one_of
+from app.alerting.language.problems import ProblemLog
+from app.alerting.language.yaml_nodes import Mapping as MappingNode
+from app.alerting.language.yaml_nodes import Node
+from app.alerting.rules import ChannelConfig, ChannelFields, FieldValue
+
+#: Takes a type and its settings, secrets included; gives what is wrong as (field or None, message without secrets).
+ChannelCheck = Callable[[str, Mapping[str, FieldValue]], Iterable[tuple[str | None, str]]]
+
+
+class ReadChannel(msgspec.Struct, frozen=True):
+    """A channel's type, and its fields with their places."""
+
+    type: str
+    given: Given
+
+    def named(self, name: str) -> ChannelConfig:
+        """Make the channel's configuration, secrets unresolved."""
+        return ChannelConfig(name, self.type, _field_values(self.given))
+
+
+class ChannelKind:
+    """A channel: `type` decides which other fields it has."""
+
+    def __init__(self, channel_fields: Mapping[str, ChannelFields]) -> None:
+        self._by_type = {name: _fields_kind(name, fields) for name, fields in channel_fields.items()}
+        self._type = one_of(self._by_type)
+        self._accepted = 'a mapping, such as {type: slack, webhook_url: "${SLACK_WEBHOOK_URL}"}'
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Give a ReadChannel, or UNFIT when the type is missing or unknown."""
+        if not isinstance(node, MappingNode):
+            raise unlike(self._accepted, node)
+        type_node = next((value for key, value in node.entries if key.text == "type"), None)
+        if type_node is None:
+            log.add(node.place, f'"type" is missing: one of {", ".join(self._by_type)}')
+            return UNFIT
+        type_name = read_logged(self._type, type_node, '"type"', log)
+        if type_name is UNFIT:
+            return UNFIT
+        given = self._by_type[type_name].read(node, log)
+        _refuse_literal_secrets(given, type_name, log)
+        return ReadChannel(type_name, given)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Describe every type."""
+        return {"oneOf": [kind.schema(definitions) for kind in self._by_type.values()]}
+
+
+def check_channel(
+    channel: ChannelConfig, given: Given, environ: Mapping[str, str], check: ChannelCheck | None, log: ProblemLog
+) -> None:
+    """Log each variable that is not set; with all of them, what the channel's own check objects to."""
+    missing = False
+    for field, value in channel.fields.items():
+        for name in missing_secrets({field: value}, environ):
+            missing = True
+            log.add(given.place_of(field), f'"{field}": the environment variable {name} is not set, or empty')
+    if check is not None and not missing:
+        for wrong_field, message in check(channel.type, resolve_fields(channel.fields, environ)):
+            log.add(given.place_of(wrong_field or "type", "type"), message)
+
+
+def fields_of_channels(settings: Mapping[str, type[msgspec.Struct]]) -> dict[str, ChannelFields]:
+    """Derive the fields of each type of channel from the struct of its settings."""
+    return {name: _fields_of(struct) for name, struct in settings.items()}
+
+
+def _fields_of(struct: type[msgspec.Struct]) -> ChannelFields:
+    fields = msgspec.structs.fields(struct)
+    return ChannelFields(
+        required=frozenset(field.name for field in fields if field.required),
+        optional=frozenset(field.name for field in fields if not field.required),
+        named=frozenset(field.name for field in fields if field.type == dict[str, str]),
+    )
+
+
+def _fields_kind(type_name: str, fields: ChannelFields) -> Fields:
+    def field(name: str) -> Field:
+        kind: Kind = SECRET if is_secret(name) else SETTING
+        if name in fields.named:
+            kind = MapOf(SETTING, 'a mapping of text, such as {X-Token: "${HOOK_TOKEN}"}')
+        return Field(kind, _field_doc(type_name, name), required=name in fields.required)
+
+    own = {name: field(name) for name in (*sorted(fields.required), *sorted(fields.optional))}
+    type_field = Field(one_of((type_name,)), "the type of channel", required=True)
+    return Fields(f"channel-{type_name}", f"{{type: {type_name}}}", {"type": type_field, **own})
+
+
+def _field_doc(type_name: str, name: str) -> str:
+    if is_secret(name):
+        return f'a secret of {type_name}, written as "${{NAME}}" and set in the environment'
+    return f"a setting of {type_name}"
+
+
+def _field_values(given: Given) -> dict[str, FieldValue]:
+    return {
+        name: dict(value.values) if isinstance(value, Given) else value
+        for name, value in given.values.items()
+        if name != "type"
+    }
+
+
+def _refuse_literal_secrets(given: Given, type_name: str, log: ProblemLog) -> None:
+    for name, value in given.values.items():
+        if isinstance(value, Given):
+            _refuse_literal_secrets(value, type_name, log)
+        elif is_secret(name) and not references(value):
+            variable = _variable(f"{type_name}_{name}")
+            log.add(
+                given.places[name],
+                f'"{name}" is a secret, and rule files and the database hold none: '
+                f'write "${{{variable}}}" and set that variable in the environment',
+            )
+
+
+def _variable(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name).upper()

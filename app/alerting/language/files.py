@@ -1,0 +1,145 @@
+"""Rule files: a folder of *.yml in, a checked rule set out, or every problem at once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from app.alerting.language.channels import ChannelCheck
+from app.alerting.language.grammar import file_kind
+from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
+from app.alerting.language.names import Links
+from app.alerting.language.problems import Place, ProblemLog, RuleErrors
+from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
+from app.alerting.language.yaml_nodes import Scalar, compose
+from app.alerting.rules import CHANNEL_FIELDS, ChannelFields, Override, Rule, RuleSet, Terms
+
+#: A rule takes some 500 bytes; reading a megabyte takes seconds.
+LARGEST_BYTES = 1_000_000
+
+
+def load_rules(
+    path: Path,
+    environ: Mapping[str, str],
+    channel_fields: Mapping[str, ChannelFields] = CHANNEL_FIELDS,
+    channel_check: ChannelCheck | None = None,
+) -> RuleSet:
+    """Read a folder's *.yml, or one file; `environ` is only asked whether the channels' secrets are there.
+
+    Raises RuleErrors with every problem of every file, also for an empty, missing or unreadable folder.
+    """
+    log = ProblemLog()
+    texts = _read_texts(path, log)
+    return _read_rule_set(texts, environ, channel_fields, channel_check, log)
+
+
+def parse_rules(
+    texts: Mapping[str, str],
+    environ: Mapping[str, str],
+    channel_fields: Mapping[str, ChannelFields] = CHANNEL_FIELDS,
+    channel_check: ChannelCheck | None = None,
+) -> RuleSet:
+    """Read rule files that are at hand as text, by the name that problems call them; raises RuleErrors."""
+    return _read_rule_set(texts, environ, channel_fields, channel_check, ProblemLog())
+
+
+def read_text(file: Path, log: ProblemLog) -> str | None:
+    """Read one file as UTF-8; None when it cannot be."""
+    place = Place(str(file))
+    try:
+        # Opening anything else, such as a pipe, could wait for ever.
+        content = file.read_bytes() if file.is_file() and file.stat().st_size <= LARGEST_BYTES else None
+    except OSError as error:
+        log.add(place, f"this file cannot be read: {_reason(error)}")
+        return None
+    if content is None:
+        log.add(place, f"this is not a file of at most {LARGEST_BYTES:,} bytes")
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        log.add(Place(str(file), before.count(b"\n") + 1, column), "this is not UTF-8 text; save the file as UTF-8")
+        return None
+
+
+def _read_rule_set(
+    texts: Mapping[str, str],
+    environ: Mapping[str, str],
+    channel_fields: Mapping[str, ChannelFields],
+    channel_check: ChannelCheck | None,
+    log: ProblemLog,
+) -> RuleSet:
+    kind = file_kind(channel_fields)
+    all_readable = not log.problems
+    read = [_read_file(kind, text, name, log) for name, text in sorted(texts.items())]
+    files = [file for file in read if file is not None]
+    links = Links(log)
+    reader = RuleReader(log, links)
+    channels = tuple(channel for file in files for channel in reader.read_channels(file, environ, channel_check))
+    rules = [rule for file in files for rule in reader.read_rules(file)]
+    # A name may be defined in the very part that cannot be read: then nobody can say that it is unknown.
+    if all_readable and len(files) == len(read) and all(map(_sections_fit, files)):
+        links.check()
+    if log.problems:
+        raise RuleErrors(log.problems)
+    every = tuple(channel.name for channel in channels)
+    return RuleSet(tuple(_notifying(rule, every) for rule in rules), channels)
+
+
+def _read_file(kind: Kind, text: str, name: str, log: ProblemLog) -> Given | None:
+    try:
+        node = compose(text, name)
+    except RuleErrors as errors:
+        log.problems.extend(errors.problems)
+        return None
+    if isinstance(node, Scalar) and node.meaning == "nothing":
+        log.add(node.place, 'the file is empty; a rule file begins with "version: 1"')
+        return None
+    file: Given = read_logged(kind, node, "a rule file", log)
+    return None if file is UNFIT else file
+
+
+def _sections_fit(file: Given) -> bool:
+    return all(section in file.values for section in ("rules", "channels") if section in file.places)
+
+
+def _notifying(rule: Rule, every: tuple[str, ...]) -> Rule:
+    """Put the names of all channels where the files leave open who is told."""
+
+    def told(terms: Terms) -> Terms:
+        return msgspec.structs.replace(terms, notify=every) if terms.notify == EVERY_CHANNEL else terms
+
+    overrides = tuple(Override(override.sensors, told(override.terms)) for override in rule.overrides)
+    return msgspec.structs.replace(rule, terms=told(rule.terms), overrides=overrides)
+
+
+def _read_texts(path: Path, log: ProblemLog) -> dict[str, str]:
+    """Read the files' texts by path; those that cannot be read are logged and left out."""
+    files = _list_files(path, log)
+    texts = ((str(file), read_text(file, log)) for file in files)
+    return {name: text for name, text in texts if text is not None}
+
+
+def _list_files(folder: Path, log: ProblemLog) -> list[Path]:
+    """List a folder's *.yml; a file stands for itself."""
+    place = Place(str(folder))
+    try:
+        if folder.is_file():
+            return [folder]
+        visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except (OSError, ValueError) as error:
+        log.add(place, f"this folder of rules cannot be read: {_reason(error)}")
+        return []
+    for entry in visible:
+        if entry.suffix == ".yaml":
+            log.add(Place(str(entry)), f"rules are read from *.yml only; rename it to {entry.stem}.yml")
+    files = [entry for entry in visible if entry.suffix == ".yml"]
+    if not files:
+        log.add(place, "there is no *.yml in this folder of rules; is it mounted?")
+    return files
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

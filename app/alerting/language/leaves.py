@@ -1,0 +1,229 @@
+"""The single values of rule files: numbers, durations, times, names, templates, and how each may go wrong."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import get_args, get_type_hints
+from zoneinfo import available_timezones
+
+import msgspec
+
+from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
+from app.alerting.language.durations import (
+    DURATION_PATTERN,
+    TIME_PATTERN,
+    format_time_of_day,
+    parse_duration,
+    parse_time_of_day,
+)
+from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
+from app.alerting.language.message_templates import template_fault
+from app.alerting.language.problems import Place, did_you_mean, listed, shown
+from app.alerting.language.yaml_nodes import Scalar
+from app.alerting.rules import GATEWAY_OFFLINE
+from app.alerting.samples import ValueOf
+from app.clock import MINUTE_US
+from app.model import VALUE_LIMIT
+
+#: Rules and channels go into addresses, metrics and group keys.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+NAME_RULE = "may have letters, digits, dots, dashes and underscores, at most 100, a letter or digit first"
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """The name of a rule or channel, where it is used."""
+
+    name: str
+    place: Place
+
+
+def one_of(words: Iterable[str]) -> Leaf:
+    """Make the kind for one of a few words."""
+    accepted = tuple(words)
+
+    def parse(scalar: Scalar) -> str:
+        if scalar.text not in accepted:
+            meant = did_you_mean(scalar.text, accepted)
+            raise ValueError(f"{shown(scalar.text)} is not known{meant} (accepted: {listed(accepted)})")
+        return scalar.text
+
+    return Leaf(f"{listed(accepted)}", parse, {"enum": list(accepted)})
+
+
+def _number(scalar: Scalar) -> float:
+    if scalar.meaning != "number":
+        raise WrongTypeError(_number_hint(scalar))
+    if scalar.text.lower().lstrip("+-") in (".inf", ".nan"):
+        raise ValueError(f"{scalar.text} is never crossed; write a number such as 8.0")
+    if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*|(?=\.))(\.[0-9]*)?([eE][-+]?[0-9]+)?", scalar.text):
+        raise ValueError(f"{scalar.text[:40]} is not read alike everywhere; write a plain decimal such as 8 or 0.5")
+    value = float(scalar.text)
+    if abs(value) > VALUE_LIMIT:
+        raise ValueError(f"no reading is beyond ±{VALUE_LIMIT:g}")
+    return value + 0.0  # -0.0 is 0.0
+
+
+def _number_hint(scalar: Scalar) -> str:
+    text = scalar.text.strip()
+    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) and scalar.style == "quoted":
+        return "without the quotes"
+    if re.fullmatch(r"-?[0-9]+,[0-9]+", text):
+        return f"did you mean {text.replace(',', '.')}?"
+    if re.fullmatch(r"-?[0-9]+(_[0-9]+)+", text):
+        return f"did you mean {text.replace('_', '')}?"
+    if re.fullmatch(r"[0-9]+(:[0-9]{2})+", text):
+        return "YAML 1.1 tools take it for a number in base 60"
+    if unit := re.fullmatch(r"(-?[0-9.]+)\s*([^\d\s.].{0,20})", text):
+        return f"did you mean {unit[1]}? The unit goes to unit: {shown(unit[2])}"
+    return ""
+
+
+def _duration(scalar: Scalar) -> int:
+    if scalar.meaning == "boolean":
+        raise WrongTypeError
+    return parse_duration(scalar.text)
+
+
+def _positive_duration(scalar: Scalar) -> int:
+    duration = _duration(scalar)
+    if duration <= 0:
+        raise ValueError("it must be longer than 0")
+    return duration
+
+
+def _reminder(scalar: Scalar) -> int | None:
+    if scalar.text == "never":
+        return None
+    if scalar.text.lower() in ("no", "off", "false", "none", "0"):
+        raise ValueError(f"{shown(scalar.text)} is not accepted; did you mean never?")
+    duration = _duration(scalar)
+    if duration < MINUTE_US:
+        raise ValueError('it must be at least 1m, or "never"')
+    return duration
+
+
+def _time_of_day(scalar: Scalar) -> int:
+    if scalar.meaning == "number" and scalar.text.isdigit() and int(scalar.text[:5]) <= 24 * 60:
+        clock = format_time_of_day(int(scalar.text) * MINUTE_US)
+        raise WrongTypeError(f'did you mean "{clock}"? Unquoted, YAML 1.1 tools make {scalar.text} of it')
+    if scalar.meaning != "text":
+        raise WrongTypeError
+    time = parse_time_of_day(scalar.text)
+    if scalar.style == "plain":
+        raise ValueError(f'write "{scalar.text}" in quotes; unquoted, YAML 1.1 reads it as {time // MINUTE_US}')
+    return time
+
+
+def _text(scalar: Scalar) -> str:
+    if scalar.meaning != "text":
+        raise WrongTypeError(f'as text it needs quotes: "{scalar.text[:40]}"')
+    if references(scalar.text):
+        raise ValueError("only the secrets of channels may come from the environment")
+    if not scalar.text.strip():
+        raise ValueError("it must not be empty")
+    return scalar.text
+
+
+def _name(scalar: Scalar) -> str:
+    text = _text(scalar)
+    if not re.fullmatch(NAME_PATTERN, text):
+        near = re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-_.")[:100]
+        meant = f"; did you mean {shown(near)}?" if near else ""
+        raise ValueError(f"{shown(text)} is not a name{meant} A name {NAME_RULE}")
+    return text
+
+
+def _reference(scalar: Scalar) -> Reference:
+    return Reference(_text(scalar), scalar.place)
+
+
+def _as_written(scalar: Scalar) -> str:
+    if references(scalar.text):
+        raise ValueError("only the secrets of channels may come from the environment")
+    return scalar.text
+
+
+def _setting(scalar: Scalar) -> str:
+    if scalar.meaning == "boolean":
+        raise WrongTypeError
+    if fault := reference_fault(scalar.text):
+        raise ValueError(fault)
+    return scalar.text
+
+
+def _template(scalar: Scalar) -> str:
+    text = _text(scalar)
+    if fault := template_fault(text):
+        raise ValueError(fault)
+    return text
+
+
+def _link(scalar: Scalar) -> str:
+    text = _text(scalar)
+    if not re.fullmatch(r"https?://\S+", text):
+        raise ValueError(f"{shown(text)} is not an address that begins with https:// or http://")
+    return text
+
+
+def _time_zone(scalar: Scalar) -> str:
+    text = _text(scalar)
+    if text not in _time_zones():
+        raise ValueError(f"there is no time zone {shown(text)}{did_you_mean(text, _time_zones())}")
+    return text
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _value_of(scalar: Scalar) -> ValueOf:
+    text = _text(scalar)
+    kind, _, window = text.partition(" ")
+    if kind not in _VALUE_KINDS:
+        raise ValueError(f"{shown(text)} is not known{did_you_mean(kind, _VALUE_KINDS)} (accepted: {_VALUES})")
+    if kind == "last":
+        if window:
+            raise ValueError('"last" takes no window: it is each reading as it is')
+        return ValueOf()
+    if not window:
+        raise ValueError(f'"{kind}" needs a window: write "{kind} 5m"')
+    window_us = parse_duration(window.strip())
+    if window_us <= 0:
+        raise ValueError(f'the window of "{kind}" must be longer than 0')
+    return msgspec.convert({"kind": kind, "window_us": window_us}, ValueOf)
+
+
+def _version(scalar: Scalar) -> int:
+    if scalar.style != "plain" or scalar.text != "1":
+        raise WrongTypeError
+    return 1
+
+
+_VALUE_KINDS = get_args(get_type_hints(ValueOf)["kind"])
+_WINDOWED = tuple(kind for kind in _VALUE_KINDS if kind != "last")
+_VALUES = listed(["last", *(f"{kind} 5m" for kind in _WINDOWED)])
+_VALUE_PATTERN = f"^(last|({'|'.join(_WINDOWED)}) +{DURATION_PATTERN.strip('^$')})$"
+
+_TEXT: Schema = {"type": "string", "minLength": 1}
+_DURATION: Schema = {"type": "string", "pattern": DURATION_PATTERN}
+
+VERSION = Leaf("the number 1", _version, {"const": 1})
+NUMBER = Leaf("a number, such as 8.0", _number, {"type": "number"})
+DURATION = Leaf("a duration, such as 10m", _duration, {"anyOf": [_DURATION, {"enum": [0, "0"]}]})
+POSITIVE_DURATION = Leaf("a duration, such as 5m", _positive_duration, _DURATION)
+REMINDER = Leaf('a duration, such as 4h, or "never"', _reminder, {"anyOf": [_DURATION, {"const": "never"}]})
+TIME_OF_DAY = Leaf('a time in quotes, such as "22:00"', _time_of_day, {"type": "string", "pattern": TIME_PATTERN})
+TIME_ZONE = Leaf("a time zone, such as Europe/Berlin", _time_zone, _TEXT)
+TEXT = Leaf('text, such as "°C"', _text, _TEXT)
+LABEL = Leaf("a name, such as temperature", _text, _TEXT)
+GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _text, _TEXT)
+TAG_VALUE = Leaf("text, such as cold", _as_written, {"type": ["string", "number", "boolean"]})
+NAME = Leaf("a name, such as cold-room-too-warm", _name, {"type": "string", "pattern": NAME_PATTERN})
+RULE_NAME = Leaf(f"a rule's name, such as {GATEWAY_OFFLINE}", _reference, _TEXT)
+CHANNEL_NAME = Leaf("a channel's name, such as ops-telegram", _reference, _TEXT)
+TEMPLATE = Leaf('text, such as "{sensor}: {value}{unit}"', _template, _TEXT, blocks=True)
+LINK = Leaf("an address, such as https://wiki.example/cold-room", _link, {"type": "string", "pattern": "^https?://"})
+VALUE_OF = Leaf(f"{_VALUES}", _value_of, {"type": "string", "pattern": _VALUE_PATTERN})
+SETTING = Leaf('text, such as "-1001234567890"', _setting, {"type": ["string", "number"]})
+SECRET = Leaf('text, such as "${SLACK_WEBHOOK_URL}"', _setting, {"type": "string", "pattern": REFERENCE_PATTERN})

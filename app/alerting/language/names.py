@@ -1,0 +1,77 @@
+"""Names across rule files: each rule and channel defined once, each name that is used defined somewhere."""
+
+from app.alerting.language.leaves import Reference
+from app.alerting.language.problems import Place, ProblemLog, did_you_mean, listed
+from app.alerting.rules import BUILT_IN_RULES
+
+
+class Links:
+    """Gathers names while files are read, then checks them together."""
+
+    def __init__(self, log: ProblemLog) -> None:
+        self._log = log
+        self._rules: dict[str, Place] = {}
+        self._channels: dict[str, Place] = {}
+        self._used_channels: list[Reference] = []
+        self._inhibitors: dict[str, list[Reference]] = {}
+
+    def define_rule(self, name: str, place: Place) -> None:
+        """Note a rule's name; one that is taken is a problem that names both places."""
+        if name in BUILT_IN_RULES:
+            self._log.add(place, f'the rule "{name}" is built in; choose another name')
+        else:
+            self._define("rule", self._rules, name, place)
+
+    def define_channel(self, name: str, place: Place) -> None:
+        """Note a channel's name; one that is taken is a problem that names both places."""
+        self._define("channel", self._channels, name, place)
+
+    def use_channels(self, channels: tuple[Reference, ...]) -> tuple[str, ...]:
+        """Note that channels are told, and give their names."""
+        self._used_channels.extend(channels)
+        return tuple(channel.name for channel in channels)
+
+    def inhibit(self, rule: str, by: Reference) -> None:
+        """Note that a rule is held back by another."""
+        self._inhibitors.setdefault(rule, []).append(by)
+
+    def check(self) -> None:
+        """Log every name that is used but defined nowhere, and every cycle of inhibitions."""
+        for channel in self._used_channels:
+            if channel.name not in self._channels:
+                self._log.add(channel.place, _unknown("channel", channel.name, list(self._channels)))
+        rules = [*self._rules, *BUILT_IN_RULES]
+        for inhibitors in self._inhibitors.values():
+            for by in inhibitors:
+                if by.name not in rules:
+                    self._log.add(by.place, _unknown("rule", by.name, rules))
+        self._check_cycles()
+
+    def _define(self, kind: str, defined: dict[str, Place], name: str, place: Place) -> None:
+        first = defined.setdefault(name, place)
+        if first != place:
+            self._log.add(place, f'the {kind} "{name}" is defined twice, first at {first}; choose another name')
+
+    def _check_cycles(self) -> None:
+        finished: set[str] = set()
+        for rule in self._inhibitors:
+            self._walk(rule, [], finished)
+
+    def _walk(self, rule: str, path: list[str], finished: set[str]) -> None:
+        """Follow inhibitions depth first; one that leads back into the path closes a cycle."""
+        if rule in finished:
+            return
+        path.append(rule)
+        for by in self._inhibitors.get(rule, ()):
+            if by.name in path:
+                cycle = [*path[path.index(by.name) :], by.name]
+                self._log.add(by.place, f"rules hold each other back in a circle: {' by '.join(cycle)}")
+            else:
+                self._walk(by.name, path, finished)
+        path.pop()
+        finished.add(rule)
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> str:
+    there_are = f"there are: {listed(known)}" if known else f"no {kind} is defined; put one under {kind}s:"
+    return f'there is no {kind} "{name[:100]}"{did_you_mean(name, known)} ({there_are})'

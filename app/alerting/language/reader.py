@@ -1,0 +1,212 @@
+"""From what rule files give to rules: each part is read over what holds without it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from app.alerting.conditions import CONDITIONS, Condition
+from app.alerting.episodes import severity
+from app.alerting.language.channels import ChannelCheck, ReadChannel, check_channel
+from app.alerting.language.checks import check_can_match, check_level_order, check_terms
+from app.alerting.language.kinds import Given
+from app.alerting.language.names import Links
+from app.alerting.language.problems import ProblemLog
+from app.alerting.mutes import DAYS, MuteWindow
+from app.alerting.rules import (
+    ChannelConfig,
+    Clear,
+    Inhibition,
+    LateData,
+    LevelRule,
+    NoData,
+    Override,
+    Rule,
+    Selector,
+    Terms,
+)
+from app.clock import DAY_US
+from app.model import LEVEL_NAMES
+
+#: Stands for "every channel" until all files are read; no channel can have this name.
+EVERY_CHANNEL = ("*",)
+
+Otherwise = TypeVar("Otherwise", tuple[str, ...], tuple[str, ...] | None)
+
+_NO_NAME = "?"
+_NOTHING_SAID = Rule(name=_NO_NAME, sensors=Selector(), terms=Terms(levels=(), notify=EVERY_CHANNEL))
+
+
+class RuleReader:
+    """Reads rules and channels of one file after the other; what does not fit goes to the log."""
+
+    def __init__(self, log: ProblemLog, links: Links) -> None:
+        self._log = log
+        self._links = links
+
+    def read_rules(self, file: Given) -> Iterator[Rule]:
+        """Give the rules of a file over its defaults; one with problems may lack parts."""
+        given_defaults: Given = file.get("defaults", Given(file.place))
+        defaults = self._over(given_defaults, _NOTHING_SAID)
+        for given in file.get("rules", ()):
+            rule = self._read_rule(given, defaults)
+            yield msgspec.structs.replace(rule, inhibited_by=self._inhibitions(rule.name, given, given_defaults))
+
+    def read_channels(
+        self, file: Given, environ: Mapping[str, str], check: ChannelCheck | None
+    ) -> Iterator[ChannelConfig]:
+        """Give the channels of a file, secrets unresolved."""
+        channels: Given = file.get("channels", Given(file.place))
+        for name, place in channels.places.items():
+            self._links.define_channel(name, place)
+            channel: ReadChannel | None = channels.get(name)
+            if channel is not None:
+                config = channel.named(name)
+                check_channel(config, channel.given, environ, check, self._log)
+                yield config
+
+    def _read_rule(self, given: Given, defaults: Rule) -> Rule:
+        name = given.get("name", _NO_NAME)
+        if name != _NO_NAME:
+            self._links.define_rule(name, given.places["name"])
+        named = msgspec.structs.replace(defaults, name=name, sensors=self._selector(given))
+        rule = self._over(given, named)
+        check_terms(rule.terms, given, self._log)
+        overrides = tuple(self._override(override, rule) for override in given.get("overrides", ()))
+        return msgspec.structs.replace(rule, overrides=overrides)
+
+    def _over(self, given: Given, base: Rule) -> Rule:
+        """Read what a rule, or a file's defaults, say for a rule as a whole."""
+        return msgspec.structs.replace(
+            base,
+            terms=self._terms(given, base.terms),
+            group_by=given.get("group_by", base.group_by),
+            remind_every_us=given.get("remind_every", base.remind_every_us),
+        )
+
+    def _override(self, given: Given, rule: Rule) -> Override:
+        selector = self._selector(given)
+        check_can_match(rule.sensors, selector, given, self._log)
+        if set(given.places) == {"sensors"} and not given.unknown:
+            self._log.add(given.place, "this override changes nothing; say what differs, such as levels:")
+        terms = self._terms(given, rule.terms)
+        check_terms(terms, given, self._log, base=rule.terms)
+        return Override(selector, terms)
+
+    def _terms(self, given: Given, base: Terms) -> Terms:
+        return msgspec.structs.replace(
+            base,
+            value=given.get("value", base.value),
+            unit=given.get("unit", base.unit),
+            levels=self._levels(given, base.levels),
+            clear=self._clear(given.get("clear"), base.clear),
+            max_gap_us=given.get("max_gap", base.max_gap_us),
+            late_data=_late_data(given.get("late_data"), base.late_data),
+            no_data=_no_data(given.get("no_data"), base.no_data),
+            notify=self._channels(given, base.notify),
+            mute=self._mute(given, base.mute),
+            message=given.get("message", base.message),
+            runbook=given.get("runbook", base.runbook),
+        )
+
+    def _selector(self, given: Given) -> Selector:
+        sensors: Given | None = given.get("sensors")
+        if sensors is None:
+            return Selector()
+        if sensors.lacks("id", "metric", "tags", "gateway"):
+            self._log.add(sensors.place, 'say which sensors: metric, id, tags or gateway; id: "*" for all')
+        tags: Given = sensors.get("tags", Given(sensors.place))
+        return Selector(
+            id=sensors.get("id"), metric=sensors.get("metric"), tags=tags.values, gateway=sensors.get("gateway")
+        )
+
+    def _levels(self, given: Given, base: tuple[LevelRule, ...]) -> tuple[LevelRule, ...]:
+        changed: Given | None = given.get("levels")
+        if changed is None:
+            return base
+        if changed.lacks(*LEVEL_NAMES):
+            self._log.add(changed.place, '"levels" takes at least one level, such as {warning: {above: 8.0}}')
+        check_level_order(changed, self._log)
+        levels: dict[str, LevelRule] = {level.name: level for level in base}
+        for name, level in changed.values.items():
+            read = self._level(name, level, levels.get(name))
+            if read is not None:
+                levels[read.name] = read
+        return tuple(sorted(levels.values(), key=lambda level: severity(level.name)))
+
+    def _level(self, name: Any, given: Given, base: LevelRule | None) -> LevelRule | None:
+        """Read a level; None when it has no condition, neither of its own nor from the rule."""
+        condition = self._condition(given) or (base.condition if base else None)
+        if condition is None:
+            if given.lacks(*CONDITIONS):
+                self._log.add(given.place, f'"{name}" needs a condition: one of {", ".join(CONDITIONS)}')
+            return None
+        return LevelRule(
+            name=name,
+            condition=condition,
+            for_us=given.get("for", base.for_us if base else 0),
+            notify=self._channels(given, base.notify if base else None),
+        )
+
+    def _clear(self, given: Given | None, base: Clear) -> Clear:
+        if given is None:
+            return base
+        return Clear(self._condition(given) or base.condition, given.get("for", base.for_us))
+
+    def _condition(self, given: Given) -> Condition | None:
+        keywords = [key for key in given.places if key in CONDITIONS]
+        for extra in keywords[1:]:
+            self._log.add(given.places[extra], f'"{extra}" beside "{keywords[0]}": there can be one condition only')
+        if not keywords or keywords[0] not in given.values:
+            return None
+        numbers = given.values[keywords[0]]
+        return CONDITIONS[keywords[0]](*(numbers if isinstance(numbers, tuple) else (numbers,)))
+
+    def _channels(self, given: Given, otherwise: Otherwise) -> tuple[str, ...] | Otherwise:
+        return self._links.use_channels(given.values["notify"]) if "notify" in given.values else otherwise
+
+    def _inhibitions(self, name: str, given: Given, defaults: Given) -> tuple[Inhibition, ...]:
+        """Read what holds a rule back; a default that names the rule itself is meant for the others."""
+        own: tuple[Given, ...] | None = given.get("inhibited_by")
+        inherited = (one for one in defaults.get("inhibited_by", ()) if _inhibitor(one) != name)
+        named = [one for one in (inherited if own is None else own) if "rule" in one.values]
+        for one in named:
+            self._links.inhibit(name, one.values["rule"])
+        return tuple(Inhibition(one.values["rule"].name, one.get("same", ())) for one in named)
+
+    def _mute(self, given: Given, base: tuple[MuteWindow, ...]) -> tuple[MuteWindow, ...]:
+        return tuple(map(self._window, given.values["mute"])) if "mute" in given.values else base
+
+    def _window(self, given: Given) -> MuteWindow:
+        window = MuteWindow(
+            days=given.get("days", DAYS),
+            from_us=given.get("from", 0),
+            to_us=given.get("to", DAY_US),
+            tz=given.get("tz", "UTC"),
+        )
+        if given.lacks("days", "from", "to"):
+            self._log.add(given.place, 'this would mute the rule for ever; say when: days, "from" or "to"')
+        if window.from_us == window.to_us:
+            self._log.add(given.place_of("to"), 'this window is empty; for a whole day leave out "from" and "to"')
+        return window
+
+
+def _inhibitor(inhibition: Given) -> str | None:
+    return inhibition.values["rule"].name if "rule" in inhibition.values else None
+
+
+def _late_data(given: Given | None, base: LateData) -> LateData:
+    if given is None:
+        return base
+    return LateData(
+        accept_us=given.get("accept", base.accept_us),
+        live_us=given.get("live", base.live_us),
+        notify=given.get("notify", base.notify),
+    )
+
+
+def _no_data(given: Given | None, base: NoData | None) -> NoData | None:
+    if given is None:
+        return base
+    base = base or NoData()
+    return NoData(after_us=given.get("after", base.after_us), then=given.get("then", base.then))

@@ -1,0 +1,225 @@
+"""YAML as nodes that know their place; what a plain word means is decided by YAML 1.2, whatever a file declares."""
+
+import re
+from typing import Literal
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from app.alerting.language.problems import Place, problem_at
+
+#: Rules need six levels; the limit keeps hostile nesting from costing anything.
+DEEPEST = 24
+
+ScalarMeaning = Literal["text", "number", "boolean", "nothing"]
+
+
+class Scalar(msgspec.Struct, frozen=True):
+    """A single value, as written between its quotes, if it has any."""
+
+    place: Place
+    text: str
+    style: Literal["plain", "quoted", "block"]
+
+    @property
+    def meaning(self) -> ScalarMeaning:
+        """Tell what YAML 1.2 takes the value for."""
+        if self.style != "plain":
+            return "text"
+        if self.text in _NOTHING:
+            return "nothing"
+        if self.text in _BOOLEANS:
+            return "boolean"
+        return "number" if _NUMBER.fullmatch(self.text) else "text"
+
+
+class Sequence(msgspec.Struct, frozen=True):
+    """A list, in order."""
+
+    place: Place
+    items: "tuple[Node, ...]"
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    """Keys and values in order, as written: a key may come twice."""
+
+    place: Place
+    entries: "tuple[tuple[Scalar, Node], ...]"
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def compose(text: str, file: str) -> Node:
+    """Read one YAML document; RuleErrors with one problem where it is not YAML."""
+    composer = _Composer(file)
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            composer.take(event)
+    except MarkedYAMLError as error:
+        raise problem_at(_error_place(error, file), _explained(error)) from error
+    except YAMLError as error:
+        raise problem_at(_unprintable_place(text, file), _UNPRINTABLE) from error
+    except (ValueError, OverflowError) as error:
+        # The scanner stumbles over escapes such as "\UFFFFFFFF" instead of refusing them.
+        raise problem_at(composer.last_place, f"this is not YAML: {error}") from error
+    return composer.root or Scalar(Place(file, 1, 1), "", "plain")
+
+
+class _Open(msgspec.Struct):
+    """A list or mapping whose end is still to come; a mapping's keys and values alternate."""
+
+    place: Place
+    anchor: str | None
+    items: list[Node]
+
+
+class _Composer:
+    """Builds nodes from parser events on a stack of its own, so that deep nesting cannot exhaust Python's."""
+
+    def __init__(self, file: str) -> None:
+        self.root: Node | None = None
+        self.last_place = Place(file, 1, 1)
+        self._file = file
+        self._documents = 0
+        self._open: list[_Open] = []
+        self._anchors: dict[str, Node] = {}
+
+    def take(self, event: Event) -> None:
+        """Add what one event of the parser means."""
+        place = self.last_place = _place(event.start_mark, self._file)
+        match event:
+            case DocumentStartEvent():
+                self._start_document(event, place)
+            case AliasEvent():
+                self._add(self._anchored(event.anchor, place))
+            case ScalarEvent():
+                _refuse_tag(event, place)
+                self._finish(_scalar(event, place), event.anchor)
+            case MappingStartEvent() | SequenceStartEvent():
+                _refuse_tag(event, place)
+                self._begin(_Open(place, event.anchor, []))
+            case MappingEndEvent():
+                ended = self._open.pop()
+                self._finish(Mapping(ended.place, _pairs(ended.items)), ended.anchor)
+            case SequenceEndEvent():
+                ended = self._open.pop()
+                self._finish(Sequence(ended.place, tuple(ended.items)), ended.anchor)
+
+    def _start_document(self, event: DocumentStartEvent, place: Place) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            raise problem_at(place, "a second document begins here; a rule file is one document: remove the ---")
+        if event.version not in (None, (1, 2)):
+            raise problem_at(place, "rule files are YAML 1.2; remove the %YAML line")
+
+    def _begin(self, opened: _Open) -> None:
+        if len(self._open) == DEEPEST:
+            raise problem_at(opened.place, "this is nested too deeply for a rule file")
+        self._open.append(opened)
+
+    def _anchored(self, anchor: str, place: Place) -> Node:
+        if anchor not in self._anchors:
+            raise problem_at(
+                place, f'*{anchor} refers to no &{anchor} before it; text that begins with * needs quotes: "*{anchor}"'
+            )
+        return self._anchors[anchor]
+
+    def _finish(self, node: Node, anchor: str | None) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = node
+        self._add(node)
+
+    def _add(self, node: Node) -> None:
+        if self._open:
+            self._open[-1].items.append(node)
+        else:
+            self.root = node
+
+
+_NOTHING = ("", "~", "null", "Null", "NULL")
+_BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
+_NUMBER = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_UNPRINTABLE = "this character is not allowed in YAML; is the file text?"
+
+#: What the parser says (or was doing) when people write what looks right, and what to tell them.
+_PITFALLS = (
+    ("while scanning a block scalar", "an unquoted > or | begins a block of text; for a limit write {above: 8}"),
+    ("while scanning an alias", 'an unquoted * refers to an anchor; quote the text: "*"'),
+    ("while scanning an anchor", "an unquoted & names an anchor; quote the text"),
+    ("while scanning a tag", "an unquoted ! begins a tag; quote the text"),
+    ("found character '\\t'", "indent with spaces, not tabs"),
+    ("that cannot start any token", "quote text that begins with this character"),
+    ("mapping values are not allowed here", "quote text that holds a colon and a space, or check the indentation"),
+    ("while scanning a quoted scalar", "a quote is never closed"),
+    ("could not find expected ':'", "a key needs a colon and a space after it"),
+    ("but found '<scalar>'", "quote text that begins with {, [ or a quote and goes on after it"),
+    ("expected <block end>", "check the indentation"),
+    ("expected ',' or", "a bracket is never closed, or a comma is missing"),
+)
+
+
+def _place(mark: object, file: str) -> Place:
+    return Place(file, getattr(mark, "line", 0) + 1, getattr(mark, "column", 0) + 1)
+
+
+def _scalar(event: ScalarEvent, place: Place) -> Scalar:
+    style: Literal["plain", "quoted", "block"] = "plain"
+    if event.style in ("|", ">"):
+        style = "block"
+    elif event.style in ("'", '"'):
+        style = "quoted"
+    if any("\ud800" <= character <= "\udfff" for character in event.value):
+        raise problem_at(place, "half a surrogate pair is no character; write the character itself")
+    return Scalar(place, event.value, style)
+
+
+def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent, place: Place) -> None:
+    if event.tag is not None:
+        raise problem_at(place, f"tags such as {event.tag} have no use in rule files; quote text that begins with !")
+
+
+def _pairs(items: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
+    pairs: list[tuple[Scalar, Node]] = []
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not isinstance(key, Scalar):
+            raise problem_at(
+                key.place, "a key must be a word, not a list or a mapping; quote text that begins with { or ["
+            )
+        if isinstance(value, Scalar) and value.text == "" and value.style == "plain":
+            # What is left out has no place of its own: the parser gives that of whatever comes next.
+            value = Scalar(key.place, "", "plain")
+        pairs.append((key, value))
+    return tuple(pairs)
+
+
+def _error_place(error: MarkedYAMLError, file: str) -> Place:
+    return _place(error.problem_mark or error.context_mark, file)
+
+
+def _explained(error: MarkedYAMLError) -> str:
+    said = error.problem or error.context or "malformed"
+    doing = f" ({error.context})" if error.context and error.context != said else ""
+    hints = (hint for sign, hint in _PITFALLS if sign in f"{error.context} {error.problem}")
+    return "; ".join([f"this is not YAML: {said}{doing}", *list(hints)[:1]])
+
+
+def _unprintable_place(text: str, file: str) -> Place:
+    """Find the character that the reader refuses; it says only that there is one."""
+    odd = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
+    before = text[: odd.start()] if odd else ""
+    return Place(file, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)

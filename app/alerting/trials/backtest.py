@@ -1,0 +1,179 @@
+"""Rules over stored readings: the episodes that they make; nothing is sent, nothing is written.
+
+Each series is read once for all its rules, in order of time, a few thousand readings at a time, so that memory does
+not grow with the span. Windows see what came before the start; the machines start clear.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from app.alerting.episodes import Episode
+from app.alerting.matching import Match, RuleBook
+from app.alerting.samples import StoredReading
+from app.alerting.trials.backtest_run import Edge, Edges, RuleRun
+from app.clock import HOUR_US, from_us
+from app.db.aggregates import RAW_RETENTION
+from app.db.pool import DATABASE_ERRORS, Connection
+from app.db.queries import load_queries
+from app.errors import AppError, DatabaseUnavailableError
+from app.model import MetricName, SensorName, SeriesId, Tags
+
+SQL = load_queries(Path(__file__).with_name("queries.sql"))
+#: Clocks of sensors may run ahead, by less than this.
+AHEAD_US = HOUR_US
+SERIES_AT_ONCE = 500
+READINGS_AT_ONCE = 5_000
+#: Takes how many series are done, and how many there are.
+Progress = Callable[[int, int], None]
+
+
+class NotMigratedError(AppError):
+    """The database lacks what a backtest reads."""
+
+    code = "not_migrated"
+    title = "The database is not up to date"
+
+
+class BacktestEpisode(msgspec.Struct, frozen=True):
+    """An episode that a rule makes of a series."""
+
+    rule: str
+    sensor: SensorName
+    metric: MetricName
+    #: The rule's, else the series' own.
+    unit: str | None
+    episode: Episode
+    #: The sample farthest past the lowest level's limit.
+    peak: float
+    #: Time of the newest reading; until then an open episode has lasted.
+    seen_to_us: int
+    touches: tuple[Edge, ...]
+
+
+class Backtest(msgspec.Struct, frozen=True):
+    """What a backtest came to."""
+
+    from_us: int
+    to_us: int
+    #: Series with readings that a rule looks at.
+    series: int
+    readings: int
+    #: In the order in which they fired.
+    episodes: tuple[BacktestEpisode, ...]
+
+
+async def run_backtest(
+    connection: Connection, book: RuleBook, from_us: int, now_us: int, progress: Progress = lambda done, total: None
+) -> Backtest:
+    """Run rules over the readings since `from_us`; raises NotMigratedError or DatabaseUnavailableError."""
+    try:
+        return await _Backtesting(connection, book, from_us, now_us).run(progress)
+    except asyncpg.UndefinedTableError as error:
+        raise NotMigratedError(f"{error}; run tidegauge migrate") from error
+    except DATABASE_ERRORS as error:
+        raise DatabaseUnavailableError(str(error)) from error
+
+
+class _Series(msgspec.Struct, frozen=True):
+    """What rules look at in a series."""
+
+    id: SeriesId
+    sensor: SensorName
+    metric: MetricName
+    unit: str | None
+    tags: Tags
+    gateway: str | None
+
+
+_Eras = Mapping[tuple[SeriesId, str, str], int]
+
+
+class _Backtesting:
+    """One backtest under way."""
+
+    def __init__(self, connection: Connection, book: RuleBook, from_us: int, now_us: int) -> None:
+        self._connection = connection
+        self._book = book
+        self._from_us = from_us
+        self._now_us = now_us
+        self._retention_us = now_us - RAW_RETENTION // timedelta(microseconds=1)
+        self._series = 0
+        self._readings = 0
+        self._episodes: list[BacktestEpisode] = []
+
+    async def run(self, progress: Progress) -> Backtest:
+        total = await self._connection.fetchval(SQL["count_series_since"], self._from_us)
+        done, last_id = 0, 0
+        progress(done, total)
+        while page := await self._list_series(last_id):
+            eras = await self._list_eras(page)
+            for series in page:
+                await self._test(series, eras)
+                done += 1
+                progress(done, total)
+            last_id = page[-1].id
+        found = sorted(self._episodes, key=lambda each: (each.episode.fired_at, each.rule, each.sensor, each.metric))
+        return Backtest(self._from_us, self._now_us, self._series, self._readings, tuple(found))
+
+    async def _list_series(self, after: int) -> list[_Series]:
+        rows = await self._connection.fetch(SQL["list_series_since"], self._from_us, after, SERIES_AT_ONCE)
+        return [_Series(**row) for row in rows]
+
+    async def _list_eras(self, page: Sequence[_Series]) -> _Eras:
+        rows = await self._connection.fetch(SQL["list_eras"], [series.id for series in page])
+        return {(row["series_id"], row["rule"], row["rule_hash"]): row["era_from_us"] for row in rows}
+
+    async def _test(self, series: _Series, eras: _Eras) -> None:
+        matches = self._book.matches(series.sensor, series.metric, series.tags, series.gateway)
+        if not matches:
+            return
+        self._series += 1
+        runs = [RuleRun(match.series_rule, self._from_us) for match in matches]
+        window_us = max(match.series_rule.value.window_us for match in matches)
+        newest = 0
+        async for readings in self._pages(series.id, self._from_us - window_us):
+            newest = readings[-1][0]
+            self._readings += sum(t >= self._from_us for t, _ in readings)
+            for run in runs:
+                for t, value in readings:
+                    run.push(t, value)
+        if any(run.has_episodes for run in runs):
+            await self._collect(series, matches, runs, newest, eras)
+
+    async def _collect(
+        self, series: _Series, matches: Sequence[Match], runs: Sequence[RuleRun], newest: int, eras: _Eras
+    ) -> None:
+        has_past = await self._has_past(series.id)
+        for match, run in zip(matches, runs, strict=True):
+            rule = match.rule.name
+            # Under another wording the live evaluation saw other episodes anyway.
+            era = eras.get((series.id, rule, match.rule_hash))
+            self._episodes.extend(
+                BacktestEpisode(
+                    rule=rule,
+                    sensor=series.sensor,
+                    metric=series.metric,
+                    unit=match.terms.unit or series.unit,
+                    episode=found.episode,
+                    peak=found.peak,
+                    seen_to_us=newest,
+                    touches=found.touches,
+                )
+                for found in run.found(Edges(self._retention_us, has_past, era))
+            )
+
+    async def _pages(self, series_id: SeriesId, from_us_: int) -> AsyncIterator[list[StoredReading]]:
+        """Give a series' readings through a cursor, which looks at one chunk after the other."""
+        until = from_us(self._now_us + AHEAD_US)
+        async with self._connection.transaction(readonly=True):
+            cursor = await self._connection.cursor(SQL["list_readings_between"], series_id, from_us(from_us_), until)
+            while rows := await cursor.fetch(READINGS_AT_ONCE):
+                yield [(row["us"], row["value"]) for row in rows]
+
+    async def _has_past(self, series_id: SeriesId) -> bool:
+        oldest, start = from_us(self._retention_us), from_us(self._from_us)
+        return bool(await self._connection.fetchval(SQL["has_readings_between"], series_id, oldest, start))

@@ -1,0 +1,64 @@
+"""Results of rule tests as JUnit XML, which continuous integration shows test by test."""
+
+import re
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+import msgspec
+
+from app.alerting.language.problems import RuleProblem
+from app.alerting.trials.rule_tests import Outcome
+
+
+class FileResult(msgspec.Struct, frozen=True):
+    """What came of one file: its tests' outcomes, or why it cannot be used."""
+
+    outcomes: tuple[Outcome, ...] = ()
+    problems: tuple[RuleProblem, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems and all(outcome.passed for outcome in self.outcomes)
+
+
+def write_junit(results: Mapping[str, FileResult]) -> bytes:
+    """Write the results by the name of their file; a file that cannot be used is one test with an error."""
+    suites = Element("testsuites", _counts(list(results.values())))
+    for name, result in results.items():
+        suite = SubElement(suites, "testsuite", {"name": _legal(name), **_counts([result])})
+        for outcome in result.outcomes:
+            case = _case(suite, name, outcome.name, outcome.seconds, outcome.place.line)
+            if not outcome.passed:
+                _detail(case, "failure", "other episodes than expected", outcome.difference)
+        if result.problems:
+            case = _case(suite, name, "can be used", 0.0, result.problems[0].line)
+            _detail(case, "error", "the file cannot be used", [str(problem) for problem in result.problems])
+    indent(suites)
+    written: bytes = tostring(suites, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
+
+
+def _counts(results: Sequence[FileResult]) -> dict[str, str]:
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    errors = sum(bool(result.problems) for result in results)
+    return {
+        "tests": str(len(outcomes) + errors),
+        "failures": str(sum(not outcome.passed for outcome in outcomes)),
+        "errors": str(errors),
+        "time": f"{sum(outcome.seconds for outcome in outcomes):.6f}",
+    }
+
+
+def _case(suite: Element, file: str, name: str, seconds: float, line: int) -> Element:
+    attributes = {"classname": _legal(file), "name": _legal(name), "file": _legal(file), "line": str(line)}
+    return SubElement(suite, "testcase", {**attributes, "time": f"{seconds:.6f}"})
+
+
+def _detail(case: Element, kind: str, message: str, lines: Sequence[str]) -> None:
+    detail = SubElement(case, kind, {"message": message})
+    detail.text = _legal("\n".join(lines))
+
+
+def _legal(text: str) -> str:
+    """Replace what XML cannot hold, not even escaped."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

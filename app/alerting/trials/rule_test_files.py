@@ -1,0 +1,234 @@
+"""Files with unit tests of rules: strict as rule files are, with every problem at its place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from app.alerting.language.files import read_text
+from app.alerting.language.kinds import UNFIT, Given, read_logged
+from app.alerting.language.leaves import Reference
+from app.alerting.language.loading import load_unsent
+from app.alerting.language.names import Links
+from app.alerting.language.problems import Place, ProblemLog, RuleErrors, did_you_mean, listed, problem_at, shown
+from app.alerting.language.reader import RuleReader
+from app.alerting.language.yaml_nodes import Scalar, compose
+from app.alerting.matching import RuleBook
+from app.alerting.rules import RuleSet
+from app.alerting.samples import StoredReading
+from app.alerting.trials.rule_test_grammar import EVERY_US, TEST_FILE
+from app.alerting.trials.series_notation import expand
+from app.model import LEVEL_NAMES, Tags
+
+#: When a test begins that does not say; only `{since}` in messages shows it.
+START_US = 1_767_225_600_000_000
+
+
+class GivenSeries(msgspec.Struct, frozen=True):
+    """The readings of a test, and what rules look at in their series."""
+
+    sensor: str
+    metric: str
+    readings: tuple[StoredReading, ...]
+    tags: Tags = {}
+    gateway: str | None = None
+    unit: str | None = None
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """An episode that a test expects; what is None is not compared, save that no end means none.
+
+    Times are microseconds from the test's start.
+    """
+
+    rule: str
+    sensor: str
+    fired_us: int
+    resolved_us: int | None = None
+    metric: str | None = None
+    started_us: int | None = None
+    #: In the end.
+    level: str | None = None
+    steps: tuple[tuple[str, int], ...] | None = None
+    #: The rule's own words as it fires.
+    message: str | None = None
+    #: The channels that are told of the level that it has in the end.
+    notify: tuple[str, ...] | None = None
+
+
+class RuleTest(msgspec.Struct, frozen=True):
+    """Readings, and the episodes that they should make."""
+
+    place: Place
+    name: str
+    #: The only rule looked at; None: all of them.
+    rule: str | None
+    start_us: int
+    series: tuple[GivenSeries, ...]
+    expected: tuple[Expected, ...]
+
+
+class RuleTestFile(msgspec.Struct, frozen=True):
+    """The tests of a file and the rules that they are about."""
+
+    rule_set: RuleSet
+    tests: tuple[RuleTest, ...]
+
+
+def read_rule_tests(path: Path) -> RuleTestFile:
+    """Read a file of tests and the rules that it names; raises RuleErrors with every problem of both."""
+    log = ProblemLog()
+    text = read_text(path, log)
+    if text is None:
+        raise RuleErrors(log.problems)
+    node = compose(text, str(path))
+    if isinstance(node, Scalar) and node.meaning == "nothing":
+        raise problem_at(node.place, "the file is empty; a file of tests has rules: and tests:")
+    file: Given = read_logged(TEST_FILE, node, "a file of tests", log)
+    if file is UNFIT:
+        raise RuleErrors(log.problems)
+    rule_set = _read_rules(file, path, log)
+    tests = tuple(_Reader(log, rule_set).tests(file))
+    if rule_set is None or log.problems:
+        raise RuleErrors(log.problems)
+    return RuleTestFile(rule_set, tests)
+
+
+def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:
+    """Read the rules under test; None when they are left out, do not fit or have problems."""
+    rules: str | tuple[Given, ...] | None = file.get("rules")
+    if rules is None:
+        return None
+    if isinstance(rules, tuple):
+        reader = RuleReader(log, Links(log))
+        return RuleSet(tuple(reader.read_rules(Given(file.places["rules"], values={"rules": rules}))))
+    named = path.parent / rules
+    if not named.exists():
+        log.add(file.places["rules"], f"there is no {named}; the path counts from the folder of this file")
+        return None
+    try:
+        return load_unsent(named)
+    except RuleErrors as errors:
+        log.problems.extend(errors.problems)
+        return None
+
+
+class _Reader:
+    """Makes tests of what a file gives; what does not fit goes to the log."""
+
+    def __init__(self, log: ProblemLog, rule_set: RuleSet | None) -> None:
+        self._log = log
+        self._rules = None if rule_set is None else [rule.name for rule in rule_set.rules]
+        self._book = RuleBook(rule_set or RuleSet())
+        self._names: dict[str, Place] = {}
+
+    def tests(self, file: Given) -> Iterator[RuleTest]:
+        given: Given
+        for given in file.get("tests", ()):
+            self._define(given)
+            rule = self._rule(given)
+            start_us = given.get("start", START_US)
+            series = tuple(self._series(given, start_us))
+            expected = tuple(self._expected(each, rule, series) for each in given.get("expect", ()))
+            self._check_looked_at(given, rule, series)
+            yield RuleTest(given.place, given.get("name", ""), rule, start_us, series, expected)
+
+    def _define(self, given: Given) -> None:
+        if "name" in given.values:
+            name, place = given.values["name"], given.places["name"]
+            first = self._names.setdefault(name, place)
+            if first != place:
+                self._log.add(place, f"the test {shown(name)} is here twice, first at {first}; choose another name")
+
+    def _rule(self, given: Given) -> str | None:
+        """Give the rule that is named, which must exist."""
+        reference: Reference | None = given.get("rule")
+        if reference is None:
+            return None
+        if self._rules is not None and reference.name not in self._rules:
+            meant = did_you_mean(reference.name, self._rules)
+            there_are = listed(self._rules) if self._rules else "none"
+            self._log.add(reference.place, f"there is no rule {shown(reference.name)}{meant} (there are: {there_are})")
+        return reference.name
+
+    def _series(self, test: Given, start_us: int) -> Iterator[GivenSeries]:
+        seen: dict[tuple[str, str], Place] = {}
+        given: Given
+        for given in test.get("series", ()):
+            tags: Given = given.get("tags", Given(given.place))
+            one = GivenSeries(
+                sensor=given.get("sensor", ""),
+                metric=given.get("metric", ""),
+                readings=self._readings(given, start_us, given.get("every", test.get("every", EVERY_US))),
+                tags=tags.values,
+                gateway=given.get("gateway"),
+                unit=given.get("unit"),
+            )
+            if seen.setdefault((one.sensor, one.metric), given.place) != given.place:
+                self._log.add(given.place, f"{shown(one.sensor)} has {shown(one.metric)} above already; join the two")
+            yield one
+
+    def _readings(self, given: Given, start_us: int, every_us: int) -> tuple[StoredReading, ...]:
+        try:
+            return expand(given.get("readings", ()), start_us, every_us)
+        except ValueError as error:
+            self._log.add(given.places["readings"], f'"readings": {error}')
+            return ()
+
+    def _expected(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> Expected:
+        if given.lacks("level", "steps"):
+            self._log.add(given.place, '"level" is missing: the level that the episode has in the end')
+        steps: Given | None = given.get("steps")
+        notify: tuple[Reference, ...] | None = given.get("notify")
+        return Expected(
+            rule=self._expected_rule(given, rule),
+            sensor=self._expected_sensor(given, series),
+            fired_us=given.get("fired", 0),
+            resolved_us=given.get("resolved"),
+            metric=given.get("metric"),
+            started_us=given.get("started"),
+            level=given.get("level"),
+            steps=None if steps is None else _steps(steps),
+            message=given.get("message"),
+            notify=None if notify is None else tuple(channel.name for channel in notify),
+        )
+
+    def _expected_rule(self, given: Given, rule: str | None) -> str:
+        own = self._rule(given)
+        if own is None and rule is None:
+            self._log.add(given.place, '"rule" is missing: whose episode it is; the test as a whole may name it')
+        if own is not None and rule is not None and own != rule:
+            self._log.add(given.places["rule"], f"this test looks at {shown(rule)} only")
+        return own or rule or ""
+
+    def _expected_sensor(self, given: Given, series: tuple[GivenSeries, ...]) -> str:
+        sensors = list(dict.fromkeys(one.sensor for one in series))
+        sensor: str | None = given.get("sensor")
+        if sensor is None:
+            if len(sensors) > 1 and "sensor" not in given.places:
+                self._log.add(given.place, f'"sensor" is missing: one of {", ".join(sensors)}')
+            return next(iter(sensors), "")
+        if sensor not in sensors:
+            meant = did_you_mean(sensor, sensors)
+            self._log.add(given.places["sensor"], f"this test has no readings of {shown(sensor)}{meant}")
+        return sensor
+
+    def _check_looked_at(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> None:
+        """Refuse a test that nothing could ever fail."""
+        if self._rules is None or (rule is not None and rule not in self._rules):
+            return
+        # What was not read has been told of already.
+        is_read = series and all(one.sensor and one.metric for one in series)
+        if not is_read or any(self._is_looked_at(one, rule) for one in series):
+            return
+        who = "no rule looks" if rule is None else f"{shown(rule)} does not look"
+        self._log.add(given.place_of("series"), f"{who} at any of these series: its sensors: selects others")
+
+    def _is_looked_at(self, one: GivenSeries, rule: str | None) -> bool:
+        matches = self._book.matches(one.sensor, one.metric, one.tags, one.gateway)
+        return any(rule in (None, match.rule.name) for match in matches)
+
+
+def _steps(given: Given) -> tuple[tuple[str, int], ...]:
+    """Give levels as they were reached; they rise only."""
+    return tuple((name, given.values[name]) for name in LEVEL_NAMES if name in given.values)

@@ -1,0 +1,136 @@
+"""Readings as rule tests write them: `20 x5, 20..31 x12, gap 3, 31 x10, +1h=19.5`.
+
+Values follow each other at a steady interval; `xN` repeats one, `a..b xN` goes from a to b in N readings, `gap N`
+leaves N readings out and `gap 1h` that much time. `+1h=19.5` puts one reading at a time counted from the start.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from app.alerting.language.durations import LONGEST_US, format_duration, parse_duration
+from app.alerting.language.problems import shown
+from app.alerting.samples import StoredReading
+from app.model import VALUE_LIMIT
+
+#: For one series; a test with more would be slow, and nobody could check it by hand.
+MOST_READINGS = 100_000
+NOTATION_EXAMPLE = "20 x5, 20..31 x12, gap 3, +1h=19.5"
+
+
+class Values(msgspec.Struct, frozen=True):
+    """Readings from the first value to the last, in equal steps."""
+
+    first: float
+    last: float
+    count: int
+
+    def __iter__(self) -> Iterator[float]:
+        steps = self.count - 1
+        for step in range(steps):
+            yield self.first + (self.last - self.first) * step / steps
+        yield self.last
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Readings left out, or time."""
+
+    readings: int = 0
+    us: int = 0
+
+
+class At(msgspec.Struct, frozen=True):
+    """One reading at a time of its own, in microseconds from the start."""
+
+    offset_us: int
+    value: float
+
+
+Item = Values | Gap | At
+
+
+def parse_notation(text: str) -> tuple[Item, ...]:
+    """Read the notation; ValueError says what would be right."""
+    return tuple(_item(part.strip()) for part in text.split(","))
+
+
+def expand(items: tuple[Item, ...], start_us: int, every_us: int) -> tuple[StoredReading, ...]:
+    """Give the readings in order of time; ValueError when there are too many, or two at one time."""
+    count = sum(item.count if isinstance(item, Values) else 1 for item in items)
+    if count > MOST_READINGS:
+        raise ValueError(f"these are {count:,} readings; a series may have {MOST_READINGS:,}")
+    readings: dict[int, float] = {}
+    for t, value in _placed(items, start_us, every_us):
+        if t > start_us + LONGEST_US:
+            raise ValueError("the last of these readings is more than ten years after the start")
+        if t in readings:
+            raise ValueError(f"there are two readings at {format_offset(t - start_us)}")
+        readings[t] = value
+    return tuple(sorted(readings.items()))
+
+
+def parse_offset(text: str) -> int:
+    """Read a time counted from the start, `+5m`, as microseconds; ValueError says what would be right."""
+    if not text.startswith("+"):
+        raise ValueError(f"{shown(text)} is not a time counted from the start, such as +5m")
+    return parse_duration(text[1:])
+
+
+def format_offset(us: int) -> str:
+    """Write a time counted from the start: `+5m`."""
+    return f"+{format_duration(us)}"
+
+
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
+_COUNT = r"\s*x\s*([0-9]{1,9})"
+
+
+def _item(text: str) -> Item:
+    for pattern, make in _FORMS.items():
+        if match := re.fullmatch(pattern, text):
+            return make(*match.groups())
+    raise ValueError(f'{shown(text)} is not known; write readings such as "{NOTATION_EXAMPLE}"')
+
+
+def _values(first: str, last: str, count: str) -> Values:
+    if int(count) < 1:
+        raise ValueError(f"{shown(f'{first} x{count}')} is no reading at all; leave it out")
+    return Values(_value(first), _value(last), int(count))
+
+
+def _slope(first: str, last: str, count: str) -> Values:
+    if int(count) < 2:
+        raise ValueError(f"{shown(f'{first}..{last} x{count}')} needs at least x2: the first value and the last")
+    return _values(first, last, count)
+
+
+def _value(text: str) -> float:
+    value = float(text)
+    if abs(value) > VALUE_LIMIT:
+        raise ValueError(f"no reading is beyond ±{VALUE_LIMIT:g}")
+    return value
+
+
+_FORMS: dict[str, Callable[..., Item]] = {
+    f"({_NUMBER})": lambda value: _values(value, value, "1"),
+    f"({_NUMBER}){_COUNT}": lambda value, count: _values(value, value, count),
+    rf"({_NUMBER})\s*\.\.\s*({_NUMBER}){_COUNT}": _slope,
+    r"gap\s+([0-9]{1,9})": lambda count: Gap(readings=int(count)),
+    r"gap\s+([0-9]\S*)": lambda duration: Gap(us=parse_duration(duration)),
+    rf"(\+\S+?)\s*=\s*({_NUMBER})": lambda offset, value: At(parse_offset(offset), _value(value)),
+}
+
+
+def _placed(items: tuple[Item, ...], start_us: int, every_us: int) -> Iterator[StoredReading]:
+    next_us = start_us
+    for item in items:
+        match item:
+            case Values():
+                for value in item:
+                    yield next_us, value
+                    next_us += every_us
+            case Gap(readings, us):
+                next_us += readings * every_us + us
+            case At(offset_us, value):
+                yield start_us + offset_us, value

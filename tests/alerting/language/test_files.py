@@ -1,0 +1,313 @@
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.alerting.language.files import load_rules, parse_rules
+from app.alerting.language.problems import RuleErrors, RuleProblem
+from app.alerting.rules import ChannelFields
+from tests.alerting.rule_texts import ENVIRON, FULL, SYNTAX, as_yaml, mistakes, rule, rule_documents
+
+SHIPPED = Path(__file__).parents[3] / "rules"
+
+
+def problems(texts: str | dict[str, str], **options: Any) -> list[str]:
+    """Read texts that cannot be used, and give what is wrong with them, without the name of the only file."""
+    named = {"x.yml": texts} if isinstance(texts, str) else texts
+    with pytest.raises(RuleErrors) as raised:
+        parse_rules(named, options.pop("environ", ENVIRON), **options)
+    assert raised.value.problems == tuple(sorted(raised.value.problems))
+    return [str(problem).removeprefix("x.yml:") for problem in raised.value.problems]
+
+
+# The folder
+
+
+def test_shipped_rules_work_without_any_environment() -> None:
+    rule_set = load_rules(SHIPPED, {})
+    assert {rule.sensors.metric for rule in rule_set.rules} == {"temperature", "humidity", "pressure"}
+    assert rule_set.channels == ()
+
+
+def test_shipped_channels_are_told_of_every_rule_when_copied(tmp_path: Path) -> None:
+    for file in SHIPPED.glob("*.yml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    (tmp_path / "channels.yml").write_text((SHIPPED / "channels.yml.example").read_text())
+    rule_set = load_rules(tmp_path, ENVIRON)
+    assert [channel.name for channel in rule_set.channels] == ["ops-telegram", "duty-slack"]
+    assert {rule.terms.notify for rule in rule_set.rules} == {("ops-telegram", "duty-slack")}
+    with pytest.raises(RuleErrors, match="the environment variable SLACK_WEBHOOK_URL is not set"):
+        load_rules(tmp_path, {})
+
+
+def test_folder_is_refused_when_missing_empty_or_no_folder(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    (tmp_path / ".hidden.yml").write_text(FULL)
+    (tmp_path / "notes.txt").write_text("")
+    for folder, message in (
+        (missing, "this folder of rules cannot be read: No such file or directory"),
+        (tmp_path, "there is no *.yml in this folder of rules; is it mounted?"),
+        (Path("\0"), "this folder of rules cannot be read: embedded null byte"),
+    ):
+        with pytest.raises(RuleErrors) as raised:
+            load_rules(folder, {})
+        assert raised.value.problems == (RuleProblem(str(folder), 0, 0, message),)
+        assert str(raised.value) == f"{folder}: {message}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_folder_is_refused_when_it_may_not_be_read(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    try:
+        with pytest.raises(RuleErrors, match="cannot be read: Permission denied"):
+            load_rules(tmp_path, {})
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_files_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_bytes(b"version: 1\n# Gr\xc3\xb6\xdfe\n")
+    (tmp_path / "b.yml").mkdir()
+    (tmp_path / "c.yml").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "d.yaml").write_text(FULL)
+    (tmp_path / "e.yml").write_text(" " * 1_000_001)
+    os.mkfifo(tmp_path / "f.yml")
+    (tmp_path / "g.yml").write_text("version: 2\nrules: [{name: r, notify: [unknown-but-perhaps-in-a-yml]}]\n")
+    with pytest.raises(RuleErrors) as raised:
+        load_rules(tmp_path, {})
+    assert str(raised.value).replace(f"{tmp_path}/", "").splitlines() == [
+        "a.yml:2:6: this is not UTF-8 text; save the file as UTF-8",
+        "b.yml: this is not a file of at most 1,000,000 bytes",
+        "c.yml: this is not a file of at most 1,000,000 bytes",
+        "d.yaml: rules are read from *.yml only; rename it to d.yml",
+        "e.yml: this is not a file of at most 1,000,000 bytes",
+        "f.yml: this is not a file of at most 1,000,000 bytes",
+        'g.yml:1:10: "version" takes the number 1; got the number 2',
+        'g.yml:2:9: "levels" is missing: the levels, least severe first',
+        'g.yml:2:9: "sensors" is missing: which sensors and metric the rule is about',
+    ]
+
+
+def test_single_file_is_read_when_it_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "one.yml"
+    file.write_bytes(b"\xef\xbb\xbf" + FULL.replace("\n", "\r\n").encode())
+    assert load_rules(file, ENVIRON) == parse_rules({"one.yml": FULL}, ENVIRON)
+
+
+# Several files
+
+
+def test_names_are_unique_over_all_files_and_both_places_are_named() -> None:
+    channel = 'channels: {ops: {type: slack, webhook_url: "${SLACK_WEBHOOK_URL}"}}\n'
+    body = "levels: {warning: {above: 8}}"
+    assert problems({"b.yml": rule(body) + channel, "a.yml": rule(body) + channel}) == [
+        'b.yml:3:5: the rule "r" is defined twice, first at a.yml:3:5; choose another name',
+        'b.yml:6:12: the channel "ops" is defined twice, first at a.yml:6:12; choose another name',
+    ]
+
+
+def test_channels_and_rules_are_found_in_other_files() -> None:
+    rules = rule("levels: {warning: {above: 8}}\nnotify: [ops]\ninhibited_by: [{rule: other, same: []}]")
+    channels = 'version: 1\nchannels: {ops: {type: slack, webhook_url: "${SLACK_WEBHOOK_URL}"}}\n'
+    other = rule("levels: {warning: {above: 8}}", name="other")
+    read = parse_rules({"a.yml": rules, "b.yml": channels, "c.yml": other}, ENVIRON)
+    assert [rule.name for rule in read.rules] == ["r", "other"]
+
+
+def test_defaults_hold_for_their_own_file_only() -> None:
+    body = "levels: {warning: {above: 8}}"
+    first = rule(body) + "defaults: {remind_every: never, max_gap: 5m, no_data: {after: 10m}}\n"
+    second = rule(f"{body}\nno_data: {{then: clear}}", name="s") + "defaults: {no_data: {after: 20m}}\n"
+    (r, s) = parse_rules({"a.yml": first, "b.yml": second}, {}).rules
+    assert (r.remind_every_us, r.terms.max_gap_us) == (None, 300_000_000)
+    assert (s.remind_every_us, s.terms.max_gap_us) == (14_400_000_000, None)
+    assert r.terms.no_data is not None
+    assert (r.terms.no_data.after_us, r.terms.no_data.then) == (600_000_000, "alert")
+    assert s.terms.no_data is not None
+    assert (s.terms.no_data.after_us, s.terms.no_data.then) == (1_200_000_000, "clear")
+
+
+def test_unknown_names_are_not_reported_when_a_file_is_no_yaml() -> None:
+    user = rule("levels: {warning: {above: 8}}\nnotify: [ops]\ninhibited_by: [{rule: other, same: []}]")
+    assert problems({"a.yml": user, "b.yml": "version: 1\n\tchannels:"}) == [
+        (
+            "b.yml:2:1: this is not YAML: found character '\\t' that cannot start any token "
+            "(while scanning for the next token); indent with spaces, not tabs"
+        )
+    ]
+
+
+# What is written wrong
+
+
+@pytest.mark.parametrize(("text", "said"), mistakes("files"))
+def test_file_is_refused_with_the_way_out(text: str, said: list[str]) -> None:
+    assert problems(text) == said
+
+
+@pytest.mark.parametrize(("body", "said"), mistakes("rules"))
+def test_rule_is_refused_with_the_way_out(body: str, said: list[str]) -> None:
+    assert problems(rule(body)) == said
+
+
+@pytest.mark.parametrize(("channel", "said"), mistakes("channels"))
+def test_channel_is_refused_with_the_way_out(channel: str, said: list[str]) -> None:
+    assert problems(f"version: 1\nchannels: {{ops: {channel}}}\n", environ={"U": "x", "B": "x"}) == said
+
+
+# What is right
+
+
+def test_levels_may_share_a_threshold() -> None:
+    (read,) = parse_rules({"x.yml": rule("levels: {warning: {above: 8}, critical: {above: 8, for: 1h}}")}, {}).rules
+    assert [level.for_us for level in read.terms.levels] == [0, 3_600_000_000]
+
+
+def test_override_keeps_what_it_does_not_say() -> None:
+    body = """
+levels: {warning: {above: 8, for: 10m, notify: []}, critical: {above: 12, for: 2m}}
+clear: {below: 7, for: 5m}
+late_data: {accept: 48h, notify: never}
+overrides:
+  - sensors: {id: a}
+    levels: {warning: {below: 3}, critical: {below: 1, for: 0}, disaster: {below: 0}}
+    clear: {above: 4}
+    late_data: {live: 1h}
+    value: avg 5m
+"""
+    (read,) = parse_rules({"x.yml": rule(body)}, {}).rules
+    terms = read.overrides[0].terms
+    assert [(level.name, level.for_us, level.notify) for level in terms.levels] == [
+        ("warning", 600_000_000, ()),
+        ("critical", 0, None),
+        ("disaster", 0, None),
+    ]
+    assert terms.clear.for_us == 300_000_000
+    late = terms.late_data
+    assert (late.accept_us, late.live_us, late.notify) == (172_800_000_000, 3_600_000_000, "never")
+    assert (terms.value.kind, terms.value.window_us) == ("avg", 300_000_000)
+
+
+def test_clear_may_have_a_duration_only() -> None:
+    (read,) = parse_rules({"x.yml": rule("levels: {warning: {above: 8}}\nclear: {for: 5m}")}, {}).rules
+    assert (read.terms.clear.condition, read.terms.clear.for_us) == (None, 300_000_000)
+
+
+def test_circle_of_inhibitions_is_refused_once() -> None:
+    files = {
+        f"{name}.yml": rule(f"levels: {{info: {{above: 8}}}}\ninhibited_by: [{{rule: {by}, same: []}}]", name=name)
+        for name, by in (("a", "b"), ("b", "c"), ("c", "b"))
+    }
+    assert problems(files) == ["c.yml:6:27: rules hold each other back in a circle: b by c by b"]
+
+
+def test_default_inhibition_spares_the_rule_that_it_names() -> None:
+    text = rule("levels: {info: {above: 8}}", name="power") + (
+        "  - {name: other, sensors: {metric: m}, levels: {info: {above: 8}}}\n"
+        "defaults: {inhibited_by: [{rule: power, same: [site]}]}\n"
+    )
+    power, other = parse_rules({"x.yml": text}, {}).rules
+    assert power.inhibited_by == ()
+    assert [inhibition.rule for inhibition in other.inhibited_by] == ["power"]
+
+
+def test_built_in_rule_cannot_be_redefined() -> None:
+    assert problems(rule("levels: {info: {above: 8}}", name="gateway-offline")) == [
+        '3:5: the rule "gateway-offline" is built in; choose another name'
+    ]
+
+
+def test_rule_without_notify_tells_every_channel_and_an_empty_list_nobody() -> None:
+    text = rule("levels: {info: {above: 8}, error: {above: 9, notify: []}}") + (
+        "  - {name: quiet, sensors: {metric: m}, levels: {info: {above: 8}}, notify: []}\n"
+        'channels: {b: {type: slack, webhook_url: "${U}"}, a: {type: slack, webhook_url: "${U}"}}\n'
+    )
+    loud, quiet = parse_rules({"x.yml": text}, {"U": "x"}).rules
+    assert loud.terms.notified_at("info") == ("b", "a")
+    assert loud.terms.notified_at("error") == ()
+    assert quiet.terms.notified_at("info") == ()
+
+
+# Channels
+
+
+def test_channel_takes_a_number_where_text_is_meant() -> None:
+    text = 'version: 1\nchannels: {ops: {type: telegram, bot_token: "${T}", chat_id: -1001234567890}}\n'
+    (channel,) = parse_rules({"x.yml": text}, {"T": "x"}).channels
+    assert channel.fields == {"bot_token": "${T}", "chat_id": "-1001234567890"}
+
+
+def test_channel_types_are_those_given() -> None:
+    text = "version: 1\nchannels: {ops: {type: pigeon, loft: Kiel}}\n"
+    pigeons = {"pigeon": ChannelFields(required=frozenset({"loft"}))}
+    (channel,) = parse_rules({"x.yml": text}, {}, pigeons).channels
+    assert (channel.type, channel.fields) == ("pigeon", {"loft": "Kiel"})
+
+
+def test_channel_check_is_asked_with_secrets_and_its_objections_are_placed() -> None:
+    def check(type_name: str, fields: Any) -> list[tuple[str | None, str]]:
+        assert (type_name, fields) == ("slack", {"webhook_url": "https://hooks.slack.com/x"})
+        return [("webhook_url", "webhook_url is odd"), (None, "so is the rest")]
+
+    text = 'version: 1\nchannels: {ops: {type: slack, webhook_url: "${SLACK_WEBHOOK_URL}"}}\n'
+    assert problems(text, channel_check=check) == ["2:18: so is the rest", "2:31: webhook_url is odd"]
+
+
+# Anything
+
+
+def faults(text: str) -> tuple[RuleProblem, ...] | None:
+    """Read any text; None when it is right."""
+    try:
+        parse_rules({"x.yml": text}, {"HOOK": "x"})
+    except RuleErrors as errors:
+        return errors.problems
+    return None
+
+
+def sound(found: tuple[RuleProblem, ...] | None) -> bool:
+    return found is None or (found != () and all(one.line >= 1 and one.column >= 1 for one in found))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.text(max_size=80), SYNTAX))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    assert sound(faults(text))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rule_documents, st.data())
+def test_any_damage_to_valid_rules_is_read_or_refused(document: dict[str, Any], data: st.DataObject) -> None:
+    text = as_yaml(document)
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 20)))
+    assert sound(faults(text[:start] + data.draw(SYNTAX) + text[end:]))
+
+
+_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rule_documents, st.data())
+def test_any_value_in_any_place_is_read_or_refused(document: dict[str, Any], data: st.DataObject) -> None:
+    damaged = copy.deepcopy(document)
+    place: Any = damaged
+    for _ in range(data.draw(st.integers(0, 5))):
+        inner = [key for key in _keys(place) if isinstance(place[key], dict | list) and place[key]]
+        if not inner:
+            break
+        place = place[data.draw(st.sampled_from(inner))]
+    place[data.draw(st.sampled_from(_keys(place)))] = data.draw(_values)
+    assert sound(faults(as_yaml(damaged)))
+
+
+def _keys(place: Any) -> list[Any]:
+    return list(place) if isinstance(place, dict) else list(range(len(place)))

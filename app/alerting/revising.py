@@ -10,7 +10,7 @@ import msgspec
 
 from app.alerting.alert_feed import UNSELECTED, AlertFrame, Transition, end_alerts, publish
 from app.alerting.conditions import Condition
-from app.alerting.episodes import Episode, Step
+from app.alerting.episodes import Episode, Step, severity
 from app.alerting.matching import Match
 from app.alerting.revision import (
     Ack,
@@ -177,8 +177,10 @@ class Changes:
     def _update(self, pair: Pair, kept: Kept, before: StoredEpisode) -> None:
         episode, ack = kept.episode, kept.ack
         acked = (None, None, None) if ack is None else (ack.by, ack.at_us, ack.level)
-        # What is over and settled stays so: history is not news because it changes.
-        has_news = episode.is_open or any(told.state == "firing" for told in kept.told.values())
+        # What is over and settled stays so: history is not news because it changes. But of what people were told of,
+        # others may have to hear at a higher level.
+        has_risen = bool(kept.told) and severity(episode.level) > severity(before.episode.level)
+        has_news = episode.is_open or has_risen or any(told.state == "firing" for told in kept.told.values())
         self._updates.append((kept.id, *_content(episode), self._threshold(pair, episode.level), *acked, has_news))
         # Only what it inherits: a message may have been claimed since what was told was loaded.
         inherited = {channel: told for channel, told in kept.told.items() if before.told.get(channel) != told}

@@ -22,7 +22,8 @@ SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS create
  WHERE series.id = ANY($1::int[]);
 
 -- name: lock_evaluation
--- Until the transaction ends: a second evaluator, were there one, would wait. Locking each state would write them all.
+-- Until the transaction ends: a second evaluator, were there one, would wait, and so do claims of messages. Locking each
+-- state would write them all.
 SELECT pg_advisory_xact_lock(7422, 1);
 
 -- name: list_states

@@ -15,6 +15,7 @@ from app.alerting.planner import compose, plan
 from app.alerting.progress import Progress
 from app.alerting.rule_keeper import RuleKeeper
 from app.alerting.rules import ChannelConfig, RuleSet
+from app.alerting.situation import SQL
 from app.clock import SECOND_US, now_us
 from app.db.pool import Connection, Pool
 from app.metrics import Metrics
@@ -85,6 +86,7 @@ class Alerting:
         due = False
         self._notice_break()
         async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(SQL["lock_evaluation"])
             found = await watch_silence(connection, self.keeper.book, self.ingest_since_us)
             if found.changes:
                 due = await self._plan(connection)

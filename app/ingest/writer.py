@@ -102,10 +102,14 @@ class Writer:
                 connection.terminate()
 
     def _take(self) -> list[_Waiting]:
-        """Take waiting uploads from the front, at least one, up to FLUSH_VALUES."""
+        """Take waiting uploads from the front, at least one, up to FLUSH_VALUES.
+
+        Of a short queue it takes a part: while clients whose uploads are all being flushed get ready to send more, the
+        next flusher would have nothing to do.
+        """
         taken: list[_Waiting] = []
-        value_count = 0
-        while self._waiting and (not taken or value_count + self._waiting[0].upload.value_count <= FLUSH_VALUES):
+        value_count, limit = 0, min(max(self._waiting_values, FLUSH_VALUES) // FLUSHERS, FLUSH_VALUES)
+        while self._waiting and (not taken or value_count + self._waiting[0].upload.value_count <= limit):
             waiting = self._waiting.popleft()
             self._count(-waiting.upload.value_count)
             value_count += waiting.upload.value_count

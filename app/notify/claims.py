@@ -62,6 +62,7 @@ async def _claim_first(
     row = None
     try:
         async with connection.transaction():
+            await connection.execute(SQL["wait_for_evaluation"])
             row = await connection.fetchrow(SQL["lock_ready"], list(channels))
             if row is None:
                 return False, None

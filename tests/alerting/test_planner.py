@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.alerting.decisions import decide, schedule
-from app.alerting.situation import load_situation
+from app.alerting.situation import SQL, load_situation
 from app.clock import SECOND_US, now_us
 from app.notify.outbox import enqueue
 from tests.alerting.office import WARM, Office
@@ -290,6 +290,19 @@ async def test_message_keeps_its_turn_when_it_was_planned_while_another_was_clai
     assert office.heard() == ["warm · quay: firing [freezer-1]"]
     await office.wait(3)
     assert office.heard()[1:] == ["warm · quay: firing [freezer-2]"]
+
+
+async def test_claim_waits_when_an_evaluation_is_under_way(office: Office) -> None:
+    await office.use(WARM)
+    async with office.pool.acquire() as connection, connection.transaction():
+        await connection.execute(SQL["lock_evaluation"])
+        await office.pool.execute("INSERT INTO notification (channel, group_key, due_at) VALUES ('ops', 'x', now())")
+        office.dispatcher.wake()
+        await until(office.pool, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
+        # An evaluation may still write to the outbox: the claim holds nothing yet.
+        await connection.execute("SELECT FROM notification WHERE group_key = 'x' FOR UPDATE NOWAIT")
+    await office.deliver()
+    assert await office.pool.fetchval("SELECT count(*) FROM notification WHERE group_key = 'x'") == 0
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ FOLLOWS: dict[str | None, set[str]] = {
 }
 
 
-async def heard_of(pool: Pool) -> dict[tuple[str, int], list[str]]:
-    """Give the kinds of all that may have arrived, in order, by channel and episode; without reminders."""
+async def heard_of(pool: Pool) -> dict[tuple[str, int], list[tuple[str, str | None]]]:
+    """Give all that may have arrived but reminders, in order, by channel and episode: kind, and told until then."""
     rows = await pool.fetch(
-        """SELECT item.channel, item.episode_id, item.kind
+        """SELECT item.channel, item.episode_id, item.kind, item.told_before
              FROM notification JOIN notification_item AS item ON item.notification_id = notification.id
             WHERE kind <> 'reminder'
               AND (state = 'sent' OR state = 'dead' AND EXISTS (SELECT
@@ -31,9 +31,9 @@ async def heard_of(pool: Pool) -> dict[tuple[str, int], list[str]]:
                                                                    AND attempt.outcome = 'unknown'))
             ORDER BY finished_at, notification.id"""
     )
-    heard: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    heard: defaultdict[tuple[str, int], list[tuple[str, str | None]]] = defaultdict(list)
     for row in rows:
-        heard[row["channel"], row["episode_id"]].append(row["kind"])
+        heard[row["channel"], row["episode_id"]].append((row["kind"], row["told_before"]))
     return heard
 
 
@@ -43,7 +43,9 @@ async def check_told(pool: Pool) -> None:
     inherited = {row["id"] for row in await pool.fetch("SELECT DISTINCT merged_into AS id FROM alert_episode")}
     for (channel, episode_id), kinds in (await heard_of(pool)).items():
         before = None
-        for kind in kinds:
+        for kind, told_before in kinds:
+            if before is None and told_before == "resolved":
+                before = "resolved"  # split from what was told, and over
             assert kind in FOLLOWS[before] or (before is None and episode_id in inherited), (channel, episode_id, kinds)
             before = kind
     rows = await pool.fetch(

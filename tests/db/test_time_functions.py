@@ -8,8 +8,8 @@ from app.clock import from_us
 from app.db.pool import connect
 from tests.conftest import Database
 
-#: Microseconds from 1900 to 2900.
-MICROS = st.lists(st.integers(-2_208_988_800_000_000, 29_348_006_400_000_000), max_size=50)
+#: Microseconds from 1900 to 2200; PostgreSQL's intervals are exact up to 2**53, in the year 2255.
+MICROS = st.lists(st.integers(-2_208_988_800_000_000, 7_258_118_400_000_000), max_size=50)
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "America/Sao_Paulo"])

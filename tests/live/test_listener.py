@@ -167,12 +167,12 @@ async def test_listener_reads_a_long_backlog_without_a_new_connection_when_that_
         )
         await wait_until(lambda: len(running.witness.seqs) == 500)
         took_s = time.monotonic() - started
-        # Now three times as much, with less time for a heartbeat than all of it takes.
-        monkeypatch.setattr(listener, "TIMEOUT_S", took_s)
+        # Now five times as much, with less time for a heartbeat than all of it takes, and far more than a page does.
+        monkeypatch.setattr(listener, "TIMEOUT_S", 2.5 * took_s)
         await database.pool.execute(
-            "INSERT INTO feed (kind, n, payload) SELECT 'readings', 1, $1 FROM generate_series(1, 1500)", payload(1)
+            "INSERT INTO feed (kind, n, payload) SELECT 'readings', 1, $1 FROM generate_series(1, 2500)", payload(1)
         )
-        await wait_until(lambda: len(running.witness.seqs) == 2_000)
+        await wait_until(lambda: len(running.witness.seqs) == 3_000)
         assert running.reconnects == 0
 
 

@@ -86,20 +86,20 @@ def telegram_message(notification: BrokerNotification, parse_mode: str | None = 
     Longer than Telegram takes, metadata are cut first, then `message`. What was cut, or does not close what
     it opens, is escaped at once (it could swallow the frame unnoticed), and the fallback is plain text.
     """
-    message = _fit_message(notification)
-    metadata = _fit_telegram_metadata(notification, message)
+    message, metadata = _fit(notification)
     plain = {"text": _compose(notification, _PLAIN, message, metadata)}
     if not parse_mode:
         return RenderedMessage(plain)
     dialect = _DIALECTS.get(parse_mode.lower())
     if dialect is None:
         return RenderedMessage({**plain, "parse_mode": parse_mode})
-    escaped = _compose(notification, dialect, dialect.escape(message), metadata)
-    if message != notification.message or not dialect.is_closed(message):
-        return RenderedMessage({"text": escaped, "parse_mode": parse_mode}, plain)
-    as_given = _compose(notification, dialect, message, metadata)
-    fallback = plain if as_given == escaped else {"text": escaped, "parse_mode": parse_mode}
-    return RenderedMessage({"text": as_given, "parse_mode": parse_mode}, fallback)
+    escaped_message = dialect.escape(message)
+    escaped = {"text": _compose(notification, dialect, escaped_message, metadata), "parse_mode": parse_mode}
+    if escaped_message == message or message != notification.message or not dialect.is_closed(message):
+        return RenderedMessage(escaped, plain)
+    return RenderedMessage(
+        {"text": _compose(notification, dialect, message, metadata), "parse_mode": parse_mode}, escaped
+    )
 
 
 def _slack_fields(notification: BrokerNotification) -> list[dict[str, Any]]:
@@ -142,6 +142,15 @@ def _compose(notification: BrokerNotification, dialect: Dialect, marked_message:
     if metadata.omitted:
         lines.append(f"• {dialect.escape(f'+{metadata.omitted} more')}")
     return "\n".join([*lines, "", f"🆔 {dialect.code(notification.id)}"])
+
+
+def _fit(notification: BrokerNotification) -> tuple[str, _Metadata]:
+    """Give what there is room for of the message and of the metadata: most often all of it."""
+    everything = _Metadata([(key, _text(value)) for key, value in (notification.metadata or {}).items()], 0)
+    if utf16_units(_compose(notification, _PLAIN, notification.message, everything)) <= telegram.TEXT_UNITS:
+        return notification.message, everything
+    message = _fit_message(notification)
+    return message, _fit_telegram_metadata(notification, message)
 
 
 def _fit_message(notification: BrokerNotification) -> str:

@@ -177,7 +177,7 @@ def visible(lines: Lines) -> str:
 
 def utf16_units(text: str) -> int:
     """Count as Telegram does: characters beyond the basic plane, as most emoji, are two."""
-    return len(text) + sum(char > "\uffff" for char in text)
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def clip(text: str, units: int) -> str:

@@ -73,8 +73,6 @@ def _route_libraries(shared: list[Processor], console: bool, threshold: int, str
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.WARNING))
-    # A run that waits for the one before is made up for at once; that it waited is no news.
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     logging.getLogger("uvicorn").setLevel(max(threshold, logging.WARNING))
     # It warns of each run that is put off because the one before still works: no news while the database is slow.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -26,7 +26,7 @@ from tests.bench.database import fresh_database
 SERIES = 10_000
 GROUPS = 50
 #: More than the averages span, so that the last ones are like all that follow.
-TICKS = 7
+TICKS = 8
 KEY = ApiKey("bench", frozenset({"ingest"}))
 
 
@@ -68,7 +68,7 @@ async def measure(connection: Connection, registry: SeriesRegistry, start_us: in
             evaluation = await evaluate(connection, book, {}, progress)
         times.append(perf_counter() - started)
         assert evaluation.pairs == 2 * SERIES
-    return min(times[-2:])
+    return min(times[-3:])
 
 
 async def main() -> None:
@@ -84,6 +84,8 @@ async def main() -> None:
                  FROM series, generate_series(1, $1::int) AS i""",
             100 * TICKS,
         )
+        # What PostgreSQL does after so many rows on its own account is none of an evaluation's time.
+        await connection.execute("VACUUM (ANALYZE) reading", timeout=300)
         much = await measure(connection, registry, start_us + TICKS * MINUTE_US)
         await connection.close()
     print(f"evaluation of {2 * SERIES} pairs: {little:.3f} s; with a hundred times the history {much:.3f} s")

@@ -149,8 +149,13 @@ class _Pass:
         known, rules_of = self._progress.states, self._progress.rules_of
         strange = [series_id for series_id, rules in self._rules_of.items() if rules_of.get(series_id) != rules]
         gone: list[Pair] = []
-        for row in await self._connection.fetch(SQL["list_states"], strange) if strange else ():
-            pair = (row["rule"], row["series_id"])
+        rows = await self._connection.fetch(SQL["list_states"], strange) if strange else []
+        written = {(row["rule"], row["series_id"]): row for row in rows}
+        for series_id in strange:
+            for rule in self._rules_of[series_id]:
+                if (rule, series_id) not in written:
+                    known.pop((rule, series_id), None)  # its rule was removed meanwhile, and came back
+        for pair, row in written.items():
             if pair not in self._matches:
                 known.pop(pair, None)
                 if row["rule_hash"] != _UNSELECTED_HASH:

@@ -58,7 +58,7 @@ class State(msgspec.Struct, gc=False):
 
 
 class Progress:
-    """How far this process has come with each pair, while it is the leader and the rules stay.
+    """How far this process has come with each pair, while it is the leader.
 
     Pairs in which nothing happens are written down now and then only: their stored state is old, and as good as new,
     for no clock has run since.
@@ -71,9 +71,9 @@ class Progress:
         self._book: RuleBook | None = None
 
     def go_by(self, book: RuleBook) -> None:
-        """Start from what is stored when the rules have changed: states of rules that are gone were deleted."""
+        """Look up which states there are when the rules have changed: those of rules that are gone were deleted."""
         if book is not self._book:
-            self.forget()
+            self.rules_of.clear()
             self._book = book
 
     def forget(self) -> None:

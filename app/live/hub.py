@@ -1,6 +1,7 @@
 """The hub: every frame to every subscriber, each with a bounded queue of its own."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
@@ -103,7 +104,7 @@ class Hub:
             subscriber.close(code, reason)
 
 
-class _Queue:
+class _Queue(ABC):
     """What the subscribers share: a place in the feed, and word that something waits."""
 
     def __init__(self, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
@@ -133,8 +134,9 @@ class _Queue:
         self._clear()
         self._on_close(error)
 
+    @abstractmethod
     def _clear(self) -> None:
-        raise NotImplementedError
+        """Drop what waits."""
 
 
 class AllFrames(_Queue):

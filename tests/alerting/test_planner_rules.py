@@ -28,6 +28,19 @@ async def test_alert_goes_on_when_its_rule_says_something_else(office: Office) -
     assert await office.pool.fetchval("SELECT count(*) FROM alert_episode") == 1
 
 
+async def test_changed_rule_counts_from_the_newest_evaluated_reading_when_it_was_not_written_down(
+    office: Office,
+) -> None:
+    await office.use(WARM)
+    for minutes_ago, value in ((5, 6), (3, 7)):
+        await office.upload("freezer-1", (minutes_ago, value))
+        await office.tick()
+    await office.use(WARM.replace("above: 8", "above: 6.5"))
+    await office.upload("freezer-1", (1, 6))
+    await office.tick()
+    assert await office.pool.fetchval("SELECT count(*) FROM alert_episode") == 0
+
+
 async def test_alert_stays_as_it_is_when_only_the_prose_of_its_rule_changes(office: Office) -> None:
     await office.use(WARM)
     await office.tell_firing()

@@ -35,8 +35,8 @@ async def test_changed_rule_counts_from_the_newest_evaluated_reading_when_it_was
     for minutes_ago, value in ((5, 6), (3, 7)):
         await office.upload("freezer-1", (minutes_ago, value))
         await office.tick()
-    await office.use(WARM.replace("above: 8", "above: 6.5"))
-    await office.upload("freezer-1", (1, 6))
+    await office.use(WARM.replace("above: 8", "above: 6.5, for: 2m"))
+    await office.upload("freezer-1", (0.5, 7))
     await office.tick()
     assert await office.pool.fetchval("SELECT count(*) FROM alert_episode") == 0
 

@@ -14,6 +14,8 @@ from litestar import Litestar
 from app.alerting.service import Alerting
 from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
+from app.broker.broker import Broker
+from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import drop_old_chunks, refresh_late_days
 from app.db.edition import Edition, describe_edition, detect_edition
 from app.db.lease import Lease
@@ -30,8 +32,6 @@ from app.live.listener import Listener
 from app.live.session import LiveFeed
 from app.live.upkeep import prune_feed
 from app.metrics import Metrics
-from app.notify.broker import Broker
-from app.notify.broker_store import prune_notifications as prune_broker_notifications
 from app.notify.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
 from app.notify.transport import Endpoints

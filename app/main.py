@@ -12,11 +12,11 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 
 from app import __version__, health
 from app.alerting import routes as alerting_routes
+from app.broker import routes as broker_routes
 from app.ingest import routes as ingest_routes
 from app.lifespan import Services, lifespan
 from app.live import routes as live_routes
 from app.notify import outbox_routes
-from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
 from app.settings import Settings
@@ -33,7 +33,7 @@ def create_app(settings: Settings) -> Litestar:
             *trends_routes.handlers,
             *live_routes.handlers,
             *alerting_routes.handlers,
-            *notify_routes.handlers,
+            *broker_routes.handlers,
             *outbox_routes.handlers,
             *health.handlers,
             *web_routes.handlers,

@@ -24,7 +24,9 @@ from app.db.migrations import migrate, set_reader_password
 from app.db.pool import Connection, Pool, open_pool
 from app.lifespan import Services
 from app.main import create_app
+from app.notify.transport import Endpoints, open_session
 from app.settings import Settings
+from tests.receivers import SlackReceiver, TelegramReceiver, WebhookReceiver
 
 API_KEY = "test-http-key"
 API_KEY_WS = "test-ws-key"
@@ -168,6 +170,42 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
         uvicorn_server.should_exit = True
         await serving
         listening.close()
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[SlackReceiver]:
+    async with SlackReceiver(every_s=None) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def telegram() -> AsyncIterator[TelegramReceiver]:
+    async with TelegramReceiver(every_s=None) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def webhook() -> AsyncIterator[WebhookReceiver]:
+    async with WebhookReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def endpoints(slack: SlackReceiver, telegram: TelegramReceiver) -> Endpoints:
+    return Endpoints(slack_webhook_prefix=slack.prefix, telegram_api_base=telegram.url)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_session() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def impatient_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session for what is meant to hang."""
+    async with open_session(total_timeout_s=0.1) as opened:
+        yield opened
 
 
 async def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 import uvloop
 
-from app.notify.broker_format import BrokerNotification, slack_message, telegram_message
+from app.broker.format import BrokerNotification, slack_message, telegram_message
 from tests.bench.database import fresh_database
 from tests.bench.processes import API_KEY, free_port, running, served, wait_for_port
 

@@ -14,14 +14,14 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERN
 
 from app.auth.guard import check_scope, key_from_headers, require
 from app.auth.keys import KeyRing
+from app.broker.broker import Broker
+from app.broker.cors import OpenCors
+from app.broker.openapi import SEND_RESPONSES, BrokerError, SendOperation
+from app.broker.rate_limit import RateLimitedError
+from app.broker.request import parse_request
+from app.broker.store import BrokerLevel, NotificationPage, StoredNotification
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, UnauthorizedError
-from app.notify.broker import Broker
-from app.notify.broker_openapi import SEND_RESPONSES, BrokerError, SendOperation
-from app.notify.broker_request import parse_request
-from app.notify.broker_store import BrokerLevel, NotificationPage, StoredNotification
-from app.notify.cors import OpenCors
-from app.notify.rate_limit import RateLimitedError
 from app.parameters import Cursor, Limit
 from app.problems import describe, is_database_away, problem_response
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from app.auth.keys import ApiKey, KeyRing, Limits
-from app.notify.rate_limit import DEFAULT_RATE, Rate, RateLimitedError, RateLimiter
+from app.broker.rate_limit import DEFAULT_RATE, Rate, RateLimitedError, RateLimiter
 from tests.conftest import Database
 from tests.notify.manual_clock import ManualClock
 

@@ -4,8 +4,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.notify.broker_format import BrokerNotification
-from app.notify.broker_targets import Target, TargetError, make_target
+from app.broker.format import BrokerNotification
+from app.broker.targets import Target, TargetError, make_target
 from app.notify.transport import Endpoints
 
 WEBHOOK = "https://hooks.slack.com/services/T123/B456/abc123"

@@ -5,8 +5,8 @@ from typing import Final, cast
 
 import msgspec
 
-from app.notify.broker_format import DEFAULT_PARSE_MODE, BrokerNotification, slack_message, telegram_message
-from app.notify.broker_request import ChannelSettings
+from app.broker.format import DEFAULT_PARSE_MODE, BrokerNotification, slack_message, telegram_message
+from app.broker.request import ChannelSettings
 from app.notify.channels import Channel, slack, telegram
 from app.notify.message import RenderedMessage
 from app.notify.transport import ChannelConfig, Endpoints, Redacted

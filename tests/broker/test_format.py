@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.notify.broker_format import BrokerNotification, slack_message, telegram_message
+from app.broker.format import BrokerNotification, slack_message, telegram_message
 from app.notify.channels import slack as slack_channel
 from app.notify.channels import telegram as telegram_channel
 from app.notify.message import RenderedMessage, utf16_units

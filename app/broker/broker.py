@@ -12,14 +12,14 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from app.auth.keys import ApiKey
+from app.broker.delivery import Delivery
+from app.broker.format import BrokerNotification
+from app.broker.rate_limit import RateLimiter
+from app.broker.request import ChannelSettings, SendRequest
+from app.broker.store import BrokerLevel, NotificationStore, StoredNotification, StoredOutcome
+from app.broker.targets import TargetError, make_target
 from app.db.pool import Pool
 from app.errors import OverloadedError
-from app.notify.broker_delivery import Delivery
-from app.notify.broker_format import BrokerNotification
-from app.notify.broker_request import ChannelSettings, SendRequest
-from app.notify.broker_store import BrokerLevel, NotificationStore, StoredNotification, StoredOutcome
-from app.notify.broker_targets import TargetError, make_target
-from app.notify.rate_limit import RateLimiter
 from app.notify.transport import Endpoints, open_session
 
 #: Connections to services, of all notifications together; each may be held for the whole deadline.

@@ -6,10 +6,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.notify import broker_delivery
-from app.notify.broker_delivery import Delivery, Outcome
-from app.notify.broker_format import BrokerNotification
-from app.notify.broker_targets import Target, make_target
+from app.broker import delivery as broker_delivery
+from app.broker.delivery import Delivery, Outcome
+from app.broker.format import BrokerNotification
+from app.broker.targets import Target, make_target
 from app.notify.transport import Endpoints, open_session
 from tests.notify.dead_ends import closed_server
 from tests.receivers import HANGS, HANGS_AFTER, RESETS_AFTER, RESETS_BEFORE, SlackReceiver, TelegramReceiver, answers

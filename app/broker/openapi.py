@@ -16,9 +16,9 @@ from litestar.openapi.spec import (
 )
 from litestar.openapi.spec.enums import OpenAPIType
 
-from app.notify.broker import SendAnswer
-from app.notify.broker_request import MESSAGE_CHARS, SOURCE_CHARS, TITLE_CHARS
-from app.notify.broker_store import BrokerLevel
+from app.broker.broker import SendAnswer
+from app.broker.request import MESSAGE_CHARS, SOURCE_CHARS, TITLE_CHARS
+from app.broker.store import BrokerLevel
 
 
 class BrokerError(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from app.notify.broker_targets import Target
+from app.broker.targets import Target
 from app.notify.pacing import Limit, Pacer
 from app.notify.transport import TransientError
 

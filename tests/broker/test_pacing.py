@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.notify import broker_pacing
-from app.notify.broker_format import BrokerNotification
-from app.notify.broker_pacing import AskedPacing
-from app.notify.broker_targets import Target, make_target
+from app.broker import pacing as broker_pacing
+from app.broker.format import BrokerNotification
+from app.broker.pacing import AskedPacing
+from app.broker.targets import Target, make_target
 from app.notify.transport import Endpoints, TransientError
 from tests.notify.manual_clock import ManualClock
 

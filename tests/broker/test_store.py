@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from app.broker import store as broker_store
+from app.broker.store import NotificationStore, StoredNotification, StoredOutcome, prune_notifications
 from app.db.pool import Pool, open_pool
 from app.errors import InvalidRequestError, NotFoundError
-from app.notify import broker_store
-from app.notify.broker_store import NotificationStore, StoredNotification, StoredOutcome, prune_notifications
 from app.problems import is_database_away
 from tests.conftest import Database, wait_until
 from tests.notify.severable import Severable

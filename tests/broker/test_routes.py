@@ -13,8 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.auth.keys import create_key
-from app.notify import broker_delivery, broker_store
-from app.notify.routes import BODY_LIMIT
+from app.broker import delivery as broker_delivery
+from app.broker import store as broker_store
+from app.broker.routes import BODY_LIMIT
 from app.settings import Settings
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
 from tests.notify.severable import Severable

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -12,9 +11,9 @@ import asyncpg
 import msgspec
 import structlog
 
+from app.broker.sql import SQL
 from app.clock import from_us, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
-from app.db.queries import load_queries
 from app.errors import NotFoundError
 from app.parameters import wrong_cursor
 from app.problems import is_database_away
@@ -32,7 +31,6 @@ PRUNE_ROWS: Final = 20_000
 
 BrokerLevel = Literal["INFO", "WARNING", "ERROR", "CRITICAL", "DISASTER"]
 
-SQL = load_queries(Path(__file__).with_name("broker_queries.sql"))
 #: NUL in JSON, which PostgreSQL takes in no text; an escaped backslash before `u0000` is something else.
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 log = structlog.get_logger()

@@ -7,10 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.auth.keys import ApiKey
+from app.broker import broker
+from app.broker import delivery as broker_delivery
+from app.broker.broker import Broker, SendAnswer
+from app.broker.request import SendRequest
 from app.errors import OverloadedError
-from app.notify import broker, broker_delivery
-from app.notify.broker import Broker, SendAnswer
-from app.notify.broker_request import SendRequest
 from app.notify.transport import Endpoints
 from tests.conftest import Database, wait_until
 from tests.receivers import HANGS, SlackReceiver, TelegramReceiver, answers

@@ -3,8 +3,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.broker.request import parse_request
 from app.errors import InvalidRequestError
-from app.notify.broker_request import parse_request
 
 WEBHOOK = "https://hooks.slack.com/services/T123/B456/abc123"
 TOKEN = "1234567890:ABCdefGHIjklMNOpqrsTUVwxyZ"

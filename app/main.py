@@ -16,7 +16,7 @@ from app.broker import routes as broker_routes
 from app.ingest import routes as ingest_routes
 from app.lifespan import Services, lifespan
 from app.live import routes as live_routes
-from app.notify import outbox_routes
+from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
 from app.settings import Settings
@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> Litestar:
             *live_routes.handlers,
             *alerting_routes.handlers,
             *broker_routes.handlers,
-            *outbox_routes.handlers,
+            *notify_routes.handlers,
             *health.handlers,
             *web_routes.handlers,
         ],

@@ -176,9 +176,7 @@ async def test_list_uses_an_index_whatever_it_asks_for(database: Database) -> No
     )
     await database.pool.execute("ANALYZE broker_notification")
     for level, source in ((None, None), ("DISASTER", None), (None, "rare"), ("INFO", "s")):
-        plan = await database.pool.fetch(
-            f"EXPLAIN {broker_store.SQL['list_notifications']}", level, source, AT, uuid4(), 100
-        )
+        plan = await database.pool.fetch(f"EXPLAIN {broker_SQL['list_notifications']}", level, source, AT, uuid4(), 100)
         text = "\n".join(row[0] for row in plan)
         assert "Index Scan" in text
         assert "Sort" not in text

@@ -15,7 +15,7 @@ from litestar.di import Provide
 
 from app.auth.keys import ApiKey, KeyRing, hash_key
 from app.notify import dispatcher as dispatcher_module
-from app.notify import outbox_routes
+from app.notify import routes
 from app.notify.dispatcher import Dispatcher
 from app.notify.transport import Endpoints
 from app.problems import respond
@@ -60,7 +60,7 @@ async def address(database: Database, dispatcher: Dispatcher) -> AsyncIterator[s
     """The routes behind a port, with two keys: one may read, one may notify."""
     getters = {"pool": database.pool, "read_pool": database.pool, "dispatcher": dispatcher}
     app = Litestar(
-        route_handlers=outbox_routes.handlers,
+        route_handlers=routes.handlers,
         dependencies={name: Provide(_giving(part), sync_to_thread=False) for name, part in getters.items()},
         state=State({"key_ring": KeyRing({hash_key(key): api_key for key, api_key in KEYS.items()})}),
         exception_handlers={Exception: respond},

@@ -14,10 +14,9 @@ from msgspec import UNSET, UnsetType
 from app.auth.keys import ApiKey
 from app.broker.delivery import Delivery
 from app.broker.format import BrokerNotification
-from app.broker.rate_limit import RateLimiter
-from app.broker.request import ChannelSettings, SendRequest
+from app.broker.pacing import RateLimiter
+from app.broker.request import ChannelSettings, SendRequest, TargetError, make_target
 from app.broker.store import BrokerLevel, NotificationStore, StoredNotification, StoredOutcome
-from app.broker.targets import TargetError, make_target
 from app.db.pool import Pool
 from app.errors import OverloadedError
 from app.notify.transport import Endpoints, open_session

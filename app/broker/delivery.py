@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from app.broker.pacing import AskedPacing
-from app.broker.targets import Target
+from app.broker.request import Target
 from app.notify.transport import Delivered, DeliveryError, Endpoints, PermanentError, UnknownAnswerError
 
 #: From the request to the answer, all attempts and waits together.

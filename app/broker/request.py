@@ -1,14 +1,18 @@
-"""A send request as clients of the replaced broker write it: how channels are merged, and which fault is told first."""
+"""A send request as the replaced broker's clients write it, and the targets that it names.
 
-from collections.abc import Mapping
-from typing import Any, Final
+Which channel a setting belongs to, and which of several faults is reported first, are the replaced broker's."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 import msgspec
 
+from app.broker.format import DEFAULT_PARSE_MODE, BrokerNotification, slack_message, telegram_message
 from app.errors import InvalidRequestError
 from app.model import LevelName
-from app.notify.message import LEVELS
-from app.notify.transport import Redacted
+from app.notify.channels import Channel, slack, telegram
+from app.notify.message import LEVELS, RenderedMessage
+from app.notify.transport import ChannelConfig, Endpoints, Redacted
 
 TITLE_CHARS: Final = 200
 MESSAGE_CHARS: Final = 2_000
@@ -40,6 +44,32 @@ class SendRequest(Redacted, frozen=True, kw_only=True):
     channels: dict[str, ChannelSettings]
 
 
+class Target(Redacted, frozen=True):
+    """A message ready to be sent; `service` and `destination` are fit to be shown."""
+
+    service: str
+    channel: Channel
+    config: ChannelConfig
+    rendered: RenderedMessage
+    destination: str
+
+
+class TargetError(ValueError):
+    """A channel's settings cannot be used; the message holds no secret."""
+
+
+class _SlackSettings(Redacted, frozen=True):
+    webhook_url: str
+    channel: str | None = None
+    username: str | None = None
+
+
+class _TelegramSettings(Redacted, frozen=True):
+    bot_token: str
+    chat_id: int | str
+    parse_mode: str | None = DEFAULT_PARSE_MODE
+
+
 def parse_request(body: bytes, headers: Mapping[str, str]) -> SendRequest:
     """Read a request; raises InvalidRequestError.
 
@@ -62,6 +92,18 @@ def parse_request(body: bytes, headers: Mapping[str, str]) -> SendRequest:
         level=_level(fields["level"]),
         channels=channels,
     )
+
+
+def make_target(
+    channel_name: str, settings: ChannelSettings, notification: BrokerNotification, endpoints: Endpoints
+) -> Target:
+    """Check the settings and write the message; raises TargetError."""
+    try:
+        return _MAKERS[channel_name](settings, notification, endpoints)
+    except ValueError as error:
+        raise TargetError(f"Invalid {channel_name} configuration: {error}") from None
+    except RecursionError:
+        raise TargetError("metadata are nested too deeply to be shown") from None
 
 
 def _decode(body: bytes) -> dict[str, Any]:
@@ -122,3 +164,26 @@ def _level(level: object) -> LevelName:
     if name not in LEVELS:
         raise InvalidRequestError(f"Invalid log level: {str(level)[:_LEVEL_SHOWN_CHARS]}")
     return name
+
+
+_Maker = Callable[[ChannelSettings, BrokerNotification, Endpoints], Target]
+
+
+def _slack_target(settings: ChannelSettings, notification: BrokerNotification, endpoints: Endpoints) -> Target:
+    read = msgspec.convert(settings, _SlackSettings)
+    config = slack.Config(webhook_url=read.webhook_url)
+    objection = slack.check(config, endpoints)
+    if objection is not None:
+        raise ValueError(objection)
+    rendered = slack_message(notification, read.channel, read.username)
+    return Target("Slack", cast("Channel", slack), config, rendered, slack.destination(config))
+
+
+def _telegram_target(settings: ChannelSettings, notification: BrokerNotification, endpoints: Endpoints) -> Target:
+    read = msgspec.convert(settings, _TelegramSettings)
+    config = telegram.Config(bot_token=read.bot_token, chat_id=read.chat_id)
+    rendered = telegram_message(notification, read.parse_mode)
+    return Target("Telegram", cast("Channel", telegram), config, rendered, telegram.destination(config))
+
+
+_MAKERS: Final[dict[str, _Maker]] = {"slack": _slack_target, "telegram": _telegram_target}

@@ -8,16 +8,17 @@ import msgspec
 import structlog
 from litestar import Request, Response, Router, get, head, post
 from litestar.di import NamedDependency
+from litestar.enums import ScopeType
 from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.guard import check_scope, key_from_headers, require
 from app.auth.keys import KeyRing
 from app.broker.broker import Broker
-from app.broker.cors import OpenCors
 from app.broker.openapi import SEND_RESPONSES, BrokerError, SendOperation
-from app.broker.rate_limit import RateLimitedError
+from app.broker.pacing import RateLimitedError
 from app.broker.request import parse_request
 from app.broker.store import BrokerLevel, NotificationPage, StoredNotification
 from app.db.pool import Pool
@@ -30,7 +31,17 @@ BODY_LIMIT: Final = 2**20
 log = structlog.get_logger()
 AnyRequest = Request[Any, Any, Any]
 _encode = msgspec.json.Encoder().encode
-
+#: What a preflight allows when it does not say what it wants.
+_HEADERS: Final = b"authorization, content-type, slack-webhook-url, telegram-bot-token, telegram-chat-id, x-api-key"
+_OPEN: Final = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"retry-after, x-request-id"),
+]
+_PREFLIGHT: Final = [
+    (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+    (b"access-control-max-age", b"86400"),
+    (b"vary", b"access-control-request-headers"),
+]
 _PROBLEMS = {
     400: problem_response("A parameter has a value that cannot be used"),
     401: problem_response("Missing or unknown API key"),
@@ -131,6 +142,35 @@ def _read_level(level: str | None) -> BrokerLevel | None:
     if name is not None and name not in get_args(BrokerLevel):
         raise InvalidRequestError(f"level is {level!r:.60}; it must be one of {', '.join(get_args(BrokerLevel))}")
     return cast("BrokerLevel | None", name)
+
+
+class OpenCors:
+    """Answers preflights, and marks every answer, errors too, as readable by any page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; a preflight is answered here."""
+
+        async def send_open(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_OPEN]
+            await send(message)
+
+        if scope["type"] == ScopeType.HTTP and scope["method"] == "OPTIONS":
+            headers = dict(scope["headers"])
+            if b"access-control-request-method" in headers:
+                await _answer_preflight(headers, send_open)
+                return
+        await self._app(scope, receive, send_open)
+
+
+async def _answer_preflight(headers: dict[bytes, bytes], send: Send) -> None:
+    """Allow whatever headers are asked for: `*` would leave out Authorization."""
+    allowed = (b"access-control-allow-headers", headers.get(b"access-control-request-headers", _HEADERS))
+    await send({"type": "http.response.start", "status": 204, "headers": [*_PREFLIGHT, allowed]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 handlers = [

@@ -9,7 +9,7 @@ import pytest
 from app.broker import delivery as broker_delivery
 from app.broker.delivery import Delivery, Outcome
 from app.broker.format import BrokerNotification
-from app.broker.targets import Target, make_target
+from app.broker.request import Target, make_target
 from app.notify.transport import Endpoints, open_session
 from tests.notify.dead_ends import closed_server
 from tests.receivers import HANGS, HANGS_AFTER, RESETS_AFTER, RESETS_BEFORE, SlackReceiver, TelegramReceiver, answers

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.broker import store as broker_store
+from app.broker.sql import SQL
 from app.broker.store import NotificationStore, StoredNotification, StoredOutcome, prune_notifications
 from app.db.pool import Pool, open_pool
 from app.errors import InvalidRequestError, NotFoundError
@@ -176,7 +177,7 @@ async def test_list_uses_an_index_whatever_it_asks_for(database: Database) -> No
     )
     await database.pool.execute("ANALYZE broker_notification")
     for level, source in ((None, None), ("DISASTER", None), (None, "rare"), ("INFO", "s")):
-        plan = await database.pool.fetch(f"EXPLAIN {broker_SQL['list_notifications']}", level, source, AT, uuid4(), 100)
+        plan = await database.pool.fetch(f"EXPLAIN {SQL['list_notifications']}", level, source, AT, uuid4(), 100)
         text = "\n".join(row[0] for row in plan)
         assert "Index Scan" in text
         assert "Sort" not in text

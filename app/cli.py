@@ -10,7 +10,7 @@ from rich.table import Table
 from app import __version__
 from app.auth.keys import SCOPES, SQL, Scope, create_key, revoke_key
 from app.console import command_body, duration, find_dsn, load_settings, output, people, progress_bar
-from app.db.embedded import EmbeddedServer
+from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import list_pending, migrate, set_reader_password
 from app.db.pool import Pool, connect, open_pool
 from app.doctor import diagnose

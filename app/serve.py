@@ -16,7 +16,7 @@ import uvicorn
 from litestar import Litestar
 
 from app.auth.keys import make_key
-from app.db.embedded import EmbeddedServer
+from app.db.embedded.server import EmbeddedServer
 from app.db.pool import open_pool
 from app.errors import AppError, SettingsError
 from app.lifespan import Services

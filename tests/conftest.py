@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 from litestar import Litestar
 
-from app.db.cluster import cluster_folder
-from app.db.embedded import EmbeddedServer
+from app.db.embedded.cluster import cluster_folder
+from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate, set_reader_password
 from app.db.pool import Connection, Pool, open_pool
 from app.lifespan import Services

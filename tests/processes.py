@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from app.db.cluster import cluster_folder
+from app.db.embedded.cluster import cluster_folder
 from tests.conftest import API_KEY, API_KEY_WS, project_folder
 
 #: A start with a new database takes a few seconds; more while other tests run.

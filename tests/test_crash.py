@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from app.db.cluster import cluster_folder
+from app.db.embedded.cluster import cluster_folder
 from tests.conftest import API_KEY_WS, YESTERDAY, YESTERDAY_AT_8_MS, Database, wait_until
 from tests.processes import ServerProcess, data_folder, free_port, postgres_processes, running, started
 

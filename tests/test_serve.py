@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed
 from app import lifespan
 from app import serve as serving
 from app.auth.keys import create_key
-from app.db.embedded import EmbeddedServer, EmbeddedServerError
+from app.db.embedded.programs import EmbeddedServerError
+from app.db.embedded.server import EmbeddedServer
 from app.errors import SettingsError
 from app.serve import StartError, database_kept_alive, find_development_key, listen, serve, with_keys
 from app.settings import Settings

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from app.db.embedded import EmbeddedServer
+from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
 from app.db.pool import connect
 from tests.processes import data_folder

@@ -13,8 +13,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from app.db.cluster import cluster_folder
-from app.db.embedded import EmbeddedServer
+from app.db.embedded.cluster import cluster_folder
+from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
 from app.live import listener
 from app.live.frames import Frame

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from app.db.launcher import Account, launch_command
-from app.db.programs import SYSTEM_FOLDER, EmbeddedServerError, Programs, Say, make_open_folder
+from app.db.embedded.launcher import Account, launch_command
+from app.db.embedded.programs import SYSTEM_FOLDER, EmbeddedServerError, Programs, Say, make_open_folder
 
 #: The name of the superuser and of the database.
 NAME = "tidegauge"

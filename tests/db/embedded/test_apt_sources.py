@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from app.db.apt_sources import Source, parse_deb822, parse_one_line, read_sources, render, retarget
+from app.db.embedded.apt_sources import Source, parse_deb822, parse_one_line, read_sources, render, retarget
 
 DEB822 = """\
 # Written by the installer

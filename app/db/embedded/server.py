@@ -1,7 +1,4 @@
-"""A private TimescaleDB for one DATA_DIR, which lives as long as the process that starts it.
-
-Run as a program (`python -m app.db.embedded`) it makes sure that a server can be started, and starts none.
-"""
+"""A private TimescaleDB for one DATA_DIR, which lives as long as the process that starts it."""
 
 import asyncio
 import contextlib
@@ -21,14 +18,10 @@ from typing import IO, Self
 import asyncpg
 import msgspec
 
-from app.db.cluster import Cluster, cluster_folder, open_cluster, write_private
+from app.db.embedded.cluster import Cluster, open_cluster, write_private
+from app.db.embedded.postmaster import Postmaster
+from app.db.embedded.programs import EmbeddedServerError, Programs, Say, ensure_programs
 from app.db.pool import DATABASE_ERRORS
-from app.db.postmaster import Postmaster
-from app.db.programs import EmbeddedServerError, Programs, Say, ensure_programs
-from app.errors import AppError
-from app.settings import Settings
-
-__all__ = ["EmbeddedServer", "EmbeddedServerError", "cluster_folder", "ensure_programs", "main"]
 
 #: Where ports are drawn from: above the well-known ones, below those that Linux gives to outgoing connections.
 _PORTS = range(20_000, 30_000)
@@ -37,7 +30,8 @@ _ANSWER_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 
 
-def _say_on_stderr(line: str) -> None:
+def say_on_stderr(line: str) -> None:
+    """Write a line of progress for people."""
     sys.stderr.write(f"{line}\n")
 
 
@@ -66,7 +60,7 @@ class EmbeddedServer:
         cls,
         data_dir: Path,
         *,
-        say: Say = _say_on_stderr,
+        say: Say = say_on_stderr,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> Self:
         """Start the server of `data_dir`, creating an empty database the first time.
@@ -191,19 +185,6 @@ class EmbeddedServer:
         write_private(self.data_dir / "dsn.json", msgspec.json.encode({"dsn": self.dsn}))
 
 
-def main() -> int:
-    """Make sure that the programs are there, fetching them when needed; return the exit code."""
-    try:
-        if Settings.from_environment().database_url:
-            _say_on_stderr("DATABASE_URL is set: no embedded server is needed.")
-        else:
-            ensure_programs(_say_on_stderr)
-    except AppError as error:
-        _say_on_stderr(str(error))
-        return 1
-    return 0
-
-
 def _claim(data_dir: Path) -> IO[str]:
     """Take the lock of a DATA_DIR, which ends with this process; raises EmbeddedServerError saying who has it."""
     file = (data_dir / "lock").open("a+")
@@ -269,7 +250,3 @@ async def _connect(dsn: str, database: str | None = None) -> asyncpg.Connection:
     return await asyncpg.connect(
         dsn, database=database, ssl=False, timeout=_ANSWER_TIMEOUT_S, command_timeout=_ANSWER_TIMEOUT_S
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.db import apt_sources
+from app.db.embedded import apt_sources
 
 MAJOR = 17
 _RELEASE = "trixie"

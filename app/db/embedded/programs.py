@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.db import debian
+from app.db.embedded import debian
 from app.errors import AppError
 
 #: Where root keeps programs and data: the server runs as another user, who cannot enter root's home.

@@ -18,21 +18,22 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.db import embedded
-from app.db.cluster import Cluster, open_cluster
-from app.db.embedded import EmbeddedServer, EmbeddedServerError, cluster_folder, ensure_programs
-from app.db.programs import SYSTEM_FOLDER
+from app.db.embedded.__main__ import main
+from app.db.embedded.cluster import Cluster, cluster_folder, open_cluster
+from app.db.embedded.programs import SYSTEM_FOLDER, EmbeddedServerError, ensure_programs
+from app.db.embedded.server import EmbeddedServer
+from tests.conftest import project_folder
 
 #: One worker runs them all, so that they share one server.
 pytestmark = pytest.mark.xdist_group("embedded")
 
-CHECKOUT = Path(embedded.__file__).parents[2]
+CHECKOUT = project_folder()
 OPTIONS = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "20"}
 #: Starts a server on the folder in its first argument, tells about it, and stops it when its input ends.
 HOLDER = """
 import json, sys
 from pathlib import Path
-from app.db.embedded import EmbeddedServer
+from app.db.embedded.server import EmbeddedServer
 
 with EmbeddedServer.start(Path(sys.argv[1]), options=json.loads(sys.argv[2])) as server:
     print(server.dsn, flush=True)
@@ -309,7 +310,7 @@ def test_setup_fetches_nothing_when_a_database_is_given(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:password@127.0.0.1:5432/name")
-    assert embedded.main() == 0
+    assert main() == 0
     assert capsys.readouterr().err == "DATABASE_URL is set: no embedded server is needed.\n"
 
 
@@ -438,7 +439,7 @@ def _python_for(user: pwd.struct_passwd) -> tuple[str, str]:
 def _can_import(program: str, path: str, user: pwd.struct_passwd) -> bool:
     try:
         tried = subprocess.run(
-            [program, "-c", "import app.db.embedded"],
+            [program, "-c", "import app.db.embedded.server"],
             env={"PYTHONPATH": path},
             cwd="/",
             user=user.pw_uid,

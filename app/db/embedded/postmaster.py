@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from app.db.cluster import Cluster
-from app.db.launcher import launch_command
-from app.db.programs import EmbeddedServerError, Programs, Say
+from app.db.embedded.cluster import Cluster
+from app.db.embedded.launcher import launch_command
+from app.db.embedded.programs import EmbeddedServerError, Programs, Say
 
 #: What a small machine bears and TimescaleDB needs; durability stays as PostgreSQL has it: on.
 _SETTINGS = {

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app.db.programs import EmbeddedServerError, Programs, ensure_programs, installed_programs
+from app.db.embedded.programs import EmbeddedServerError, Programs, ensure_programs, installed_programs
 
 
 def _install(root: Path, version: str, *, timescaledb: bool) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.db import debian
+from app.db.embedded import debian
 
 pytestmark = pytest.mark.skipif(
     shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None, reason="needs apt-get and dpkg-deb"

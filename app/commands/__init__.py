@@ -1,0 +1,1 @@
+"""The `tidegauge` command: `cli` has the commands, `console` what they share."""

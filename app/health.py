@@ -14,8 +14,8 @@ from app.db.edition import Edition
 from app.db.migrations import SQL, MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS
 from app.jobs import FAILURES_ALARMING, JobState
-from app.lifespan import Services
 from app.log import redact
+from app.services import Services
 
 _TIMEOUT_S = 3.0
 _NO_KEY: list[dict[str, list[str]]] = [{}]

@@ -1,6 +1,7 @@
 """The composition root: the only place that wires routes, services and settings into an application."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar
@@ -14,11 +15,11 @@ from app import __version__, health
 from app.alerting import routes as alerting_routes
 from app.broker import routes as broker_routes
 from app.ingest import routes as ingest_routes
-from app.lifespan import Services, lifespan
 from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
+from app.services import Services
 from app.settings import Settings
 from app.trends import routes as trends_routes
 from app.web import routes as web_routes
@@ -38,7 +39,7 @@ def create_app(settings: Settings) -> Litestar:
             *health.handlers,
             *web_routes.handlers,
         ],
-        lifespan=[lifespan],
+        lifespan=[_lifespan],
         state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
         dependencies=_dependencies(services),
         exception_handlers={Exception: respond},
@@ -48,6 +49,16 @@ def create_app(settings: Settings) -> Litestar:
     # Around the router: what Litestar calls middleware never sees a request that has no route.
     app.asgi_handler = RequestLog(app.asgi_handler, services.metrics)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Run the services for as long as the application."""
+    services: Services = app.state.services
+    async with services.running():
+        app.state.pool = services.pool
+        app.state.read_pool = services.read_pool
+        yield
 
 
 def _dependencies(services: Services) -> dict[str, Provide]:

@@ -22,9 +22,9 @@ from app.db.embedded.cluster import cluster_folder
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate, set_reader_password
 from app.db.pool import Connection, Pool, open_pool
-from app.lifespan import Services
 from app.main import create_app
 from app.notify.transport import Endpoints, open_session
+from app.services import Services
 from app.settings import Settings
 from tests.receivers import SlackReceiver, TelegramReceiver, WebhookReceiver
 

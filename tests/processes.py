@@ -26,7 +26,7 @@ START_S = 60.0
 STOP_S = 30.0
 #: Importing everything takes longer than most commands: one process does it, and each command is a fork of it.
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["app.cli"])
+_forks.set_forkserver_preload(["app.commands.cli"])
 
 
 class Ran(NamedTuple):
@@ -67,7 +67,7 @@ def _run(folder: Path, arguments: tuple[str, ...], environ: Mapping[str, str], o
     for path, number in ((out, 1), (err, 2)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
-    from app.cli import main
+    from app.commands.cli import main
 
     main(arguments, prog_name="tidegauge")
 

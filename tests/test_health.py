@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from app import lifespan
+from app import services
 from app.live import listener
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
@@ -19,7 +19,7 @@ async def impatient(database: Database, monkeypatch: pytest.MonkeyPatch) -> Asyn
     monkeypatch.setattr(listener, "HEARTBEAT_S", 0.3)
     monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(listener, "POLL_S", 0.1)
-    monkeypatch.setattr(lifespan, "WRITE_EVERY_S", 0.05)
+    monkeypatch.setattr(services, "WRITE_EVERY_S", 0.05)
     async with running_server(Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)) as server:
         yield server
 

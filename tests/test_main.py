@@ -3,8 +3,8 @@
 import pytest
 
 from app.errors import SettingsError
-from app.lifespan import Services
 from app.main import create_app
+from app.services import Services
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server
 

@@ -1,1 +1,1 @@
-"""The `tidegauge` command: `cli` has the commands, `console` what they share."""
+"""The `tidegauge` command: `cli` lists the commands, `console` holds what they share."""

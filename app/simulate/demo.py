@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 import structlog
@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation
 from app.simulate.timeline import Timeline
+from app.tasks import running
 
 #: The storm rule compares with three hours before.
 HISTORY_US = 4 * HOUR_US
@@ -23,13 +24,8 @@ log = structlog.get_logger()
 @asynccontextmanager
 async def demo_gateways(settings: Settings) -> AsyncIterator[None]:
     """Run simulated gateways against the server of these settings for as long as the block lasts."""
-    task = asyncio.create_task(_run_demo(settings), name="demo gateways")
-    try:
+    async with running(_run_demo(settings), "demo gateways"):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def server_url(settings: Settings) -> str:

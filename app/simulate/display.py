@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import msgspec
 import structlog
@@ -15,6 +15,7 @@ from rich.text import Text
 from app.clock import SECOND_US, rfc3339
 from app.simulate.gateway import Gateway
 from app.simulate.simulation import Simulation, Summary
+from app.tasks import running
 
 _REFRESH_S = 0.25
 _LINE_EVERY_S = 10.0
@@ -34,13 +35,8 @@ log = structlog.get_logger()
 async def shown(simulation: Simulation, console: Console) -> AsyncIterator[None]:
     """Show progress for as long as the block lasts."""
     show = _show_table if console.is_terminal else _log_lines
-    task = asyncio.create_task(show(simulation, console), name="simulation display")
-    try:
+    async with running(show(simulation, console), "simulation display"):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def render_summary(summary: Summary) -> Table:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
 from app.simulate.buffer import Buffer
 from app.simulate.chance import fraction, key_of
@@ -12,6 +11,7 @@ from app.simulate.plan import Plan
 from app.simulate.sites import Sensor
 from app.simulate.timeline import Timeline
 from app.simulate.uplink import Measurement, Uplink
+from app.tasks import running
 
 #: Readings in one upload at most.
 BATCH_READINGS = 1_000
@@ -96,13 +96,8 @@ class Gateway:
             await self._send_all(uplink)
 
     async def _live(self, uplink: Uplink) -> None:
-        measuring = asyncio.create_task(self._measure(), name=f"{self.name} measures")
-        try:
+        async with running(self._measure(), f"{self.name} measures"):
             await self._upload(uplink)
-        finally:
-            measuring.cancel()
-            with suppress(asyncio.CancelledError):
-                await measuring
 
     async def _measure(self) -> None:
         while True:

@@ -14,13 +14,13 @@ from app.alerting.rules import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.alerting.samples import ValueOf
 from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
+from app.commands.serve import GC_THRESHOLDS
 from app.db.pool import Connection, connect
 from app.ingest.batch import Batch
 from app.ingest.flush import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Rejected, Upload
 from app.model import Reading
-from app.serve import GC_THRESHOLDS
 from tests.bench.database import fresh_database
 
 SERIES = 10_000

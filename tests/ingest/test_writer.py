@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from app import lifespan
+from app import services
 from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
@@ -81,7 +81,7 @@ async def test_uploads_are_refused_with_retry_after_and_taken_again_when_the_dat
 async def test_upload_is_refused_in_time_when_the_network_loses_the_database(
     gate: Gate, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifespan, "FLUSHERS", 1)  # a second one would still have to connect, which takes 5 s to fail
+    monkeypatch.setattr(services, "FLUSHERS", 1)  # a second one would still have to connect, which takes 5 s to fail
     async with running_server(Settings(database_url=gate.dsn, api_key=API_KEY)) as server, asyncio.timeout(20):
         assert await _post(server, 1) == 200
         monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 0.2)

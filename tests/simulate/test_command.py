@@ -11,7 +11,7 @@ import click
 import msgspec
 import pytest
 
-from app.console import duration
+from app.commands.console import duration
 from tests.conftest import project_folder, wait_until
 from tests.simulate.scripted import ScriptedServer
 

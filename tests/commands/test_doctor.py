@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app.commands.doctor import Finding, diagnose
 from app.db.migrations import migrate
-from app.doctor import Finding, diagnose
 from app.settings import Settings
 from tests.conftest import Database
 from tests.processes import free_port, tidegauge

@@ -11,8 +11,8 @@ from xml.etree.ElementTree import parse
 import msgspec
 import pytest
 
-from app import rule_commands
 from app.clock import DAY_US, MINUTE_US, from_us, now_us
+from app.commands import rules as rule_commands
 from tests.conftest import Database, project_folder
 
 WARM = """\

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from app import __version__
-from app.cli import main
+from app.commands.cli import main
 from tests.conftest import Database
 from tests.processes import Ran, free_port, tidegauge
 

@@ -1,8 +1,7 @@
-"""`tidegauge serve` as a process, and what it is made of: listening, development keys, the watch over the database."""
+"""`tidegauge serve` as a process, and how it listens."""
 
 import asyncio
 import gc
-import json
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -11,17 +10,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from app import lifespan
-from app import serve as serving
-from app.auth.keys import create_key
-from app.db.embedded.programs import EmbeddedServerError
-from app.db.embedded.server import EmbeddedServer
+from app import services
+from app.commands import serve as serving
+from app.commands.serve import StartError, listen, serve
 from app.errors import SettingsError
-from app.serve import StartError, database_kept_alive, find_development_key, listen, serve, with_keys
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, wait_until
 from tests.processes import running, tidegauge
@@ -140,7 +135,7 @@ def test_serve_refuses_in_one_line_when_the_port_is_taken(tmp_path: Path, databa
 
 @pytest.mark.usefixtures("untouched_gc")
 async def test_serve_refuses_when_its_services_do_not_open(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifespan, "DATABASE_WAIT_S", 0.3)
+    monkeypatch.setattr(services, "DATABASE_WAIT_S", 0.3)
     await database.pool.execute("DELETE FROM feed_epoch")
     with pytest.raises(StartError, match="The log above says why"):
         await serve(Settings(database_url=database.dsn, api_key="k", port=0))
@@ -174,68 +169,3 @@ async def test_listen_keeps_nothing_when_one_address_is_taken() -> None:
             await listen("127.0.0.1", port)
     (again,) = await listen("127.0.0.1", port)
     again.close()
-
-
-# Development keys
-
-
-async def test_development_keys_are_made_once_and_kept_from_others(database: Database, tmp_path: Path) -> None:
-    settings = Settings(database_url=database.dsn, data_dir=tmp_path / "new")
-    assert find_development_key(settings.data_dir) is None
-    with_first, first = await with_keys(settings)
-    with_second, second = await with_keys(settings)
-    assert first is not None
-    assert first == second
-    assert (with_first.api_key, with_first.api_key_ws) == (first.api_key, first.api_key_ws)
-    assert with_first == with_second
-    assert find_development_key(settings.data_dir) == first.api_key
-    file = settings.data_dir / "development_keys.json"
-    assert file.stat().st_mode & 0o077 == 0
-    assert json.loads(file.read_text())["api_key"] == first.api_key
-
-
-async def test_development_keys_are_made_anew_when_their_file_is_damaged(database: Database, tmp_path: Path) -> None:
-    settings = Settings(database_url=database.dsn, data_dir=tmp_path)
-    (tmp_path / "development_keys.json").write_text("{")
-    _, keys = await with_keys(settings)
-    assert keys is not None
-    assert find_development_key(tmp_path) == keys.api_key
-
-
-async def test_development_keys_are_not_made_when_there_are_keys(database: Database, tmp_path: Path) -> None:
-    settings = Settings(database_url=database.dsn, data_dir=tmp_path, api_key_ws="w")
-    assert await with_keys(settings) == (settings, None)
-    await create_key(database.pool, "screen", frozenset({"live"}), {})
-    settings = Settings(database_url=database.dsn, data_dir=tmp_path)
-    assert await with_keys(settings) == (settings, None)
-
-
-async def test_development_keys_are_made_when_nothing_is_migrated_yet(empty_dsn: str, tmp_path: Path) -> None:
-    _, keys = await with_keys(Settings(database_url=empty_dsn, data_dir=tmp_path))
-    assert keys is not None
-
-
-# The watch over the database
-
-
-class StubbornServer(EmbeddedServer):
-    """An embedded server that is dead, and comes back only at the second try."""
-
-    def __init__(self) -> None:
-        self.tries = 0
-
-    def restart_if_dead(self) -> bool:
-        self.tries += 1
-        if self.tries == 1:
-            raise EmbeddedServerError("PostgreSQL did not start.")
-        return self.tries == 2
-
-
-async def test_watch_goes_on_when_a_restart_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_WATCH_S", 0.01)
-    monkeypatch.setattr(serving, "_RETRY_S", 0.01)
-    server = StubbornServer()
-    with capture_logs() as logs:
-        async with database_kept_alive(server):
-            await wait_until(lambda: server.tries >= 3)
-    assert [line["event"] for line in logs] == ["database_not_restarted", "database_restarted"]

@@ -6,11 +6,11 @@ import logging
 import pytest
 from structlog.testing import capture_logs
 
-from app import lifespan
+from app import services
 from app.db.migrations import MigrationError
 from app.errors import SettingsError
-from app.lifespan import Services
 from app.live import listener
+from app.services import Services
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY_AT_8_MS, Database, Server, running_server, wait_until
 from tests.live.clients import live
@@ -51,7 +51,7 @@ async def test_services_refuse_when_a_migration_is_pending(database: Database) -
 async def test_services_refuse_when_the_database_does_not_answer_in_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifespan, "DATABASE_WAIT_S", 0.1)
+    monkeypatch.setattr(services, "DATABASE_WAIT_S", 0.1)
     async with wired(database.dsn) as wire:
         await wire.cut()
         with pytest.raises(SettingsError, match="The database at DATABASE_URL does not answer"):
@@ -162,35 +162,3 @@ async def test_services_count_gateways_to_the_last_when_they_stop(database: Data
     async with running_server(settings(database.dsn)) as server:
         assert (await post(server, 1))[0] == 200
     assert await database.pool.fetchval("SELECT sum(uploads) FROM gateway") == 1
-
-
-async def test_tasks_end_when_one_swallows_its_cancellation() -> None:
-    cancellations = 0
-
-    async def swallow() -> None:
-        nonlocal cancellations
-        while cancellations < 2:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                cancellations += 1
-        raise asyncio.CancelledError
-
-    async with lifespan._supervised({"stubborn": swallow}):
-        await asyncio.sleep(0)
-    assert cancellations == 2
-
-
-async def test_task_is_logged_and_started_again_when_it_ends_by_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifespan, "_RESTART_PAUSE_S", 0.01)
-    starts = 0
-
-    async def fail() -> None:
-        nonlocal starts
-        starts += 1
-        raise ValueError("a fault of ours")
-
-    with capture_logs() as logs:
-        async with lifespan._supervised({"faulty": fail}):
-            await wait_until(lambda: starts >= 3)
-    assert {(line["event"], line["task"]) for line in logs} == {("task_failed", "faulty")}

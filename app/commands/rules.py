@@ -19,7 +19,7 @@ from app.alerting.trials.junit import FileResult, write_junit
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import Outcome, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
-from app.console import command_body, duration, find_dsn, load_settings, output, progress_bar
+from app.commands.console import command_body, duration, find_dsn, load_settings, output, progress_bar
 from app.db.pool import DATABASE_ERRORS, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 

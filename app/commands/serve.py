@@ -1,26 +1,22 @@
-"""Runs the application under uvicorn, and, for `tidegauge up`, its database beside it."""
+"""`tidegauge serve`: the application under uvicorn."""
 
 import asyncio
 import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import asyncpg
-import msgspec
+import rich_click as click
 import structlog
 import uvicorn
 from litestar import Litestar
 
-from app.auth.keys import make_key
-from app.db.embedded.server import EmbeddedServer
-from app.db.pool import open_pool
+from app.commands.console import command_body, load_settings
 from app.errors import AppError, SettingsError
-from app.lifespan import Services
 from app.main import create_app
+from app.services import Services
 from app.settings import Settings
 
 #: How long requests under way may take after a signal.
@@ -28,19 +24,9 @@ GRACE_S = 10
 #: Uploads and evaluations make tens of thousands of objects at a time, hardly any of them garbage in a cycle; by
 #: default Python would look through all of them every 700.
 GC_THRESHOLDS = (100_000, 20, 50)
-_WATCH_S = 0.5
-_RETRY_S = 5.0
 _BACKLOG = 2_048
 _SILENCE_MS = 60_000
-_KEYS_FILE = "development_keys.json"
 log = structlog.get_logger()
-
-
-class DevelopmentKeys(msgspec.Struct, frozen=True):
-    """Keys that `tidegauge up` made for itself, kept in DATA_DIR so that they outlive a restart."""
-
-    api_key: str
-    api_key_ws: str
 
 
 class StartError(AppError):
@@ -48,6 +34,13 @@ class StartError(AppError):
 
     code = "start"
     title = "The server did not start"
+
+
+@click.command("serve")
+@command_body
+async def serve_command() -> None:
+    """Serve; needs DATABASE_URL, a migrated schema and at least one API key."""
+    await serve(load_settings())
 
 
 async def serve(settings: Settings) -> None:
@@ -87,71 +80,6 @@ async def check_start(services: Services) -> None:
     """Raise AppError with one clear line when the services could not start."""
     async with services.prepared():
         pass
-
-
-@asynccontextmanager
-async def database_kept_alive(server: EmbeddedServer) -> AsyncIterator[None]:
-    """Start a killed database again for as long as the block lasts."""
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            try:
-                if await asyncio.to_thread(server.restart_if_dead):
-                    log.warning("database_restarted")
-            except (AppError, OSError) as error:
-                log.error("database_not_restarted", error=str(error))
-                await asyncio.sleep(_RETRY_S)
-
-    task = asyncio.create_task(watch(), name="database_watch")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def with_keys(settings: Settings) -> tuple[Settings, DevelopmentKeys | None]:
-    """Give settings that let somebody in: those given, or development keys where no key is configured at all."""
-    if settings.api_key or settings.api_key_ws or await _has_stored_keys(str(settings.database_url)):
-        return settings, None
-    keys = _development_keys(settings.data_dir / _KEYS_FILE)
-    return msgspec.structs.replace(settings, api_key=keys.api_key, api_key_ws=keys.api_key_ws), keys
-
-
-async def _has_stored_keys(dsn: str) -> bool:
-    pool = await open_pool(dsn, min_size=1, max_size=1)
-    try:
-        return bool(await pool.fetchval("SELECT EXISTS (SELECT FROM api_key WHERE revoked_at IS NULL)"))
-    except asyncpg.UndefinedTableError:
-        return False
-    finally:
-        await pool.close()
-
-
-def find_development_key(data_dir: Path) -> str | None:
-    """Find the key that `tidegauge up` made for itself on this machine, for other commands to use."""
-    keys = _read_keys(data_dir / _KEYS_FILE)
-    return keys.api_key if keys else None
-
-
-def _read_keys(path: Path) -> DevelopmentKeys | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=DevelopmentKeys)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _development_keys(path: Path) -> DevelopmentKeys:
-    keys = _read_keys(path)
-    if keys is None:
-        key = make_key()
-        keys = DevelopmentKeys(key, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(msgspec.json.encode(keys))
-    return keys
 
 
 def _config(app: Litestar) -> uvicorn.Config:

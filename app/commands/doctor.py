@@ -5,7 +5,11 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 import msgspec
+import rich_click as click
+from rich.markup import escape
+from rich.table import Table
 
+from app.commands.console import command_body, load_settings, output
 from app.db.edition import describe_edition, detect_edition
 from app.db.migrations import SQL, MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
@@ -18,6 +22,23 @@ class Finding(msgspec.Struct, frozen=True):
     state: Literal["ok", "note", "problem"]
     subject: str
     message: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@command_body
+async def doctor(as_json: bool) -> int:
+    """Check settings, database, edition, migrations and keys; exit 1 when something needs a hand."""
+    findings = await diagnose(load_settings())
+    if as_json:
+        output.print_json(msgspec.json.encode(findings).decode())
+    else:
+        marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]problem[/]"}
+        table = Table.grid(padding=(0, 2))
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.subject, escape(finding.message))
+        output.print(table, highlight=False)
+    return 1 if any(finding.state == "problem" for finding in findings) else 0
 
 
 async def diagnose(settings: Settings) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""From settings to running services and back: opens them in order, supervises their tasks, closes in reverse."""
+"""What runs beside the request handlers: opened in order, its tasks supervised, closed in reverse."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +9,6 @@ from typing import Any
 
 import asyncpg
 import structlog
-from litestar import Litestar
 
 from app.alerting.service import Alerting
 from app.auth.connections import ConnectionCounts
@@ -36,17 +35,17 @@ from app.notify.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
 from app.notify.transport import Endpoints
 from app.settings import Settings
+from app.tasks import supervised
 
 #: How often new readings are held against the rules.
 EVALUATE_EVERY_S = 1.0
 #: How long a start waits for a database that is still starting.
 DATABASE_WAIT_S = 30.0
-_RESTART_PAUSE_S = 1.0
 log = structlog.get_logger()
 
 
 class Services:
-    """All that runs beside the request handlers; made by create_app, opened by `lifespan`."""
+    """All that runs beside the request handlers; made by create_app, opened when the server starts."""
 
     pool: Pool
     read_pool: Pool
@@ -97,7 +96,7 @@ class Services:
             await stack.enter_async_context(self.prepared())
             await stack.enter_async_context(self.broker.opened(self.pool))
             await self.alerting.keeper.open(self.pool)
-            await stack.enter_async_context(_supervised(self._tasks()))
+            await stack.enter_async_context(supervised(self._tasks()))
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.listener.started.wait()  # so that the first client finds a head
@@ -178,42 +177,6 @@ class Services:
         self.metrics.database_bytes.set(size)
         self.metrics.pool_connections.labels("open").set(self.pool.get_size())
         self.metrics.pool_connections.labels("idle").set(self.pool.get_idle_size())
-
-
-@asynccontextmanager
-async def lifespan(app: Litestar) -> AsyncIterator[None]:
-    """Run the services for as long as the application."""
-    services: Services = app.state.services
-    async with services.running():
-        app.state.pool = services.pool
-        app.state.read_pool = services.read_pool
-        yield
-
-
-@asynccontextmanager
-async def _supervised(
-    tasks: dict[str, Callable[[], Awaitable[None]]],
-) -> AsyncIterator[None]:
-    """Run named tasks; one that ends by a fault of ours is logged and started again."""
-    running = {name: asyncio.create_task(_restart(name, task), name=name) for name, task in tasks.items()}
-    try:
-        yield
-    finally:
-        pending = set(running.values())
-        while pending:
-            # Once is not always enough: wait_for() of Python 3.11 swallows a cancellation that comes with its result.
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=_RESTART_PAUSE_S)
-
-
-async def _restart(name: str, task: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await task()
-        except Exception as error:
-            log.error("task_failed", task=name, exc_info=error)
-        await asyncio.sleep(_RESTART_PAUSE_S)
 
 
 async def _open_patiently(name: str, dsn: str) -> Pool:

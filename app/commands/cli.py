@@ -1,0 +1,33 @@
+"""The `tidegauge` command: every command by its name."""
+
+import rich_click as click
+
+from app import __version__
+from app.commands.doctor import doctor
+from app.commands.keys import key
+from app.commands.migrate import migrate_command
+from app.commands.rules import check, rules
+from app.commands.serve import serve_command
+from app.commands.simulate import simulate_command
+from app.commands.up import up
+
+click.rich_click.TEXT_MARKUP = "markdown"
+click.rich_click.SHOW_ARGUMENTS = True
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tidegauge")
+def main() -> None:
+    """Sensor readings in; trends, alerts and a live feed out.
+
+    Settings come from the environment and from `.env`; `.env.example` lists them all.
+    Exit codes: 0 done, 1 refused or failed (one line says why), 2 wrong usage, 130 interrupted.
+    """
+
+
+for command in (up, serve_command, migrate_command, doctor, check, rules, key, simulate_command):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""`tidegauge key`: API keys in the database."""
+
+import msgspec
+import rich_click as click
+from rich.markup import escape
+from rich.table import Table
+
+from app.auth.keys import SCOPES, SQL, Scope, create_key, revoke_key
+from app.commands.console import command_body, find_dsn, load_settings, output
+from app.db.pool import Pool, open_pool
+
+
+@click.group()
+def key() -> None:
+    """Create, list and revoke API keys in the database."""
+
+
+@key.command("create")
+@click.argument("label")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), required=True, help="What it may do; repeatable."
+)
+@click.option("--ws-connections", type=click.IntRange(min=0), help="WebSocket connections it may hold; 0 is no limit.")
+@click.option("--sensors", type=click.IntRange(min=0), help="New sensors it may bring in all.")
+@click.option(
+    "--notifications-per-minute", type=click.IntRange(min=0), help="Notifications it may send; 0 is no limit."
+)
+@command_body
+async def key_create(label: str, scopes: tuple[Scope, ...], **limits: int | None) -> None:
+    """Create a key and print it; it is shown this once."""
+    given = {name: value for name, value in limits.items() if value is not None}
+    async with await _pool() as pool:
+        print(await create_key(pool, label, frozenset(scopes), given))  # noqa: T201 -- bare, so that $(…) gets it
+
+
+@key.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@command_body
+async def key_list(as_json: bool) -> None:
+    """List keys; never the keys themselves."""
+    async with await _pool() as pool:
+        rows = [dict(row) for row in await pool.fetch(SQL["list_keys"])]
+    if as_json:
+        output.print_json(msgspec.json.encode(rows).decode())
+        return
+    table = Table("label", "scopes", "limits", "created", "revoked", box=None)
+    for row in rows:
+        times = [f"{row[name]:%Y-%m-%d %H:%M}" if row[name] else "" for name in ("created_at", "revoked_at")]
+        limits = " ".join(f"{name}={value}" for name, value in row["limits"].items())
+        table.add_row(escape(row["label"]), " ".join(row["scopes"]), limits, *times)
+    output.print(table)
+
+
+@key.command("revoke")
+@click.argument("label")
+@command_body
+async def key_revoke(label: str) -> None:
+    """Revoke a key; it stops working everywhere within seconds."""
+    async with await _pool() as pool:
+        await revoke_key(pool, label)
+    output.print(f"revoked {escape(label)}", highlight=False, soft_wrap=True)
+
+
+async def _pool() -> Pool:
+    return await open_pool(find_dsn(load_settings()), min_size=1, max_size=2)

@@ -1,0 +1,34 @@
+"""`tidegauge migrate`: the schema and the aggregates, brought up to date."""
+
+import rich_click as click
+
+from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar
+from app.db.migrations import list_pending, migrate, set_reader_password
+from app.db.pool import connect
+
+
+@click.command("migrate")
+@click.option("--check", is_flag=True, help="Apply nothing; exit 1 when something is pending.")
+@command_body
+async def migrate_command(check: bool) -> int | None:
+    """Bring the database's schema and aggregates up to date; safe to run from several processes at once."""
+    settings = load_settings()
+    dsn = find_dsn(settings)
+    if check:
+        connection = await connect(dsn)
+        try:
+            pending = await list_pending(connection)
+        finally:
+            await connection.close()
+        for name in pending:
+            output.print(f"pending: {name}", highlight=False, soft_wrap=True)
+        return 1 if pending else 0
+    with progress_bar() as progress:
+        task = progress.add_task("filling aggregates, days", total=None, visible=False)
+        applied = await migrate(
+            dsn, progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+        )
+    if settings.reader_password:
+        await set_reader_password(dsn, settings.reader_password)
+    output.print(f"applied: {', '.join(applied)}" if applied else "up to date", highlight=False, soft_wrap=True)
+    return None

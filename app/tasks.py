@@ -1,0 +1,48 @@
+"""Tasks that run beside a block of code: one that ends with it, and several that are restarted when they fail."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+
+#: Pause before a failed task starts again.
+RESTART_PAUSE_S = 1.0
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def running(body: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run a coroutine as a task until the block ends, then cancel it and wait for its end."""
+    task = asyncio.create_task(body, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
+async def supervised(tasks: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+    """Run named tasks until the block ends; log a task that fails and start it again after RESTART_PAUSE_S."""
+    running_tasks = {name: asyncio.create_task(_restart(name, task), name=name) for name, task in tasks.items()}
+    try:
+        yield
+    finally:
+        pending = set(running_tasks.values())
+        while pending:
+            # Once is not always enough: wait_for() of Python 3.11 swallows a cancellation that comes with its result.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=RESTART_PAUSE_S)
+
+
+async def _restart(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await task()
+        except Exception as error:
+            log.error("task_failed", task=name, exc_info=error)
+        await asyncio.sleep(RESTART_PAUSE_S)

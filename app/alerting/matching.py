@@ -1,7 +1,5 @@
 """Which rules say something about a series, and what each says there: its terms, with the override that fits."""
 
-import fnmatch
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
@@ -9,6 +7,7 @@ import msgspec
 
 from app.alerting.episodes import Level, SeriesRule
 from app.alerting.rules import Rule, RuleSet, Selector, Terms
+from app.globs import compile_glob
 
 #: Answers kept for distinct (metric, tags, gateway); beyond, all are forgotten and found again.
 KEPT_ANSWERS = 50_000
@@ -89,7 +88,7 @@ def compile_terms(terms: Terms) -> SeriesRule:
 
 
 _Labels = tuple[str, str | None, frozenset[tuple[str, str]]]
-_NameTest = Callable[[str], object]
+_NameTest = Callable[[str], bool]
 
 
 class _Choice(msgspec.Struct, frozen=True, eq=False):
@@ -131,7 +130,7 @@ def _match(rule: Rule, terms: Terms) -> Match:
 
 
 def _selects(selector: Selector, sensor: str, labels: _Labels) -> bool:
-    return bool(_name_test(selector.id)(sensor)) and _labels_fit(selector, labels)
+    return _name_test(selector.id)(sensor) and _labels_fit(selector, labels)
 
 
 def _labels_fit(selector: Selector, labels: _Labels) -> bool:
@@ -144,10 +143,4 @@ def _labels_fit(selector: Selector, labels: _Labels) -> bool:
 
 
 def _name_test(glob: str | None) -> _NameTest:
-    """Make the test of a sensor's name: `*` is any text, `?` one character, everything else itself."""
-    if glob is None:
-        return lambda name: True
-    if not re.search(r"[*?]", glob):
-        return glob.__eq__
-    # fnmatch also knows [sets], which may stand in sensors' names; its expressions never backtrack for long.
-    return re.compile(fnmatch.translate(glob.replace("[", "[[]"))).match
+    return (lambda name: True) if glob is None else compile_glob(glob)

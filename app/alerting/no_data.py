@@ -10,12 +10,12 @@ import msgspec
 
 from app.alerting.alert_feed import UNWATCHED, AlertFrame, end_alerts, publish
 from app.alerting.evaluator import SQL
-from app.alerting.language.durations import format_duration
 from app.alerting.matching import Match, RuleBook
 from app.alerting.rules import GATEWAY_OFFLINE, NoData
 from app.alerting.situation import CLEARED, NO_DATA
 from app.clock import MINUTE_US, SECOND_US, from_us, now_us
 from app.db.pool import Connection
+from app.durations import format_duration
 from app.model import SeriesId, Tags
 
 #: A series with no known interval is silent after this long, and no other any sooner.

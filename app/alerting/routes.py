@@ -13,7 +13,6 @@ from litestar.status_codes import HTTP_200_OK
 
 from app.alerting.episodes import Above, Below, Outside
 from app.alerting.evaluator import SQL
-from app.alerting.language.durations import format_duration
 from app.alerting.matching import terms_for
 from app.alerting.parameters import (
     PROBLEMS,
@@ -27,6 +26,7 @@ from app.alerting.silence_routes import handlers as silence_handlers
 from app.auth.guard import require
 from app.clock import from_us, to_us
 from app.db.pool import Pool
+from app.durations import format_duration
 from app.errors import ConflictError, NotFoundError
 from app.model import Tags
 from app.parameters import LARGEST_ID, Cursor, Limit, check_text, parse_time_cursor

@@ -16,10 +16,10 @@ from app.alerting.parameters import (
     PROBLEMS,
     check_name,
 )
-from app.alerting.situation import fits
 from app.auth.guard import require
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, NotFoundError
+from app.globs import compile_glob
 from app.model import LEVEL_NAMES
 from app.parameters import LARGEST_ID, Cursor, Limit, check_text, parse_id_cursor
 
@@ -151,7 +151,7 @@ def _check_matchers(matchers: dict[str, Any]) -> None:
                 f"matcher {name!r:.60} is {wanted!r:.60}; give {', '.join(_TEXTS)} as texts, tags as an object of texts"
             )
     level = matchers.get("level", "*")
-    if not any(fits(level, name) for name in LEVEL_NAMES):
+    if not any(compile_glob(level)(name) for name in LEVEL_NAMES):
         raise InvalidRequestError(f"matcher level is {level!r}, which none is; levels are {', '.join(LEVEL_NAMES)}")
 
 

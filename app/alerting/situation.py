@@ -1,9 +1,7 @@
 """What the planner looks at: unsettled episodes, what was told of them, silences and the rules, at one moment."""
 
-import fnmatch
-import re
 from collections.abc import Iterable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from app.alerting.rules import GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
 from app.clock import SECOND_US
 from app.db.pool import Connection
 from app.db.queries import load_queries
+from app.globs import compile_glob
 from app.model import Tags
 
 #: A series that catches up is told of so long after its last upload, and at most so long after it became known.
@@ -82,9 +81,9 @@ class Silence(msgspec.Struct, frozen=True):
     def covers(self, episode: Unsettled) -> bool:
         """Tell whether every matcher fits."""
         return all(
-            all(fits(pattern, (episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
+            all(compile_glob(pattern)((episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
             if name == "tags"
-            else fits(wanted, {"rule": episode.rule, "level": episode.level}.get(name) or episode.label(name))
+            else compile_glob(wanted)({"rule": episode.rule, "level": episode.level}.get(name) or episode.label(name))
             for name, wanted in self.matchers.items()
         )
 
@@ -257,13 +256,3 @@ async def _load_last(connection: Connection) -> tuple[dict[Group, int], dict[Gro
     for row in await connection.fetch(SQL["list_last_messages"]):
         (refused if row["state"] == "dead" else sent)[row["channel"], row["group_key"]] = row["us"]
     return sent, refused
-
-
-def fits(pattern: str, text: str) -> bool:
-    """Tell whether a text fits a pattern, in which * stands for any text and ? for one character."""
-    return _expression(pattern)(text) is not None
-
-
-@lru_cache(maxsize=1_024)
-def _expression(pattern: str) -> Any:
-    return re.compile(fnmatch.translate(pattern.replace("[", "[[]"))).match

@@ -17,8 +17,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app import log
-from app.alerting.language.durations import parse_duration
 from app.db.pool import DATABASE_ERRORS
+from app.durations import parse_duration
 from app.errors import AppError, SettingsError
 from app.settings import Settings
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from app.alerting.language.loading import load_checked, load_unsent
-from app.alerting.language.problems import RuleErrors, RuleProblem, did_you_mean, listed, shown
+from app.alerting.language.problems import RuleErrors, RuleProblem
 from app.alerting.matching import RuleBook
 from app.alerting.rules import RuleSet
 from app.alerting.trials.backtest import Backtest, run_backtest
@@ -22,6 +22,7 @@ from app.clock import SECOND_US, now_us, rfc3339
 from app.commands.console import command_body, duration, find_dsn, load_settings, output, progress_bar
 from app.db.pool import DATABASE_ERRORS, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
+from app.hints import did_you_mean, listed, shown
 
 #: For tables that a terminal had better wrap than cut, and a pipe leave alone.
 _uncut = Console(width=1_000)

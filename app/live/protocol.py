@@ -1,16 +1,15 @@
 """What is said on /ws/live: messages, cursors, filters and close codes."""
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import IntEnum
-from fnmatch import translate
 from typing import Any, Literal, Self
 
 import msgspec
 from asyncpg import Record
 
 from app.errors import InvalidRequestError
+from app.globs import compile_glob
 from app.model import MetricName, SensorName
 
 PATTERNS_LIMIT = 100
@@ -103,14 +102,12 @@ class _Names(dict[str, bool]):
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         self.takes_all = "*" in patterns
-        # Brackets are plain characters in names, so they are no classes here.
-        quoted = (translate(pattern.replace("[", "[[]")) for pattern in patterns)
-        self._match = re.compile("|".join(quoted) or r"(?!)").match
+        self._tests = tuple(map(compile_glob, patterns))
 
     def __missing__(self, name: str) -> bool:
         if len(self) >= 100_000:
             self.clear()
-        self[name] = self._match(name) is not None
+        self[name] = any(test(name) for test in self._tests)
         return self[name]
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.language.durations import parse_time_of_day
 from app.alerting.mutes import DAYS, Day, MuteWindow, is_muted, muted_until
 from app.clock import from_us, to_us
+from app.durations import parse_time_of_day
 
 BERLIN = "Europe/Berlin"
 

@@ -3,7 +3,6 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 
 from app.alerting.episodes import Above, Below, Inside, Outside
-from app.alerting.language.durations import parse_duration
 from app.alerting.language.files import parse_rules
 from app.alerting.mutes import MuteWindow
 from app.alerting.rules import (
@@ -23,6 +22,7 @@ from app.alerting.rules import (
     encode_rule_set,
 )
 from app.alerting.samples import ValueOf
+from app.durations import parse_duration
 from tests.alerting.rule_texts import ENVIRON, FULL, as_yaml, rule, rule_documents
 
 MINUTE = 60_000_000

@@ -9,20 +9,21 @@ from zoneinfo import available_timezones
 import msgspec
 
 from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
-from app.alerting.language.durations import (
+from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
+from app.alerting.language.message_templates import template_fault
+from app.alerting.language.problems import Place
+from app.alerting.language.yaml_nodes import Scalar
+from app.alerting.rules import GATEWAY_OFFLINE
+from app.alerting.samples import ValueOf
+from app.clock import MINUTE_US
+from app.durations import (
     DURATION_PATTERN,
     TIME_PATTERN,
     format_time_of_day,
     parse_duration,
     parse_time_of_day,
 )
-from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
-from app.alerting.language.message_templates import template_fault
-from app.alerting.language.problems import Place, did_you_mean, listed, shown
-from app.alerting.language.yaml_nodes import Scalar
-from app.alerting.rules import GATEWAY_OFFLINE
-from app.alerting.samples import ValueOf
-from app.clock import MINUTE_US
+from app.hints import did_you_mean, listed, shown
 from app.model import VALUE_LIMIT
 
 #: Rules and channels go into addresses, metrics and group keys.

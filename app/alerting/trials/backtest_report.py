@@ -6,10 +6,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from app.alerting.language.durations import format_duration
 from app.alerting.rules import RuleSet
 from app.alerting.trials.backtest import Backtest, BacktestEpisode
 from app.clock import SECOND_US, from_us, rfc3339
+from app.durations import format_duration
 from app.notify.message import format_value
 
 _DATE, _TIME = "%Y-%m-%d", "%H:%M:%S"

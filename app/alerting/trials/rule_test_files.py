@@ -10,7 +10,7 @@ from app.alerting.language.kinds import UNFIT, Given, read_logged
 from app.alerting.language.leaves import Reference
 from app.alerting.language.loading import load_unsent
 from app.alerting.language.names import Links
-from app.alerting.language.problems import Place, ProblemLog, RuleErrors, did_you_mean, listed, problem_at, shown
+from app.alerting.language.problems import Place, ProblemLog, RuleErrors, problem_at
 from app.alerting.language.reader import RuleReader
 from app.alerting.language.yaml_nodes import Scalar, compose
 from app.alerting.matching import RuleBook
@@ -18,6 +18,7 @@ from app.alerting.rules import RuleSet
 from app.alerting.samples import StoredReading
 from app.alerting.trials.rule_test_grammar import EVERY_US, TEST_FILE
 from app.alerting.trials.series_notation import expand
+from app.hints import did_you_mean, listed, shown
 from app.model import LEVEL_NAMES, Tags
 
 #: When a test begins that does not say; only `{since}` in messages shows it.

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from app.alerting.language.durations import LONGEST_US, format_duration, parse_duration
-from app.alerting.language.problems import shown
 from app.alerting.samples import StoredReading
+from app.durations import LONGEST_US, format_duration, parse_duration
+from app.hints import shown
 from app.model import VALUE_LIMIT
 
 #: For one series; a test with more would be slow, and nobody could check it by hand.

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.language.durations import (
+from app.durations import (
     LONGEST_US,
     format_duration,
     format_time_of_day,

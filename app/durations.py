@@ -3,8 +3,8 @@
 import re
 from decimal import Decimal
 
-from app.alerting.language.problems import shown
 from app.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from app.hints import shown
 
 UNITS_US = {"w": 7 * DAY_US, "d": DAY_US, "h": HOUR_US, "m": MINUTE_US, "s": SECOND_US, "ms": 1_000}
 #: Longer ones are slips of the keyboard, and would overflow a database interval one day.

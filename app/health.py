@@ -11,8 +11,9 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from app import metrics
 from app.db.edition import Edition
-from app.db.migrations import SQL, MigrationError, list_pending
+from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS
+from app.db.sql import SQL
 from app.jobs import FAILURES_ALARMING, JobState
 from app.log import redact
 from app.services import Services

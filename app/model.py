@@ -19,6 +19,11 @@ LEVEL_NAMES: tuple[LevelName, ...] = get_args(LevelName)
 VALUE_LIMIT = 1e100
 
 
+def severity(level: str) -> int:
+    """Rank a level's name; 0 is the least severe."""
+    return LEVEL_NAMES.index(level)
+
+
 class Reading(msgspec.Struct, frozen=True, gc=False):
     """What one sensor measured at one time, checked and ready to store."""
 

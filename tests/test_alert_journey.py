@@ -24,7 +24,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.alerting.episodes import Episode, Step, StoredReading
+from app.alerting.episodes.machine import Episode, Step
+from app.alerting.episodes.samples import StoredReading
 from app.clock import MINUTE_US, now_us, to_us
 from app.db.pool import Pool
 from tests.alerting.heard import check_heard, list_final, list_inherited, list_untold, load_heard, load_known

@@ -11,18 +11,21 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath
 from litestar.status_codes import HTTP_200_OK
 
-from app.alerting.episodes import Above, Below, Outside
-from app.alerting.evaluator import SQL
-from app.alerting.matching import terms_for
+from app.alerting.conditions.above import Above
+from app.alerting.conditions.below import Below
+from app.alerting.conditions.outside import Outside
+from app.alerting.episodes.reasons import RETRACTED
 from app.alerting.parameters import (
     PROBLEMS,
     RuleName,
     SensorName,
     check_name,
 )
-from app.alerting.rules import Rule, Terms, condition_text
+from app.alerting.rules.matching import terms_for
+from app.alerting.rules.model import Rule, Terms, condition_text
 from app.alerting.service import Alerting, LastEvaluation
 from app.alerting.silence_routes import handlers as silence_handlers
+from app.alerting.sql import SQL
 from app.auth.guard import require
 from app.clock import from_us, to_us
 from app.db.pool import Pool
@@ -201,7 +204,7 @@ async def _page(
 
 def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
     fields = {name: row[name] for name in AlertItem.__struct_fields__ if name not in ("state", "peak", "steps")}
-    retracted = row["reason"] == "retracted"
+    retracted = row["reason"] == RETRACTED
     return AlertItem(
         **fields,
         state="retracted" if retracted else "firing" if row["resolved_at"] is None else "resolved",

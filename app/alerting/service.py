@@ -7,16 +7,18 @@ from time import monotonic, perf_counter
 import msgspec
 import structlog
 
-from app.alerting.evaluator import Evaluation, evaluate
+from app.alerting.evaluation.evaluator import Evaluation, evaluate
+from app.alerting.evaluation.no_data import end_silences, watch_silence
+from app.alerting.evaluation.progress import Progress
+from app.alerting.evaluation.rule_changes import end_unruled
 from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
-from app.alerting.links import Addresses
-from app.alerting.no_data import end_silences, watch_silence
-from app.alerting.planner import compose, plan
-from app.alerting.progress import Progress
-from app.alerting.rule_keeper import RuleKeeper
-from app.alerting.rules import ChannelConfig, RuleSet
-from app.alerting.situation import SQL
+from app.alerting.language.loading import load_checked
+from app.alerting.rules.keeper import RuleKeeper
+from app.alerting.rules.model import ChannelConfig, RuleSet
+from app.alerting.telling.links import Addresses
+from app.alerting.telling.planner import compose, plan
 from app.clock import SECOND_US, now_us
+from app.db.locks import lock_evaluation
 from app.db.pool import Connection, Pool
 from app.metrics import Metrics
 from app.notify.channels import Channel, ChannelConfigError, parse_config
@@ -42,11 +44,17 @@ class LastEvaluation(msgspec.Struct, frozen=True):
     replayed: int
 
 
+def make_rule_keeper(settings: Settings, metrics: Metrics) -> RuleKeeper:
+    """Make the keeper of the rules in RULES_DIR."""
+    folder = settings.rules_dir
+    return RuleKeeper(folder, lambda: load_checked(folder, settings), end_unruled, metrics)
+
+
 class Alerting:
     """Rules, evaluation, planning and the watch over silence."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self.keeper = RuleKeeper(settings, metrics)
+        self.keeper = make_rule_keeper(settings, metrics)
         self.last_evaluation: LastEvaluation | None = None
         self.endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
         #: Called when the outbox got something to send.
@@ -86,7 +94,7 @@ class Alerting:
         due = False
         self._notice_break()
         async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(SQL["lock_evaluation"])
+            await lock_evaluation(connection)
             found = await watch_silence(connection, self.keeper.book, self.ingest_since_us)
             if found.changes:
                 due = await self._plan(connection)

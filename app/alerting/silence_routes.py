@@ -11,11 +11,11 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from app.alerting.evaluator import SQL
 from app.alerting.parameters import (
     PROBLEMS,
     check_name,
 )
+from app.alerting.sql import SQL
 from app.auth.guard import require
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, NotFoundError

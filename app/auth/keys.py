@@ -6,7 +6,6 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from time import monotonic
 from typing import Literal, get_args
 
@@ -14,8 +13,8 @@ import asyncpg
 import msgspec
 import structlog
 
+from app.auth.sql import SQL
 from app.db.pool import DATABASE_ERRORS, Pool
-from app.db.queries import load_queries
 from app.errors import ConflictError, NotFoundError, UnauthorizedError
 
 Scope = Literal["read", "ingest", "live", "notify", "admin"]
@@ -29,7 +28,6 @@ REFRESH_S = 5.0
 _UNKNOWN_S = 1.0
 _UNKNOWN_KEPT = 1_000
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 log = structlog.get_logger()
 
 

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from app.commands.console import command_body, load_settings, output
 from app.db.edition import describe_edition, detect_edition
-from app.db.migrations import SQL, MigrationError, list_pending
+from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.sql import SQL
 from app.settings import Settings
 
 

@@ -5,7 +5,8 @@ import rich_click as click
 from rich.markup import escape
 from rich.table import Table
 
-from app.auth.keys import SCOPES, SQL, Scope, create_key, revoke_key
+from app.auth.keys import SCOPES, Scope, create_key, revoke_key
+from app.auth.sql import SQL
 from app.commands.console import command_body, find_dsn, load_settings, output
 from app.db.pool import Pool, open_pool
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from app.alerting.language.loading import load_checked, load_unsent
-from app.alerting.language.problems import RuleErrors, RuleProblem
-from app.alerting.matching import RuleBook
-from app.alerting.rules import RuleSet
+from app.alerting.rules.matching import RuleBook
+from app.alerting.rules.model import RuleSet
+from app.alerting.rules.problems import RuleErrors, RuleProblem
 from app.alerting.trials.backtest import Backtest, run_backtest
 from app.alerting.trials.backtest_report import describe_backtest, episode_table
 from app.alerting.trials.junit import FileResult, write_junit

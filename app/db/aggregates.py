@@ -14,7 +14,7 @@ import structlog
 from app.clock import DAY_US
 from app.db.edition import Edition, detect_edition
 from app.db.pool import Connection
-from app.db.queries import load_queries
+from app.db.sql import SQL
 from app.errors import AppError
 
 #: Raw readings and their minutes are kept this long; hours and days for ever.
@@ -27,7 +27,6 @@ OLDEST_ACCEPTED_US = (RAW_RETENTION.days - 1) * DAY_US
 #: and, before the fix of https://github.com/timescale/timescaledb/issues/10221, leaves buckets out.
 _IN_ONE_GO = """, options => '{"buckets_per_batch": 0}'"""
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 Progress = Callable[[int, int], None]
 log = structlog.get_logger()
 

@@ -1,18 +1,16 @@
 """One leader among many processes, by an advisory lock on a connection of its own."""
 
 import asyncio
-from pathlib import Path
 
 import structlog
 
 from app.db.pool import DATABASE_ERRORS, Connection, connect
-from app.db.queries import load_queries
+from app.db.sql import SQL
 
 #: How often a process that is not the leader tries, and the leader proves that its connection lives.
 BEAT_S = 2.0
 _TIMEOUT_S = 5.0
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 log = structlog.get_logger()
 
 

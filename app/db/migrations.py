@@ -13,10 +13,9 @@ import structlog
 
 from app.db.aggregates import Progress, ensure_aggregates
 from app.db.pool import Connection, connect
-from app.db.queries import load_queries
+from app.db.sql import SQL
 from app.errors import AppError
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
 _OUTSIDE_TRANSACTION = "-- outside a transaction"

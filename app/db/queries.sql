@@ -1,4 +1,4 @@
--- Migrations, aggregates and what health asks of the database.
+-- Migrations, aggregates, locks and what health asks of the database.
 
 -- name: create_migration_table
 CREATE TABLE IF NOT EXISTS schema_migration (
@@ -24,6 +24,14 @@ SELECT pg_try_advisory_lock(7420, 2);
 
 -- name: unlock_migrations
 SELECT pg_advisory_unlock(7420, 2);
+
+-- name: lock_exclusively
+-- $1 and $2 number of the lock, held until the transaction ends
+SELECT pg_advisory_xact_lock($1, $2);
+
+-- name: lock_shared
+-- $1 and $2 number of the lock, held until the transaction ends
+SELECT pg_advisory_xact_lock_shared($1, $2);
 
 -- name: get_aggregates_fingerprint
 SELECT obj_description(to_regclass('reading_1d'), 'pg_class');

@@ -8,23 +8,21 @@ on the hypertable until commit, so days must ascend in every flush.
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from operator import itemgetter
-from pathlib import Path
 
 import msgspec
 
 from app.clock import to_us
 from app.db.pool import Connection
-from app.db.queries import load_queries
 from app.ingest.batch import Batch, News, by_day, copy_payload, select
 from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.payload import Grouped, encode_payload, group_readings
 from app.ingest.series import SeriesRegistry
+from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, SensorName
 
 #: Up to here INSERT … ON CONFLICT is as fast as COPY, and says at once what was new.
 COPY_FROM = 101
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 _1970 = date(1970, 1, 1)
 
 

@@ -1,17 +1,14 @@
 """What is known of each gateway: counted in memory, written every few seconds apart from the flushes."""
 
-from pathlib import Path
-
 import msgspec
 
 from app.clock import SECOND_US
 from app.db.pool import Pool
-from app.db.queries import load_queries
+from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Upload
 
 WRITE_EVERY_S = 5.0
 _INTERVALS_KEPT = 20
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
 class _Counts(msgspec.Struct):

@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 
 from app.db.pool import Pool
-from app.db.queries import load_queries
 from app.errors import InvalidRequestError, UnprocessableError
+from app.ingest.sql import SQL
 from app.ingest.upload import Idempotency, Receipt
 
 KEY_LIMIT = 255
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
 class AnsweredElsewhereError(Exception):

@@ -3,20 +3,18 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
 from app.clock import HOUR_US
 from app.db.pool import Connection
-from app.db.queries import load_queries
+from app.ingest.sql import SQL
 from app.ingest.upload import Upload
 from app.model import MetricName, Reading, SensorName, SeriesId, Tags
 
 #: New sensors that one API key may bring in all, unless its own limits say otherwise.
 SENSORS_PER_KEY = 100_000
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 _NEVER = -(2**62)
 _NOTHING = (_NEVER, "")
 #: Event time and text of the newest reading that said something of its sensor; at one time the greater text.

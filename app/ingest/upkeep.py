@@ -1,11 +1,7 @@
 """What of this domain is kept for a while only."""
 
-from pathlib import Path
-
 from app.db.pool import Pool
-from app.db.queries import load_queries
-
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
+from app.ingest.sql import SQL
 
 
 async def prune_answers(pool: Pool) -> None:

@@ -2,22 +2,20 @@
 
 import asyncio
 from collections import deque
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from app.db.pool import Pool
-from app.db.queries import load_queries
 from app.live.frames import Frame
 from app.live.hub import ClosedError, OnClose, Send
 from app.live.protocol import CloseCode
+from app.live.sql import SQL
 from app.metrics import Metrics
 from app.model import LegacyRecord
 
 #: Records that may wait for one client; beyond, it is closed.
 RECORDS_LIMIT = 20_000
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
 class LegacyRecords:

@@ -9,17 +9,16 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import structlog
 
 from app.db.pool import DATABASE_ERRORS, Connection, Pool, connect
-from app.db.queries import load_queries
 from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.protocol import Cursor
+from app.live.sql import SQL
 from app.metrics import Metrics
 
 CHANNEL = "tidegauge"
@@ -29,7 +28,6 @@ TIMEOUT_S = 5.0
 PAGE_ROWS = 200
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 log = structlog.get_logger()
 
 

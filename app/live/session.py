@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,7 +15,6 @@ from app.auth.guard import check_scope, key_from_headers
 from app.auth.keys import REFRESH_S, ApiKey, KeyRing
 from app.clock import rfc3339, to_us
 from app.db.pool import Pool
-from app.db.queries import load_queries
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
 from app.live.hub import AllFrames, ClosedError, Hub, LatestValues, Series
 from app.live.listener import read_frames
@@ -31,6 +29,7 @@ from app.live.protocol import (
     parse_message,
     snapshot_message,
 )
+from app.live.sql import SQL
 from app.metrics import Metrics
 from app.problems import is_database_away
 
@@ -38,7 +37,6 @@ from app.problems import is_database_away
 AUTH_TIMEOUT_S = 10.0
 #: How long a close may take with a client that reads slowly: the close comes after what is under way already.
 CLOSE_TIMEOUT_S = 10.0
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 AnySocket = WebSocket[Any, Any, Any]
 log = structlog.get_logger()
 

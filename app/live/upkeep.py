@@ -1,14 +1,12 @@
 """What of the feed is kept: enough to resume after an outage, not more."""
 
 from datetime import timedelta
-from pathlib import Path
 
 from app.db.pool import Pool
-from app.db.queries import load_queries
+from app.live.sql import SQL
 
 FEED_AGE = timedelta(hours=1)
 FEED_BYTES = 2**30
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
 async def prune_feed(pool: Pool, age: timedelta = FEED_AGE, payload_bytes: int = FEED_BYTES) -> None:

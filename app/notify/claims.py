@@ -7,10 +7,12 @@ import asyncpg
 import msgspec
 import structlog
 
+from app.db.locks import wait_for_evaluation
 from app.db.pool import Connection, Pool
 from app.notify.channels import Channel
 from app.notify.message import Message, RenderedMessage
-from app.notify.outbox import SQL, Compose, Item
+from app.notify.outbox import Compose, Item
+from app.notify.sql import SQL
 from app.problems import is_database_away
 
 #: An attempt of which nothing is heard for this long is taken for lost, and the message is sent again.
@@ -62,7 +64,7 @@ async def _claim_first(
     row = None
     try:
         async with connection.transaction():
-            await connection.execute(SQL["wait_for_evaluation"])
+            await wait_for_evaluation(connection)
             row = await connection.fetchrow(SQL["lock_ready"], list(channels))
             if row is None:
                 return False, None

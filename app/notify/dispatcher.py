@@ -21,7 +21,7 @@ from app.metrics import Metrics
 from app.notify import outcomes
 from app.notify.claims import LEASE_S, Claim, claim_next
 from app.notify.message import Message, RenderedMessage
-from app.notify.outbox import SQL, AttemptOutcome, Compose, Composed
+from app.notify.outbox import AttemptOutcome, Compose, Composed
 from app.notify.outcomes import Ended, bury_expired, name_outcome, put_back_stranded, record_attempt
 from app.notify.outlets import (
     NOTICE_PREFIX,
@@ -35,6 +35,7 @@ from app.notify.outlets import (
     move_chat,
 )
 from app.notify.pacing import Pacer
+from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, Endpoints, UncertainError, open_session
 
 #: How often the outbox is looked at; `wake` makes it sooner.

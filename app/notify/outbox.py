@@ -2,15 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from app.db.pool import Connection, Pool
-from app.db.queries import load_queries
 from app.errors import ConflictError, NotFoundError
 from app.notify.message import Message
+from app.notify.sql import SQL
 
 #: How long messages are kept once they are through.
 SENT_AGE = timedelta(days=30)
@@ -20,8 +19,6 @@ Told = Literal["firing", "resolved"]
 #: `failed`: was dead, and was sent anew since.
 State = Literal["waiting", "sending", "sent", "dead", "failed"]
 AttemptOutcome = Literal["sent", "refused", "unknown", "failed"]
-
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 
 
 class Item(msgspec.Struct, frozen=True):

@@ -7,8 +7,9 @@ import structlog
 
 from app.db.pool import Connection, Pool
 from app.notify.claims import Claim
-from app.notify.outbox import SQL, AttemptOutcome, take_told_back
+from app.notify.outbox import AttemptOutcome, take_told_back
 from app.notify.outlets import NOTICE_PREFIX, Outlet, break_channel, move_chat
+from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, PermanentError, TransientError
 
 #: From the claim to giving up.

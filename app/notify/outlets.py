@@ -10,8 +10,9 @@ import structlog
 from app.db.pool import Connection, Pool
 from app.notify.channels import Channel
 from app.notify.message import Message
-from app.notify.outbox import SQL, Composed, enqueue
+from app.notify.outbox import Composed, enqueue
 from app.notify.pacing import Limit
+from app.notify.sql import SQL
 from app.notify.transport import ChannelConfig, fingerprint
 
 #: Groups of messages that tell of a broken channel, by its name; no rule's group begins like this.

@@ -36,10 +36,6 @@ SELECT DISTINCT channel
         OR state = 'sending' AND next_attempt_at <= clock_timestamp())
    AND NOT EXISTS (SELECT FROM channel_state WHERE channel_state.channel = ready.channel);
 
--- name: wait_for_evaluation
--- Until the transaction ends: an evaluation writes episodes and then the outbox, a claim the other way round.
-SELECT pg_advisory_xact_lock_shared(7422, 1);
-
 -- name: lock_ready
 -- $1 channels. The first in order that may go: one that waits, is due and has none of its group ahead of it, or one
 -- whose next attempt is due, be it that the last one failed or that its process died.

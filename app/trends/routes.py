@@ -1,7 +1,6 @@
 """Sensors, raw readings and trends over HTTP."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
@@ -14,15 +13,14 @@ from litestar.params import FromPath, QueryParameter
 from app.auth.guard import require
 from app.clock import from_us
 from app.db.pool import Pool
-from app.db.queries import load_queries
 from app.errors import NotFoundError
 from app.model import MetricName, SensorName, Tags
 from app.parameters import Cursor, check_text, parse_time_cursor
 from app.problems import problem_response
 from app.trends.parameters import parse_range
 from app.trends.resolution import choose_resolution
+from app.trends.sql import SQL
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 _PROBLEMS = {
     400: problem_response("A parameter has a value that cannot be used"),
     401: problem_response("Missing or unknown API key"),

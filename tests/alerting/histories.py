@@ -8,9 +8,9 @@ from random import Random
 
 import msgspec
 
-from app.alerting.episodes import Episode, Memory, SeriesRule, StoredReading
-from app.alerting.replay import Known, Want, replay, skip
-from app.alerting.revision import (
+from app.alerting.episodes.machine import Episode, Memory, SeriesRule
+from app.alerting.episodes.replay import Known, Want, replay, skip
+from app.alerting.episodes.revision import (
     Ack,
     Deleted,
     Kept,
@@ -22,6 +22,7 @@ from app.alerting.revision import (
     Told,
     revise,
 )
+from app.alerting.episodes.samples import StoredReading
 from app.clock import HOUR_US
 from tests.alerting.oracle import meets, oracle_episodes
 from tests.alerting.revision_oracle import oracle_outcomes

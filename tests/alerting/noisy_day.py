@@ -8,17 +8,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.alerting.episodes import (
-    Above,
-    Below,
-    Episode,
-    Inside,
-    Level,
-    Outside,
-    SeriesRule,
-    StoredReading,
-    ValueOf,
-)
+from app.alerting.conditions.above import Above
+from app.alerting.conditions.below import Below
+from app.alerting.conditions.inside import Inside
+from app.alerting.conditions.outside import Outside
+from app.alerting.episodes.machine import Episode, Level, SeriesRule
+from app.alerting.episodes.samples import StoredReading, ValueOf
 from app.clock import HOUR_US, MINUTE_US, SECOND_US, rfc3339
 from tests.alerting.oracle import oracle_episodes
 

@@ -7,21 +7,14 @@ and every clock is found by walking back, so a history costs the square of its l
 from collections.abc import Iterable, Sequence
 from math import fsum
 
-from app.alerting.episodes import (
-    Above,
-    Below,
-    Condition,
-    Episode,
-    Equals,
-    Inside,
-    Level,
-    Outside,
-    Sample,
-    SeriesRule,
-    Step,
-    StoredReading,
-    ValueOf,
-)
+from app.alerting.conditions import Condition
+from app.alerting.conditions.above import Above
+from app.alerting.conditions.below import Below
+from app.alerting.conditions.equals import Equals
+from app.alerting.conditions.inside import Inside
+from app.alerting.conditions.outside import Outside
+from app.alerting.episodes.machine import Episode, Level, SeriesRule, Step
+from app.alerting.episodes.samples import Sample, StoredReading, ValueOf
 from app.clock import HOUR_US
 
 ORDER = ["info", "warning", "error", "critical", "disaster"]

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from app.alerting.episodes import Episode
-from app.alerting.revision import (
+from app.alerting.episodes.machine import Episode
+from app.alerting.episodes.revision import (
     Ack,
     Deleted,
     Kept,

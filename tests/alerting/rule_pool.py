@@ -3,17 +3,14 @@
 from random import Random
 from typing import Literal, get_args
 
-from app.alerting.episodes import (
-    Above,
-    Below,
-    Condition,
-    Equals,
-    Inside,
-    Level,
-    Outside,
-    SeriesRule,
-    ValueOf,
-)
+from app.alerting.conditions import Condition
+from app.alerting.conditions.above import Above
+from app.alerting.conditions.below import Below
+from app.alerting.conditions.equals import Equals
+from app.alerting.conditions.inside import Inside
+from app.alerting.conditions.outside import Outside
+from app.alerting.episodes.machine import Level, SeriesRule
+from app.alerting.episodes.samples import ValueOf
 from app.clock import HOUR_US, MINUTE_US
 from tests.alerting.oracle import ORDER, meets
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from app.alerting.episodes import Condition, Level, SeriesRule, StoredReading, ValueOf
+from app.alerting.conditions import Condition
+from app.alerting.episodes.machine import Level, SeriesRule
+from app.alerting.episodes.samples import StoredReading, ValueOf
 from tests.alerting.oracle import ORDER
 from tests.alerting.rule_pool import KINDS, POOL, RATE_POOL, UNIT_US
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.alerting.conditions.above import Above
-from app.alerting.revision import Told
-from app.alerting.rules import ChannelConfig, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
-from app.alerting.situation import Silence, Situation, Unsettled
+from app.alerting.episodes.revision import Told
+from app.alerting.rules.model import ChannelConfig, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.telling.situation import Silence, Situation, Unsettled
 from app.clock import HOUR_US, MINUTE_US, to_us
 from app.model import LevelName
 

@@ -7,11 +7,11 @@ from random import Random
 from time import perf_counter
 
 from app.alerting.conditions.above import Above
-from app.alerting.evaluator import evaluate
-from app.alerting.matching import RuleBook
-from app.alerting.progress import Progress
-from app.alerting.rules import Clear, LevelRule, Rule, RuleSet, Selector, Terms
-from app.alerting.samples import ValueOf
+from app.alerting.episodes.samples import ValueOf
+from app.alerting.evaluation.evaluator import evaluate
+from app.alerting.evaluation.progress import Progress
+from app.alerting.rules.matching import RuleBook
+from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
 from app.commands.serve import GC_THRESHOLDS

@@ -7,9 +7,10 @@ import pytest
 from app.errors import ConflictError, NotFoundError
 from app.notify.channels import webhook
 from app.notify.claims import claim_next
-from app.notify.outbox import SQL, enqueue, list_notifications, prune_notifications, resend
+from app.notify.outbox import enqueue, list_notifications, prune_notifications, resend
 from app.notify.outcomes import Ended, record_attempt
 from app.notify.outlets import Outlets
+from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, PermanentError, UncertainError
 from tests.conftest import Database
 from tests.notify.alerts import Alerts, compose

@@ -1,6 +1,7 @@
-from app.alerting.episodes import run, samples
+from app.alerting.episodes.machine import run
+from app.alerting.episodes.samples import samples
 from app.alerting.language.files import load_rules
-from app.alerting.matching import RuleBook
+from app.alerting.rules.matching import RuleBook
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from app.simulate.habits import habits_of
 from app.simulate.sites import Sensor, gateway_name, list_sensors

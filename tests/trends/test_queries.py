@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.auth import keys
+from app.auth import sql as auth_sql
 from app.db.aggregates import LEVELS
 from app.db.edition import detect_edition
 from app.db.pool import Connection
-from app.ingest import idempotency, series
-from app.trends import routes
+from app.ingest import sql as ingest_sql
+from app.trends import sql as trends_sql
 from tests.conftest import Database
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,14 +41,14 @@ ON_READINGS: dict[str, tuple[str, tuple[object, ...], int]] = {
     "days": ("list_buckets_1d", (5, DAY, FROM, FROM + 5 * DAY), 5),
 }
 LOOK_UPS = {
-    "sensor": (routes.SQL["find_sensor"], ("pi77",)),
-    "series": (routes.SQL["find_trend_series"], ("pi77", "t")),
-    "metrics": (routes.SQL["list_metrics"], ("pi77",)),
-    "one sensor with its values": (routes.SQL["list_sensors"], ("", 1, "pi77")),
-    "series of a batch": (series.SQL["find_series"], (["pi1", "pi2"],)),
-    "descriptions of a batch": (series.SQL["list_descriptions"], (["pi1", "pi2"],)),
-    "answer": (idempotency.SQL["find_idempotency"], ("API_KEY", "77")),
-    "key": (keys.SQL["find_live_key"], (b"77",)),
+    "sensor": (trends_sql.SQL["find_sensor"], ("pi77",)),
+    "series": (trends_sql.SQL["find_trend_series"], ("pi77", "t")),
+    "metrics": (trends_sql.SQL["list_metrics"], ("pi77",)),
+    "one sensor with its values": (trends_sql.SQL["list_sensors"], ("", 1, "pi77")),
+    "series of a batch": (ingest_sql.SQL["find_series"], (["pi1", "pi2"],)),
+    "descriptions of a batch": (ingest_sql.SQL["list_descriptions"], (["pi1", "pi2"],)),
+    "answer": (ingest_sql.SQL["find_idempotency"], ("API_KEY", "77")),
+    "key": (auth_sql.SQL["find_live_key"], (b"77",)),
 }
 _CHUNK = re.compile(r"_hyper_\d+_\d+_chunk")
 
@@ -69,7 +69,7 @@ async def test_queries_touch_only_chunks_of_their_range_and_by_index_when_there_
 ) -> None:
     for subject, (name, arguments, most) in ON_READINGS.items():
         for mode in ("force_custom_plan", "force_generic_plan"):
-            scans = await _scans(connection, mode, routes.SQL[name], arguments)
+            scans = await _scans(connection, mode, trends_sql.SQL[name], arguments)
             chunks = {relation: node for node, relation in scans if _CHUNK.fullmatch(relation)}
             assert 1 <= len(chunks) <= most, (subject, mode, scans)
             assert set(chunks.values()) <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, (subject, mode, scans)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from app.alerting.rules import FieldValue
+from app.alerting.rules.model import FieldValue
 from app.errors import AppError
 
 REFERENCE_PATTERN = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"

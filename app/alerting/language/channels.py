@@ -8,10 +8,10 @@ import msgspec
 from app.alerting.language.channel_secrets import is_secret, missing_secrets, references, resolve_fields
 from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, read_logged, unlike
 from app.alerting.language.leaves import SECRET, SETTING, one_of
-from app.alerting.language.problems import ProblemLog
 from app.alerting.language.yaml_nodes import Mapping as MappingNode
 from app.alerting.language.yaml_nodes import Node
-from app.alerting.rules import ChannelConfig, ChannelFields, FieldValue
+from app.alerting.rules.model import ChannelConfig, ChannelFields, FieldValue
+from app.alerting.rules.problems import ProblemLog
 
 #: Takes a type and its settings, secrets included; gives what is wrong as (field or None, message without secrets).
 ChannelCheck = Callable[[str, Mapping[str, FieldValue]], Iterable[tuple[str | None, str]]]

@@ -3,10 +3,10 @@
 from itertools import pairwise
 
 from app.alerting.conditions import can_hold_together, implies
-from app.alerting.episodes import severity
 from app.alerting.language.kinds import Given
-from app.alerting.language.problems import ProblemLog
-from app.alerting.rules import LevelRule, Selector, Terms, condition_text
+from app.alerting.rules.model import LevelRule, Selector, Terms, condition_text
+from app.alerting.rules.problems import ProblemLog
+from app.model import severity
 
 
 def check_level_order(levels: Given, log: ProblemLog) -> None:

@@ -9,10 +9,10 @@ from app.alerting.language.channels import ChannelCheck
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Links
-from app.alerting.language.problems import Place, ProblemLog, RuleErrors
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
 from app.alerting.language.yaml_nodes import Scalar, compose
-from app.alerting.rules import CHANNEL_FIELDS, ChannelFields, Override, Rule, RuleSet, Terms
+from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields, Override, Rule, RuleSet, Terms
+from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
 
 #: A rule takes some 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000

@@ -34,8 +34,8 @@ from app.alerting.language.leaves import (
     VERSION,
     one_of,
 )
-from app.alerting.mutes import DAYS
-from app.alerting.rules import ChannelFields
+from app.alerting.rules.model import ChannelFields
+from app.alerting.rules.mutes import DAYS
 from app.model import LEVEL_NAMES
 
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from app.alerting.language.problems import Place, ProblemLog
 from app.alerting.language.yaml_nodes import Mapping, Node, Scalar, Sequence
+from app.alerting.rules.problems import Place, ProblemLog
 from app.hints import did_you_mean, listed, shown
 
 Schema = dict[str, Any]

@@ -8,13 +8,13 @@ from zoneinfo import available_timezones
 
 import msgspec
 
+from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
 from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
-from app.alerting.language.message_templates import template_fault
-from app.alerting.language.problems import Place
 from app.alerting.language.yaml_nodes import Scalar
-from app.alerting.rules import GATEWAY_OFFLINE
-from app.alerting.samples import ValueOf
+from app.alerting.rules.message_templates import template_fault
+from app.alerting.rules.model import GATEWAY_OFFLINE
+from app.alerting.rules.problems import Place
 from app.clock import MINUTE_US
 from app.durations import (
     DURATION_PATTERN,

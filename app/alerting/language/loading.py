@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.alerting.language.channels import ChannelCheck, fields_of_channels
 from app.alerting.language.files import load_rules
-from app.alerting.rules import ChannelFields, FieldValue, RuleSet
+from app.alerting.rules.model import ChannelFields, FieldValue, RuleSet
 from app.notify.channels import ChannelConfigError, find_channels, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings

@@ -1,8 +1,8 @@
 """Names across rule files: each rule and channel defined once, each name that is used defined somewhere."""
 
 from app.alerting.language.leaves import Reference
-from app.alerting.language.problems import Place, ProblemLog
-from app.alerting.rules import BUILT_IN_RULES
+from app.alerting.rules.model import BUILT_IN_RULES
+from app.alerting.rules.problems import Place, ProblemLog
 from app.hints import did_you_mean, listed
 
 

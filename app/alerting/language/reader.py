@@ -6,14 +6,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.alerting.conditions import CONDITIONS, Condition
-from app.alerting.episodes import severity
 from app.alerting.language.channels import ChannelCheck, ReadChannel, check_channel
 from app.alerting.language.checks import check_can_match, check_level_order, check_terms
 from app.alerting.language.kinds import Given
 from app.alerting.language.names import Links
-from app.alerting.language.problems import ProblemLog
-from app.alerting.mutes import DAYS, MuteWindow
-from app.alerting.rules import (
+from app.alerting.rules.model import (
     ChannelConfig,
     Clear,
     Inhibition,
@@ -25,8 +22,10 @@ from app.alerting.rules import (
     Selector,
     Terms,
 )
+from app.alerting.rules.mutes import DAYS, MuteWindow
+from app.alerting.rules.problems import ProblemLog
 from app.clock import DAY_US
-from app.model import LEVEL_NAMES
+from app.model import LEVEL_NAMES, severity
 
 #: Stands for "every channel" until all files are read; no channel can have this name.
 EVERY_CHANNEL = ("*",)

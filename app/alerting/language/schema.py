@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from app.alerting.language.grammar import file_kind
-from app.alerting.rules import CHANNEL_FIELDS, ChannelFields
+from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields
 
 #: Draft 7 is what all editors know.
 DIALECT = "http://json-schema.org/draft-07/schema#"

@@ -17,7 +17,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from app.alerting.language.problems import Place, problem_at
+from app.alerting.rules.problems import Place, problem_at
 
 #: Rules need six levels; the limit keeps hostile nesting from costing anything.
 DEEPEST = 24

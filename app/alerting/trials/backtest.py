@@ -6,23 +6,21 @@ not grow with the span. Windows see what came before the start; the machines sta
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import asyncpg
 import msgspec
 
-from app.alerting.episodes import Episode
-from app.alerting.matching import Match, RuleBook
-from app.alerting.samples import StoredReading
+from app.alerting.episodes.machine import Episode
+from app.alerting.episodes.samples import StoredReading
+from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.trials.backtest_run import Edge, Edges, RuleRun
+from app.alerting.trials.sql import SQL
 from app.clock import HOUR_US, from_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import DATABASE_ERRORS, Connection
-from app.db.queries import load_queries
 from app.errors import AppError, DatabaseUnavailableError
 from app.model import MetricName, SensorName, SeriesId, Tags
 
-SQL = load_queries(Path(__file__).with_name("queries.sql"))
 #: Clocks of sensors may run ahead, by less than this.
 AHEAD_US = HOUR_US
 SERIES_AT_ONCE = 500

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from app.alerting.rules import RuleSet
+from app.alerting.rules.model import RuleSet
 from app.alerting.trials.backtest import Backtest, BacktestEpisode
 from app.clock import SECOND_US, from_us, rfc3339
 from app.durations import format_duration

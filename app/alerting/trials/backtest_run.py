@@ -5,7 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from app.alerting.episodes import Episode, Machine, Sample, Sampler, SeriesRule, Step
+from app.alerting.episodes.machine import Episode, Machine, SeriesRule, Step
+from app.alerting.episodes.samples import Sample, Sampler
 
 #: What an episode touches that may have made the live evaluation see it otherwise.
 Edge = Literal["start", "era", "retention"]

@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import msgspec
 
-from app.alerting.language.problems import RuleProblem
+from app.alerting.rules.problems import RuleProblem
 from app.alerting.trials.rule_tests import Outcome
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import msgspec
 
+from app.alerting.episodes.samples import StoredReading
 from app.alerting.language.files import read_text
 from app.alerting.language.kinds import UNFIT, Given, read_logged
 from app.alerting.language.leaves import Reference
 from app.alerting.language.loading import load_unsent
 from app.alerting.language.names import Links
-from app.alerting.language.problems import Place, ProblemLog, RuleErrors, problem_at
 from app.alerting.language.reader import RuleReader
 from app.alerting.language.yaml_nodes import Scalar, compose
-from app.alerting.matching import RuleBook
-from app.alerting.rules import RuleSet
-from app.alerting.samples import StoredReading
+from app.alerting.rules.matching import RuleBook
+from app.alerting.rules.model import RuleSet
+from app.alerting.rules.problems import Place, ProblemLog, RuleErrors, problem_at
 from app.alerting.trials.rule_test_grammar import EVERY_US, TEST_FILE
 from app.alerting.trials.series_notation import expand
 from app.hints import did_you_mean, listed, shown

@@ -5,14 +5,14 @@ from time import perf_counter
 
 import msgspec
 
-from app.alerting.episodes import Episode, run
-from app.alerting.language.problems import Place
+from app.alerting.episodes.machine import Episode, run
+from app.alerting.episodes.samples import samples
+from app.alerting.evaluation.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
-from app.alerting.matching import Match, RuleBook
-from app.alerting.messages import threshold_text
-from app.alerting.own_words import own_words
-from app.alerting.revising import threshold_of
-from app.alerting.samples import samples
+from app.alerting.rules.matching import Match, RuleBook
+from app.alerting.rules.problems import Place
+from app.alerting.telling.messages import threshold_text
+from app.alerting.telling.wording import own_words
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from app.alerting.samples import StoredReading
+from app.alerting.episodes.samples import StoredReading
 from app.durations import LONGEST_US, format_duration, parse_duration
 from app.hints import shown
 from app.model import VALUE_LIMIT

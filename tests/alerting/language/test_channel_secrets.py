@@ -1,7 +1,7 @@
 import pytest
 
 from app.alerting.language.channel_secrets import MissingSecretError, is_secret, missing_secrets, resolve_fields
-from app.alerting.rules import FieldValue
+from app.alerting.rules.model import FieldValue
 
 FIELDS: dict[str, FieldValue] = {
     "url": "https://relay.example/${PATH_KEY}/x",

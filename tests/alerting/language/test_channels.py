@@ -1,7 +1,7 @@
 import msgspec
 
 from app.alerting.language.channels import fields_of_channels
-from app.alerting.rules import ChannelFields
+from app.alerting.rules.model import ChannelFields
 
 
 class Loft(msgspec.Struct, frozen=True):

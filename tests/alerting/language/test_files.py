@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.alerting.language.files import load_rules, parse_rules
-from app.alerting.language.problems import RuleErrors, RuleProblem
-from app.alerting.rules import ChannelFields
+from app.alerting.rules.model import ChannelFields
+from app.alerting.rules.problems import RuleErrors, RuleProblem
 from tests.alerting.rule_texts import ENVIRON, FULL, SYNTAX, as_yaml, mistakes, rule, rule_documents
 
 SHIPPED = Path(__file__).parents[3] / "rules"

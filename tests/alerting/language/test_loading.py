@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from app.alerting.language.loading import channel_fields, load_checked, load_unsent
-from app.alerting.language.problems import RuleErrors
-from app.alerting.rules import CHANNEL_FIELDS
+from app.alerting.rules.model import CHANNEL_FIELDS
+from app.alerting.rules.problems import RuleErrors
 from app.settings import Settings
 
 CHANNELS = """\

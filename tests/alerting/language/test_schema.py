@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.language.schema import encode_rule_schema, rule_schema
-from app.alerting.rules import ChannelFields
+from app.alerting.rules.model import ChannelFields
 from tests.alerting.rule_texts import FULL, rule, rule_documents
 
 # check-jsonschema brings it; it has no types of its own.

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.language.problems import Place, RuleErrors, RuleProblem
 from app.alerting.language.yaml_nodes import Mapping, Scalar, Sequence, compose
+from app.alerting.rules.problems import Place, RuleErrors, RuleProblem
 from tests.alerting.rule_texts import SYNTAX
 
 

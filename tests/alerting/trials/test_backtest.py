@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from app.alerting.episodes import Above, Below, Episode, Step
+from app.alerting.conditions.above import Above
+from app.alerting.conditions.below import Below
+from app.alerting.episodes.machine import Episode, Step
+from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.files import parse_rules
-from app.alerting.matching import RuleBook, compile_terms
-from app.alerting.rules import Clear, LevelRule, Override, Rule, RuleSet, Selector, Terms
-from app.alerting.samples import ValueOf
+from app.alerting.rules.matching import RuleBook, compile_terms
+from app.alerting.rules.model import Clear, LevelRule, Override, Rule, RuleSet, Selector, Terms
 from app.alerting.trials import backtest
-from app.alerting.trials.backtest import SQL, NotMigratedError, run_backtest
+from app.alerting.trials.backtest import NotMigratedError, run_backtest
+from app.alerting.trials.sql import SQL
 from app.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US, from_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import connect

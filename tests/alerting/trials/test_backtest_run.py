@@ -1,19 +1,11 @@
 """What a backtest finds from somewhere in a series on, held against the whole of it."""
 
 from app.alerting.conditions import holds
-from app.alerting.episodes import (
-    Above,
-    Below,
-    Episode,
-    Level,
-    Outside,
-    SeriesRule,
-    Step,
-    StoredReading,
-    ValueOf,
-    run,
-    samples,
-)
+from app.alerting.conditions.above import Above
+from app.alerting.conditions.below import Below
+from app.alerting.conditions.outside import Outside
+from app.alerting.episodes.machine import Episode, Level, SeriesRule, Step, run
+from app.alerting.episodes.samples import StoredReading, ValueOf, samples
 from app.alerting.trials.backtest_run import Edges, FoundEpisode, RuleRun
 from app.clock import MINUTE_US
 from tests.alerting.histories import Upload, random_history

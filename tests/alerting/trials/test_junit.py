@@ -1,6 +1,6 @@
 from xml.etree.ElementTree import Element, fromstring
 
-from app.alerting.language.problems import Place, RuleProblem
+from app.alerting.rules.problems import Place, RuleProblem
 from app.alerting.trials.junit import FileResult, write_junit
 from app.alerting.trials.rule_tests import Outcome
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from app.alerting.language.problems import Place, RuleErrors
+from app.alerting.rules.problems import Place, RuleErrors
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, read_rule_tests
 from app.clock import MINUTE_US
 

@@ -1,0 +1,26 @@
+"""What a change of rules does to alerts: those that no rule is about any more end, with the reason."""
+
+from app.alerting.episodes.reasons import RULE_REMOVED, UNSELECTED
+from app.alerting.evaluation.alert_feed import end_alerts
+from app.alerting.evaluation.sql import SQL
+from app.alerting.rules.matching import RuleBook
+from app.alerting.rules.model import RuleSet
+from app.db.pool import Connection
+
+
+async def end_unruled(connection: Connection, rules: RuleSet) -> int:
+    """End open alerts whose rule was removed or no longer selects their series; return how many.
+
+    Runs in the transaction that accepts the rules, and forgets how far removed rules had come.
+    """
+    names = {rule.name for rule in rules.rules}
+    book = RuleBook(rules)
+    ended: dict[int, str | None] = {}
+    for row in await connection.fetch(SQL["list_open_alerts"]):
+        if row["rule"] not in names:
+            ended[row["id"]] = RULE_REMOVED
+        elif not book.selects(row["rule"], row["sensor"], row["metric"], row["tags"], row["gateway"]):
+            ended[row["id"]] = UNSELECTED
+    await end_alerts(connection, ended)
+    await connection.execute(SQL["delete_unruled_states"], list(names))
+    return len(ended)

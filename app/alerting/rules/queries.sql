@@ -1,0 +1,19 @@
+-- The rules in force.
+
+-- name: get_rule_set
+SELECT rules::text FROM rule_set;
+
+-- name: put_rule_set
+-- $1 rules as JSON
+INSERT INTO rule_set (rules) VALUES ($1::text::jsonb)
+ON CONFLICT (id) DO UPDATE SET rules = excluded.rules, accepted_at = now();
+
+-- name: sync_rules
+-- $1 names of all rules: new ones are known from now on, removed ones are forgotten
+WITH gone AS (
+    DELETE FROM alert_rule WHERE name <> ALL($1::text[])
+)
+INSERT INTO alert_rule (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NOTHING;
+
+-- name: list_rules_since
+SELECT name, to_us(since) AS us FROM alert_rule;

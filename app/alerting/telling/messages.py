@@ -1,0 +1,179 @@
+"""What people read: one entry an episode, most severe first, in the words of what happened."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from app.alerting.episodes.reasons import NO_DATA
+from app.alerting.rules.model import GATEWAY_OFFLINE
+from app.alerting.telling.decisions import Action
+from app.alerting.telling.links import Addresses, links
+from app.alerting.telling.situation import Situation, Unsettled
+from app.alerting.telling.wording import own_words
+from app.clock import from_us
+from app.model import LevelName, severity
+from app.notify.message import Entry, Message, format_value
+
+_HEADINGS = {
+    "firing": "firing",
+    "raised": "raised",
+    "again": "firing again",
+    "reminder": "still firing",
+    "resolved": "resolved",
+    "retracted": "withdrawn",
+    "withdrawn": "withdrawn",
+    "summary": "over by now",
+}
+#: In place of "resolved" where data were missing: that they are back says nothing of what they say.
+_BACK = "data are back"
+_ORDER = ("raised", "firing", "again", "reminder", "retracted", "resolved", "summary", "withdrawn")
+
+
+def write_message(
+    situation: Situation,
+    channel: str,
+    actions: Sequence[Action],
+    values: Mapping[int, float | None],
+    addresses: Addresses,
+) -> Message:
+    """Write one message for one channel and group; `values` are what the rules look at now, by episode."""
+    ordered = sorted(actions, key=_importance)
+    refs = [ref for each in ordered if (ref := situation.refs.get((channel, each.episode.id)))]
+    return Message(
+        title=_title(situation, ordered),
+        entries=tuple(_entry(situation, each, values.get(each.episode.id), addresses) for each in ordered),
+        silent=all(_is_over(each) for each in ordered) and all(situation.is_hushed(each.episode) for each in ordered),
+        reply_to=refs[0] if refs else None,
+    )
+
+
+def _importance(action: Action) -> tuple[int, int, int]:
+    """Order entries: what happened first, then the more severe; the last are dropped when there is no room."""
+    return _ORDER.index(action.kind), -severity(action.episode.level), action.episode.id
+
+
+def threshold_text(threshold: Any) -> str:
+    """Write a stored threshold as people do: `8`, `2 to 8.5`."""
+    if threshold is None:
+        return ""
+    numbers = threshold if isinstance(threshold, list) else [threshold]
+    return " to ".join(format_value(float(number)) for number in numbers)
+
+
+def _title(situation: Situation, actions: Sequence[Action]) -> str:
+    """Name the rule, what happened, and what the group has in common."""
+    episode = actions[0].episode
+    kinds = dict.fromkeys(_BACK if _is_back(each) else _HEADINGS[each.kind] for each in actions)
+    rule = situation.rule(episode)
+    values = [episode.label(name) for name in rule.group_by] if rule else []
+    where = ", ".join(value for value in values if value)
+    return f"{episode.rule}{f' · {where}' if where else ''}: {', '.join(kinds)}"
+
+
+def _entry(situation: Situation, action: Action, value: float | None, addresses: Addresses) -> Entry:
+    # What goes on after a silence is shown as such, not as the silence that is over.
+    episode = (situation.open_episode(action.episode) if _is_back(action) else None) or action.episode
+    over = _is_over(action) and episode is action.episode
+    terms = situation.terms(episode)
+    return Entry(
+        level=cast("LevelName", episode.level),
+        sensor=episode.sensor or f"gateway {episode.gateway}",
+        metric=episode.metric or "",
+        value=value if episode.kind == "threshold" and not over else None,
+        unit=_unit(situation, episode),
+        threshold=threshold_text(episode.threshold),
+        since=from_us(episode.started_us),
+        until=None if episode.resolved_us is None else from_us(episode.resolved_us),
+        over=over,
+        note=_note(situation, action, value),
+        links=links(addresses, episode, terms.runbook if terms is not None else None),
+    )
+
+
+def _note(situation: Situation, action: Action, value: float | None) -> str:
+    episode = action.episode
+    match action.kind:
+        case "raised":
+            told = situation.told[episode.id][action.channel]
+            return f"raised from {told.level} to {episode.level}"
+        case "again" if situation.has_data_back(episode):
+            return "data are back, and it still is"
+        case "again":
+            return "the end that was told is withdrawn"
+        case "summary":
+            return f"reported at {_clock(situation, situation.now_us)}"
+        case "retracted" | "withdrawn" if episode.merged_into is not None:
+            return "later readings show that it was part of another alert"
+        case "retracted" | "withdrawn":
+            return "later readings show that it never was"
+        case "resolved":
+            return _why_over(situation, episode)
+        case _ if episode.kind == "no_data":
+            return _known_last(situation, episode)
+        case _:
+            return _own_words(situation, episode, value)
+
+
+def _why_over(situation: Situation, episode: Unsettled) -> str:
+    if episode.reason == NO_DATA:
+        return _after_silence(situation, episode)
+    if situation.is_cleared(episode):
+        return f"ended for lack of data since {_clock(situation, episode.received_us or episode.started_us)}"
+    return episode.reason or ""
+
+
+def _after_silence(situation: Situation, silence: Unsettled) -> str:
+    """Say in one line how it stands now that data are back."""
+    if silence.rule == GATEWAY_OFFLINE:
+        return "data are back"
+    goes_on = situation.open_episode(silence)
+    if goes_on is not None:
+        return f"data are back, past {threshold_text(goes_on.threshold)} since {_clock(situation, goes_on.started_us)}"
+    ended_us = situation.last_end(silence)
+    if ended_us is not None:
+        return f"data are back; it was over at {_clock(situation, ended_us)}"
+    return "data are back, fine all along"
+
+
+def _known_last(situation: Situation, episode: Unsettled) -> str:
+    last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
+    return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
+
+
+def _own_words(situation: Situation, episode: Unsettled, value: float | None) -> str:
+    terms = situation.terms(episode)
+    if terms is None:
+        return ""
+    return own_words(
+        terms,
+        rule=episode.rule,
+        level=episode.level,
+        sensor=episode.sensor or "",
+        metric=episode.metric or "",
+        tags=episode.tags or {},
+        unit=episode.unit,
+        value=value,
+        threshold=threshold_text(episode.threshold),
+        since=_clock(situation, episode.started_us),
+    )
+
+
+def _unit(situation: Situation, episode: Unsettled) -> str:
+    terms = situation.terms(episode)
+    return (terms.unit if terms is not None else None) or episode.unit or ""
+
+
+def _is_back(action: Action) -> bool:
+    """Tell whether it says that data came back."""
+    return action.kind == "resolved" and action.episode.reason == NO_DATA
+
+
+def _is_over(action: Action) -> bool:
+    return action.kind in ("resolved", "retracted", "withdrawn", "summary") or (
+        action.kind == "firing" and action.episode.resolved_us is not None
+    )
+
+
+def _clock(situation: Situation, us: int) -> str:
+    """Write a time, with its day unless that is today."""
+    moment, now = from_us(us), from_us(situation.now_us)
+    return f"{moment:%H:%M} UTC" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,59 @@
+-- What is left to tell of episodes. Times are microseconds since 1970 (from_us, to_us).
+
+-- name: list_unsettled
+-- Episodes of which something may be left to tell, with what a message needs and what was told, all as of one moment.
+-- A channel that was told in a line that an episode never was has nothing more to hear of it.
+SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, sensor.gateway) AS gateway, episode.kind,
+       to_us(episode.started_at) AS started_us, to_us(episode.fired_at) AS fired_us,
+       to_us(episode.resolved_at) AS resolved_us, episode.level, episode.steps, episode.threshold,
+       episode.reason, episode.merged_into, to_us(episode.first_known_at) AS first_known_us,
+       episode.acked_by, episode.acked_level, episode.revision,
+       sensor.name AS sensor, sensor.tags, series.metric, series.unit,
+       to_us(state.last_time) AS last_us, state.last_value, to_us(state.received_at) AS received_us,
+       episode.id IN (SELECT item.episode_id
+                        FROM notification
+                        JOIN notification_item AS item ON item.notification_id = notification.id
+                       WHERE notification.state = 'sending') AS is_on_its_way,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(told.channel, told.told, told.told_level, told.message_ref)), '[]')
+          FROM alert_told AS told
+         WHERE told.episode_id = episode.id
+           AND NOT EXISTS (SELECT FROM notification_item AS line
+                            WHERE line.channel = told.channel AND line.episode_id = episode.id
+                              AND line.kind = 'withdrawn')) AS told
+  FROM alert_episode AS episode
+  LEFT JOIN series ON series.id = episode.series_id
+  LEFT JOIN sensor ON sensor.id = series.sensor_id
+  LEFT JOIN series_state AS state ON state.series_id = episode.series_id
+ WHERE NOT episode.settled
+ ORDER BY episode.id;
+
+-- name: settle
+-- $1 episode ids
+UPDATE alert_episode SET settled = TRUE WHERE id = ANY($1::bigint[]);
+
+-- name: list_last_messages
+-- When each group last heard something through each channel (sent), and when its last dead letter was given up.
+SELECT channel, group_key, CASE WHEN state = 'dead' THEN 'dead' ELSE 'sent' END AS state,
+       to_us(max(coalesce(finished_at, claimed_at))) AS us
+  FROM notification
+ WHERE state IN ('sent', 'dead') AND finished_at > now() - INTERVAL '8 days' OR state = 'sending'
+ GROUP BY 1, 2, 3;
+
+-- name: list_silences
+-- Those in force
+SELECT id, matchers, to_us(ends_at) AS ends_us FROM silence WHERE starts_at <= now() AND ends_at > now();
+
+-- name: count_change
+-- $1 episode ids: there is something more to tell of them
+UPDATE alert_episode SET revision = revision + 1 WHERE id = ANY($1::bigint[]);
+
+-- name: drop_ack
+-- $1 episode ids: a level was told that is higher than the one acknowledged
+UPDATE alert_episode SET acked_by = NULL, acked_at = NULL, acked_level = NULL WHERE id = ANY($1::bigint[]);
+
+-- name: list_window
+-- $1 series, $2 from, $3 to: the readings that a sample at $3 is made of
+SELECT to_us(time) AS us, value
+  FROM reading
+ WHERE series_id = $1 AND time >= from_us($2) AND time <= from_us($3)
+ ORDER BY time;

@@ -1,0 +1,145 @@
+"""The evaluator on a real database, held against the naive reading of the specification."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+
+from app.alerting.episodes.machine import Episode, SeriesRule, Step
+from app.alerting.evaluation.evaluator import evaluate
+from app.alerting.evaluation.progress import Progress
+from app.alerting.rules.matching import RuleBook
+from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
+from app.auth.keys import ApiKey
+from app.clock import DAY_US, HOUR_US, now_us
+from app.db.pool import Connection, connect
+from app.ingest.batch import Batch
+from app.ingest.flush import write_flush
+from app.ingest.series import SeriesRegistry
+from app.ingest.upload import Rejected, Upload
+from app.model import Reading
+from tests.alerting.histories import FIRST_US, Evaluate, History, Restart, random_history
+from tests.alerting.histories import Upload as Arrival
+from tests.alerting.oracle import oracle_episodes
+from tests.conftest import Database
+
+KEY = ApiKey("test", frozenset({"ingest"}))
+
+
+def as_rule(name: str, sensor: str, says: SeriesRule) -> Rule:
+    """Write what a random rule says for a series as a rule of a file."""
+    levels = tuple(LevelRule(level.name, level.condition, level.for_us) for level in says.levels)  # type: ignore[arg-type]
+    clear = Clear(says.clear, says.clear_for_us)
+    terms = Terms(levels=levels, value=says.value, clear=clear, max_gap_us=says.max_gap_us)
+    return Rule(name, Selector(id=sensor, metric="m"), terms)
+
+
+class World:
+    """A database with many series, each under a rule of its own, and the readings that were stored, as they came."""
+
+    def __init__(self, connection: Connection, histories: Sequence[History], shift_us: int) -> None:
+        self.connection = connection
+        self.histories = histories
+        self.shift_us = shift_us
+        self.book = RuleBook(
+            RuleSet(tuple(as_rule(f"r{n}", f"s{n}", history.rule) for n, history in enumerate(histories)))
+        )
+        self.arrived: list[list[tuple[int, float]]] = [[] for _ in histories]
+        self.registry = SeriesRegistry()
+        self.progress = Progress()
+
+    async def upload(self, batches: Sequence[tuple[int, Arrival]]) -> None:
+        """Store some series' arrivals as one flush."""
+        readings = []
+        for number, arrival in batches:
+            for t, value in arrival.readings:
+                self.arrived[number].append((t, value))
+                readings.append(Reading(f"s{number}", t + self.shift_us, {"m": value}))
+        upload = Upload(readings, Rejected(), now_us(), KEY)
+        await self.registry.register(self.connection, [upload])
+        batch = Batch([upload], self.registry.series_of)
+        await write_flush(self.connection, batch, self.registry, by_copy=False)
+
+    async def evaluate(self) -> None:
+        while True:
+            async with self.connection.transaction():
+                evaluation = await evaluate(self.connection, self.book, {}, self.progress)
+            if not evaluation.dirty_rows:
+                return
+
+    async def restart(self, rng: Random) -> None:
+        """Lose what a process knows, now and then also what is stored only to save work."""
+        self.progress = Progress()
+        if rng.random() < 0.5:
+            await self.connection.execute("UPDATE alert_state SET cache = NULL")
+
+    async def episodes(self, number: int) -> list[Episode]:
+        rows = await self.connection.fetch(
+            """SELECT to_us(started_at) AS started, to_us(fired_at) AS fired, to_us(resolved_at) AS resolved, steps
+                 FROM alert_episode WHERE rule = $1 AND reason IS NULL ORDER BY fired_at""",
+            f"r{number}",
+        )
+        shift = self.shift_us
+        return [
+            Episode(
+                row["started"] - shift,
+                row["fired"] - shift,
+                None if row["resolved"] is None else row["resolved"] - shift,
+                tuple(Step(level, t - shift) for level, t in row["steps"]),
+            )
+            for row in rows
+        ]
+
+    async def check(self) -> None:
+        for number, history in enumerate(self.histories):
+            assert await self.episodes(number) == oracle_episodes(history.rule, self.arrived[number]), number
+
+
+@asynccontextmanager
+async def world(database: Database, seed: int, count: int, shift_us: int) -> AsyncIterator[World]:
+    connection = await connect(database.dsn)
+    try:
+        yield World(connection, [random_history(seed * 1_000 + n) for n in range(count)], shift_us)
+    finally:
+        await connection.close()
+
+
+async def play(world: World, rng: Random) -> None:
+    """Let the histories of all series happen interleaved, several series a flush."""
+    waiting = [[each for each in history.actions if not hasattr(each, "rule")] for history in world.histories]
+    while any(waiting):
+        batches: list[tuple[int, Arrival]] = []
+        for number in rng.sample(range(len(waiting)), k=min(6, len(waiting))):
+            if not waiting[number]:
+                continue
+            action = waiting[number].pop(0)
+            if isinstance(action, Arrival):
+                batches.append((number, action))
+            elif isinstance(action, Restart) and rng.random() < 0.1:
+                await world.restart(rng)
+            elif isinstance(action, Evaluate) and rng.random() < 0.5:
+                await world.evaluate()
+        if batches:
+            await world.upload(batches)
+    await world.evaluate()
+
+
+# Some lie wholly in the past, some end just now, so that readings count as late, as fresh, and as both.
+@pytest.mark.parametrize("age_us", [2 * DAY_US, 2 * HOUR_US, 0])
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_episodes_equal_the_oracle_when_uploads_are_shuffled_split_duplicated_and_interrupted(
+    database: Database, seed: int, age_us: int
+) -> None:
+    latest = max(
+        t
+        for n in range(40)
+        for each in random_history(seed * 1_000 + n).actions
+        if isinstance(each, Arrival)
+        for t, _ in each.readings
+    )
+    shift_us = now_us() - age_us - latest
+    assert latest > FIRST_US
+    async with world(database, seed, 40, shift_us) as trial:
+        await play(trial, Random(seed))
+        await trial.check()

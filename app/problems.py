@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details, the one shape of every error except where a replaced service fixes its own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,11 @@ from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from app.errors import AppError, DatabaseUnavailableError
 
 MEDIA_TYPE = "application/problem+json"
+_USUAL_PROBLEMS = {
+    400: "A parameter or the body has a value that cannot be used",
+    401: "Missing or unknown API key",
+    403: "The API key lacks the scope",
+}
 log = structlog.get_logger()
 
 
@@ -27,9 +33,12 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str | None = None
 
 
-def problem_response(description: str) -> ResponseSpec:
-    """Document an error that is answered as problem details."""
-    return ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE)
+def problem_responses(described: Mapping[int, str] | None = None) -> dict[int, ResponseSpec]:
+    """Document the errors of a route that asks for a key, by status: the usual ones, and those described here."""
+    return {
+        status: ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE)
+        for status, description in sorted({**_USUAL_PROBLEMS, **(described or {})}.items())
+    }
 
 
 def describe(error: Exception) -> tuple[Problem, dict[str, str]]:

@@ -1,41 +1,51 @@
 """Alerts, silences and rules over HTTP."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import asyncpg
 import msgspec
-from litestar import get, post
+from litestar import delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg, FromPath
-from litestar.status_codes import HTTP_200_OK
+from litestar.params import BodyKwarg, FromPath, QueryParameter
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from app.alerting.conditions.above import Above
-from app.alerting.conditions.below import Below
-from app.alerting.conditions.outside import Outside
+from app.alerting.conditions import farthest
 from app.alerting.episodes.reasons import RETRACTED
-from app.alerting.parameters import (
-    PROBLEMS,
-    RuleName,
-    SensorName,
-    check_name,
-)
 from app.alerting.rules.matching import terms_for
 from app.alerting.rules.model import Rule, Terms, condition_text
 from app.alerting.service import Alerting, LastEvaluation
-from app.alerting.silence_routes import handlers as silence_handlers
 from app.alerting.sql import SQL
 from app.auth.guard import require
 from app.clock import from_us, to_us
 from app.db.pool import Pool
 from app.durations import format_duration
-from app.errors import ConflictError, NotFoundError
-from app.model import Tags
-from app.parameters import LARGEST_ID, Cursor, Limit, check_text, parse_time_cursor
-from app.problems import problem_response
+from app.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.globs import compile_glob
+from app.model import LEVEL_NAMES, Tags
+from app.paging import LARGEST_ID, cut_page, parse_id_cursor, parse_time_cursor, time_cursor
+from app.parameters import PageCursor, PageLimit, check_text
+from app.problems import problem_responses
 
+_PROBLEMS = problem_responses()
+RuleName = Annotated[str | None, QueryParameter(description="Only this rule")]
+SensorName = Annotated[str | None, QueryParameter(description="Only this sensor")]
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+#: Matchers of one text; `tags` has an object of them.
+_MATCHERS = ("rule", "sensor", "metric", "gateway", "level")
+_COMMENT_LENGTH = 2_000
+_LONGEST_SILENCE = timedelta(days=366)
+_EXAMPLE = Example(
+    summary="Quiet about one site until its new sensors are in",
+    value={
+        "matchers": {"rule": "cold-chain-*", "tags": {"site": "harbour"}},
+        "from": "2026-01-31T08:00:00Z",
+        "to": "2026-01-31T18:00:00Z",
+        "author": "Ana",
+        "comment": "New sensors are being put in",
+    },
+)
 
 
 class StepItem(msgspec.Struct, frozen=True):
@@ -114,14 +124,46 @@ class RulesState(msgspec.Struct, frozen=True):
     last_evaluation: LastEvaluation | None
 
 
-@get("/api/v1/alerts", guards=[require("read")], responses=PROBLEMS, tags=["Alerts"], summary="List open alerts")
+class SilenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to be quiet about, and for how long.
+
+    Matchers are `rule`, `sensor`, `metric`, `gateway`, `level` and `tags`; texts may hold * and ?.
+    """
+
+    matchers: dict[str, Any]
+    to: datetime
+    author: str
+    from_: datetime | None = msgspec.field(name="from", default=None)
+    comment: str = ""
+
+
+class SilenceItem(msgspec.Struct, frozen=True):
+    """A silence; `from` is when it begins, `to` when it ends."""
+
+    id: int
+    matchers: dict[str, Any]
+    from_: datetime = msgspec.field(name="from")
+    to: datetime
+    author: str
+    comment: str
+    created_at: datetime
+
+
+class SilencePage(msgspec.Struct, frozen=True):
+    """Silences in force, to come, or over for less than a week."""
+
+    items: list[SilenceItem]
+    next: str | None
+
+
+@get("/api/v1/alerts", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List open alerts")
 async def list_alerts(
     read_pool: NamedDependency[Pool],
     alerting: NamedDependency[Alerting],
     rule: RuleName = None,
     sensor: SensorName = None,
-    limit: Limit = 1_000,
-    cursor: Cursor = None,
+    limit: PageLimit = 1_000,
+    cursor: PageCursor = None,
 ) -> AlertPage:
     """List what is firing now, the newest first."""
     return await _page(read_pool, alerting, True, rule, sensor, limit, cursor)
@@ -130,7 +172,7 @@ async def list_alerts(
 @get(
     "/api/v1/alerts/history",
     guards=[require("read")],
-    responses=PROBLEMS,
+    responses=_PROBLEMS,
     tags=["Alerts"],
     summary="List past and open alerts",
 )
@@ -139,8 +181,8 @@ async def list_history(
     alerting: NamedDependency[Alerting],
     rule: RuleName = None,
     sensor: SensorName = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
+    limit: PageLimit = 100,
+    cursor: PageCursor = None,
 ) -> AlertPage:
     """List all alerts by when they fired, the newest first; withdrawn ones are marked as such."""
     return await _page(read_pool, alerting, False, rule, sensor, limit, cursor)
@@ -150,7 +192,7 @@ async def list_history(
     "/api/v1/alerts/{alert_id:int}/ack",
     guards=[require("admin")],
     status_code=HTTP_200_OK,
-    responses={**PROBLEMS, 409: problem_response("The alert is over")},
+    responses=problem_responses({404: "There is no such alert", 409: "The alert is over"}),
     tags=["Alerts"],
     summary="Acknowledge an alert",
 )
@@ -160,7 +202,7 @@ async def acknowledge(
     data: Annotated[AckRequest, BodyKwarg(examples=[Example(value={"by": "Ana"})])],
 ) -> dict[str, Any]:
     """Take an alert over: no more reminders, up to the level that people were told."""
-    check_name("by, who takes care of the alert,", data.by)
+    _check_name("by, who takes care of the alert,", data.by)
     if alert_id > LARGEST_ID:
         raise NotFoundError(f"There is no alert {alert_id}; /api/v1/alerts lists the open ones")
     if await pool.fetchval(SQL["ack_episode"], alert_id, data.by) is None:
@@ -171,7 +213,52 @@ async def acknowledge(
     return {"id": alert_id, "acked_by": data.by}
 
 
-@get("/api/v1/rules", guards=[require("read")], responses=PROBLEMS, tags=["Alerts"], summary="List rules")
+@get("/api/v1/silences", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List silences")
+async def list_silences(
+    read_pool: NamedDependency[Pool], limit: PageLimit = 1_000, cursor: PageCursor = None
+) -> SilencePage:
+    """List silences in order of creation."""
+    rows = await read_pool.fetch(SQL["list_all_silences"], parse_id_cursor(cursor, 0), limit + 1)
+    page, next_cursor = cut_page(rows, limit, lambda row: str(row["id"]))
+    return SilencePage([_silence(row) for row in page], next_cursor)
+
+
+@post(
+    "/api/v1/silences",
+    guards=[require("admin")],
+    status_code=HTTP_201_CREATED,
+    responses=_PROBLEMS,
+    tags=["Alerts"],
+    summary="Silence alerts",
+)
+async def create_silence(
+    pool: NamedDependency[Pool], data: Annotated[SilenceRequest, BodyKwarg(examples=[_EXAMPLE])]
+) -> SilenceItem:
+    """Hold back messages of matching alerts for a while; the end of what was told before is told all the same."""
+    _check_matchers(data.matchers)
+    start, end = _check_range(data.from_, data.to, datetime.now(UTC))
+    _check_name("author", data.author)
+    check_text("comment", data.comment, _COMMENT_LENGTH)
+    row = await pool.fetchrow(SQL["insert_silence"], data.matchers, start, end, data.author, data.comment)
+    assert row is not None  # noqa: S101 -- INSERT … RETURNING
+    return _silence(row)
+
+
+@delete(
+    "/api/v1/silences/{silence_id:int}",
+    guards=[require("admin")],
+    status_code=HTTP_204_NO_CONTENT,
+    responses=problem_responses({404: "There is no such silence in force"}),
+    tags=["Alerts"],
+    summary="End a silence",
+)
+async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) -> None:
+    """End a silence now; it stays listed for a week."""
+    if silence_id > LARGEST_ID or await pool.fetchval(SQL["end_silence"], silence_id) is None:
+        raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
+
+
+@get("/api/v1/rules", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")
 async def list_rules(read_pool: NamedDependency[Pool], alerting: NamedDependency[Alerting]) -> RulesState:
     """List the rules in force with their state, and what is wrong with the files."""
     firing: dict[str, dict[str, int]] = {}
@@ -197,9 +284,8 @@ async def _page(
     before, before_id = parse_time_cursor(cursor, (_END_OF_TIME, 0))
     rows = await pool.fetch(SQL["list_alerts"], only_open, before, before_id, limit + 1, rule, sensor)
     rules = {each.name: each for each in alerting.keeper.rules.rules}
-    items = [_alert(row, rules.get(row["rule"])) for row in rows[:limit]]
-    more = len(rows) > limit
-    return AlertPage(items, f"{to_us(items[-1].fired_at)}.{items[-1].id}" if more else None)
+    page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(to_us(row["fired_at"]), row["id"]))
+    return AlertPage([_alert(row, rules.get(row["rule"])) for row in page], next_cursor)
 
 
 def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
@@ -214,21 +300,13 @@ def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
 
 
 def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
-    """Choose of the lowest and the highest value within an episode the one that is farther past the threshold."""
+    """Return the value within an episode that was farthest past the threshold; None for rates and differences."""
     if row["lowest"] is None or rule is None:
         return None
     terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
     if terms is None or terms.value.kind in ("rate", "delta"):
         return None
-    lowest, highest = float(row["lowest"]), float(row["highest"])
-    match terms.levels[0].condition:
-        case Above():
-            return highest
-        case Below():
-            return lowest
-        case Outside(low, high):
-            return max(lowest, highest, key=lambda value: max(low - value, value - high))
-    return None
+    return farthest(terms.levels[0].condition, float(row["lowest"]), float(row["highest"]))
 
 
 def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], alerting: Alerting) -> RuleItem:
@@ -253,4 +331,60 @@ def _value(terms: Terms) -> str:
     return f"{terms.value.kind} {format_duration(window_us)}" if window_us else terms.value.kind
 
 
-handlers = [list_alerts, list_history, acknowledge, *silence_handlers, list_rules]
+def _silence(row: asyncpg.Record) -> SilenceItem:
+    return SilenceItem(
+        row["id"], row["matchers"], row["from"], row["to"], row["author"], row["comment"], row["created_at"]
+    )
+
+
+def _check_name(name: str, text: str) -> None:
+    """Refuse a text that does not name anybody or anything, too."""
+    check_text(name, text)
+    if not text.strip():
+        raise InvalidRequestError(f"{name} is empty")
+
+
+def _check_range(start: datetime | None, end: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """Give from and to; refuse those without a zone, and a silence that is over, has no length, or is for ever."""
+    start = start or now
+    for name, moment in (("from", start), ("to", end)):
+        if moment.tzinfo is None:
+            raise InvalidRequestError(f"{name} is {moment.isoformat()}, which has no zone; append Z for UTC")
+    if end <= start:
+        raise InvalidRequestError(f"to is {end.isoformat()}; it must be later than from, {start.isoformat()}")
+    if end <= now:
+        raise InvalidRequestError(f"to is {end.isoformat()}, which is past; a silence holds back what is to come")
+    if end - start > _LONGEST_SILENCE:
+        raise InvalidRequestError("a silence lasts a year at most; for ever is what `mute` in a rule is for")
+    return start, end
+
+
+def _check_matchers(matchers: dict[str, Any]) -> None:
+    """Refuse matchers that would match by mistake, or never."""
+    if not matchers:
+        raise InvalidRequestError(
+            f"matchers is empty, which would silence everything; give some of {', '.join(_MATCHERS)}, tags"
+        )
+    for name, wanted in matchers.items():
+        if name == "tags":
+            _check_tags(wanted)
+        elif name in _MATCHERS and isinstance(wanted, str):
+            _check_name(f"matcher {name}", wanted)
+        else:
+            raise InvalidRequestError(
+                f"matcher {name!r:.60} is {wanted!r:.60}; give {', '.join(_MATCHERS)} as texts, tags as an object"
+            )
+    level = matchers.get("level", "*")
+    if not any(compile_glob(level)(name) for name in LEVEL_NAMES):
+        raise InvalidRequestError(f"matcher level is {level!r}, which none is; levels are {', '.join(LEVEL_NAMES)}")
+
+
+def _check_tags(tags: object) -> None:
+    if not isinstance(tags, dict) or not tags or not all(isinstance(text, str) for text in tags.values()):
+        raise InvalidRequestError(f"matcher tags is {tags!r:.60}; give an object of texts, at least one")
+    for tag, text in tags.items():
+        _check_name("matcher tags: a tag's name", tag)
+        check_text(f"matcher tags: {tag}", text)
+
+
+handlers = [list_alerts, list_history, acknowledge, list_silences, create_silence, end_silence, list_rules]

@@ -12,7 +12,7 @@ from app.alerting.evaluation.no_data import end_silences, watch_silence
 from app.alerting.evaluation.progress import Progress
 from app.alerting.evaluation.rule_changes import end_unruled
 from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
-from app.alerting.language.loading import load_checked
+from app.alerting.language.files import load_checked
 from app.alerting.rules.keeper import RuleKeeper
 from app.alerting.rules.model import ChannelConfig, RuleSet
 from app.alerting.telling.links import Addresses

@@ -23,8 +23,8 @@ from app.broker.request import parse_request
 from app.broker.store import BrokerLevel, NotificationPage, StoredNotification
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, UnauthorizedError
-from app.parameters import Cursor, Limit
-from app.problems import describe, is_database_away, problem_response
+from app.parameters import PageCursor, PageLimit
+from app.problems import describe, is_database_away, problem_responses
 
 PATH: Final = "/api/v1/notifications"
 BODY_LIMIT: Final = 2**20
@@ -42,12 +42,7 @@ _PREFLIGHT: Final = [
     (b"access-control-max-age", b"86400"),
     (b"vary", b"access-control-request-headers"),
 ]
-_PROBLEMS = {
-    400: problem_response("A parameter has a value that cannot be used"),
-    401: problem_response("Missing or unknown API key"),
-    403: problem_response("The key lacks the scope `read`"),
-    503: problem_response("The database is away, see Retry-After"),
-}
+_AWAY = {503: "The database is away, see Retry-After"}
 
 
 def _answer_error(request: AnyRequest, error: Exception) -> Response[BrokerError]:
@@ -107,7 +102,7 @@ async def send_notification(request: AnyRequest) -> ASGIResponse:
 @get(
     "/{notification_id:uuid}",
     guards=[require("read")],
-    responses={**_PROBLEMS, 404: problem_response("No such notification")},
+    responses=problem_responses({404: "There is no such notification", **_AWAY}),
     tags=["Notifications"],
     summary="Get one sent notification",
 )
@@ -121,7 +116,7 @@ async def get_notification(
 @get(
     "/",
     guards=[require("read")],
-    responses=_PROBLEMS,
+    responses=problem_responses(_AWAY),
     tags=["Notifications"],
     summary="List sent notifications",
 )
@@ -130,8 +125,8 @@ async def list_notifications(
     pool: NamedDependency[Pool],
     level: Annotated[str | None, QueryParameter(description="INFO, WARNING, ERROR, CRITICAL or DISASTER")] = None,
     source: Annotated[str | None, QueryParameter(description="Exactly as it was sent")] = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
+    limit: PageLimit = 100,
+    cursor: PageCursor = None,
 ) -> NotificationPage:
     """List notifications, newest first, page by page."""
     return await broker.store.list_page(pool, level=_read_level(level), source=source, cursor=cursor, limit=limit)

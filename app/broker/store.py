@@ -15,7 +15,7 @@ from app.broker.sql import SQL
 from app.clock import from_us, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import NotFoundError
-from app.parameters import wrong_cursor
+from app.paging import cut_page, time_cursor, wrong_cursor
 from app.problems import is_database_away
 
 FLUSH_EVERY_S: Final = 0.25
@@ -142,9 +142,8 @@ class NotificationStore:
         time, last_id = _parse_cursor(cursor) if cursor is not None else (None, None)
         await self.flush(pool)
         rows = await pool.fetch(SQL["list_notifications"], level, source, time, last_id, limit + 1)
-        items = [_from_row(row) for row in rows[:limit]]
-        more = len(rows) > limit
-        return NotificationPage(items, f"{to_us(items[-1].created_at)}.{items[-1].id}" if more else None)
+        page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(to_us(row["created_at"]), row["id"]))
+        return NotificationPage([_from_row(row) for row in page], next_cursor)
 
     async def _try_flush(self, pool: Pool) -> bool:
         try:

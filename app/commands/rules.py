@@ -9,7 +9,7 @@ import rich_click as click
 from rich.console import Console
 from rich.text import Text
 
-from app.alerting.language.loading import load_checked, load_unsent
+from app.alerting.language.files import load_checked, load_unsent
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.alerting.rules.problems import RuleErrors, RuleProblem

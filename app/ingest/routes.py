@@ -23,7 +23,7 @@ from app.ingest.upload import Idempotency, Receipt, Rejected, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.model import LegacyRecord, Reading
-from app.problems import problem_response, respond
+from app.problems import problem_responses, respond
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -72,14 +72,14 @@ class Ingest:
         return receipt
 
 
-_PROBLEMS = {
-    400: problem_response("The body cannot be decoded"),
-    401: problem_response("Missing or unknown API key"),
-    403: problem_response("The key lacks the scope `ingest`"),
-    413: problem_response("More bytes, decompressed bytes or readings than one request may bring"),
-    422: problem_response("The Idempotency-Key was used for another body"),
-    503: problem_response("Overload, or the database is away: nothing stored, see Retry-After"),
-}
+_PROBLEMS = problem_responses(
+    {
+        400: "The body cannot be decoded",
+        413: "More bytes, decompressed bytes or readings than one request may bring",
+        422: "The Idempotency-Key was used for another body",
+        503: "Overload, or the database is away: nothing stored, see Retry-After",
+    }
+)
 
 
 @post(

@@ -13,15 +13,11 @@ from app.db.pool import Pool
 from app.notify.dispatcher import ChannelTest, Dispatcher
 from app.notify.outbox import Notification, State, list_notifications, resend
 from app.notify.outlets import ChannelStatus
-from app.parameters import LARGEST_ID, Cursor, Limit, parse_id_cursor
-from app.problems import problem_response
+from app.paging import LARGEST_ID, cut_page, parse_id_cursor
+from app.parameters import PageCursor, PageLimit
+from app.problems import problem_responses
 
-_PROBLEMS = {
-    400: problem_response("A parameter has a value that cannot be used"),
-    401: problem_response("Missing or unknown API key"),
-    403: problem_response("The key lacks the scope"),
-}
-_NOT_FOUND = problem_response("There is none of that id or name")
+_NOT_FOUND = {404: "There is none of that id or name"}
 _NotificationId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
 _State = Annotated[
     State,
@@ -56,28 +52,24 @@ class ChannelPage(msgspec.Struct, frozen=True):
 @get(
     "/api/v1/notifications/outbox",
     guards=[require("read")],
-    responses=_PROBLEMS,
+    responses=problem_responses(),
     tags=["Notifications"],
     summary="List alert messages",
 )
 async def list_outbox(
-    read_pool: NamedDependency[Pool], wanted: _State = "dead", limit: Limit = 100, cursor: Cursor = None
+    read_pool: NamedDependency[Pool], wanted: _State = "dead", limit: PageLimit = 100, cursor: PageCursor = None
 ) -> OutboxPage:
     """List the alert messages in a state, newest first, with the attempts to deliver them."""
     found = await list_notifications(read_pool, wanted, parse_id_cursor(cursor, LARGEST_ID), limit + 1)
-    items = found[:limit]
-    return OutboxPage(items, str(items[-1].id) if len(found) > limit else None)
+    page, next_cursor = cut_page(found, limit, lambda notification: str(notification.id))
+    return OutboxPage(list(page), next_cursor)
 
 
 @post(
     "/api/v1/notifications/outbox/{notification_id:int}/resend",
     guards=[require("notify")],
     status_code=HTTP_202_ACCEPTED,
-    responses={
-        **_PROBLEMS,
-        404: _NOT_FOUND,
-        409: problem_response("The message is not dead"),
-    },
+    responses=problem_responses({**_NOT_FOUND, 409: "The message is not dead"}),
     tags=["Notifications"],
     summary="Send a dead letter anew",
 )
@@ -93,7 +85,7 @@ async def resend_notification(
 @get(
     "/api/v1/channels",
     guards=[require("read")],
-    responses=_PROBLEMS,
+    responses=problem_responses(),
     tags=["Notifications"],
     summary="List channels",
 )
@@ -106,7 +98,7 @@ async def list_channels(read_pool: NamedDependency[Pool], dispatcher: NamedDepen
     "/api/v1/channels/{name:str}/test",
     guards=[require("notify")],
     status_code=HTTP_200_OK,
-    responses={**_PROBLEMS, 404: _NOT_FOUND},
+    responses=problem_responses(_NOT_FOUND),
     tags=["Notifications"],
     summary="Send a test message",
 )

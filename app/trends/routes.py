@@ -15,22 +15,18 @@ from app.clock import from_us
 from app.db.pool import Pool
 from app.errors import NotFoundError
 from app.model import MetricName, SensorName, Tags
-from app.parameters import Cursor, check_text, parse_time_cursor
-from app.problems import problem_response
+from app.paging import cut_page, parse_time_cursor, time_cursor
+from app.parameters import PageCursor, check_text
+from app.problems import problem_responses
 from app.trends.parameters import parse_range
 from app.trends.resolution import choose_resolution
 from app.trends.sql import SQL
 
-_PROBLEMS = {
-    400: problem_response("A parameter has a value that cannot be used"),
-    401: problem_response("Missing or unknown API key"),
-    403: problem_response("The key lacks the scope `read`"),
-    404: problem_response("No such sensor or metric"),
-}
+_PROBLEMS = problem_responses({404: "There is no such sensor or metric"})
 _TIME = "RFC 3339 with a zone, or milliseconds since 1970"
 From = Annotated[str | None, QueryParameter(name="from", description=f"{_TIME}; a day before `to` when left out")]
 To = Annotated[str | None, QueryParameter(name="to", description=f"{_TIME}, excluded; now when left out")]
-Limit = Annotated[int, QueryParameter(ge=1, le=10_000, description="Items a page")]
+ReadingLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=10_000, description="Items a page")]
 
 
 class Latest(msgspec.Struct, frozen=True):
@@ -94,12 +90,14 @@ class Trend(msgspec.Struct, frozen=True):
 
 
 @get("/api/v1/sensors", guards=[require("read")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
-async def list_sensors(read_pool: NamedDependency[Pool], limit: Limit = 1_000, cursor: Cursor = None) -> SensorPage:
+async def list_sensors(
+    read_pool: NamedDependency[Pool], limit: ReadingLimit = 1_000, cursor: PageCursor = None
+) -> SensorPage:
     """List sensors with their latest values, in order of name."""
     after = check_text("cursor", cursor or "")
     rows = await read_pool.fetch(SQL["list_sensors"], after, limit + 1, None)
-    items = [_sensor(row, datetime.now(UTC)) for row in rows[:limit]]
-    return SensorPage(items, items[-1].name if len(rows) > limit else None)
+    page, next_cursor = cut_page(rows, limit, lambda row: str(row["name"]))
+    return SensorPage([_sensor(row, datetime.now(UTC)) for row in page], next_cursor)
 
 
 @get(
@@ -134,8 +132,8 @@ async def list_readings(
     metric: Annotated[list[str] | None, QueryParameter(description="May be repeated; all when left out")] = None,
     from_: From = None,
     to: To = None,
-    limit: Limit = 1_000,
-    cursor: Cursor = None,
+    limit: ReadingLimit = 1_000,
+    cursor: PageCursor = None,
 ) -> ReadingPage:
     """List stored readings in order of time, page by page."""
     start, end = parse_range(from_, to, datetime.now(UTC))
@@ -145,9 +143,8 @@ async def list_readings(
     for name in metric or ():
         check_text("metric", name)
     rows = await read_pool.fetch(SQL["list_readings"], sensor, metric, start, end, after, after_sensor, limit + 1)
-    items = [ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in rows[:limit]]
-    more = len(rows) > limit
-    return ReadingPage(items, f"{rows[limit - 1]['time_us']}.{rows[limit - 1]['sensor_id']}" if more else None)
+    page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(row["time_us"], row["sensor_id"]))
+    return ReadingPage([ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in page], next_cursor)
 
 
 @get("/api/v1/trends", guards=[require("read")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")

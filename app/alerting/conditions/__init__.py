@@ -6,6 +6,7 @@ The file `above.py` holds the class `Above`; its fields, in order, are what the 
 """
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -46,6 +47,24 @@ def implies(narrow: Condition, wide: Condition) -> bool:
 def can_hold_together(one: Condition, other: Condition) -> bool:
     """Say whether some value is accepted by both."""
     return any(max(a, c) <= min(b, d) for a, b in one.ranges() for c, d in other.ranges())
+
+
+def farthest(condition: Condition, lowest: float, highest: float) -> float | None:
+    """Return which of two values is farther beyond the condition's threshold; None where it has no open side."""
+    beyond: list[tuple[float, float]] = []
+    for low, high in condition.ranges():
+        if high == math.inf:
+            beyond.append((highest - low, highest))
+        if low == -math.inf:
+            beyond.append((high - lowest, lowest))
+    return max(beyond)[1] if beyond else None
+
+
+def rejects_one_stretch(condition: Condition) -> bool:
+    """Return whether the values that the condition does not accept have no accepted value between them."""
+    ranges = condition.ranges()
+    stretches = (ranges[0][0] > -math.inf) + (len(ranges) - 1) + (ranges[-1][1] < math.inf)
+    return stretches <= 1
 
 
 def _found() -> dict[str, Callable[..., Condition]]:

@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
-from app.alerting.conditions import predicate
-from app.alerting.conditions.above import Above
-from app.alerting.conditions.below import Below
-from app.alerting.conditions.outside import Outside
+from app.alerting.conditions import predicate, rejects_one_stretch
 from app.alerting.episodes.machine import Memory, SeriesRule
 from app.alerting.episodes.replay import Known, is_eventful, skip
 from app.alerting.episodes.revision import StoredEpisode
@@ -115,7 +112,12 @@ def skip_quiet(rule: SeriesRule, state: State, new: Sequence[StoredReading]) -> 
     if rule.value.kind == "last":
         return skip(rule, state.known, new)
     memory = state.known.memory
-    if memory is None or since is None or rule.value.kind not in ("avg", "min", "max") or not _is_one_stretch(rule):
+    if (
+        memory is None
+        or since is None
+        or rule.value.kind not in ("avg", "min", "max")
+        or not rejects_one_stretch(rule.levels[0].condition)
+    ):
         return None
     if is_eventful(state.known, memory) or new[0][0] <= (state.known.evaluated_to or 0):
         return None
@@ -123,8 +125,3 @@ def skip_quiet(rule: SeriesRule, state: State, new: Sequence[StoredReading]) -> 
         return None
     newest = new[-1][0]
     return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
-
-
-def _is_one_stretch(rule: SeriesRule) -> bool:
-    """Tell whether the values not past the lowest level lie in one stretch."""
-    return isinstance(rule.levels[0].condition, Above | Below | Outside)

@@ -1,21 +1,40 @@
 """Rule files: a folder of *.yml in, a checked rule set out, or every problem at once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from app.alerting.language.channels import ChannelCheck
+from app.alerting.language.channels import ChannelCheck, fields_of_channels
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Links
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
 from app.alerting.language.yaml_nodes import Scalar, compose
-from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields, Override, Rule, RuleSet, Terms
+from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields, FieldValue, Override, Rule, RuleSet, Terms
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
+from app.notify.channels import ChannelConfigError, find_channels, parse_config
+from app.notify.transport import Endpoints
+from app.settings import Settings
 
 #: A rule takes some 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000
+
+
+def load_checked(path: Path, settings: Settings) -> RuleSet:
+    """Read a folder of rules, or one file, ready to run; raises RuleErrors with every problem of every file."""
+    endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
+    return load_rules(path, settings.environment, channel_fields(), _channel_check(endpoints))
+
+
+def load_unsent(path: Path) -> RuleSet:
+    """Read rules that send nothing, so that none of their channels' secrets has to be there; raises RuleErrors."""
+    return load_rules(path, _AnySecret(), channel_fields())
+
+
+def channel_fields() -> dict[str, ChannelFields]:
+    """Give the types of channels that there are, with their fields."""
+    return fields_of_channels({name: channel.Config for name, channel in find_channels().items()})
 
 
 def load_rules(
@@ -62,6 +81,30 @@ def read_text(file: Path, log: ProblemLog) -> str | None:
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         log.add(Place(str(file), before.count(b"\n") + 1, column), "this is not UTF-8 text; save the file as UTF-8")
         return None
+
+
+def _channel_check(endpoints: Endpoints) -> ChannelCheck:
+    def check(type_name: str, values: Mapping[str, FieldValue]) -> list[tuple[str | None, str]]:
+        try:
+            parse_config(type_name, values, endpoints)
+        except ChannelConfigError as error:
+            return [(problem.field, problem.message) for problem in error.problems]
+        return []
+
+    return check
+
+
+class _AnySecret(Mapping[str, str]):
+    """An environment in which every variable is set."""
+
+    def __getitem__(self, name: str) -> str:
+        return name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 def _read_rule_set(

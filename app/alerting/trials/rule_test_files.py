@@ -6,10 +6,9 @@ from pathlib import Path
 import msgspec
 
 from app.alerting.episodes.samples import StoredReading
-from app.alerting.language.files import read_text
+from app.alerting.language.files import load_unsent, read_text
 from app.alerting.language.kinds import UNFIT, Given, read_logged
 from app.alerting.language.leaves import Reference
-from app.alerting.language.loading import load_unsent
 from app.alerting.language.names import Links
 from app.alerting.language.reader import RuleReader
 from app.alerting.language.yaml_nodes import Scalar, compose

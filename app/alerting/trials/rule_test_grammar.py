@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
+from app.alerting.language.files import channel_fields
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, unlike
 from app.alerting.language.leaves import CHANNEL_NAME, LABEL, POSITIVE_DURATION, RULE_NAME, TAG_VALUE, TEXT, one_of
-from app.alerting.language.loading import channel_fields
 from app.alerting.language.yaml_nodes import Node, Scalar, Sequence
 from app.alerting.rules.problems import ProblemLog
 from app.alerting.trials.series_notation import NOTATION_EXAMPLE, parse_notation, parse_offset

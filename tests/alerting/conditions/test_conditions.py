@@ -1,6 +1,6 @@
 import pytest
 
-from app.alerting.conditions import CONDITIONS, Condition, can_hold_together, implies
+from app.alerting.conditions import CONDITIONS, Condition, can_hold_together, farthest, implies, rejects_one_stretch
 from app.alerting.conditions.above import Above
 from app.alerting.conditions.below import Below
 from app.alerting.conditions.equals import Equals
@@ -65,3 +65,34 @@ def test_implies_and_can_hold_together_agree_with_trying_values_when_all_pairs_a
     assert len(pairs) == 60 * 60
     assert [implies(*pair) for pair in pairs] == [one in POOL.implying(other) for one, other in pairs]
     assert [can_hold_together(*pair) for pair in pairs] == [one not in POOL.excluding(other) for one, other in pairs]
+
+
+@pytest.mark.parametrize(
+    ("condition", "farther"),
+    [
+        (Above(8.0), 12.0),
+        (Below(7.0), -3.0),
+        (Outside(2.0, 8.0), -3.0),
+        (Outside(-2.0, 8.0), 12.0),
+        (Inside(2.0, 8.0), None),
+        (Equals(8.0), None),
+    ],
+)
+def test_farthest_is_the_value_farther_past_the_threshold(condition: Condition, farther: float | None) -> None:
+    assert farthest(condition, -3.0, 12.0) == farther
+
+
+@pytest.mark.parametrize(
+    ("condition", "one_stretch"),
+    [
+        (Above(8.0), True),
+        (Below(7.0), True),
+        (Outside(2.0, 8.0), True),
+        (Inside(2.0, 8.0), False),
+        (Equals(8.0), False),
+    ],
+)
+def test_rejected_values_lie_in_one_stretch_unless_accepted_ones_part_them(
+    condition: Condition, one_stretch: bool
+) -> None:
+    assert rejects_one_stretch(condition) is one_stretch

@@ -22,14 +22,14 @@ from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Pool, open_pool
 from app.errors import SettingsError
 from app.ingest.gateways import WRITE_EVERY_S
+from app.ingest.retention import prune_answers, prune_legacy_readings
 from app.ingest.routes import Ingest
-from app.ingest.upkeep import prune_answers, prune_legacy_readings
 from app.ingest.writer import FLUSHERS
 from app.jobs import Job, Jobs
 from app.live.hub import Hub
 from app.live.listener import Listener
+from app.live.retention import prune_feed
 from app.live.session import LiveFeed
-from app.live.upkeep import prune_feed
 from app.metrics import Metrics
 from app.notify.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications

@@ -12,8 +12,8 @@ import structlog
 
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import InvalidRequestError, OverloadedError
-from app.ingest.batch import Batch
-from app.ingest.flush import COPY_FROM, write_flush
+from app.ingest.flush.batch import Batch
+from app.ingest.flush.transaction import COPY_FROM, write_flush
 from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Receipt, Upload

@@ -11,8 +11,8 @@ from app.alerting.sql import SQL
 from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
 from app.db.pool import Connection, connect
-from app.ingest.batch import Batch
-from app.ingest.flush import write_flush
+from app.ingest.flush.batch import Batch
+from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Rejected, Upload
 from app.metrics import Metrics

@@ -16,8 +16,8 @@ from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
 from app.commands.serve import GC_THRESHOLDS
 from app.db.pool import Connection, connect
-from app.ingest.batch import Batch
-from app.ingest.flush import write_flush
+from app.ingest.flush.batch import Batch
+from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Rejected, Upload
 from app.model import Reading

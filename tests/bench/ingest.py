@@ -12,7 +12,7 @@ import msgspec
 from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
 from app.db.pool import Connection, connect
-from app.ingest.batch import Batch, copy_payload
+from app.ingest.flush.batch import Batch, copy_payload
 from app.ingest.upload import Rejected, Upload
 from app.model import Reading, SeriesId
 from tests.bench.database import fresh_database

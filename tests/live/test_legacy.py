@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from app.ingest.payload import FeedPayload
+from app.ingest.flush.feed_payload import FeedPayload
 from app.live import legacy
 from app.live.frames import Frame
 from app.live.hub import ClosedError

@@ -21,7 +21,7 @@ from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.listener import Listener
 from app.live.protocol import CloseCode
-from app.live.upkeep import prune_feed
+from app.live.retention import prune_feed
 from app.metrics import Metrics
 from tests.conftest import Database, wait_until
 

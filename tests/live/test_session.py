@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed
 
 from app.auth import keys
 from app.auth.keys import create_key, revoke_key
-from app.ingest import payload
+from app.ingest.flush import feed_payload as payload
 from app.live import hub, listener, session
-from app.live.upkeep import prune_feed
+from app.live.retention import prune_feed
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
 from tests.live.clients import FeedClient, Message, batch, flatten, live, paused, seq_of

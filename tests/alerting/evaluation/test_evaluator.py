@@ -14,8 +14,8 @@ from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, 
 from app.auth.keys import ApiKey
 from app.clock import DAY_US, HOUR_US, now_us
 from app.db.pool import Connection, connect
-from app.ingest.batch import Batch
-from app.ingest.flush import write_flush
+from app.ingest.flush.batch import Batch
+from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Rejected, Upload
 from app.model import Reading

@@ -13,9 +13,9 @@ import msgspec
 
 from app.clock import to_us
 from app.db.pool import Connection
-from app.ingest.batch import Batch, News, by_day, copy_payload, select
+from app.ingest.flush.batch import Batch, News, by_day, copy_payload, select
+from app.ingest.flush.feed_payload import Grouped, encode_payload, group_readings
 from app.ingest.idempotency import AnsweredElsewhereError
-from app.ingest.payload import Grouped, encode_payload, group_readings
 from app.ingest.series import SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Upload

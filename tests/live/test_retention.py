@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from app.live.upkeep import prune_feed
+from app.live.retention import prune_feed
 from tests.conftest import Database
 
 

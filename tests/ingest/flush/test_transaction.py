@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.db.pool import Connection, Pool
-from app.ingest.batch import Batch
-from app.ingest.flush import write_flush
-from app.ingest.payload import FRAME_VALUES_LIMIT
+from app.ingest.flush.batch import Batch
+from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
+from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Receipt, Upload
 from tests.conftest import Database

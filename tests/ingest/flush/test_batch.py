@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.ingest.batch import LATE_AFTER_US, Batch, Block, News, Sample, by_day, copy_payload, select
+from app.ingest.flush.batch import LATE_AFTER_US, Batch, Block, News, Sample, by_day, copy_payload, select
 from app.ingest.upload import Upload
 from tests.ingest.uploads import DAY, MINUTE, T0, reading, series_ids, upload
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from app.clock import rfc3339
-from app.ingest.batch import News, Sample
+from app.ingest.flush.batch import News, Sample
 from app.model import LegacyRecord, MetricName, SensorName, SeriesId
 
 #: A flush of more new values is a bulk replay: clients get the newest of each series, and read the rest by HTTP.

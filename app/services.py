@@ -22,8 +22,8 @@ from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Pool, open_pool
 from app.errors import SettingsError
 from app.ingest.gateways import WRITE_EVERY_S
+from app.ingest.intake import Ingest
 from app.ingest.retention import prune_answers, prune_legacy_readings
-from app.ingest.routes import Ingest
 from app.ingest.writer import FLUSHERS
 from app.jobs import Job, Jobs
 from app.live.hub import Hub

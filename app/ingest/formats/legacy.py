@@ -1,12 +1,35 @@
 """The replaced sensor server's format: one reading of temperature, humidity and pressure, at the time of receipt."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
+from litestar import Response, post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Reference,
+    RequestBody,
+    Schema,
+)
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.status_codes import HTTP_201_CREATED
 
+from app.auth.guard import require
+from app.db.pool import Pool
+from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
+from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import check_value, is_metric_name, is_sensor_name, refuse_sensor
-from app.model import LEGACY_METRICS
+from app.ingest.intake import AnyRequest, Ingest, client_ip, read_body
+from app.ingest.upload import Rejected, Upload
+from app.model import LEGACY_METRICS, LegacyRecord, Reading
+from app.problems import respond
+from app.settings import Settings
 
 Problems = list[dict[str, Any]]
 
@@ -57,3 +80,116 @@ def _read_sensor(fields: dict[str, Any], problems: Problems) -> str:
 
 def _problem(kind: str, place: list[str], message: str) -> dict[str, Any]:
     return {"type": kind, "loc": ["body", *place], "msg": message}
+
+
+_NUMBER = Schema(type=OpenAPIType.NUMBER)
+_TEXT = Schema(type=OpenAPIType.STRING)
+_RECORD: dict[str, Reference | Schema] = {
+    "temperature": _NUMBER,
+    "humidity": _NUMBER,
+    "pressure": _NUMBER,
+    "sensor_id": _TEXT,
+}
+_TEMPERATURE = Schema(
+    type=OpenAPIType.OBJECT, required=list(_RECORD), properties=_RECORD, additional_properties=_NUMBER
+)
+_TEMPERATURE_EXAMPLE = Example(
+    value={"temperature": 25.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
+)
+_REFUSAL = Schema(type=OpenAPIType.OBJECT, required=["detail"], properties={"detail": _TEXT})
+#: One entry a field that is wrong, as FastAPI lists them.
+_FIELD_ERRORS = Schema(
+    type=OpenAPIType.ARRAY,
+    items=Schema(
+        type=OpenAPIType.OBJECT,
+        required=["type", "loc", "msg"],
+        properties={"type": _TEXT, "loc": Schema(type=OpenAPIType.ARRAY, items=_TEXT), "msg": _TEXT},
+    ),
+)
+_WRONG_FIELDS = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["detail"],
+    properties={"detail": Schema(one_of=[_FIELD_ERRORS, _TEXT])},
+)
+
+
+def _json(schema: Schema, example: Example) -> dict[str, OpenAPIMediaType]:
+    return {"application/json": OpenAPIMediaType(schema=schema, examples={"example": example})}
+
+
+def _refused(description: str, schema: Schema = _REFUSAL) -> OpenAPIResponse:
+    return OpenAPIResponse(description=description, content={"application/json": OpenAPIMediaType(schema=schema)})
+
+
+_TEMPERATURE_ERRORS = {
+    "400": _refused("The body cannot be decompressed"),
+    "401": _refused("Missing or unknown API key"),
+    "403": _refused("The key lacks the scope `ingest`"),
+    "413": _refused("More bytes or decompressed bytes than one request may bring"),
+    "422": _refused("Fields are missing or wrong, or the sensor is one too many for the key", _WRONG_FIELDS),
+    "503": _refused("Overload, or the database is away: nothing stored, see Retry-After"),
+}
+
+
+@dataclass
+class TemperatureOperation(Operation):
+    """`POST /api/temperature_reading`: the replaced sensor server's body and errors."""
+
+    def __post_init__(self) -> None:
+        """Describe the body and the errors, which are no problem details."""
+        self.request_body = RequestBody(content=_json(_TEMPERATURE, _TEMPERATURE_EXAMPLE), required=True)
+        self.responses = {**(self.responses or {}), **_TEMPERATURE_ERRORS}
+
+
+def _legacy_problem(request: AnyRequest, error: Exception) -> Response[Any]:
+    """Answer errors in the replaced server's shape, where it has one."""
+    if isinstance(error, UnauthorizedError):
+        return Response({"detail": "Invalid or missing API Key."}, status_code=401)
+    answer = respond(request, error)
+    return Response({"detail": answer.content.detail}, status_code=answer.status_code, headers=answer.headers)
+
+
+@post(
+    "/api/temperature_reading",
+    guards=[require("ingest")],
+    status_code=HTTP_201_CREATED,
+    request_max_body_size=BODY_LIMIT,
+    exception_handlers={Exception: _legacy_problem},
+    operation_class=TemperatureOperation,
+    tags=["Replaced services"],
+    summary="Store one reading, as the replaced sensor server did",
+)
+async def post_temperature_reading(
+    request: AnyRequest,
+    ingest: NamedDependency[Ingest],
+    pool: NamedDependency[Pool],
+    settings: NamedDependency[Settings],
+) -> Response[Any]:
+    """Store temperature, humidity and pressure of one sensor at the time of receipt; further numbers as metrics."""
+    body = await read_body(request)
+    received_us = ingest.clock()
+    problems, sensor, values = parse(body)
+    if problems:
+        return Response({"detail": problems}, status_code=422)
+    upload = _legacy_upload(request, sensor, values, received_us)
+    await ingest.store(upload, pool)
+    if upload.rejected.listed:
+        raise UnprocessableError(upload.rejected.listed[0].message)
+    if upload.legacy_id is None:
+        raise OverloadedError("Another process stored a reading of this sensor in the same microsecond; send again")
+    record = LegacyRecord.make(upload.legacy_id, sensor, received_us, values, upload.client_ip)
+    return Response(record.as_sent(ZoneInfo(settings.legacy_timezone)), status_code=HTTP_201_CREATED)
+
+
+def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], received_us: int) -> Upload:
+    return Upload(
+        [Reading(sensor, received_us, values)],
+        Rejected(),
+        received_us,
+        request.state.api_key,
+        client_ip=client_ip(request),
+        wants_legacy_id=True,
+    )
+
+
+handlers = [post_temperature_reading]

@@ -8,13 +8,28 @@ reading, so that one bad value costs nothing but itself.
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
+from litestar import post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    Operation,
+    RequestBody,
+    Schema,
+)
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.status_codes import HTTP_200_OK
 
-from app.clock import DistinctClock, to_us
+from app.auth.guard import require
+from app.clock import to_us
+from app.db.pool import Pool
 from app.errors import InvalidRequestError, PayloadTooLargeError
+from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import (
     Refusal,
     check_datetime,
@@ -28,8 +43,11 @@ from app.ingest.checks import (
     show,
     time_limits,
 )
-from app.ingest.upload import Rejected
+from app.ingest.formats import Parsed, ReceiptTimes
+from app.ingest.intake import AnyRequest, Ingest
+from app.ingest.upload import Receipt, Rejected
 from app.model import VALUE_LIMIT, Reading, Tags
+from app.problems import problem_responses
 
 #: More readings in one body are refused with 413, so that a sender halves its batch.
 READINGS_LIMIT = 100_000
@@ -54,13 +72,12 @@ class WireUpload(msgspec.Struct):
     gateway: str | None = None
 
 
-Parsed = tuple[list[Reading], Rejected, str | None]
 _Typed = WireUpload | list[WireReading]
 _decode_json = msgspec.json.Decoder(_Typed).decode
 _decode_msgpack = msgspec.msgpack.Decoder(_Typed).decode
 
 
-def parse(body: bytes, media_type: str, clock: DistinctClock, received_us: int) -> Parsed:
+def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
     """Parse a body into readings and rejections; raise InvalidRequestError when it cannot be decoded at all."""
     typed, loose = (
         (_decode_msgpack, _decode_msgpack_loosely)
@@ -68,7 +85,6 @@ def parse(body: bytes, media_type: str, clock: DistinctClock, received_us: int) 
         else (_decode_json, _decode_json_loosely)
     )
     rejected = Rejected()
-    stamp = _Stamp(received_us)
     try:
         upload: Any = typed(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -78,35 +94,19 @@ def parse(body: bytes, media_type: str, clock: DistinctClock, received_us: int) 
         readings = [
             reading
             for index, item in enumerate(items)
-            if (reading := _check_reading(index, item, rejected, stamp)) is not None
+            if (reading := _check_reading(index, item, rejected, times)) is not None
         ]
     else:
         items, gateway = (upload, None) if isinstance(upload, list) else (upload.readings, upload.gateway)
         _check_size(items)
-        readings = _take_typed(items, rejected, stamp)
-    clock.skip_to(stamp.last_us)
-    return readings, rejected, _check_gateway(gateway)
+        readings = _take_typed(items, rejected, times)
+    return Parsed(readings, rejected, _check_gateway(gateway))
 
 
-class _Stamp:
-    """Gives readings without a time the receive time; the second of one sensor a microsecond later, and so on."""
-
-    def __init__(self, received_us: int) -> None:
-        self.received_us = received_us
-        self.last_us = received_us
-        self._next: dict[str, int] = {}
-
-    def __call__(self, sensor: str) -> int:
-        us = self._next.get(sensor, self.received_us)
-        self._next[sensor] = us + 1
-        self.last_us = max(self.last_us, us)
-        return us
-
-
-def _take_typed(items: list[WireReading], rejected: Rejected, stamp: _Stamp) -> list[Reading]:
+def _take_typed(items: list[WireReading], rejected: Rejected, times: ReceiptTimes) -> list[Reading]:
     """Take readings whose types and values are right: all at once if all is, else one by one."""
     times_us = _in_microseconds([item.time for item in items])
-    earliest, latest = time_limits(stamp.received_us)
+    earliest, latest = time_limits(times.received_us)
     if times_us and earliest <= min(times_us) and max(times_us) <= latest and _are_good(items):
         return [
             Reading(item.sensor, time_us, item.values, item.tags, index)
@@ -115,7 +115,7 @@ def _take_typed(items: list[WireReading], rejected: Rejected, stamp: _Stamp) -> 
     return [
         reading
         for index, item in enumerate(items)
-        if (reading := _check_reading(index, msgspec.structs.asdict(item), rejected, stamp)) is not None
+        if (reading := _check_reading(index, msgspec.structs.asdict(item), rejected, times)) is not None
     ]
 
 
@@ -140,7 +140,7 @@ def _are_good(items: list[WireReading]) -> bool:
     )
 
 
-def _check_reading(index: int, item: object, rejected: Rejected, stamp: _Stamp) -> Reading | None:
+def _check_reading(index: int, item: object, rejected: Rejected, times: ReceiptTimes) -> Reading | None:
     """Check one loosely decoded reading; keep its good values."""
     if not isinstance(item, dict):
         rejected.add(index, "reading_invalid", f"a reading is {item!r:.60}; send an object with sensor and values")
@@ -150,8 +150,8 @@ def _check_reading(index: int, item: object, rejected: Rejected, stamp: _Stamp) 
     refusal = _refuse_sensor_or_values(sensor, values) or _refuse_tags(item.get("tags"))
     time_us = 0
     if refusal is None:
-        checked = _time_us(item.get("time"), str(sensor), stamp)
-        refusal = checked if isinstance(checked, tuple) else check_time(checked, stamp.received_us)
+        checked = _time_us(item.get("time"), str(sensor), times)
+        refusal = checked if isinstance(checked, tuple) else check_time(checked, times.received_us)
         time_us = 0 if isinstance(checked, tuple) else checked
     if refusal is not None:
         rejected.add(index, *refusal, values=count)
@@ -189,10 +189,10 @@ def _is_metric(metric: object) -> bool:
     return isinstance(metric, str) and is_metric_name(metric)
 
 
-def _time_us(time: object, sensor: str, stamp: _Stamp) -> int | Refusal:
+def _time_us(time: object, sensor: str, times: ReceiptTimes) -> int | Refusal:
     """Convert any accepted form of time to microseconds."""
     if time is None:
-        return stamp(sensor)
+        return times.give(sensor)
     if isinstance(time, datetime):
         return check_datetime(time)
     if isinstance(time, int | float) and not isinstance(time, bool):
@@ -247,3 +247,87 @@ def _explain_failure(name: str, decode: Callable[[bytes], object], body: bytes) 
         return decode(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"The body is not valid {name}: {error}") from None
+
+
+_TIME = "RFC 3339 with a zone, or milliseconds since 1970; absent, the time of receipt"
+_READING = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["sensor", "values"],
+    properties={
+        "sensor": Schema(type=OpenAPIType.STRING, max_length=200, description="Registered on first sight"),
+        "time": Schema(one_of=[Schema(type=OpenAPIType.STRING), Schema(type=OpenAPIType.NUMBER)], description=_TIME),
+        "values": Schema(
+            type=OpenAPIType.OBJECT,
+            additional_properties=Schema(type=OpenAPIType.NUMBER),
+            description="Metric to value",
+        ),
+        "tags": Schema(type=OpenAPIType.OBJECT, additional_properties=Schema(type=OpenAPIType.STRING)),
+    },
+)
+_READINGS = Schema(type=OpenAPIType.ARRAY, items=_READING)
+_BATCH = Schema(
+    one_of=[
+        Schema(
+            type=OpenAPIType.OBJECT,
+            required=["readings"],
+            properties={"gateway": Schema(type=OpenAPIType.STRING), "readings": _READINGS},
+        ),
+        _READINGS,
+    ]
+)
+_EXAMPLE = Example(
+    summary="Two sensors behind one gateway",
+    value={
+        "gateway": "harbour-1",
+        "readings": [
+            {"sensor": "cellar", "time": "2026-01-31T08:00:00Z", "values": {"temperature": 12.5, "humidity": 61}},
+            {"sensor": "roof", "values": {"temperature": -3.25}, "tags": {"site": "harbour"}},
+        ],
+    },
+)
+
+
+def _json(schema: Schema, example: Example) -> dict[str, OpenAPIMediaType]:
+    return {"application/json": OpenAPIMediaType(schema=schema, examples={"example": example})}
+
+
+@dataclass
+class ReadingsOperation(Operation):
+    """`POST /api/v1/readings`: JSON or MessagePack, plain, gzip or zstd."""
+
+    def __post_init__(self) -> None:
+        """Describe the body."""
+        message_pack = {"application/msgpack": OpenAPIMediaType(schema=_BATCH)}
+        self.request_body = RequestBody(content=_json(_BATCH, _EXAMPLE) | message_pack, required=True)
+
+
+_PROBLEMS = problem_responses(
+    {
+        400: "The body cannot be decoded",
+        413: "More bytes, decompressed bytes or readings than one request may bring",
+        422: "The Idempotency-Key was used for another body",
+        503: "Overload, or the database is away: nothing stored, see Retry-After",
+    }
+)
+
+
+@post(
+    "/api/v1/readings",
+    guards=[require("ingest")],
+    status_code=HTTP_200_OK,
+    request_max_body_size=BODY_LIMIT,
+    operation_class=ReadingsOperation,
+    responses=_PROBLEMS,
+    tags=["Readings"],
+    summary="Store a batch of readings",
+)
+async def post_readings(request: AnyRequest, ingest: NamedDependency[Ingest], pool: NamedDependency[Pool]) -> Receipt:
+    """Store readings; sending the same ones again is safe and counted as duplicates.
+
+    Bad values are refused one by one with a code and a remedy, and the rest is stored: the answer is 200 even then,
+    so that a sender does not retry for ever what can never succeed.
+    """
+    return await ingest.take(request, pool, parse)
+
+
+handlers = [post_readings]

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.clock import DistinctClock, to_us
+from app.clock import to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
-from app.ingest.formats import native
-from app.ingest.formats.native import Parsed
+from app.ingest.formats import Parsed, ReceiptTimes, native
 from app.ingest.upload import Receipt
 from app.model import Reading
 
@@ -97,11 +96,11 @@ def test_readings_without_time_are_a_microsecond_apart_when_they_share_a_sensor(
         {"sensor": "pi1", "values": {"t": 4, "h": None}},
         {"sensor": "pi1", "values": {"t": 5}},
     ]
-    clock = DistinctClock(lambda: NOW_US)
-    readings, rejected, _ = native.parse(json.dumps(body).encode(), "", clock, clock())
+    times = ReceiptTimes(NOW_US)
+    readings, rejected, _ = native.parse(json.dumps(body).encode(), "", times)
     assert [reading.time_us - NOW_US for reading in readings] == [0, 1, 0, 2, 3]
     assert (rejected.count, rejected.listed[0].metric) == (1, "h")
-    assert clock() == NOW_US + 4
+    assert times.last_us == NOW_US + 3
 
 
 def test_readings_without_time_get_the_same_times_when_a_value_is_out_of_range() -> None:
@@ -304,7 +303,7 @@ def _check_sanity(body: bytes, media_type: str) -> None:
 
 
 def _parse(body: bytes, media_type: str = "") -> Parsed:
-    return native.parse(body, media_type, DistinctClock(lambda: NOW_US), NOW_US)
+    return native.parse(body, media_type, ReceiptTimes(NOW_US))
 
 
 def _parse_json(body: Any) -> Parsed:

@@ -7,11 +7,11 @@ from time import monotonic
 import msgspec
 
 from app.errors import SettingsError
-from app.simulate.chance import bits, fraction, key_of
-from app.simulate.habits import Habits
 from app.simulate.plan import Plan
-from app.simulate.timeline import Timeline
 from app.simulate.uplink import Answer, Batch, Measurement, Uplink
+from app.simulate.world.chance import bits, fraction, key_of
+from app.simulate.world.habits import Habits
+from app.simulate.world.timeline import Timeline
 
 _LONGEST_PAUSE_S = 30.0
 

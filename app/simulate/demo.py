@@ -11,7 +11,7 @@ from app.clock import HOUR_US, SECOND_US, now_us
 from app.settings import Settings
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation
-from app.simulate.timeline import Timeline
+from app.simulate.world.timeline import Timeline
 from app.tasks import running
 
 #: The storm rule compares with three hours before.

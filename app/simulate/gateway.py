@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from app.simulate.buffer import Buffer
-from app.simulate.chance import fraction, key_of
 from app.simulate.delivery import Counts, Delivery, GivenUpError, Tries
-from app.simulate.habits import Habits
 from app.simulate.plan import Plan
-from app.simulate.sites import Sensor
-from app.simulate.timeline import Timeline
 from app.simulate.uplink import Measurement, Uplink
+from app.simulate.world.chance import fraction, key_of
+from app.simulate.world.habits import Habits
+from app.simulate.world.sites import Sensor
+from app.simulate.world.timeline import Timeline
 from app.tasks import running
 
 #: Readings in one upload at most.

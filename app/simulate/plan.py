@@ -6,7 +6,7 @@ import msgspec
 
 from app.clock import SECOND_US
 from app.errors import SettingsError
-from app.simulate.habits import LONGEST_OFFLINE_US
+from app.simulate.world.habits import LONGEST_OFFLINE_US
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

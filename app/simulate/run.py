@@ -7,7 +7,7 @@ from app.clock import now_us
 from app.simulate.display import shown
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation, Summary
-from app.simulate.timeline import Timeline
+from app.simulate.world.timeline import Timeline
 
 log = structlog.get_logger()
 

@@ -10,11 +10,11 @@ import msgspec
 
 from app.simulate.delivery import Counts
 from app.simulate.gateway import Gateway, Say
-from app.simulate.habits import Habits, habits_of
 from app.simulate.plan import Plan
-from app.simulate.sites import gateway_name, list_sensors
-from app.simulate.timeline import Timeline
 from app.simulate.uplink import Uplink
+from app.simulate.world.habits import Habits, habits_of
+from app.simulate.world.sites import gateway_name, list_sensors
+from app.simulate.world.timeline import Timeline
 
 
 class GatewaySummary(msgspec.Struct, frozen=True, kw_only=True):

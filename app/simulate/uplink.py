@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 import zstandard
 
-from app.simulate.habits import Encoding
+from app.simulate.world.habits import Encoding
 
 TIMEOUT_S = 30.0
 #: However long a server asks us to wait, we look again after this.

@@ -40,7 +40,7 @@ def _load(path: Path) -> _File:
 
 
 #: All there is to serve, read once: what is asked for is looked up here and never becomes a path.
-_FILES = {path.name: _load(path) for path in _FOLDER.iterdir() if path.suffix in _TYPES}
+_FILES = {path.relative_to(_FOLDER).as_posix(): _load(path) for path in _FOLDER.rglob("*") if path.suffix in _TYPES}
 
 
 @route("/", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
@@ -49,12 +49,13 @@ def page(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _respond(_FILES["page.html"], request)
 
 
-@route("/static/{name:str}", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
+@route("/static/{name:path}", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
 def static_file(name: FromPath[str], request: Request[Any, Any, Any]) -> Response[bytes]:
     """Give the page's style, scripts or icon."""
-    if name not in _FILES:
-        raise NotFoundException(detail=f"There is no file /static/{name}")
-    return _respond(_FILES[name], request)
+    file = _FILES.get(name.removeprefix("/"))
+    if file is None:
+        raise NotFoundException(detail=f"There is no file /static{name}")
+    return _respond(file, request)
 
 
 def _respond(file: _File, request: Request[Any, Any, Any]) -> Response[bytes]:

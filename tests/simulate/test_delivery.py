@@ -5,10 +5,10 @@ import pytest
 
 from app.errors import SettingsError
 from app.simulate.delivery import Counts, Delivery, GivenUpError, Tries
-from app.simulate.habits import Encoding, Habits
 from app.simulate.plan import Plan
-from app.simulate.timeline import Timeline
 from app.simulate.uplink import Measurement, Uplink
+from app.simulate.world.habits import Encoding, Habits
+from app.simulate.world.timeline import Timeline
 from tests.conftest import wait_until
 from tests.simulate.scripted import ScriptedServer, free_port
 

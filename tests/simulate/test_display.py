@@ -7,7 +7,7 @@ from app.clock import MINUTE_US
 from app.simulate.display import render_progress, render_summary, shown
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation
-from app.simulate.timeline import Timeline
+from app.simulate.world.timeline import Timeline
 from tests.simulate.scripted import ScriptedServer
 
 #: 2026-06-01T00:00:00Z

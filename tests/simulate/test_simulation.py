@@ -5,11 +5,11 @@ import msgspec
 
 from app.clock import HOUR_US, MINUTE_US, SECOND_US, now_us
 from app.simulate.delivery import Counts
-from app.simulate.habits import Habits, Spells, habits_of
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation, Summary
-from app.simulate.sites import list_sensors
-from app.simulate.timeline import Timeline
+from app.simulate.world.habits import Habits, Spells, habits_of
+from app.simulate.world.sites import list_sensors
+from app.simulate.world.timeline import Timeline
 from tests.conftest import API_KEY, Database, Server, wait_until
 from tests.simulate.scripted import ScriptedServer, free_port
 

@@ -48,9 +48,10 @@ async def test_static_file_has_its_type_when_asked(server: Server) -> None:
 
 async def test_page_finds_everything_that_it_refers_to(server: Server) -> None:
     referred = set(re.findall(r'"/static/([^"]+)"', (FOLDER / "page.html").read_text()))
-    for script in FOLDER.glob("*.js"):
-        referred |= set(re.findall(r'from "\./([^"]+)"', script.read_text()))
-    assert {"page.js", "page.css", "icon.svg", "feed.js"} <= referred
+    for script in FOLDER.rglob("*.js"):
+        imported = re.findall(r'from "(\.[^"]+)"', script.read_text())
+        referred |= {(script.parent / name).resolve().relative_to(FOLDER).as_posix() for name in imported}
+    assert {"page.js", "page.css", "icon.svg", "feed/feed.js", "sensors/row.js"} <= referred
     for name in referred:
         async with server.http.get(f"/static/{name}") as response:
             assert response.status == 200, name

@@ -2,7 +2,7 @@
 
 import { byId, setText } from "./elements.js";
 import { formatCount, formatTime } from "./format.js";
-import { STALE_AFTER_MS } from "./sensors.js";
+import { STALE_AFTER_MS } from "./sensors/sensors.js";
 
 const NAMES_SHOWN = 3;
 const STALE_MINUTES = STALE_AFTER_MS / 60_000;

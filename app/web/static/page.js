@@ -2,13 +2,13 @@
 
 import { showBanner } from "./banner.js";
 import { measureSkew, now } from "./clock.js";
-import { showConnection, tickConnection } from "./connection.js";
+import { showConnection, tickConnection } from "./feed/connection.js";
 import { byId, setText } from "./elements.js";
-import { Feed } from "./feed.js";
-import { closeGate, listenForKey, openGate } from "./gate.js";
-import { forgetKey, keepKey, readKey } from "./key.js";
-import { Sensors } from "./sensors.js";
-import { SensorTable } from "./table.js";
+import { Feed } from "./feed/feed.js";
+import { closeGate, listenForKey, openGate } from "./key/gate.js";
+import { forgetKey, keepKey, readKey } from "./key/key.js";
+import { Sensors } from "./sensors/sensors.js";
+import { SensorTable } from "./sensors/table.js";
 
 const TICK_MS = 1_000;
 

@@ -5,7 +5,7 @@ import pytest
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from app.errors import SettingsError
 from app.simulate.plan import Plan
-from app.simulate.timeline import Timeline
+from app.simulate.world.timeline import Timeline
 
 #: 2026-06-01T00:00:00Z
 NOW_US = 1_780_272_000_000_000

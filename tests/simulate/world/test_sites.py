@@ -3,8 +3,8 @@ from app.alerting.episodes.samples import samples
 from app.alerting.language.files import load_rules
 from app.alerting.rules.matching import RuleBook
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
-from app.simulate.habits import habits_of
-from app.simulate.sites import Sensor, gateway_name, list_sensors
+from app.simulate.world.habits import habits_of
+from app.simulate.world.sites import Sensor, gateway_name, list_sensors
 from tests.conftest import project_folder
 
 #: 2026-06-01T09:00:00Z

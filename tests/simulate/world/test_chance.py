@@ -1,4 +1,4 @@
-from app.simulate.chance import bits, fraction, key_of, noise
+from app.simulate.world.chance import bits, fraction, key_of, noise
 
 
 def test_bits_are_those_of_splitmix64_when_it_starts_from_zero() -> None:

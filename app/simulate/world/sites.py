@@ -6,8 +6,8 @@ import msgspec
 
 from app.clock import HOUR_US, MINUTE_US
 from app.model import MetricName, SensorName, Tags
-from app.simulate.chance import fraction, key_of
-from app.simulate.signals import Excursion, Shape, Signal
+from app.simulate.world.chance import fraction, key_of
+from app.simulate.world.signals import Excursion, Shape, Signal
 
 SITES = ("harbour", "bakery", "dairy", "clinic", "museum", "brewery", "depot", "school")
 

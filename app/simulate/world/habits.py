@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from app.clock import MINUTE_US, SECOND_US
-from app.simulate.chance import fraction, key_of
+from app.simulate.world.chance import fraction, key_of
 
 #: Longer than the five minutes of silence after which an alert says that a gateway is offline.
 LONGEST_OFFLINE_US = 8 * MINUTE_US

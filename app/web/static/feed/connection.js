@@ -1,6 +1,6 @@
 /** The connection's state in the page's head: announced when it changes, counted down in silence. */
 
-import { byId, setText } from "./elements.js";
+import { byId, setText } from "../elements.js";
 
 const TEXTS = {
   idle: "Not connected",

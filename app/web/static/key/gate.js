@@ -1,6 +1,6 @@
 /** The form that asks for a key, once. */
 
-import { byId, setText } from "./elements.js";
+import { byId, setText } from "../elements.js";
 
 /** Call `onKey` with each key that is entered. */
 export function listenForKey(onKey) {

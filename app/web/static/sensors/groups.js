@@ -1,6 +1,6 @@
 /** A long table's rows in groups, so that the browser lays out and paints no more than is on the screen. */
 
-import { make } from "./elements.js";
+import { make } from "../elements.js";
 
 /** Groups this large scroll best: a browser keeps account of each, and lays out whole ones. */
 const ROWS = 25;

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from app.clock import DAY_US, HOUR_US, MINUTE_US
-from app.simulate.signals import Excursion, Shape, Signal
+from app.simulate.world.signals import Excursion, Shape, Signal
 
 #: 2026-06-01T00:00:00Z
 MIDNIGHT_US = 1_780_272_000_000_000

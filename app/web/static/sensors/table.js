@@ -1,9 +1,9 @@
 /** The table of sensors: collects what changes and shows it once a frame, so that bursts stay smooth. */
 
-import { byId, setText } from "./elements.js";
-import { formatCount } from "./format.js";
+import { byId, setText } from "../elements.js";
+import { formatCount } from "../format.js";
 import { RowGroups } from "./groups.js";
-import { readQuery, writeQuery } from "./query.js";
+import { readQuery, writeQuery } from "../query.js";
 import { Row } from "./row.js";
 
 /** Rows that were ordered by time move at most this often, or no one could read them. */

@@ -9,7 +9,7 @@ from math import cos, pi, sin
 import msgspec
 
 from app.clock import DAY_US, HOUR_US, MINUTE_US
-from app.simulate.chance import fraction, key_of, noise
+from app.simulate.world.chance import fraction, key_of, noise
 
 #: Days are warmest at this hour, UTC.
 WARMEST_US = 15 * HOUR_US

@@ -1,7 +1,7 @@
 /** One sensor's row: made once, and then changed only where what it shows changes. */
 
-import { make, setText } from "./elements.js";
-import { formatAge, formatMoment, formatValue } from "./format.js";
+import { make, setText } from "../elements.js";
+import { formatAge, formatMoment, formatValue } from "../format.js";
 import { isStale } from "./sensors.js";
 
 /** A host may report a hundred metrics; beyond these, they wait behind a button. */

@@ -1,5 +1,6 @@
 """Words that several domains share."""
 
+from collections.abc import Callable
 from datetime import tzinfo
 from typing import Any, Literal, NewType, Self, get_args
 
@@ -12,6 +13,8 @@ SensorName = str
 MetricName = str
 Tags = dict[str, str]
 LevelName = Literal["info", "warning", "error", "critical", "disaster"]
+#: Is called now and then on long work with how much is done, and how much there is in all.
+ReportProgress = Callable[[int, int], None]
 #: How bad something is, least severe first.
 LEVEL_NAMES: tuple[LevelName, ...] = get_args(LevelName)
 
@@ -35,6 +38,14 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     tags: Tags | None = None
     #: Its place in the upload, from 0, for messages about it.
     index: int = 0
+
+
+class FeedReading(msgspec.Struct, frozen=True, gc=False):
+    """A reading as the live feed sends it: stored by ingest, sent by live; `time` is RFC 3339 in UTC."""
+
+    sensor: SensorName
+    time: str
+    values: dict[MetricName, float]
 
 
 #: What a record of the replaced sensor server holds.

@@ -29,8 +29,8 @@ from app.parameters import PageCursor, PageLimit, check_text
 from app.problems import problem_responses
 
 _PROBLEMS = problem_responses()
-RuleName = Annotated[str | None, QueryParameter(description="Only this rule")]
-SensorName = Annotated[str | None, QueryParameter(description="Only this sensor")]
+RuleParameter = Annotated[str | None, QueryParameter(description="Only this rule")]
+SensorParameter = Annotated[str | None, QueryParameter(description="Only this sensor")]
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 #: Matchers of one text; `tags` has an object of them.
 _MATCHERS = ("rule", "sensor", "metric", "gateway", "level")
@@ -160,8 +160,8 @@ class SilencePage(msgspec.Struct, frozen=True):
 async def list_alerts(
     read_pool: NamedDependency[Pool],
     alerting: NamedDependency[Alerting],
-    rule: RuleName = None,
-    sensor: SensorName = None,
+    rule: RuleParameter = None,
+    sensor: SensorParameter = None,
     limit: PageLimit = 1_000,
     cursor: PageCursor = None,
 ) -> AlertPage:
@@ -179,8 +179,8 @@ async def list_alerts(
 async def list_history(
     read_pool: NamedDependency[Pool],
     alerting: NamedDependency[Alerting],
-    rule: RuleName = None,
-    sensor: SensorName = None,
+    rule: RuleParameter = None,
+    sensor: SensorParameter = None,
     limit: PageLimit = 100,
     cursor: PageCursor = None,
 ) -> AlertPage:

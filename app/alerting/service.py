@@ -9,12 +9,12 @@ import structlog
 
 from app.alerting.evaluation.evaluator import Evaluation, evaluate
 from app.alerting.evaluation.no_data import end_silences, watch_silence
-from app.alerting.evaluation.progress import Progress
+from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_unruled
 from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.language.files import load_checked
 from app.alerting.rules.keeper import RuleKeeper
-from app.alerting.rules.model import ChannelConfig, RuleSet
+from app.alerting.rules.model import ChannelDefinition, RuleSet
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.planner import compose, plan
 from app.clock import SECOND_US, now_us
@@ -23,8 +23,7 @@ from app.db.pool import Connection, Pool
 from app.metrics import Metrics
 from app.notify.channels import Channel, ChannelConfigError, parse_config
 from app.notify.outbox import Composed
-from app.notify.transport import ChannelConfig as Config
-from app.notify.transport import Endpoints
+from app.notify.transport import ChannelConfig, Endpoints
 from app.problems import is_database_away
 from app.settings import Settings
 
@@ -63,13 +62,13 @@ class Alerting:
         self._addresses = Addresses(settings.public_url, settings.grafana_url)
         self._metrics = metrics
         self._planned_at = float("-inf")
-        self._progress = Progress()
+        self._progress = EvaluationProgress()
         self._term = 0
         #: Since when ingest has run without a break, in microseconds since 1970.
         self.ingest_since_us = now_us()
         self._warnings: Mapping[str, str] = {}
         self._ticked_us = now_us()
-        self._channels: tuple[RuleSet, dict[str, tuple[Channel, Config]]] | None = None
+        self._channels: tuple[RuleSet, dict[str, tuple[Channel, ChannelConfig]]] | None = None
 
     async def tick(self, pool: Pool, term: int) -> None:
         """Evaluate all that is new, then plan; each round is one transaction.
@@ -114,7 +113,7 @@ class Alerting:
         """Write what is true for a group now, for the dispatcher."""
         return await compose(connection, self.keeper.rules, self._addresses, channel, group_key, at_once)
 
-    def channels(self) -> Mapping[str, tuple[Channel, Config]]:
+    def channels(self) -> Mapping[str, tuple[Channel, ChannelConfig]]:
         """Give the channels of the rules in force with their secrets; one that lacks any is left out, and logged."""
         rules = self.keeper.rules
         if self._channels is None or self._channels[0] is not rules:
@@ -178,7 +177,7 @@ class Alerting:
                 severity=change.level,
             )
 
-    def _open_channel(self, channel: ChannelConfig) -> tuple[Channel, Config] | None:
+    def _open_channel(self, channel: ChannelDefinition) -> tuple[Channel, ChannelConfig] | None:
         try:
             fields = resolve_fields(channel.fields, self._settings.environment)
             return parse_config(channel.type, fields, self.endpoints)

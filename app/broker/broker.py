@@ -12,7 +12,7 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from app.auth.keys import ApiKey
-from app.broker.delivery import Delivery
+from app.broker.delivery import BrokerDelivery
 from app.broker.format import BrokerNotification
 from app.broker.pacing import RateLimiter
 from app.broker.request import ChannelSettings, SendRequest, TargetError, make_target
@@ -65,14 +65,14 @@ class Broker:
         self.limiter = limiter or RateLimiter()
         self.store = NotificationStore()
         self._endpoints = endpoints
-        self._delivery: Delivery | None = None
+        self._delivery: BrokerDelivery | None = None
         self._under_way = 0
 
     @asynccontextmanager
     async def opened(self, pool: Pool) -> AsyncIterator[None]:
         """Hold the connections to services; at the end, store what is not stored yet."""
         async with open_session(connections=CONNECTIONS) as session:
-            self._delivery = Delivery(session, self._endpoints)
+            self._delivery = BrokerDelivery(session, self._endpoints)
             try:
                 yield
             finally:

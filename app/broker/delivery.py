@@ -18,7 +18,7 @@ BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0)
 _NO_ANSWER: Final = "no answer came in time"
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class DeliveryOutcome(msgspec.Struct, frozen=True):
     """How a delivery ended: with the service's answer, or with an error fit to be shown."""
 
     attempts: int
@@ -33,7 +33,7 @@ class _Course(msgspec.Struct):
     reason: str = _NO_ANSWER
 
 
-class Delivery:
+class BrokerDelivery:
     """Delivers to one target at a time; many at once may run."""
 
     def __init__(self, session: aiohttp.ClientSession, endpoints: Endpoints, pacing: AskedPacing | None = None) -> None:
@@ -41,18 +41,18 @@ class Delivery:
         self._endpoints = endpoints
         self._pacing = pacing or AskedPacing()
 
-    async def deliver(self, target: Target) -> Outcome:
+    async def deliver(self, target: Target) -> DeliveryOutcome:
         """Try until the message is taken, refused for good, or DEADLINE_S has passed."""
         course = _Course()
         try:
             async with asyncio.timeout(DEADLINE_S) as deadline:
                 delivered = await self._try_until(deadline, target, course)
-                return Outcome(course.attempts, response=delivered.response)
+                return DeliveryOutcome(course.attempts, response=delivered.response)
         except TimeoutError:
             reason = course.reason
         except DeliveryError as error:
             reason = error.reason
-        return Outcome(course.attempts, error=f"Network error sending to {target.service}: {reason}")
+        return DeliveryOutcome(course.attempts, error=f"Network error sending to {target.service}: {reason}")
 
     async def _try_until(self, deadline: asyncio.Timeout, target: Target, course: _Course) -> Delivered:
         """Try again after what may pass; raises the error of the last attempt when there is no time for another.

@@ -11,7 +11,7 @@ import msgspec
 from app.auth.keys import ApiKey
 from app.broker.request import Target
 from app.errors import AppError
-from app.notify.pacing import Limit, Pacer
+from app.notify.pacing import Pacer, SendLimit
 from app.notify.transport import TransientError
 
 
@@ -117,7 +117,7 @@ class AskedPacing:
         """How many destinations are remembered just now."""
         return len(self._lanes)
 
-    async def _queue(self, lane: _Lane, limits: tuple[Limit, ...]) -> None:
+    async def _queue(self, lane: _Lane, limits: tuple[SendLimit, ...]) -> None:
         lane.waiting += 1
         try:
             await self._pacer.turn(*limits)

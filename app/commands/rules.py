@@ -17,7 +17,7 @@ from app.alerting.trials.backtest import Backtest, run_backtest
 from app.alerting.trials.backtest_report import describe_backtest, episode_table
 from app.alerting.trials.junit import FileResult, write_junit
 from app.alerting.trials.rule_test_files import read_rule_tests
-from app.alerting.trials.rule_tests import Outcome, run_rule_tests
+from app.alerting.trials.rule_tests import RuleTestResult, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
 from app.commands.console import command_body, duration, find_dsn, load_settings, output, progress_bar
 from app.db.pool import DATABASE_ERRORS, connect
@@ -173,7 +173,7 @@ def _print_result(file: Path, result: FileResult) -> None:
         _print_outcome(outcome)
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: RuleTestResult) -> None:
     if outcome.passed:
         _print(Text.assemble("  ", ("ok", "green"), f"    {outcome.name}"))
         return

@@ -5,7 +5,6 @@ where they differ, so that a database can move from one edition to the other.
 """
 
 import hashlib
-from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from app.db.edition import Edition, detect_edition
 from app.db.pool import Connection
 from app.db.sql import SQL
 from app.errors import AppError
+from app.model import ReportProgress
 
 #: Raw readings and their minutes are kept this long; hours and days for ever.
 RAW_RETENTION = timedelta(days=400)
@@ -27,11 +27,10 @@ OLDEST_ACCEPTED_US = (RAW_RETENTION.days - 1) * DAY_US
 #: and, before the fix of https://github.com/timescale/timescaledb/issues/10221, leaves buckets out.
 _IN_ONE_GO = """, options => '{"buckets_per_batch": 0}'"""
 
-Progress = Callable[[int, int], None]
 log = structlog.get_logger()
 
 
-class Level:
+class AggregateLevel:
     """One aggregate: its relation, its bucket and the part at its end that stays real-time."""
 
     def __init__(self, relation: str, bucket: timedelta, real_time: timedelta) -> None:
@@ -46,9 +45,9 @@ class Level:
 
 
 LEVELS = (
-    Level("reading_1m", timedelta(minutes=1), timedelta(minutes=2)),
-    Level("reading_1h", timedelta(hours=1), timedelta(hours=2)),
-    Level("reading_1d", timedelta(days=1), timedelta(days=2)),
+    AggregateLevel("reading_1m", timedelta(minutes=1), timedelta(minutes=2)),
+    AggregateLevel("reading_1h", timedelta(hours=1), timedelta(hours=2)),
+    AggregateLevel("reading_1d", timedelta(days=1), timedelta(days=2)),
 )
 
 
@@ -59,7 +58,7 @@ class CompressedReadingsError(AppError):
     title = "The Apache-2 edition cannot read the columnstore"
 
 
-async def ensure_aggregates(connection: Connection, progress: Progress = lambda done, total: None) -> bool:
+async def ensure_aggregates(connection: Connection, progress: ReportProgress = lambda done, total: None) -> bool:
     """Make the aggregates fit the edition and return whether they were rebuilt; safe to interrupt and repeat.
 
     `connection` must not be in a transaction: a refresh cannot run in one. `progress` gets days done and in all.
@@ -124,7 +123,7 @@ async def _create(connection: Connection, edition: Edition) -> None:
         await connection.execute(_script("grants"))
 
 
-async def _fill(connection: Connection, progress: Progress) -> None:
+async def _fill(connection: Connection, progress: ReportProgress) -> None:
     """Materialise day by day, oldest first, so that each transaction stays small."""
     row = await connection.fetchrow(SQL["get_oldest_reading"])
     if row is None or row["oldest"] is None:

@@ -11,10 +11,11 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.db.aggregates import Progress, ensure_aggregates
+from app.db.aggregates import ensure_aggregates
 from app.db.pool import Connection, connect
 from app.db.sql import SQL
 from app.errors import AppError
+from app.model import ReportProgress
 
 _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
@@ -62,7 +63,7 @@ def load_migrations(folder: Path | None = None) -> list[Migration]:
 
 
 async def migrate(
-    dsn: str, *, migrations: Sequence[Migration] | None = None, progress: Progress = lambda done, total: None
+    dsn: str, *, migrations: Sequence[Migration] | None = None, progress: ReportProgress = lambda done, total: None
 ) -> list[str]:
     """Bring the database up to date and return the names of what was applied; safe to run from many processes."""
     wanted = load_migrations() if migrations is None else migrations

@@ -11,7 +11,7 @@ WRITE_EVERY_S = 5.0
 _INTERVALS_KEPT = 20
 
 
-class _Counts(msgspec.Struct):
+class _GatewayCounts(msgspec.Struct):
     """One gateway since the last write; times in microseconds since 1970."""
 
     first_us: int
@@ -29,13 +29,13 @@ class GatewayLog:
     """Counts uploads per (API key, gateway); a gateway that does not name itself goes by its key's label."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], _Counts] = {}
+        self._counts: dict[tuple[str, str], _GatewayCounts] = {}
 
     def note(self, upload: Upload, receipt: Receipt) -> None:
         """Count one answered upload."""
         label = upload.api_key.label
         counts = self._counts.setdefault(
-            (label, upload.gateway or label), _Counts(upload.received_us, upload.received_us)
+            (label, upload.gateway or label), _GatewayCounts(upload.received_us, upload.received_us)
         )
         if counts.uploads:
             counts.intervals_s.append(max(upload.received_us - counts.last_us, 0) / SECOND_US)
@@ -65,10 +65,10 @@ class GatewayLog:
             raise
 
 
-def _join(earlier: _Counts, later: _Counts) -> _Counts:
+def _join(earlier: _GatewayCounts, later: _GatewayCounts) -> _GatewayCounts:
     """Put together what was counted before and during a write that failed."""
     between_s = max(later.first_us - earlier.last_us, 0) / SECOND_US
-    return _Counts(
+    return _GatewayCounts(
         earlier.first_us,
         max(earlier.last_us, later.last_us),
         earlier.uploads + later.uploads,
@@ -81,6 +81,6 @@ def _join(earlier: _Counts, later: _Counts) -> _Counts:
     )
 
 
-def _as_array(counts: _Counts) -> str:
+def _as_array(counts: _GatewayCounts) -> str:
     """Write the intervals as a PostgreSQL array: an unnest of rows takes no array of arrays."""
     return "{" + ",".join(map(repr, counts.intervals_s)) + "}"

@@ -18,7 +18,7 @@ SENSORS_PER_KEY = 100_000
 _NEVER = -(2**62)
 _NOTHING = (_NEVER, "")
 #: Event time and text of the newest reading that said something of its sensor; at one time the greater text.
-News = dict[SensorName, tuple[int, str]]
+Descriptions = dict[SensorName, tuple[int, str]]
 
 
 class Said(msgspec.Struct):
@@ -145,10 +145,10 @@ class SeriesRegistry:
             self.sensors[row["name"]].tags.learn(row["tags_us"], row["tags"])
             self.sensors[row["name"]].gateway.learn(row["gateway_us"], row["gateway"])
 
-    def _collect_news(self, uploads: Sequence[Upload]) -> tuple[News, News]:
+    def _collect_news(self, uploads: Sequence[Upload]) -> tuple[Descriptions, Descriptions]:
         """Collect what the uploads say of tags and of gateways that the database does not know yet."""
-        tags: News = {}
-        gateways: News = {}
+        tags: Descriptions = {}
+        gateways: Descriptions = {}
         for upload in uploads:
             for reading in upload.readings if upload.gateway is not None else ():
                 _note(gateways, reading, str(upload.gateway))
@@ -161,7 +161,7 @@ class SeriesRegistry:
         )
 
 
-def _note(news: News, reading: Reading, text: str) -> None:
+def _note(news: Descriptions, reading: Reading, text: str) -> None:
     """Keep what the newest reading says."""
     said = (reading.time_us, text)
     if said > news.get(reading.sensor, _NOTHING):

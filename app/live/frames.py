@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import structlog
 
-from app.live.protocol import Cursor, Filter, WireReading
-from app.model import LegacyRecord
+from app.live.protocol import Cursor, Filter
+from app.model import FeedReading, LegacyRecord
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -26,7 +26,7 @@ class _Parts(msgspec.Struct, frozen=True):
 
 
 _split = msgspec.json.Decoder(_Parts).decode
-_decode_readings = msgspec.json.Decoder(list[WireReading]).decode
+_decode_readings = msgspec.json.Decoder(list[FeedReading]).decode
 _decode_legacy = msgspec.json.Decoder(list[LegacyRecord]).decode
 
 
@@ -53,7 +53,7 @@ class Frame:
         return self._filtered[wanted.key]
 
     @cached_property
-    def readings(self) -> list[WireReading]:
+    def readings(self) -> list[FeedReading]:
         """The readings, decoded once for all clients that take less than everything."""
         return self._read(_decode_readings, self._parts.readings) or []
 
@@ -84,7 +84,7 @@ class Frame:
 
     def _filter(self, wanted: Filter) -> str | None:
         readings = [
-            WireReading(reading.sensor, reading.time, values)
+            FeedReading(reading.sensor, reading.time, values)
             for reading in self.readings
             if (values := wanted.select(reading.sensor, reading.values))
         ]

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from app.live.frames import Frame
-from app.live.protocol import CloseCode, Cursor, Filter, WireReading, readings_message
+from app.live.protocol import CloseCode, Cursor, Filter, readings_message
 from app.metrics import Metrics
-from app.model import MetricName, SensorName
+from app.model import FeedReading, MetricName, SensorName
 
 #: What may wait for one client that takes everything; beyond, it is closed with its cursor.
 QUEUE_BYTES = 8 * 2**20
 #: Series and alerts that a slow screen may lag behind on; beyond, it is closed like any other.
 CONFLATED_LIMIT = 200_000
 
-Series = tuple[SensorName, MetricName]
+SeriesName = tuple[SensorName, MetricName]
 Send = Callable[[str], Awaitable[None]]
 
 
@@ -186,14 +186,14 @@ class LatestValues(_Queue):
         self._wanted = wanted
         self._alerts = alerts
         self._offered = position
-        self._waiting: dict[Series, WireReading] = {}
+        self._waiting: dict[SeriesName, FeedReading] = {}
         self._waiting_alerts: deque[tuple[Cursor, str]] = deque()
-        self._newest: dict[Series, str] = {}
+        self._newest: dict[SeriesName, str] = {}
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._waiting_alerts)
 
-    def begin(self, latest: Iterable[tuple[Series, str]]) -> None:
+    def begin(self, latest: Iterable[tuple[SeriesName, str]]) -> None:
         """Take note of the latest times: nothing older will be sent."""
         self._newest.update((series, _sortable(time)) for series, time in latest)
 
@@ -234,7 +234,7 @@ class LatestValues(_Queue):
             self._waiting_alerts.append((frame.cursor, text))
             self._ready.set()
 
-    def _take(self, series: Series, reading: WireReading) -> None:
+    def _take(self, series: SeriesName, reading: FeedReading) -> None:
         time = _sortable(reading.time)
         if time < self._newest.get(series, ""):
             return
@@ -249,12 +249,12 @@ class LatestValues(_Queue):
         self._waiting_alerts.clear()
 
 
-def _group(waiting: dict[Series, WireReading]) -> list[WireReading]:
+def _group(waiting: dict[SeriesName, FeedReading]) -> list[FeedReading]:
     """Put values of one sensor and time back together."""
     grouped: dict[tuple[SensorName, str], dict[MetricName, float]] = {}
     for (sensor, metric), reading in waiting.items():
         grouped.setdefault((sensor, reading.time), {})[metric] = reading.values[metric]
-    return [WireReading(sensor, time, values) for (sensor, time), values in grouped.items()]
+    return [FeedReading(sensor, time, values) for (sensor, time), values in grouped.items()]
 
 
 def _sortable(time: str) -> str:

@@ -10,7 +10,7 @@ from asyncpg import Record
 
 from app.errors import InvalidRequestError
 from app.globs import compile_glob
-from app.model import MetricName, SensorName
+from app.model import FeedReading, MetricName, SensorName
 
 PATTERNS_LIMIT = 100
 _encode = msgspec.json.Encoder().encode
@@ -86,8 +86,8 @@ class Filter:
 
     def __init__(self, sensors: Iterable[str], metrics: Iterable[str]) -> None:
         self.key = (tuple(sorted(set(sensors))), tuple(sorted(set(metrics))))
-        self._sensors = _Names(self.key[0])
-        self._metrics = _Names(self.key[1])
+        self._sensors = _NameFilter(self.key[0])
+        self._metrics = _NameFilter(self.key[1])
         self.takes_all = self._sensors.takes_all and self._metrics.takes_all
 
     def select(self, sensor: SensorName, values: Mapping[MetricName, Any]) -> dict[MetricName, Any]:
@@ -97,7 +97,7 @@ class Filter:
         return {metric: value for metric, value in values.items() if self._metrics[metric]}
 
 
-class _Names(dict[str, bool]):
+class _NameFilter(dict[str, bool]):
     """Remembers which names match; bounded by starting over."""
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
@@ -109,14 +109,6 @@ class _Names(dict[str, bool]):
             self.clear()
         self[name] = any(test(name) for test in self._tests)
         return self[name]
-
-
-class WireReading(msgspec.Struct, frozen=True, gc=False):
-    """A reading as clients get it; time in RFC 3339, UTC."""
-
-    sensor: SensorName
-    time: str
-    values: dict[MetricName, float]
 
 
 def snapshot_message(cursor: Cursor, rows: Iterable[Record], wanted: Filter) -> str:
@@ -132,7 +124,7 @@ def snapshot_message(cursor: Cursor, rows: Iterable[Record], wanted: Filter) -> 
     return _encode({"type": "snapshot", "cursor": str(cursor), "readings": readings}).decode()
 
 
-def readings_message(cursor: Cursor, readings: Iterable[WireReading]) -> str:
+def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> str:
     """Write a frame of readings for one filter or one slow client."""
     return _encode({"type": "readings", "cursor": str(cursor), "readings": list(readings)}).decode()
 

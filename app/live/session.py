@@ -16,7 +16,7 @@ from app.auth.keys import REFRESH_S, ApiKey, KeyRing
 from app.clock import rfc3339, to_us
 from app.db.pool import Pool
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
-from app.live.hub import AllFrames, ClosedError, Hub, LatestValues, Series
+from app.live.hub import AllFrames, ClosedError, Hub, LatestValues, SeriesName
 from app.live.listener import read_frames
 from app.live.protocol import (
     RESYNC,
@@ -232,7 +232,7 @@ async def cancel(task: "asyncio.Task[Any] | None") -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _times(rows: Iterable[Record]) -> Iterator[tuple[Series, str]]:
+def _times(rows: Iterable[Record]) -> Iterator[tuple[SeriesName, str]]:
     """Give the newest time of each series, written as in frames."""
     for row in rows:
         yield (row["name"], row["metric"]), rfc3339(to_us(row["last_time"]))

@@ -11,7 +11,7 @@ from app.db.locks import wait_for_evaluation
 from app.db.pool import Connection, Pool
 from app.notify.channels import Channel
 from app.notify.message import Message, RenderedMessage
-from app.notify.outbox import Compose, Item
+from app.notify.outbox import Compose, ToldItem
 from app.notify.sql import SQL
 from app.problems import is_database_away
 
@@ -105,7 +105,9 @@ async def _resume(connection: Connection, row: asyncpg.Record) -> Claim:
     return Claim(row["id"], row["channel"], row["group_key"], rendered, attempt)
 
 
-async def _insert_items(connection: Connection, row: asyncpg.Record, items: tuple[Item, ...]) -> tuple[Item, ...]:
+async def _insert_items(
+    connection: Connection, row: asyncpg.Record, items: tuple[ToldItem, ...]
+) -> tuple[ToldItem, ...]:
     """Note what a message tells, but for what another one has told in the meantime."""
     columns = [[getattr(item, name) for item in items] for name in ("episode_id", "revision", "kind", "level")]
     inserted = await connection.fetch(SQL["insert_items"], row["id"], row["channel"], *columns)
@@ -113,7 +115,7 @@ async def _insert_items(connection: Connection, row: asyncpg.Record, items: tupl
     return tuple(item for item in items if item.episode_id in ids)
 
 
-async def _write_told(connection: Connection, channel: str, items: tuple[Item, ...]) -> None:
+async def _write_told(connection: Connection, channel: str, items: tuple[ToldItem, ...]) -> None:
     telling = [item for item in items if item.told is not None]
     columns = [[getattr(item, name) for item in telling] for name in ("episode_id", "told", "level")]
     await connection.execute(SQL["write_told"], channel, *columns)

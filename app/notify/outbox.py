@@ -15,13 +15,13 @@ from app.notify.sql import SQL
 SENT_AGE = timedelta(days=30)
 DEAD_AGE = timedelta(days=90)
 
-Told = Literal["firing", "resolved"]
+ToldState = Literal["firing", "resolved"]
 #: `failed`: was dead, and was sent anew since.
-State = Literal["waiting", "sending", "sent", "dead", "failed"]
+NotificationState = Literal["waiting", "sending", "sent", "dead", "failed"]
 AttemptOutcome = Literal["sent", "refused", "unknown", "failed"]
 
 
-class Item(msgspec.Struct, frozen=True):
+class ToldItem(msgspec.Struct, frozen=True):
     """What a message tells of one episode; an episode is in a message once."""
 
     episode_id: int
@@ -31,14 +31,14 @@ class Item(msgspec.Struct, frozen=True):
     kind: str
     level: str
     #: What the channel counts as told once this is claimed; None leaves that as it is.
-    told: Told | None
+    told: ToldState | None
 
 
 class Composed(msgspec.Struct, frozen=True):
     """A message, and which episodes it is about."""
 
     message: Message
-    items: tuple[Item, ...]
+    items: tuple[ToldItem, ...]
 
 
 #: Takes a connection that is in the claim's transaction, a channel, a group, and whether to tell it even before its
@@ -70,7 +70,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     channel: str
     group: str
-    state: State
+    state: NotificationState
     due_at: datetime
     created_at: datetime
     claimed_at: datetime | None
@@ -114,7 +114,7 @@ async def take_told_back(connection: Connection, notification_id: int) -> None:
     await connection.execute(SQL["take_told_back"], notification_id)
 
 
-async def list_notifications(pool: Pool, state: State, before_id: int, limit: int) -> list[Notification]:
+async def list_notifications(pool: Pool, state: NotificationState, before_id: int, limit: int) -> list[Notification]:
     """List the newest messages in a state with an id under `before_id`, newest first."""
     rows = await pool.fetch(SQL["list_notifications"], state, before_id, limit)
     return [msgspec.convert({**row, "group": row["group_key"]}, Notification) for row in rows]

@@ -11,7 +11,7 @@ from app.db.pool import Connection, Pool
 from app.notify.channels import Channel
 from app.notify.message import Message
 from app.notify.outbox import Composed, enqueue
-from app.notify.pacing import Limit
+from app.notify.pacing import SendLimit
 from app.notify.sql import SQL
 from app.notify.transport import ChannelConfig, fingerprint
 
@@ -32,7 +32,7 @@ class Outlet(msgspec.Struct, frozen=True):
     channel: Channel
     #: As configured, but for a chat that has moved.
     config: ChannelConfig
-    limits: tuple[Limit, ...]
+    limits: tuple[SendLimit, ...]
     #: Fingerprint of the configuration; another one mends the channel.
     config_hash: str
     #: The destination as configured, which moves are noted by.

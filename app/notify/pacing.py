@@ -10,7 +10,7 @@ import msgspec
 _ROUNDING_S = 1e-6
 
 
-class Limit(msgspec.Struct, frozen=True):
+class SendLimit(msgspec.Struct, frozen=True):
     """For one key, at most `burst` messages at once and then one each `every_s`."""
 
     key: str
@@ -29,7 +29,7 @@ class _Slot:
         #: Fair: turns are given in the order they were asked for.
         self.queue = asyncio.Lock()
 
-    def opens_at(self, limit: Limit) -> float:
+    def opens_at(self, limit: SendLimit) -> float:
         """When the next message may go."""
         return max(self.due_at - (limit.burst - 1) * limit.every_s, self.held_until)
 
@@ -55,7 +55,7 @@ class Pacer:
         self._keep = keep
         self._slots: dict[str, _Slot] = {}
 
-    async def turn(self, *limits: Limit) -> None:
+    async def turn(self, *limits: SendLimit) -> None:
         """Wait until all the limits let a message go, and count it; the first is the destination's own.
 
         Nothing is counted if the wait is cancelled.
@@ -72,7 +72,7 @@ class Pacer:
             for slot in slots:
                 slot.waiting -= 1
 
-    def wait_s(self, *limits: Limit) -> float:
+    def wait_s(self, *limits: SendLimit) -> float:
         """Seconds until the limits would let a message go, apart from others that wait; 0 if now."""
         known = [(limit, self._slots[limit.key]) for limit in limits if limit.key in self._slots]
         opens_at = max((slot.opens_at(limit) for limit, slot in known), default=float("-inf"))
@@ -89,7 +89,7 @@ class Pacer:
         """How many keys are kept just now."""
         return len(self._slots)
 
-    def _count(self, limits: tuple[Limit, ...], slots: list[_Slot]) -> None:
+    def _count(self, limits: tuple[SendLimit, ...], slots: list[_Slot]) -> None:
         now = self._clock()
         for limit, slot in zip(limits, slots, strict=True):
             slot.due_at = max(slot.due_at, now) + limit.every_s

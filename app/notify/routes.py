@@ -11,7 +11,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from app.auth.guard import require
 from app.db.pool import Pool
 from app.notify.dispatcher import ChannelTest, Dispatcher
-from app.notify.outbox import Notification, State, list_notifications, resend
+from app.notify.outbox import Notification, NotificationState, list_notifications, resend
 from app.notify.outlets import ChannelStatus
 from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit
@@ -20,7 +20,7 @@ from app.problems import problem_responses
 _NOT_FOUND = {404: "There is none of that id or name"}
 _NotificationId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
 _State = Annotated[
-    State,
+    NotificationState,
     QueryParameter(
         name="state",
         description="`dead`: given up; `failed`: was dead, and was sent anew since; `sending`: also between attempts",

@@ -8,7 +8,7 @@ import msgspec
 
 from app.errors import SettingsError
 from app.simulate.plan import Plan
-from app.simulate.uplink import Answer, Batch, Measurement, Uplink
+from app.simulate.uplink import Answer, Measurement, Uplink, UploadBatch
 from app.simulate.world.chance import bits, fraction, key_of
 from app.simulate.world.habits import Habits
 from app.simulate.world.timeline import Timeline
@@ -16,7 +16,7 @@ from app.simulate.world.timeline import Timeline
 _LONGEST_PAUSE_S = 30.0
 
 
-class Counts(msgspec.Struct):
+class DeliveryCounts(msgspec.Struct):
     """What a gateway has done; all are values, one for each metric of each reading.
 
     When nothing waits any more, made = accepted + duplicates + rejected + dropped.
@@ -47,10 +47,10 @@ class GivenUpError(Exception):
     """The simulation is over, and nobody takes what is left."""
 
 
-class Delivery:
+class UploadDelivery:
     """Sends the readings of one gateway, one batch at a time."""
 
-    def __init__(self, gateway: str, plan: Plan, habits: Habits, timeline: Timeline, counts: Counts) -> None:
+    def __init__(self, gateway: str, plan: Plan, habits: Habits, timeline: Timeline, counts: DeliveryCounts) -> None:
         self.tries = Tries()
         self.is_pausing = False
         self._gateway = gateway
@@ -91,14 +91,14 @@ class Delivery:
         part = self._parts[0]
         self._parts[:1] = [part[: len(part) // 2], part[len(part) // 2 :]]
 
-    def _pack(self, readings: list[Measurement]) -> Batch:
+    def _pack(self, readings: list[Measurement]) -> UploadBatch:
         """Make an upload, in no order: readings that come by radio come as they come."""
         shuffled = sorted(readings, key=lambda reading: bits(key_of(self._key, reading.sensor), reading.time))
         body = msgspec.json.encode({"gateway": self._gateway, "readings": shuffled})
         key = sha256(body).hexdigest() if self._habits.idempotent else None
-        return Batch(body, len(readings), sum(len(reading.values) for reading in readings), key)
+        return UploadBatch(body, len(readings), sum(len(reading.values) for reading in readings), key)
 
-    async def _send_until_answered(self, uplink: Uplink, batch: Batch) -> Answer:
+    async def _send_until_answered(self, uplink: Uplink, batch: UploadBatch) -> Answer:
         """Repeat while that makes sense."""
         self.tries.uploads += 1
         lose_answer = fraction(self._key, self.tries.uploads) < self._habits.lost_answers
@@ -115,7 +115,7 @@ class Delivery:
             self.tries.retries += 1
         return answer
 
-    def _settle(self, batch: Batch, answer: Answer) -> None:
+    def _settle(self, batch: UploadBatch, answer: Answer) -> None:
         """Count what came of a batch, which is the server's now, or nobody's."""
         del self._parts[0]
         self._was_welcome = True

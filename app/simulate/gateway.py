@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from app.simulate.buffer import Buffer
-from app.simulate.delivery import Counts, Delivery, GivenUpError, Tries
+from app.simulate.delivery import DeliveryCounts, GivenUpError, Tries, UploadDelivery
 from app.simulate.plan import Plan
 from app.simulate.uplink import Measurement, Uplink
 from app.simulate.world.chance import fraction, key_of
 from app.simulate.world.habits import Habits
-from app.simulate.world.sites import Sensor
+from app.simulate.world.sites import SimulatedSensor
 from app.simulate.world.timeline import Timeline
 from app.tasks import running
 
@@ -26,14 +26,14 @@ class Gateway:
     def __init__(
         self,
         name: str,
-        sensors: Sequence[Sensor],
+        sensors: Sequence[SimulatedSensor],
         habits: Habits,
         plan: Plan,
         timeline: Timeline,
         say: Say,
     ) -> None:
         self.name = name
-        self.counts = Counts()
+        self.counts = DeliveryCounts()
         #: Set once all of the history is acknowledged.
         self.replayed = asyncio.Event()
         self._phase = "starting"
@@ -43,7 +43,7 @@ class Gateway:
         self._timeline = timeline
         self._say = say
         self._buffer = Buffer(plan.buffer_limit)
-        self._delivery = Delivery(name, plan, habits, timeline, self.counts)
+        self._delivery = UploadDelivery(name, plan, habits, timeline, self.counts)
         #: Where in the batch interval it sends, so that not all gateways do at once.
         self._beat = fraction(key_of(plan.seed, name, "beat"))
         self._made_until_us = timeline.start_us

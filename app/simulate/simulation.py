@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import aiohttp
 import msgspec
 
-from app.simulate.delivery import Counts
+from app.simulate.delivery import DeliveryCounts
 from app.simulate.gateway import Gateway, Say
 from app.simulate.plan import Plan
 from app.simulate.uplink import Uplink
@@ -39,7 +39,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     seed: int
     gateways: list[GatewaySummary]
-    total: Counts
+    total: DeliveryCounts
 
     @property
     def is_clean(self) -> bool:
@@ -119,7 +119,7 @@ class Simulation:
             for gateway in self.gateways
         ]
         columns = zip(*(msgspec.structs.astuple(gateway.counts) for gateway in self.gateways), strict=True)
-        return Summary(self.plan.seed, gateways, Counts(*map(sum, columns)))
+        return Summary(self.plan.seed, gateways, DeliveryCounts(*map(sum, columns)))
 
     async def _run(self, gateway: Gateway, http: aiohttp.ClientSession) -> None:
         await gateway.run(Uplink(http, self.plan.url, self.plan.key, gateway.habits.encoding))

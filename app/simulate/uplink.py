@@ -23,7 +23,7 @@ class Measurement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     tags: dict[str, str] | None = None
 
 
-class Batch(msgspec.Struct, frozen=True):
+class UploadBatch(msgspec.Struct, frozen=True):
     """One upload: a retry sends the very same bytes under the very same key."""
 
     body: bytes
@@ -61,7 +61,7 @@ class Uplink:
         self._headers = {"X-API-Key": key, "Content-Type": "application/json"}
         self._encoding = encoding
 
-    async def send(self, batch: Batch, *, lose_answer: bool = False) -> Answer:
+    async def send(self, batch: UploadBatch, *, lose_answer: bool = False) -> Answer:
         """Post a batch; with `lose_answer` hang up when the answer comes, as if it had been lost on its way."""
         headers, body = self._encode(batch)
         try:
@@ -77,7 +77,7 @@ class Uplink:
         except aiohttp.ClientError as error:
             return Answer("unreachable", "no connection", reason=str(error))
 
-    def _encode(self, batch: Batch) -> tuple[dict[str, str], bytes]:
+    def _encode(self, batch: UploadBatch) -> tuple[dict[str, str], bytes]:
         headers, body = dict(self._headers), batch.body
         if self._encoding == "gzip":
             body = gzip.compress(body, compresslevel=5, mtime=0)

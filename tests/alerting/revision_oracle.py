@@ -9,8 +9,8 @@ from app.alerting.episodes.revision import (
     Kept,
     Merged,
     New,
-    Outcome,
     Retracted,
+    RevisionOutcome,
     Split,
     StoredEpisode,
     Told,
@@ -18,7 +18,7 @@ from app.alerting.episodes.revision import (
 from tests.alerting.oracle import ORDER
 
 
-def oracle_outcomes(stored: Sequence[StoredEpisode], true: Sequence[Episode]) -> list[Outcome]:
+def oracle_outcomes(stored: Sequence[StoredEpisode], true: Sequence[Episode]) -> list[RevisionOutcome]:
     """Give what becomes of each stored and each true episode, those that stay as they are left out."""
     old = sorted(stored, key=lambda each: each.episode.started_at)
     new = sorted(true, key=lambda each: each.started_at)
@@ -35,7 +35,7 @@ def oracle_outcomes(stored: Sequence[StoredEpisode], true: Sequence[Episode]) ->
             into[o.id] = next((p for p, n in targets if n.is_open), targets[0][0])
     gone = [o for o in old if not any(o is p for p, _ in taken)]
     begun = [n for n in new if not any(n is m for _, m in taken)]
-    outcomes: list[Outcome] = [ended(o, into.get(o.id)) for o in gone]
+    outcomes: list[RevisionOutcome] = [ended(o, into.get(o.id)) for o in gone]
     outcomes += [kept(o, n, [m for m in gone if into.get(m.id) is o]) for o, n in taken]
     outcomes += [begin(n, [o for o in old if overlap(o.episode, n)]) for n in begun]
     same = [Kept(o.id, o.episode, o.told, o.ack) for o in old]
@@ -49,18 +49,18 @@ def overlap(one: Episode, other: Episode) -> bool:
     return not one_before and not other_before
 
 
-def ended(o: StoredEpisode, into: StoredEpisode | None) -> Outcome:
+def ended(o: StoredEpisode, into: StoredEpisode | None) -> RevisionOutcome:
     if not o.told:
         return Deleted(o.id)
     return Retracted(o.id) if into is None else Merged(o.id, into.id)
 
 
-def kept(o: StoredEpisode, n: Episode, merged: Sequence[StoredEpisode]) -> Outcome:
+def kept(o: StoredEpisode, n: Episode, merged: Sequence[StoredEpisode]) -> RevisionOutcome:
     acks = [each.ack for each in (o, *merged) if each.ack is not None]
     return Kept(o.id, n, most_told([o, *merged]), highest(acks))
 
 
-def begin(n: Episode, parts_of: Sequence[StoredEpisode]) -> Outcome:
+def begin(n: Episode, parts_of: Sequence[StoredEpisode]) -> RevisionOutcome:
     if not parts_of:
         return New(n)
     told = {} if n.is_open else most_told(parts_of)

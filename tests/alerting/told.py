@@ -6,8 +6,8 @@ from typing import Any
 
 from app.alerting.conditions.above import Above
 from app.alerting.episodes.revision import Told
-from app.alerting.rules.model import ChannelConfig, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
-from app.alerting.telling.situation import Silence, Situation, Unsettled
+from app.alerting.rules.model import ChannelDefinition, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.telling.situation import Silence, Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, to_us
 from app.model import LevelName
 
@@ -39,7 +39,7 @@ def rule(
     return Rule(name, sensors, says, (), inhibited_by, group_by, remind_every_us)
 
 
-def episode(number: int = 1, **facts: Any) -> Unsettled:
+def episode(number: int = 1, **facts: Any) -> UntoldEpisode:
     """Make an open episode of `warm`, an hour old; its id, sensor and series go by the number."""
     known: dict[str, Any] = {
         "id": number,
@@ -68,41 +68,41 @@ def episode(number: int = 1, **facts: Any) -> Unsettled:
         "received_us": NOON_US,
         "is_on_its_way": False,
     }
-    return Unsettled(**{**known, **facts})
+    return UntoldEpisode(**{**known, **facts})
 
 
-def over(number: int = 1, minutes_ago: float = 1, **facts: Any) -> Unsettled:
+def over(number: int = 1, minutes_ago: float = 1, **facts: Any) -> UntoldEpisode:
     """Make an episode that ended some minutes ago."""
     return episode(number, **{"resolved_us": NOON_US - round(minutes_ago * MINUTE_US), **facts})
 
 
-def gone(number: int = 1, **facts: Any) -> Unsettled:
+def gone(number: int = 1, **facts: Any) -> UntoldEpisode:
     """Make an episode that later readings took back."""
     return episode(number, **{"reason": "retracted", **facts})
 
 
-def lacking_data(number: int = 1, **facts: Any) -> Unsettled:
+def lacking_data(number: int = 1, **facts: Any) -> UntoldEpisode:
     """Make an alert of missing data, twenty minutes old."""
     since_us = NOON_US - 20 * MINUTE_US
     silence = {"kind": "no_data", "reason": "no_data", "started_us": since_us, "received_us": since_us}
     return episode(number, **{**silence, "fired_us": NOON_US, "first_known_us": NOON_US - MINUTE_US, **facts})
 
 
-def cleared(number: int, series: int, **facts: Any) -> Unsettled:
+def cleared(number: int, series: int, **facts: Any) -> UntoldEpisode:
     """Make the mark of a silent series whose rule says `then: clear`."""
     return lacking_data(
         number, **{"reason": "no_data_clear", "series_id": series, "sensor": f"freezer-{series}", **facts}
     )
 
 
-def offline(number: int = 1, **facts: Any) -> Unsettled:
+def offline(number: int = 1, **facts: Any) -> UntoldEpisode:
     """Make an alert of a gateway that is offline."""
     nothing = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
     return lacking_data(number, **{**nothing, "rule": "gateway-offline", "level": "error", "threshold": None, **facts})
 
 
 def situation(
-    *episodes: Unsettled,
+    *episodes: UntoldEpisode,
     rules: Iterable[Rule] = (rule(),),
     told: Mapping[int, Mapping[str, Told]] | None = None,
     silences: Iterable[Mapping[str, Any]] = (),
@@ -115,7 +115,7 @@ def situation(
     """Put a situation together; silences are given by their matchers."""
     return Situation(
         now_us,
-        RuleSet(tuple(rules), tuple(ChannelConfig(name, "webhook") for name in channels)),
+        RuleSet(tuple(rules), tuple(ChannelDefinition(name, "webhook") for name in channels)),
         episodes,
         told or {},
         refs or {},

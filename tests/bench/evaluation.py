@@ -9,7 +9,7 @@ from time import perf_counter
 from app.alerting.conditions.above import Above
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.evaluation.evaluator import evaluate
-from app.alerting.evaluation.progress import Progress
+from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.auth.keys import ApiKey
@@ -60,7 +60,7 @@ async def store(connection: Connection, registry: SeriesRegistry, at_us: int, rn
 
 async def measure(connection: Connection, registry: SeriesRegistry, start_us: int) -> float:
     """Give the time of an evaluation of one new reading a series once all windows are full, in seconds."""
-    book, progress, rng, times = RuleBook(rules()), Progress(), Random(1), []
+    book, progress, rng, times = RuleBook(rules()), EvaluationProgress(), Random(1), []
     for tick in range(TICKS):
         await store(connection, registry, start_us + tick * MINUTE_US, rng)
         started = perf_counter()

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from app.broker import delivery as broker_delivery
-from app.broker.delivery import Delivery, Outcome
+from app.broker.delivery import BrokerDelivery, DeliveryOutcome
 from app.broker.format import BrokerNotification
 from app.broker.request import Target, make_target
 from app.notify.transport import Endpoints, open_session
@@ -26,8 +26,8 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def delivery(session: aiohttp.ClientSession, endpoints: Endpoints) -> Delivery:
-    return Delivery(session, endpoints)
+def delivery(session: aiohttp.ClientSession, endpoints: Endpoints) -> BrokerDelivery:
+    return BrokerDelivery(session, endpoints)
 
 
 def target(name: str, endpoints: Endpoints, message: str = "Message", **settings: Any) -> Target:
@@ -49,13 +49,15 @@ def telegram_target(endpoints: Endpoints, message: str = "Message") -> Target:
     return target("telegram", endpoints, message, bot_token=TOKEN, chat_id=CHAT_ID)
 
 
-async def test_delivery_gives_slack_s_answer(delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver) -> None:
-    assert await delivery.deliver(slack_target(endpoints, slack)) == Outcome(1, "ok")
+async def test_delivery_gives_slack_s_answer(
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
+) -> None:
+    assert await delivery.deliver(slack_target(endpoints, slack)) == DeliveryOutcome(1, "ok")
     assert len(slack.accepted) == 1
 
 
 async def test_delivery_gives_telegram_s_json(
-    delivery: Delivery, endpoints: Endpoints, telegram: TelegramReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, telegram: TelegramReceiver
 ) -> None:
     outcome = await delivery.deliver(telegram_target(endpoints))
     assert (outcome.attempts, outcome.error) == (1, None)
@@ -64,64 +66,66 @@ async def test_delivery_gives_telegram_s_json(
 
 
 async def test_delivery_waits_as_long_as_it_is_asked_to(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(429, "rate_limited", Retry_After="1"))
     started = time.monotonic()
-    assert await delivery.deliver(slack_target(endpoints, slack)) == Outcome(2, "ok")
+    assert await delivery.deliver(slack_target(endpoints, slack)) == DeliveryOutcome(2, "ok")
     assert 0.95 <= time.monotonic() - started < 2.0
 
 
 async def test_delivery_gives_up_at_once_when_it_is_asked_to_wait_past_the_deadline(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(429, "rate_limited", Retry_After="3"))
     started = time.monotonic()
     outcome = await delivery.deliver(slack_target(endpoints, slack))
-    assert outcome == Outcome(1, error="Network error sending to Slack: Slack answered 429: rate_limited")
+    assert outcome == DeliveryOutcome(1, error="Network error sending to Slack: Slack answered 429: rate_limited")
     assert time.monotonic() - started < 1.0
 
 
 async def test_delivery_sends_nothing_while_a_destination_has_asked_to_be_spared(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(429, "rate_limited", Retry_After="30"))
     await delivery.deliver(slack_target(endpoints, slack))
     outcome = await delivery.deliver(slack_target(endpoints, slack))
-    assert outcome == Outcome(0, error="Network error sending to Slack: Slack has asked to wait, 30 s from now on")
+    assert outcome == DeliveryOutcome(
+        0, error="Network error sending to Slack: Slack has asked to wait, 30 s from now on"
+    )
     other = target("slack", endpoints, webhook_url=slack.webhook_url("another"))
-    assert await delivery.deliver(other) == Outcome(1, "ok")
+    assert await delivery.deliver(other) == DeliveryOutcome(1, "ok")
     assert slack.refused == [429]
 
 
 async def test_delivery_tries_again_when_the_service_is_away_for_a_moment(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(503))
     slack.fail_next(answers(502))
     slack.fail_next(RESETS_BEFORE)
-    assert await delivery.deliver(slack_target(endpoints, slack)) == Outcome(4, "ok")
+    assert await delivery.deliver(slack_target(endpoints, slack)) == DeliveryOutcome(4, "ok")
     assert len(slack.accepted) == 1
 
 
 async def test_delivery_may_be_a_second_one_when_the_answer_was_lost(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(RESETS_AFTER)
-    assert await delivery.deliver(slack_target(endpoints, slack)) == Outcome(2, "ok")
+    assert await delivery.deliver(slack_target(endpoints, slack)) == DeliveryOutcome(2, "ok")
     assert len(slack.accepted) == 2
 
 
 async def test_delivery_is_not_repeated_when_a_relay_answers_in_its_own_words(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(200, '{"success": true}'))
     outcome = await delivery.deliver(slack_target(endpoints, slack))
-    assert outcome == Outcome(1, error="Network error sending to Slack: Slack answered 200")
+    assert outcome == DeliveryOutcome(1, error="Network error sending to Slack: Slack answered 200")
 
 
 async def test_delivery_fails_by_the_deadline_when_the_service_stays_away(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 0.5)
     slack.fail_next(answers(500), times=1_000)
@@ -134,12 +138,12 @@ async def test_delivery_fails_by_the_deadline_when_the_service_stays_away(
 
 @pytest.mark.parametrize("fault", [HANGS, HANGS_AFTER])
 async def test_delivery_fails_at_the_deadline_and_sends_no_second_when_the_service_hangs(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch, fault: Any
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 0.3)
     slack.fail_next(fault)
     outcome = await delivery.deliver(slack_target(endpoints, slack))
-    assert outcome == Outcome(1, error="Network error sending to Slack: no answer came in time")
+    assert outcome == DeliveryOutcome(1, error="Network error sending to Slack: no answer came in time")
     assert len(slack.accepted) == (1 if fault is HANGS_AFTER else 0)
 
 
@@ -147,7 +151,7 @@ async def test_delivery_fails_when_nobody_listens(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 0.2)
     endpoints = Endpoints(telegram_api_base=closed_server())
     async with open_session() as session:
-        outcome = await Delivery(session, endpoints).deliver(telegram_target(endpoints))
+        outcome = await BrokerDelivery(session, endpoints).deliver(telegram_target(endpoints))
     assert outcome.error == "Network error sending to Telegram: the connection was refused"
     assert outcome.attempts > 1
 
@@ -156,26 +160,26 @@ async def test_delivery_fails_when_nobody_listens(monkeypatch: pytest.MonkeyPatc
     ("status", "code"), [(404, "no_service"), (403, "invalid_token"), (410, "channel_is_archived")]
 )
 async def test_delivery_fails_at_once_when_slack_refuses_for_good(
-    delivery: Delivery, endpoints: Endpoints, slack: SlackReceiver, status: int, code: str
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, status: int, code: str
 ) -> None:
     slack.refuse(slack.webhook_url(), status, code)
     outcome = await delivery.deliver(slack_target(endpoints, slack))
-    assert outcome == Outcome(1, error=f"Network error sending to Slack: Slack answered {status}: {code}")
+    assert outcome == DeliveryOutcome(1, error=f"Network error sending to Slack: Slack answered {status}: {code}")
     assert slack.refused == [status]
 
 
 async def test_delivery_fails_at_once_when_the_bot_is_blocked(
-    delivery: Delivery, endpoints: Endpoints, telegram: TelegramReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, telegram: TelegramReceiver
 ) -> None:
     telegram.block(CHAT_ID)
-    assert await delivery.deliver(telegram_target(endpoints)) == Outcome(
+    assert await delivery.deliver(telegram_target(endpoints)) == DeliveryOutcome(
         1,
         error="Network error sending to Telegram: Telegram answered 403: Forbidden: bot was blocked by the user",
     )
 
 
 async def test_delivery_sends_all_escaped_when_the_message_s_own_markup_is_refused(
-    delivery: Delivery, endpoints: Endpoints, telegram: TelegramReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, telegram: TelegramReceiver
 ) -> None:
     telegram.fail_next(
         answers(400, '{"ok":false,"error_code":400,"description":"Bad Request: can\'t parse entities: at byte 3"}')
@@ -186,7 +190,7 @@ async def test_delivery_sends_all_escaped_when_the_message_s_own_markup_is_refus
 
 
 async def test_delivery_follows_a_chat_that_moved(
-    delivery: Delivery, endpoints: Endpoints, telegram: TelegramReceiver
+    delivery: BrokerDelivery, endpoints: Endpoints, telegram: TelegramReceiver
 ) -> None:
     telegram.moved[str(CHAT_ID)] = -1009999
     outcome = await delivery.deliver(telegram_target(endpoints))
@@ -196,7 +200,7 @@ async def test_delivery_follows_a_chat_that_moved(
 async def test_deliveries_take_turns_once_a_destination_has_asked_for_it(endpoints: Endpoints) -> None:
     async with SlackReceiver(every_s=1.0) as strict, open_session() as session:
         endpoints = Endpoints(slack_webhook_prefix=strict.prefix)
-        delivery = Delivery(session, endpoints)
+        delivery = BrokerDelivery(session, endpoints)
         outcomes = await asyncio.gather(*(delivery.deliver(slack_target(endpoints, strict)) for _number in range(12)))
         taken = [outcome for outcome in outcomes if outcome.error is None]
         assert 2 <= len(taken) <= 3

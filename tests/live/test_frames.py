@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from app.ingest.flush.feed_payload import FeedPayload, FeedReading, Truncated
+from app.ingest.flush.feed_payload import FeedPayload, Truncated
 from app.live.frames import Frame
 from app.live.protocol import Cursor, Filter
-from app.model import LegacyRecord
+from app.model import FeedReading, LegacyRecord
 
 EVERYTHING = Filter(["*"], ["*"])
 READINGS = [

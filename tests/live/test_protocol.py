@@ -13,11 +13,11 @@ from app.live.protocol import (
     Cursor,
     Filter,
     Subscribe,
-    WireReading,
     parse_message,
     readings_message,
     snapshot_message,
 )
+from app.model import FeedReading
 
 EVERYTHING = Filter(["*"], ["*"])
 EIGHT = datetime(2026, 11, 21, 8, tzinfo=UTC)
@@ -119,7 +119,7 @@ def test_snapshot_message_puts_values_of_one_time_together() -> None:
 
 
 def test_readings_message_has_the_shape_of_a_frame() -> None:
-    reading = WireReading("a", "2026-11-21T08:00:00Z", {"in": 1.5})
+    reading = FeedReading("a", "2026-11-21T08:00:00Z", {"in": 1.5})
     assert json.loads(readings_message(Cursor("e", 4), [reading])) == {
         "type": "readings",
         "cursor": "e.4",

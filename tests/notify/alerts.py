@@ -14,7 +14,7 @@ from app.metrics import Metrics
 from app.notify.channels import Channel, slack, telegram, webhook
 from app.notify.dispatcher import Dispatcher
 from app.notify.message import Message
-from app.notify.outbox import Compose, Composed, Item, enqueue
+from app.notify.outbox import Compose, Composed, ToldItem, enqueue
 from app.notify.pacing import Pacer
 from app.notify.transport import ChannelConfig, Endpoints
 from tests.receivers import Accepted, Receiver, SlackReceiver, TelegramReceiver, WebhookReceiver
@@ -93,19 +93,19 @@ async def compose(connection: Connection, channel: str, group_key: str, at_once:
     )
 
 
-def _reconcile(row: asyncpg.Record) -> Item | None:
+def _reconcile(row: asyncpg.Record) -> ToldItem | None:
     facts = (row["id"], row["revision"])
     match row["told"], row["over"]:
         case None, False:
-            return Item(*facts, "firing", row["level"], "firing")
+            return ToldItem(*facts, "firing", row["level"], "firing")
         case None, True:
-            return Item(*facts, "summary", row["level"], "resolved")
+            return ToldItem(*facts, "summary", row["level"], "resolved")
         case "firing", True:
-            return Item(*facts, "resolved", row["level"], "resolved")
+            return ToldItem(*facts, "resolved", row["level"], "resolved")
         case "firing", False if _RANKS.index(row["level"]) > _RANKS.index(row["told_level"]):
-            return Item(*facts, "raised", row["level"], "firing")
+            return ToldItem(*facts, "raised", row["level"], "firing")
         case "resolved", False:
-            return Item(*facts, "again", row["level"], "firing")
+            return ToldItem(*facts, "again", row["level"], "firing")
         case _:
             return None
 

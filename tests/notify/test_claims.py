@@ -7,7 +7,7 @@ from app.db.pool import Connection
 from app.notify.channels import webhook
 from app.notify.claims import Claim, claim_next
 from app.notify.message import Message
-from app.notify.outbox import Compose, Composed, Item
+from app.notify.outbox import Compose, Composed, ToldItem
 from tests.conftest import Database
 from tests.notify.alerts import Alerts, compose
 
@@ -95,7 +95,8 @@ async def test_message_is_dropped_when_another_evaluator_told_all_of_it(database
     await claim_next(database.pool, CHANNELS, compose)
     await Alerts(database.pool, "hook").tell("twin")
     assert (
-        await claim_next(database.pool, CHANNELS, _telling(Item(episode_id, 1, "firing", "warning", "firing"))) is None
+        await claim_next(database.pool, CHANNELS, _telling(ToldItem(episode_id, 1, "firing", "warning", "firing")))
+        is None
     )
     assert await database.pool.fetchval("SELECT array_agg(group_key) FROM notification") == ["cold-room"]
 
@@ -105,7 +106,7 @@ async def test_message_loses_an_item_when_another_evaluator_told_that_one(databa
     told = await alerts.fire("cold-room", "freezer-1")
     await claim_next(database.pool, CHANNELS, compose)
     untold = await alerts.fire("twin", "freezer-2")
-    items = [Item(each, 1, "firing", "critical", "firing") for each in (told, untold)]
+    items = [ToldItem(each, 1, "firing", "critical", "firing") for each in (told, untold)]
     claim = await claim_next(database.pool, CHANNELS, _telling(*items))
     assert claim is not None
     kept = await database.pool.fetch("SELECT episode_id FROM notification_item WHERE notification_id = $1", claim.id)
@@ -121,7 +122,7 @@ async def test_reminder_is_told_as_often_as_it_comes_and_changes_nothing(databas
     for _ in range(2):
         await database.pool.execute("UPDATE notification SET state = 'sent'")
         await alerts.tell("cold-room")
-        reminding = _telling(Item(episode_id, 1, "reminder", "critical", None))
+        reminding = _telling(ToldItem(episode_id, 1, "reminder", "critical", None))
         assert title(await claim_next(database.pool, CHANNELS, reminding)) == "Told"
     assert tuple(await database.pool.fetchrow(TOLD, episode_id) or ()) == ("firing", "warning")
 
@@ -154,12 +155,12 @@ async def test_message_is_put_off_and_holds_up_no_other_when_it_cannot_be_compos
 async def test_message_is_as_due_as_before_when_what_it_tells_was_deleted_in_the_meantime(database: Database) -> None:
     await Alerts(database.pool, "hook").tell("cold-room")
     with pytest.raises(asyncpg.ForeignKeyViolationError):
-        await claim_next(database.pool, CHANNELS, _telling(Item(4_711, 1, "firing", "warning", "firing")))
+        await claim_next(database.pool, CHANNELS, _telling(ToldItem(4_711, 1, "firing", "warning", "firing")))
     row = await database.pool.fetchrow("SELECT state, due_at < now(), error FROM notification")
     assert tuple(row or ()) == ("waiting", True, None)
 
 
-def _telling(*items: Item) -> Compose:
+def _telling(*items: ToldItem) -> Compose:
     async def compose_items(connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed:
         return Composed(Message(title="Told"), items)
 

@@ -3,7 +3,7 @@ import heapq
 
 import pytest
 
-from app.notify.pacing import Limit, Pacer
+from app.notify.pacing import Pacer, SendLimit
 
 
 class ManualTime:
@@ -41,10 +41,10 @@ class Sends:
         self._pacer, self._time = pacer, time
         self.log: list[tuple[str, float]] = []
 
-    def start(self, name: str, *limits: Limit) -> asyncio.Task[None]:
+    def start(self, name: str, *limits: SendLimit) -> asyncio.Task[None]:
         return asyncio.create_task(self._send(name, limits))
 
-    async def _send(self, name: str, limits: tuple[Limit, ...]) -> None:
+    async def _send(self, name: str, limits: tuple[SendLimit, ...]) -> None:
         await self._pacer.turn(*limits)
         self.log.append((name, round(self._time.now - 100.0, 3)))
 
@@ -65,25 +65,25 @@ def sends(pacer: Pacer, time: ManualTime) -> Sends:
 
 
 async def test_turn_spaces_messages_in_order_when_they_go_to_one_destination(sends: Sends, time: ManualTime) -> None:
-    limit = Limit("a", every_s=1.0)
+    limit = SendLimit("a", every_s=1.0)
     await time.run(*(sends.start(name, limit) for name in ("first", "second", "third")))
     assert sends.log == [("first", 0.0), ("second", 1.0), ("third", 2.0)]
 
 
 async def test_turn_does_not_wait_when_destinations_differ(sends: Sends, time: ManualTime) -> None:
-    await time.run(sends.start("a", Limit("a", every_s=1.0)), sends.start("b", Limit("b", every_s=1.0)))
+    await time.run(sends.start("a", SendLimit("a", every_s=1.0)), sends.start("b", SendLimit("b", every_s=1.0)))
     assert sends.log == [("a", 0.0), ("b", 0.0)]
 
 
 async def test_turn_lets_a_burst_through_when_the_limit_has_one(sends: Sends, time: ManualTime) -> None:
-    limit = Limit("a", every_s=4.0, burst=3)
+    limit = SendLimit("a", every_s=4.0, burst=3)
     await time.run(*(sends.start(str(n), limit) for n in range(5)))
     assert sends.log == [("0", 0.0), ("1", 0.0), ("2", 0.0), ("3", 4.0), ("4", 8.0)]
 
 
 async def test_turn_keeps_every_limit_when_a_message_has_several(sends: Sends, time: ManualTime) -> None:
-    bot = Limit("bot", every_s=0.5)
-    chats = [Limit("chat-a", every_s=1.0), Limit("chat-b", every_s=1.0)]
+    bot = SendLimit("bot", every_s=0.5)
+    chats = [SendLimit("chat-a", every_s=1.0), SendLimit("chat-b", every_s=1.0)]
     await time.run(*(sends.start(f"{chat.key}-{n}", chat, bot) for n in range(2) for chat in chats))
     assert [when for _, when in sends.log] == [0.0, 0.5, 1.0, 1.5]
     by_chat = [[when for name, when in sends.log if name.startswith(chat.key)] for chat in chats]
@@ -91,7 +91,7 @@ async def test_turn_keeps_every_limit_when_a_message_has_several(sends: Sends, t
 
 
 async def test_hold_pushes_back_the_next_turn_and_those_who_wait(pacer: Pacer, sends: Sends, time: ManualTime) -> None:
-    limit = Limit("a", every_s=1.0)
+    limit = SendLimit("a", every_s=1.0)
     await time.run(sends.start("first", limit))
     second, third = sends.start("second", limit), sends.start("third", limit)
     await asyncio.sleep(0)
@@ -104,11 +104,11 @@ async def test_hold_pushes_back_the_next_turn_and_those_who_wait(pacer: Pacer, s
 async def test_hold_does_not_shorten_a_longer_one(pacer: Pacer) -> None:
     pacer.hold("a", 30.0)
     pacer.hold("a", 1.0)
-    assert pacer.wait_s(Limit("a", every_s=1.0)) == 30.0
+    assert pacer.wait_s(SendLimit("a", every_s=1.0)) == 30.0
 
 
 async def test_turn_counts_nothing_when_its_wait_is_cancelled(pacer: Pacer, sends: Sends, time: ManualTime) -> None:
-    limit = Limit("a", every_s=1.0)
+    limit = SendLimit("a", every_s=1.0)
     await time.run(sends.start("first", limit))
     cancelled, third = sends.start("second", limit), sends.start("third", limit)
     await asyncio.sleep(0)
@@ -125,19 +125,19 @@ async def test_turn_is_free_when_there_is_no_limit(pacer: Pacer) -> None:
 
 async def test_pacer_forgets_idle_keys_only_when_it_knows_many(pacer: Pacer, time: ManualTime) -> None:
     for number in range(100):
-        await pacer.turn(Limit(f"key-{number}", every_s=1.0))
+        await pacer.turn(SendLimit(f"key-{number}", every_s=1.0))
         time.now += 0.5
     # At any time two are spaced out; the rest hold nothing.
     assert pacer.known_keys <= 5
     pacer.hold("held", 1_000.0)
     for number in range(100):
-        await pacer.turn(Limit(f"other-{number}", every_s=1.0))
+        await pacer.turn(SendLimit(f"other-{number}", every_s=1.0))
         time.now += 0.5
-    assert pacer.wait_s(Limit("held", every_s=1.0)) > 900.0
+    assert pacer.wait_s(SendLimit("held", every_s=1.0)) > 900.0
 
 
 async def test_turn_waits_on_the_real_clock_when_none_is_given() -> None:
-    pacer, limit = Pacer(), Limit("a", every_s=0.05)
+    pacer, limit = Pacer(), SendLimit("a", every_s=0.05)
     loop = asyncio.get_running_loop()
     started = loop.time()
     for _ in range(3):
@@ -147,6 +147,6 @@ async def test_turn_waits_on_the_real_clock_when_none_is_given() -> None:
 
 async def test_turn_counts_all_its_keys_when_there_is_room_for_fewer(time: ManualTime) -> None:
     pacer = Pacer(time.clock, time.sleep, keep=1)
-    chat, bot = Limit("chat", every_s=1.0), Limit("bot", every_s=0.5)
+    chat, bot = SendLimit("chat", every_s=1.0), SendLimit("bot", every_s=0.5)
     await pacer.turn(chat, bot)
     assert (pacer.wait_s(chat), pacer.wait_s(bot)) == (1.0, 0.5)

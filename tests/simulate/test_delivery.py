@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 
 from app.errors import SettingsError
-from app.simulate.delivery import Counts, Delivery, GivenUpError, Tries
+from app.simulate.delivery import DeliveryCounts, GivenUpError, Tries, UploadDelivery
 from app.simulate.plan import Plan
 from app.simulate.uplink import Measurement, Uplink
 from app.simulate.world.habits import Encoding, Habits
@@ -29,8 +29,8 @@ class Sender:
 
     def __init__(self, url: str, http: aiohttp.ClientSession, habits: Habits = Habits()) -> None:  # noqa: B008
         self.timeline = Timeline(NOW_US, NOW_US, None)
-        self.counts = Counts()
-        self.delivery = Delivery("gw", PLAN, habits, self.timeline, self.counts)
+        self.counts = DeliveryCounts()
+        self.delivery = UploadDelivery("gw", PLAN, habits, self.timeline, self.counts)
         self._uplink = Uplink(http, url, "key", habits.encoding)
 
     @property
@@ -48,7 +48,7 @@ async def test_delivery_waits_as_long_as_it_is_told_when_the_server_is_busy() ->
     first, second = server.requests
     assert second.at - first.at >= 0.99
     assert second.body == first.body
-    assert sender.counts == Counts(sent=8, accepted=4)
+    assert sender.counts == DeliveryCounts(sent=8, accepted=4)
     assert sender.tries == Tries(uploads=1, retries=1, last_answer="200", last_refusal="")
 
 
@@ -63,7 +63,7 @@ async def test_delivery_keeps_its_readings_when_nobody_listens_yet() -> None:
         async with ScriptedServer(port=port) as server:
             await delivering
     assert len(server.requests) == 1
-    assert sender.counts == Counts(sent=4, accepted=4)
+    assert sender.counts == DeliveryCounts(sent=4, accepted=4)
     assert sender.delivery.under_way == 0
 
 
@@ -72,7 +72,7 @@ async def test_delivery_sends_halves_when_the_body_is_too_large() -> None:
         sender = Sender(server.url, http)
         await sender.deliver(make_readings(6))
     assert [len(request.readings) for request in server.requests] == [6, 3, 1, 2, 3]
-    assert sender.counts == Counts(sent=30, accepted=12)
+    assert sender.counts == DeliveryCounts(sent=30, accepted=12)
 
 
 async def test_delivery_counts_rejected_values_when_a_body_is_refused_for_good() -> None:
@@ -81,7 +81,7 @@ async def test_delivery_counts_rejected_values_when_a_body_is_refused_for_good()
         await sender.deliver(make_readings(1))
         await sender.deliver(make_readings(1))
     assert len(server.requests) == 2
-    assert sender.counts == Counts(sent=4, rejected=4)
+    assert sender.counts == DeliveryCounts(sent=4, rejected=4)
     assert sender.tries.last_refusal == "as the script says"
 
 
@@ -98,7 +98,7 @@ async def test_delivery_keeps_its_readings_when_the_key_is_revoked_later() -> No
         await sender.deliver(make_readings(1))
         await sender.deliver(make_readings(1))
     assert len(server.requests) == 3
-    assert sender.counts == Counts(sent=6, accepted=2, rejected=2)
+    assert sender.counts == DeliveryCounts(sent=6, accepted=2, rejected=2)
 
 
 async def test_delivery_gives_up_when_all_is_over_and_nobody_answers() -> None:

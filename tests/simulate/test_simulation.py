@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from app.clock import HOUR_US, MINUTE_US, SECOND_US, now_us
-from app.simulate.delivery import Counts
+from app.simulate.delivery import DeliveryCounts
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation, Summary
 from app.simulate.world.habits import Habits, Spells, habits_of
@@ -96,7 +96,7 @@ async def test_simulation_stores_exactly_what_was_made_when_gateways_go_offline(
     summary = await simulate(plan, timeline, story, offline_since(timeline.live_us))
     expected = expected_rows(plan, timeline.start_us, timeline.end_us or 0)
     assert await stored_rows(database) == expected
-    assert summary.total == Counts(made=len(expected), sent=len(expected), accepted=len(expected))
+    assert summary.total == DeliveryCounts(made=len(expected), sent=len(expected), accepted=len(expected))
     assert summary.is_clean
     assert {data["gateway"] for data in story.of("gateway_offline")} == {"gw-harbour", "gw-bakery", "gw-dairy"}
     assert all(isinstance(data["buffered"], int) and data["buffered"] > 0 for data in story.of("gateway_back"))
@@ -141,7 +141,7 @@ async def test_simulation_counts_what_it_dropped_when_the_buffer_is_full() -> No
     story = Story()
     # 60 readings of one value; the upload under way holds some, and is lost, too, when nobody answers.
     summary = await simulate(plan, make_timeline(now_us(), minutes=5, history_us=0), story)
-    assert summary.total == Counts(made=60, dropped=60)
+    assert summary.total == DeliveryCounts(made=60, dropped=60)
     assert not summary.is_clean
     assert story.of("readings_dropped")
     assert story.of("gateway_gave_up") == [{"gateway": "gw-harbour", "buffered": 60 - _dropped_before(story)}]

@@ -50,7 +50,7 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
     memory: Memory | None
 
 
-Reader = Callable[[Want], Sequence[StoredReading]]
+ReadWanted = Callable[[Want], Sequence[StoredReading]]
 #: Yields what it needs, is sent the readings, returns the result: any number of these can share one query.
 Replaying = Generator[Want, Sequence[StoredReading], Replay]
 
@@ -71,7 +71,7 @@ def replay(
     rule: SeriesRule,
     known: Known,
     new: Iterable[tuple[int, int]],
-    read: Reader,
+    read: ReadWanted,
     first_page: int = FIRST_PAGE,
 ) -> Replay:
     """Run `replaying` with readings that can be had at once."""

@@ -81,10 +81,10 @@ class Deleted(msgspec.Struct, frozen=True, tag="deleted"):
     id: int
 
 
-Outcome = Kept | New | Split | Merged | Retracted | Deleted
+RevisionOutcome = Kept | New | Split | Merged | Retracted | Deleted
 
 
-def revise(stored: Sequence[StoredEpisode], true: Sequence[Episode]) -> list[Outcome]:
+def revise(stored: Sequence[StoredEpisode], true: Sequence[Episode]) -> list[RevisionOutcome]:
     """Match the stored episodes of one rule and series with the true ones.
 
     Both hold the same stretch of time; within each, spans do not overlap. What stays as it is has no outcome.
@@ -106,7 +106,7 @@ class _Matching:
         #: Old index -> the new index that it is merged into, which took another, or it would have taken this.
         self.merges = self._merges()
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[RevisionOutcome]:
         left = [index for index in range(len(self.old)) if index not in self.takes.values()]
         untaken = [index for index in range(len(self.new)) if index not in self.takes]
         return [

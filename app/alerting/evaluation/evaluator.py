@@ -13,9 +13,9 @@ import msgspec
 
 from app.alerting.episodes.replay import Known, Replay, Replaying, Want, replaying
 from app.alerting.episodes.samples import StoredReading
-from app.alerting.evaluation.progress import Progress, State, skip_quiet, stored_state
+from app.alerting.evaluation.progress import EvaluationProgress, PairState, skip_quiet, stored_state
 from app.alerting.evaluation.sql import SQL
-from app.alerting.evaluation.stored_episodes import Change, Changes, Pair, Series, load_stored
+from app.alerting.evaluation.stored_episodes import Change, Changes, EvaluatedSeries, Pair, load_stored
 from app.alerting.rules.matching import Match, RuleBook
 from app.clock import DAY_US, HOUR_US, MINUTE_US, from_us, now_us
 from app.db.aggregates import RAW_RETENTION
@@ -58,7 +58,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 async def evaluate(
-    connection: Connection, book: RuleBook, rules_since: Mapping[str, int], progress: Progress
+    connection: Connection, book: RuleBook, rules_since: Mapping[str, int], progress: EvaluationProgress
 ) -> Evaluation:
     """Evaluate what is new; the caller's transaction commits it, or nothing of it: then progress must be forgotten."""
     await lock_evaluation(connection)
@@ -73,9 +73,9 @@ async def evaluate(
     return Evaluation(len(taken.ids), len(pass_.states), pass_.replayed, changes, taken.series_ids)
 
 
-async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[SeriesId, Series]:
+async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[SeriesId, EvaluatedSeries]:
     """Load what rules look at; tags may have changed, so nothing is remembered."""
-    return {row["id"]: Series(**row) for row in await connection.fetch(SQL["list_series"], ids)}
+    return {row["id"]: EvaluatedSeries(**row) for row in await connection.fetch(SQL["list_series"], ids)}
 
 
 async def _take(connection: Connection) -> Taken:
@@ -99,10 +99,10 @@ class _Pass:
         self,
         connection: Connection,
         taken: Taken,
-        series: Mapping[SeriesId, Series],
+        series: Mapping[SeriesId, EvaluatedSeries],
         book: RuleBook,
         rules_since: Mapping[str, int],
-        progress: Progress,
+        progress: EvaluationProgress,
     ) -> None:
         self._connection = connection
         self._taken = taken
@@ -118,7 +118,7 @@ class _Pass:
         self._matches: dict[Pair, Match] = {
             (match.rule.name, series_id): match for series_id, matches in matches_of.items() for match in matches
         }
-        self.states: dict[Pair, State] = {}
+        self.states: dict[Pair, PairState] = {}
         self.replayed = 0
 
     async def run(self) -> list[Change]:
@@ -190,7 +190,7 @@ class _Pass:
         )
         return min((first for series_id, first in ranges if first <= evaluated_to.get(series_id, 0)), default=None)
 
-    async def _begin_era(self, pair: Pair, state: State) -> None:
+    async def _begin_era(self, pair: Pair, state: PairState) -> None:
         """Start anew after the newest evaluated sample: clocks restart, an open episode stays open."""
         state.era += 1
         evaluated_to = state.known.evaluated_to
@@ -213,7 +213,7 @@ class _Pass:
             rows = await self._connection.fetch(SQL["list_newest_times"], sorted({pair[1] for pair in older}))
             newest = {row["series_id"]: row["us"] for row in rows}
         for pair in new:
-            self._progress.states[pair] = self.states[pair] = State(1, None, self._matches[pair].rule_hash)
+            self._progress.states[pair] = self.states[pair] = PairState(1, None, self._matches[pair].rule_hash)
         for pair in older:
             last = newest.get(pair[1], now_us())
             state = self.states[pair]
@@ -260,7 +260,7 @@ class _Pass:
         self.replayed = len(asking)
         return asking
 
-    def _ranges(self, pair: Pair, state: State) -> list[Range]:
+    def _ranges(self, pair: Pair, state: PairState) -> list[Range]:
         """Give a pair's new ranges, without those so old that retention may take away what their replay needs."""
         ranges = [*self._taken.fresh.get(pair[1], ()), *self._taken.late.get(pair[1], ())]
         if state.is_beginning and state.era_from is not None:

@@ -31,7 +31,7 @@ _decode_cache = msgspec.json.Decoder(Cache).decode
 _encode_cache = msgspec.json.Encoder().encode
 
 
-class State(msgspec.Struct, gc=False):
+class PairState(msgspec.Struct, gc=False):
     """How far one rule has come with one series."""
 
     era: int
@@ -58,7 +58,7 @@ class State(msgspec.Struct, gc=False):
         return _encode_cache(Cache(self.known.memory, self.quiet_since)).decode()
 
 
-class Progress:
+class EvaluationProgress:
     """How far this process has come with each pair, while it is the leader.
 
     Pairs in which nothing happens are written down now and then only: their stored state is old, and as good as new,
@@ -66,7 +66,7 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        self.states: dict[Pair, State] = {}
+        self.states: dict[Pair, PairState] = {}
         #: The rules that each series fell under when it was evaluated last.
         self.rules_of: dict[SeriesId, tuple[str, ...]] = {}
         self._book: RuleBook | None = None
@@ -83,11 +83,11 @@ class Progress:
         self.rules_of.clear()
 
 
-def stored_state(row: asyncpg.Record) -> State:
+def stored_state(row: asyncpg.Record) -> PairState:
     """Take over what is written down of a pair."""
     cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
     known = Known((), row["evaluated_us"], row["era_from_us"], cache.memory)
-    return State(
+    return PairState(
         row["era"],
         row["era_from_us"],
         row["rule_hash"],
@@ -98,7 +98,7 @@ def stored_state(row: asyncpg.Record) -> State:
     )
 
 
-def skip_quiet(rule: SeriesRule, state: State, new: Sequence[StoredReading]) -> Memory | None:
+def skip_quiet(rule: SeriesRule, state: PairState, new: Sequence[StoredReading]) -> Memory | None:
     """Give the memory after new readings that change nothing, and note since when readings have been quiet.
 
     Beyond `value: last` (see `skip`) this is exact for averages, minima and maxima whose whole window was quiet, if

@@ -33,7 +33,7 @@ Pair = tuple[str, SeriesId]
 _encode = msgspec.json.Encoder().encode
 
 
-class Series(msgspec.Struct, frozen=True):
+class EvaluatedSeries(msgspec.Struct, frozen=True):
     """What rules look at in a series."""
 
     id: SeriesId
@@ -98,7 +98,7 @@ class Changes:
     """Collects the outcomes of one evaluation, writes them all at once, and keeps a list of what happened."""
 
     def __init__(
-        self, connection: Connection, series: Mapping[SeriesId, Series], matches: Mapping[Pair, Match]
+        self, connection: Connection, series: Mapping[SeriesId, EvaluatedSeries], matches: Mapping[Pair, Match]
     ) -> None:
         self.made: list[Change] = []
         self._connection = connection

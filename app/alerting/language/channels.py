@@ -10,7 +10,7 @@ from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf
 from app.alerting.language.leaves import SECRET, SETTING, one_of
 from app.alerting.language.yaml_nodes import Mapping as MappingNode
 from app.alerting.language.yaml_nodes import Node
-from app.alerting.rules.model import ChannelConfig, ChannelFields, FieldValue
+from app.alerting.rules.model import ChannelDefinition, ChannelFields, FieldValue
 from app.alerting.rules.problems import ProblemLog
 
 #: Takes a type and its settings, secrets included; gives what is wrong as (field or None, message without secrets).
@@ -23,9 +23,9 @@ class ReadChannel(msgspec.Struct, frozen=True):
     type: str
     given: Given
 
-    def named(self, name: str) -> ChannelConfig:
+    def named(self, name: str) -> ChannelDefinition:
         """Make the channel's configuration, secrets unresolved."""
-        return ChannelConfig(name, self.type, _field_values(self.given))
+        return ChannelDefinition(name, self.type, _field_values(self.given))
 
 
 class ChannelKind:
@@ -57,7 +57,7 @@ class ChannelKind:
 
 
 def check_channel(
-    channel: ChannelConfig, given: Given, environ: Mapping[str, str], check: ChannelCheck | None, log: ProblemLog
+    channel: ChannelDefinition, given: Given, environ: Mapping[str, str], check: ChannelCheck | None, log: ProblemLog
 ) -> None:
     """Log each variable that is not set; with all of them, what the channel's own check objects to."""
     missing = False

@@ -11,7 +11,7 @@ from app.alerting.language.checks import check_can_match, check_level_order, che
 from app.alerting.language.kinds import Given
 from app.alerting.language.names import Links
 from app.alerting.rules.model import (
-    ChannelConfig,
+    ChannelDefinition,
     Clear,
     Inhibition,
     LateData,
@@ -53,7 +53,7 @@ class RuleReader:
 
     def read_channels(
         self, file: Given, environ: Mapping[str, str], check: ChannelCheck | None
-    ) -> Iterator[ChannelConfig]:
+    ) -> Iterator[ChannelDefinition]:
         """Give the channels of a file, secrets unresolved."""
         channels: Given = file.get("channels", Given(file.place))
         for name, place in channels.places.items():

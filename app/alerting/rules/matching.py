@@ -27,7 +27,7 @@ class RuleBook:
     """The rules of a set, prepared to be asked about many series; each rule and override is compiled once."""
 
     def __init__(self, rule_set: RuleSet) -> None:
-        self._by_metric: defaultdict[str | None, list[_Entry]] = defaultdict(list)
+        self._by_metric: defaultdict[str | None, list[_CompiledRule]] = defaultdict(list)
         for number, rule in enumerate(rule_set.rules):
             self._by_metric[rule.sensors.metric].append(_entry(number, rule))
         self._kept: dict[_Labels, tuple[_Candidate, ...]] = {}
@@ -110,7 +110,7 @@ class _Candidate(msgspec.Struct, frozen=True, eq=False):
     choices: tuple[_Choice, ...]
 
 
-class _Entry(msgspec.Struct, frozen=True, eq=False):
+class _CompiledRule(msgspec.Struct, frozen=True, eq=False):
     """A rule and all it may say."""
 
     number: int
@@ -119,13 +119,13 @@ class _Entry(msgspec.Struct, frozen=True, eq=False):
     choices: tuple[_Choice, ...]
 
 
-def _entry(number: int, rule: Rule) -> _Entry:
+def _entry(number: int, rule: Rule) -> _CompiledRule:
     overrides = [(override.sensors, override.terms) for override in rule.overrides]
     choices = tuple(
         _Choice(sensors, _name_test(sensors.id), _match(rule, terms))
         for sensors, terms in (*overrides, (Selector(), rule.terms))
     )
-    return _Entry(number, rule.sensors, _name_test(rule.sensors.id), choices)
+    return _CompiledRule(number, rule.sensors, _name_test(rule.sensors.id), choices)
 
 
 def _match(rule: Rule, terms: Terms) -> Match:

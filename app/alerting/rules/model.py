@@ -136,7 +136,7 @@ def condition_text(condition: Condition) -> str:
 FieldValue = str | dict[str, str]
 
 
-class ChannelConfig(msgspec.Struct, frozen=True):
+class ChannelDefinition(msgspec.Struct, frozen=True):
     """Where messages go; `fields` as written, references to secrets included."""
 
     name: str
@@ -149,7 +149,7 @@ class RuleSet(msgspec.Struct, frozen=True):
 
     rules: tuple[Rule, ...] = ()
     #: In the order of the files: when one fails for good, the first that works is told.
-    channels: tuple[ChannelConfig, ...] = ()
+    channels: tuple[ChannelDefinition, ...] = ()
 
 
 def encode_rule_set(rule_set: RuleSet) -> bytes:

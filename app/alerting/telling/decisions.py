@@ -10,14 +10,14 @@ import msgspec
 
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
-from app.alerting.telling.situation import Group, Situation, Unsettled
+from app.alerting.telling.situation import Group, Situation, UntoldEpisode
 from app.clock import DAY_US, SECOND_US
 from app.model import severity
 
-Kind = Literal["firing", "raised", "resolved", "retracted", "again", "summary", "withdrawn", "reminder"]
+ActionKind = Literal["firing", "raised", "resolved", "retracted", "again", "summary", "withdrawn", "reminder"]
 
 #: Nothing holds these back, of an episode; what ends a silence of data waits for late uploads.
-ALWAYS_DUE: frozenset[Kind] = frozenset({"resolved", "retracted"})
+ALWAYS_DUE: frozenset[ActionKind] = frozenset({"resolved", "retracted"})
 GROUP_WAIT_US = 30 * SECOND_US
 UPDATE_EVERY_US = 300 * SECOND_US
 #: From this level on a group does not wait.
@@ -29,8 +29,8 @@ class Action(msgspec.Struct, frozen=True):
 
     channel: str
     group_key: str
-    episode: Unsettled
-    kind: Kind
+    episode: UntoldEpisode
+    kind: ActionKind
     #: Waits for a silence, a mute, an inhibition or a late upload to end.
     held: bool
 
@@ -57,7 +57,7 @@ class Decision(msgspec.Struct, frozen=True):
 def decide(situation: Situation) -> Decision:
     """Compare told and true for every unsettled episode."""
     actions: list[Action] = []
-    quiet: list[Unsettled] = []
+    quiet: list[UntoldEpisode] = []
     for episode in situation.episodes:
         own = list(_actions(situation, episode))
         actions += own
@@ -103,12 +103,12 @@ def reminders(situation: Situation, channel: str, group_key: str) -> list[Action
     return [Action(channel, group_key, episode, "reminder", held=False) for episode in loud]
 
 
-def is_acked(episode: Unsettled) -> bool:
+def is_acked(episode: UntoldEpisode) -> bool:
     """Tell whether somebody takes care of the episode at the level it has."""
     return episode.acked_level is not None and severity(episode.acked_level) >= severity(episode.level)
 
 
-def _actions(situation: Situation, episode: Unsettled) -> Iterable[Action]:
+def _actions(situation: Situation, episode: UntoldEpisode) -> Iterable[Action]:
     if episode.reason == NO_DATA_CLEAR:
         return
     told = situation.told.get(episode.id, {})
@@ -123,7 +123,7 @@ def _actions(situation: Situation, episode: Unsettled) -> Iterable[Action]:
             yield Action(channel, group_key, episode, kind, end_held if kind in ALWAYS_DUE else held)
 
 
-def _kind(situation: Situation, episode: Unsettled, told: Told | None, channel: str) -> Kind | None:
+def _kind(situation: Situation, episode: UntoldEpisode, told: Told | None, channel: str) -> ActionKind | None:
     """Look up what the table of told and true says."""
     gone = episode.reason == RETRACTED
     over = episode.resolved_us is not None or situation.is_cleared(episode)
@@ -145,7 +145,7 @@ def _kind(situation: Situation, episode: Unsettled, told: Told | None, channel: 
     return None
 
 
-def _first(situation: Situation, episode: Unsettled, over: bool) -> Kind | None:
+def _first(situation: Situation, episode: UntoldEpisode, over: bool) -> ActionKind | None:
     """Say how a channel first hears of an episode."""
     if not over:
         return "firing"
@@ -163,11 +163,11 @@ def _state(told: Told | None) -> str:
     return "nothing" if told is None else told.state
 
 
-def _is_told_firing(situation: Situation, episode: Unsettled, channel: str) -> bool:
+def _is_told_firing(situation: Situation, episode: UntoldEpisode, channel: str) -> bool:
     return _state(situation.told.get(episode.id, {}).get(channel)) == "firing"
 
 
-def _is_held(situation: Situation, episode: Unsettled) -> bool:
+def _is_held(situation: Situation, episode: UntoldEpisode) -> bool:
     return situation.is_hushed(episode) or situation.is_inhibited(episode) or situation.is_catching_up(episode)
 
 

@@ -7,7 +7,7 @@ from app.alerting.episodes.reasons import NO_DATA
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.telling.decisions import Action
 from app.alerting.telling.links import Addresses, links
-from app.alerting.telling.situation import Situation, Unsettled
+from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.alerting.telling.wording import own_words
 from app.clock import from_us
 from app.model import LevelName, severity
@@ -113,7 +113,7 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
             return _own_words(situation, episode, value)
 
 
-def _why_over(situation: Situation, episode: Unsettled) -> str:
+def _why_over(situation: Situation, episode: UntoldEpisode) -> str:
     if episode.reason == NO_DATA:
         return _after_silence(situation, episode)
     if situation.is_cleared(episode):
@@ -121,7 +121,7 @@ def _why_over(situation: Situation, episode: Unsettled) -> str:
     return episode.reason or ""
 
 
-def _after_silence(situation: Situation, silence: Unsettled) -> str:
+def _after_silence(situation: Situation, silence: UntoldEpisode) -> str:
     """Say in one line how it stands now that data are back."""
     if silence.rule == GATEWAY_OFFLINE:
         return "data are back"
@@ -134,12 +134,12 @@ def _after_silence(situation: Situation, silence: Unsettled) -> str:
     return "data are back, fine all along"
 
 
-def _known_last(situation: Situation, episode: Unsettled) -> str:
+def _known_last(situation: Situation, episode: UntoldEpisode) -> str:
     last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
     return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
 
 
-def _own_words(situation: Situation, episode: Unsettled, value: float | None) -> str:
+def _own_words(situation: Situation, episode: UntoldEpisode, value: float | None) -> str:
     terms = situation.terms(episode)
     if terms is None:
         return ""
@@ -157,7 +157,7 @@ def _own_words(situation: Situation, episode: Unsettled, value: float | None) ->
     )
 
 
-def _unit(situation: Situation, episode: Unsettled) -> str:
+def _unit(situation: Situation, episode: UntoldEpisode) -> str:
     terms = situation.terms(episode)
     return (terms.unit if terms is not None else None) or episode.unit or ""
 

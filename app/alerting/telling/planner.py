@@ -9,7 +9,7 @@ from app.alerting.telling.situation import Situation, load_situation
 from app.alerting.telling.sql import SQL
 from app.clock import from_us, now_us
 from app.db.pool import Connection
-from app.notify.outbox import Composed, Item, enqueue
+from app.notify.outbox import Composed, ToldItem, enqueue
 
 
 async def plan(connection: Connection, rules: RuleSet) -> int:
@@ -82,9 +82,9 @@ async def _note_told(connection: Connection, actions: list[Action]) -> None:
         await connection.execute(SQL["drop_ack"], raised)
 
 
-def _item(action: Action) -> Item:
+def _item(action: Action) -> ToldItem:
     episode = action.episode
-    return Item(episode.id, episode.revision, action.kind, episode.level, action.told)
+    return ToldItem(episode.id, episode.revision, action.kind, episode.level, action.told)
 
 
 def _told_groups(situation: Situation) -> set[tuple[str, str]]:

@@ -25,7 +25,7 @@ _OFFLINE_RULE = Rule(GATEWAY_OFFLINE, Selector(), Terms(levels=()), group_by=("g
 Group = tuple[str, str]
 
 
-class Unsettled(msgspec.Struct, frozen=True):
+class UntoldEpisode(msgspec.Struct, frozen=True):
     """An episode of which something may be left to tell; times in microseconds since 1970."""
 
     id: int
@@ -72,7 +72,7 @@ class Silence(msgspec.Struct, frozen=True):
     id: int
     matchers: Mapping[str, Any]
 
-    def covers(self, episode: Unsettled) -> bool:
+    def covers(self, episode: UntoldEpisode) -> bool:
         """Tell whether every matcher fits."""
         return all(
             all(compile_glob(pattern)((episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
@@ -89,7 +89,7 @@ class Situation:
         self,
         now_us: int,
         rules: RuleSet,
-        episodes: Iterable[Unsettled],
+        episodes: Iterable[UntoldEpisode],
         told: Mapping[int, Mapping[str, Told]],
         refs: Mapping[tuple[str, int], str],
         silences: Iterable[Silence],
@@ -112,16 +112,16 @@ class Situation:
         self._cleared = {
             (each.rule, each.series_id) for each in self.episodes if each.is_open and each.reason == NO_DATA_CLEAR
         }
-        self._firing: dict[str, list[Unsettled]] = {}
+        self._firing: dict[str, list[UntoldEpisode]] = {}
         for each in self.episodes:
             if each.is_open and each.reason != NO_DATA_CLEAR and not self.is_cleared(each):
                 self._firing.setdefault(each.rule, []).append(each)
 
-    def rule(self, episode: Unsettled) -> Rule | None:
+    def rule(self, episode: UntoldEpisode) -> Rule | None:
         """Give the rule, unless it was removed."""
         return self._rules.get(episode.rule)
 
-    def terms(self, episode: Unsettled) -> Terms | None:
+    def terms(self, episode: UntoldEpisode) -> Terms | None:
         """Give what the rule says for the episode's series."""
         pair = (episode.rule, episode.series_id)
         if pair not in self._terms:
@@ -135,14 +135,14 @@ class Situation:
         return self._terms[pair]
 
     @cached_property
-    def groups(self) -> dict[str, list[Unsettled]]:
+    def groups(self) -> dict[str, list[UntoldEpisode]]:
         """All episodes by group."""
-        groups: dict[str, list[Unsettled]] = {}
+        groups: dict[str, list[UntoldEpisode]] = {}
         for episode in self.episodes:
             groups.setdefault(self.group_key(episode), []).append(episode)
         return groups
 
-    def channels(self, episode: Unsettled) -> tuple[str, ...]:
+    def channels(self, episode: UntoldEpisode) -> tuple[str, ...]:
         """Name who is to be told of the episode at its level."""
         if episode.rule == GATEWAY_OFFLINE:
             return self.channels_of_gateway(episode.gateway)
@@ -167,17 +167,17 @@ class Situation:
         """Tell whether there is such a channel: one that was taken out of the files can be told nothing more."""
         return channel in self._channels
 
-    def group_key(self, episode: Unsettled) -> str:
+    def group_key(self, episode: UntoldEpisode) -> str:
         """Name the group: the rule, and the values of what it groups by."""
         rule = self.rule(episode)
         values = [episode.label(name) for name in rule.group_by] if rule else []
         return msgspec.json.encode([episode.rule, values]).decode()
 
-    def is_cleared(self, episode: Unsettled) -> bool:
+    def is_cleared(self, episode: UntoldEpisode) -> bool:
         """Tell whether people think it over, for lack of data, though its readings do not say so."""
         return episode.kind == "threshold" and (episode.rule, episode.series_id) in self._cleared
 
-    def has_data_back(self, episode: Unsettled) -> bool:
+    def has_data_back(self, episode: UntoldEpisode) -> bool:
         """Tell whether people thought it over for lack of data, which came back."""
         return any(
             (each.rule, each.series_id, each.reason) == (episode.rule, episode.series_id, NO_DATA_CLEAR)
@@ -185,29 +185,29 @@ class Situation:
             if each.resolved_us is not None
         )
 
-    def open_episode(self, silence: Unsettled) -> Unsettled | None:
+    def open_episode(self, silence: UntoldEpisode) -> UntoldEpisode | None:
         """Give what goes on in the series of an alert of missing data."""
         return next((each for each in self._episodes_of(silence) if each.is_open), None)
 
-    def last_end(self, silence: Unsettled) -> int | None:
+    def last_end(self, silence: UntoldEpisode) -> int | None:
         """Say when something ended last in the series of an alert of missing data, as far as it may be news."""
         return max(
             (each.resolved_us for each in self._episodes_of(silence) if each.resolved_us is not None), default=None
         )
 
-    def _episodes_of(self, silence: Unsettled) -> list[Unsettled]:
+    def _episodes_of(self, silence: UntoldEpisode) -> list[UntoldEpisode]:
         own = (silence.rule, silence.series_id, "threshold")
         return [
             each for each in self.episodes if (each.rule, each.series_id, each.kind) == own and each.reason != RETRACTED
         ]
 
-    def is_hushed(self, episode: Unsettled) -> bool:
+    def is_hushed(self, episode: UntoldEpisode) -> bool:
         """Tell whether a silence or a mute window covers the episode now."""
         terms = self.terms(episode)
         muted = terms is not None and bool(terms.mute) and is_muted(terms.mute, self.now_us)
         return muted or any(silence.covers(episode) for silence in self._silences)
 
-    def is_inhibited(self, episode: Unsettled) -> bool:
+    def is_inhibited(self, episode: UntoldEpisode) -> bool:
         """Tell whether a rule that is firing now speaks for this one."""
         rule = self.rule(episode)
         return rule is not None and any(
@@ -216,7 +216,7 @@ class Situation:
             for source in self._firing.get(inhibition.rule, ())
         )
 
-    def is_catching_up(self, episode: Unsettled) -> bool:
+    def is_catching_up(self, episode: UntoldEpisode) -> bool:
         """Tell whether a late upload is perhaps still under way; for missing data, since they came back."""
         terms = self.terms(episode)
         known_us = episode.first_known_us if episode.kind == "threshold" else episode.resolved_us
@@ -229,7 +229,7 @@ class Situation:
 
 async def load_situation(connection: Connection, rules: RuleSet, now_us: int) -> Situation:
     """Read the situation inside the caller's transaction."""
-    episodes: list[Unsettled] = []
+    episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
     for row in await connection.fetch(SQL["list_unsettled"]):
@@ -238,7 +238,7 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int) ->
             told.setdefault(row["id"], {})[channel] = Told(state, level)
             if ref:
                 refs[channel, row["id"]] = ref
-        episodes.append(Unsettled(**facts))
+        episodes.append(UntoldEpisode(**facts))
     silences = [Silence(row["id"], row["matchers"]) for row in await connection.fetch(SQL["list_silences"])]
     last_sent, last_refused = await _load_last(connection)
     return Situation(now_us, rules, episodes, told, refs, silences, last_sent, last_refused)

@@ -4,7 +4,7 @@ Each series is read once for all its rules, in order of time, a few thousand rea
 not grow with the span. Windows see what came before the start; the machines start clear.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
 import asyncpg
@@ -19,14 +19,13 @@ from app.clock import HOUR_US, from_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import DATABASE_ERRORS, Connection
 from app.errors import AppError, DatabaseUnavailableError
-from app.model import MetricName, SensorName, SeriesId, Tags
+from app.model import MetricName, ReportProgress, SensorName, SeriesId, Tags
 
 #: Clocks of sensors may run ahead, by less than this.
 AHEAD_US = HOUR_US
 SERIES_AT_ONCE = 500
 READINGS_AT_ONCE = 5_000
 #: Takes how many series are done, and how many there are.
-Progress = Callable[[int, int], None]
 
 
 class NotMigratedError(AppError):
@@ -65,7 +64,11 @@ class Backtest(msgspec.Struct, frozen=True):
 
 
 async def run_backtest(
-    connection: Connection, book: RuleBook, from_us: int, now_us: int, progress: Progress = lambda done, total: None
+    connection: Connection,
+    book: RuleBook,
+    from_us: int,
+    now_us: int,
+    progress: ReportProgress = lambda done, total: None,
 ) -> Backtest:
     """Run rules over the readings since `from_us`; raises NotMigratedError or DatabaseUnavailableError."""
     try:
@@ -103,7 +106,7 @@ class _Backtesting:
         self._readings = 0
         self._episodes: list[BacktestEpisode] = []
 
-    async def run(self, progress: Progress) -> Backtest:
+    async def run(self, progress: ReportProgress) -> Backtest:
         total = await self._connection.fetchval(SQL["count_series_since"], self._from_us)
         done, last_id = 0, 0
         progress(done, total)

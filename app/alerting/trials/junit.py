@@ -7,13 +7,13 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import msgspec
 
 from app.alerting.rules.problems import RuleProblem
-from app.alerting.trials.rule_tests import Outcome
+from app.alerting.trials.rule_tests import RuleTestResult
 
 
 class FileResult(msgspec.Struct, frozen=True):
     """What came of one file: its tests' outcomes, or why it cannot be used."""
 
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[RuleTestResult, ...] = ()
     problems: tuple[RuleProblem, ...] = ()
 
     @property

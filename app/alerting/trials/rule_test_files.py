@@ -88,7 +88,7 @@ def read_rule_tests(path: Path) -> RuleTestFile:
     if file is UNFIT:
         raise RuleErrors(log.problems)
     rule_set = _read_rules(file, path, log)
-    tests = tuple(_Reader(log, rule_set).tests(file))
+    tests = tuple(_RuleTestReader(log, rule_set).tests(file))
     if rule_set is None or log.problems:
         raise RuleErrors(log.problems)
     return RuleTestFile(rule_set, tests)
@@ -113,7 +113,7 @@ def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:
         return None
 
 
-class _Reader:
+class _RuleTestReader:
     """Makes tests of what a file gives; what does not fit goes to the log."""
 
     def __init__(self, log: ProblemLog, rule_set: RuleSet | None) -> None:

@@ -18,7 +18,7 @@ from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RuleTestResult(msgspec.Struct, frozen=True):
     """How one test went."""
 
     place: Place
@@ -32,13 +32,13 @@ class Outcome(msgspec.Struct, frozen=True):
         return not self.difference
 
 
-def run_rule_tests(file: RuleTestFile) -> Iterator[Outcome]:
+def run_rule_tests(file: RuleTestFile) -> Iterator[RuleTestResult]:
     """Run the tests of a file, one after the other."""
     book = RuleBook(file.rule_set)
     for test in file.tests:
         begun = perf_counter()
         difference = _compare(test.expected, list(_episodes(test, book)))
-        yield Outcome(test.place, test.name, difference, perf_counter() - begun)
+        yield RuleTestResult(test.place, test.name, difference, perf_counter() - begun)
 
 
 def _episodes(test: RuleTest, book: RuleBook) -> Iterator[Expected]:

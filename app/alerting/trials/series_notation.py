@@ -47,15 +47,15 @@ class At(msgspec.Struct, frozen=True):
     value: float
 
 
-Item = Values | Gap | At
+NotationItem = Values | Gap | At
 
 
-def parse_notation(text: str) -> tuple[Item, ...]:
+def parse_notation(text: str) -> tuple[NotationItem, ...]:
     """Read the notation; ValueError says what would be right."""
     return tuple(_item(part.strip()) for part in text.split(","))
 
 
-def expand(items: tuple[Item, ...], start_us: int, every_us: int) -> tuple[StoredReading, ...]:
+def expand(items: tuple[NotationItem, ...], start_us: int, every_us: int) -> tuple[StoredReading, ...]:
     """Give the readings in order of time; ValueError when there are too many, or two at one time."""
     count = sum(item.count if isinstance(item, Values) else 1 for item in items)
     if count > MOST_READINGS:
@@ -86,7 +86,7 @@ _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 _COUNT = r"\s*x\s*([0-9]{1,9})"
 
 
-def _item(text: str) -> Item:
+def _item(text: str) -> NotationItem:
     for pattern, make in _FORMS.items():
         if match := re.fullmatch(pattern, text):
             return make(*match.groups())
@@ -112,7 +112,7 @@ def _value(text: str) -> float:
     return value
 
 
-_FORMS: dict[str, Callable[..., Item]] = {
+_FORMS: dict[str, Callable[..., NotationItem]] = {
     f"({_NUMBER})": lambda value: _values(value, value, "1"),
     f"({_NUMBER}){_COUNT}": lambda value, count: _values(value, value, count),
     rf"({_NUMBER})\s*\.\.\s*({_NUMBER}){_COUNT}": _slope,
@@ -122,7 +122,7 @@ _FORMS: dict[str, Callable[..., Item]] = {
 }
 
 
-def _placed(items: tuple[Item, ...], start_us: int, every_us: int) -> Iterator[StoredReading]:
+def _placed(items: tuple[NotationItem, ...], start_us: int, every_us: int) -> Iterator[StoredReading]:
     next_us = start_us
     for item in items:
         match item:

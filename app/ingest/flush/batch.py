@@ -18,7 +18,7 @@ from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 
 #: Microseconds since 1970, place in order of arrival, value.
-Sample = tuple[int, int, float]
+Point = tuple[int, int, float]
 
 #: One row of PostgreSQL's binary COPY: three fields, each with its length; timestamptz counts from 2000.
 _pack_row = Struct(">hiiiqid").pack
@@ -34,7 +34,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
     day: int
     series_id: SeriesId
-    samples: list[Sample]
+    points: list[Point]
 
 
 class Batch:
@@ -56,23 +56,23 @@ class Batch:
 
     def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give all samples as columns: series, microseconds since 1970, values."""
-        ids = [block.series_id for block in self.blocks for _ in block.samples]
-        samples = [sample for block in self.blocks for sample in block.samples]
-        return ids, [sample[0] for sample in samples], [sample[2] for sample in samples]
+        ids = [block.series_id for block in self.blocks for _ in block.points]
+        points = [point for block in self.blocks for point in block.points]
+        return ids, [point[0] for point in points], [point[2] for point in points]
 
-    def upload_of(self, sample: Sample) -> Upload:
+    def upload_of(self, point: Point) -> Upload:
         """Find the upload that brought a sample."""
-        return self.uploads[bisect_right(self._ends, sample[1])]
+        return self.uploads[bisect_right(self._ends, point[1])]
 
     def counts(self, blocks: Sequence[Block]) -> list[int]:
         """Count the samples that each upload brought."""
         if self._ends and _size(blocks) == self._ends[-1]:
             return [upload.value_count for upload in self.uploads]
-        counts = Counter(bisect_right(self._ends, sample[1]) for block in blocks for sample in block.samples)
+        counts = Counter(bisect_right(self._ends, point[1]) for block in blocks for point in block.points)
         return [counts[number] for number in range(len(self.uploads))]
 
 
-class News:
+class NewReadings:
     """What of a batch was really new, and all that follows from it; `blocks` are sorted like the batch's."""
 
     def __init__(self, batch: Batch, blocks: list[Block]) -> None:
@@ -83,9 +83,9 @@ class News:
         #: New values of each upload.
         self.accepted = batch.counts(blocks)
         # Days ascend: a series' last block holds its newest sample.
-        self.newest: dict[SeriesId, Sample] = {block.series_id: block.samples[-1] for block in blocks}
+        self.newest: dict[SeriesId, Point] = {block.series_id: block.points[-1] for block in blocks}
         #: Oldest new time of each touched UTC day.
-        self.oldest_of_day = {day: min(block.samples[0][0] for block in of_day) for day, of_day in by_day(blocks)}
+        self.oldest_of_day = {day: min(block.points[0][0] for block in of_day) for day, of_day in by_day(blocks)}
 
     def ranges(self) -> dict[bool, tuple[list[SeriesId], list[int], list[int]]]:
         """Give the times that each series got new readings in, as columns; late ones apart from fresh.
@@ -96,16 +96,16 @@ class News:
         fresh: dict[SeriesId, tuple[int, int]] = {}
         late: dict[SeriesId, tuple[int, int]] = {}
         for block in self.blocks:
-            first_fresh = bisect_left(block.samples, fresh_from, key=itemgetter(0))
-            _extend(late, block.series_id, block.samples[:first_fresh])
-            _extend(fresh, block.series_id, block.samples[first_fresh:])
+            first_fresh = bisect_left(block.points, fresh_from, key=itemgetter(0))
+            _extend(late, block.series_id, block.points[:first_fresh])
+            _extend(fresh, block.series_id, block.points[first_fresh:])
         return {is_late: _as_columns(ranges) for is_late, ranges in ((False, fresh), (True, late)) if ranges}
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Give the newest reading of each series as columns, in order of series."""
         ordered = sorted(self.newest)
-        samples = [self.newest[series_id] for series_id in ordered]
-        return ordered, [sample[0] for sample in samples], [sample[2] for sample in samples]
+        points = [self.newest[series_id] for series_id in ordered]
+        return ordered, [point[0] for point in points], [point[2] for point in points]
 
 
 def by_day(blocks: Iterable[Block]) -> Iterator[tuple[int, Iterator[Block]]]:
@@ -115,8 +115,8 @@ def by_day(blocks: Iterable[Block]) -> Iterator[tuple[int, Iterator[Block]]]:
 
 def select(blocks: Iterable[Block], keys: Collection[tuple[SeriesId, int]]) -> list[Block]:
     """Keep the samples with these (series, time)."""
-    kept = ((block, [sample for sample in block.samples if (block.series_id, sample[0]) in keys]) for block in blocks)
-    return [Block(block.day, block.series_id, samples) for block, samples in kept if samples]
+    kept = ((block, [point for point in block.points if (block.series_id, point[0]) in keys]) for block in blocks)
+    return [Block(block.day, block.series_id, points) for block, points in kept if points]
 
 
 def copy_payload(blocks: Iterable[Block]) -> bytes:
@@ -124,16 +124,16 @@ def copy_payload(blocks: Iterable[Block]) -> bytes:
     pack, epoch_us = _pack_row, _POSTGRES_EPOCH_US
     rows = [
         pack(3, 4, series_id, 8, time_us - epoch_us, 8, value)
-        for series_id, samples in [(block.series_id, block.samples) for block in blocks]
-        for time_us, _, value in samples
+        for series_id, points in [(block.series_id, block.points) for block in blocks]
+        for time_us, _, value in points
     ]
     return _COPY_HEADER + b"".join(rows) + _COPY_TRAILER
 
 
 def _collect(
     uploads: Iterable[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
-) -> dict[SeriesId, list[Sample]]:
-    collected: defaultdict[SeriesId, list[Sample]] = defaultdict(list)
+) -> dict[SeriesId, list[Point]]:
+    collected: defaultdict[SeriesId, list[Point]] = defaultdict(list)
     place = 0
     for upload in uploads:
         for reading in upload.readings:
@@ -145,37 +145,37 @@ def _collect(
     return collected
 
 
-def _make_blocks(collected: Mapping[SeriesId, list[Sample]]) -> list[Block]:
+def _make_blocks(collected: Mapping[SeriesId, list[Point]]) -> list[Block]:
     blocks: list[Block] = []
-    for series_id, samples in collected.items():
-        samples.sort()
-        unique = _drop_duplicates(samples)
+    for series_id, points in collected.items():
+        points.sort()
+        unique = _drop_duplicates(points)
         day = unique[0][0] // DAY_US
         if unique[-1][0] // DAY_US == day:
             blocks.append(Block(day, series_id, unique))
         else:
-            days = groupby(unique, key=lambda sample: sample[0] // DAY_US)
+            days = groupby(unique, key=lambda point: point[0] // DAY_US)
             blocks += [Block(day, series_id, list(of_day)) for day, of_day in days]
     blocks.sort(key=attrgetter("day", "series_id"))
     return blocks
 
 
-def _drop_duplicates(samples: list[Sample]) -> list[Sample]:
+def _drop_duplicates(points: list[Point]) -> list[Point]:
     """Keep the first arrival of each time; sorted, the others follow it at once."""
-    if len({sample[0] for sample in samples}) == len(samples):
-        return samples
-    return [next(of_time) for _, of_time in groupby(samples, key=itemgetter(0))]
+    if len({point[0] for point in points}) == len(points):
+        return points
+    return [next(of_time) for _, of_time in groupby(points, key=itemgetter(0))]
 
 
 def _size(blocks: Iterable[Block]) -> int:
-    return sum(len(block.samples) for block in blocks)
+    return sum(len(block.points) for block in blocks)
 
 
-def _extend(ranges: dict[SeriesId, tuple[int, int]], series_id: SeriesId, samples: list[Sample]) -> None:
+def _extend(ranges: dict[SeriesId, tuple[int, int]], series_id: SeriesId, points: list[Point]) -> None:
     """Extend a series' range up to these samples; those of one series come in order of time."""
-    if samples:
-        earliest, _ = ranges.get(series_id, (samples[0][0], 0))
-        ranges[series_id] = (earliest, samples[-1][0])
+    if points:
+        earliest, _ = ranges.get(series_id, (points[0][0], 0))
+        ranges[series_id] = (earliest, points[-1][0])
 
 
 def _as_columns(ranges: Mapping[SeriesId, tuple[int, int]]) -> tuple[list[SeriesId], list[int], list[int]]:

@@ -5,24 +5,16 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from app.clock import rfc3339
-from app.ingest.flush.batch import News, Sample
-from app.model import LegacyRecord, MetricName, SensorName, SeriesId
+from app.ingest.flush.batch import NewReadings, Point
+from app.model import FeedReading, LegacyRecord, MetricName, SensorName, SeriesId
 
 #: A flush of more new values is a bulk replay: clients get the newest of each series, and read the rest by HTTP.
 FRAME_VALUES_LIMIT = 2_500
 
-Names = Mapping[SeriesId, tuple[SensorName, MetricName]]
+SeriesNames = Mapping[SeriesId, tuple[SensorName, MetricName]]
 #: Values by metric, of one sensor at one time in microseconds since 1970.
 Grouped = dict[tuple[int, SensorName], dict[MetricName, float]]
 _encode = msgspec.json.Encoder().encode
-
-
-class FeedReading(msgspec.Struct, frozen=True, gc=False):
-    """A reading as WebSocket clients get it."""
-
-    sensor: SensorName
-    time: str
-    values: dict[MetricName, float]
 
 
 class Truncated(msgspec.Struct, frozen=True):
@@ -41,42 +33,42 @@ class FeedPayload(msgspec.Struct, frozen=True, omit_defaults=True):
     legacy: list[LegacyRecord] = []
 
 
-def group_readings(news: News, names: Names) -> Grouped:
+def group_readings(new: NewReadings, names: SeriesNames) -> Grouped:
     """Put the new values of a flush, or of a bulk replay the newest of each series, back together as readings."""
     grouped: Grouped = {}
-    for series_id, samples in _cut(news) if news.size > FRAME_VALUES_LIMIT else _all(news):
+    for series_id, points in _cut(new) if new.size > FRAME_VALUES_LIMIT else _all(new):
         sensor, metric = names[series_id]
-        for time_us, _, value in samples:
+        for time_us, _, value in points:
             grouped.setdefault((time_us, sensor), {})[metric] = value
     return grouped
 
 
-def encode_payload(news: News, grouped: Grouped, legacy: list[LegacyRecord]) -> bytes:
+def encode_payload(new: NewReadings, grouped: Grouped, legacy: list[LegacyRecord]) -> bytes:
     """Write the feed row's payload as JSON, readings in order of time."""
     times: dict[int, str] = {}
     readings = []
     for time_us, sensor in sorted(grouped):
         time = times.get(time_us) or times.setdefault(time_us, rfc3339(time_us))
         readings.append(FeedReading(sensor, time, grouped[time_us, sensor]))
-    return _encode(FeedPayload(readings, _truncation(news, grouped), legacy))
+    return _encode(FeedPayload(readings, _truncation(new, grouped), legacy))
 
 
-def _all(news: News) -> Iterator[tuple[SeriesId, list[Sample]]]:
-    return ((block.series_id, block.samples) for block in news.blocks)
+def _all(new: NewReadings) -> Iterator[tuple[SeriesId, list[Point]]]:
+    return ((block.series_id, block.points) for block in new.blocks)
 
 
-def _cut(news: News) -> Iterator[tuple[SeriesId, list[Sample]]]:
+def _cut(new: NewReadings) -> Iterator[tuple[SeriesId, list[Point]]]:
     """Keep the newest of each series, and what a client of the replaced sensor server waits for."""
-    for series_id, newest in news.newest.items():
+    for series_id, newest in new.newest.items():
         yield series_id, [newest]
-    if any(upload.wants_legacy_id for upload in news.batch.uploads):
-        for series_id, samples in _all(news):
-            yield series_id, [sample for sample in samples if news.batch.upload_of(sample).wants_legacy_id]
+    if any(upload.wants_legacy_id for upload in new.batch.uploads):
+        for series_id, points in _all(new):
+            yield series_id, [point for point in points if new.batch.upload_of(point).wants_legacy_id]
 
 
-def _truncation(news: News, grouped: Grouped) -> Truncated | None:
-    omitted = news.size - sum(map(len, grouped.values()))
+def _truncation(new: NewReadings, grouped: Grouped) -> Truncated | None:
+    omitted = new.size - sum(map(len, grouped.values()))
     if not omitted:
         return None
-    newest = max(time_us for time_us, _, _ in news.newest.values())
-    return Truncated(omitted, rfc3339(min(news.oldest_of_day.values())), rfc3339(newest))
+    newest = max(time_us for time_us, _, _ in new.newest.values())
+    return Truncated(omitted, rfc3339(min(new.oldest_of_day.values())), rfc3339(newest))

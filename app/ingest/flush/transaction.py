@@ -13,7 +13,7 @@ import msgspec
 
 from app.clock import to_us
 from app.db.pool import Connection
-from app.ingest.flush.batch import Batch, News, by_day, copy_payload, select
+from app.ingest.flush.batch import Batch, NewReadings, by_day, copy_payload, select
 from app.ingest.flush.feed_payload import Grouped, encode_payload, group_readings
 from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SeriesRegistry
@@ -42,14 +42,14 @@ async def write_flush(
     async with connection.transaction():
         if any_decompression:
             await connection.execute(SQL["allow_any_decompression"])
-        news = await (_copy if by_copy else _insert)(connection, batch)
-        feed_id = await _record(connection, news, registry) if news.blocks else None
-        await _remember_answers(connection, news, feed_id)
+        new = await (_copy if by_copy else _insert)(connection, batch)
+        feed_id = await _record(connection, new, registry) if new.blocks else None
+        await _remember_answers(connection, new, feed_id)
     seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
-    return _receipts(news, seq)
+    return _receipts(new, seq)
 
 
-async def _copy(connection: Connection, batch: Batch) -> News:
+async def _copy(connection: Connection, batch: Batch) -> NewReadings:
     """Append all readings, which must all be new, day by day."""
     for _day, blocks in by_day(batch.blocks):
         await connection.copy_to_table(
@@ -58,30 +58,30 @@ async def _copy(connection: Connection, batch: Batch) -> News:
             columns=("series_id", "time", "value"),
             format="binary",
         )
-    return News(batch, batch.blocks)
+    return NewReadings(batch, batch.blocks)
 
 
-async def _insert(connection: Connection, batch: Batch) -> News:
+async def _insert(connection: Connection, batch: Batch) -> NewReadings:
     """Insert what is not stored yet."""
     stored = await connection.fetch(SQL["insert_readings"], *batch.columns())
-    return News(batch, select(batch.blocks, {(row["series_id"], to_us(row["time"])) for row in stored}))
+    return NewReadings(batch, select(batch.blocks, {(row["series_id"], to_us(row["time"])) for row in stored}))
 
 
-async def _record(connection: Connection, news: News, registry: SeriesRegistry) -> int:
+async def _record(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> int:
     """Write all that follows from new readings, and return the id of the feed row."""
-    days = [_1970 + timedelta(days=day) for day in news.oldest_of_day]
-    await connection.execute(SQL["insert_late_days"], days, list(news.oldest_of_day.values()))
-    await connection.execute(SQL["upsert_series_state"], *news.states())
-    for late, ranges in news.ranges().items():
+    days = [_1970 + timedelta(days=day) for day in new.oldest_of_day]
+    await connection.execute(SQL["insert_late_days"], days, list(new.oldest_of_day.values()))
+    await connection.execute(SQL["upsert_series_state"], *new.states())
+    for late, ranges in new.ranges().items():
         await connection.execute(SQL["insert_dirty"], *ranges, late)
-    grouped = group_readings(news, registry.names)
-    legacy = await _insert_legacy(connection, news, grouped)
-    payload = encode_payload(news, grouped, legacy)
-    feed_id: int = await connection.fetchval(SQL["insert_feed"], news.size, payload)
+    grouped = group_readings(new, registry.names)
+    legacy = await _insert_legacy(connection, new, grouped)
+    payload = encode_payload(new, grouped, legacy)
+    feed_id: int = await connection.fetchval(SQL["insert_feed"], new.size, payload)
     return feed_id
 
 
-async def _insert_legacy(connection: Connection, news: News, grouped: Grouped) -> list[LegacyRecord]:
+async def _insert_legacy(connection: Connection, new: NewReadings, grouped: Grouped) -> list[LegacyRecord]:
     """Give readings with temperature, humidity and pressure the id of a record of the replaced sensor server."""
     found = [
         (sensor, time_us, values)
@@ -90,7 +90,7 @@ async def _insert_legacy(connection: Connection, news: News, grouped: Grouped) -
     ]
     if not found:
         return []
-    origins = _origins(news)
+    origins = _origins(new)
     uploads = [origins[sensor, time_us] for sensor, time_us, _ in found]
     columns = [
         [sensor for sensor, _, _ in found],
@@ -107,16 +107,16 @@ async def _insert_legacy(connection: Connection, news: News, grouped: Grouped) -
     ]
 
 
-def _origins(news: News) -> dict[tuple[SensorName, int], Upload]:
+def _origins(new: NewReadings) -> dict[tuple[SensorName, int], Upload]:
     """Find the upload that first brought each (sensor, time)."""
     origins: dict[tuple[SensorName, int], Upload] = {}
-    for upload in news.batch.uploads:
+    for upload in new.batch.uploads:
         for reading in upload.readings:
             origins.setdefault((reading.sensor, reading.time_us), upload)
     return origins
 
 
-async def _remember_answers(connection: Connection, news: News, feed_id: int | None) -> None:
+async def _remember_answers(connection: Connection, new: NewReadings, feed_id: int | None) -> None:
     """Store the answers of uploads that brought an Idempotency-Key; the trigger on `feed` adds their seq.
 
     Waits for another process that is storing an answer under the same key just now; raises AnsweredElsewhereError.
@@ -126,10 +126,10 @@ async def _remember_answers(connection: Connection, news: News, feed_id: int | N
             upload.api_key.label,
             upload.idempotency.key,
             upload.idempotency.body_sha256,
-            msgspec.json.encode(_receipt(news, number, None)).decode(),
-            feed_id if news.accepted[number] else None,
+            msgspec.json.encode(_receipt(new, number, None)).decode(),
+            feed_id if new.accepted[number] else None,
         )
-        for number, upload in enumerate(news.batch.uploads)
+        for number, upload in enumerate(new.batch.uploads)
         if upload.idempotency is not None
     ]
     if rows:
@@ -139,12 +139,12 @@ async def _remember_answers(connection: Connection, news: News, feed_id: int | N
             raise AnsweredElsewhereError({row[:2] for row in rows} - {tuple(row) for row in stored})
 
 
-def _receipts(news: News, seq: int | None) -> list[Receipt]:
-    return [_receipt(news, number, seq if news.accepted[number] else None) for number in range(len(news.batch.uploads))]
+def _receipts(new: NewReadings, seq: int | None) -> list[Receipt]:
+    return [_receipt(new, number, seq if new.accepted[number] else None) for number in range(len(new.batch.uploads))]
 
 
-def _receipt(news: News, number: int, seq: int | None) -> Receipt:
-    upload, accepted = news.batch.uploads[number], news.accepted[number]
+def _receipt(new: NewReadings, number: int, seq: int | None) -> Receipt:
+    upload, accepted = new.batch.uploads[number], new.accepted[number]
     duplicates = upload.value_count - accepted
     return Receipt(seq, accepted, duplicates, upload.rejected.listed, upload.rejected.count)
 

@@ -56,7 +56,7 @@ _MILLISECONDS_LIMIT = 10**15
 MSGPACK_TYPES = frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"})
 
 
-class WireReading(msgspec.Struct, gc=False):
+class ReadingBody(msgspec.Struct, gc=False):
     """One reading as it comes: time in RFC 3339 with a zone, or milliseconds since 1970; absent, the receive time."""
 
     sensor: str
@@ -65,14 +65,14 @@ class WireReading(msgspec.Struct, gc=False):
     tags: dict[str, str] | None = None
 
 
-class WireUpload(msgspec.Struct):
+class UploadBody(msgspec.Struct):
     """A batch of readings, with the name of the gateway that sends it."""
 
-    readings: list[WireReading]
+    readings: list[ReadingBody]
     gateway: str | None = None
 
 
-_Typed = WireUpload | list[WireReading]
+_Typed = UploadBody | list[ReadingBody]
 _decode_json = msgspec.json.Decoder(_Typed).decode
 _decode_msgpack = msgspec.msgpack.Decoder(_Typed).decode
 
@@ -103,7 +103,7 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
     return Parsed(readings, rejected, _check_gateway(gateway))
 
 
-def _take_typed(items: list[WireReading], rejected: Rejected, times: ReceiptTimes) -> list[Reading]:
+def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTimes) -> list[Reading]:
     """Take readings whose types and values are right: all at once if all is, else one by one."""
     times_us = _in_microseconds([item.time for item in items])
     earliest, latest = time_limits(times.received_us)
@@ -129,7 +129,7 @@ def _in_microseconds(times: list[Any]) -> list[int] | None:
     return None
 
 
-def _are_good(items: list[WireReading]) -> bool:
+def _are_good(items: list[ReadingBody]) -> bool:
     """Tell whether all names and tags can be stored, looking at each name once."""
     metrics = set().union(*[item.values for item in items])
     return (

@@ -11,7 +11,7 @@ import msgspec
 
 from app.errors import InvalidRequestError
 from app.notify.message import Message, RenderedMessage
-from app.notify.pacing import Limit
+from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Endpoints
 
 
@@ -29,7 +29,7 @@ class Channel(Protocol):
     def destination(self, config: Any) -> str:
         """Name where messages go, without a secret: messages with the same name are sent one by one."""
 
-    def limits(self, config: Any) -> tuple[Limit, ...]:
+    def limits(self, config: Any) -> tuple[SendLimit, ...]:
         """Say how fast the service takes messages; the first limit's key is the destination."""
 
     def render(self, message: Message) -> RenderedMessage:

@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from app.notify.message import PLAIN, Lines, Markup, Message, RenderedMessage, clip, fit, write
-from app.notify.pacing import Limit
+from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,
     ChannelConfig,
@@ -57,9 +57,9 @@ def destination(config: Config) -> str:
     return fingerprint(TYPE, config.webhook_url)
 
 
-def limits(config: Config) -> tuple[Limit, ...]:
+def limits(config: Config) -> tuple[SendLimit, ...]:
     """One message a second for each webhook."""
-    return (Limit(destination(config), every_s=1.0),)
+    return (SendLimit(destination(config), every_s=1.0),)
 
 
 def render(message: Message) -> RenderedMessage:

@@ -20,7 +20,7 @@ from app.notify.message import (
     visible,
     write,
 )
-from app.notify.pacing import Limit
+from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,
     ChannelConfig,
@@ -82,14 +82,14 @@ def destination(config: Config) -> str:
     return fingerprint(TYPE, config.bot_token, str(config.chat_id))
 
 
-def limits(config: Config) -> tuple[Limit, ...]:
+def limits(config: Config) -> tuple[SendLimit, ...]:
     """One message a second for each chat, 20 a minute for each group, 30 a second for each bot."""
     chat = destination(config)
-    bot = Limit(fingerprint("telegram-bot", config.bot_token), every_s=1 / 30, burst=1)
+    bot = SendLimit(fingerprint("telegram-bot", config.bot_token), every_s=1 / 30, burst=1)
     if str(config.chat_id).startswith(("-", "@")):
         # 5 at once and 15 more in a minute: never more than 20 in any minute.
-        return Limit(chat, every_s=1.0), Limit(f"{chat}:minute", every_s=4.0, burst=5), bot
-    return Limit(chat, every_s=1.0), bot
+        return SendLimit(chat, every_s=1.0), SendLimit(f"{chat}:minute", every_s=4.0, burst=5), bot
+    return SendLimit(chat, every_s=1.0), bot
 
 
 def render(message: Message) -> RenderedMessage:

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from app.notify.message import Message, RenderedMessage
-from app.notify.pacing import Limit
+from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fingerprint, refusal, send_post
 
 TYPE: Final = "webhook"
@@ -55,9 +55,9 @@ def destination(config: Config) -> str:
     return fingerprint(TYPE, config.url)
 
 
-def limits(config: Config) -> tuple[Limit, ...]:
+def limits(config: Config) -> tuple[SendLimit, ...]:
     """Ten messages a second for each endpoint."""
-    return (Limit(destination(config), every_s=0.1, burst=10),)
+    return (SendLimit(destination(config), every_s=0.1, burst=10),)
 
 
 def render(message: Message) -> RenderedMessage:

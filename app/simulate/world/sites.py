@@ -29,7 +29,7 @@ _PRESSURE = Shape(
 )
 
 
-class Kind(msgspec.Struct, frozen=True):
+class SensorKind(msgspec.Struct, frozen=True):
     """A kind of place to hang a sensor in."""
 
     name: str
@@ -38,7 +38,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 KINDS = (
-    Kind(
+    SensorKind(
         "freezer",
         "cold store",
         {
@@ -60,7 +60,7 @@ KINDS = (
             )
         },
     ),
-    Kind(
+    SensorKind(
         "server-room",
         "server room",
         {
@@ -83,7 +83,7 @@ KINDS = (
             "humidity": Shape(mean=44, daily_swing=-1, wander=1.5, noise=0.3, digits=1),
         },
     ),
-    Kind(
+    SensorKind(
         "roof",
         "outdoors",
         {
@@ -92,7 +92,7 @@ KINDS = (
             "pressure": _PRESSURE,
         },
     ),
-    Kind(
+    SensorKind(
         "office",
         "office",
         {
@@ -116,7 +116,7 @@ KINDS = (
             "pressure": _PRESSURE,
         },
     ),
-    Kind(
+    SensorKind(
         "cellar",
         "cellar",
         {
@@ -142,7 +142,7 @@ KINDS = (
 )
 
 
-class Sensor(msgspec.Struct, frozen=True):
+class SimulatedSensor(msgspec.Struct, frozen=True):
     """A sensor of one gateway; it measures once an interval, `offset` (a fraction of it) after the others' beat."""
 
     name: SensorName
@@ -168,12 +168,12 @@ def gateway_name(number: int) -> str:
     return f"gw-{_site(number)}"
 
 
-def list_sensors(seed: int, gateway_number: int, count: int, cued_at_us: int | None = None) -> list[Sensor]:
+def list_sensors(seed: int, gateway_number: int, count: int, cued_at_us: int | None = None) -> list[SimulatedSensor]:
     """List the sensors at one gateway; the first gateway's excursions follow the demo's cues where there are any."""
     return list(_each_sensor(seed, gateway_number, count, cued_at_us))
 
 
-def _each_sensor(seed: int, gateway_number: int, count: int, cued_at_us: int | None) -> Iterator[Sensor]:
+def _each_sensor(seed: int, gateway_number: int, count: int, cued_at_us: int | None) -> Iterator[SimulatedSensor]:
     site = _site(gateway_number)
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
@@ -184,7 +184,7 @@ def _each_sensor(seed: int, gateway_number: int, count: int, cued_at_us: int | N
             for metric, shape in kind.shapes.items()
         }
         tags = {"site": site, "room": kind.room if round_number == 1 else f"{kind.room} {round_number}"}
-        yield Sensor(name, tags, signals, fraction(key_of(seed, name, "offset")))
+        yield SimulatedSensor(name, tags, signals, fraction(key_of(seed, name, "offset")))
 
 
 def _signal(

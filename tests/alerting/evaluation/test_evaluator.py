@@ -8,7 +8,7 @@ import pytest
 
 from app.alerting.episodes.machine import Episode, SeriesRule, Step
 from app.alerting.evaluation.evaluator import evaluate
-from app.alerting.evaluation.progress import Progress
+from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.auth.keys import ApiKey
@@ -47,7 +47,7 @@ class World:
         )
         self.arrived: list[list[tuple[int, float]]] = [[] for _ in histories]
         self.registry = SeriesRegistry()
-        self.progress = Progress()
+        self.progress = EvaluationProgress()
 
     async def upload(self, batches: Sequence[tuple[int, Arrival]]) -> None:
         """Store some series' arrivals as one flush."""
@@ -70,7 +70,7 @@ class World:
 
     async def restart(self, rng: Random) -> None:
         """Lose what a process knows, now and then also what is stored only to save work."""
-        self.progress = Progress()
+        self.progress = EvaluationProgress()
         if rng.random() < 0.5:
             await self.connection.execute("UPDATE alert_state SET cache = NULL")
 

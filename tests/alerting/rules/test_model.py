@@ -9,7 +9,7 @@ from app.alerting.conditions.outside import Outside
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.files import parse_rules
 from app.alerting.rules.model import (
-    ChannelConfig,
+    ChannelDefinition,
     Clear,
     Inhibition,
     LateData,
@@ -79,12 +79,12 @@ def test_rule_set_holds_all_that_the_file_says() -> None:
             ),
         ),
         channels=(
-            ChannelConfig(
+            ChannelDefinition(
                 "ops-telegram",
                 "telegram",
                 {"bot_token": "${TELEGRAM_BOT_TOKEN}", "chat_id": "${TELEGRAM_CHAT_ID}"},
             ),
-            ChannelConfig("duty-slack", "slack", {"webhook_url": "${SLACK_WEBHOOK_URL}"}),
+            ChannelDefinition("duty-slack", "slack", {"webhook_url": "${SLACK_WEBHOOK_URL}"}),
         ),
     )
 

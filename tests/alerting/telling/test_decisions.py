@@ -7,8 +7,8 @@ import pytest
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import Inhibition, LateData, NoData, Rule, Selector
 from app.alerting.rules.mutes import MuteWindow
-from app.alerting.telling.decisions import Kind, decide, reminders, schedule
-from app.alerting.telling.situation import Situation, Unsettled
+from app.alerting.telling.decisions import ActionKind, decide, reminders, schedule
+from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from tests.alerting.told import (
     FIRING,
@@ -32,7 +32,7 @@ SILENCED = [{"sensor": "freezer-*"}]
 MUTED = (MuteWindow(),)
 
 
-def to_tell(of: Situation) -> list[tuple[int, str, Kind, bool]]:
+def to_tell(of: Situation) -> list[tuple[int, str, ActionKind, bool]]:
     """Give (episode, channel, kind, held) of all that is left to tell."""
     return [(each.episode.id, each.channel, each.kind, each.held) for each in decide(of).actions]
 
@@ -70,7 +70,7 @@ def sent_minutes_ago(minutes: float, channel: str = "ops") -> dict[tuple[str, st
         (RESOLVED, gone(), "withdrawn"),
     ],
 )
-def test_told_and_true_are_reconciled_when(told: Told | None, true: Unsettled, kind: Kind | None) -> None:
+def test_told_and_true_are_reconciled_when(told: Told | None, true: UntoldEpisode, kind: ActionKind | None) -> None:
     at_hand = situation(true, told={} if told is None else {1: {"ops": told}})
     assert to_tell(at_hand) == ([] if kind is None else [(1, "ops", kind, False)])
 
@@ -87,7 +87,9 @@ def test_told_and_true_are_reconciled_when(told: Told | None, true: Unsettled, k
         (RESOLVED, gone(), False),
     ],
 )
-def test_episode_is_settled_when_nothing_can_be_left_to_tell(told: Told | None, true: Unsettled, settled: bool) -> None:
+def test_episode_is_settled_when_nothing_can_be_left_to_tell(
+    told: Told | None, true: UntoldEpisode, settled: bool
+) -> None:
     at_hand = situation(true, told={} if told is None else {1: {"ops": told}})
     assert decide(at_hand).settled == ([1] if settled else [])
 
@@ -113,7 +115,7 @@ def test_line_about_an_end_that_never_was_brings_about_no_message() -> None:
         ("summary", "resolved"),
     ],
 )
-def test_action_says_what_counts_as_told_when_it_was(kind: Kind, told: Literal["firing", "resolved"]) -> None:
+def test_action_says_what_counts_as_told_when_it_was(kind: ActionKind, told: Literal["firing", "resolved"]) -> None:
     told_before = {"raised": FIRING, "again": RESOLVED, "resolved": FIRING, "retracted": FIRING}
     true = {"raised": episode(level="error"), "resolved": over(), "retracted": gone(), "summary": over()}
     before = {1: {"ops": told_before[kind]}} if kind in told_before else {}
@@ -138,7 +140,7 @@ def levels_of_their_own() -> Rule:
     ],
 )
 def test_level_tells_those_whom_it_names_when_it_names_any(
-    at: str, told: dict[str, Told], expected: list[tuple[str, Kind]]
+    at: str, told: dict[str, Told], expected: list[tuple[str, ActionKind]]
 ) -> None:
     at_hand = situation(episode(level=at), rules=[levels_of_their_own()], told={1: told})
     assert [(channel, kind) for _, channel, kind, _ in to_tell(at_hand)] == expected
@@ -180,7 +182,7 @@ def test_offline_gateway_is_told_to_all_who_would_hear_of_its_series() -> None:
 
 @pytest.mark.parametrize(("notify", "kind"), [("summary", "summary"), ("normal", "firing"), ("never", None)])
 def test_late_data_says_how_to_tell_what_was_over_when_first_told(
-    notify: Literal["summary", "normal", "never"], kind: Kind | None
+    notify: Literal["summary", "normal", "never"], kind: ActionKind | None
 ) -> None:
     at_hand = situation(over(), rules=[rule(late_data=LateData(notify=notify))])
     assert to_tell(at_hand) == ([] if kind is None else [(1, "ops", kind, False)])
@@ -244,7 +246,7 @@ NEVER_HELD = [(FIRING, over(), "resolved"), (FIRING, gone(), "retracted")]
 @pytest.mark.parametrize(("told", "true", "kind"), [*HELD, *NEVER_HELD])
 @pytest.mark.parametrize("hold", ["silence", "mute", "inhibition"])
 def test_hold_keeps_back_all_but_the_end_of_what_was_told(
-    hold: str, told: Told | None, true: Unsettled, kind: Kind
+    hold: str, told: Told | None, true: UntoldEpisode, kind: ActionKind
 ) -> None:
     before = {} if told is None else {1: {"ops": told}}
     holds: dict[str, dict[str, Any]] = {
@@ -261,7 +263,7 @@ def test_hold_keeps_back_all_but_the_end_of_what_was_told(
 
 @pytest.mark.parametrize(("told", "true", "kind"), [*HELD, *NEVER_HELD, (None, over(), "summary")])
 def test_late_upload_keeps_back_all_but_the_end_of_what_was_told(
-    told: Told | None, true: Unsettled, kind: Kind
+    told: Told | None, true: UntoldEpisode, kind: ActionKind
 ) -> None:
     facts = {"last_us": NOON_US - 16 * MINUTE_US, "received_us": NOON_US, "first_known_us": NOON_US - MINUTE_US}
     late = type(true)(**{**{name: getattr(true, name) for name in true.__struct_fields__}, **facts})
@@ -381,7 +383,7 @@ def test_group_waits_when_its_critical_member_is_held() -> None:
     ],
 )
 def test_later_changes_wait_for_their_turn_when_the_group_was_told(
-    change: Unsettled, told: dict[int, dict[str, Told]]
+    change: UntoldEpisode, told: dict[int, dict[str, Told]]
 ) -> None:
     before = {1: {"ops": CRITICAL}, **told}
     at_hand = situation(episode(level="critical"), change, told=before, last_sent=sent_minutes_ago(2))
@@ -394,12 +396,12 @@ def test_later_changes_wait_for_their_turn_when_the_group_was_told(
     ("change", "told"),
     [(episode(2, level="error"), {}), (episode(2, level="error"), {2: {"ops": FIRING}})],
 )
-def test_level_higher_than_any_told_is_told_at_once(change: Unsettled, told: dict[int, dict[str, Told]]) -> None:
+def test_level_higher_than_any_told_is_told_at_once(change: UntoldEpisode, told: dict[int, dict[str, Told]]) -> None:
     at_hand = situation(episode(), change, told={1: {"ops": FIRING}, **told}, last_sent=sent_minutes_ago(0.1))
     assert due_s(at_hand) == {"ops": 0}
 
 
-def last_end(*others: Unsettled, told: dict[int, dict[str, Told]] | None = None, **options: Any) -> float:
+def last_end(*others: UntoldEpisode, told: dict[int, dict[str, Told]] | None = None, **options: Any) -> float:
     """Give in how many seconds `ops` hears that episode 1 is over, half a minute after the last message."""
     before = {1: {"ops": FIRING}, **(told or {})}
     at_hand = situation(over(), *others, told=before, last_sent=sent_minutes_ago(0.5), **options)
@@ -454,7 +456,7 @@ def test_each_channel_has_a_turn_of_its_own() -> None:
 # Reminders.
 
 
-def remembered(*episodes: Unsettled, minutes_ago: float = 241, **options: Any) -> Situation:
+def remembered(*episodes: UntoldEpisode, minutes_ago: float = 241, **options: Any) -> Situation:
     told = {each.id: {"ops": Told("firing", each.level)} for each in episodes}
     return situation(*episodes, told=told, last_sent=sent_minutes_ago(minutes_ago), **options)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from app.alerting.telling.links import Addresses, links
-from app.alerting.telling.situation import Unsettled
+from app.alerting.telling.situation import UntoldEpisode
 from app.clock import HOUR_US
 from app.notify.message import Link
 from tests.alerting.told import NOON_US, episode
@@ -45,5 +45,5 @@ def test_links_show_everything_when_a_whole_gateway_is_meant() -> None:
     [(Addresses(), []), (Addresses(grafana="http://g"), ["Grafana"]), (BOTH, ["Page", "Grafana"])],
 )
 def test_links_are_left_out_when_nobody_said_where_they_lead(addresses: Addresses, labels: list[str]) -> None:
-    told: Unsettled = episode()
+    told: UntoldEpisode = episode()
     assert [link.label for link in links(addresses, told, None)] == labels

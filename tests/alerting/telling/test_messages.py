@@ -8,7 +8,7 @@ import pytest
 
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import NoData
-from app.alerting.telling.decisions import Kind, decide, reminders
+from app.alerting.telling.decisions import ActionKind, decide, reminders
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.messages import threshold_text, write_message
 from app.alerting.telling.situation import Situation
@@ -297,7 +297,7 @@ def test_missing_data_do_not_say_that_they_are_back_when_nobody_knows(reason: st
 
 
 @pytest.mark.parametrize("kind", ["firing", "raised", "again", "resolved", "retracted", "summary"])
-def test_every_kind_of_news_has_a_heading(kind: Kind) -> None:
+def test_every_kind_of_news_has_a_heading(kind: ActionKind) -> None:
     told = {"raised": FIRING, "again": RESOLVED, "resolved": FIRING, "retracted": FIRING}
     true = {"raised": episode(level="error"), "resolved": over(), "retracted": gone(), "summary": over()}
     before = {1: {"ops": told[kind]}} if kind in told else {}

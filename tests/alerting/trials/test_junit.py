@@ -2,7 +2,7 @@ from xml.etree.ElementTree import Element, fromstring
 
 from app.alerting.rules.problems import Place, RuleProblem
 from app.alerting.trials.junit import FileResult, write_junit
-from app.alerting.trials.rule_tests import Outcome
+from app.alerting.trials.rule_tests import RuleTestResult
 
 
 def written(**results: FileResult) -> Element:
@@ -10,8 +10,8 @@ def written(**results: FileResult) -> Element:
 
 
 def test_results_are_counted_and_told_test_by_test() -> None:
-    passed = Outcome(Place("a", 3, 5), "fires", (), 0.25)
-    failed = Outcome(Place("a", 9, 5), "ends", ("- a < b", "+ c"), 0.5)
+    passed = RuleTestResult(Place("a", 3, 5), "fires", (), 0.25)
+    failed = RuleTestResult(Place("a", 9, 5), "ends", ("- a < b", "+ c"), 0.5)
     problem = RuleProblem("b", 2, 1, 'unknown key "x"')
     suites = written(a=FileResult((passed, failed)), b=FileResult(problems=(problem, problem)))
     assert suites.attrib == {"tests": "3", "failures": "1", "errors": "1", "time": "0.750000"}
@@ -28,7 +28,7 @@ def test_results_are_counted_and_told_test_by_test() -> None:
 
 
 def test_characters_that_xml_cannot_hold_are_replaced() -> None:
-    outcome = Outcome(Place("a", 1, 1), "bell \x07", ("- \x00 \ud800 😀",), 0.0)
+    outcome = RuleTestResult(Place("a", 1, 1), "bell \x07", ("- \x00 \ud800 😀",), 0.0)
     (suite,) = written(a=FileResult((outcome,)))
     assert suite[0].attrib["name"] == "bell \ufffd"
     assert suite[0][0].text == "- \ufffd \ufffd 😀"

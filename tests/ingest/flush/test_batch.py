@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.ingest.flush.batch import LATE_AFTER_US, Batch, Block, News, Sample, by_day, copy_payload, select
+from app.ingest.flush.batch import LATE_AFTER_US, Batch, Block, NewReadings, Point, by_day, copy_payload, select
 from app.ingest.upload import Upload
 from tests.ingest.uploads import DAY, MINUTE, T0, reading, series_ids, upload
 
@@ -26,9 +26,9 @@ READINGS = st.builds(
 UPLOADS = st.lists(st.lists(READINGS, max_size=6).map(lambda readings: upload(*readings)), max_size=4)
 
 
-def flat(blocks: Iterable[Block]) -> Iterator[tuple[Block, Sample]]:
+def flat(blocks: Iterable[Block]) -> Iterator[tuple[Block, Point]]:
     """Give each sample with its block, in order."""
-    return ((block, sample) for block in blocks for sample in block.samples)
+    return ((block, point) for block in blocks for point in block.points)
 
 
 @settings(deadline=None)
@@ -40,18 +40,18 @@ def test_samples_are_sorted_unique_and_the_first_to_come_when_uploads_overlap(up
             for metric, value in item.values.items():
                 first.setdefault((IDS[item.sensor][metric], item.time_us), (number, value))
     batch = Batch(uploads, IDS)
-    keys = [(block.day, block.series_id, sample[0]) for block, sample in flat(batch.blocks)]
+    keys = [(block.day, block.series_id, point[0]) for block, point in flat(batch.blocks)]
     assert all(before < after for before, after in pairwise(keys))
     assert all(time_us // DAY == day for day, _, time_us in keys)
-    stored = {(block.series_id, sample[0]): sample[2] for block, sample in flat(batch.blocks)}
+    stored = {(block.series_id, point[0]): point[2] for block, point in flat(batch.blocks)}
     assert stored == {key: value for key, (_, value) in first.items()}
     assert batch.size == len(first)
     brought = Counter(number for number, _ in first.values())
     assert batch.counts(batch.blocks) == [brought[number] for number in range(len(uploads))]
-    for block, sample in flat(batch.blocks):
-        assert batch.upload_of(sample) is uploads[first[block.series_id, sample[0]][0]]
+    for block, point in flat(batch.blocks):
+        assert batch.upload_of(point) is uploads[first[block.series_id, point[0]][0]]
     assert list(zip(*batch.columns(), strict=True)) == [
-        (block.series_id, sample[0], sample[2]) for block, sample in flat(batch.blocks)
+        (block.series_id, point[0], point[2]) for block, point in flat(batch.blocks)
     ]
 
 
@@ -59,19 +59,19 @@ def test_samples_are_sorted_unique_and_the_first_to_come_when_uploads_overlap(up
 @given(UPLOADS, st.data())
 def test_news_follow_from_what_was_new_when_some_was_stored(uploads: list[Upload], data: st.DataObject) -> None:
     batch = Batch(uploads, IDS)
-    new = {(block.series_id, sample[0]) for block, sample in flat(batch.blocks) if data.draw(st.booleans())}
+    new = {(block.series_id, point[0]) for block, point in flat(batch.blocks) if data.draw(st.booleans())}
     blocks = select(batch.blocks, new)
-    news = News(batch, blocks)
-    assert {(block.series_id, sample[0]) for block, sample in flat(blocks)} == new
-    assert all(block.samples for block in blocks)
-    assert sum(news.accepted) == news.size == len(new)
-    assert news.accepted == batch.counts(blocks)
-    for series_id, sample in news.newest.items():
-        assert sample[0] == max(time_us for new_id, time_us in new if new_id == series_id)
-    assert news.oldest_of_day == {
+    found = NewReadings(batch, blocks)
+    assert {(block.series_id, point[0]) for block, point in flat(blocks)} == new
+    assert all(block.points for block in blocks)
+    assert sum(found.accepted) == found.size == len(new)
+    assert found.accepted == batch.counts(blocks)
+    for series_id, point in found.newest.items():
+        assert point[0] == max(time_us for new_id, time_us in new if new_id == series_id)
+    assert found.oldest_of_day == {
         day: min(time_us for _, time_us in new if time_us // DAY == day) for day in {us // DAY for _, us in new}
     }
-    states = list(zip(*news.states(), strict=True))
+    states = list(zip(*found.states(), strict=True))
     assert [series_id for series_id, _, _ in states] == sorted({series_id for series_id, _ in new})
     assert [(day, len(list(of_day))) for day, of_day in by_day(blocks)] == sorted(
         Counter(block.day for block in blocks).items()
@@ -83,14 +83,14 @@ def test_news_follow_from_what_was_new_when_some_was_stored(uploads: list[Upload
 def test_ranges_span_each_series_late_apart_from_fresh_when_told_to_alerting(uploads: list[Upload]) -> None:
     batch = Batch(uploads, IDS)
     assume(batch.blocks)
-    news = News(batch, batch.blocks)
+    found = NewReadings(batch, batch.blocks)
     told = {
         (is_late, series_id): (first_us, last_us)
-        for is_late, columns in news.ranges().items()
+        for is_late, columns in found.ranges().items()
         for series_id, first_us, last_us in zip(*columns, strict=True)
     }
     times: dict[tuple[bool, int], list[int]] = {}
-    for block, (time_us, _, _) in flat(news.blocks):
+    for block, (time_us, _, _) in flat(found.blocks):
         times.setdefault((time_us < T0 - LATE_AFTER_US, block.series_id), []).append(time_us)
     assert told == {key: (min(of_series), max(of_series)) for key, of_series in times.items()}
 

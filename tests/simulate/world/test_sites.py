@@ -4,7 +4,7 @@ from app.alerting.language.files import load_rules
 from app.alerting.rules.matching import RuleBook
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from app.simulate.world.habits import habits_of
-from app.simulate.world.sites import Sensor, gateway_name, list_sensors
+from app.simulate.world.sites import SimulatedSensor, gateway_name, list_sensors
 from tests.conftest import project_folder
 
 #: 2026-06-01T09:00:00Z
@@ -12,7 +12,7 @@ START_US = 1_780_304_400_000_000
 HISTORY_US = 4 * HOUR_US
 
 
-def fired_minutes(sensor: Sensor, gateway: str, until_us: int) -> list[tuple[str, str, int]]:
+def fired_minutes(sensor: SimulatedSensor, gateway: str, until_us: int) -> list[tuple[str, str, int]]:
     """Hold an hour of a sensor against the example rules: (rule, level, whole minutes since the start)."""
     book = RuleBook(load_rules(project_folder() / "rules", {}))
     times = range(START_US - HISTORY_US, until_us, 5 * SECOND_US)

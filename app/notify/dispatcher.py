@@ -18,22 +18,22 @@ import structlog
 from app.db.pool import DATABASE_ERRORS, Connection, Pool
 from app.errors import NotFoundError
 from app.metrics import Metrics
-from app.notify import outcomes
-from app.notify.claims import LEASE_S, Claim, claim_next
-from app.notify.message import Message, RenderedMessage
-from app.notify.outbox import AttemptOutcome, Compose, Composed
-from app.notify.outcomes import Ended, bury_expired, name_outcome, put_back_stranded, record_attempt
-from app.notify.outlets import (
+from app.notify import attempts
+from app.notify.attempts import Ended, bury_expired, name_outcome, put_back_stranded, record_attempt
+from app.notify.channel_states import (
     NOTICE_PREFIX,
     ChannelSource,
+    ChannelState,
+    ChannelStates,
     ChannelStatus,
     Fallbacks,
-    Outlet,
-    Outlets,
     compose_notice,
     mend_channel,
     move_chat,
 )
+from app.notify.claims import LEASE_S, Claim, claim_next
+from app.notify.message import Message, RenderedMessage
+from app.notify.outbox import AttemptOutcome, Compose, Composed
 from app.notify.pacing import Pacer
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, Endpoints, UncertainError, open_session
@@ -80,7 +80,7 @@ class Dispatcher:
         self._metrics = metrics
         self._endpoints = endpoints
         self._compose_message = compose
-        self._outlets = Outlets(channels, fallbacks)
+        self._channel_states = ChannelStates(channels, fallbacks)
         self._pacer = pacer or Pacer()
         self._woken = asyncio.Event()
         self._measured_at = float("-inf")
@@ -112,15 +112,15 @@ class Dispatcher:
 
     async def test_channel(self, pool: Pool, name: str) -> ChannelTest:
         """Send a test message; one that arrives mends a broken channel. Raises NotFoundError for an unknown one."""
-        await self._outlets.refresh(pool)
-        outlet = self._outlets.all().get(name)
-        if outlet is None:
+        await self._channel_states.refresh(pool)
+        state = self._channel_states.all().get(name)
+        if state is None:
             raise NotFoundError(f"There is no channel {name!r}; /api/v1/channels lists them")
-        wait_s = self._pacer.wait_s(*outlet.limits)
+        wait_s = self._pacer.wait_s(*state.limits)
         if wait_s > TEST_WAIT_S:
             return ChannelTest(name, "failed", f"the service asked to be left alone for another {wait_s:.0f} s")
-        await self._pacer.turn(*outlet.limits)
-        outcome = await self._send_test(pool, outlet)
+        await self._pacer.turn(*state.limits)
+        outcome = await self._send_test(pool, state)
         mended = isinstance(outcome, Delivered) and await mend_channel(pool, name)
         self.wake()
         reason = outcome.reason if isinstance(outcome, DeliveryError) else None
@@ -128,116 +128,116 @@ class Dispatcher:
 
     async def list_channels(self, pool: Pool) -> list[ChannelStatus]:
         """List the configured channels and whether they work."""
-        return await self._outlets.statuses(pool)
+        return await self._channel_states.statuses(pool)
 
     async def _poll(self, pool: Pool, session: aiohttp.ClientSession) -> None:
-        broken = await self._outlets.refresh(pool)
-        outlets = self._outlets.all()
+        broken = await self._channel_states.refresh(pool)
+        states = self._channel_states.all()
         if broken:
             await put_back_stranded(pool)
             # Read again: people are now to be told anew of channels whose notice went through a broken one.
-            await self._outlets.announce(pool, await self._outlets.refresh(pool))
-        await bury_expired(pool, list(outlets))
+            await self._channel_states.announce(pool, await self._channel_states.refresh(pool))
+        await bury_expired(pool, list(states))
         for row in await pool.fetch(SQL["list_ready_channels"]):
-            if row["channel"] in outlets:
-                self._open_lane(pool, session, outlets[row["channel"]])
+            if row["channel"] in states:
+                self._open_lane(pool, session, states[row["channel"]])
         if monotonic() - self._measured_at >= MEASURE_S:
             await self._measure(pool)
 
-    def _open_lane(self, pool: Pool, session: aiohttp.ClientSession, outlet: Outlet) -> None:
-        destination = outlet.destination
+    def _open_lane(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState) -> None:
+        destination = state.destination
         if destination not in self._lanes:
-            task = asyncio.create_task(self._run_lane(pool, session, outlet), name=f"deliver {destination}")
+            task = asyncio.create_task(self._run_lane(pool, session, state), name=f"deliver {destination}")
             self._lanes[destination] = task
 
-    async def _run_lane(self, pool: Pool, session: aiohttp.ClientSession, outlet: Outlet) -> None:
+    async def _run_lane(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState) -> None:
         """Send one message to a destination; whatever happens ends this lane only."""
         try:
             # Only then is the message claimed, so that it says what is true when it is sent.
-            await self._pacer.turn(*outlet.limits)
-            with self._marked(outlet.destination):
+            await self._pacer.turn(*state.limits)
+            with self._marked(state.destination):
                 async with self._parallel:
-                    sent = await self._deliver_next(pool, session, outlet.destination)
+                    sent = await self._deliver_next(pool, session, state.destination)
         except DATABASE_ERRORS as error:
-            log.warning("delivery_put_off", destination=outlet.destination, error=repr(error))
+            log.warning("delivery_put_off", destination=state.destination, error=repr(error))
         except Exception as error:
-            log.error("lane_failed", destination=outlet.destination, exc_info=error)
+            log.error("lane_failed", destination=state.destination, exc_info=error)
         else:
             if sent:
                 self.wake()
         finally:
-            self._lanes.pop(outlet.destination, None)
+            self._lanes.pop(state.destination, None)
 
     async def _deliver_next(self, pool: Pool, session: aiohttp.ClientSession, destination: str) -> bool:
         """Claim, send and write down; return whether there was something to send."""
         # Asked anew, for the wait may have been long: what is now configured elsewhere must not go here.
-        outlets = {name: each for name, each in self._outlets.all().items() if each.destination == destination}
-        channels = {name: outlet.channel for name, outlet in outlets.items()}
+        states = {name: each for name, each in self._channel_states.all().items() if each.destination == destination}
+        channels = {name: state.channel for name, state in states.items()}
         claim = await claim_next(pool, channels, self._compose) if channels else None
         if claim is None:
             return False
-        await self._deliver(pool, session, outlets[claim.channel], claim)
+        await self._deliver(pool, session, states[claim.channel], claim)
         return True
 
-    async def _deliver(self, pool: Pool, session: aiohttp.ClientSession, outlet: Outlet, claim: Claim) -> None:
+    async def _deliver(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState, claim: Claim) -> None:
         started = monotonic()
-        outcome = await self._send(session, outlet, claim.rendered)
+        outcome = await self._send(session, state, claim.rendered)
         seconds = monotonic() - started
-        retry_in_s = max(_backoff_s(claim.attempt), self._honour_wish(outlet, outcome))
-        await self._record(pool, claim, outlet, Ended(outcome, seconds, retry_in_s))
-        self._report(claim, outlet, outcome, seconds)
+        retry_in_s = max(_backoff_s(claim.attempt), self._honour_wish(state, outcome))
+        await self._record(pool, claim, state, Ended(outcome, seconds, retry_in_s))
+        self._report(claim, state, outcome, seconds)
 
     async def _send(
-        self, session: aiohttp.ClientSession, outlet: Outlet, rendered: RenderedMessage
+        self, session: aiohttp.ClientSession, state: ChannelState, rendered: RenderedMessage
     ) -> Delivered | DeliveryError:
         try:
-            return await outlet.channel.send(session, outlet.config, rendered, self._endpoints)
+            return await state.channel.send(session, state.config, rendered, self._endpoints)
         except DeliveryError as error:
             return error
         except Exception as error:  # noqa: BLE001 -- a fault of ours; nobody knows what was sent by then
             where = "".join(traceback.format_tb(error.__traceback__))  # without values, which may be secret
-            log.error("channel_failed", channel=outlet.name, error=type(error).__name__, traceback=where)
+            log.error("channel_failed", channel=state.name, error=type(error).__name__, traceback=where)
             return UncertainError(f"the channel failed: {type(error).__name__}")
 
-    def _honour_wish(self, outlet: Outlet, outcome: Delivered | DeliveryError) -> float:
+    def _honour_wish(self, state: ChannelState, outcome: Delivered | DeliveryError) -> float:
         """Leave a destination alone for as long as it asked, up to the deadline; return that time in seconds."""
         wish_s = outcome.retry_after_s if isinstance(outcome, DeliveryError) else None
         if wish_s is None:
             return 0.0
         # Past the deadline it is tried all the same: a proxy may ask for a day by mistake.
-        hold_s = min(wish_s, outcomes.DEADLINE_S)
-        self._pacer.hold(outlet.limits[0].key, hold_s)
+        hold_s = min(wish_s, attempts.DEADLINE_S)
+        self._pacer.hold(state.limits[0].key, hold_s)
         return hold_s
 
-    async def _record(self, pool: Pool, claim: Claim, outlet: Outlet, ended: Ended) -> None:
+    async def _record(self, pool: Pool, claim: Claim, state: ChannelState, ended: Ended) -> None:
         """Write the outcome down, patiently: a database that is away for a moment must not make it be sent twice."""
         give_up_at = monotonic() + LEASE_S / 2
         while True:
             try:
-                return await record_attempt(pool, claim, outlet, ended)
+                return await record_attempt(pool, claim, state, ended)
             except DATABASE_ERRORS as error:
                 if monotonic() > give_up_at:
                     raise
                 log.warning("delivery_not_recorded", notification=claim.id, error=repr(error))
                 await asyncio.sleep(_RECORD_PAUSE_S)
 
-    def _report(self, claim: Claim, outlet: Outlet, outcome: Delivered | DeliveryError, seconds: float) -> None:
-        kind = outlet.channel.TYPE
+    def _report(self, claim: Claim, state: ChannelState, outcome: Delivered | DeliveryError, seconds: float) -> None:
+        kind = state.channel.TYPE
         self._metrics.deliveries.labels(kind, name_outcome(outcome)).inc()
-        facts = {"notification": claim.id, "channel": outlet.name, "type": kind, "attempt": claim.attempt}
+        facts = {"notification": claim.id, "channel": state.name, "type": kind, "attempt": claim.attempt}
         if isinstance(outcome, Delivered):
             log.info("delivery_sent", **facts, seconds=round(seconds, 3))
         else:
             log.warning("delivery_failed", **facts, outcome=name_outcome(outcome), error=outcome.reason)
 
-    async def _send_test(self, pool: Pool, outlet: Outlet) -> Delivered | DeliveryError:
-        rendered = outlet.channel.render(Message(title="Test", text=f"The channel {outlet.name} works."))
+    async def _send_test(self, pool: Pool, state: ChannelState) -> Delivered | DeliveryError:
+        rendered = state.channel.render(Message(title="Test", text=f"The channel {state.name} works."))
         async with open_session() as session:
-            outcome = await self._send(session, outlet, rendered)
-        self._honour_wish(outlet, outcome)
+            outcome = await self._send(session, state, rendered)
+        self._honour_wish(state, outcome)
         if outcome.moved_to is not None:
-            await move_chat(pool, outlet, outcome.moved_to)
-        log.info("channel_tested", channel=outlet.name, outcome=name_outcome(outcome))
+            await move_chat(pool, state, outcome.moved_to)
+        log.info("channel_tested", channel=state.name, outcome=name_outcome(outcome))
         return outcome
 
     async def _compose(self, connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:

@@ -10,16 +10,16 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from app.auth.guard import require
 from app.db.pool import Pool
+from app.notify.channel_states import ChannelStatus
 from app.notify.dispatcher import ChannelTest, Dispatcher
 from app.notify.outbox import Notification, NotificationState, list_notifications, resend
-from app.notify.outlets import ChannelStatus
 from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit
 from app.problems import problem_responses
 
 _NOT_FOUND = {404: "There is none of that id or name"}
 _NotificationId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
-_State = Annotated[
+_WantedState = Annotated[
     NotificationState,
     QueryParameter(
         name="state",
@@ -57,7 +57,7 @@ class ChannelPage(msgspec.Struct, frozen=True):
     summary="List alert messages",
 )
 async def list_outbox(
-    read_pool: NamedDependency[Pool], wanted: _State = "dead", limit: PageLimit = 100, cursor: PageCursor = None
+    read_pool: NamedDependency[Pool], wanted: _WantedState = "dead", limit: PageLimit = 100, cursor: PageCursor = None
 ) -> OutboxPage:
     """List the alert messages in a state, newest first, with the attempts to deliver them."""
     found = await list_notifications(read_pool, wanted, parse_id_cursor(cursor, LARGEST_ID), limit + 1)

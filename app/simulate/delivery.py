@@ -8,7 +8,7 @@ import msgspec
 
 from app.errors import SettingsError
 from app.simulate.plan import Plan
-from app.simulate.uplink import Answer, Measurement, Uplink, UploadBatch
+from app.simulate.uplink import Measurement, Uplink, UplinkAnswer, UploadBatch
 from app.simulate.world.chance import bits, fraction, key_of
 from app.simulate.world.habits import Habits
 from app.simulate.world.timeline import Timeline
@@ -98,7 +98,7 @@ class UploadDelivery:
         key = sha256(body).hexdigest() if self._habits.idempotent else None
         return UploadBatch(body, len(readings), sum(len(reading.values) for reading in readings), key)
 
-    async def _send_until_answered(self, uplink: Uplink, batch: UploadBatch) -> Answer:
+    async def _send_until_answered(self, uplink: Uplink, batch: UploadBatch) -> UplinkAnswer:
         """Repeat while that makes sense."""
         self.tries.uploads += 1
         lose_answer = fraction(self._key, self.tries.uploads) < self._habits.lost_answers
@@ -115,7 +115,7 @@ class UploadDelivery:
             self.tries.retries += 1
         return answer
 
-    def _settle(self, batch: UploadBatch, answer: Answer) -> None:
+    def _settle(self, batch: UploadBatch, answer: UplinkAnswer) -> None:
         """Count what came of a batch, which is the server's now, or nobody's."""
         del self._parts[0]
         self._was_welcome = True
@@ -128,7 +128,7 @@ class UploadDelivery:
         else:
             self._counts.rejected += batch.value_count
 
-    async def _pause(self, answer: Answer, number: int) -> None:
+    async def _pause(self, answer: UplinkAnswer, number: int) -> None:
         """Wait as long as the server asks, else longer each time, and never the same as the other gateways."""
         pause_s = min(self._plan.retry_s * 2 ** min(number, 10), _LONGEST_PAUSE_S)
         pause_s *= 0.5 + fraction(self._key, -self.tries.retries)
@@ -147,7 +147,7 @@ class UploadDelivery:
             self.is_pausing = False
 
 
-def _explain(answer: Answer) -> str:
+def _explain(answer: UplinkAnswer) -> str:
     remedy = "give a key with the scope ingest by --key or API_KEY" if answer.text in ("401", "403") else "check --url"
     reason = f" ({answer.reason.rstrip('.')})" if answer.reason else ""
     return f"The server answers {answer.text}{reason}; {remedy}"

@@ -17,7 +17,7 @@ from app.tasks import running
 BATCH_READINGS = 1_000
 
 #: Told of what happens: the event's name, then its data.
-Say = Callable[..., None]
+NoteEvent = Callable[..., None]
 
 
 class Gateway:
@@ -30,7 +30,7 @@ class Gateway:
         habits: Habits,
         plan: Plan,
         timeline: Timeline,
-        say: Say,
+        say: NoteEvent,
     ) -> None:
         self.name = name
         self.counts = DeliveryCounts()

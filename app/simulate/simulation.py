@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from app.simulate.delivery import DeliveryCounts
-from app.simulate.gateway import Gateway, Say
+from app.simulate.gateway import Gateway, NoteEvent
 from app.simulate.plan import Plan
 from app.simulate.uplink import Uplink
 from app.simulate.world.habits import Habits, habits_of
@@ -54,7 +54,7 @@ class Simulation:
         self,
         plan: Plan,
         timeline: Timeline,
-        say: Say,
+        say: NoteEvent,
         choose_habits: Callable[[int, int, int | None], Habits] = habits_of,
     ) -> None:
         plan.check()

@@ -32,7 +32,7 @@ class UploadBatch(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class UplinkAnswer(msgspec.Struct, frozen=True):
     """What came of a request.
 
     `stored`: acknowledged, with counts of values. `refused`: sending it again is of no use. `too_large`: send it in
@@ -61,7 +61,7 @@ class Uplink:
         self._headers = {"X-API-Key": key, "Content-Type": "application/json"}
         self._encoding = encoding
 
-    async def send(self, batch: UploadBatch, *, lose_answer: bool = False) -> Answer:
+    async def send(self, batch: UploadBatch, *, lose_answer: bool = False) -> UplinkAnswer:
         """Post a batch; with `lose_answer` hang up when the answer comes, as if it had been lost on its way."""
         headers, body = self._encode(batch)
         try:
@@ -70,12 +70,12 @@ class Uplink:
             ) as response:
                 if lose_answer:
                     response.close()
-                    return Answer("lost", "answer lost")
+                    return UplinkAnswer("lost", "answer lost")
                 return _read(response, await response.read())
         except TimeoutError:
-            return Answer("later", "no answer")
+            return UplinkAnswer("later", "no answer")
         except aiohttp.ClientError as error:
-            return Answer("unreachable", "no connection", reason=str(error))
+            return UplinkAnswer("unreachable", "no connection", reason=str(error))
 
     def _encode(self, batch: UploadBatch) -> tuple[dict[str, str], bytes]:
         headers, body = dict(self._headers), batch.body
@@ -101,36 +101,36 @@ class _Receipt(msgspec.Struct):
     rejected: list[_Rejection]
 
 
-class _Problem(msgspec.Struct):
+class _ProblemDetails(msgspec.Struct):
     detail: str = ""
 
 
-def _read(response: aiohttp.ClientResponse, body: bytes) -> Answer:
+def _read(response: aiohttp.ClientResponse, body: bytes) -> UplinkAnswer:
     status = response.status
     if status == 200:
         return _read_receipt(body)
     reason = _read_problem(body)
     if status in (408, 429) or status >= 500:
-        return Answer("later", str(status), retry_after_s=_retry_after_s(response), reason=reason)
+        return UplinkAnswer("later", str(status), retry_after_s=_retry_after_s(response), reason=reason)
     if status == 413:
-        return Answer("too_large", str(status), reason=reason)
+        return UplinkAnswer("too_large", str(status), reason=reason)
     if status in (400, 422):
-        return Answer("refused", str(status), reason=reason)
-    return Answer("unwelcome", str(status), reason=reason)
+        return UplinkAnswer("refused", str(status), reason=reason)
+    return UplinkAnswer("unwelcome", str(status), reason=reason)
 
 
-def _read_receipt(body: bytes) -> Answer:
+def _read_receipt(body: bytes) -> UplinkAnswer:
     try:
         receipt = msgspec.json.decode(body, type=_Receipt)
     except msgspec.DecodeError:
-        return Answer("unwelcome", "200", reason="this is not the answer of a Tidegauge server")
+        return UplinkAnswer("unwelcome", "200", reason="this is not the answer of a Tidegauge server")
     reason = receipt.rejected[0].message if receipt.rejected else ""
-    return Answer("stored", "200", receipt.accepted, receipt.duplicates, receipt.rejected_count, reason=reason)
+    return UplinkAnswer("stored", "200", receipt.accepted, receipt.duplicates, receipt.rejected_count, reason=reason)
 
 
 def _read_problem(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=_Problem).detail
+        return msgspec.json.decode(body, type=_ProblemDetails).detail
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from app.db.pool import Pool
 from app.errors import NotFoundError
 from app.metrics import Metrics
-from app.notify import claims, outcomes
+from app.notify import attempts, claims
 from app.notify import dispatcher as module
 from app.notify.dispatcher import ChannelTest
 from app.notify.transport import Endpoints
@@ -199,11 +199,11 @@ async def test_resolved_waits_for_its_firing_when_that_keeps_failing(
         await alerts.resolve(episode_id)
         await until_idle(database.pool)
     assert said(webhook) == ["freezer-1 firing", "freezer-1 resolved"]
-    attempts = await database.pool.fetch(
+    rows = await database.pool.fetch(
         "SELECT array_agg(outcome ORDER BY id) AS outcomes FROM notification_attempt GROUP BY notification_id "
         "ORDER BY notification_id"
     )
-    assert [row["outcomes"] for row in attempts] == [["failed"] * 4 + ["sent"], ["sent"]]
+    assert [row["outcomes"] for row in rows] == [["failed"] * 4 + ["sent"], ["sent"]]
 
 
 async def test_messages_of_one_destination_go_in_order_of_their_due_times(
@@ -276,7 +276,7 @@ async def test_message_dies_visibly_at_its_deadline(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_BACKOFF_S", 60.0)
     monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 60.0)
-    monkeypatch.setattr(outcomes, "DEADLINE_S", 0.1)
+    monkeypatch.setattr(attempts, "DEADLINE_S", 0.1)
     webhook.fail_next(answers(503))
     await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
     async with running(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}), database.pool):

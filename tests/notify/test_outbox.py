@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.errors import ConflictError, NotFoundError
+from app.notify.attempts import Ended, record_attempt
+from app.notify.channel_states import ChannelStates
 from app.notify.channels import webhook
 from app.notify.claims import claim_next
 from app.notify.outbox import enqueue, list_notifications, prune_notifications, resend
-from app.notify.outcomes import Ended, record_attempt
-from app.notify.outlets import Outlets
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, PermanentError, UncertainError
 from tests.conftest import Database
@@ -17,7 +17,9 @@ from tests.notify.alerts import Alerts, compose
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CHANNELS = {"hook": webhook}
-OUTLET = Outlets(lambda: {"hook": (webhook, webhook.Config(url="http://127.0.0.1:1/"))}, lambda name: ()).all()["hook"]
+WEBHOOK = ChannelStates(lambda: {"hook": (webhook, webhook.Config(url="http://127.0.0.1:1/"))}, lambda name: ()).all()[
+    "hook"
+]
 REFUSED = PermanentError("the webhook answered 400", channel_broken=False)
 LOST = UncertainError("no answer came in time")
 LAST_ID = 2**63 - 1
@@ -30,7 +32,7 @@ async def deliver(database: Database, *outcomes: Delivered | DeliveryError) -> i
         claim = await claim_next(database.pool, CHANNELS, compose)
         assert claim is not None
         notification_id = claim.id
-        await record_attempt(database.pool, claim, OUTLET, Ended(outcome, 0.1, 0.0))
+        await record_attempt(database.pool, claim, WEBHOOK, Ended(outcome, 0.1, 0.0))
     return notification_id
 
 

@@ -8,8 +8,7 @@ import msgspec
 from app.alerting.language.channel_secrets import is_secret, missing_secrets, references, resolve_fields
 from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, read_logged, unlike
 from app.alerting.language.leaves import SECRET, SETTING, one_of
-from app.alerting.language.yaml_nodes import Mapping as MappingNode
-from app.alerting.language.yaml_nodes import Node
+from app.alerting.language.yaml_nodes import MappingNode, Node
 from app.alerting.rules.model import ChannelDefinition, ChannelFields, FieldValue
 from app.alerting.rules.problems import ProblemLog
 

@@ -10,7 +10,7 @@ from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Links
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
-from app.alerting.language.yaml_nodes import Scalar, compose
+from app.alerting.language.yaml_nodes import ScalarNode, compose
 from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields, FieldValue, Override, Rule, RuleSet, Terms
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
 from app.notify.channels import ChannelConfigError, find_channels, parse_config
@@ -137,7 +137,7 @@ def _read_file(kind: Kind, text: str, name: str, log: ProblemLog) -> Given | Non
     except RuleErrors as errors:
         log.problems.extend(errors.problems)
         return None
-    if isinstance(node, Scalar) and node.meaning == "nothing":
+    if isinstance(node, ScalarNode) and node.meaning == "nothing":
         log.add(node.place, 'the file is empty; a rule file begins with "version: 1"')
         return None
     file: Given = read_logged(kind, node, "a rule file", log)

@@ -1,13 +1,12 @@
 """Kinds of values in rule files: each reads a node, says what it accepts, and describes itself as JSON Schema."""
 
 import re
-from collections.abc import Callable
-from collections.abc import Mapping as ReadOnly
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import msgspec
 
-from app.alerting.language.yaml_nodes import Mapping, Node, Scalar, Sequence
+from app.alerting.language.yaml_nodes import MappingNode, Node, ScalarNode, SequenceNode
 from app.alerting.rules.problems import Place, ProblemLog
 from app.hints import did_you_mean, listed, shown
 
@@ -33,7 +32,9 @@ class Kind(Protocol):
 class Leaf:
     """A single value; `parse` raises WrongTypeError for another type, ValueError for what the type does not allow."""
 
-    def __init__(self, accepted: str, parse: Callable[[Scalar], Any], schema: Schema, *, blocks: bool = False) -> None:
+    def __init__(
+        self, accepted: str, parse: Callable[[ScalarNode], Any], schema: Schema, *, blocks: bool = False
+    ) -> None:
         self._accepted = accepted
         self._parse = parse
         self._schema = schema
@@ -41,7 +42,11 @@ class Leaf:
 
     def read(self, node: Node, log: ProblemLog) -> Any:
         """Give what `parse` makes of the text."""
-        if not isinstance(node, Scalar) or node.meaning == "nothing" or (node.style == "block" and not self._blocks):
+        if (
+            not isinstance(node, ScalarNode)
+            or node.meaning == "nothing"
+            or (node.style == "block" and not self._blocks)
+        ):
             raise unlike(self._accepted, node)
         try:
             return self._parse(node)
@@ -70,7 +75,7 @@ class ListOf:
 
     def read(self, node: Node, log: ProblemLog) -> tuple[Any, ...]:
         """Give the items that fit."""
-        if not isinstance(node, Sequence):
+        if not isinstance(node, SequenceNode):
             raise unlike(self._accepted, node)
         if len(node.items) < self._least:
             raise WrongValueError(f" takes {self._accepted}; got an empty list")
@@ -96,7 +101,7 @@ class Ascending:
 
     def read(self, node: Node, log: ProblemLog) -> tuple[float, ...]:
         """Give the numbers, or UNFIT when one of them is none."""
-        if not isinstance(node, Sequence) or len(node.items) != self._count:
+        if not isinstance(node, SequenceNode) or len(node.items) != self._count:
             raise unlike(self._accepted, node)
         numbers = tuple(read_logged(self._number, item, "this item", log) for item in node.items)
         if UNFIT in numbers:
@@ -153,7 +158,7 @@ class MapOf:
 
     def read(self, node: Node, log: ProblemLog) -> Given:
         """Give the entries that fit."""
-        if not isinstance(node, Mapping):
+        if not isinstance(node, MappingNode):
             raise unlike(self._accepted, node)
         given = Given(node.place)
         for name, (key, value) in distinct_entries(node, log).items():
@@ -175,7 +180,7 @@ class MapOf:
 class Fields:
     """A mapping with known keys: an unknown one is a problem, and a required one that is left out."""
 
-    def __init__(self, name: str, example: str, fields: ReadOnly[str, Field], *, also: Schema | None = None) -> None:
+    def __init__(self, name: str, example: str, fields: Mapping[str, Field], *, also: Schema | None = None) -> None:
         self.fields = fields
         self.name = name
         self._accepted = f"a mapping, such as {example}"
@@ -183,7 +188,7 @@ class Fields:
 
     def read(self, node: Node, log: ProblemLog) -> Given:
         """Give the known keys whose values fit."""
-        if not isinstance(node, Mapping):
+        if not isinstance(node, MappingNode):
             raise unlike(self._accepted, node)
         given = Given(node.place)
         for name, (key, value) in distinct_entries(node, log).items():
@@ -231,7 +236,7 @@ def read_logged(kind: Kind, node: Node, name: str, log: ProblemLog) -> Any:
         return UNFIT
 
 
-def put_logged(given: Given, key: Scalar, value: Node, kind: Kind, log: ProblemLog) -> None:
+def put_logged(given: Given, key: ScalarNode, value: Node, kind: Kind, log: ProblemLog) -> None:
     """Note a key that is there, and its value if that fits."""
     given.places[key.text] = key.place
     read = read_logged(kind, value, shown(key.text), log)
@@ -239,9 +244,9 @@ def put_logged(given: Given, key: Scalar, value: Node, kind: Kind, log: ProblemL
         given.values[key.text] = read
 
 
-def distinct_entries(node: Mapping, log: ProblemLog) -> dict[str, tuple[Scalar, Node]]:
+def distinct_entries(node: MappingNode, log: ProblemLog) -> dict[str, tuple[ScalarNode, Node]]:
     """Give a mapping's entries by key, the first of each; a repeated key is a problem that names both places."""
-    entries: dict[str, tuple[Scalar, Node]] = {}
+    entries: dict[str, tuple[ScalarNode, Node]] = {}
     for key, value in node.entries:
         if key.text in entries:
             first = entries[key.text][0].place
@@ -257,10 +262,10 @@ def unlike(accepted: str, node: Node, hint: str = "") -> WrongValueError:
     return WrongValueError(f" takes {accepted}; got {_described(node)}{f' ({hint})' if hint else ''}")
 
 
-def _refuse_repeated(node: Sequence, log: ProblemLog) -> None:
+def _refuse_repeated(node: SequenceNode, log: ProblemLog) -> None:
     first: dict[str, Place] = {}
     for item in node.items:
-        if isinstance(item, Scalar) and first.setdefault(item.text, item.place) != item.place:
+        if isinstance(item, ScalarNode) and first.setdefault(item.text, item.place) != item.place:
             log.add(item.place, f"{shown(item.text)} is in the list twice, first at {first[item.text]}")
 
 
@@ -271,8 +276,8 @@ def _unknown_key(name: str, accepted: list[str]) -> str:
 
 
 def _described(node: Node) -> str:
-    if not isinstance(node, Scalar):
-        return f"a list of {len(node.items)}" if isinstance(node, Sequence) else "a mapping"
+    if not isinstance(node, ScalarNode):
+        return f"a list of {len(node.items)}" if isinstance(node, SequenceNode) else "a mapping"
     if node.style == "block":
         return "a block of text"
     names = {"nothing": "nothing", "boolean": node.text, "number": f"the number {node.text[:40]}"}
@@ -280,7 +285,7 @@ def _described(node: Node) -> str:
 
 
 def _hint(node: Node) -> str:
-    if not isinstance(node, Scalar):
+    if not isinstance(node, ScalarNode):
         return ""
     if node.style == "block":
         return "an unquoted > or | begins a block of text; for a limit write {above: 8}"

@@ -11,7 +11,7 @@ import msgspec
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
 from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
-from app.alerting.language.yaml_nodes import Scalar
+from app.alerting.language.yaml_nodes import ScalarNode
 from app.alerting.rules.message_templates import template_fault
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.rules.problems import Place
@@ -42,7 +42,7 @@ def one_of(words: Iterable[str]) -> Leaf:
     """Make the kind for one of a few words."""
     accepted = tuple(words)
 
-    def parse(scalar: Scalar) -> str:
+    def parse(scalar: ScalarNode) -> str:
         if scalar.text not in accepted:
             meant = did_you_mean(scalar.text, accepted)
             raise ValueError(f"{shown(scalar.text)} is not known{meant} (accepted: {listed(accepted)})")
@@ -51,7 +51,7 @@ def one_of(words: Iterable[str]) -> Leaf:
     return Leaf(f"{listed(accepted)}", parse, {"enum": list(accepted)})
 
 
-def _number(scalar: Scalar) -> float:
+def _number(scalar: ScalarNode) -> float:
     if scalar.meaning != "number":
         raise WrongTypeError(_number_hint(scalar))
     if scalar.text.lower().lstrip("+-") in (".inf", ".nan"):
@@ -64,7 +64,7 @@ def _number(scalar: Scalar) -> float:
     return value + 0.0  # -0.0 is 0.0
 
 
-def _number_hint(scalar: Scalar) -> str:
+def _number_hint(scalar: ScalarNode) -> str:
     text = scalar.text.strip()
     if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) and scalar.style == "quoted":
         return "without the quotes"
@@ -79,20 +79,20 @@ def _number_hint(scalar: Scalar) -> str:
     return ""
 
 
-def _duration(scalar: Scalar) -> int:
+def _duration(scalar: ScalarNode) -> int:
     if scalar.meaning == "boolean":
         raise WrongTypeError
     return parse_duration(scalar.text)
 
 
-def _positive_duration(scalar: Scalar) -> int:
+def _positive_duration(scalar: ScalarNode) -> int:
     duration = _duration(scalar)
     if duration <= 0:
         raise ValueError("it must be longer than 0")
     return duration
 
 
-def _reminder(scalar: Scalar) -> int | None:
+def _reminder(scalar: ScalarNode) -> int | None:
     if scalar.text == "never":
         return None
     if scalar.text.lower() in ("no", "off", "false", "none", "0"):
@@ -103,7 +103,7 @@ def _reminder(scalar: Scalar) -> int | None:
     return duration
 
 
-def _time_of_day(scalar: Scalar) -> int:
+def _time_of_day(scalar: ScalarNode) -> int:
     if scalar.meaning == "number" and scalar.text.isdigit() and int(scalar.text[:5]) <= 24 * 60:
         clock = format_time_of_day(int(scalar.text) * MINUTE_US)
         raise WrongTypeError(f'did you mean "{clock}"? Unquoted, YAML 1.1 tools make {scalar.text} of it')
@@ -115,7 +115,7 @@ def _time_of_day(scalar: Scalar) -> int:
     return time
 
 
-def _text(scalar: Scalar) -> str:
+def _text(scalar: ScalarNode) -> str:
     if scalar.meaning != "text":
         raise WrongTypeError(f'as text it needs quotes: "{scalar.text[:40]}"')
     if references(scalar.text):
@@ -125,7 +125,7 @@ def _text(scalar: Scalar) -> str:
     return scalar.text
 
 
-def _name(scalar: Scalar) -> str:
+def _name(scalar: ScalarNode) -> str:
     text = _text(scalar)
     if not re.fullmatch(NAME_PATTERN, text):
         near = re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-_.")[:100]
@@ -134,17 +134,17 @@ def _name(scalar: Scalar) -> str:
     return text
 
 
-def _reference(scalar: Scalar) -> Reference:
+def _reference(scalar: ScalarNode) -> Reference:
     return Reference(_text(scalar), scalar.place)
 
 
-def _as_written(scalar: Scalar) -> str:
+def _as_written(scalar: ScalarNode) -> str:
     if references(scalar.text):
         raise ValueError("only the secrets of channels may come from the environment")
     return scalar.text
 
 
-def _setting(scalar: Scalar) -> str:
+def _setting(scalar: ScalarNode) -> str:
     if scalar.meaning == "boolean":
         raise WrongTypeError
     if fault := reference_fault(scalar.text):
@@ -152,21 +152,21 @@ def _setting(scalar: Scalar) -> str:
     return scalar.text
 
 
-def _template(scalar: Scalar) -> str:
+def _template(scalar: ScalarNode) -> str:
     text = _text(scalar)
     if fault := template_fault(text):
         raise ValueError(fault)
     return text
 
 
-def _link(scalar: Scalar) -> str:
+def _link(scalar: ScalarNode) -> str:
     text = _text(scalar)
     if not re.fullmatch(r"https?://\S+", text):
         raise ValueError(f"{shown(text)} is not an address that begins with https:// or http://")
     return text
 
 
-def _time_zone(scalar: Scalar) -> str:
+def _time_zone(scalar: ScalarNode) -> str:
     text = _text(scalar)
     if text not in _time_zones():
         raise ValueError(f"there is no time zone {shown(text)}{did_you_mean(text, _time_zones())}")
@@ -178,7 +178,7 @@ def _time_zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _value_of(scalar: Scalar) -> ValueOf:
+def _value_of(scalar: ScalarNode) -> ValueOf:
     text = _text(scalar)
     kind, _, window = text.partition(" ")
     if kind not in _VALUE_KINDS:
@@ -195,7 +195,7 @@ def _value_of(scalar: Scalar) -> ValueOf:
     return msgspec.convert({"kind": kind, "window_us": window_us}, ValueOf)
 
 
-def _version(scalar: Scalar) -> int:
+def _version(scalar: ScalarNode) -> int:
     if scalar.style != "plain" or scalar.text != "1":
         raise WrongTypeError
     return 1

@@ -25,7 +25,7 @@ DEEPEST = 24
 ScalarMeaning = Literal["text", "number", "boolean", "nothing"]
 
 
-class Scalar(msgspec.Struct, frozen=True):
+class ScalarNode(msgspec.Struct, frozen=True):
     """A single value, as written between its quotes, if it has any."""
 
     place: Place
@@ -44,21 +44,21 @@ class Scalar(msgspec.Struct, frozen=True):
         return "number" if _NUMBER.fullmatch(self.text) else "text"
 
 
-class Sequence(msgspec.Struct, frozen=True):
+class SequenceNode(msgspec.Struct, frozen=True):
     """A list, in order."""
 
     place: Place
     items: "tuple[Node, ...]"
 
 
-class Mapping(msgspec.Struct, frozen=True):
+class MappingNode(msgspec.Struct, frozen=True):
     """Keys and values in order, as written: a key may come twice."""
 
     place: Place
-    entries: "tuple[tuple[Scalar, Node], ...]"
+    entries: "tuple[tuple[ScalarNode, Node], ...]"
 
 
-Node = Scalar | Sequence | Mapping
+Node = ScalarNode | SequenceNode | MappingNode
 
 
 def compose(text: str, file: str) -> Node:
@@ -74,7 +74,7 @@ def compose(text: str, file: str) -> Node:
     except (ValueError, OverflowError) as error:
         # The scanner stumbles over escapes such as "\UFFFFFFFF" instead of refusing them.
         raise problem_at(composer.last_place, f"this is not YAML: {error}") from error
-    return composer.root or Scalar(Place(file, 1, 1), "", "plain")
+    return composer.root or ScalarNode(Place(file, 1, 1), "", "plain")
 
 
 class _Open(msgspec.Struct):
@@ -112,10 +112,10 @@ class _Composer:
                 self._begin(_Open(place, event.anchor, []))
             case MappingEndEvent():
                 ended = self._open.pop()
-                self._finish(Mapping(ended.place, _pairs(ended.items)), ended.anchor)
+                self._finish(MappingNode(ended.place, _pairs(ended.items)), ended.anchor)
             case SequenceEndEvent():
                 ended = self._open.pop()
-                self._finish(Sequence(ended.place, tuple(ended.items)), ended.anchor)
+                self._finish(SequenceNode(ended.place, tuple(ended.items)), ended.anchor)
 
     def _start_document(self, event: DocumentStartEvent, place: Place) -> None:
         self._documents += 1
@@ -177,7 +177,7 @@ def _place(mark: object, file: str) -> Place:
     return Place(file, getattr(mark, "line", 0) + 1, getattr(mark, "column", 0) + 1)
 
 
-def _scalar(event: ScalarEvent, place: Place) -> Scalar:
+def _scalar(event: ScalarEvent, place: Place) -> ScalarNode:
     style: Literal["plain", "quoted", "block"] = "plain"
     if event.style in ("|", ">"):
         style = "block"
@@ -185,7 +185,7 @@ def _scalar(event: ScalarEvent, place: Place) -> Scalar:
         style = "quoted"
     if any("\ud800" <= character <= "\udfff" for character in event.value):
         raise problem_at(place, "half a surrogate pair is no character; write the character itself")
-    return Scalar(place, event.value, style)
+    return ScalarNode(place, event.value, style)
 
 
 def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent, place: Place) -> None:
@@ -193,16 +193,16 @@ def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent, pla
         raise problem_at(place, f"tags such as {event.tag} have no use in rule files; quote text that begins with !")
 
 
-def _pairs(items: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
-    pairs: list[tuple[Scalar, Node]] = []
+def _pairs(items: list[Node]) -> tuple[tuple[ScalarNode, Node], ...]:
+    pairs: list[tuple[ScalarNode, Node]] = []
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, Scalar):
+        if not isinstance(key, ScalarNode):
             raise problem_at(
                 key.place, "a key must be a word, not a list or a mapping; quote text that begins with { or ["
             )
-        if isinstance(value, Scalar) and value.text == "" and value.style == "plain":
+        if isinstance(value, ScalarNode) and value.text == "" and value.style == "plain":
             # What is left out has no place of its own: the parser gives that of whatever comes next.
-            value = Scalar(key.place, "", "plain")
+            value = ScalarNode(key.place, "", "plain")
         pairs.append((key, value))
     return tuple(pairs)
 

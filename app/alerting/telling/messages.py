@@ -8,7 +8,7 @@ from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.telling.decisions import Action
 from app.alerting.telling.links import Addresses, links
 from app.alerting.telling.situation import Situation, UntoldEpisode
-from app.alerting.telling.wording import own_words
+from app.alerting.telling.wording import rule_message
 from app.clock import from_us
 from app.model import LevelName, severity
 from app.notify.message import Entry, Message, format_value
@@ -110,7 +110,7 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
         case _ if episode.kind == "no_data":
             return _known_last(situation, episode)
         case _:
-            return _own_words(situation, episode, value)
+            return _rule_message(situation, episode, value)
 
 
 def _why_over(situation: Situation, episode: UntoldEpisode) -> str:
@@ -139,11 +139,11 @@ def _known_last(situation: Situation, episode: UntoldEpisode) -> str:
     return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
 
 
-def _own_words(situation: Situation, episode: UntoldEpisode, value: float | None) -> str:
+def _rule_message(situation: Situation, episode: UntoldEpisode, value: float | None) -> str:
     terms = situation.terms(episode)
     if terms is None:
         return ""
-    return own_words(
+    return rule_message(
         terms,
         rule=episode.rule,
         level=episode.level,

@@ -1,6 +1,6 @@
 -- What is left to tell of episodes. Times are microseconds since 1970 (from_us, to_us).
 
--- name: list_unsettled
+-- name: list_untold
 -- Episodes of which something may be left to tell, with what a message needs and what was told, all as of one moment.
 -- A channel that was told in a line that an episode never was has nothing more to hear of it.
 SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, sensor.gateway) AS gateway, episode.kind,

@@ -232,7 +232,7 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int) ->
     episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
-    for row in await connection.fetch(SQL["list_unsettled"]):
+    for row in await connection.fetch(SQL["list_untold"]):
         facts = dict(row)
         for channel, state, level, ref in facts.pop("told"):
             told.setdefault(row["id"], {})[channel] = Told(state, level)

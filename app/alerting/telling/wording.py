@@ -6,7 +6,7 @@ from app.model import Tags
 from app.notify.message import format_value
 
 
-def own_words(
+def rule_message(
     terms: Terms,
     *,
     rule: str,

@@ -11,7 +11,7 @@ from app.alerting.language.kinds import UNFIT, Given, read_logged
 from app.alerting.language.leaves import Reference
 from app.alerting.language.names import Links
 from app.alerting.language.reader import RuleReader
-from app.alerting.language.yaml_nodes import Scalar, compose
+from app.alerting.language.yaml_nodes import ScalarNode, compose
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors, problem_at
@@ -82,7 +82,7 @@ def read_rule_tests(path: Path) -> RuleTestFile:
     if text is None:
         raise RuleErrors(log.problems)
     node = compose(text, str(path))
-    if isinstance(node, Scalar) and node.meaning == "nothing":
+    if isinstance(node, ScalarNode) and node.meaning == "nothing":
         raise problem_at(node.place, "the file is empty; a file of tests has rules: and tests:")
     file: Given = read_logged(TEST_FILE, node, "a file of tests", log)
     if file is UNFIT:

@@ -7,7 +7,7 @@ from app.alerting.language.files import channel_fields
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, unlike
 from app.alerting.language.leaves import CHANNEL_NAME, LABEL, POSITIVE_DURATION, RULE_NAME, TAG_VALUE, TEXT, one_of
-from app.alerting.language.yaml_nodes import Node, Scalar, Sequence
+from app.alerting.language.yaml_nodes import Node, ScalarNode, SequenceNode
 from app.alerting.rules.problems import ProblemLog
 from app.alerting.trials.series_notation import NOTATION_EXAMPLE, parse_notation, parse_offset
 from app.clock import MINUTE_US, to_us
@@ -26,9 +26,9 @@ class _RulesKind:
 
     def read(self, node: Node, log: ProblemLog) -> Any:
         """Give the path as text, or a Given for each rule."""
-        if isinstance(node, Sequence):
+        if isinstance(node, SequenceNode):
             return self._rules.read(node, log)
-        if isinstance(node, Scalar) and node.meaning == "text":
+        if isinstance(node, ScalarNode) and node.meaning == "text":
             return node.text
         raise unlike("a file or folder, such as ../climate.yml, or a list of rules", node)
 
@@ -38,11 +38,11 @@ class _RulesKind:
         return {"anyOf": [{"type": "string", "minLength": 1}, rules]}
 
 
-def _offset(scalar: Scalar) -> int:
+def _offset(scalar: ScalarNode) -> int:
     return parse_offset(scalar.text)
 
 
-def _start(scalar: Scalar) -> int:
+def _start(scalar: ScalarNode) -> int:
     try:
         moment = datetime.fromisoformat(scalar.text)
     except ValueError:
@@ -54,11 +54,11 @@ def _start(scalar: Scalar) -> int:
     return to_us(moment)
 
 
-def _readings(scalar: Scalar) -> Any:
+def _readings(scalar: ScalarNode) -> Any:
     return parse_notation(" ".join(scalar.text.split()))
 
 
-def _words(scalar: Scalar) -> str:
+def _words(scalar: ScalarNode) -> str:
     return scalar.text
 
 

@@ -12,7 +12,7 @@ from app.alerting.language.reader import EVERY_CHANNEL
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.problems import Place
 from app.alerting.telling.messages import threshold_text
-from app.alerting.telling.wording import own_words
+from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
@@ -74,7 +74,7 @@ def _happened(
 def _message(series: GivenSeries, match: Match, episode: Episode, value: float) -> str:
     level = episode.steps[0].level
     conditions = {each.name: each.condition for each in match.series_rule.levels}
-    return own_words(
+    return rule_message(
         match.terms,
         rule=match.rule.name,
         level=level,
@@ -90,7 +90,7 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
 
 #: What an expectation may leave open. Not `resolved_us`: without an end it says that there is none.
 _OPEN = ("metric", "started_us", "level", "steps", "message", "notify")
-_Pair = tuple[Expected | None, Expected | None]
+_Comparison = tuple[Expected | None, Expected | None]
 
 
 def _compare(expected: Sequence[Expected], happened: Sequence[Expected]) -> tuple[str, ...]:
@@ -101,12 +101,12 @@ def _compare(expected: Sequence[Expected], happened: Sequence[Expected]) -> tupl
     return tuple(line for pair in sorted(pairs, key=_order) for line in _lines(*pair))
 
 
-def _pair(expected: Sequence[Expected], happened: Sequence[Expected]) -> list[_Pair]:
+def _pair(expected: Sequence[Expected], happened: Sequence[Expected]) -> list[_Comparison]:
     """Give each expectation the episode that fits it, else one of the same rule and sensor, else none."""
     left = list(happened)
     # Those that say most choose first: what fits them may fit others, too.
     waiting = sorted(expected, key=lambda one: sum(getattr(one, name) is None for name in _OPEN))
-    pairs: list[_Pair] = []
+    pairs: list[_Comparison] = []
     for fits in (_fits, _is_near):
         for wanted in list(waiting):
             found = next((one for one in left if fits(wanted, one)), None)
@@ -135,7 +135,7 @@ def _in_short(happened: Expected) -> Expected:
     return msgspec.structs.replace(happened, steps=None, message=None, notify=None)
 
 
-def _order(pair: _Pair) -> tuple[int, str, str]:
+def _order(pair: _Comparison) -> tuple[int, str, str]:
     return next((one.fired_us, one.rule, one.sensor) for one in pair if one is not None)
 
 

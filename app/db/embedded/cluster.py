@@ -11,8 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from app.db.embedded.debian import Say
 from app.db.embedded.launcher import Account, launch_command
-from app.db.embedded.programs import SYSTEM_FOLDER, EmbeddedServerError, Programs, Say, make_open_folder
+from app.db.embedded.programs import SYSTEM_FOLDER, EmbeddedServerError, Programs, make_open_folder
 
 #: The name of the superuser and of the database.
 NAME = "tidegauge"

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.db.embedded.cluster import Cluster
+from app.db.embedded.debian import Say
 from app.db.embedded.launcher import launch_command
-from app.db.embedded.programs import EmbeddedServerError, Programs, Say
+from app.db.embedded.programs import EmbeddedServerError, Programs
 
 #: What a small machine bears and TimescaleDB needs; durability stays as PostgreSQL has it: on.
 _SETTINGS = {

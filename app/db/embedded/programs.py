@@ -6,19 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from app.db.embedded import debian
+from app.db.embedded.debian import Say
 from app.errors import AppError
 
 #: Where root keeps programs and data: the server runs as another user, who cannot enter root's home.
 SYSTEM_FOLDER = Path("/var/lib/tidegauge")
-
-Say = Callable[[str], None]
 
 
 class EmbeddedServerError(AppError):

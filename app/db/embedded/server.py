@@ -19,8 +19,9 @@ import asyncpg
 import msgspec
 
 from app.db.embedded.cluster import Cluster, open_cluster, write_private
+from app.db.embedded.debian import Say
 from app.db.embedded.postmaster import Postmaster
-from app.db.embedded.programs import EmbeddedServerError, Programs, Say, ensure_programs
+from app.db.embedded.programs import EmbeddedServerError, Programs, ensure_programs
 from app.db.pool import DATABASE_ERRORS
 
 #: Where ports are drawn from: above the well-known ones, below those that Linux gives to outgoing connections.

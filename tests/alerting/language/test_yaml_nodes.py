@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.language.yaml_nodes import Mapping, Scalar, Sequence, compose
+from app.alerting.language.yaml_nodes import MappingNode, ScalarNode, SequenceNode, compose
 from app.alerting.rules.problems import Place, RuleErrors, RuleProblem
 from tests.alerting.rule_texts import SYNTAX
 
@@ -15,14 +15,14 @@ def problem(text: str) -> str:
 
 def test_nodes_know_their_place_and_order() -> None:
     node = compose("a: 1\nlist:\n  - {b: x}\n  - 'y'\n", "x.yml")
-    assert isinstance(node, Mapping)
+    assert isinstance(node, MappingNode)
     (a, one), (_, items) = node.entries
-    assert (a.place, one) == (Place("x.yml", 1, 1), Scalar(Place("x.yml", 1, 4), "1", "plain"))
-    assert isinstance(items, Sequence)
+    assert (a.place, one) == (Place("x.yml", 1, 1), ScalarNode(Place("x.yml", 1, 4), "1", "plain"))
+    assert isinstance(items, SequenceNode)
     inner = items.items[0]
-    assert isinstance(inner, Mapping)
+    assert isinstance(inner, MappingNode)
     assert inner.entries[0][1].place == Place("x.yml", 3, 9)
-    assert items.items[1] == Scalar(Place("x.yml", 4, 5), "y", "quoted")
+    assert items.items[1] == ScalarNode(Place("x.yml", 4, 5), "y", "quoted")
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_nodes_know_their_place_and_order() -> None:
 )
 def test_plain_words_mean_what_yaml_1_2_says(written: str, meaning: str) -> None:
     node = compose(f"a: {written}", "x.yml")
-    assert isinstance(node, Mapping)
+    assert isinstance(node, MappingNode)
     value = node.entries[0][1]
-    assert isinstance(value, Scalar)
+    assert isinstance(value, ScalarNode)
     assert value.meaning == meaning
 
 
 def test_anchors_are_followed_when_they_come_first() -> None:
     node = compose("a: &x [1]\nb: *x\n", "x.yml")
-    assert isinstance(node, Mapping)
+    assert isinstance(node, MappingNode)
     assert node.entries[1][1] is node.entries[0][1]
 
 
@@ -67,7 +67,7 @@ def test_nesting_is_refused_when_it_is_hostile() -> None:
 
 
 def test_empty_text_is_nothing() -> None:
-    assert compose("# only a comment\n", "x.yml") == Scalar(Place("x.yml", 1, 1), "", "plain")
+    assert compose("# only a comment\n", "x.yml") == ScalarNode(Place("x.yml", 1, 1), "", "plain")
 
 
 @pytest.mark.parametrize("text", ['a: "\\UFFFFFFFF"', 'a: "\\U00110000"', 'a: "\\ud800"', "%YAML 9999999999.1\n--- a"])

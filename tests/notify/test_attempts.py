@@ -2,11 +2,11 @@
 
 import pytest
 
+from app.notify.attempts import Ended, bury_expired, name_outcome, put_back_stranded, record_attempt
+from app.notify.channel_states import ChannelState, ChannelStates
 from app.notify.channels import webhook
 from app.notify.claims import Claim, claim_next
 from app.notify.outbox import list_notifications
-from app.notify.outcomes import Ended, bury_expired, name_outcome, put_back_stranded, record_attempt
-from app.notify.outlets import Outlet, Outlets
 from app.notify.transport import Delivered, DeliveryError, PermanentError, TransientError, UncertainError
 from tests.conftest import Database
 from tests.notify.alerts import Alerts, compose
@@ -19,8 +19,8 @@ LOST = UncertainError("no answer came in time")
 LAST_ID = 2**63 - 1
 
 
-def outlet() -> Outlet:
-    return Outlets(lambda: {"hook": (webhook, CONFIG)}, lambda name: ()).all()["hook"]
+def state() -> ChannelState:
+    return ChannelStates(lambda: {"hook": (webhook, CONFIG)}, lambda name: ()).all()["hook"]
 
 
 async def claim(database: Database) -> Claim:
@@ -30,7 +30,7 @@ async def claim(database: Database) -> Claim:
 
 
 async def end(database: Database, claimed: Claim, outcome: Delivered | DeliveryError, retry_in_s: float = 0.0) -> None:
-    await record_attempt(database.pool, claimed, outlet(), Ended(outcome, 0.1, retry_in_s))
+    await record_attempt(database.pool, claimed, state(), Ended(outcome, 0.1, retry_in_s))
 
 
 async def told(database: Database) -> list[tuple[str, str]]:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from app.notify import dispatcher as module
+from app.notify.channel_states import ChannelStates, ChannelStatus
 from app.notify.channels import webhook as webhook_module
 from app.notify.dispatcher import ChannelTest
-from app.notify.outlets import ChannelStatus, Outlets
 from app.notify.transport import Endpoints
 from tests.conftest import Database, wait_until
 from tests.notify.alerts import (
@@ -92,12 +92,12 @@ async def test_channel_stays_broken_when_it_is_configured_as_before(
     async with running(make_dispatcher(endpoints, channels), database.pool):
         await Alerts(database.pool, "duty").fire("cold-room", "freezer-1")
         await until(database.pool, BROKEN, "duty")
-    outlets = Outlets(lambda: {"duty": slack_channel(slack, "old")}, lambda name: ())
-    assert list(await outlets.refresh(database.pool)) == ["duty"]
-    outlets = Outlets(dict, lambda name: ())
-    assert list(await outlets.refresh(database.pool)) == ["duty"]
-    outlets = Outlets(lambda: {"duty": slack_channel(slack, "new")}, lambda name: ())
-    assert list(await outlets.refresh(database.pool)) == []
+    states = ChannelStates(lambda: {"duty": slack_channel(slack, "old")}, lambda name: ())
+    assert list(await states.refresh(database.pool)) == ["duty"]
+    states = ChannelStates(dict, lambda name: ())
+    assert list(await states.refresh(database.pool)) == ["duty"]
+    states = ChannelStates(lambda: {"duty": slack_channel(slack, "new")}, lambda name: ())
+    assert list(await states.refresh(database.pool)) == []
 
 
 async def test_channel_is_mended_when_a_test_arrives(
@@ -177,8 +177,8 @@ async def test_hash_of_a_configuration_differs_when_any_setting_does() -> None:
         webhook_module.Config(url="http://a.example/", headers={"X-B": "2", "X-A": "1"}),
         webhook_module.Config(url="http://a.example/", headers={"X-A": "1", "X-B": "3"}),
     )
-    outlets = Outlets(lambda: {str(n): (webhook_module, each) for n, each in enumerate(configs)}, lambda name: ())
-    first, second, reordered, third = (outlet.config_hash for outlet in outlets.all().values())
+    states = ChannelStates(lambda: {str(n): (webhook_module, each) for n, each in enumerate(configs)}, lambda name: ())
+    first, second, reordered, third = (state.config_hash for state in states.all().values())
     assert second == reordered
     assert len({first, second, third}) == 3
     assert "a.example" not in first

@@ -6,9 +6,9 @@ import msgspec
 import structlog
 
 from app.db.pool import Connection, Pool
+from app.notify.channel_states import NOTICE_PREFIX, ChannelState, break_channel, move_chat
 from app.notify.claims import Claim
 from app.notify.outbox import AttemptOutcome, take_told_back
-from app.notify.outlets import NOTICE_PREFIX, Outlet, break_channel, move_chat
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, PermanentError, TransientError
 
@@ -39,7 +39,7 @@ def name_outcome(outcome: Delivered | DeliveryError) -> AttemptOutcome:
             return "unknown"
 
 
-async def record_attempt(pool: Pool, claim: Claim, outlet: Outlet, ended: Ended) -> None:
+async def record_attempt(pool: Pool, claim: Claim, state: ChannelState, ended: Ended) -> None:
     """Write down how an attempt ended and what follows from it, all or nothing.
 
     When another process has taken over in the meantime, only a success still changes the message.
@@ -52,7 +52,7 @@ async def record_attempt(pool: Pool, claim: Claim, outlet: Outlet, ended: Ended)
             return
         await connection.execute(SQL["insert_attempt"], claim.id, name_outcome(outcome), reason, ended.seconds)
         if outcome.moved_to is not None:
-            await move_chat(connection, outlet, outcome.moved_to)
+            await move_chat(connection, state, outcome.moved_to)
         if row["state"] != "sending":
             return
         if isinstance(outcome, Delivered):
@@ -60,7 +60,7 @@ async def record_attempt(pool: Pool, claim: Claim, outlet: Outlet, ended: Ended)
             if outcome.message_ref is not None:
                 await connection.execute(SQL["write_message_ref"], claim.id, outcome.message_ref)
         elif row["attempts"] == claim.attempt:
-            await _record_failure(connection, claim, outlet, outcome, timedelta(seconds=ended.retry_in_s))
+            await _record_failure(connection, claim, state, outcome, timedelta(seconds=ended.retry_in_s))
 
 
 async def bury_expired(pool: Pool, channels: list[str]) -> None:
@@ -87,14 +87,14 @@ async def put_back_stranded(pool: Pool) -> None:
 
 
 async def _record_failure(
-    connection: Connection, claim: Claim, outlet: Outlet, error: DeliveryError, retry_in: timedelta
+    connection: Connection, claim: Claim, state: ChannelState, error: DeliveryError, retry_in: timedelta
 ) -> None:
     deadline = timedelta(seconds=DEADLINE_S)
     is_late = await connection.fetchval(SQL["end_attempt"], claim.id, error.reason, retry_in, deadline)
     match error:
         case PermanentError(channel_broken=True):
             # put_back_stranded does the rest, as for the channel's other messages.
-            await break_channel(connection, outlet, error.reason)
+            await break_channel(connection, state, error.reason)
         case PermanentError():
             await _bury(connection, claim.id)
         case _ if is_late:

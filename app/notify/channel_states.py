@@ -25,7 +25,7 @@ Fallbacks = Callable[[str], Sequence[str]]
 log = structlog.get_logger()
 
 
-class Outlet(msgspec.Struct, frozen=True):
+class ChannelState(msgspec.Struct, frozen=True):
     """A configured channel and where its messages go just now."""
 
     name: str
@@ -67,7 +67,7 @@ class ChannelStatus(msgspec.Struct, frozen=True):
     told_through: str | None = None
 
 
-class Outlets:
+class ChannelStates:
     """What one process knows of the channels; `refresh` reads what others have found out."""
 
     def __init__(self, channels: ChannelSource, fallbacks: Fallbacks) -> None:
@@ -75,18 +75,18 @@ class Outlets:
         self._fallbacks = fallbacks
         self._moves: dict[str, int] = {}
 
-    def all(self) -> dict[str, Outlet]:
+    def all(self) -> dict[str, ChannelState]:
         """Give every configured channel by name, as configured at this moment."""
-        return {name: self._outlet(name, channel, config) for name, (channel, config) in self._channels().items()}
+        return {name: self._state(name, channel, config) for name, (channel, config) in self._channels().items()}
 
     async def refresh(self, pool: Pool) -> dict[str, Broken]:
         """Read where chats have moved and which channels are broken, mending those with another configuration."""
         self._moves = {row["destination"]: row["moved_to"] for row in await pool.fetch(SQL["list_moves"])}
         broken = await _list_broken(pool)
-        outlets = self.all()
-        if any(name in outlets and outlets[name].config_hash != each.config_hash for name, each in broken.items()):
-            hashes = [outlet.config_hash for outlet in outlets.values()]
-            for row in await pool.fetch(SQL["mend_reconfigured"], list(outlets), hashes):
+        states = self.all()
+        if any(name in states and states[name].config_hash != each.config_hash for name, each in broken.items()):
+            hashes = [state.config_hash for state in states.values()]
+            for row in await pool.fetch(SQL["mend_reconfigured"], list(states), hashes):
                 log.info("channel_mended", channel=row["channel"], by="configuration")
                 broken.pop(row["channel"], None)
         return broken
@@ -102,23 +102,25 @@ class Outlets:
     async def statuses(self, pool: Pool) -> list[ChannelStatus]:
         """List the configured channels in order of name."""
         broken = await _list_broken(pool)
-        return [_status(outlet, broken.get(name)) for name, outlet in sorted(self.all().items())]
+        return [_status(state, broken.get(name)) for name, state in sorted(self.all().items())]
 
     def _first_working(self, name: str, working: Collection[str]) -> str | None:
         return next((each for each in self._fallbacks(name) if each in working), None)
 
-    def _outlet(self, name: str, channel: Channel, config: ChannelConfig) -> Outlet:
+    def _state(self, name: str, channel: Channel, config: ChannelConfig) -> ChannelState:
         configured = channel.destination(config)
         moved_to = self._moves.get(configured)
         current = config if moved_to is None else msgspec.structs.replace(config, chat_id=moved_to)
         settings = msgspec.json.encode(config, order="deterministic").decode()
-        return Outlet(name, channel, current, channel.limits(current), fingerprint(channel.TYPE, settings), configured)
+        return ChannelState(
+            name, channel, current, channel.limits(current), fingerprint(channel.TYPE, settings), configured
+        )
 
 
-async def break_channel(connection: Connection, outlet: Outlet, reason: str) -> None:
+async def break_channel(connection: Connection, state: ChannelState, reason: str) -> None:
     """Note that a channel failed for good: its messages wait from now on."""
-    if await connection.fetchval(SQL["break_channel"], outlet.name, outlet.config_hash, reason):
-        log.warning("channel_broken", channel=outlet.name, type=outlet.channel.TYPE, reason=reason)
+    if await connection.fetchval(SQL["break_channel"], state.name, state.config_hash, reason):
+        log.warning("channel_broken", channel=state.name, type=state.channel.TYPE, reason=reason)
 
 
 async def mend_channel(pool: Pool, name: str) -> bool:
@@ -129,10 +131,10 @@ async def mend_channel(pool: Pool, name: str) -> bool:
     return mended
 
 
-async def move_chat(connection: Connection | Pool, outlet: Outlet, moved_to: int) -> None:
+async def move_chat(connection: Connection | Pool, state: ChannelState, moved_to: int) -> None:
     """Note where a chat has moved, so that all later messages go there."""
-    await connection.execute(SQL["upsert_move"], outlet.configured_destination, moved_to)
-    log.info("chat_moved", channel=outlet.name)
+    await connection.execute(SQL["upsert_move"], state.configured_destination, moved_to)
+    log.info("chat_moved", channel=state.name)
 
 
 async def compose_notice(connection: Connection, group_key: str) -> Composed | None:
@@ -161,7 +163,7 @@ async def _list_broken(pool: Pool) -> dict[str, Broken]:
     }
 
 
-def _status(outlet: Outlet, broken: Broken | None) -> ChannelStatus:
+def _status(state: ChannelState, broken: Broken | None) -> ChannelStatus:
     if broken is None:
-        return ChannelStatus(outlet.name, outlet.channel.TYPE, "working")
-    return ChannelStatus(outlet.name, outlet.channel.TYPE, "broken", broken.since, broken.reason, broken.told_through)
+        return ChannelStatus(state.name, state.channel.TYPE, "working")
+    return ChannelStatus(state.name, state.channel.TYPE, "broken", broken.since, broken.reason, broken.told_through)

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Two test workers suit the two cores that most machines have at least.
 WORKERS ?= 2
 
-.PHONY: help setup run demo test bench soak check clean
+.PHONY: help setup run demo test bench soak check schema clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ check: $(VENV)/.installed ## Lint, types, import contracts, container files
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+schema: $(VENV)/.installed ## Write the JSON Schemas of rule files and rule tests anew
+	@$(BIN)/python -m app.alerting.language.schema
+	@$(BIN)/python -m app.alerting.trials.rule_test_schema
 
 clean: ## Remove what setup, tests and checks made; data in .data/ stay
 	@rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

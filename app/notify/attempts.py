@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from app.db.pool import Connection, Pool
-from app.notify.channel_states import NOTICE_PREFIX, ChannelState, break_channel, move_chat
+from app.notify.channel_states import NOTICE_PREFIX, ChannelState, break_channel, note_move
 from app.notify.claims import Claim
 from app.notify.outbox import AttemptOutcome, take_told_back
 from app.notify.sql import SQL
@@ -52,7 +52,7 @@ async def record_attempt(pool: Pool, claim: Claim, state: ChannelState, ended: E
             return
         await connection.execute(SQL["insert_attempt"], claim.id, name_outcome(outcome), reason, ended.seconds)
         if outcome.moved_to is not None:
-            await move_chat(connection, state, outcome.moved_to)
+            await note_move(connection, state, outcome.moved_to)
         if row["state"] != "sending":
             return
         if isinstance(outcome, Delivered):

@@ -110,7 +110,7 @@ class ChannelStates:
     def _state(self, name: str, channel: Channel, config: ChannelConfig) -> ChannelState:
         configured = channel.destination(config)
         moved_to = self._moves.get(configured)
-        current = config if moved_to is None else msgspec.structs.replace(config, chat_id=moved_to)
+        current = config if moved_to is None else config.moved(moved_to)
         settings = msgspec.json.encode(config, order="deterministic").decode()
         return ChannelState(
             name, channel, current, channel.limits(current), fingerprint(channel.TYPE, settings), configured
@@ -131,7 +131,7 @@ async def mend_channel(pool: Pool, name: str) -> bool:
     return mended
 
 
-async def move_chat(connection: Connection | Pool, state: ChannelState, moved_to: int) -> None:
+async def note_move(connection: Connection | Pool, state: ChannelState, moved_to: int) -> None:
     """Note where a chat has moved, so that all later messages go there."""
     await connection.execute(SQL["upsert_move"], state.configured_destination, moved_to)
     log.info("chat_moved", channel=state.name)

@@ -29,7 +29,7 @@ from app.notify.channel_states import (
     Fallbacks,
     compose_notice,
     mend_channel,
-    move_chat,
+    note_move,
 )
 from app.notify.claims import LEASE_S, Claim, claim_next
 from app.notify.message import Message, RenderedMessage
@@ -236,7 +236,7 @@ class Dispatcher:
             outcome = await self._send(session, state, rendered)
         self._honour_wish(state, outcome)
         if outcome.moved_to is not None:
-            await move_chat(pool, state, outcome.moved_to)
+            await note_move(pool, state, outcome.moved_to)
         log.info("channel_tested", channel=state.name, outcome=name_outcome(outcome))
         return outcome
 

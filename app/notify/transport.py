@@ -4,7 +4,7 @@ import hashlib
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import msgspec
@@ -38,6 +38,10 @@ class Redacted(msgspec.Struct, frozen=True):
 
 class ChannelConfig(Redacted, frozen=True, forbid_unknown_fields=True):
     """The settings of one channel."""
+
+    def moved(self, moved_to: int) -> Self:
+        """Return the settings after the service has moved the destination, which `send` reports as `moved_to`."""
+        return self
 
 
 class Post(Redacted, frozen=True):

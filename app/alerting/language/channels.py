@@ -9,11 +9,21 @@ from app.alerting.language.channel_secrets import is_secret, missing_secrets, re
 from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, read_logged, unlike
 from app.alerting.language.leaves import SECRET, SETTING, one_of
 from app.alerting.language.yaml_nodes import MappingNode, Node
-from app.alerting.rules.model import ChannelDefinition, ChannelFields, FieldValue
+from app.alerting.rules.model import ChannelDefinition, FieldValue
 from app.alerting.rules.problems import ProblemLog
+from app.notify.channels import find_channels
 
 #: Takes a type and its settings, secrets included; gives what is wrong as (field or None, message without secrets).
 ChannelCheck = Callable[[str, Mapping[str, FieldValue]], Iterable[tuple[str | None, str]]]
+
+
+class ChannelFields(msgspec.Struct, frozen=True):
+    """Which fields a type of channel has."""
+
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+    #: These hold a text for each name instead of a text.
+    named: frozenset[str] = frozenset()
 
 
 class ReadChannel(msgspec.Struct, frozen=True):
@@ -69,13 +79,14 @@ def check_channel(
             log.add(given.place_of(wrong_field or "type", "type"), message)
 
 
-def fields_of_channels(settings: Mapping[str, type[msgspec.Struct]]) -> dict[str, ChannelFields]:
-    """Derive the fields of each type of channel from the struct of its settings."""
-    return {name: _fields_of(struct) for name, struct in settings.items()}
+def find_channel_fields() -> dict[str, ChannelFields]:
+    """Return the fields of each type of channel that there is, taken from its module's `Config`."""
+    return {name: channel_fields(channel.Config) for name, channel in find_channels().items()}
 
 
-def _fields_of(struct: type[msgspec.Struct]) -> ChannelFields:
-    fields = msgspec.structs.fields(struct)
+def channel_fields(config: type[msgspec.Struct]) -> ChannelFields:
+    """Derive the fields of a type of channel from the struct of its settings."""
+    fields = msgspec.structs.fields(config)
     return ChannelFields(
         required=frozenset(field.name for field in fields if field.required),
         optional=frozenset(field.name for field in fields if not field.required),

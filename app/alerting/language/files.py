@@ -5,15 +5,15 @@ from pathlib import Path
 
 import msgspec
 
-from app.alerting.language.channels import ChannelCheck, fields_of_channels
+from app.alerting.language.channels import ChannelCheck
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Links
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
 from app.alerting.language.yaml_nodes import ScalarNode, compose
-from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields, FieldValue, Override, Rule, RuleSet, Terms
+from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
-from app.notify.channels import ChannelConfigError, find_channels, parse_config
+from app.notify.channels import ChannelConfigError, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings
 
@@ -24,23 +24,17 @@ LARGEST_BYTES = 1_000_000
 def load_checked(path: Path, settings: Settings) -> RuleSet:
     """Read a folder of rules, or one file, ready to run; raises RuleErrors with every problem of every file."""
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    return load_rules(path, settings.environment, channel_fields(), _channel_check(endpoints))
+    return load_rules(path, settings.environment, _channel_check(endpoints))
 
 
 def load_unsent(path: Path) -> RuleSet:
     """Read rules that send nothing, so that none of their channels' secrets has to be there; raises RuleErrors."""
-    return load_rules(path, _AnySecret(), channel_fields())
-
-
-def channel_fields() -> dict[str, ChannelFields]:
-    """Give the types of channels that there are, with their fields."""
-    return fields_of_channels({name: channel.Config for name, channel in find_channels().items()})
+    return load_rules(path, _AnySecret())
 
 
 def load_rules(
     path: Path,
     environ: Mapping[str, str],
-    channel_fields: Mapping[str, ChannelFields] = CHANNEL_FIELDS,
     channel_check: ChannelCheck | None = None,
 ) -> RuleSet:
     """Read a folder's *.yml, or one file; `environ` is only asked whether the channels' secrets are there.
@@ -49,17 +43,16 @@ def load_rules(
     """
     log = ProblemLog()
     texts = _read_texts(path, log)
-    return _read_rule_set(texts, environ, channel_fields, channel_check, log)
+    return _read_rule_set(texts, environ, channel_check, log)
 
 
 def parse_rules(
     texts: Mapping[str, str],
     environ: Mapping[str, str],
-    channel_fields: Mapping[str, ChannelFields] = CHANNEL_FIELDS,
     channel_check: ChannelCheck | None = None,
 ) -> RuleSet:
     """Read rule files that are at hand as text, by the name that problems call them; raises RuleErrors."""
-    return _read_rule_set(texts, environ, channel_fields, channel_check, ProblemLog())
+    return _read_rule_set(texts, environ, channel_check, ProblemLog())
 
 
 def read_text(file: Path, log: ProblemLog) -> str | None:
@@ -110,11 +103,10 @@ class _AnySecret(Mapping[str, str]):
 def _read_rule_set(
     texts: Mapping[str, str],
     environ: Mapping[str, str],
-    channel_fields: Mapping[str, ChannelFields],
     channel_check: ChannelCheck | None,
     log: ProblemLog,
 ) -> RuleSet:
-    kind = file_kind(channel_fields)
+    kind = file_kind()
     all_readable = not log.problems
     read = [_read_file(kind, text, name, log) for name, text in sorted(texts.items())]
     files = [file for file in read if file is not None]

@@ -10,7 +10,7 @@ from typing import cast
 import msgspec
 
 from app.alerting.conditions import CONDITIONS
-from app.alerting.language.channels import ChannelKind
+from app.alerting.language.channels import ChannelFields, ChannelKind, find_channel_fields
 from app.alerting.language.kinds import Ascending, Field, Fields, Kind, ListOf, MapOf, Schema
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
@@ -34,13 +34,12 @@ from app.alerting.language.leaves import (
     VERSION,
     one_of,
 )
-from app.alerting.rules.model import ChannelFields
 from app.alerting.rules.mutes import DAYS
 from app.model import LEVEL_NAMES
 
 
-def file_kind(channel_fields: Mapping[str, ChannelFields]) -> Fields:
-    """Make the kind of a whole rule file, for the types of channels that there are."""
+def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fields:
+    """Make the kind of a whole rule file, for the given types of channels or all that there are."""
     return Fields(
         "file",
         "{version: 1, rules: []}",
@@ -50,7 +49,7 @@ def file_kind(channel_fields: Mapping[str, ChannelFields]) -> Fields:
             "rules": Field(ListOf(_RULE, "a list of rules"), "the rules"),
             "channels": Field(
                 MapOf(
-                    ChannelKind(channel_fields),
+                    ChannelKind(find_channel_fields() if channel_fields is None else channel_fields),
                     "a mapping of names to channels",
                     name_pattern=NAME_PATTERN,
                     name_rule=NAME_RULE,

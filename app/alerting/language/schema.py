@@ -1,4 +1,4 @@
-"""JSON Schema of rule files, for editors: `python -m app.alerting.language.schema` writes rules/schema.json.
+"""JSON Schema of rule files, for editors; `make schema` writes it to rules/schema.json.
 
 It says what the tables of the language say. What only reading tells (order, names, contradictions) is left to
 `tidegauge check`.
@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
+from app.alerting.language.channels import ChannelFields
 from app.alerting.language.grammar import file_kind
-from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields
 
 #: Draft 7 is what all editors know.
 DIALECT = "http://json-schema.org/draft-07/schema#"
 
 
-def rule_schema(channel_fields: Mapping[str, ChannelFields] = CHANNEL_FIELDS) -> dict[str, Any]:
+def rule_schema(channel_fields: Mapping[str, ChannelFields] | None = None) -> dict[str, Any]:
     """Describe one rule file."""
     definitions: dict[str, Any] = {}
     kind = file_kind(channel_fields)

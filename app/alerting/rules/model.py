@@ -3,7 +3,6 @@
 A RuleSet holds no secrets: channels keep their `${NAME}` references, so it can be stored and restored as JSON.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Union, cast
 
 import msgspec
@@ -160,21 +159,3 @@ def encode_rule_set(rule_set: RuleSet) -> bytes:
 def decode_rule_set(stored: bytes | str) -> RuleSet:
     """Read back what `encode_rule_set` wrote; msgspec.ValidationError when another version wrote it differently."""
     return msgspec.json.decode(stored, type=RuleSet)
-
-
-class ChannelFields(msgspec.Struct, frozen=True):
-    """Which fields a type of channel has."""
-
-    required: frozenset[str]
-    optional: frozenset[str] = frozenset()
-    #: These hold a text for each name instead of a text.
-    named: frozenset[str] = frozenset()
-
-
-CHANNEL_FIELDS: Mapping[str, ChannelFields] = {
-    "slack": ChannelFields(required=frozenset({"webhook_url"})),
-    "telegram": ChannelFields(required=frozenset({"bot_token", "chat_id"})),
-    "webhook": ChannelFields(
-        required=frozenset({"url"}), optional=frozenset({"headers", "secret"}), named=frozenset({"headers"})
-    ),
-}

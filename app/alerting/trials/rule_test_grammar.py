@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from app.alerting.language.files import channel_fields
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, unlike
 from app.alerting.language.leaves import CHANNEL_NAME, LABEL, POSITIVE_DURATION, RULE_NAME, TAG_VALUE, TEXT, one_of
@@ -22,7 +21,7 @@ class _RulesKind:
     """A path, or the rules themselves."""
 
     def __init__(self) -> None:
-        self._rules = file_kind(channel_fields()).fields["rules"].kind
+        self._rules = file_kind().fields["rules"].kind
 
     def read(self, node: Node, log: ProblemLog) -> Any:
         """Give the path as text, or a Given for each rule."""

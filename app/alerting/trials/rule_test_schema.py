@@ -1,7 +1,4 @@
-"""JSON Schema of rule tests, for editors.
-
-`python -m app.alerting.trials.rule_test_schema` writes rules/tests/schema.json.
-"""
+"""JSON Schema of rule tests, for editors; `make schema` writes it to rules/tests/schema.json."""
 
 from pathlib import Path
 from typing import Any

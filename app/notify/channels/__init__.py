@@ -20,7 +20,7 @@ class Channel(Protocol):
 
     #: The `type` that rule files name it by.
     TYPE: str
-    #: Its settings. `__post_init__` raises ValueError, beginning with the field's name, for a bad value.
+    #: Its settings, a ChannelConfig; `__post_init__` raises ValueError for a bad value, its field's name first.
     Config: Any
 
     def check(self, config: Any, endpoints: Endpoints) -> str | None:

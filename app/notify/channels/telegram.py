@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
@@ -58,6 +58,10 @@ class Config(ChannelConfig, frozen=True):
             raise ValueError("bot_token must be digits, a colon, then letters, digits, _ or -")
         if not str(self.chat_id).strip():
             raise ValueError("chat_id must not be empty")
+
+    def moved(self, moved_to: int) -> Self:
+        """Return the settings after Telegram has given the group another id."""
+        return msgspec.structs.replace(self, chat_id=moved_to)
 
 
 class _Parameters(msgspec.Struct, frozen=True):

@@ -1,7 +1,6 @@
 import msgspec
 
-from app.alerting.language.channels import fields_of_channels
-from app.alerting.rules.model import ChannelFields
+from app.alerting.language.channels import ChannelFields, channel_fields
 
 
 class Loft(msgspec.Struct, frozen=True):
@@ -11,8 +10,6 @@ class Loft(msgspec.Struct, frozen=True):
 
 
 def test_fields_of_a_channel_are_those_of_its_settings() -> None:
-    assert fields_of_channels({"pigeon": Loft}) == {
-        "pigeon": ChannelFields(
-            required=frozenset({"place"}), optional=frozenset({"rings", "pin_token"}), named=frozenset({"rings"})
-        )
-    }
+    assert channel_fields(Loft) == ChannelFields(
+        required=frozenset({"place"}), optional=frozenset({"rings", "pin_token"}), named=frozenset({"rings"})
+    )

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.alerting.language.files import channel_fields, load_checked, load_rules, load_unsent, parse_rules
-from app.alerting.rules.model import CHANNEL_FIELDS, ChannelFields
+from app.alerting.language.files import load_checked, load_rules, load_unsent, parse_rules
 from app.alerting.rules.problems import RuleErrors, RuleProblem
 from app.settings import Settings
 from tests.alerting.rule_texts import ENVIRON, FULL, SYNTAX, as_yaml, mistakes, rule, rule_documents
@@ -242,13 +241,6 @@ def test_channel_takes_a_number_where_text_is_meant() -> None:
     assert channel.fields == {"bot_token": "${T}", "chat_id": "-1001234567890"}
 
 
-def test_channel_types_are_those_given() -> None:
-    text = "version: 1\nchannels: {ops: {type: pigeon, loft: Kiel}}\n"
-    pigeons = {"pigeon": ChannelFields(required=frozenset({"loft"}))}
-    (channel,) = parse_rules({"x.yml": text}, {}, pigeons).channels
-    assert (channel.type, channel.fields) == ("pigeon", {"loft": "Kiel"})
-
-
 def test_channel_check_is_asked_with_secrets_and_its_objections_are_placed() -> None:
     def check(type_name: str, fields: Any) -> list[tuple[str | None, str]]:
         assert (type_name, fields) == ("slack", {"webhook_url": "https://hooks.slack.com/x"})
@@ -326,10 +318,6 @@ channels:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "channels.yml").write_text(CHANNELS)
     return tmp_path
-
-
-def test_types_of_channels_are_those_that_the_schema_describes() -> None:
-    assert channel_fields() == CHANNEL_FIELDS
 
 
 def test_secrets_come_from_the_environment_and_from_the_env_file(folder: Path) -> None:

@@ -20,9 +20,7 @@ def faults(text: str) -> list[str]:
 
 
 def test_shipped_schema_is_what_the_language_says() -> None:
-    assert (TESTS / "schema.json").read_bytes() == encode_rule_schema(rule_test_schema()), (
-        "run python -m app.alerting.trials.rule_test_schema"
-    )
+    assert (TESTS / "schema.json").read_bytes() == encode_rule_schema(rule_test_schema()), "run make schema"
 
 
 @pytest.mark.parametrize("file", sorted(TESTS.glob("*.yml")), ids=lambda file: file.name)

@@ -27,7 +27,7 @@ KNOWN: tuple[Channel, ...] = (slack, telegram, webhook)
 
 PIGEON = '''
     """Messages by pigeon."""
-    from app.notify.pacing import Limit
+    from app.notify.pacing import SendLimit
     from app.notify.transport import ChannelConfig, Delivered
 
     TYPE = "pigeon"

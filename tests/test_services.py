@@ -14,7 +14,7 @@ from app.services import Services
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY_AT_8_MS, Database, Server, running_server, wait_until
 from tests.live.clients import live
-from tests.proxy import wired
+from tests.wire import wire_to
 
 
 def settings(dsn: str, **others: str) -> Settings:
@@ -52,17 +52,17 @@ async def test_services_refuse_when_the_database_does_not_answer_in_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "DATABASE_WAIT_S", 0.1)
-    async with wired(database.dsn) as wire:
+    async with wire_to(database.dsn) as wire:
         await wire.cut()
         with pytest.raises(SettingsError, match="The database at DATABASE_URL does not answer"):
-            async with Services(settings(wire.dsn)).prepared():
+            async with Services(settings(wire.url)).prepared():
                 pass
 
 
 async def test_services_wait_when_the_database_is_still_starting(database: Database) -> None:
-    async with wired(database.dsn) as wire:
+    async with wire_to(database.dsn) as wire:
         await wire.cut()
-        services = Services(settings(wire.dsn))
+        services = Services(settings(wire.url))
         with capture_logs() as logs:
             preparing = asyncio.create_task(enter(services))
             await wait_until(lambda: any(line["event"] == "waiting_for_database" for line in logs))
@@ -102,7 +102,7 @@ async def test_services_read_from_the_replica_when_there_is_one(database: Databa
 
 
 async def test_services_lose_nothing_and_recover_when_the_wire_is_cut(database: Database) -> None:
-    async with wired(database.dsn) as wire, running_server(settings(wire.dsn)) as server, live(server) as client:
+    async with wire_to(database.dsn) as wire, running_server(settings(wire.url)) as server, live(server) as client:
         await client.snapshot()
         assert await post(server, 1) == (200, None)
         await wire.cut()
@@ -134,7 +134,7 @@ async def test_listener_takes_a_new_connection_when_the_old_one_falls_silent(
 ) -> None:
     monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(listener, "POLL_S", 0.1)
-    async with wired(database.dsn) as wire, running_server(settings(wire.dsn)) as server, live(server) as client:
+    async with wire_to(database.dsn) as wire, running_server(settings(wire.url)) as server, live(server) as client:
         await client.snapshot()
         wire.freeze()
         registry = server.services.metrics.registry
@@ -149,9 +149,9 @@ async def test_listener_takes_a_new_connection_when_the_old_one_falls_silent(
 async def test_services_stop_without_a_fuss_when_the_database_is_away(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with wired(database.dsn) as wire:
+    async with wire_to(database.dsn) as wire:
         with capture_logs() as logs, caplog.at_level(logging.ERROR):
-            async with running_server(settings(wire.dsn)) as server:
+            async with running_server(settings(wire.url)) as server:
                 assert (await post(server, 1))[0] == 200
                 await wire.cut()
     assert [record.message for record in caplog.records] == []

@@ -18,8 +18,8 @@ from app.broker import store as broker_store
 from app.broker.routes import BODY_LIMIT
 from app.settings import Settings
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
-from tests.notify.severable import Severable
 from tests.receivers import HANGS, RESETS_BEFORE, SlackReceiver, TelegramReceiver, answers
+from tests.wire import wire_to
 
 BASE = "/api/v1/notifications"
 SEND = f"{BASE}/send"
@@ -306,11 +306,11 @@ async def test_send_works_and_says_so_when_the_database_is_away(
 ) -> None:
     monkeypatch.setattr(broker_store, "RETRY_S", 0.05)
     async with (
-        Severable(database.dsn).listening() as way,
-        running_server(settings(way.url, slack, telegram)) as server,
+        wire_to(database.dsn) as wire,
+        running_server(settings(wire.url, slack, telegram)) as server,
     ):
         client = Client(server, slack)
-        way.cut()
+        await wire.cut()
         with capture_logs() as logs:
             answer = await client.send()
             await wait_until(lambda: any(entry["event"] == "notifications_not_stored" for entry in logs))
@@ -320,7 +320,7 @@ async def test_send_works_and_says_so_when_the_database_is_away(
         assert unknown.body == {"error": "The database is away, so the API key could not be checked; nothing was sent"}
         assert (await client.ask("GET", f"{BASE}/{answer.body['data']['notification_id']}")).status == 200
         assert (await client.ask("GET", BASE)).status == 503
-        way.mend()
+        await wire.mend()
         await wait_until(lambda: server.services.broker.store.waiting == 0)
     assert await database.pool.fetchval("SELECT count(*) FROM broker_notification") == 1
 

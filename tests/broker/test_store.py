@@ -14,7 +14,7 @@ from app.db.pool import Pool, open_pool
 from app.errors import InvalidRequestError, NotFoundError
 from app.problems import is_database_away
 from tests.conftest import Database, wait_until
-from tests.notify.severable import Severable
+from tests.wire import Wire, wire_to
 
 AT = datetime(2024, 6, 11, 14, 30, 0, 375397, tzinfo=UTC)
 
@@ -38,15 +38,15 @@ def notification(**more: Any) -> StoredNotification:
 
 
 @pytest.fixture
-async def severable(database: Database) -> AsyncIterator[Severable]:
-    async with Severable(database.dsn).listening() as way:
-        yield way
+async def wire(database: Database) -> AsyncIterator[Wire]:
+    async with wire_to(database.dsn) as wire:
+        yield wire
 
 
 @pytest.fixture
-async def far_pool(severable: Severable) -> AsyncIterator[Pool]:
-    """A pool that loses its database when `severable` is cut."""
-    pool = await open_pool(severable.url, min_size=1, max_size=2)
+async def far_pool(wire: Wire) -> AsyncIterator[Pool]:
+    """A pool that loses its database when `wire` is cut."""
+    pool = await open_pool(wire.url, min_size=1, max_size=2)
     yield pool
     pool.terminate()
 
@@ -184,36 +184,36 @@ async def test_list_uses_an_index_whatever_it_asks_for(database: Database) -> No
 
 
 async def test_notifications_wait_while_the_database_is_away_and_are_stored_when_it_is_back(
-    severable: Severable, far_pool: Pool, database: Database, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, far_pool: Pool, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_store, "RETRY_S", 0.05)
     store, sent = NotificationStore(), notification()
-    severable.cut()
+    await wire.cut()
     with capture_logs() as logs:
         flushing = asyncio.create_task(store.flush_forever(far_pool))
         store.put(sent)
         await wait_until(lambda: bool(logs))
         assert (await store.find(far_pool, sent.id)).id == sent.id
-        severable.mend()
+        await wire.mend()
         await wait_until(lambda: store.waiting == 0)
         flushing.cancel()
     assert await count_rows(database.pool) == 1
     assert {(entry["event"], entry["waiting"]) for entry in logs} == {("notifications_not_stored", 1)}
 
 
-async def test_store_says_what_is_lost_when_it_closes_without_a_database(severable: Severable, far_pool: Pool) -> None:
+async def test_store_says_what_is_lost_when_it_closes_without_a_database(wire: Wire, far_pool: Pool) -> None:
     store = NotificationStore()
     store.put(notification())
-    severable.cut()
+    await wire.cut()
     with capture_logs() as logs:
         await store.close(far_pool)
     assert [(entry["event"], entry["waiting"]) for entry in logs] == [("notifications_not_stored", 1)]
 
 
-async def test_list_fails_as_a_database_that_is_away_when_it_is(severable: Severable, far_pool: Pool) -> None:
+async def test_list_fails_as_a_database_that_is_away_when_it_is(wire: Wire, far_pool: Pool) -> None:
     store = NotificationStore()
     store.put(notification())
-    severable.cut()
+    await wire.cut()
     # Which one depends on where the connection broke.
     with pytest.raises(Exception) as caught:
         await ids(store, far_pool)

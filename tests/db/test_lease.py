@@ -10,7 +10,7 @@ from app.db import lease as lease_module
 from app.db.lease import Lease
 from app.db.pool import Pool
 from tests.conftest import Database, wait_until
-from tests.ingest.gate import open_gate
+from tests.wire import wire_to
 
 HOLDERS = """
 SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7421 AND granted
@@ -63,17 +63,17 @@ async def test_leases_are_apart_when_their_numbers_differ(database: Database) ->
 
 
 async def test_lease_is_tried_for_again_when_the_database_was_away(database: Database) -> None:
-    async with open_gate(database.dsn) as gate:
-        await gate.shut()
-        lease = Lease(gate.dsn)
+    async with wire_to(database.dsn) as wire:
+        await wire.cut()
+        lease = Lease(wire.url)
         keeping = asyncio.create_task(lease.keep())
         await asyncio.sleep(0.05)
         assert (lease.held, keeping.done()) == (False, False)
-        await gate.open()
+        await wire.mend()
         await wait_until(lambda: lease.held)
-        await gate.shut()
+        await wire.cut()
         await wait_until(lambda: not lease.held)
-        await gate.open()
+        await wire.mend()
         await wait_until(lambda: lease.held)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
@@ -83,13 +83,13 @@ async def test_lease_is_lost_in_time_when_the_network_loses_the_database(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "_TIMEOUT_S", 0.2)
-    async with open_gate(database.dsn) as gate:
-        lease = Lease(gate.dsn)
+    async with wire_to(database.dsn) as wire:
+        lease = Lease(wire.url)
         keeping = asyncio.create_task(lease.keep())
         await wait_until(lambda: lease.held)
-        gate.freeze()
+        wire.freeze()
         await wait_until(lambda: not lease.held)
-        gate.thaw()
+        await wire.mend()
         await wait_until(lambda: lease.held)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

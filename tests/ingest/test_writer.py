@@ -23,8 +23,8 @@ from app.metrics import Metrics
 from app.settings import Settings
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
 from tests.ingest.client import RECORD, Answer, send
-from tests.ingest.gate import Gate, open_gate
 from tests.ingest.uploads import reading, upload
+from tests.wire import Wire, wire_to
 
 THERMOMETER = {"temperature": 25.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
 START_MS = now_us() // 1_000 - 3_600_000
@@ -45,49 +45,49 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 
 
 @pytest.fixture
-async def gate(database: Database) -> AsyncIterator[Gate]:
-    """A gate in front of the test's database."""
-    async with open_gate(database.dsn) as gate:
-        yield gate
+async def wire(database: Database) -> AsyncIterator[Wire]:
+    """A wire to the test's database."""
+    async with wire_to(database.dsn) as wire:
+        yield wire
 
 
 @pytest.fixture
-async def gated(gate: Gate) -> AsyncIterator[Server]:
-    """The server behind the gate."""
-    async with running_server(Settings(database_url=gate.dsn, api_key=API_KEY)) as server:
+async def wired(wire: Wire) -> AsyncIterator[Server]:
+    """The server behind the wire."""
+    async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server:
         yield server
 
 
 async def test_uploads_are_refused_with_retry_after_and_taken_again_when_the_database_was_away(
-    gated: Server, gate: Gate, database: Database
+    wired: Server, wire: Wire, database: Database
 ) -> None:
-    assert await _post(gated, 1) == 200
-    await gate.shut()
+    assert await _post(wired, 1) == 200
+    await wire.cut()
     message = "Nothing was stored. Keep the data and send them again."
     for number in (2, 3):
-        answer = await send(gated, _body(number))
+        answer = await send(wired, _body(number))
         assert (answer.status, answer.retry_after, answer.body["detail"]) == (503, "5", message)
         assert answer.body["type"] == "/problems/database_unavailable"
-        answer = await send(gated, THERMOMETER, RECORD)
+        answer = await send(wired, THERMOMETER, RECORD)
         assert (answer.status, answer.retry_after, answer.body) == (503, "5", {"detail": message})
-    await gate.open()
+    await wire.mend()
     async with asyncio.timeout(20):
-        while await _post(gated, 2) != 200:
+        while await _post(wired, 2) != 200:
             pass
     assert await _stored(database.pool) == {1, 2}
     assert await database.pool.fetchval("SELECT count(*) FROM legacy_reading") == 0
 
 
 async def test_upload_is_refused_in_time_when_the_network_loses_the_database(
-    gate: Gate, database: Database, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "FLUSHERS", 1)  # a second one would still have to connect, which takes 5 s to fail
-    async with running_server(Settings(database_url=gate.dsn, api_key=API_KEY)) as server, asyncio.timeout(20):
+    async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server, asyncio.timeout(20):
         assert await _post(server, 1) == 200
         monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 0.2)
-        gate.freeze()
+        wire.freeze()
         assert await _post(server, 2) == 503
-        gate.thaw()
+        await wire.mend()
         monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 20)
         assert await _post(server, 3) == 200
     assert await _stored(database.pool) == {1, 3}

@@ -5,7 +5,7 @@ import pytest
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
 from tests.web.browser import Tab
-from tests.web.door import door_before
+from tests.wire import wire_to
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -87,15 +87,15 @@ async def test_page_does_not_flash_when_less_motion_is_wanted(server: Server, ta
 
 async def test_page_comes_back_with_what_it_missed_when_server_was_gone(server: Server, tab: Tab) -> None:
     await _post(server, "quay", minutes_ago=1, level=1)
-    async with door_before(server.address) as (door, address):
-        await _enter(tab, address)
+    async with wire_to(server.address) as wire:
+        await _enter(tab, wire.url)
         await _see_state(tab, "Connected")
         await _see_names(tab, "quay")
-        door.shut()
+        await wire.cut()
         await _see_state(tab, "Reconnecting")
         assert await tab.text("#banner-text") == "Not live"
         await _post(server, "quay", level=2)
-        door.open()
+        await wire.mend()
         await _see_state(tab, "Connected")
         await tab.see("document.querySelector('dd').textContent === '2'")
         assert await tab.text("#banner-text") == "All well"
@@ -106,27 +106,27 @@ async def test_page_comes_back_with_what_it_missed_when_server_was_gone(server: 
 
 async def test_page_starts_over_when_feed_no_longer_has_its_place(server: Server, database: Database, tab: Tab) -> None:
     await _post(server, "gone", level=1)
-    async with door_before(server.address) as (door, address):
-        await _enter(tab, address)
+    async with wire_to(server.address) as wire:
+        await _enter(tab, wire.url)
         await _see_names(tab, "gone")
-        door.shut()
+        await wire.cut()
         await _see_state(tab, "Reconnecting")
         await _post(server, "quay", level=2)
         await database.pool.execute("UPDATE feed_epoch SET pruned_to = (SELECT max(seq) FROM feed)")
         await database.pool.execute("DELETE FROM series_state WHERE last_value = 1")
-        door.open()
+        await wire.mend()
         await _see_state(tab, "Connected")
         await _see_names(tab, "quay")
     tab.complaints.clear()
 
 
 async def test_page_counts_down_and_retries_at_once_when_asked(server: Server, tab: Tab) -> None:
-    async with door_before(server.address) as (door, address):
-        await _enter(tab, address)
+    async with wire_to(server.address) as wire:
+        await _enter(tab, wire.url)
         await _see_state(tab, "Connected")
-        door.shut()
+        await wire.cut()
         await tab.see("document.querySelector('#connection-countdown').textContent === ' in 2\\u00a0s'")
-        door.open()
+        await wire.mend()
         await tab.click("#retry")
         await _see_state(tab, "Connected")
     tab.complaints.clear()

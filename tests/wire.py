@@ -1,4 +1,4 @@
-"""A wire to the database that a test can cut, freeze and mend: the server behind it may be anybody's."""
+"""A TCP connection to a server that a test can cut, freeze and mend; the server itself is not touched."""
 
 import asyncio
 import socket
@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 
-class DatabaseWire:
-    """Passes bytes between clients of `dsn` and the database; one for each test."""
+class Wire:
+    """Passes bytes between clients and the server of a URL; `url` leads to the same server through here."""
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
@@ -21,19 +21,19 @@ class DatabaseWire:
             self._port: int = probe.getsockname()[1]
 
     @property
-    def dsn(self) -> str:
-        """The database's address through the wire."""
-        login = self._target.netloc.rpartition("@")[0]
-        return urlunsplit(self._target._replace(netloc=f"{login}@127.0.0.1:{self._port}"))
+    def url(self) -> str:
+        """The server's URL with the wire's own address in it."""
+        login, at, _ = self._target.netloc.rpartition("@")
+        return urlunsplit(self._target._replace(netloc=f"{login}{at}127.0.0.1:{self._port}"))
 
     async def mend(self) -> None:
-        """Take connections (again), and let bytes pass."""
+        """Accept connections (again), at the same address, and pass bytes on."""
         self._flows.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
 
     async def cut(self) -> None:
-        """End all connections and refuse new ones, as a database does that is gone."""
+        """End all connections and refuse new ones, as a server does that is gone."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -42,7 +42,7 @@ class DatabaseWire:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Let nothing pass while connections seem to stand, as a firewall does that forgot them."""
+        """Keep the connections and pass nothing on, as a firewall does that forgot them."""
         self._flows.clear()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,18 +50,18 @@ class DatabaseWire:
         assert task is not None
         self._tasks.add(task)
         try:
-            there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
+            far_reader, far_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
             try:
-                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+                await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
             finally:
-                back.transport.abort()
+                far_writer.transport.abort()
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
             self._tasks.discard(task)
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(65_536):
                 await self._flows.wait()
@@ -71,9 +71,9 @@ class DatabaseWire:
 
 
 @asynccontextmanager
-async def wired(target: str) -> AsyncIterator[DatabaseWire]:
-    """Lay a wire to a database, whole at first."""
-    wire = DatabaseWire(target)
+async def wire_to(target: str) -> AsyncIterator[Wire]:
+    """Lay a wire to the server of a URL; it is whole at first, and cut when the block ends."""
+    wire = Wire(target)
     await wire.mend()
     try:
         yield wire

@@ -1,0 +1,201 @@
+"""A new channel, condition or body format is one file: each is dropped into a copy of the program, found and used."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.conftest import API_KEY, Database, project_folder, wait_until
+from tests.processes import running
+from tests.receivers import WebhookReceiver
+
+CHANNEL = '''
+"""Messages by pigeon: the text alone, to a loft that takes plain JSON."""
+
+from typing import Final
+
+import msgspec
+
+from app.notify.message import PLAIN, RenderedMessage, fit, write
+from app.notify.pacing import SendLimit
+from app.notify.transport import ChannelConfig, Delivered, Post, fingerprint, refusal, send_post
+
+TYPE: Final = "pigeon"
+
+
+class Config(ChannelConfig, frozen=True):
+    """A loft, and the token that opens it."""
+
+    loft: str
+    loft_token: str
+
+
+def check(config, endpoints):
+    """Allow every loft on this machine."""
+    return None if config.loft.startswith("http://127.0.0.1:") else "loft must be on this machine"
+
+
+def destination(config):
+    """Name the loft without its token."""
+    return fingerprint(TYPE, config.loft)
+
+
+def limits(config):
+    """Ten pigeons a second."""
+    return (SendLimit(destination(config), every_s=0.1, burst=10),)
+
+
+def render(message):
+    """Write the title and each entry as lines of text."""
+    fitted = fit(message, lambda lines: len(write(lines, PLAIN)), 1_000)
+    return RenderedMessage({"coo": "\\n".join(write(lines, PLAIN) for lines in fitted.blocks())})
+
+
+async def send(session, config, rendered, endpoints):
+    """Send one pigeon."""
+    post = Post(config.loft, msgspec.json.encode(rendered.body), {"X-Loft-Token": config.loft_token})
+    answer = await send_post(session, post)
+    if answer.ok:
+        return Delivered()
+    raise refusal(answer, f"the loft answered {answer.status}")
+'''
+
+CONDITION = '''
+"""`at_least: 8.0`."""
+
+import math
+
+import msgspec
+
+
+class AtLeast(msgspec.Struct, frozen=True, tag="at_least"):
+    """Accept the threshold and what is greater."""
+
+    threshold: float
+
+    def ranges(self):
+        return ((self.threshold, math.inf),)
+'''
+
+FORMAT = '''
+"""Lines of `sensor;metric;value`, at the time of receipt."""
+
+from litestar import post
+from litestar.di import NamedDependency
+from litestar.status_codes import HTTP_200_OK
+
+from app.auth.guard import require
+from app.db.pool import Pool
+from app.ingest.checks import check_value
+from app.ingest.formats import Parsed, ReceiptTimes
+from app.ingest.intake import AnyRequest, Ingest
+from app.ingest.upload import Receipt, Rejected
+from app.model import Reading
+
+
+def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
+    """Parse lines; a value that is no number is rejected alone."""
+    readings, rejected = [], Rejected()
+    for index, line in enumerate(body.decode().splitlines()):
+        sensor, metric, text = line.split(";")
+        value = float(text) if text.replace(".", "", 1).isdigit() else text
+        if refusal := check_value(metric, value):
+            rejected.add(index, *refusal, metric=metric)
+        else:
+            readings.append(Reading(sensor, times.give(sensor), {metric: value}, index=index))
+    return Parsed(readings, rejected)
+
+
+@post("/api/v1/lines", guards=[require("ingest")], status_code=HTTP_200_OK)
+async def post_lines(request: AnyRequest, ingest: NamedDependency[Ingest], pool: NamedDependency[Pool]) -> Receipt:
+    """Store a batch of lines."""
+    return await ingest.take(request, pool, parse)
+
+
+handlers = [post_lines]
+'''
+
+RULES = """
+version: 1
+rules:
+  - name: full
+    sensors: {metric: level}
+    levels: {critical: {at_least: 8.0}}
+    notify: [birds]
+channels:
+  birds: {type: pigeon, loft: "WHERE", loft_token: "${CHANNEL_LOFT_TOKEN}"}
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A copy of the program with one made-up file of each kind."""
+    copy = tmp_path / "program"
+    for folder in ("app", "migrations", "rules"):
+        shutil.copytree(project_folder() / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "app/notify/channels/pigeon.py").write_text(CHANNEL)
+    (copy / "app/alerting/conditions/at_least.py").write_text(CONDITION)
+    (copy / "app/ingest/formats/lines.py").write_text(FORMAT)
+    return copy
+
+
+def run_module(program: Path, *arguments: str) -> str:
+    """Run `python -m …` on the copy and return its standard output."""
+    environ = {"PYTHONPATH": str(program), "PATH": "/usr/bin:/bin", "CHANNEL_LOFT_TOKEN": "s3cret"}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=program, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+async def test_made_up_channel_condition_and_format_are_used_when_dropped_into_the_program(
+    program: Path, database: Database, tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    async with WebhookReceiver() as loft:
+        (rules / "full.yml").write_text(RULES.replace("WHERE", f"{loft.url}/roof"))
+        environ = {
+            "DATABASE_URL": database.dsn,
+            "PYTHONPATH": str(program),
+            "RULES_DIR": str(rules),
+            "CHANNEL_LOFT_TOKEN": "s3cret",
+        }
+        async with running(tmp_path / "run", "serve", **environ) as server:
+            receipt = await post_lines(server.http, "tank;level;8\ntank;level;much\npump;level;7.9\n")
+            assert (receipt["accepted"], receipt["rejected_count"]) == (2, 1)
+            assert receipt["rejected"][0]["code"] == "value_not_a_number"
+            await wait_until(lambda: len(loft.accepted) == 1)
+            (message,) = loft.accepted
+            assert message.path == "/roof"
+            assert message.headers["X-Loft-Token"] == "s3cret"
+            assert "tank level: 8 (8)" in message.body["coo"]
+            alerts = await (await server.http.get("/api/v1/alerts")).json()
+            assert [(item["sensor"], item["peak"]) for item in alerts["items"]] == [("tank", 8.0)]
+            listed = await (await server.http.get("/api/v1/rules")).json()
+            assert listed["items"][0]["levels"] == {"critical": "at_least 8"}
+            described = await (await server.http.get("/schema/openapi.json")).json()
+            assert "/api/v1/lines" in described["paths"]
+
+
+def test_made_up_channel_and_condition_are_known_to_check_and_to_the_schema(program: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "full.yml"
+    rules.write_text(RULES.replace("WHERE", "http://127.0.0.1:9/roof"))
+    assert "1 rule, 1 channel" in run_module(program, "app", "check", str(rules))
+    run_module(program, "app.alerting.language.schema")
+    schema = json.loads((program / "rules/schema.json").read_text())
+    assert schema["definitions"]["channel-pigeon"]["required"] == ["type", "loft", "loft_token"]
+    assert schema["definitions"]["level"]["properties"]["at_least"]["type"] == "number"
+
+
+async def post_lines(http: aiohttp.ClientSession, text: str) -> Any:
+    """Post lines with the test's key and return the receipt."""
+    async with http.post("/api/v1/lines", data=text.encode(), headers={"X-API-Key": API_KEY}) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()

@@ -161,13 +161,14 @@ async def test_made_up_channel_condition_and_format_are_used_when_dropped_into_t
     rules.mkdir()
     async with WebhookReceiver() as loft:
         (rules / "full.yml").write_text(RULES.replace("WHERE", f"{loft.url}/roof"))
-        environ = {
-            "DATABASE_URL": database.dsn,
-            "PYTHONPATH": str(program),
-            "RULES_DIR": str(rules),
-            "CHANNEL_LOFT_TOKEN": "s3cret",
-        }
-        async with running(tmp_path / "run", "serve", **environ) as server:
+        async with running(
+            tmp_path / "run",
+            "serve",
+            DATABASE_URL=database.dsn,
+            PYTHONPATH=str(program),
+            RULES_DIR=str(rules),
+            CHANNEL_LOFT_TOKEN="s3cret",
+        ) as server:
             receipt = await post_lines(server.http, "tank;level;8\ntank;level;much\npump;level;7.9\n")
             assert (receipt["accepted"], receipt["rejected_count"]) == (2, 1)
             assert receipt["rejected"][0]["code"] == "value_not_a_number"

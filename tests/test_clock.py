@@ -1,0 +1,40 @@
+"""Times in microseconds: conversion without rounding, and a clock that never gives one twice."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.clock import DistinctClock, from_us, rfc3339, to_us
+
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@given(MOMENTS)
+def test_moment_is_the_same_when_converted_there_and_back(moment: datetime) -> None:
+    assert from_us(to_us(moment)) == moment
+
+
+def test_moment_is_converted_exactly_whatever_its_zone() -> None:
+    local = datetime(2026, 1, 31, 9, 0, 0, 1, tzinfo=timezone(timedelta(hours=1)))
+    assert to_us(local) == 1_769_846_400_000_001
+    assert to_us(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == -1
+
+
+def test_rfc3339_has_a_fraction_only_where_there_is_one() -> None:
+    assert rfc3339(1_769_846_400_000_000) == "2026-01-31T08:00:00Z"
+    assert rfc3339(1_769_846_400_000_001) == "2026-01-31T08:00:00.000001Z"
+
+
+def test_clock_gives_no_microsecond_twice_when_time_stands_still_or_goes_back() -> None:
+    times = iter([10, 10, 7, 20])
+    clock = DistinctClock(lambda: next(times))
+    assert [clock() for _ in range(4)] == [10, 11, 12, 20]
+
+
+def test_clock_goes_on_behind_microseconds_that_were_used_up() -> None:
+    clock = DistinctClock(lambda: 10)
+    clock.skip_to(14)
+    assert clock() == 15
+    clock.skip_to(3)
+    assert clock() == 16

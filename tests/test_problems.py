@@ -1,0 +1,91 @@
+"""Errors as answers: which status, which words, which headers, and nothing of the inside."""
+
+import asyncpg
+import msgspec
+import pytest
+import structlog
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+
+from app.errors import InvalidRequestError, OverloadedError, UnauthorizedError
+from app.problems import describe, is_database_away, problem_responses
+
+AWAY = [
+    ConnectionRefusedError(),
+    TimeoutError(),
+    asyncpg.ConnectionDoesNotExistError(),
+    asyncpg.InterfaceError("the pool is closed"),
+    asyncpg.CannotConnectNowError(),
+    asyncpg.AdminShutdownError(),
+    asyncpg.CrashShutdownError(),
+    asyncpg.TooManyConnectionsError(),
+    asyncpg.ReadOnlySQLTransactionError(),
+    asyncpg.DiskFullError(),
+]
+
+
+@pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
+def test_database_that_is_away_is_503_with_retry_after(error: Exception) -> None:
+    assert is_database_away(error)
+    problem, headers = describe(error)
+    assert (problem.type, problem.status) == ("/problems/database_unavailable", 503)
+    assert headers == {"Retry-After": "5"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.UniqueViolationError(), asyncpg.UndefinedTableError(), ValueError()],
+    ids=lambda e: type(e).__name__,
+)
+def test_other_errors_do_not_mean_that_the_database_is_away(error: Exception) -> None:
+    assert not is_database_away(error)
+
+
+def test_error_of_ours_is_answered_with_its_code_title_and_message() -> None:
+    problem, headers = describe(InvalidRequestError("limit is 0; give at least 1"))
+    assert msgspec.to_builtins(problem) == {
+        "type": "/problems/invalid_request",
+        "title": "Invalid request",
+        "status": 400,
+        "detail": "limit is 0; give at least 1",
+    }
+    assert headers == {}
+
+
+def test_overload_names_when_to_come_back_and_a_missing_key_how_to_send_it() -> None:
+    assert describe(OverloadedError("too much"))[1] == {"Retry-After": "1"}
+    assert describe(UnauthorizedError("no key"))[1] == {"WWW-Authenticate": "Bearer"}
+
+
+def test_unknown_error_says_nothing_of_its_cause() -> None:
+    problem, _ = describe(RuntimeError("s3cret"))
+    assert problem.status == 500
+    assert "s3cret" not in msgspec.json.encode(problem).decode()
+
+
+def test_error_of_litestar_keeps_status_detail_and_headers() -> None:
+    problem, headers = describe(HTTPException(status_code=405, detail="no", headers={"Allow": "GET"}))
+    assert (problem.type, problem.title, problem.detail) == ("/problems/method_not_allowed", "Method not allowed", "no")
+    assert headers == {"Allow": "GET"}
+    assert describe(NotFoundException())[0].type == "/problems/not_found"
+
+
+def test_validation_names_each_parameter_and_what_was_wrong_with_it() -> None:
+    extra = [{"key": "limit", "message": "Expected `int` >= 1"}, {"message": "no body"}]
+    problem, _ = describe(ValidationException(detail="Validation failed", extra=extra))
+    assert problem.detail == "limit: Expected `int` >= 1; body: no body"
+
+
+def test_problem_carries_the_request_id_that_the_log_has() -> None:
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        assert describe(InvalidRequestError("x"))[0].request_id == "r1"
+
+
+def test_documented_problems_are_the_usual_ones_and_those_described() -> None:
+    responses = problem_responses({404: "There is no such alert", 400: "The body cannot be decoded"})
+    assert {status: response.description for status, response in responses.items()} == {
+        400: "The body cannot be decoded",
+        401: "Missing or unknown API key",
+        403: "The API key lacks the scope",
+        404: "There is no such alert",
+    }
+    assert {response.media_type for response in responses.values()} == {"application/problem+json"}

@@ -19,6 +19,7 @@ from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
+from app.sensors import routes as sensors_routes
 from app.services import Services
 from app.settings import Settings
 from app.trends import routes as trends_routes
@@ -31,6 +32,7 @@ def create_app(settings: Settings) -> Litestar:
     app = Litestar(
         route_handlers=[
             *ingest_routes.handlers,
+            *sensors_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,
             *alerting_routes.handlers,

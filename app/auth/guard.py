@@ -26,8 +26,8 @@ def require(scope: Scope) -> Guard:
 
 
 def check_scope(api_key: ApiKey, scope: Scope) -> None:
-    """Raise ForbiddenError when the key lacks the scope."""
-    if scope not in api_key.scopes:
+    """Raise ForbiddenError when the key lacks the scope; `live` includes `read`, for the page needs both."""
+    if scope not in api_key.scopes and not (scope == "read" and "live" in api_key.scopes):
         raise ForbiddenError(
             f"The key {api_key.label!r} has the scopes {', '.join(sorted(api_key.scopes)) or 'none'}; "
             f"this needs {scope}"

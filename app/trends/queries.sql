@@ -1,23 +1,4 @@
--- Sensors, raw readings and trends. Every read of the hypertable bounds time.
-
--- name: list_sensors
--- $1 after this name ('' for the first page), $2 at most so many, $3 one name, or null for all
-SELECT sensor.name, sensor.tags, sensor.gateway,
-       max(state.received_at) AS last_seen,
-       coalesce(3 * sensor.expected_interval, INTERVAL '15 minutes') AS stale_after,
-       jsonb_object_agg(series.metric, jsonb_build_object(
-           'value', state.last_value, 'time_us', to_us(state.last_time), 'unit', series.unit
-       ) ORDER BY series.metric) FILTER (WHERE state.series_id IS NOT NULL) AS latest
-  FROM (
-      SELECT * FROM sensor
-       WHERE name > $1::text AND ($3::text IS NULL OR name = $3)
-       ORDER BY name
-       LIMIT $2
-  ) AS sensor
-  LEFT JOIN series ON series.sensor_id = sensor.id
-  LEFT JOIN series_state AS state ON state.series_id = series.id
- GROUP BY sensor.id, sensor.name, sensor.tags, sensor.gateway, sensor.expected_interval
- ORDER BY sensor.name;
+-- Raw readings and trends. Every read of the hypertable bounds time.
 
 -- name: find_sensor
 -- $1 name

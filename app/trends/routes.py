@@ -1,20 +1,18 @@
-"""Sensors, raw readings and trends over HTTP."""
+"""Raw readings and trends over HTTP."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
-from urllib.parse import unquote
+from typing import Annotated
 
-import asyncpg
 import msgspec
-from litestar import Request, get
+from litestar import get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import QueryParameter
 
 from app.auth.guard import require
 from app.clock import from_us
 from app.db.pool import Pool
 from app.errors import NotFoundError
-from app.model import MetricName, SensorName, Tags
+from app.model import MetricName, SensorName
 from app.paging import cut_page, parse_time_cursor, time_cursor
 from app.parameters import PageCursor, check_text
 from app.problems import problem_responses
@@ -27,32 +25,6 @@ _TIME = "RFC 3339 with a zone, or milliseconds since 1970"
 From = Annotated[str | None, QueryParameter(name="from", description=f"{_TIME}; a day before `to` when left out")]
 To = Annotated[str | None, QueryParameter(name="to", description=f"{_TIME}, excluded; now when left out")]
 ReadingLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=10_000, description="Items a page")]
-
-
-class Latest(msgspec.Struct, frozen=True):
-    """The newest value of one metric."""
-
-    value: float
-    time: datetime
-    unit: str | None
-
-
-class SensorItem(msgspec.Struct, frozen=True):
-    """A sensor and its latest values; `last_seen` is when a new reading last came in, by the server's clock."""
-
-    name: SensorName
-    tags: Tags
-    gateway: str | None
-    last_seen: datetime | None
-    status: Literal["online", "stale", "never seen"]
-    latest: dict[MetricName, Latest]
-
-
-class SensorPage(msgspec.Struct, frozen=True):
-    """Sensors in order of name."""
-
-    items: list[SensorItem]
-    next: str | None
 
 
 class ReadingItem(msgspec.Struct, frozen=True):
@@ -87,36 +59,6 @@ class Trend(msgspec.Struct, frozen=True):
 
     resolution: str
     buckets: list[Bucket]
-
-
-@get("/api/v1/sensors", guards=[require("read")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
-async def list_sensors(
-    read_pool: NamedDependency[Pool], limit: ReadingLimit = 1_000, cursor: PageCursor = None
-) -> SensorPage:
-    """List sensors with their latest values, in order of name."""
-    after = check_text("cursor", cursor or "")
-    rows = await read_pool.fetch(SQL["list_sensors"], after, limit + 1, None)
-    page, next_cursor = cut_page(rows, limit, lambda row: str(row["name"]))
-    return SensorPage([_sensor(row, datetime.now(UTC)) for row in page], next_cursor)
-
-
-@get(
-    "/api/v1/sensors/{name:path}",
-    guards=[require("read")],
-    responses=_PROBLEMS,
-    tags=["Sensors"],
-    summary="Get one sensor",
-)
-async def get_sensor(
-    request: Request[Any, Any, Any], read_pool: NamedDependency[Pool], name: FromPath[str]
-) -> SensorItem:
-    """Get a sensor with its latest values; a name may hold slashes."""
-    # `name` has lost slashes that begin or end it or follow one another: Litestar tidies paths.
-    wanted = check_text("sensor", unquote(request.scope["raw_path"].partition(b"/sensors/")[2]))
-    rows = await read_pool.fetch(SQL["list_sensors"], "", 1, wanted)
-    if not rows:
-        raise NotFoundError(f"There is no sensor {wanted!r}; /api/v1/sensors lists them")
-    return _sensor(rows[0], datetime.now(UTC))
 
 
 @get(
@@ -174,16 +116,4 @@ async def _check_sensor(pool: Pool, name: SensorName) -> None:
         raise NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
 
 
-def _sensor(row: asyncpg.Record, now: datetime) -> SensorItem:
-    latest = {
-        metric: Latest(value["value"], from_us(value["time_us"]), value["unit"])
-        for metric, value in (row["latest"] or {}).items()
-    }
-    last_seen: datetime | None = row["last_seen"]
-    if last_seen is None:
-        return SensorItem(row["name"], row["tags"], row["gateway"], None, "never seen", latest)
-    status: Literal["online", "stale"] = "stale" if now - last_seen > row["stale_after"] else "online"
-    return SensorItem(row["name"], row["tags"], row["gateway"], last_seen, status, latest)
-
-
-handlers = [list_sensors, get_sensor, list_readings, get_trend]
+handlers = [list_readings, get_trend]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Protocol, cast
 
+import msgspec
+
 
 class Condition(Protocol):
     """A frozen struct of finite floats."""
@@ -58,6 +60,20 @@ def farthest(condition: Condition, lowest: float, highest: float) -> float | Non
         if low == -math.inf:
             beyond.append((high - lowest, lowest))
     return max(beyond)[1] if beyond else None
+
+
+def limit_lines(condition: Condition) -> tuple[tuple[str, float], ...]:
+    """Return the condition's limits for a chart: `above` or `below` a number, or `at` the ends of a closed range."""
+    numbers = [float(number) for number in msgspec.structs.astuple(cast("msgspec.Struct", condition))]
+    lines: list[tuple[str, float]] = []
+    for low, high in condition.ranges():
+        if high == math.inf:
+            lines.append(("above", min(numbers, key=lambda number: abs(number - low))))
+        elif low == -math.inf:
+            lines.append(("below", min(numbers, key=lambda number: abs(number - high))))
+        else:
+            lines += [("at", end) for end in dict.fromkeys((low, high))]
+    return tuple(lines)
 
 
 def rejects_one_stretch(condition: Condition) -> bool:

@@ -5,9 +5,11 @@ ingest has run without a break: our own downtime is nobody's silence.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from app.alerting.conditions import limit_lines
 from app.alerting.episodes.reasons import NO_DATA, NO_DATA_CLEAR, UNWATCHED
 from app.alerting.evaluation.alert_feed import AlertFrame, end_alerts, publish
 from app.alerting.evaluation.sql import SQL
@@ -38,6 +40,9 @@ class Watched(msgspec.Struct, frozen=True):
     uploader: str
     expected_s: float | None
     received_us: int
+    #: As stored when the series was last looked at.
+    silent_after_us: int | None = None
+    limits: list[Any] = []
 
 
 class Silent(msgspec.Struct, frozen=True):
@@ -100,13 +105,17 @@ class Watch:
         #: What some rule watches, silent or not.
         self.watched: set[Key] = set()
         self.warnings: dict[str, str] = {}
+        #: How long each series may be silent and its limits, where they differ from what is stored.
+        self.changed: dict[int, tuple[int, list[Any]]] = {}
 
     def look(self, series: Watched) -> None:
         """Judge one series under every rule that watches it."""
         interval_s = self._upload_intervals_s.get(series.uploader)
         usual_us = usual_after_us(series, interval_s)
         shortest_us = None
+        limits: list[Any] = []
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
+            limits += _limits(match)
             no_data = match.terms.no_data
             if no_data is None or no_data.then == "keep":
                 continue
@@ -115,7 +124,10 @@ class Watch:
             self._judge(series, match, no_data, after_us)
             if after_us < 2 * _usual_s(series, interval_s) * SECOND_US:
                 self._warn(series, match, after_us, interval_s)
-        self._note_gateway(series, usual_us if shortest_us is None else shortest_us)
+        after_us = usual_us if shortest_us is None else shortest_us
+        self._note_gateway(series, after_us)
+        if (after_us, limits) != (series.silent_after_us, series.limits):
+            self.changed[series.id] = (after_us, limits)
 
     def silent(self) -> list[Silent]:
         """Give all that is silent; an offline gateway stands in place of its series that are not known yet."""
@@ -175,6 +187,7 @@ async def watch_silence(connection: Connection, book: RuleBook, ingest_since_us:
     watch = Watch(book, intervals_s, ingest_since_us, now_us(), known, back_us)
     for each in series:
         watch.look(each)
+    await _write_changed(connection, watch, ingest_since_us)
     silent = watch.silent()
     begun = [each for each in silent if each.key not in known]
     by_id = {each.id: each for each in series}
@@ -230,6 +243,25 @@ async def _open(connection: Connection, silent: Silent, watched: Watched | None)
         reason=silent.reason,
     )
     await publish(connection, [frame])
+
+
+async def _write_changed(connection: Connection, watch: Watch, ingest_since_us: int) -> None:
+    """Store what the views judge silence by, and the limits of each series, where they have changed."""
+    await connection.execute(SQL["update_ingest_state"], ingest_since_us)
+    if watch.changed:
+        ids = list(watch.changed)
+        after_us, limits = zip(*watch.changed.values(), strict=True)
+        encoded = [msgspec.json.encode(each).decode() for each in limits]
+        await connection.execute(SQL["update_series_watch"], ids, after_us, encoded)
+
+
+def _limits(match: Match) -> list[Any]:
+    """Return the limits that a rule sets for a series, as they are stored: rule, level, side, number."""
+    return [
+        [match.rule.name, level.name, side, number]
+        for level in match.terms.levels
+        for side, number in limit_lines(level.condition)
+    ]
 
 
 def _usual_s(watched: Watched, upload_interval_s: float | None) -> float:

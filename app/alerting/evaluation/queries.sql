@@ -206,10 +206,22 @@ INSERT INTO feed (kind, n, payload) SELECT 'alert', 1, payload FROM unnest($1::b
 -- Every series that was ever seen, for the watch over silence.
 SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
        coalesce(sensor.gateway, sensor.created_by) AS uploader,
-       extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us
+       extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us,
+       (extract(epoch FROM series.silent_after) * 1000000)::bigint AS silent_after_us, series.limits
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
   JOIN sensor ON sensor.id = series.sensor_id;
+
+-- name: update_ingest_state
+-- $1 since when uploads could be stored without a break
+UPDATE ingest_state SET since = from_us($1::bigint) WHERE since <> from_us($1::bigint);
+
+-- name: update_series_watch
+-- $1 series ids, $2 how long each may be silent, $3 limits as JSON
+UPDATE series
+   SET silent_after = new.after_us * INTERVAL '1 microsecond', limits = new.limits::jsonb
+  FROM unnest($1::int[], $2::bigint[], $3::text[]) AS new (id, after_us, limits)
+ WHERE series.id = new.id;
 
 -- name: list_upload_intervals
 -- The usual time between uploads of each gateway.

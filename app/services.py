@@ -136,6 +136,7 @@ class Services:
             "listener": self.listener.run,
             "lease": self.lease.keep,
             "key_refresh": self.ring.keep_fresh,
+            "live_clock": lambda: self.feed.keep_time(self.read_pool),
             "dispatcher": lambda: self.dispatcher.run(self.pool),
             "rules_watch": lambda: self.alerting.keeper.watch(self.pool),
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),

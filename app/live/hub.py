@@ -3,11 +3,11 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from app.live.frames import Frame
-from app.live.protocol import CloseCode, Cursor, Filter, readings_message
+from app.live.protocol import CloseCode, Cursor, Filter, SensorStatus, Subscribe, readings_message, states_message
 from app.metrics import Metrics
 from app.model import FeedReading, MetricName, SensorName
 
@@ -53,8 +53,16 @@ OnClose = Callable[[ClosedError], None]
 class Subscriber(Protocol):
     """Takes frames from the hub, never blocking, and gives them to one connection."""
 
+    wants_states: bool
+
     def offer(self, frame: Frame) -> None:
         """Queue what this client wants of a frame."""
+
+    def beat(self, message: str) -> None:
+        """Send a sign of life, where this feed has one."""
+
+    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
+        """Send the wanted ones of changed states, where this client has asked for them."""
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection."""
@@ -82,6 +90,11 @@ class Hub:
             self.close_all(CloseCode.SERVICE_RESTART, "the feed starts over")
         self.epoch, self.head = epoch, head
 
+    @property
+    def wants_states(self) -> bool:
+        """Whether any client has asked for changes of states."""
+        return any(subscriber.wants_states for subscriber in self._subscribers)
+
     def add(self, subscriber: Subscriber) -> None:
         """Offer every later frame to the subscriber."""
         self._subscribers.add(subscriber)
@@ -98,6 +111,16 @@ class Hub:
             self.head = frame.cursor.seq
             self._metrics.feed_seq.set(self.head)
 
+    def beat(self, message: str) -> None:
+        """Send a sign of life to all."""
+        for subscriber in tuple(self._subscribers):
+            subscriber.beat(message)
+
+    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
+        """Send changed states to those who asked for them."""
+        for subscriber in tuple(self._subscribers):
+            subscriber.change_states(changed)
+
     def close_all(self, code: CloseCode, reason: str) -> None:
         """End every subscription."""
         for subscriber in tuple(self._subscribers):
@@ -107,13 +130,41 @@ class Hub:
 class _Queue(ABC):
     """What the subscribers share: a place in the feed, and word that something waits."""
 
-    def __init__(self, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
+    def __init__(self, wanted: Filter, asked: Subscribe, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
+        self._wanted = wanted
+        self._alerts = asked.alerts
+        self.wants_states = asked.states
+        #: What stands outside the feed and moves no cursor: the newest sign of life, and changed states.
+        self._beat: str | None = None
+        self._states: dict[SensorName, SensorStatus] = {}
         #: Everything up to here was handed to the connection, or was not wanted.
         self.sent = position
         self._on_close = on_close
         self._metrics = metrics
         self._ready = asyncio.Event()
         self._ended = False
+
+    def beat(self, message: str) -> None:
+        """Send a sign of life, the newest only to a client that reads slowly."""
+        self._beat = message
+        self._ready.set()
+
+    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
+        """Send the wanted ones of changed states, each sensor's newest."""
+        if self.wants_states:
+            self._states.update((name, state) for name, state in changed.items() if self._wanted.takes(name))
+            self._ready.set()
+
+    async def _send_outside(self, send: Send) -> bool:
+        """Send what stands outside the feed; return whether there was anything."""
+        if self._beat is not None:
+            message, self._beat = self._beat, None
+        elif self._states:
+            message, self._states = states_message(self._states), {}
+        else:
+            return False
+        await send(message)
+        return True
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection, even while a message is being sent."""
@@ -142,10 +193,8 @@ class _Queue(ABC):
 class AllFrames(_Queue):
     """Mode `all`: every frame in order; a client that falls QUEUE_BYTES behind is closed and resumes."""
 
-    def __init__(self, wanted: Filter, alerts: bool, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
-        super().__init__(position, on_close, metrics)
-        self._wanted = wanted
-        self._alerts = alerts
+    def __init__(self, wanted: Filter, asked: Subscribe, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
+        super().__init__(wanted, asked, position, on_close, metrics)
         self._waiting: deque[tuple[Cursor, str]] = deque()
         self._bytes = 0
 
@@ -167,8 +216,9 @@ class AllFrames(_Queue):
     async def send_next(self, send: Send) -> None:
         """Wait for the next message and send it; only what was sent moves the cursor."""
         while not self._waiting:
-            await self._ready.wait()
-            self._ready.clear()
+            if not await self._send_outside(send):
+                await self._ready.wait()
+                self._ready.clear()
         cursor, text = self._waiting.popleft()
         await send(text)
         self._bytes -= len(text)
@@ -181,10 +231,8 @@ class AllFrames(_Queue):
 class LatestValues(_Queue):
     """Mode `latest`: per series the newest reading that the client has not seen; alerts are never conflated."""
 
-    def __init__(self, wanted: Filter, alerts: bool, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
-        super().__init__(position, on_close, metrics)
-        self._wanted = wanted
-        self._alerts = alerts
+    def __init__(self, wanted: Filter, asked: Subscribe, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
+        super().__init__(wanted, asked, position, on_close, metrics)
         self._offered = position
         self._waiting: dict[SeriesName, FeedReading] = {}
         self._waiting_alerts: deque[tuple[Cursor, str]] = deque()
@@ -217,8 +265,9 @@ class LatestValues(_Queue):
         Values go first and claim no more than the place before the alert, so that no cursor passes what was not sent.
         """
         while not self:
-            await self._ready.wait()
-            self._ready.clear()
+            if not await self._send_outside(send):
+                await self._ready.wait()
+                self._ready.clear()
         if self._waiting:
             cursor = self._waiting_alerts[0][0].before() if self._waiting_alerts else self._offered
             waiting, self._waiting = self._waiting, {}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -9,10 +10,10 @@ import msgspec
 from app.db.pool import Pool
 from app.live.frames import Frame
 from app.live.hub import ClosedError, OnClose, Send
-from app.live.protocol import CloseCode
+from app.live.protocol import CloseCode, SensorStatus
 from app.live.sql import SQL
 from app.metrics import Metrics
-from app.model import LegacyRecord
+from app.model import LegacyRecord, SensorName
 
 #: Records that may wait for one client; beyond, it is closed.
 RECORDS_LIMIT = 20_000
@@ -29,6 +30,7 @@ class LegacyRecords:
         self._ready = asyncio.Event()
         self._sent_first: int | None = None
         self._ended = False
+        self.wants_states = False
 
     def offer(self, frame: Frame) -> None:
         """Queue a frame's records, or close the client that is too slow for them."""
@@ -39,6 +41,12 @@ class LegacyRecords:
         if len(self._waiting) > RECORDS_LIMIT:
             self._metrics.clients_dropped.inc()
             self.close(CloseCode.TRY_AGAIN_LATER, "too slow")
+
+    def beat(self, message: str) -> None:
+        """Send nothing: the replaced server had no sign of life."""
+
+    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
+        """Send nothing: the replaced server knew no states."""
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection."""

@@ -1,6 +1,6 @@
 """What is said on /ws/live: messages, cursors, filters and close codes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, Literal, Self
@@ -13,6 +13,8 @@ from app.globs import compile_glob
 from app.model import FeedReading, MetricName, SensorName
 
 PATTERNS_LIMIT = 100
+#: A sensor's state, and the level of its worst open alert.
+SensorStatus = tuple[str, str | None]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,6 +47,12 @@ class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
     alerts: bool = False
     #: A cursor of an earlier connection, to get what was missed.
     resume: str | None = None
+    #: Tags that a sensor must have, by name; values are globs.
+    tags: dict[str, str] = {}
+    #: A glob for the gateway that sends a sensor's readings.
+    gateway: str | None = None
+    #: Also send changes of sensors' states.
+    states: bool = False
 
 
 _decode = msgspec.json.Decoder(Auth | Subscribe).decode
@@ -56,8 +64,11 @@ def parse_message(text: str | bytes) -> Auth | Subscribe:
         message: Auth | Subscribe = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"Send an auth or a subscribe message: {error}") from None
-    if isinstance(message, Subscribe) and max(len(message.sensors), len(message.metrics)) > PATTERNS_LIMIT:
-        raise InvalidRequestError(f"Send at most {PATTERNS_LIMIT} patterns for sensors and for metrics")
+    if (
+        isinstance(message, Subscribe)
+        and max(len(message.sensors), len(message.metrics), len(message.tags)) > PATTERNS_LIMIT
+    ):
+        raise InvalidRequestError(f"Send at most {PATTERNS_LIMIT} patterns each for sensors, metrics and tags")
     return message
 
 
@@ -84,17 +95,53 @@ class Cursor(msgspec.Struct, frozen=True):
 class Filter:
     """Which sensors and metrics a client wants; answers are remembered by name."""
 
-    def __init__(self, sensors: Iterable[str], metrics: Iterable[str]) -> None:
-        self.key = (tuple(sorted(set(sensors))), tuple(sorted(set(metrics))))
-        self._sensors = _NameFilter(self.key[0])
-        self._metrics = _NameFilter(self.key[1])
-        self.takes_all = self._sensors.takes_all and self._metrics.takes_all
+    def __init__(
+        self,
+        sensors: Iterable[str],
+        metrics: Iterable[str],
+        tags: Mapping[str, str] | None = None,
+        gateway: str | None = None,
+    ) -> None:
+        self._patterns = (tuple(sorted(set(sensors))), tuple(sorted(set(metrics))))
+        self._sensors = _NameFilter(self._patterns[0])
+        self._metrics = _NameFilter(self._patterns[1])
+        self._tags = {tag: compile_glob(pattern) for tag, pattern in (tags or {}).items()}
+        self._gateway = None if gateway is None else compile_glob(gateway)
+        #: Names of the sensors whose tags and gateway fit; None where the client asks for neither.
+        self._labelled: frozenset[SensorName] | None = frozenset() if self.has_labels else None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the client asks for tags or a gateway, so that `use_labels` must be called."""
+        return bool(self._tags) or self._gateway is not None
+
+    @property
+    def key(self) -> object:
+        """What two filters have in common that take the same."""
+        return self._patterns, self._labelled
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether the client wants every sensor and metric."""
+        return self._sensors.takes_all and self._metrics.takes_all and self._labelled is None
+
+    def use_labels(self, rows: Iterable[Record]) -> None:
+        """Take over the tags and gateways of all sensors, as they are now."""
+        self._labelled = frozenset(row["name"] for row in rows if self._labels_fit(row["tags"], row["gateway"]))
+
+    def takes(self, sensor: SensorName) -> bool:
+        """Return whether the client wants a sensor."""
+        return self._sensors[sensor] and (self._labelled is None or sensor in self._labelled)
 
     def select(self, sensor: SensorName, values: Mapping[MetricName, Any]) -> dict[MetricName, Any]:
-        """Give the wanted ones of a sensor's values."""
-        if not self._sensors[sensor]:
+        """Return the wanted ones of a sensor's values."""
+        if not self.takes(sensor):
             return {}
         return {metric: value for metric, value in values.items() if self._metrics[metric]}
+
+    def _labels_fit(self, tags: Mapping[str, str], gateway: str | None) -> bool:
+        gateway_fits = self._gateway is None or self._gateway(gateway or "")
+        return gateway_fits and all(tag in tags and fits(tags[tag]) for tag, fits in self._tags.items())
 
 
 class _NameFilter(dict[str, bool]):
@@ -111,17 +158,45 @@ class _NameFilter(dict[str, bool]):
         return self[name]
 
 
-def snapshot_message(cursor: Cursor, rows: Iterable[Record], wanted: Filter) -> str:
-    """Write the latest value of every wanted series; values of one sensor and time are one reading."""
+class Snapshot(msgspec.Struct, frozen=True):
+    """The rows of a snapshot: latest values, open alerts, sensors in use, and what is wrong with the rule files."""
+
+    latest: Sequence[Record]
+    alerts: Sequence[Record]
+    sensors: Sequence[Record]
+    problems: Sequence[str]
+
+
+def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
+    """Write a snapshot of what a client wants; values of one sensor and time are one reading."""
     readings: list[dict[str, Any]] = []
-    for row in rows:
+    for row in snapshot.latest:
         if not wanted.select(row["name"], {row["metric"]: None}):
             continue
         time: datetime = row["last_time"]
         if not readings or (readings[-1]["sensor"], readings[-1]["time"]) != (row["name"], time):
             readings.append({"sensor": row["name"], "time": time, "values": {}})
         readings[-1]["values"][row["metric"]] = row["last_value"]
-    return _encode({"type": "snapshot", "cursor": str(cursor), "readings": readings}).decode()
+    message = {
+        "type": "snapshot",
+        "cursor": str(cursor),
+        "readings": readings,
+        "alerts": [dict(row) for row in snapshot.alerts if row["sensor"] is None or wanted.takes(row["sensor"])],
+        "sensors": [{**row, "units": row["units"] or {}} for row in snapshot.sensors if wanted.takes(row["name"])],
+        "problems": snapshot.problems,
+    }
+    return _encode(message).decode()
+
+
+def heartbeat_message(at: datetime) -> str:
+    """Write the sign of life that every client of /ws/live gets."""
+    return _encode({"type": "heartbeat", "at": at}).decode()
+
+
+def states_message(changed: Mapping[SensorName, SensorStatus]) -> str:
+    """Write sensors whose state or alert level has changed."""
+    sensors = [{"name": name, "state": state, "level": level} for name, (state, level) in changed.items()]
+    return _encode({"type": "states", "sensors": sensors}).decode()
 
 
 def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> str:

@@ -38,3 +38,32 @@ SELECT sensor.name, series.metric, state.last_time, state.last_value
 -- name: get_last_legacy_reading
 SELECT id, sensor, to_us(time) AS time_us, temperature, humidity, pressure, client_ip
   FROM legacy_reading ORDER BY id DESC LIMIT 1;
+
+-- name: list_open_alerts
+-- For the snapshot: open alerts, the newest first, each with the newest value of its series.
+SELECT alert.id, alert.rule, alert.kind, alert.sensor, alert.display_name, alert.metric, alert.gateway, alert.tags,
+       alert.unit, alert.level, series_state.last_value AS value, alert.threshold, alert.started_at, alert.fired_at,
+       alert.reason, alert.acked_by, alert.acked_at, alert.acked_level
+  FROM alert_view AS alert
+  LEFT JOIN series_state ON series_state.series_id = alert.series_id
+ WHERE alert.state = 'firing'
+ ORDER BY alert.fired_at DESC, alert.id DESC;
+
+-- name: list_sensor_facts
+-- For the snapshot: what is known of each sensor in use, without its values.
+SELECT sensor_view.sensor AS name, display_name, tags, gateway, received_at, state, level,
+       (SELECT jsonb_object_agg(metric, unit) FROM series
+         WHERE series.sensor_id = sensor_view.sensor_id AND unit IS NOT NULL) AS units
+  FROM sensor_view
+ WHERE retired_at IS NULL
+ ORDER BY sensor_view.sensor;
+
+-- name: list_states
+SELECT sensor AS name, state, level FROM sensor_view WHERE retired_at IS NULL;
+
+-- name: list_rule_problems
+SELECT message FROM rule_problem ORDER BY position;
+
+-- name: list_sensor_labels
+-- For filters by tag and gateway.
+SELECT name, tags, gateway FROM sensor;

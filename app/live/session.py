@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -14,7 +15,7 @@ from app.auth.connections import ConnectionCounts, TooManyConnectionsError
 from app.auth.guard import check_scope, key_from_headers
 from app.auth.keys import REFRESH_S, ApiKey, KeyRing
 from app.clock import rfc3339, to_us
-from app.db.pool import Pool
+from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
 from app.live.hub import AllFrames, ClosedError, Hub, LatestValues, SeriesName
 from app.live.listener import read_frames
@@ -24,19 +25,27 @@ from app.live.protocol import (
     CloseCode,
     Cursor,
     Filter,
+    SensorStatus,
+    Snapshot,
     Subscribe,
     error_message,
+    heartbeat_message,
     parse_message,
     snapshot_message,
 )
 from app.live.sql import SQL
 from app.metrics import Metrics
+from app.model import SensorName
 from app.problems import is_database_away
 
 #: How long a client may take to send its key.
 AUTH_TIMEOUT_S = 10.0
 #: How long a close may take with a client that reads slowly: the close comes after what is under way already.
 CLOSE_TIMEOUT_S = 10.0
+#: A client that has heard nothing for longer than two heartbeats has a connection that only seems to stand.
+HEARTBEAT_S = 10
+#: How often states, tags and gateways are read anew, where a client asked for them.
+LOOK_EVERY_S = 5
 AnySocket = WebSocket[Any, Any, Any]
 log = structlog.get_logger()
 
@@ -49,6 +58,43 @@ class LiveFeed:
         self.ring = ring
         self.connections = connections
         self.metrics = metrics
+        #: Filters by tag and gateway of the open sessions.
+        self._label_filters: set[Filter] = set()
+        self._states: dict[SensorName, SensorStatus] = {}
+
+    async def keep_time(self, pool: Pool) -> None:
+        """Send signs of life, and keep up with what changes without a reading: states, tags and gateways."""
+        while True:
+            for _ in range(HEARTBEAT_S // LOOK_EVERY_S):
+                await asyncio.sleep(LOOK_EVERY_S)
+                try:
+                    await self._look(pool)
+                except DATABASE_ERRORS as error:
+                    log.warning("states_not_read", error=repr(error))
+            self.hub.beat(heartbeat_message(datetime.now(UTC)))
+
+    async def use_labels(self, wanted: Filter, pool: Pool) -> None:
+        """Fill in a filter by tag or gateway, and keep it up to date until `forget`."""
+        if wanted.has_labels:
+            wanted.use_labels(await pool.fetch(SQL["list_sensor_labels"]))
+            self._label_filters.add(wanted)
+
+    def forget(self, wanted: Filter) -> None:
+        """Keep a filter up to date no longer."""
+        self._label_filters.discard(wanted)
+
+    async def _look(self, pool: Pool) -> None:
+        if self._label_filters:
+            rows = await pool.fetch(SQL["list_sensor_labels"])
+            for wanted in self._label_filters:
+                wanted.use_labels(rows)
+        if self.hub.wants_states:
+            states = {row["name"]: (row["state"], row["level"]) for row in await pool.fetch(SQL["list_states"])}
+            gone = dict.fromkeys(self._states.keys() - states.keys(), ("retired", None))
+            self.hub.change_states({**gone, **dict(states.items() - self._states.items())})
+            self._states = states
+        else:
+            self._states = {}
 
     async def serve(self, socket: AnySocket, pool: Pool) -> None:
         """Serve one connection to its end."""
@@ -131,15 +177,17 @@ class _Session:
     async def _stream(self, asked: Subscribe) -> None:
         """Send the past that the client lacks, then the present."""
         make = AllFrames if asked.mode == "all" else LatestValues
-        wanted = Filter(asked.sensors, asked.metrics)
-        subscriber = make(wanted, asked.alerts, self._feed.hub.cursor, self._close, self._feed.metrics)
+        wanted = Filter(asked.sensors, asked.metrics, asked.tags, asked.gateway)
+        subscriber = make(wanted, asked, self._feed.hub.cursor, self._close, self._feed.metrics)
         try:
+            await self._feed.use_labels(wanted, self._pool)
             await self._start(asked, wanted, subscriber)
             await self._catch_up(subscriber)
             while True:
                 await subscriber.send_next(self._send)
         finally:
             self._feed.hub.remove(subscriber)
+            self._feed.forget(wanted)
 
     async def _start(self, asked: Subscribe, wanted: Filter, subscriber: AllFrames | LatestValues) -> None:
         """Resume where the client left, where that is still kept; else begin with a snapshot."""
@@ -152,10 +200,20 @@ class _Session:
                 return
             await self._send(RESYNC)
         subscriber.sent = self._feed.hub.cursor
-        rows = await self._pool.fetch(SQL["list_latest"])
+        snapshot = await self._load_snapshot()
         if isinstance(subscriber, LatestValues):
-            subscriber.begin(_times(rows))
-        await self._send(snapshot_message(subscriber.sent, rows, wanted))
+            subscriber.begin(_times(snapshot.latest))
+        await self._send(snapshot_message(subscriber.sent, snapshot, wanted))
+
+    async def _load_snapshot(self) -> Snapshot:
+        """Read all parts of a snapshot as of one moment."""
+        async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            return Snapshot(
+                await connection.fetch(SQL["list_latest"]),
+                await connection.fetch(SQL["list_open_alerts"]),
+                await connection.fetch(SQL["list_sensor_facts"]),
+                [row["message"] for row in await connection.fetch(SQL["list_rule_problems"])],
+            )
 
     async def _is_kept(self, cursor: Cursor) -> bool:
         """Ask the database, not the hub: the client may come from a process that is a little ahead of this one."""

@@ -9,7 +9,7 @@ import pytest
 from app.live import hub
 from app.live.frames import Frame
 from app.live.hub import AllFrames, ClosedError, Hub, LatestValues
-from app.live.protocol import CloseCode, Cursor, Filter
+from app.live.protocol import CloseCode, Cursor, Filter, Subscribe
 from app.metrics import Metrics
 
 EVERYTHING = Filter(["*"], ["*"])
@@ -63,12 +63,12 @@ def ends() -> Ends:
 
 @pytest.fixture
 def everything(metrics: Metrics, ends: Ends) -> AllFrames:
-    return AllFrames(EVERYTHING, True, at(0), ends, metrics)
+    return AllFrames(EVERYTHING, Subscribe(alerts=True), at(0), ends, metrics)
 
 
 @pytest.fixture
 def latest(metrics: Metrics, ends: Ends) -> LatestValues:
-    return LatestValues(EVERYTHING, True, at(0), ends, metrics)
+    return LatestValues(EVERYTHING, Subscribe(alerts=True), at(0), ends, metrics)
 
 
 async def drain(queue: AllFrames | LatestValues) -> list[dict[str, Any]]:

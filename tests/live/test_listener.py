@@ -34,6 +34,7 @@ class Witness:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.ends: list[CloseCode] = []
+        self.wants_states = False
 
     @property
     def seqs(self) -> list[int]:
@@ -45,6 +46,12 @@ class Witness:
 
     def offer(self, frame: Frame) -> None:
         self.frames.append(frame)
+
+    def beat(self, message: str) -> None:
+        raise AssertionError("a listener sends no sign of life")
+
+    def change_states(self, changed: object) -> None:
+        raise AssertionError("a listener knows no states")
 
     def close(self, code: CloseCode, reason: str) -> None:
         self.ends.append(code)

@@ -90,17 +90,19 @@ class RuleKeeper:
         try:
             rules = await asyncio.to_thread(self._load)
         except RuleErrors as error:
-            self._note(error.problems)
+            await self._note(pool, error.problems)
             log.error("rules_refused", problems=[str(problem) for problem in error.problems])
         else:
             await self._accept(pool, rules)
-            self._note(())
+            await self._note(pool, ())
         self._read = files
         return not self.problems
 
-    def _note(self, problems: tuple[RuleProblem, ...]) -> None:
+    async def _note(self, pool: Pool, problems: tuple[RuleProblem, ...]) -> None:
+        """Keep the problems, here and in the database, where other processes and the live feed read them."""
         self.problems = problems
         self._metrics.rule_problems.set(len(problems))
+        await pool.execute(SQL["put_rule_problems"], [str(problem) for problem in problems])
 
     async def _accept(self, pool: Pool, rules: RuleSet) -> None:
         async with pool.acquire() as connection, connection.transaction():

@@ -17,3 +17,12 @@ INSERT INTO alert_rule (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NO
 
 -- name: list_rules_since
 SELECT name, to_us(since) AS us FROM alert_rule;
+
+-- name: put_rule_problems
+-- $1 messages, in order of file and line
+WITH gone AS (
+    DELETE FROM rule_problem WHERE position > cardinality($1::text[])
+)
+INSERT INTO rule_problem (position, message)
+SELECT position, message FROM unnest($1::text[]) WITH ORDINALITY AS given (message, position)
+ON CONFLICT (position) DO UPDATE SET message = excluded.message;

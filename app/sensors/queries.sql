@@ -18,3 +18,10 @@ SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, 
   ) AS page
   JOIN sensor_view AS listed ON listed.sensor_id = page.id
  ORDER BY listed.sensor;
+
+-- name: list_gateways
+-- Offline ones first.
+SELECT gateway AS name, key, last_upload_at AS last_upload, sensors, uploads, accepted, duplicates, rejected, skew_s,
+       lateness_s, state
+  FROM gateway_view
+ ORDER BY state = 'offline' DESC, gateway, key;

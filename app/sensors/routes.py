@@ -1,4 +1,4 @@
-"""Sensors over HTTP: state, latest values, metadata."""
+"""Sensors and gateways over HTTP: state, latest values, counts."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -62,6 +62,35 @@ class SensorPage(msgspec.Struct, frozen=True):
     next: str | None
 
 
+class GatewayItem(msgspec.Struct, frozen=True):
+    """A gateway as one API key uploads for it; one that does not name itself goes by the key's label.
+
+    Offline once everything that came through it is silent.
+    """
+
+    name: str
+    #: Label of the API key.
+    key: str
+    last_upload: datetime
+    sensors: int
+    uploads: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    #: Receive time minus the newest reading's time, of the last upload: negative means a clock that runs ahead.
+    skew_s: float | None
+    #: Receive time minus the oldest reading's time, of the last upload.
+    lateness_s: float | None
+    state: Literal["ok", "offline"]
+
+
+class GatewayPage(msgspec.Struct, frozen=True):
+    """All gateways, offline ones first."""
+
+    items: list[GatewayItem]
+    next: None = None
+
+
 @get("/api/v1/sensors", guards=[require("read")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
 async def list_sensors(
     read_pool: NamedDependency[Pool],
@@ -94,6 +123,18 @@ async def get_sensor(
     return _sensor(rows[0])
 
 
+@get(
+    "/api/v1/gateways",
+    guards=[require("read")],
+    responses=problem_responses(),
+    tags=["Sensors"],
+    summary="List gateways",
+)
+async def list_gateways(read_pool: NamedDependency[Pool]) -> GatewayPage:
+    """List gateways with their counts and whether they are offline."""
+    return GatewayPage([GatewayItem(**row) for row in await read_pool.fetch(SQL["list_gateways"])])
+
+
 def _name_in_path(request: Request[Any, Any, Any]) -> str:
     """Read the name from the raw path: Litestar drops slashes that begin or end it or follow one another."""
     return unquote(request.scope["raw_path"].partition(b"/sensors/")[2])
@@ -120,4 +161,4 @@ def _sensor(row: asyncpg.Record) -> SensorItem:
     )
 
 
-handlers = [list_sensors, get_sensor]
+handlers = [list_sensors, get_sensor, list_gateways]

@@ -48,7 +48,7 @@ async def test_request_is_accepted_or_refused_by_the_key_it_carries(server: Serv
         ({"X-API-Key": API_KEY, "Authorization": "Bearer wrong"}, 200),
         ({"X-API-Key": "wrong", "Authorization": f"Bearer {API_KEY}"}, 401),
         ({"X-API-Key": ""}, 401),
-        ({"X-API-Key": API_KEY_WS}, 403),
+        ({"X-API-Key": API_KEY_WS}, 200),
     ):
         async with server.http.get("/api/v1/sensors", headers=headers) as response:
             assert response.status == status, headers
@@ -60,6 +60,16 @@ async def test_problem_says_how_to_send_a_key_when_there_is_none(server: Server)
         assert response.headers["WWW-Authenticate"] == "Bearer"
     assert (problem["type"], problem["status"]) == ("/problems/unauthorized", 401)
     assert problem["detail"] == "Send your API key in the header X-API-Key, or as Authorization: Bearer KEY"
+
+
+async def test_live_key_reads_what_the_page_shows_and_writes_nothing(server: Server) -> None:
+    headers = {"X-API-Key": API_KEY_WS}
+    for path in ("/api/v1/sensors", "/api/v1/alerts", "/api/v1/rules", "/api/v1/silences", "/api/v1/gateways"):
+        async with server.http.get(path, headers=headers) as response:
+            assert response.status == 200, path
+    for path in ("/api/v1/readings", "/api/v1/silences", "/api/v1/alerts/1/ack", "/api/v1/channels/ops/test"):
+        async with server.http.post(path, data=READING, headers=headers) as response:
+            assert response.status == 403, path
 
 
 async def test_problem_names_the_scopes_when_one_is_missing(server: Server) -> None:

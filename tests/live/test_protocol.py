@@ -12,6 +12,7 @@ from app.live.protocol import (
     Auth,
     Cursor,
     Filter,
+    Snapshot,
     Subscribe,
     parse_message,
     readings_message,
@@ -107,7 +108,7 @@ def test_snapshot_message_puts_values_of_one_time_together() -> None:
         row("a", "else", EIGHT + timedelta(microseconds=1), 3.0),
         row("b", "in", EIGHT, 4.0),
     ]
-    assert json.loads(snapshot_message(Cursor("e", 4), rows, EVERYTHING)) == {
+    assert json.loads(snapshot_message(Cursor("e", 4), Snapshot(rows, [], [], ["a.yml:1:1: odd"]), EVERYTHING)) == {
         "type": "snapshot",
         "cursor": "e.4",
         "readings": [
@@ -115,6 +116,9 @@ def test_snapshot_message_puts_values_of_one_time_together() -> None:
             {"sensor": "a", "time": "2026-11-21T08:00:00.000001Z", "values": {"else": 3.0}},
             {"sensor": "b", "time": "2026-11-21T08:00:00Z", "values": {"in": 4.0}},
         ],
+        "alerts": [],
+        "sensors": [],
+        "problems": ["a.yml:1:1: odd"],
     }
 
 

@@ -13,6 +13,7 @@ from app.db.aggregates import LEVELS
 from app.db.edition import detect_edition
 from app.db.pool import Connection
 from app.ingest import sql as ingest_sql
+from app.sensors import sql as sensors_sql
 from app.trends import sql as trends_sql
 from tests.conftest import Database
 
@@ -44,7 +45,7 @@ LOOK_UPS = {
     "sensor": (trends_sql.SQL["find_sensor"], ("pi77",)),
     "series": (trends_sql.SQL["find_trend_series"], ("pi77", "t")),
     "metrics": (trends_sql.SQL["list_metrics"], ("pi77",)),
-    "one sensor with its values": (trends_sql.SQL["list_sensors"], ("", 1, "pi77")),
+    "one sensor with its values": (sensors_sql.SQL["list_sensors"], ("", 1, "pi77", False)),
     "series of a batch": (ingest_sql.SQL["find_series"], (["pi1", "pi2"],)),
     "descriptions of a batch": (ingest_sql.SQL["list_descriptions"], (["pi1", "pi2"],)),
     "answer": (ingest_sql.SQL["find_idempotency"], ("API_KEY", "77")),
@@ -79,7 +80,9 @@ async def test_look_ups_go_by_index_when_there_is_much_of_everything(connection:
     for subject, (sql, arguments) in LOOK_UPS.items():
         scans = await _scans(connection, "auto", sql, arguments)
         assert scans, subject
-        assert "Seq Scan" not in {node for node, _ in scans}, (subject, scans)
+        # These hold at most one row here.
+        large = [node for node, relation in scans if relation not in ("ingest_state", "alert_episode")]
+        assert "Seq Scan" not in large, (subject, scans)
 
 
 async def _scans(

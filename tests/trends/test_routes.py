@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from app.clock import MINUTE_US, now_us, rfc3339
 from app.trends.resolution import RESOLUTIONS
 from tests.conftest import Database, Server
 from tests.trends.storage import store_series
@@ -195,52 +194,6 @@ async def test_sensor_is_found_by_its_path_when_its_name_holds_anything_printabl
         assert [(item["sensor"], item["values"]) for item in items] == [(name, {"level": 1.5})]
         trend: Any = await server.get("/api/v1/trends", sensor=name, metric="level")
         assert [bucket["last"] for bucket in trend["buckets"]] == [1.5]
-
-
-async def test_sensor_shows_its_latest_values_when_readings_came_in_any_order(server: Server) -> None:
-    newest = now_us() - MINUTE_US
-    older = newest - MINUTE_US
-    for time_us, values in (
-        (newest, {"t": 2.0, "h": 50}),
-        (older, {"t": 1.0, "p": -1e-100}),
-        (older - 1_000, {"t": 0}),
-    ):
-        upload = {"gateway": "roof", "readings": [{"sensor": "pi1", "time": rfc3339(time_us), "values": values}]}
-        assert (await server.post_readings(upload)).status == 200
-    sensor = await server.get("/api/v1/sensors/pi1")
-    last_seen = sensor.pop("last_seen")
-    assert abs(datetime.fromisoformat(str(last_seen)) - datetime.now(UTC)) < MINUTE
-    assert sensor == {
-        "name": "pi1",
-        "tags": {},
-        "gateway": "roof",
-        "status": "online",
-        "latest": {
-            "h": {"value": 50.0, "time": rfc3339(newest), "unit": None},
-            "p": {"value": -1e-100, "time": rfc3339(older), "unit": None},
-            "t": {"value": 2.0, "time": rfc3339(newest), "unit": None},
-        },
-    }
-    assert (await server.get("/api/v1/sensors"))["items"] == [{**sensor, "last_seen": last_seen}]
-
-
-async def test_sensor_is_stale_when_three_of_its_intervals_passed_in_silence(
-    server: Server, database: Database
-) -> None:
-    await server.post_readings([{"sensor": name, "values": {"t": 1}} for name in ("default", "quick", "slow")])
-    await database.pool.execute("INSERT INTO sensor (name, created_by) VALUES ('new', 'test')")
-    await database.pool.execute("UPDATE sensor SET expected_interval = '1 minute' WHERE name = 'quick'")
-    await database.pool.execute("UPDATE sensor SET expected_interval = '1 hour' WHERE name = 'slow'")
-    for silence, states in (
-        (2 * MINUTE, {"default": "online", "new": "never seen", "quick": "online", "slow": "online"}),
-        (4 * MINUTE, {"default": "online", "new": "never seen", "quick": "stale", "slow": "online"}),
-        (16 * MINUTE, {"default": "stale", "new": "never seen", "quick": "stale", "slow": "online"}),
-        (181 * MINUTE, {"default": "stale", "new": "never seen", "quick": "stale", "slow": "stale"}),
-    ):
-        await database.pool.execute("UPDATE series_state SET received_at = now() - $1::interval", silence)
-        items: Any = (await server.get("/api/v1/sensors"))["items"]
-        assert {item["name"]: item["status"] for item in items} == states
-    assert (items[1]["last_seen"], items[1]["latest"]) == (None, {})
 
 
 async def test_readings_put_metrics_of_one_time_together_when_listed(server: Server, database: Database) -> None:

@@ -151,7 +151,7 @@ async def test_gateway_is_offline_once_all_that_came_through_it_is_silent(server
 
 async def test_states_of_many_sensors_come_from_indexes(database: Database) -> None:
     await database.pool.execute(
-        "INSERT INTO sensor (name, created_by) SELECT 'pi' || n, 't' FROM generate_series(1, $1) AS n", count
+        "INSERT INTO sensor (name, created_by) SELECT 'pi' || n, 't' FROM generate_series(1, 2000) AS n"
     )
     await database.pool.execute("INSERT INTO series (sensor_id, metric) SELECT id, 't' FROM sensor")
     await database.pool.execute("INSERT INTO series_state SELECT id, now(), 1, now() FROM series")

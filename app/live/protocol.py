@@ -1,4 +1,4 @@
-"""What is said on /ws/live: messages, cursors, filters and close codes."""
+"""The protocol of /ws/live: messages, cursors, filters and close codes."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class CloseCode(IntEnum):
-    """Why we end a connection. 44xx up to 4403 are final; with the others the client should come back."""
+    """Why the server closes a connection. 4400 to 4403 are final; after any other code the client should reconnect."""
 
     BAD_MESSAGE = 4400
     UNAUTHORIZED = 4401
@@ -37,13 +37,13 @@ class Auth(msgspec.Struct, tag="auth", frozen=True):
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
-    """What a client wants; patterns are globs with * and ?."""
+    """What a client wants to receive; `sensors` and `metrics` are patterns with * and ?."""
 
     sensors: tuple[str, ...] = ("*",)
     metrics: tuple[str, ...] = ("*",)
     mode: Literal["all", "latest"] = "all"
     alerts: bool = False
-    #: A cursor of an earlier connection, to get what was missed.
+    #: The last cursor of an earlier connection, to receive what was missed since.
     resume: str | None = None
 
 
@@ -51,7 +51,7 @@ _decode = msgspec.json.Decoder(Auth | Subscribe).decode
 
 
 def parse_message(text: str | bytes) -> Auth | Subscribe:
-    """Parse what a client sends; raise InvalidRequestError."""
+    """Parse a client's message; raise InvalidRequestError."""
     try:
         message: Auth | Subscribe = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -62,7 +62,7 @@ def parse_message(text: str | bytes) -> Auth | Subscribe:
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """A place in the feed of one database; opaque to clients."""
+    """A position in the feed of one database; opaque to clients."""
 
     epoch: str
     seq: int
@@ -71,18 +71,18 @@ class Cursor(msgspec.Struct, frozen=True):
         return f"{self.epoch}.{self.seq}"
 
     def before(self) -> Self:
-        """Name the place just before this one; it need not be that of a row."""
+        """Return the position just before this one; there need not be a row at it."""
         return type(self)(self.epoch, self.seq - 1)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read a cursor that a client kept; None for what never was one."""
+        """Parse a cursor that a client kept; return None for a text that is not a cursor."""
         epoch, dot, seq = text.rpartition(".")
         return cls(epoch, int(seq)) if dot and seq.isascii() and seq.isdigit() and len(seq) < 19 else None
 
 
 class Filter:
-    """Which sensors and metrics a client wants; answers are remembered by name."""
+    """The sensors and metrics that a client wants; results are cached by name."""
 
     def __init__(self, sensors: Iterable[str], metrics: Iterable[str]) -> None:
         self.key = (tuple(sorted(set(sensors))), tuple(sorted(set(metrics))))
@@ -91,14 +91,14 @@ class Filter:
         self.takes_all = self._sensors.takes_all and self._metrics.takes_all
 
     def select(self, sensor: SensorName, values: Mapping[MetricName, Any]) -> dict[MetricName, Any]:
-        """Give the wanted ones of a sensor's values."""
+        """Return those of a sensor's values that the client wants."""
         if not self._sensors[sensor]:
             return {}
         return {metric: value for metric, value in values.items() if self._metrics[metric]}
 
 
 class _NameFilter(dict[str, bool]):
-    """Remembers which names match; bounded by starting over."""
+    """A cache of which names match; it is emptied when it reaches 100,000 names."""
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         self.takes_all = "*" in patterns
@@ -112,7 +112,7 @@ class _NameFilter(dict[str, bool]):
 
 
 def snapshot_message(cursor: Cursor, rows: Iterable[Record], wanted: Filter) -> str:
-    """Write the latest value of every wanted series; values of one sensor and time are one reading."""
+    """Return the message with the latest values of the wanted series; those of one sensor and time are one reading."""
     readings: list[dict[str, Any]] = []
     for row in rows:
         if not wanted.select(row["name"], {row["metric"]: None}):
@@ -125,12 +125,12 @@ def snapshot_message(cursor: Cursor, rows: Iterable[Record], wanted: Filter) -> 
 
 
 def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> str:
-    """Write a frame of readings for one filter or one slow client."""
+    """Return a message with readings for a client in mode `latest`."""
     return _encode({"type": "readings", "cursor": str(cursor), "readings": list(readings)}).decode()
 
 
 def error_message(message: str) -> str:
-    """Say what was wrong with a client's message, before the connection is closed."""
+    """Return the message that says what is wrong with a client's message; the connection is closed after it."""
     return _encode({"type": "error", "message": message}).decode()
 
 

@@ -38,7 +38,7 @@ class Latest(msgspec.Struct, frozen=True):
 
 
 class SensorItem(msgspec.Struct, frozen=True):
-    """A sensor and its latest values; `last_seen` is when a new reading last came in, by the server's clock."""
+    """A sensor and its latest values; `last_seen` is when its last new reading arrived, by the server's clock."""
 
     name: SensorName
     tags: Tags
@@ -56,7 +56,7 @@ class SensorPage(msgspec.Struct, frozen=True):
 
 
 class ReadingItem(msgspec.Struct, frozen=True):
-    """What one sensor measured at one time."""
+    """The values that one sensor measured at one time."""
 
     sensor: SensorName
     time: datetime
@@ -83,7 +83,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
 
 class Trend(msgspec.Struct, frozen=True):
-    """Buckets that hold readings, ascending; a gap is left out."""
+    """Buckets in ascending order; buckets without readings are left out."""
 
     resolution: str
     buckets: list[Bucket]
@@ -111,7 +111,7 @@ async def get_sensor(
     request: Request[Any, Any, Any], read_pool: NamedDependency[Pool], name: FromPath[str]
 ) -> SensorItem:
     """Get a sensor with its latest values; a name may hold slashes."""
-    # `name` has lost slashes that begin or end it or follow one another: Litestar tidies paths.
+    # Not from `name`: Litestar removes leading, trailing and repeated slashes.
     wanted = check_text("sensor", unquote(request.scope["raw_path"].partition(b"/sensors/")[2]))
     rows = await read_pool.fetch(SQL["list_sensors"], "", 1, wanted)
     if not rows:
@@ -150,13 +150,13 @@ async def list_readings(
 @get("/api/v1/trends", guards=[require("read")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
 async def get_trend(
     read_pool: NamedDependency[Pool],
-    sensor: Annotated[str, QueryParameter(description="Its name")],
-    metric: Annotated[str, QueryParameter(description="One that the sensor has")],
+    sensor: Annotated[str, QueryParameter(description="Name of the sensor")],
+    metric: Annotated[str, QueryParameter(description="Name of a metric of the sensor")],
     from_: From = None,
     to: To = None,
-    points: Annotated[int, QueryParameter(ge=1, le=10_000, description="Buckets wanted at most, about")] = 500,
+    points: Annotated[int, QueryParameter(ge=1, le=10_000, description="Approximate maximum of buckets")] = 500,
 ) -> Trend:
-    """Get one metric of one sensor over time, in buckets as wide as range and points ask for."""
+    """Get one metric of one sensor over time, in buckets whose width depends on the range and `points`."""
     start, end = parse_range(from_, to, datetime.now(UTC))
     names = check_text("sensor", sensor), check_text("metric", metric)
     series_id = await read_pool.fetchval(SQL["find_trend_series"], *names)

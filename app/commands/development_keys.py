@@ -1,4 +1,4 @@
-"""The API keys that `tidegauge up` makes for itself, kept in DATA_DIR so that they outlive a restart."""
+"""Development keys: API keys that `tidegauge up` creates when there are none, kept in DATA_DIR across restarts."""
 
 from pathlib import Path
 
@@ -13,14 +13,17 @@ _KEYS_FILE = "development_keys.json"
 
 
 class DevelopmentKeys(msgspec.Struct, frozen=True):
-    """Keys that `tidegauge up` made for itself, kept in DATA_DIR so that they outlive a restart."""
+    """The two keys that `tidegauge up` creates, named after the settings that they replace."""
 
     api_key: str
     api_key_ws: str
 
 
 async def with_keys(settings: Settings) -> tuple[Settings, DevelopmentKeys | None]:
-    """Give settings that let somebody in: those given, or development keys where no key is configured at all."""
+    """Return settings with development keys, and these keys, when neither the settings nor the database has a key.
+
+    Otherwise return the settings as given, and None.
+    """
     if settings.api_key or settings.api_key_ws or await _has_stored_keys(str(settings.database_url)):
         return settings, None
     keys = _development_keys(settings.data_dir / _KEYS_FILE)
@@ -38,7 +41,7 @@ async def _has_stored_keys(dsn: str) -> bool:
 
 
 def find_development_key(data_dir: Path) -> str | None:
-    """Find the key that `tidegauge up` made for itself on this machine, for other commands to use."""
+    """Return the development key in DATA_DIR, which other commands may use; None when there is none."""
     keys = _read_keys(data_dir / _KEYS_FILE)
     return keys.api_key if keys else None
 

@@ -1,4 +1,4 @@
-"""`tidegauge up`: a database of its own unless one is given, migrations, and the server."""
+"""`tidegauge up`: runs the embedded database unless DATABASE_URL is set, the migrations and the server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import rich_click as click
 import structlog
 
 from app import __version__
-from app.commands.console import command_body, load_settings, output, people
+from app.commands.console import command_body, load_settings, output, stderr
 from app.commands.development_keys import DevelopmentKeys, with_keys
 from app.commands.serve import serve
 from app.db.embedded.server import EmbeddedServer
@@ -29,12 +29,15 @@ log = structlog.get_logger()
 @click.option("--demo", is_flag=True, help="Also run simulated gateways against the server.")
 @command_body
 async def up(demo: bool) -> None:
-    """Run everything: a database of its own unless DATABASE_URL is set, migrations, the server. Ctrl-C ends it."""
+    """Run everything: the embedded database unless DATABASE_URL is set, the migrations and the server.
+
+    Ctrl-C ends it.
+    """
     settings = load_settings()
     if settings.database_url is not None:
         await _up(settings, "DATABASE_URL", demo)
         return
-    with EmbeddedServer.start(settings.data_dir, say=lambda line: people.print(line, highlight=False)) as server:
+    with EmbeddedServer.start(settings.data_dir, say=lambda line: stderr.print(line, highlight=False)) as server:
         with_database = msgspec.structs.replace(settings, database_url=server.dsn)
         async with database_kept_alive(server):
             await _up(with_database, f"embedded, address in {settings.data_dir / 'dsn.json'}", demo)
@@ -44,16 +47,16 @@ async def _up(settings: Settings, database: str, demo: bool) -> None:
     await migrate(str(settings.database_url))
     settings, keys = await with_keys(settings)
     settings = msgspec.structs.replace(settings, public_url=settings.public_url or server_url(settings))
-    _greet(settings, keys, database)
+    _print_addresses(settings, keys, database)
     if demo:
-        async with demo_receiver(settings) as told, demo_gateways(told):
-            await serve(told)
+        async with demo_receiver(settings) as demo_settings, demo_gateways(demo_settings):
+            await serve(demo_settings)
     else:
         await serve(settings)
 
 
-def _greet(settings: Settings, keys: DevelopmentKeys | None, database: str) -> None:
-    """Say where the page is and how to send a first reading; keys only where we made them up."""
+def _print_addresses(settings: Settings, keys: DevelopmentKeys | None, database: str) -> None:
+    """Print the addresses of the page, the API and the database; with development keys, also how to send a reading."""
     address = server_url(settings)
     lines = [
         f"[bold]Tidegauge {__version__}[/]",
@@ -73,7 +76,7 @@ def _greet(settings: Settings, keys: DevelopmentKeys | None, database: str) -> N
 
 @asynccontextmanager
 async def database_kept_alive(server: EmbeddedServer) -> AsyncIterator[None]:
-    """Start a killed database again for as long as the block lasts."""
+    """Until the block ends, start the database again whenever its process has died."""
 
     async def watch() -> None:
         while True:

@@ -1,9 +1,9 @@
 -- The live feed.
 
 -- name: get_feed_head
--- The newest row that is committed and the last that is gone: where a process begins, and what can be resumed from.
--- A database that was copied, restored or promoted may give numbers out again that its other self has given, so what
--- tells the two apart is part of the epoch.
+-- head: the newest committed row, at which a process begins. pruned_to: the newest pruned row; clients can resume from
+-- there on. A copied, restored or promoted database may reuse sequence numbers of the original, so the epoch also
+-- depends on the system identifier, the database and the timeline, which differ between the two.
 SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timeline)), 1, 12) AS epoch,
        (SELECT coalesce(max(seq), pruned_to) FROM feed) AS head,
        pruned_to
@@ -12,11 +12,11 @@ SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timelin
  WHERE database.datname = current_database();
 
 -- name: list_feed
--- $1 after this seq, $2 up to this seq, $3 at most so many
+-- $1 after this seq, $2 up to this seq, $3 limit
 SELECT seq, at, kind, payload FROM feed WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3;
 
 -- name: prune_feed
--- $1 age, $2 bytes of payload to keep at most. Of two limits the tighter counts; the newest row always stays.
+-- $1 age, $2 bytes of payload to keep at most. The tighter of the two limits counts; the newest row always stays.
 WITH sized AS (
     SELECT seq, at, sum(octet_length(payload)) OVER (ORDER BY seq DESC) AS bytes_from_here FROM feed
 ), cut AS (

@@ -1,4 +1,4 @@
-"""Keys that are made once, kept to one user, and not made where there are others."""
+"""Development keys: created once, readable by one user only, and not created when there are other keys."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,9 @@ from app.settings import Settings
 from tests.conftest import Database
 
 
-async def test_development_keys_are_made_once_and_kept_from_others(database: Database, tmp_path: Path) -> None:
+async def test_development_keys_are_created_once_and_hidden_from_other_users(
+    database: Database, tmp_path: Path
+) -> None:
     settings = Settings(database_url=database.dsn, data_dir=tmp_path / "new")
     assert find_development_key(settings.data_dir) is None
     with_first, first = await with_keys(settings)
@@ -24,7 +26,9 @@ async def test_development_keys_are_made_once_and_kept_from_others(database: Dat
     assert json.loads(file.read_text())["api_key"] == first.api_key
 
 
-async def test_development_keys_are_made_anew_when_their_file_is_damaged(database: Database, tmp_path: Path) -> None:
+async def test_development_keys_are_created_again_when_their_file_is_damaged(
+    database: Database, tmp_path: Path
+) -> None:
     settings = Settings(database_url=database.dsn, data_dir=tmp_path)
     (tmp_path / "development_keys.json").write_text("{")
     _, keys = await with_keys(settings)
@@ -32,7 +36,7 @@ async def test_development_keys_are_made_anew_when_their_file_is_damaged(databas
     assert find_development_key(tmp_path) == keys.api_key
 
 
-async def test_development_keys_are_not_made_when_there_are_keys(database: Database, tmp_path: Path) -> None:
+async def test_development_keys_are_not_created_when_there_are_keys(database: Database, tmp_path: Path) -> None:
     settings = Settings(database_url=database.dsn, data_dir=tmp_path, api_key_ws="w")
     assert await with_keys(settings) == (settings, None)
     await create_key(database.pool, "screen", frozenset({"live"}), {})
@@ -40,6 +44,6 @@ async def test_development_keys_are_not_made_when_there_are_keys(database: Datab
     assert await with_keys(settings) == (settings, None)
 
 
-async def test_development_keys_are_made_when_nothing_is_migrated_yet(empty_dsn: str, tmp_path: Path) -> None:
+async def test_development_keys_are_created_when_the_schema_is_not_migrated(empty_dsn: str, tmp_path: Path) -> None:
     _, keys = await with_keys(Settings(database_url=empty_dsn, data_dir=tmp_path))
     assert keys is not None

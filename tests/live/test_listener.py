@@ -47,8 +47,8 @@ class Witness:
     def offer(self, frame: Frame) -> None:
         self.frames.append(frame)
 
-    def beat(self, message: str) -> None:
-        raise AssertionError("a listener sends no sign of life")
+    def send_heartbeat(self, message: str) -> None:
+        raise AssertionError("a listener sends no heartbeats")
 
     def change_states(self, changed: object) -> None:
         raise AssertionError("a listener knows no states")

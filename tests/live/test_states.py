@@ -20,8 +20,8 @@ NAMES = ("rule", "sensor", "metric", "gateway", "level", "value", "threshold", "
 
 @pytest.fixture(autouse=True)
 def quick_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "HEARTBEAT_S", 1)
-    monkeypatch.setattr(session, "LOOK_EVERY_S", 1)
+    monkeypatch.setattr(session, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(session, "READ_SENSORS_S", 0.2)
 
 
 async def post(server: Server) -> None:

@@ -10,10 +10,10 @@ from tests.web.browser import Tab, find_chromium, opened_tab, running_chromium
 
 @pytest.fixture(scope="session")
 def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running Chromium's DevTools; in CI its absence is a failure, not a gap that no one sees."""
+    """The address of a running Chromium's DevTools. Without Chromium the tests are skipped, but fail in CI."""
     program = find_chromium()
     if program is None:
-        reason = "Chromium is not installed (Debian: apt-get install chromium), so the page was not tried in a browser"
+        reason = "Chromium is not installed (Debian: apt-get install chromium), so the page was not tested in a browser"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -23,7 +23,7 @@ def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def tab(devtools: str) -> AsyncIterator[Tab]:
-    """An empty tab; what its page complained about fails the test."""
+    """An empty tab; an error of its page fails the test."""
     async with opened_tab(devtools) as opened:
         yield opened
-        assert opened.complaints == []
+        assert opened.errors == []

@@ -1,17 +1,17 @@
-/** The server's clock: an operator's screen may be minutes off, and would then call every sensor silent. */
+/** The server's clock: a screen whose own clock is minutes off would show every sensor as silent. */
 
-/** Below this the screen's own clock is trusted; an answer's Date header has whole seconds only. */
+/** A smaller difference from the screen's own clock is ignored, because a Date header has whole seconds only. */
 const TOLERANCE_MS = 2_000;
 const TIMEOUT_MS = 5_000;
 
 let skewMs = 0;
 
-/** Give the server's time, in milliseconds since 1970. */
+/** Return the server's time, in milliseconds since 1970. */
 export function now() {
   return Date.now() + skewMs;
 }
 
-/** Measure how far the server's clock is from ours; without an answer, the last measure stands. */
+/** Measure the difference between the server's clock and the screen's; without an answer, keep the last one. */
 export async function measureSkew() {
   const started = Date.now();
   try {
@@ -20,6 +20,6 @@ export async function measureSkew() {
     const skew = served + 500 - (started + Date.now()) / 2;
     if (Number.isFinite(skew)) skewMs = Math.abs(skew) > TOLERANCE_MS ? skew : 0;
   } catch {
-    // The feed says that the server is away, and reconnects.
+    // The feed shows that the server does not answer, and reconnects.
   }
 }

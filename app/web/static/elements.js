@@ -1,6 +1,6 @@
-/** Elements by id and from scratch; text only ever goes in as text. */
+/** Finding and making elements; all text is inserted as text, never as markup. */
 
-/** Give the element with this id; the page has all that are asked for. */
+/** Return the element with this id, which must exist. */
 export function byId(id) {
   return document.getElementById(id);
 }
@@ -13,7 +13,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Set an element's text, but touch the document only when it differs. */
+/** Set an element's text; leave the document as it is when the text is the same. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

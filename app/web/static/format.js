@@ -1,4 +1,4 @@
-/** Numbers and times as people read them; digits and dates follow the browser's locale. */
+/** Formats for numbers and times, in the browser's locale. */
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -12,19 +12,19 @@ const powerOfTen = new Intl.NumberFormat(undefined, { notation: "scientific", ma
 const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const timeOnly = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
-/** Write a value as short as still tells it from its neighbours; the row's title has all digits. */
+/** Format a value with three decimals, or four digits below 1; the tooltip has all digits. */
 export function formatValue(value) {
   const size = Math.abs(value);
   if (size >= 1e12 || (size > 0 && size < 1e-4)) return powerOfTen.format(value);
   return (size < 1 ? fourDigits : threeDecimals).format(value);
 }
 
-/** Write a count. */
+/** Format a count. */
 export function formatCount(count) {
   return wholeNumber.format(count);
 }
 
-/** Write how long ago `time` was, in one unit, rounded down; a clock that runs ahead shows as "in …". */
+/** Format the time since `time` in one unit, rounded down; a time in the future is shown as "in …". */
 export function formatAge(time, now) {
   const age = now - time;
   if (Math.abs(age) < SECOND_MS) return "now";
@@ -32,12 +32,12 @@ export function formatAge(time, now) {
   return age < 0 ? `in ${span}` : `${span} ago`;
 }
 
-/** Write a date and a time with its zone. */
+/** Format a date and a time with its zone. */
 export function formatMoment(time) {
   return dateAndTime.format(time);
 }
 
-/** Write a time of day. */
+/** Format a time of day. */
 export function formatTime(time) {
   return timeOnly.format(time);
 }

@@ -1,11 +1,11 @@
-/** The page: wires the key, the feed, the sensors, and what shows them. */
+/** The page's entry point: connects the key, the feed, the sensors and the parts that show them. */
 
 import { showBanner } from "./banner.js";
 import { measureSkew, now } from "./clock.js";
 import { showConnection, tickConnection } from "./feed/connection.js";
 import { byId, setText } from "./elements.js";
 import { Feed } from "./feed/feed.js";
-import { closeGate, listenForKey, openGate } from "./key/gate.js";
+import { hideKeyForm, listenForKey, showKeyForm } from "./key/form.js";
 import { forgetKey, keepKey, readKey } from "./key/key.js";
 import { Sensors } from "./sensors/sensors.js";
 import { SensorTable } from "./sensors/table.js";
@@ -13,67 +13,67 @@ import { SensorTable } from "./sensors/table.js";
 const TICK_MS = 1_000;
 
 const sensors = new Sensors();
-const feed = new Feed({ onState: follow, onSnapshot: replace, onReadings: merge });
+const feed = new Feed({ onState: showState, onSnapshot: replaceReadings, onReadings: mergeReadings });
 let key = null;
 let hasSnapshot = false;
 let isFailing = false;
-/** When the connection was lost, by the server's clock; null while there is one. */
+/** When the connection was lost, by the server's clock; null while connected. */
 let lostAt = null;
 const table = new SensorTable(sensors, shownTime);
 
-/** Give the time that the page shows: while there is no connection it stands still, for nothing is known of later. */
+/** Return the time for which the page shows ages; while disconnected, it stands at the loss of the connection. */
 function shownTime() {
   return lostAt ?? now();
 }
 
-function enter(entered) {
+function useKey(entered) {
   key = entered;
   feed.start(key);
 }
 
-function leave() {
+function forget() {
   feed.stop();
   forgetKey();
   isFailing = false;
   showConnection({ name: "idle" });
-  empty();
-  openGate("");
+  removeReadings();
+  showKeyForm("");
 }
 
-function follow(state) {
-  if (state.name === "connected") accept();
+function showState(state) {
+  if (state.name === "connected") handleConnected();
   else lostAt ??= now();
   isFailing = ["reconnecting", "crowded", "misunderstood"].includes(state.name);
   showConnection(state);
   if (state.name === "refused" || state.name === "forbidden") {
-    empty();
-    openGate(state.reason);
+    removeReadings();
+    showKeyForm(state.reason);
   }
   showParts();
 }
 
-function accept() {
+function handleConnected() {
   lostAt = null;
   keepKey(key);
-  closeGate();
+  hideKeyForm();
   measureSkew();
 }
 
-function empty() {
+function removeReadings() {
   hasSnapshot = false;
   sensors.replace([]);
   table.replace();
   showParts();
 }
 
-function replace(readings) {
+function replaceReadings(readings) {
   hasSnapshot = true;
   sensors.replace(readings);
   table.replace();
   showParts();
 }
 
-function merge(readings) {
+function mergeReadings(readings) {
   table.change(sensors.merge(readings));
   showParts();
 }
@@ -81,7 +81,7 @@ function merge(readings) {
 function showParts() {
   showBanner(sensors, shownTime(), lostAt !== null);
   byId("forget").hidden = readKey() === null;
-  byId("banner").hidden = !hasSnapshot && !(isFailing && byId("gate").hidden);
+  byId("banner").hidden = !hasSnapshot && !(isFailing && byId("key-form").hidden);
   byId("empty").hidden = !hasSnapshot || sensors.size > 0;
   byId("sensors").hidden = !hasSnapshot || sensors.size === 0;
   byId("sensors").classList.toggle("past", lostAt !== null);
@@ -100,13 +100,13 @@ function exampleCommand() {
 }
 
 setText(byId("empty-command"), exampleCommand());
-listenForKey(enter);
-byId("forget").addEventListener("click", leave);
-byId("banner-show").addEventListener("click", () => table.ask({ text: "", sort: "seen" }));
+listenForKey(useKey);
+byId("forget").addEventListener("click", forget);
+byId("banner-show").addEventListener("click", () => table.show({ text: "", sort: "seen" }));
 byId("retry").addEventListener("click", () => feed.retry());
 setInterval(tick, TICK_MS);
 const kept = readKey();
 if (kept === null) {
   showConnection({ name: "idle" });
-  openGate("");
-} else enter(kept);
+  showKeyForm("");
+} else useKey(kept);

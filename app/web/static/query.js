@@ -1,15 +1,15 @@
-/** What the page's address says about the view, so that a view can be shared and survives a reload. */
+/** The filter and the order in the page's address, so that a view can be shared and survives a reload. */
 
 export const SORTS = ["name", "-name", "seen", "-seen"];
 
-/** Read the filter's text and the order, with a leading "-" for descending. */
+/** Read the filter's text and the order from the address; an order with a leading "-" is descending. */
 export function readQuery() {
   const parameters = new URLSearchParams(location.search);
   const sort = parameters.get("sort");
   return { text: parameters.get("q") ?? "", sort: SORTS.includes(sort) ? sort : SORTS[0] };
 }
 
-/** Put both into the address, leaving out defaults; typing makes no history. */
+/** Write the filter's text and the order to the address, without defaults and without a new entry in the history. */
 export function writeQuery({ text, sort }) {
   const parameters = new URLSearchParams(location.search);
   put(parameters, "q", text, "");

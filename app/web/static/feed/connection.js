@@ -1,4 +1,4 @@
-/** The connection's state in the page's head: announced when it changes, counted down in silence. */
+/** The connection's state in the page's header; a screen reader announces changes of state, but not the countdown. */
 
 import { byId, setText } from "../elements.js";
 
@@ -10,12 +10,12 @@ const TEXTS = {
   crowded: "Too many connections with this key",
   refused: "Key refused",
   forbidden: "Key lacks the scope live",
-  misunderstood: "Reload the page: the server did not understand it",
+  misunderstood: "Reload the page: the server did not understand its request",
 };
 
 let retryAt = null;
 
-/** Show a state of feed.js, or idle. */
+/** Show a state that feed.js reports, or `idle`. */
 export function showConnection(state) {
   retryAt = state.retryAt ?? null;
   byId("connection").dataset.state = state.name;
@@ -24,7 +24,7 @@ export function showConnection(state) {
   tickConnection();
 }
 
-/** Count down to the next try. */
+/** Show the seconds until the next try. */
 export function tickConnection() {
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
   const prefix = byId("connection").dataset.state === "crowded" ? ", next try in" : " in";

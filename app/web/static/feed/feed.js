@@ -1,6 +1,6 @@
-/** The connection to /ws/live: kept open, resumed where it broke, ended where coming back is useless. */
+/** The connection to /ws/live: it reconnects and resumes at its cursor, except after an error that would repeat. */
 
-/** Why the server closed; app/live/protocol.py has all codes. After these three, coming back is useless. */
+/** Close codes after which reconnecting is useless, with the state to show; app/live/protocol.py has all codes. */
 const FINAL_STATES = new Map([
   [4400, "misunderstood"],
   [4401, "refused"],
@@ -11,28 +11,29 @@ const TOO_MANY_CONNECTIONS = 4429;
 const FIRST_PAUSE_MS = 1_000;
 const CROWDED_PAUSE_MS = 10_000;
 const LONGEST_PAUSE_MS = 30_000;
-/** How long a connection may take until its first message. */
+/** Longest time from connecting to the first message. */
 const ANSWER_TIMEOUT_MS = 15_000;
-/** A resumed connection that missed nothing gets no message; it counts as accepted once it is open this long. */
+/** A resumed connection that missed nothing receives no message; after this time without a close it is accepted. */
 const RESUMED_MS = 1_000;
 
 /**
- * Follows the feed with one key at a time, and calls with what it learns:
+ * Follows the feed with one key at a time and calls these handlers:
  *
- * - onState({name, reason, retryAt}): connecting; connected; reconnecting or crowded, with `retryAt`, in milliseconds
- *   of Date.now, while the next try is still to come; or, for good, refused, forbidden or misunderstood;
- * - onSnapshot(readings): all latest values, in place of what was known;
+ * - onState({name, reason, retryAt}): the connection's state changed. `name` is connecting or connected; reconnecting
+ *   or crowded, with `retryAt` in milliseconds of Date.now while waiting for the next try; or, finally, refused,
+ *   forbidden or misunderstood;
+ * - onSnapshot(readings): all latest values, which replace the earlier ones;
  * - onReadings(readings): newer values.
  */
 export class Feed {
   #handlers;
   #key = null;
-  /** The place up to which everything was received, or null. */
+  /** The cursor up to which everything was received, or null. */
   #cursor = null;
   #socket = null;
   #isAccepted = false;
   #failures = 0;
-  /** What a try to connect is called: the first one connecting, a later one what the last one failed with. */
+  /** The state to show during a try to connect: connecting at first, then the one that the last try failed with. */
   #trying = "connecting";
   #timers = [];
 
@@ -41,39 +42,39 @@ export class Feed {
     addEventListener("online", () => this.retry());
   }
 
-  /** Follow with this key, from the beginning. */
+  /** Follow the feed with this key, beginning with a snapshot. */
   start(key) {
     this.stop();
     this.#key = key;
     this.#connect();
   }
 
-  /** Leave, and forget key and place. */
+  /** Close the connection, and forget the key and the cursor. */
   stop() {
-    this.#leave();
+    this.#disconnect();
     this.#key = null;
     this.#cursor = null;
     this.#failures = 0;
     this.#trying = "connecting";
   }
 
-  /** Come back now rather than at the announced time. */
+  /** Reconnect now instead of at the announced time. */
   retry() {
     if (this.#key !== null && this.#socket === null) this.#connect();
   }
 
   #connect() {
-    this.#leave();
+    this.#disconnect();
     this.#handlers.onState({ name: this.#trying });
     const socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws/live`);
     this.#socket = socket;
-    socket.onopen = () => this.#introduce(socket);
+    socket.onopen = () => this.#subscribe(socket);
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
     this.#after(ANSWER_TIMEOUT_MS, () => this.#closed());
   }
 
-  #introduce(socket) {
+  #subscribe(socket) {
     const resume = this.#cursor === null ? {} : { resume: this.#cursor };
     socket.send(JSON.stringify({ type: "auth", key: this.#key }));
     socket.send(JSON.stringify({ type: "subscribe", mode: "latest", alerts: true, ...resume }));
@@ -91,15 +92,16 @@ export class Feed {
   #receive(message) {
     if (message.type === "error") return; // a close with its code follows
     this.#accept();
-    if (message.type === "resync") this.#cursor = null; // a snapshot follows, and brings a place
+    if (message.type === "resync") this.#cursor = null; // a snapshot with a new cursor follows
     if (message.type === "snapshot") this.#handlers.onSnapshot(message.readings);
     if (message.type === "readings") this.#handlers.onReadings(message.readings);
-    // An alert may overtake readings that still wait on the server, so its cursor is no place to resume from.
+    // An alert may overtake readings that wait on the server, so a client must not resume from an alert's cursor.
     if (message.type === "snapshot" || message.type === "readings") this.#cursor = message.cursor;
   }
 
+  /** Handle a close by the server, or, without arguments, a connection that gave no answer in time. */
   #closed(code, reason) {
-    this.#leave();
+    this.#disconnect();
     const final = FINAL_STATES.get(code);
     if (final) {
       this.#key = null;
@@ -113,14 +115,14 @@ export class Feed {
     this.#after(pause, () => this.#connect());
   }
 
-  /** Twice as long after each failure, and a part of it by chance, so that screens do not all come back at once. */
+  /** Return the next pause, doubled after each failure and partly random, so that screens do not reconnect at once. */
   #nextPause(shortest) {
     const longest = Math.min(shortest * 2 ** this.#failures, LONGEST_PAUSE_MS);
     this.#failures += 1;
     return longest * (0.7 + 0.3 * Math.random());
   }
 
-  #leave() {
+  #disconnect() {
     this.#clearTimers();
     this.#isAccepted = false;
     if (this.#socket === null) return;

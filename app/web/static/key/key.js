@@ -1,17 +1,17 @@
-/** The API key, kept in this browser until it is forgotten; it goes into the first message, never into an address. */
+/** The API key in the browser's storage. It is sent in the first message of a connection, never in an address. */
 
 const NAME = "tidegauge.key";
 
-/** Give the kept key, or null. */
+/** Return the stored key, or null. */
 export function readKey() {
   try {
     return localStorage.getItem(NAME);
   } catch {
-    return null; // a browser that keeps nothing asks for the key at each visit
+    return null; // a browser without storage has to ask for the key at each visit
   }
 }
 
-/** Keep a key that the server accepted. */
+/** Store a key that the server accepted. */
 export function keepKey(key) {
   try {
     localStorage.setItem(NAME, key);
@@ -20,7 +20,7 @@ export function keepKey(key) {
   }
 }
 
-/** Forget the kept key. */
+/** Delete the stored key. */
 export function forgetKey() {
   try {
     localStorage.removeItem(NAME);

@@ -1,11 +1,11 @@
-/** A long table's rows in groups, so that the browser lays out and paints no more than is on the screen. */
+/** The rows of a long table in groups, so that the browser lays out and paints only what is on the screen. */
 
 import { make } from "../elements.js";
 
-/** Groups this large scroll best: a browser keeps account of each, and lays out whole ones. */
+/** Rows of a group; measured to scroll best. The browser tracks each group, and lays out whole groups. */
 const ROWS = 25;
 
-/** The bodies of one table, each with ROWS rows of it; page.css lets the browser skip those off screen. */
+/** The bodies of one table, each with ROWS of its rows; page.css lets the browser skip bodies off screen. */
 export class RowGroups {
   #table;
   #groups = [];
@@ -15,7 +15,7 @@ export class RowGroups {
     this.#table = table;
   }
 
-  /** Have just these rows, in this order; those that stand right already are not touched. */
+  /** Fill the table with exactly these rows, in this order; rows already in their place are not moved. */
   fill(rows) {
     const count = Math.ceil(rows.length / ROWS);
     while (this.#groups.length < count) this.#add();
@@ -23,7 +23,7 @@ export class RowGroups {
     for (const group of this.#groups.splice(count)) group.remove();
   }
 
-  /** Tell whether the browser skips a row for now. */
+  /** Return whether the browser skips a row at the moment. */
   isSkipped(row) {
     return this.#skipped.has(row.parentNode);
   }

@@ -1,14 +1,14 @@
-/** One sensor's row: made once, and then changed only where what it shows changes. */
+/** The row of one sensor: made once, then updated only where its content changes. */
 
 import { make, setText } from "../elements.js";
 import { formatAge, formatMoment, formatValue } from "../format.js";
 import { isStale } from "./sensors.js";
 
-/** A host may report a hundred metrics; beyond these, they wait behind a button. */
+/** Metrics shown at first; a host may report a hundred, and a button shows the others. */
 const METRICS_SHOWN = 12;
 const FLASH = { duration: 1_200, easing: "ease-out" };
 
-/** The row of one sensor; `element` belongs into a body of the table. */
+/** The row of one sensor; `element` is the <tr>. */
 export class Row {
   #sensor;
   #compareMetrics;
@@ -19,7 +19,7 @@ export class Row {
   #seenAt = null;
   #more = null;
 
-  /** Show a sensor, its metrics in the order that `compareMetrics` gives their names. */
+  /** Make a row for a sensor; `compareMetrics` orders the names of its metrics. */
   constructor(sensor, compareMetrics) {
     this.#sensor = sensor;
     this.#compareMetrics = compareMetrics;
@@ -33,7 +33,7 @@ export class Row {
     );
   }
 
-  /** Show the sensor's values; those that changed flash where `mayFlash`. */
+  /** Show the sensor's values; values that changed flash if `mayFlash`. */
   showValues(now, mayFlash) {
     for (const [name, { value }] of this.#sensor.metrics) {
       const known = this.#metrics.get(name);
@@ -43,7 +43,7 @@ export class Row {
     this.showAges(now);
   }
 
-  /** Show how old everything is. */
+  /** Show the ages of the sensor and of its metrics. */
   showAges(now) {
     const { seen } = this.#sensor;
     const stale = isStale(seen, now);
@@ -69,7 +69,7 @@ export class Row {
     if (this.#metrics.size > METRICS_SHOWN) this.#offerMore();
   }
 
-  /** Give the first metric that belongs after this one. */
+  /** Return the metric before which a new one is inserted, or undefined at the end. */
   #successor(name) {
     const later = [...this.#metrics.values()].filter((shown) => this.#compareMetrics(name, shown.name) < 0);
     return later.sort((a, b) => this.#compareMetrics(a.name, b.name))[0];
@@ -86,7 +86,7 @@ export class Row {
     shown.figure.title = String(value);
   }
 
-  /** A metric that went silent while others of its sensor go on must not pass for the present. */
+  /** Show the age of a metric that is stale while its sensor is not, so that its value does not look current. */
   #showMetricAge(shown, time, now) {
     const isOld = isStale(time, now) && !isStale(this.#sensor.seen, now);
     if (isOld && shown.age === null) {

@@ -1,6 +1,6 @@
-/** What is known of the sensors: their latest values and when each was last measured. */
+/** The sensors with their latest values and the times of these. */
 
-/** The API calls a sensor stale after this time, too, unless it was told another interval. */
+/** A sensor is stale after this time; so it is in the API, unless it has an expected interval. */
 export const STALE_AFTER_MS = 15 * 60_000;
 
 const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -10,37 +10,37 @@ const ORDERS = {
   seen: (a, b) => a.seen - b.seen || ORDERS.name(a, b),
 };
 
-/** Sensors by name; each has `metrics` (name to {value, time}) and `seen`, the newest time of all its metrics. */
+/** All sensors; each has `metrics` (name to {value, time}) and `seen`, the newest time of all its metrics. */
 export class Sensors {
   #byName = new Map();
   #sensorsWith = new Map();
 
-  /** Order metrics by how many sensors have them, then by name, so that most rows have the same in the same place. */
+  /** Order metrics by the number of sensors that have them, then by name, so that most rows have the same order. */
   compareMetrics = (a, b) => this.#sensorsWith.get(b) - this.#sensorsWith.get(a) || (a < b ? -1 : 1);
 
   get size() {
     return this.#byName.size;
   }
 
-  /** Know only what a snapshot says. */
+  /** Replace all sensors by those of a snapshot. */
   replace(readings) {
     this.#byName.clear();
     this.#sensorsWith.clear();
     this.merge(readings);
   }
 
-  /** Take over newer values; give the sensors that changed. */
+  /** Store newer values and return the sensors that changed. */
   merge(readings) {
     const changed = new Set();
     for (const { sensor: name, time, values } of readings) {
       const sensor = this.#find(name);
       for (const metric of Object.keys(values)) if (!sensor.metrics.has(metric)) this.#count(metric);
-      if (sensor.take(time, values)) changed.add(sensor);
+      if (sensor.update(time, values)) changed.add(sensor);
     }
     return changed;
   }
 
-  /** Give the sensors that a filter's text finds, in an order of query.js. */
+  /** Return the sensors that match a filter's text, in one of the orders of query.js. */
   select({ text, sort }) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const found = [...this.#byName.values()].filter((sensor) => sensor.matches(words));
@@ -48,13 +48,13 @@ export class Sensors {
     return found.sort(sort.startsWith("-") ? (a, b) => compare(b, a) : compare);
   }
 
-  /** Give the sensors that are stale, those first that went silent last. */
+  /** Return the stale sensors, the most recently measured first. */
   selectStale(now) {
     const stale = [...this.#byName.values()].filter((sensor) => isStale(sensor.seen, now));
     return stale.sort((a, b) => b.seen - a.seen);
   }
 
-  /** Give the names of all metrics, in their order. */
+  /** Return the names of all metrics, in the order of `compareMetrics`. */
   listMetrics() {
     return [...this.#sensorsWith.keys()].sort(this.compareMetrics);
   }
@@ -73,7 +73,7 @@ export class Sensors {
   }
 }
 
-/** Tell whether what was measured at `time` is too old to be taken for the present. */
+/** Return whether a reading of the time `time` is too old to count as current. */
 export function isStale(time, now) {
   return now - time > STALE_AFTER_MS;
 }
@@ -88,13 +88,13 @@ class Sensor {
     this.#searched = name.toLowerCase();
   }
 
-  /** Take over what is newer than what is known; tell whether anything was. */
-  take(rfc3339, values) {
+  /** Store the values that are newer than the stored ones; return whether there were any. */
+  update(rfc3339, values) {
     const time = Date.parse(rfc3339);
     let isNewer = false;
     for (const [metric, value] of Object.entries(values)) {
       const known = this.metrics.get(metric);
-      // Within one millisecond, what comes later is newer: times have microseconds, Date has not.
+      // Of two values in one millisecond, the later arrival counts as newer, because Date has no microseconds.
       if (known !== undefined && time < known.time) continue;
       if (known === undefined) this.#searched += `\n${metric.toLowerCase()}`;
       this.metrics.set(metric, { value, time });
@@ -104,7 +104,7 @@ class Sensor {
     return isNewer;
   }
 
-  /** Tell whether each word is in the sensor's name or in that of one of its metrics. */
+  /** Return whether each word is part of the sensor's name or of the name of one of its metrics. */
   matches(words) {
     return words.every((word) => this.#searched.includes(word));
   }

@@ -1,4 +1,4 @@
-/** The table of sensors: collects what changes and shows it once a frame, so that bursts stay smooth. */
+/** The table of sensors: collects changes and draws them once a frame, so that bursts stay smooth. */
 
 import { byId, setText } from "../elements.js";
 import { formatCount } from "../format.js";
@@ -6,7 +6,7 @@ import { RowGroups } from "./groups.js";
 import { readQuery, writeQuery } from "../query.js";
 import { Row } from "./row.js";
 
-/** Rows that were ordered by time move at most this often, or no one could read them. */
+/** Shortest time between two reorderings by time; rows that move more often could not be read. */
 const REORDER_MS = 2_000;
 
 const wantsStillness = matchMedia("(prefers-reduced-motion: reduce)");
@@ -24,7 +24,7 @@ export class SensorTable {
   #groups = new RowGroups(byId("table"));
   #search = byId("search");
 
-  /** Show what `sensors` holds, as old as it is by the clock `now`. */
+  /** Show `sensors`, with ages by the clock `now`. */
   constructor(sensors, now) {
     this.#sensors = sensors;
     this.#now = now;
@@ -33,7 +33,7 @@ export class SensorTable {
     this.#showSort();
   }
 
-  /** Show all sensors anew. */
+  /** Show all sensors again, with new rows. */
   replace() {
     this.#rows.clear();
     this.#changed.clear();
@@ -49,7 +49,7 @@ export class SensorTable {
     this.#schedule();
   }
 
-  /** Let time pass: ages, and an order by age. */
+  /** Update all ages, and the order of rows if it is by time. */
   tick() {
     if (document.hidden) return;
     const now = this.#now();
@@ -57,8 +57,8 @@ export class SensorTable {
     if (this.#query.sort.endsWith("seen") && performance.now() - this.#arrangedAt > REORDER_MS) this.#arrangeSoon();
   }
 
-  /** Filter by `text` or order by `sort` (see query.js), whichever is given. */
-  ask(part) {
+  /** Filter by `text` or order by `sort` (see query.js), or both. */
+  show(part) {
     this.#query = { ...this.#query, ...part };
     if (this.#search.value !== this.#query.text) this.#search.value = this.#query.text;
     writeQuery(this.#query);
@@ -67,18 +67,18 @@ export class SensorTable {
   }
 
   #listen() {
-    this.#search.addEventListener("input", () => this.ask({ text: this.#search.value }));
+    this.#search.addEventListener("input", () => this.show({ text: this.#search.value }));
     this.#search.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.#clear();
     });
     byId("clear").addEventListener("click", () => this.#clear());
     for (const header of this.#headers()) {
-      header.querySelector("button").addEventListener("click", () => this.#turn(header.dataset.sort));
+      header.querySelector("button").addEventListener("click", () => this.#orderBy(header.dataset.sort));
     }
-    document.addEventListener("keydown", (event) => this.#reachSearch(event));
+    document.addEventListener("keydown", (event) => this.#focusSearch(event));
   }
 
-  #reachSearch(event) {
+  #focusSearch(event) {
     const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
     if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
@@ -87,13 +87,13 @@ export class SensorTable {
   }
 
   #clear() {
-    this.ask({ text: "" });
+    this.show({ text: "" });
     this.#search.focus();
   }
 
-  /** Order by a column, or the other way round when it is that column's turn already. */
-  #turn(column) {
-    this.ask({ sort: this.#query.sort === column ? `-${column}` : column });
+  /** Order by a column; in descending order if the table is ordered by that column already. */
+  #orderBy(column) {
+    this.show({ sort: this.#query.sort === column ? `-${column}` : column });
   }
 
   #showSort() {
@@ -128,12 +128,12 @@ export class SensorTable {
   }
 
   #showChange(row, now) {
-    if (row === undefined) return; // no filter has found this sensor so far
+    if (row === undefined) return; // no filter has matched this sensor yet
     const isSeen = !document.hidden && row.element.isConnected && !this.#groups.isSkipped(row.element);
     row.showValues(now, isSeen && !wantsStillness.matches);
   }
 
-  /** Put the rows that the filter finds in order; rows are made when first wanted. */
+  /** Show the rows that match the filter, in order; a row is made when it is first shown. */
   #arrange(now) {
     this.#mustArrange = false;
     this.#arrangedAt = performance.now();
@@ -143,7 +143,7 @@ export class SensorTable {
     this.#showCount(found.length);
   }
 
-  /** Make all rows anew where the metrics' common order is another by now. */
+  /** Discard all rows when the common order of metrics has changed. */
   #forgetMisordered() {
     const order = this.#sensors.listMetrics().join("\n");
     if (order !== this.#metricOrder) this.#rows.clear();

@@ -64,11 +64,16 @@ async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: M
         # Counts, caps and remembered answers go by label: two keys must not share one.
         raise ConflictError(f"The label {label!r} is that of the environment's key; choose another label")
     key = make_key()
+    await store_key(pool, key, label, scopes, limits)
+    return key
+
+
+async def store_key(pool: Pool, key: str, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> None:
+    """Store a given key's hash; raise ConflictError for a used label."""
     try:
         await pool.execute(SQL["insert_key"], hash_key(key), label, sorted(scopes), dict(limits))
     except asyncpg.UniqueViolationError:
         raise ConflictError(f"A key with the label {label!r} exists already; choose another label") from None
-    return key
 
 
 async def revoke_key(pool: Pool, label: str) -> None:

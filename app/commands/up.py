@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 import msgspec
 import rich_click as click
 import structlog
+from rich.markup import escape
 
 from app import __version__
+from app.auth.keys import make_key
 from app.commands.console import command_body, load_settings, output, stderr
-from app.commands.development_keys import DevelopmentKeys, with_keys
+from app.commands.development_key import LABEL, Keys, open_keys
 from app.commands.serve import serve
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
@@ -45,18 +47,24 @@ async def up(demo: bool) -> None:
 
 async def _up(settings: Settings, database: str, demo: bool) -> None:
     await migrate(str(settings.database_url))
-    settings, keys = await with_keys(settings)
+    keys = await open_keys(settings)
     settings = msgspec.structs.replace(settings, public_url=settings.public_url or server_url(settings))
     _print_addresses(settings, keys, database)
     if demo:
-        async with demo_receiver(settings) as demo_settings, demo_gateways(demo_settings):
+        # A key of the environment lives as long as this process: the demo needs no key that outlives it.
+        key = settings.api_key or keys.development or make_key()
+        in_environment = settings if keys.development else msgspec.structs.replace(settings, api_key=key)
+        async with demo_receiver(in_environment) as demo_settings, demo_gateways(demo_settings, key):
             await serve(demo_settings)
     else:
         await serve(settings)
 
 
-def _print_addresses(settings: Settings, keys: DevelopmentKeys | None, database: str) -> None:
-    """Print the addresses of the page, the API and the database; with development keys, also how to send a reading."""
+def _print_addresses(settings: Settings, keys: Keys, database: str) -> None:
+    """Print where the page, the API and the database are, and which keys there are.
+
+    The development key itself is shown, with a command that sends a first reading, while there is no other key.
+    """
     address = server_url(settings)
     lines = [
         f"[bold]Tidegauge {__version__}[/]",
@@ -64,14 +72,22 @@ def _print_addresses(settings: Settings, keys: DevelopmentKeys | None, database:
         f"  API         {address}/schema",
         f"  database    {database}",
     ]
-    if keys is not None:
+    if keys.is_alone:
         lines += [
-            f"  API_KEY     [bold]{keys.api_key}[/]",
-            f"  API_KEY_WS  [bold]{keys.api_key_ws}[/]  (development keys, kept in {settings.data_dir})",
+            f"  API_KEY     [bold]{keys.development}[/]  (development key, kept in {settings.data_dir})",
             "",
-            f"curl {address}/api/v1/readings -H 'X-API-Key: {keys.api_key}' -d '{_FIRST_READING}'",
+            f"curl {address}/api/v1/readings -H 'X-API-Key: {keys.development}' -d '{_FIRST_READING}'",
         ]
+    else:
+        lines.append(f"  keys        {escape(', '.join(_name_keys(settings, keys)))}")
     output.print("\n".join([*lines, ""]), highlight=False, soft_wrap=True)
+
+
+def _name_keys(settings: Settings, keys: Keys) -> list[str]:
+    """Return the names of all keys: variables that are set, labels of stored ones, and where the development key is."""
+    variables = [name for name in ("API_KEY", "API_KEY_WS") if getattr(settings, name.lower())]
+    where = f" (kept in {settings.data_dir})" if keys.development else ""
+    return [*variables, *(f"{label}{where if label == LABEL else ''}" for label in keys.labels)]
 
 
 @asynccontextmanager

@@ -22,9 +22,9 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def demo_gateways(settings: Settings) -> AsyncIterator[None]:
+async def demo_gateways(settings: Settings, key: str) -> AsyncIterator[None]:
     """Run simulated gateways against the server of these settings for as long as the block lasts."""
-    async with running(_run_demo(settings), "demo gateways"):
+    async with running(_run_demo(settings, key), "demo gateways"):
         yield
 
 
@@ -34,25 +34,22 @@ def server_url(settings: Settings) -> str:
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def demo_plan(settings: Settings, start_us: int) -> Plan:
+def demo_plan(settings: Settings, key: str, start_us: int) -> Plan:
     """Plan the demo: a story that begins at a time, in microseconds since 1970."""
     return Plan(
         url=server_url(settings),
-        key=settings.api_key or "",
+        key=key,
         batch_us=10 * SECOND_US,
         history_us=HISTORY_US,
         cued_at_us=start_us,
     )
 
 
-async def _run_demo(settings: Settings) -> None:
-    if settings.api_key is None:
-        log.warning("demo_not_started", reason="set API_KEY to a key with the scope ingest")
-        return
+async def _run_demo(settings: Settings, key: str) -> None:
     try:
         await _wait_until_ready(server_url(settings))
         start_us = now_us()
-        plan = demo_plan(settings, start_us)
+        plan = demo_plan(settings, key, start_us)
         log.info("demo_started", gateways=plan.gateways, sensors=plan.gateways * plan.sensors)
         simulation = Simulation(plan, Timeline.of(plan, start_us), log.info)
         async with asyncio.TaskGroup() as group:

@@ -51,7 +51,7 @@ class Gateway:
 
     @property
     def state(self) -> str:
-        """What the gateway is doing: starting, replaying, online, offline, retrying or done."""
+        """The state of the gateway: starting, replaying, online, offline, retrying or done."""
         return "retrying" if self._delivery.is_pausing else self._phase
 
     @property

@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     buffer_readings: int | None = None
     #: About how long a gateway waits before its first retry; doubled for each further retry.
     retry_s: float = 0.5
-    #: After the end of the timeline, a gateway gives up when no batch was stored or refused for so long.
+    #: After the end of the timeline, a gateway gives up when no batch was stored or refused for this time.
     patience_s: float = 10.0
 
     @property

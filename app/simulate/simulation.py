@@ -43,7 +43,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def is_clean(self) -> bool:
-        """Whether no value was rejected or dropped."""
+        """Return whether no value was rejected or dropped."""
         return self.total.rejected == 0 and self.total.dropped == 0
 
 

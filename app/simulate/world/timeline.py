@@ -45,7 +45,7 @@ class Timeline:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """Return whether `stop` was called."""
         return self._stopped.is_set()
 
     @property
@@ -57,7 +57,7 @@ class Timeline:
 
     @property
     def is_over(self) -> bool:
-        """Whether the end is reached."""
+        """Return whether the end is reached."""
         return self.end_us is not None and self.now_us() >= self.end_us
 
     def now_us(self) -> int:

@@ -1,4 +1,4 @@
-"""The other end of `make demo`: a local receiver to which alerts are sent, and that shows them."""
+"""The receiver of `make demo`: a local web server that prints the alert messages sent to it."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -19,9 +19,9 @@ _console = Console(stderr=True)
 
 @asynccontextmanager
 async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
-    """Give settings under which the example rules also tell a receiver on this machine, for as long as it runs."""
+    """Run a receiver until the block ends; yield settings with rules that send their messages to it."""
     application = web.Application()
-    application.router.add_post("/", _show)
+    application.router.add_post("/", _print_message)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -38,7 +38,7 @@ async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
 
 
 def _with_channel(rules: Path, folder: Path) -> Path:
-    """Copy the rules beside a file with the receiver as their channel."""
+    """Copy the rules to a folder, add a file that defines the receiver as their channel, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in rules.glob("*.yml"):
         shutil.copy(path, folder)
@@ -46,20 +46,20 @@ def _with_channel(rules: Path, folder: Path) -> Path:
     return folder
 
 
-async def _show(request: web.Request) -> web.Response:
-    """Print a message as an operator would get it."""
+async def _print_message(request: web.Request) -> web.Response:
+    """Print the title and the entries of a message on standard error."""
     message = await request.json()
     _console.print(f"\n{message['emoji']} [bold]{escape(message['title'])}[/]", highlight=False)
     for entry in message["entries"]:
         since = " since " + entry["since"][:16] if entry.get("since") else ""
         until = " until " + entry["until"][:16] if entry.get("until") else ""
         note = "  " + entry["note"] if entry.get("note") else ""
-        what = escape(_measured(entry))
-        _console.print(f"   {what}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
+        measured = escape(_measured(entry))
+        _console.print(f"   {measured}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
     return web.Response(text="ok")
 
 
 def _measured(entry: dict[str, Any]) -> str:
-    """Name sensor, metric and value; what a rule computed has digits that nobody measured."""
+    """Return sensor, metric and value; six digits, because a computed value has more digits than were measured."""
     value = "" if entry.get("value") is None else f"{entry['value']:.6g} {entry.get('unit', '')}"
     return " ".join(f"{entry['sensor']} {entry['metric']} {value}".split())

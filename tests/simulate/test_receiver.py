@@ -1,4 +1,4 @@
-"""The receiver of `make demo`: what it prints of a message."""
+"""The receiver of `make demo`: the text that it prints for a message."""
 
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from app.simulate.receiver import demo_receiver
 ENTRY = {"sensor": "roof", "metric": "pressure", "unit": "hPa", "note": "rain is near"}
 
 
-async def test_receiver_prints_a_message_as_people_read_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_receiver_prints_title_and_entries_of_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     message = {
         "emoji": "⚠️",
         "title": "pressure-falling: firing",
@@ -22,9 +24,9 @@ async def test_receiver_prints_a_message_as_people_read_it(tmp_path: Path, capsy
         ],
     }
     async with (
-        demo_receiver(Settings(rules_dir=tmp_path / "rules", data_dir=tmp_path)) as told,
+        demo_receiver(Settings(rules_dir=tmp_path / "rules", data_dir=tmp_path)) as settings,
         aiohttp.ClientSession() as http,
-        http.post(told.environment["DEMO_RECEIVER_URL"], json=message) as response,
+        http.post(settings.environment["DEMO_RECEIVER_URL"], json=message) as response,
     ):
         assert response.status == 200
     assert capsys.readouterr().err.splitlines() == [

@@ -1,4 +1,4 @@
-"""What happens to alerts, on the live feed, and their ends for reasons that no reading gives."""
+"""Changes of alerts on the live feed, and ends of alerts for reasons other than readings."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ Transition = Literal["firing", "changed", "resolved", "retracted"]
 
 
 class AlertFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of an alert, as clients of the live feed get it; times are those of the readings."""
+    """One change of an alert, as clients of the live feed receive it. Its times are times of readings."""
 
     transition: Transition
     id: int
@@ -25,18 +25,18 @@ class AlertFrame(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     fired_at: datetime | None = None
     resolved_at: datetime | None = None
-    #: Where the readings do not say why it changed.
+    #: A value of alert_episode.reason; None if readings caused the change.
     reason: str | None = None
 
 
 async def publish(connection: Connection, frames: Sequence[AlertFrame]) -> None:
-    """Put changes on the live feed in this order, in the transaction that makes them."""
+    """Append changes to the live feed in this order, in the transaction that makes them."""
     if frames:
         await connection.execute(SQL["insert_alert_feed"], [msgspec.json.encode(frame) for frame in frames])
 
 
 async def end_alerts(connection: Connection, reasons: Mapping[int, str | None]) -> None:
-    """End open alerts, by id, each with why; None: data came back. In the caller's transaction."""
+    """End open alerts in the caller's transaction; `reasons` maps ids to reasons. None keeps the stored reason."""
     if not reasons:
         return
     rows = await connection.fetch(SQL["end_alerts"], list(reasons), list(reasons.values()))

@@ -1,18 +1,16 @@
-"""A rule's own wording: text with `{placeholders}` that stand for the alert's facts and the sensor's tags."""
+"""Message templates of rules: texts with `{placeholders}` for fields of the alert and tags of the sensor."""
 
 import re
 from collections.abc import Mapping
 
-#: Placeholders that every alert fills; any other name is looked up among the sensor's tags.
-PLACEHOLDERS = ("sensor", "site", "value", "unit", "threshold", "level", "rule", "metric", "since")
-#: Stands for a tag that the sensor does not have.
+#: Text in place of a value or tag that does not exist.
 MISSING = "–"
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^\s{}:!]+)\}")
 
 
 def template_fault(text: str) -> str | None:
-    """Say what is wrong with a template, or None when it can be rendered as meant."""
+    """Return what is wrong with a template, or None if its braces are correct."""
     rest = _PIECE.sub(" ", text)
     if "{}" in rest:
         return 'the placeholder "{}" has no name; write one such as {sensor}, or {{ and }} for braces'
@@ -26,10 +24,10 @@ def template_fault(text: str) -> str | None:
 
 
 def render_template(text: str, facts: Mapping[str, str]) -> str:
-    """Fill in the placeholders; an unknown one becomes a dash, and nothing ever raises."""
-    return _PIECE.sub(lambda piece: _filled(piece, facts), text)
+    """Return the text with its placeholders replaced; an unknown one becomes MISSING. Any text can be rendered."""
+    return _PIECE.sub(lambda piece: _replacement(piece, facts), text)
 
 
-def _filled(piece: re.Match[str], facts: Mapping[str, str]) -> str:
+def _replacement(piece: re.Match[str], facts: Mapping[str, str]) -> str:
     name = piece[1]
     return piece[0][0] if name is None else facts.get(name, MISSING)

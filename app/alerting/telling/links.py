@@ -1,27 +1,27 @@
-"""Where a message leads: the page and Grafana, each at the series that it is about, and the rule's runbook."""
+"""Links of a message entry: the built-in page and Grafana for its series, and the rule's runbook."""
 
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from app.alerting.telling.situation import UntoldEpisode
+from app.alerting.telling.situation import UnsettledEpisode
 from app.clock import HOUR_US
 from app.notify.message import Link
 
 _DASHBOARD = "d/tidegauge-overview"
-#: A dashboard shows so much before an alert began and after it ended.
+#: Time that a dashboard shows before the start and after the end of an alert.
 _MARGIN_US = HOUR_US
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Where people reach the page and Grafana; None: nowhere that we know of."""
+    """Public addresses of the built-in page and of Grafana; None: unknown, so there is no link."""
 
     page: str | None = None
     grafana: str | None = None
 
 
-def links(addresses: Addresses, episode: UntoldEpisode, runbook: str | None) -> tuple[Link, ...]:
-    """Give the links of one entry."""
+def links(addresses: Addresses, episode: UnsettledEpisode, runbook: str | None) -> tuple[Link, ...]:
+    """Return the links of one entry."""
     pages = {
         "Page": addresses.page and _page(addresses.page, episode),
         "Grafana": addresses.grafana and _dashboard(addresses.grafana, episode),
@@ -30,13 +30,13 @@ def links(addresses: Addresses, episode: UntoldEpisode, runbook: str | None) -> 
     return tuple(Link(label, url) for label, url in pages.items() if url)
 
 
-def _page(address: str, episode: UntoldEpisode) -> str:
-    """Search for the sensor; for a whole gateway all are shown."""
+def _page(address: str, episode: UnsettledEpisode) -> str:
+    """Return a link that searches for the sensor, or shows all sensors if the alert is of a gateway."""
     query = f"?q={quote(episode.sensor)}" if episode.sensor else ""
     return f"{address.rstrip('/')}/{query}"
 
 
-def _dashboard(address: str, episode: UntoldEpisode) -> str:
+def _dashboard(address: str, episode: UnsettledEpisode) -> str:
     until = "now" if episode.resolved_us is None else (episode.resolved_us + _MARGIN_US) // 1_000
     query: dict[str, str | int] = {"from": (episode.started_us - _MARGIN_US) // 1_000, "to": until}
     if episode.sensor and episode.metric:

@@ -1,4 +1,4 @@
-"""A rule's own message about one episode, with the facts filled in."""
+"""The message of a rule about one episode, with its placeholders replaced."""
 
 from app.alerting.rules.message_templates import MISSING, render_template
 from app.alerting.rules.model import Terms
@@ -19,7 +19,10 @@ def rule_message(
     threshold: str,
     since: str,
 ) -> str:
-    """Write the rule's message, or nothing when it has none; `unit` is the series' own, `value` the rule's sample."""
+    """Return the rule's message, or an empty text if it has none.
+
+    `unit` is the unit of the series, `value` the sample that the rule compares.
+    """
     if terms.message is None:
         return ""
     facts = {

@@ -99,7 +99,7 @@ def test_clear_for_counts_when_only_the_condition_is_left_out() -> None:
     assert episodes(rule, {0: 9, 1: 8, 5: 8, 6: 8}) == [episode(0, 0, 6, warning=0)]
 
 
-def test_no_hole_when_the_gap_is_exactly_max_gap() -> None:
+def test_clocks_go_on_when_the_gap_is_exactly_max_gap() -> None:
     rule = with_gap(COLD_ROOM, 5 * M)
 
     assert episodes(rule, {0: 9, 5: 9, 10: 9}) == [episode(0, 10, None, warning=10)]
@@ -117,13 +117,13 @@ def test_clear_hold_restarts_when_there_is_a_hole() -> None:
     assert found == [episode(0, 10, 21, warning=10)]
 
 
-def test_hole_itself_resolves_nothing_when_an_episode_is_open() -> None:
+def test_episode_stays_open_when_there_is_a_hole() -> None:
     found = episodes(with_gap(COLD_ROOM, 5 * M), {0: 9, 5: 9, 10: 9, 500: 9})
 
     assert found == [episode(0, 10, None, warning=10)]
 
 
-def test_clock_started_before_firing_again_counts_from_the_last_clearing_when_flapping() -> None:
+def test_clock_starts_again_after_each_clearing_when_values_flap() -> None:
     rule = SeriesRule(LAST, (Level("warning", Above(8.0), 2 * M),))
 
     assert episodes(rule, {0: 9, 2: 9, 3: 5, 4: 9, 6: 9, 7: 5}) == [
@@ -138,13 +138,13 @@ def test_open_episode_goes_on_when_a_new_era_begins() -> None:
     ]
 
 
-def test_open_episode_keeps_a_level_when_the_new_era_does_not_know_it() -> None:
+def test_open_episode_keeps_its_level_when_the_new_era_has_no_such_level() -> None:
     rule = SeriesRule(LAST, (Level("info", Above(8.0)), Level("critical", Above(12.0))), Below(7.0))
 
     assert episodes(rule, {20: 9, 21: 13}, FROZEN) == [episode(0, 10, None, warning=10, critical=21)]
 
 
-def test_machine_goes_on_as_if_never_stopped_when_its_clocks_are_remembered() -> None:
+def test_machine_continues_unchanged_when_its_clocks_are_restored() -> None:
     first = Machine(COLD_ROOM)
     for sample in samples(LAST, [(0, 9.0), (9 * M, 13.0)]):
         first.step(sample)
@@ -156,7 +156,7 @@ def test_machine_goes_on_as_if_never_stopped_when_its_clocks_are_remembered() ->
     assert second.episodes == [episode(0, 10, None, warning=10, critical=11)]
 
 
-def test_episode_shows_what_was_known_when_asked_for_an_earlier_time() -> None:
+def test_as_of_returns_the_episode_as_it_was_at_an_earlier_time() -> None:
     whole = episode(0, 10, 20, warning=10, critical=15)
 
     assert whole.as_of(10 * M - 1) is None
@@ -177,7 +177,7 @@ def test_digest_is_the_same_when_a_rule_accepts_the_same_values() -> None:
     assert one.digest() == other.digest()
 
 
-def test_digest_stays_when_the_program_is_upgraded() -> None:
+def test_digest_has_the_value_of_earlier_versions() -> None:
     # Another digest would start a new era for every series.
     assert COLD_ROOM.digest() == "ff59fd1292c2145586bb2a2cba357ca8b9706341124ba1adb2ba4f8796ea0116"
 
@@ -198,7 +198,7 @@ def test_digest_differs_when_any_part_that_counts_differs() -> None:
     assert len({variant.digest() for variant in variants}) == 8
 
 
-def test_severity_ranks_the_names_when_compared() -> None:
+def test_severity_orders_the_level_names() -> None:
     assert [severity(name) for name in ("info", "warning", "error", "critical", "disaster")] == [
         0,
         1,

@@ -128,7 +128,7 @@ async def play(world: World, rng: Random) -> None:
 # Some lie wholly in the past, some end just now, so that readings count as late, as fresh, and as both.
 @pytest.mark.parametrize("age_us", [2 * DAY_US, 2 * HOUR_US, 0])
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_episodes_equal_the_oracle_when_uploads_are_shuffled_split_duplicated_and_interrupted(
+async def test_episodes_agree_with_the_oracle_when_uploads_are_shuffled_and_the_process_restarts(
     database: Database, seed: int, age_us: int
 ) -> None:
     latest = max(

@@ -18,7 +18,7 @@ from app.db.pool import Pool
 from app.metrics import Metrics
 from app.settings import Settings
 from tests import processes
-from tests.alerting.office import WARM, Office
+from tests.alerting.harness import WARM, AlertingHarness
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
 from tests.notify.alerts import until
 
@@ -71,7 +71,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_keeper, "_LOOK_EVERY_S", 0.02)
 
 
-async def test_rules_are_in_force_and_kept_when_they_are_right(database: Database, tmp_path: Path) -> None:
+async def test_rules_are_in_force_and_stored_when_they_are_valid(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm", "cold")
     keeper = await opened(tmp_path, database.pool)
     assert (names(keeper), keeper.problems) == (["warm", "cold"], ())
@@ -80,7 +80,7 @@ async def test_rules_are_in_force_and_kept_when_they_are_right(database: Databas
     assert await database.pool.fetchval("SELECT count(*) FROM rule_set") == 1
 
 
-async def test_rules_go_on_when_their_file_is_spoilt(database: Database, tmp_path: Path) -> None:
+async def test_rules_stay_in_force_when_their_file_becomes_invalid(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     metrics = Metrics()
     keeper = make_keeper(tmp_path, metrics)
@@ -97,7 +97,7 @@ async def test_rules_go_on_when_their_file_is_spoilt(database: Database, tmp_pat
 
 
 @pytest.mark.parametrize("loss", ["spoilt", "empty", "missing", "unreadable"])
-async def test_rules_go_on_through_a_restart_when_their_files_are_lost(
+async def test_rules_stay_in_force_after_a_restart_when_their_files_are_unusable(
     database: Database, tmp_path: Path, loss: str
 ) -> None:
     folder = tmp_path / "rules"
@@ -119,19 +119,19 @@ async def test_rules_go_on_through_a_restart_when_their_files_are_lost(
     assert after.since == before.since
 
 
-async def test_lost_folder_ends_no_alert_and_an_empty_list_ends_all(office: Office) -> None:
-    await office.use(WARM)
-    await office.upload("freezer-1", (1, 9))
-    await office.tick()
-    (office.folder / "rules.yml").unlink()
-    assert not await office.alerting.keeper.reload(office.pool)
-    await office.tick()
-    assert await office.open_alerts() == [("warm", "freezer-1", "threshold")]
-    await office.use("")
-    assert await office.open_alerts() == []
+async def test_alerts_stay_open_when_the_file_is_lost_and_end_when_the_list_is_empty(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (1, 9))
+    await harness.tick()
+    (harness.folder / "rules.yml").unlink()
+    assert not await harness.alerting.keeper.reload(harness.pool)
+    await harness.tick()
+    assert await harness.open_alerts() == [("warm", "freezer-1", "threshold")]
+    await harness.use_rules("")
+    assert await harness.open_alerts() == []
 
 
-async def test_nothing_is_in_force_when_there_never_were_rules(database: Database, tmp_path: Path) -> None:
+async def test_no_rules_are_in_force_when_there_never_were_any(database: Database, tmp_path: Path) -> None:
     keeper = await opened(tmp_path / "nowhere", database.pool)
     assert names(keeper) == []
     assert [str(problem) for problem in keeper.problems] == [
@@ -139,7 +139,9 @@ async def test_nothing_is_in_force_when_there_never_were_rules(database: Databas
     ]
 
 
-async def test_rule_is_new_when_it_comes_back_after_it_was_removed(database: Database, tmp_path: Path) -> None:
+async def test_rule_is_known_since_its_return_when_it_was_removed_in_between(
+    database: Database, tmp_path: Path
+) -> None:
     write(tmp_path, "warm", "cold")
     keeper = await opened(tmp_path, database.pool)
     first = dict(keeper.since)
@@ -152,7 +154,7 @@ async def test_rule_is_new_when_it_comes_back_after_it_was_removed(database: Dat
 
 
 @pytest.mark.usefixtures("quick")
-async def test_files_are_read_again_when_they_have_been_still_for_a_while(database: Database, tmp_path: Path) -> None:
+async def test_files_are_read_again_when_they_have_not_changed_for_a_while(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     async with watching(keeper, database.pool):
@@ -172,7 +174,9 @@ async def test_files_are_read_again_when_they_have_been_still_for_a_while(databa
 
 
 @pytest.mark.usefixtures("quick")
-async def test_files_are_read_again_when_they_changed_before_anyone_watched(database: Database, tmp_path: Path) -> None:
+async def test_files_are_read_again_when_they_changed_before_the_watch_began(
+    database: Database, tmp_path: Path
+) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     write(tmp_path, "cold")
@@ -181,7 +185,7 @@ async def test_files_are_read_again_when_they_changed_before_anyone_watched(data
 
 
 @pytest.mark.usefixtures("quick")
-async def test_files_are_read_again_when_the_database_was_away(database: Database, tmp_path: Path) -> None:
+async def test_files_are_read_again_when_the_database_had_failed(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     await database.pool.execute("ALTER TABLE rule_set RENAME TO away")
@@ -207,9 +211,7 @@ async def test_files_are_read_again_at_once_when_asked(
 
 
 @pytest.mark.usefixtures("quick")
-async def test_hidden_and_dangling_files_do_not_disturb_when_editors_make_them(
-    database: Database, tmp_path: Path
-) -> None:
+async def test_hidden_and_dangling_files_are_ignored_when_editors_make_them(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     (tmp_path / ".#rules.yml").symlink_to("anna@host.1234")
@@ -225,7 +227,7 @@ async def metric(server: Server, name: str) -> str:
     return next(line for line in lines if line.startswith(f"{name} "))
 
 
-async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_spoilt(
+async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_invalid(
     database: Database, tmp_path: Path
 ) -> None:
     write(tmp_path, "warm")

@@ -11,6 +11,7 @@ from asyncpg import Record
 from app.errors import InvalidRequestError
 from app.globs import compile_glob
 from app.model import FeedReading, MetricName, SensorName
+from app.rule_texts import fill_in_message
 
 PATTERNS_LIMIT = 100
 #: A sensor's state, and the level of its worst open alert.
@@ -181,7 +182,11 @@ def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
         "type": "snapshot",
         "cursor": str(cursor),
         "readings": readings,
-        "alerts": [dict(row) for row in snapshot.alerts if row["sensor"] is None or wanted.takes(row["sensor"])],
+        "alerts": [
+            fill_in_message(dict(row))
+            for row in snapshot.alerts
+            if row["sensor"] is None or wanted.takes(row["sensor"])
+        ],
         "sensors": [{**row, "units": row["units"] or {}} for row in snapshot.sensors if wanted.takes(row["name"])],
         "problems": snapshot.problems,
     }

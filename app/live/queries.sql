@@ -40,14 +40,12 @@ SELECT id, sensor, to_us(time) AS time_us, temperature, humidity, pressure, clie
   FROM legacy_reading ORDER BY id DESC LIMIT 1;
 
 -- name: list_open_alerts
--- For the snapshot: open alerts, the newest first, each with the newest value of its series.
-SELECT alert.id, alert.rule, alert.kind, alert.sensor, alert.display_name, alert.metric, alert.gateway, alert.tags,
-       alert.unit, alert.level, series_state.last_value AS value, alert.threshold, alert.started_at, alert.fired_at,
-       alert.reason, alert.acked_by, alert.acked_at, alert.acked_level
-  FROM alert_view AS alert
-  LEFT JOIN series_state ON series_state.series_id = alert.series_id
- WHERE alert.state = 'firing'
- ORDER BY alert.fired_at DESC, alert.id DESC;
+-- For the snapshot, the newest first.
+SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, threshold, message_template,
+       started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
+  FROM alert_view
+ WHERE state = 'firing'
+ ORDER BY fired_at DESC, id DESC;
 
 -- name: list_sensor_facts
 -- For the snapshot: what is known of each sensor in use, without its values.

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from app.model import LevelName
+from app.rule_texts import format_value
 
 
 class LevelStyle(msgspec.Struct, frozen=True):
@@ -187,13 +188,6 @@ def clip(text: str, units: int) -> str:
         return text
     kept = text.encode("utf-16-le", "surrogatepass")[: 2 * (units - 1)]
     return kept.decode("utf-16-le", "ignore").rstrip() + "…"
-
-
-def format_value(value: float) -> str:
-    """Return a value as people read it: with up to three decimals, or more digits if it would look like 0."""
-    if 0 < abs(value) < 0.001 or abs(value) >= 1e9:
-        return f"{value:.4g}"
-    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _write_span(span: Span, markup: Markup) -> str:

@@ -1,38 +1,31 @@
 """Changes of alerts on the live feed, and ends of alerts for reasons other than readings."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from app.alerting.evaluation.sql import SQL
 from app.db.pool import Connection
+from app.rule_texts import fill_in_message
 
 Transition = Literal["firing", "changed", "resolved", "retracted"]
 
 
-class AlertFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of an alert, as clients of the live feed receive it. Its times are times of readings."""
+async def publish(connection: Connection, changes: Sequence[tuple[Transition, int]]) -> None:
+    """Append changes of alerts, by id, to the live feed in this order, in the transaction that makes them.
 
-    transition: Transition
-    id: int
-    rule: str
-    sensor: str | None = None
-    metric: str | None = None
-    gateway: str | None = None
-    level: str | None = None
-    started_at: datetime | None = None
-    fired_at: datetime | None = None
-    resolved_at: datetime | None = None
-    #: A value of alert_episode.reason; None if readings caused the change.
-    reason: str | None = None
-
-
-async def publish(connection: Connection, frames: Sequence[AlertFrame]) -> None:
-    """Append changes to the live feed in this order, in the transaction that makes them."""
-    if frames:
-        await connection.execute(SQL["insert_alert_feed"], [msgspec.json.encode(frame) for frame in frames])
+    A frame carries the alert as alert_view shows it, with the rule's text filled in. Its times are those of readings.
+    """
+    if not changes:
+        return
+    rows = await connection.fetch(SQL["list_changed_alerts"], [alert_id for _, alert_id in changes])
+    alerts = {row["id"]: fill_in_message(dict(row)) for row in rows}
+    payloads = []
+    for transition, alert_id in changes:
+        if alert := alerts.get(alert_id):
+            payloads.append(msgspec.json.encode({"transition": transition, **alert}))
+    await connection.execute(SQL["insert_alert_feed"], payloads)
 
 
 async def end_alerts(connection: Connection, reasons: Mapping[int, str | None]) -> None:
@@ -40,4 +33,4 @@ async def end_alerts(connection: Connection, reasons: Mapping[int, str | None]) 
     if not reasons:
         return
     rows = await connection.fetch(SQL["end_alerts"], list(reasons), list(reasons.values()))
-    await publish(connection, [AlertFrame(transition="resolved", **row) for row in rows])
+    await publish(connection, [("resolved", row["id"]) for row in rows])

@@ -11,11 +11,11 @@ import msgspec
 
 from app.alerting.conditions import limit_lines
 from app.alerting.episodes.reasons import NO_DATA, NO_DATA_CLEAR, UNWATCHED
-from app.alerting.evaluation.alert_feed import AlertFrame, end_alerts, publish
+from app.alerting.evaluation.alert_feed import end_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.model import GATEWAY_OFFLINE, NoData
-from app.clock import MINUTE_US, SECOND_US, from_us, now_us
+from app.clock import MINUTE_US, SECOND_US, now_us
 from app.db.locks import lock_evaluation
 from app.db.pool import Connection
 from app.durations import format_duration
@@ -54,6 +54,7 @@ class SilentSource(msgspec.Struct, frozen=True):
     since_us: int
     level: str
     reason: str
+    unit: str | None = None
 
     @property
     def key(self) -> Key:
@@ -194,9 +195,8 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_s
     await _write_changed(connection, check, ingest_since_us)
     silent = check.silent()
     begun = [source for source in silent if source.key not in known]
-    by_id = {each.id: each for each in series}
     for source in begun:
-        await _open(connection, source, by_id.get(source.series_id or 0))
+        await _open(connection, source)
     ended = known.keys() - {source.key for source in silent}
     await end_alerts(connection, {known[key]: None if key in check.watched else UNWATCHED for key in ended})
     await _count_changes(connection, [source.key for source in begun if source.reason == NO_DATA_CLEAR], ended)
@@ -223,7 +223,7 @@ async def _count_changes(connection: Connection, cleared: Sequence[Key], ended: 
         )
 
 
-async def _open(connection: Connection, source: SilentSource, series: WatchedSeries | None) -> None:
+async def _open(connection: Connection, source: SilentSource) -> None:
     episode_id = await connection.fetchval(
         SQL["insert_no_data"],
         source.rule,
@@ -232,21 +232,11 @@ async def _open(connection: Connection, source: SilentSource, series: WatchedSer
         source.since_us,
         source.level,
         source.reason,
+        source.unit,
     )
     if episode_id is None or source.reason == NO_DATA_CLEAR:
         return
-    frame = AlertFrame(
-        transition="firing",
-        id=episode_id,
-        rule=source.rule,
-        sensor=series.sensor if series else None,
-        metric=series.metric if series else None,
-        gateway=series.gateway if series else source.gateway,
-        level=source.level,
-        started_at=from_us(source.since_us),
-        reason=source.reason,
-    )
-    await publish(connection, [frame])
+    await publish(connection, [("firing", episode_id)])
 
 
 async def _write_changed(connection: Connection, check: NoDataCheck, ingest_since_us: int) -> None:
@@ -274,4 +264,6 @@ def _usual_interval_s(series: WatchedSeries, upload_interval_s: float | None) ->
 
 def _silent_source(series: WatchedSeries, match: Match, no_data: NoData) -> SilentSource:
     reason = NO_DATA if no_data.then == "alert" else NO_DATA_CLEAR
-    return SilentSource(match.rule.name, series.id, None, series.received_us, match.terms.levels[0].name, reason)
+    return SilentSource(
+        match.rule.name, series.id, None, series.received_us, match.terms.levels[0].name, reason, match.terms.unit
+    )

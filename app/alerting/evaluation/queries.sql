@@ -100,28 +100,31 @@ SELECT channel, episode_id, told, told_level FROM alert_told WHERE episode_id = 
 
 -- name: insert_episodes
 -- $1 rules, $2 series ids, $3 eras, $4 started_at, $5 fired_at, $6 resolved_at, $7 steps as JSON, $8 levels,
--- $9 thresholds as JSON, $10 settled
+-- $9 thresholds as JSON, $10 the rules' texts, $11 their units, $12 settled
 INSERT INTO alert_episode
-       (rule, series_id, era, started_at, fired_at, resolved_at, steps, level, threshold, settled)
+       (rule, series_id, era, started_at, fired_at, resolved_at, steps, level, threshold, message_template, unit, settled)
 SELECT rule, series_id, era, from_us(started_us), from_us(fired_us), from_us(resolved_us), steps::jsonb, level,
-       threshold::jsonb, settled
+       threshold::jsonb, message_template, unit, settled
   FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
-              $9::text[], $10::boolean[])
-       AS new (rule, series_id, era, started_us, fired_us, resolved_us, steps, level, threshold, settled)
+              $9::text[], $10::text[], $11::text[], $12::boolean[])
+       AS new (rule, series_id, era, started_us, fired_us, resolved_us, steps, level, threshold, message_template, unit,
+               settled)
 RETURNING id, rule, series_id, to_us(fired_at) AS fired_us;
 
 -- name: update_episodes
 -- $1 ids, $2 started_at, $3 fired_at, $4 resolved_at, $5 steps as JSON, $6 levels, $7 thresholds as JSON,
--- $8 acked_by, $9 acked_at, $10 acked_level, $11 whether a settled episode becomes unsettled
+-- $8 the rules' texts, $9 their units, $10 acked_by, $11 acked_at, $12 acked_level, $13 whether a settled episode
+-- becomes unsettled
 UPDATE alert_episode AS episode
    SET started_at = from_us(started_us), fired_at = from_us(fired_us), resolved_at = from_us(resolved_us),
-       steps = new.steps::jsonb, level = new.level, threshold = new.threshold::jsonb, acked_by = new.acked_by,
+       steps = new.steps::jsonb, level = new.level, threshold = new.threshold::jsonb,
+       message_template = new.message_template, unit = new.unit, acked_by = new.acked_by,
        acked_at = from_us(acked_us), acked_level = new.acked_level, revision = revision + 1,
        settled = settled AND NOT unsettles
   FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-              $9::bigint[], $10::text[], $11::boolean[])
-       AS new (id, started_us, fired_us, resolved_us, steps, level, threshold, acked_by, acked_us, acked_level,
-               unsettles)
+              $9::text[], $10::text[], $11::bigint[], $12::text[], $13::boolean[])
+       AS new (id, started_us, fired_us, resolved_us, steps, level, threshold, message_template, unit, acked_by,
+               acked_us, acked_level, unsettles)
  WHERE episode.id = new.id;
 
 -- name: retract_episodes
@@ -177,15 +180,9 @@ WITH ended AS (
                                         ELSE coalesce(given.reason, episode.reason) END
       FROM unnest($1::bigint[], $2::text[]) AS given (id, reason)
      WHERE episode.id = given.id AND episode.resolved_at IS NULL
-    RETURNING episode.*
+    RETURNING episode.id, episode.reason
 )
-SELECT ended.id, ended.rule, sensor.name AS sensor, series.metric, coalesce(ended.gateway, sensor.gateway) AS gateway,
-       ended.level, ended.started_at, ended.fired_at, ended.resolved_at, ended.reason
-  FROM ended
-  LEFT JOIN series ON series.id = ended.series_id
-  LEFT JOIN sensor ON sensor.id = series.sensor_id
- WHERE ended.reason IS DISTINCT FROM 'no_data_clear'
- ORDER BY ended.id;
+SELECT id FROM ended WHERE reason IS DISTINCT FROM 'no_data_clear' ORDER BY id;
 
 -- name: delete_states_of_removed_rules
 -- $1 names of the rules that still exist
@@ -201,6 +198,13 @@ UPDATE alert_state AS state
 -- name: list_newest_times
 -- $1 series ids
 SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY($1::int[]);
+
+-- name: list_changed_alerts
+-- $1 ids
+SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, threshold, message_template,
+       started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
+  FROM alert_view
+ WHERE id = ANY($1::bigint[]);
 
 -- name: insert_alert_feed
 -- $1 payloads, in order
@@ -267,8 +271,9 @@ UPDATE alert_episode AS episode
    AND episode.kind = 'threshold' AND episode.resolved_at IS NULL AND episode.reason IS NULL;
 
 -- name: insert_no_data
--- $1 rule, $2 series id or null, $3 gateway or null, $4 time since which data are missing, $5 level, $6 reason
-INSERT INTO alert_episode (rule, series_id, gateway, kind, started_at, fired_at, steps, level, reason)
-VALUES ($1, $2, $3, 'no_data', from_us($4), now(), '[]', $5, $6)
+-- $1 rule, $2 series id or null, $3 gateway or null, $4 time since which data are missing, $5 level, $6 reason,
+-- $7 the rule's unit
+INSERT INTO alert_episode (rule, series_id, gateway, kind, started_at, fired_at, steps, level, reason, unit)
+VALUES ($1, $2, $3, 'no_data', from_us($4), now(), '[]', $5, $6, $7)
 ON CONFLICT DO NOTHING
 RETURNING id;

@@ -9,7 +9,7 @@ import msgspec
 
 from app.alerting.conditions import Condition
 from app.alerting.episodes.machine import Episode, Step
-from app.alerting.episodes.reasons import RETRACTED, UNSELECTED
+from app.alerting.episodes.reasons import UNSELECTED
 from app.alerting.episodes.revision import (
     Ack,
     Deleted,
@@ -22,10 +22,10 @@ from app.alerting.episodes.revision import (
     Told,
     revise,
 )
-from app.alerting.evaluation.alert_feed import AlertFrame, Transition, end_alerts, publish
+from app.alerting.evaluation.alert_feed import Transition, end_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match
-from app.clock import from_us, now_us
+from app.clock import now_us
 from app.db.pool import Connection
 from app.model import SeriesId, Tags, severity
 
@@ -152,7 +152,7 @@ class Changes:
         if self._told:
             await self._connection.execute(SQL["upsert_told"], *_columns(self._told))
         self.made = [self._change(change) for change in self._pending]
-        await publish(self._connection, [self._frame(change) for change in self._pending])
+        await publish(self._connection, [(change.transition, change.episode_id) for change in self._pending])
 
     async def end_unselected(self, pairs: Sequence[Pair]) -> None:
         """End the open alerts of pairs whose rule no longer selects the series."""
@@ -163,7 +163,7 @@ class Changes:
     def _insert(self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, is_backfill: bool) -> None:
         settled = (is_backfill and not episode.is_open) or self._is_settled(pair, episode)
         change = self._add_change("firing" if episode.is_open else "resolved", pair, episode)
-        row = (*pair, era, *_content(episode), self._threshold(pair, episode.level), settled)
+        row = (*pair, era, *_content(episode), *self._rule_content(pair, episode.level), settled)
         self._inserts.append(_Insert(row, told, change))
 
     def _is_settled(self, pair: Pair, episode: Episode) -> bool:
@@ -180,7 +180,7 @@ class Changes:
         # risen, channels of the higher level may still need a message.
         has_risen = bool(kept.told) and severity(episode.level) > severity(before.episode.level)
         unsettles = episode.is_open or has_risen or any(told.state == "firing" for told in kept.told.values())
-        self._updates.append((kept.id, *_content(episode), self._threshold(pair, episode.level), *acked, unsettles))
+        self._updates.append((kept.id, *_content(episode), *self._rule_content(pair, episode.level), *acked, unsettles))
         # Write only inherited values: a claimed message may have changed the others since they were loaded.
         inherited = {channel: told for channel, told in kept.told.items() if before.told.get(channel) != told}
         self._add_told(kept.id, inherited)
@@ -209,31 +209,16 @@ class Changes:
             insert.change.episode_id = ids[rule, series_id, fired_us]
             self._add_told(insert.change.episode_id, insert.told)
 
-    def _threshold(self, pair: Pair, level: str) -> str | None:
-        for each in self._matches[pair].series_rule.levels:
-            if each.name == level:
-                return _encode(threshold_of(each.condition)).decode()
-        return None
+    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None]:
+        """Return the level's threshold as JSON, and the rule's text and unit."""
+        match = self._matches[pair]
+        conditions = {each.name: each.condition for each in match.series_rule.levels}
+        threshold = _encode(threshold_of(conditions[level])).decode() if level in conditions else None
+        return threshold, match.terms.message, match.terms.unit
 
     def _change(self, change: _PendingChange) -> Change:
         return Change(
             change.transition, change.episode_id, *change.pair, change.episode.level if change.episode else ""
-        )
-
-    def _frame(self, change: _PendingChange) -> AlertFrame:
-        episode, series = change.episode, self._series[change.pair[1]]
-        return AlertFrame(
-            transition=change.transition,
-            id=change.episode_id,
-            rule=change.pair[0],
-            sensor=series.sensor,
-            metric=series.metric,
-            gateway=series.gateway,
-            level=None if episode is None else episode.level,
-            started_at=None if episode is None else from_us(episode.started_at),
-            fired_at=None if episode is None else from_us(episode.fired_at),
-            resolved_at=None if episode is None or episode.resolved_at is None else from_us(episode.resolved_at),
-            reason=RETRACTED if change.transition == "retracted" else None,
         )
 
 

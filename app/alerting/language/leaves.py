@@ -12,7 +12,6 @@ from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
 from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
 from app.alerting.language.yaml_nodes import ScalarNode
-from app.alerting.rules.message_templates import template_fault
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.rules.problems import Place
 from app.clock import MINUTE_US
@@ -25,6 +24,7 @@ from app.durations import (
 )
 from app.hints import did_you_mean, listed, shown
 from app.model import VALUE_LIMIT
+from app.rule_texts import template_fault
 
 #: Names of rules and channels. They become parts of URLs, metrics and group keys.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"

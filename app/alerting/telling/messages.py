@@ -1,7 +1,7 @@
 """Texts of messages: a title, and one entry for each episode."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from app.alerting.episodes.reasons import NO_DATA
 from app.alerting.rules.model import GATEWAY_OFFLINE
@@ -11,7 +11,8 @@ from app.alerting.telling.situation import Situation, UnsettledEpisode
 from app.alerting.telling.wording import rule_message
 from app.clock import from_us
 from app.model import LevelName, severity
-from app.notify.message import Entry, Message, format_value
+from app.notify.message import Entry, Message
+from app.rule_texts import format_threshold, format_value
 
 _HEADINGS = {
     "firing": "firing",
@@ -53,14 +54,6 @@ def _sort_key(action: Action) -> tuple[int, int, int]:
     return _ORDER.index(action.kind), -severity(action.episode.level), action.episode.id
 
 
-def threshold_text(threshold: Any) -> str:
-    """Return a stored threshold as text: `8`, `2 to 8.5`, or an empty text for None."""
-    if threshold is None:
-        return ""
-    numbers = threshold if isinstance(threshold, list) else [threshold]
-    return " to ".join(format_value(float(number)) for number in numbers)
-
-
 def _title(situation: Situation, actions: Sequence[Action]) -> str:
     """Return the rule's name, the values that the group has in common, and the kinds of the actions."""
     episode = actions[0].episode
@@ -83,7 +76,7 @@ def _entry(situation: Situation, action: Action, value: float | None, addresses:
         metric=episode.metric or "",
         value=value if episode.kind == "threshold" and not over else None,
         unit=_unit(situation, episode),
-        threshold=threshold_text(episode.threshold),
+        threshold=format_threshold(episode.threshold),
         since=from_us(episode.started_us),
         until=None if episode.resolved_us is None else from_us(episode.resolved_us),
         over=over,
@@ -130,7 +123,7 @@ def _data_back_note(situation: Situation, no_data_alert: UnsettledEpisode) -> st
         return "data are back"
     firing = situation.open_episode(no_data_alert)
     if firing is not None:
-        return f"data are back, past {threshold_text(firing.threshold)} since {_clock(situation, firing.started_us)}"
+        return f"data are back, past {format_threshold(firing.threshold)} since {_clock(situation, firing.started_us)}"
     ended_us = situation.last_end(no_data_alert)
     if ended_us is not None:
         return f"data are back; it was over at {_clock(situation, ended_us)}"
@@ -155,7 +148,7 @@ def _rule_message(situation: Situation, episode: UnsettledEpisode, value: float 
         tags=episode.tags or {},
         unit=episode.unit,
         value=value,
-        threshold=threshold_text(episode.threshold),
+        threshold=format_threshold(episode.threshold),
         since=_clock(situation, episode.started_us),
     )
 

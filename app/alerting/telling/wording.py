@@ -1,9 +1,8 @@
 """The message of a rule about one episode, with its placeholders replaced."""
 
-from app.alerting.rules.message_templates import MISSING, render_template
 from app.alerting.rules.model import Terms
 from app.model import Tags
-from app.notify.message import format_value
+from app.rule_texts import rule_text
 
 
 def rule_message(
@@ -25,15 +24,15 @@ def rule_message(
     """
     if terms.message is None:
         return ""
-    facts = {
-        **tags,
-        "sensor": sensor,
-        "metric": metric,
-        "rule": rule,
-        "level": level,
-        "value": MISSING if value is None else format_value(value),
-        "unit": terms.unit or unit or "",
-        "threshold": threshold,
-        "since": since,
-    }
-    return render_template(terms.message, facts)
+    return rule_text(
+        terms.message,
+        rule=rule,
+        level=level,
+        sensor=sensor,
+        metric=metric,
+        tags=tags,
+        unit=terms.unit or unit or "",
+        value=value,
+        threshold=threshold,
+        since=since,
+    )

@@ -10,7 +10,7 @@ from app.alerting.rules.model import RuleSet
 from app.alerting.trials.backtest import Backtest, BacktestEpisode
 from app.clock import SECOND_US, from_us, rfc3339
 from app.durations import format_duration
-from app.notify.message import format_value
+from app.rule_texts import format_value
 
 _DATE, _TIME = "%Y-%m-%d", "%H:%M:%S"
 _HEADINGS = ("rule", "sensor", "metric", "level", "started (UTC)", "fired", "resolved", "duration", "peak", "touches")

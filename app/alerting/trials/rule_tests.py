@@ -11,11 +11,11 @@ from app.alerting.evaluation.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.problems import Place
-from app.alerting.telling.messages import threshold_text
 from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
+from app.rule_texts import format_threshold
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
         tags=series.tags,
         unit=series.unit,
         value=value,
-        threshold=threshold_text(threshold_of(conditions[level])),
+        threshold=format_threshold(threshold_of(conditions[level])),
         since=f"{from_us(episode.started_at):%H:%M} UTC",
     )
 

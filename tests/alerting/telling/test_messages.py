@@ -10,10 +10,11 @@ from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import NoData
 from app.alerting.telling.decisions import ActionKind, decide, reminders
 from app.alerting.telling.links import Addresses
-from app.alerting.telling.messages import threshold_text, write_message
+from app.alerting.telling.messages import write_message
 from app.alerting.telling.situation import Situation
 from app.clock import DAY_US, HOUR_US, MINUTE_US
 from app.notify.message import Entry, Link, Message
+from app.rule_texts import format_threshold
 from tests.alerting.situations import (
     FIRING,
     NOON_US,
@@ -61,7 +62,7 @@ def note_of(given: Situation) -> str:
     ("threshold", "text"), [(8, "8"), (8.25, "8.25"), ([2, 8.5], "2 to 8.5"), (-15.0, "-15"), (None, "")]
 )
 def test_threshold_text_has_no_needless_zeros(threshold: Any, text: str) -> None:
-    assert threshold_text(threshold) == text
+    assert format_threshold(threshold) == text
 
 
 def test_firing_shows_value_threshold_and_since_when() -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.rules.message_templates import MISSING, render_template, template_fault
+from app.rule_texts import MISSING, render_template, template_fault
 
 FACTS = {"sensor": "fridge-1", "site": "Kiel", "value": "9.1", "unit": "°C", "threshold": "8", "empty": ""}
 

@@ -48,9 +48,7 @@ async def test_snapshot_has_open_alerts_sensors_and_rule_problems(server: Server
         snapshot = await client.snapshot(alerts=True)
     assert snapshot["problems"] == ["rules/a.yml:3:5: unknown key"]
     (alert,) = snapshot["alerts"]
-    assert {
-        name: alert[name] for name in ("rule", "sensor", "metric", "gateway", "level", "value", "threshold", "unit")
-    } == {
+    assert {name: alert[name] for name in NAMES} == {
         "rule": "warm",
         "sensor": "cellar",
         "metric": "temperature",
@@ -125,9 +123,7 @@ async def test_tags_and_gateway_choose_sensors(server: Server, wishes: dict[str,
         snapshot = await client.snapshot(**wishes)
         assert [reading["sensor"] for reading in snapshot["readings"]] == ["cellar"]
         assert [sensor["name"] for sensor in snapshot["sensors"]] == ["cellar"]
-        await server.post_readings(
-            [{"sensor": "roof", "values": {"wind": 13}}, {"sensor": "cellar", "values": {"temperature": 9}}]
-        )
+        await server.post_readings(NEXT)
         frame = await next_of(client, "readings")
         assert [reading["sensor"] for reading in frame["readings"]] == ["cellar"]
 
@@ -139,9 +135,7 @@ async def test_subscribing_again_replaces_the_filter(server: Server) -> None:
         client.cursor = ""
         snapshot = await client.snapshot(sensors=["roof"])
         assert [reading["sensor"] for reading in snapshot["readings"]] == ["roof"]
-        await server.post_readings(
-            [{"sensor": "roof", "values": {"wind": 13}}, {"sensor": "cellar", "values": {"temperature": 9}}]
-        )
+        await server.post_readings(NEXT)
         frame = await next_of(client, "readings")
         assert [reading["sensor"] for reading in frame["readings"]] == ["roof"]
 

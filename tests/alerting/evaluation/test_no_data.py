@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.alerting.evaluation.no_data import NoDataCheck, WatchedSeries, default_after_us
@@ -368,3 +369,67 @@ async def test_offline_gateway_holds_back_reminders_that_it_inhibits(harness: Al
         "gateway-offline · gw: data are back [gateway gw]",
         "warm · quay: still firing [freezer-1]",
     ]
+
+
+# What the views judge silence by.
+
+_STATE = "SELECT state FROM sensor_view WHERE sensor = 'freezer-1'"
+
+
+async def test_sensor_is_late_and_then_silent_by_its_rule_whether_that_tells_anybody_or_not(
+    harness: AlertingHarness,
+) -> None:
+    await harness.use_rules(WARM + "    no_data: {after: 30m, then: keep}\n")
+    await harness.upload("freezer-1", (0, 7.5))
+    await harness.tick()
+    await harness.check_no_data()
+    assert await harness.pool.fetchval(_STATE) == "ok"
+    await advance_without_data(harness, 29)
+    assert await harness.pool.fetchval(_STATE) == "late"
+    await advance_without_data(harness, 2)
+    assert await harness.pool.fetchval(_STATE) == "silent"
+    await harness.upload("freezer-1", (0, 7.5))
+    assert await harness.pool.fetchval(_STATE) == "ok"
+
+
+async def test_limits_of_each_series_follow_the_rules(harness: AlertingHarness) -> None:
+    limits = "SELECT rule, level, side, number FROM limit_view WHERE sensor = 'freezer-1' ORDER BY number"
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (0, 7.5))
+    await harness.check_no_data()
+    assert [tuple(row) for row in await harness.pool.fetch(limits)] == [
+        ("warm", "warning", "above", 8),
+        ("warm", "critical", "above", 12),
+    ]
+    await harness.use_rules(WARM.replace("above: 8", "above: 9").replace(", critical: {above: 12}", ""))
+    await harness.check_no_data()
+    assert [tuple(row) for row in await harness.pool.fetch(limits)] == [("warm", "warning", "above", 9)]
+    await harness.use_rules("")
+    await harness.check_no_data()
+    assert await harness.pool.fetch(limits) == []
+
+
+# What the live feed says of an alert.
+
+
+async def test_feed_carries_the_text_of_the_rule(harness: AlertingHarness) -> None:
+    await harness.use_rules(
+        WARM + "    unit: °C\n    message: '{sensor} at {site}: {value} {unit}, limit {threshold}, {level} {{now}}'\n"
+    )
+    await harness.upload("freezer-1", (3, 9))
+    await harness.tick()
+    await harness.upload("freezer-1", (2, 13))
+    await harness.tick()
+    await harness.upload("freezer-1", (1, 7))
+    await harness.tick()
+    frames = [
+        msgspec.json.decode(row["payload"])
+        for row in await harness.pool.fetch("SELECT payload FROM feed WHERE kind = 'alert' ORDER BY id")
+    ]
+    assert [(frame["transition"], frame["message"]) for frame in frames] == [
+        ("firing", "freezer-1 at quay: 9 °C, limit 8, warning {now}"),
+        ("changed", "freezer-1 at quay: 13 °C, limit 12, critical {now}"),
+        ("resolved", "freezer-1 at quay: 7 °C, limit 12, critical {now}"),
+    ]
+    assert all("message_template" not in frame for frame in frames)
+    assert frames[2]["resolved_at"] > frames[0]["fired_at"]

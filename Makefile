@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two test workers suit the two cores that most machines have at least.
+# Two test workers, because most machines have at least two cores.
 WORKERS ?= 2
 
 .PHONY: help setup run demo test bench soak check schema clean
@@ -27,13 +27,13 @@ $(VENV)/.installed: .requirements/dev.txt pyproject.toml
 run: setup ## Serve on http://127.0.0.1:8000 with a database of its own
 	@exec $(BIN)/tidegauge up
 
-demo: setup ## The same, plus simulated gateways
+demo: setup ## Serve likewise, with simulated gateways and a receiver that shows the alerts
 	@exec $(BIN)/tidegauge up --demo
 
 test: setup ## Run every test
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-bench: setup ## Compare our speed with the raw limits, as ratios within one run
+bench: setup ## Measure speeds as ratios to the raw limits, within one run
 	@$(BIN)/python -m tests.bench
 
 soak: setup ## Run tens of thousands of random alert histories
@@ -48,9 +48,9 @@ check: $(VENV)/.installed ## Lint, types, import contracts, container files
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-schema: $(VENV)/.installed ## Write the JSON Schemas of rule files and rule tests anew
+schema: $(VENV)/.installed ## Write the JSON Schemas of rule files and rule tests
 	@$(BIN)/python -m app.alerting.language.schema
 	@$(BIN)/python -m app.alerting.trials.rule_test_schema
 
-clean: ## Remove what setup, tests and checks made; data in .data/ stay
+clean: ## Remove everything that setup, tests and checks made, but not the data in .data/
 	@rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -123,7 +123,7 @@ class Server:
 
     @property
     def services(self) -> Services:
-        """The services of the application."""
+        """Return the services of the application."""
         services: Services = self.app.state.services
         return services
 

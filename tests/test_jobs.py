@@ -24,7 +24,7 @@ def jobs(metrics: Metrics) -> Jobs:
     return Jobs(metrics, lambda: True)
 
 
-async def test_job_runs_again_and_again_until_the_block_ends(jobs: Jobs, metrics: Metrics) -> None:
+async def test_job_runs_repeatedly_until_the_block_ends(jobs: Jobs, metrics: Metrics) -> None:
     runs = Counter[str]()
 
     async def run() -> None:
@@ -90,7 +90,7 @@ async def test_job_is_cancelled_without_a_logged_error_when_the_block_ends(
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_job_counts_failures_in_a_row_and_goes_on(jobs: Jobs, metrics: Metrics) -> None:
+async def test_job_counts_failures_in_a_row_and_runs_again(jobs: Jobs, metrics: Metrics) -> None:
     answers = iter([ValueError("one"), ValueError("two"), None, ValueError("three")])
     seen: list[tuple[int, str | None]] = []
 

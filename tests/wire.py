@@ -22,7 +22,7 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """The server's URL with the address of the proxy in it."""
+        """Return the server's URL with the address of the proxy in it."""
         login, at, _ = self._target.netloc.rpartition("@")
         return urlunsplit(self._target._replace(netloc=f"{login}{at}127.0.0.1:{self._port}"))
 

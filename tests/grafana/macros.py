@@ -47,7 +47,7 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def interval_ms(self) -> int:
-        """The time between two points in milliseconds, rounded as by Grafana."""
+        """Return the time between two points in milliseconds, rounded as by Grafana."""
         exact_ms = (self.end - self.start) / timedelta(milliseconds=1) / self.max_data_points
         place = bisect_right([limit for limit, _ in _ROUNDING], exact_ms)
         rounded_ms = _ROUNDING[place][1] if place < len(_ROUNDING) else _YEAR_MS

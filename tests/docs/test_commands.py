@@ -17,7 +17,7 @@ from tests.docs.shell import run_document, steps
 from tests.receivers import SlackReceiver, answers
 
 #: Documents with commands, each with a test below.
-TRIED = {"README.md", "docs/gateways.md", "docs/grafana.md", "docs/operators.md"}
+TRIED = {"README.md", "docs/gateways.md", "docs/grafana.md", "docs/live-feed.md", "docs/operators.md"}
 REPLACED = {"tg_…": API_KEY}
 
 
@@ -32,6 +32,11 @@ async def test_commands_of_readme_work(server: Server, tmp_path: Path) -> None:
 async def test_commands_of_gateways_work(server: Server, database: Database, tmp_path: Path) -> None:
     replaced = {**REPLACED, "http://127.0.0.1:8000": server.address}
     await run_document("docs/gateways.md", tmp_path, replaced, {"DATABASE_URL": database.dsn})
+
+
+async def test_commands_of_live_feed_work(server: Server, tmp_path: Path) -> None:
+    await server.post_readings([{"sensor": "cellar", "values": {"temperature": 12.5}}])
+    await run_document("docs/live-feed.md", tmp_path, {**REPLACED, "http://127.0.0.1:8000": server.address}, {})
 
 
 async def test_commands_of_grafana_let_the_reader_in(database: Database, tmp_path: Path) -> None:
@@ -74,12 +79,13 @@ async def test_commands_of_operators_work(
 ) -> None:
     folder = tmp_path / "checkout"
     folder.mkdir()
-    replaced = {**REPLACED, "http://127.0.0.1:8000": operated.address}
+    secret = {"https://hooks.slack.com/services/T0/B0/secret": slack.webhook_url("broker")}
+    replaced = {**REPLACED, **secret, "http://127.0.0.1:8000": operated.address}
     environ = {"DATABASE_URL": database.dsn, "RESTORED_URL": empty_dsn}
     await run_document("docs/operators.md", folder, replaced, environ)
-    # The test message, and what was refused at first.
-    await wait_until(lambda: len(slack.accepted) == 2)
-    assert "Delayed" in slack.texts[1]
+    # The test message, what was refused at first, and the other program's notification.
+    await wait_until(lambda: len(slack.accepted) == 3)
+    assert any("Delayed" in text for text in slack.texts)
     connection = await connect(empty_dsn)
     try:
         assert await connection.fetchval("SELECT count(*) FROM reading") == 2

@@ -16,7 +16,7 @@ from app.notify.transport import TransientError
 
 
 class RateLimitedError(AppError):
-    """The key sends faster than it may. `wait_s` is the time until the next one may pass, in whole seconds, from 1."""
+    """The key sends faster than it may. `wait_s` is the time to wait in whole seconds, at least 1."""
 
     code = "rate_limited"
     title = "Too many requests"
@@ -66,7 +66,7 @@ class RateLimiter:
         self._due_at[api_key.label] = due_at
 
 
-#: For this long after the wait, a destination that asked to wait is sent to at its service's documented rate at most.
+#: For this long after a wait that it asked for, a destination is paced at its service's documented rate.
 PACED_FOR_S: Final = 60.0
 #: A longer Retry-After is cut to this: a proxy may have sent it for an hour of maintenance.
 HOLD_LIMIT_S: Final = 60.0

@@ -116,7 +116,7 @@ class NotificationStore:
             log.warning("notifications_not_stored", waiting=self.waiting, error="no answer came in time")
 
     async def flush(self, pool: Pool) -> None:
-        """Store the notifications that wait now; raise what the database raises, and keep them then."""
+        """Store the notifications that wait now; they are kept if the database raises an error."""
         async with self._one_flush:
             left = len(self._waiting)
             while left > 0:

@@ -27,7 +27,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether this process is the leader, as far as its connection is known to be open."""
+        """Return whether this process is the leader, as far as its connection is known to be open."""
         return self._held and self._connection is not None and not self._connection.is_closed()
 
     async def keep(self) -> None:

@@ -40,7 +40,7 @@ class Migration(msgspec.Struct, frozen=True):
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the file's text, in hex."""
+        """Return the SHA-256 of the file's text, in hex."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 

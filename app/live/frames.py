@@ -54,12 +54,12 @@ class Frame:
 
     @cached_property
     def readings(self) -> list[FeedReading]:
-        """The readings, decoded once for all clients with a filter or mode `latest`."""
+        """Return the readings, decoded once for all clients with a filter or mode `latest`."""
         return self._read(_decode_readings, self._parts.readings) or []
 
     @cached_property
     def legacy_records(self) -> list[LegacyRecord]:
-        """The readings with temperature, humidity and pressure, as records for clients of the replaced server."""
+        """Return the readings with temperature, humidity and pressure as records of the replaced server."""
         return self._read(_decode_legacy, self._parts.legacy) or []
 
     @cached_property

@@ -30,7 +30,7 @@ class ClosedError(Exception):
 
     @property
     def reason(self) -> str:
-        """Why the connection is closed; for a client that fell behind, the cursor to resume from."""
+        """Return why the connection is closed; for a client that fell behind, return the cursor to resume from."""
         return self._reason
 
 
@@ -43,7 +43,7 @@ class TooSlowError(ClosedError):
 
     @property
     def reason(self) -> str:
-        """The cursor up to which everything was sent."""
+        """Return the cursor up to which everything was sent."""
         return str(self._queue.sent)
 
 
@@ -79,7 +79,7 @@ class Hub:
 
     @property
     def cursor(self) -> Cursor:
-        """The cursor of the newest frame that was offered to every subscriber."""
+        """Return the cursor of the newest frame that was offered to every subscriber."""
         return Cursor(self.epoch, self.head)
 
     def begin(self, epoch: str, head: int, pruned_to: int) -> None:
@@ -131,7 +131,7 @@ class Hub:
 
 
 class _Queue(ABC):
-    """What both modes share: the client's position in the feed, and the event that a message waits."""
+    """The base of both modes: the client's position in the feed, and an event that is set when a message waits."""
 
     def __init__(self, wanted: Filter, asked: Subscribe, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
         self._wanted = wanted
@@ -311,5 +311,5 @@ def _group(waiting: dict[SeriesName, FeedReading]) -> list[FeedReading]:
 
 
 def _sortable(time: str) -> str:
-    """Return an RFC 3339 time in UTC in a form that sorts as text: without the Z, times with a fraction sort right."""
+    """Return an RFC 3339 time in UTC in a form that sorts as text: without its Z, because fractions may be missing."""
     return time.rstrip("Z")

@@ -46,7 +46,7 @@ class Listener:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the feed was read within the last heartbeat."""
+        """Return whether the feed was read within the last HEARTBEAT_S + TIMEOUT_S."""
         return monotonic() - self._last_alive < HEARTBEAT_S + TIMEOUT_S
 
     async def run(self) -> None:

@@ -40,7 +40,7 @@ class Auth(msgspec.Struct, tag="auth", frozen=True):
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
-    """What a client wants to receive; `sensors` and `metrics` are patterns with * and ?."""
+    """A client's subscription; `sensors` and `metrics` are patterns with * and ?."""
 
     sensors: tuple[str, ...] = ("*",)
     metrics: tuple[str, ...] = ("*",)

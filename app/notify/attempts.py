@@ -1,4 +1,4 @@
-"""Results of delivery attempts: they make a message sent, retried, waiting again (its channel is broken) or dead."""
+"""Results of delivery attempts: a message is sent, retried, dead, or waiting again because its channel is broken."""
 
 from datetime import timedelta
 
@@ -77,7 +77,7 @@ async def give_up_expired(pool: Pool, channels: list[str]) -> None:
 
 
 async def requeue_for_broken_channels(pool: Pool) -> None:
-    """Move messages that broken channels are sending back to waiting, and restore what their channels had been told.
+    """Set claimed messages of broken channels back to waiting, and restore what these channels had been told.
 
     They are rendered again when they are claimed again. A notice about another broken channel is deleted instead,
     so that it goes out through a working channel.

@@ -45,7 +45,7 @@ class ChannelState(msgspec.Struct, frozen=True):
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """What is stored of a broken channel: one through which no message can be sent."""
+    """The stored state of a broken channel, through which no message can be sent."""
 
     config_hash: str
     since: datetime

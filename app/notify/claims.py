@@ -47,7 +47,7 @@ async def claim_next(pool: Pool, channels: Mapping[str, Channel], compose: Compo
 
 
 def is_passing(error: BaseException) -> bool:
-    """Return whether a transaction failed only because of other transactions or the connection, so may succeed soon."""
+    """Return whether a transaction failed because of others or a lost connection, so that a retry may succeed."""
     return is_database_away(error) or isinstance(
         error,
         asyncpg.DeadlockDetectedError
@@ -87,11 +87,11 @@ async def _claim_waiting(
     """Render what is true now and note it as told; delete the message and return None if nothing is left to tell."""
     is_delayed = row["delayed_from"] is not None
     composed = await compose(connection, row["channel"], row["group_key"], is_delayed)
-    fresh = await _insert_items(connection, row, composed.items) if composed else ()
-    if composed is None or (composed.items and not fresh):
+    new_items = await _insert_items(connection, row, composed.items) if composed else ()
+    if composed is None or (composed.items and not new_items):
         await connection.execute(SQL["delete_notification"], row["id"])
         return None
-    await _write_told(connection, row["channel"], fresh)
+    await _write_told(connection, row["channel"], new_items)
     rendered = channel.render(_mark_delayed(composed.message) if is_delayed else composed.message)
     await connection.execute(SQL["begin_sending"], row["id"], rendered, timedelta(seconds=LEASE_S))
     return Claim(row["id"], row["channel"], row["group_key"], rendered, 1)

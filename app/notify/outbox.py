@@ -22,7 +22,7 @@ AttemptOutcome = Literal["sent", "refused", "unknown", "failed"]
 
 
 class ToldItem(msgspec.Struct, frozen=True):
-    """What a message tells about one episode; a message has at most one item for an episode."""
+    """The part of a message that is about one episode; a message has at most one item for an episode."""
 
     episode_id: int
     #: The episode's revision. A channel is told each revision at most once, except in reminders.

@@ -20,7 +20,7 @@ from app.model import Reading, Tags
 from app.notify.dispatcher import Dispatcher
 from app.settings import Settings
 from tests.conftest import Database
-from tests.notify.alerts import quick_pacer, until
+from tests.notify.dispatchers import quick_pacer, until
 from tests.receivers import Accepted, WebhookReceiver
 
 #: A warning above 8, critical above 12; the episode ends at 8 or less.

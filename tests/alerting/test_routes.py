@@ -1,4 +1,4 @@
-"""Alerts, silences and rules over HTTP, and alerts on the live feed."""
+"""The routes of alerts, silences and rules, and alerts on the live feed."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -33,15 +33,15 @@ rules:
     levels: {info: {below: -3}}
     notify: []
 """
-#: Readings are taken from here on.
+#: The time of minute 0 of all readings.
 BASE = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=2)
-GIBBERISH = "\u0000"
+INVALID_TEXT = "\u0000"
 HUGE = 10**30
 
 
 @pytest.fixture
 async def site(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
-    """The server with the rules above."""
+    """Run a server with RULES."""
     (tmp_path / "rules.yml").write_text(RULES)
     settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=tmp_path)
     async with running_server(settings) as server:
@@ -49,12 +49,12 @@ async def site(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
 
 
 def at(minute: float) -> str:
-    """Write the time of a reading, minutes after BASE, as answers do."""
+    """Return the time some minutes after BASE in the format of the responses."""
     return (BASE + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
 
 
 async def measure(server: Server, sensor: str, metric: str = "temperature", **values: float) -> None:
-    """Upload readings, one a keyword: `m5=9` is 9 at minute 5; then evaluate."""
+    """Upload readings and evaluate; each keyword is a reading: `m5=9` is 9 at minute 5."""
     readings = [
         {"sensor": sensor, "time": at(int(name[1:])), "values": {metric: value}, "tags": {"site": "quay"}}
         for name, value in values.items()
@@ -64,7 +64,7 @@ async def measure(server: Server, sensor: str, metric: str = "temperature", **va
 
 
 async def send(server: Server, method: str, path: str, body: object = None, key: str = API_KEY) -> tuple[int, Any]:
-    """Send a request; give the status and the answer."""
+    """Send a request; return the status and the decoded response."""
     async with server.http.request(method, path, json=body, headers={"X-API-Key": key}) as response:
         return response.status, await response.json() if response.status != 204 else None
 
@@ -184,7 +184,7 @@ async def test_ack_is_refused_when_the_alert_or_the_name_is_invalid(site: Server
         ("/api/v1/alerts/99/ack", {"by": "anna"}, 404),
         (f"/api/v1/alerts/{HUGE}/ack", {"by": "anna"}, 404),
         ("/api/v1/alerts/1/ack", {"by": " "}, 400),
-        ("/api/v1/alerts/1/ack", {"by": GIBBERISH}, 400),
+        ("/api/v1/alerts/1/ack", {"by": INVALID_TEXT}, 400),
         ("/api/v1/alerts/1/ack", {"by": "x" * 100_000}, 400),
         ("/api/v1/alerts/1/ack", {}, 400),
         ("/api/v1/alerts/1/ack", {"by": 7}, 400),
@@ -268,15 +268,15 @@ async def test_silence_is_refused_when_its_fields_are_invalid(site: Server) -> N
         {"matchers": {"sensor": ["freezer-1"]}},
         {"matchers": {"tags": "site"}},
         {"matchers": {"tags": {"site": 7}}},
-        {"matchers": {"sensor": GIBBERISH}},
-        {"matchers": {"tags": {GIBBERISH: "a"}}},
+        {"matchers": {"sensor": INVALID_TEXT}},
+        {"matchers": {"tags": {INVALID_TEXT: "a"}}},
         {"matchers": {"sensor": "x" * 100_000}},
         {"matchers": {"level": "warm"}},
         {"matchers": "warm"},
         {"author": ""},
-        {"author": GIBBERISH},
+        {"author": INVALID_TEXT},
         {"author": None},
-        {"comment": GIBBERISH},
+        {"comment": INVALID_TEXT},
         {"to": "2026-13-01T00:00:00Z"},
         {"to": LATER.replace("+00:00", "")},
         {"to": "2020-01-01T00:00:00Z"},
@@ -358,7 +358,7 @@ async def test_requests_are_refused_when_the_key_lacks_the_scope(site: Server) -
 
 
 async def next_alert(client: FeedClient) -> Message:
-    """Wait for the next frame about an alert; without its cursor."""
+    """Wait for the next alert frame and return it without its cursor."""
     while True:
         message = await client.receive()
         if message["type"] == "alert":
@@ -381,8 +381,8 @@ async def test_live_feed_sends_alerts_and_resumes_by_cursor(site: Server) -> Non
             "display_name": None,
             "metric": "temperature",
             "gateway": None,
-            "tags": {},
-            "unit": None,
+            "tags": {"site": "quay"},
+            "unit": "°C",
             "level": "warning",
             "value": 9,
             "threshold": 8,

@@ -1,4 +1,4 @@
-"""Which key a request carries, and what is answered when it may not."""
+"""The key in a request's headers, and the answers when it is missing, wrong or lacks a scope."""
 
 import asyncio
 
@@ -33,9 +33,7 @@ READING = b'[{"sensor": "pi1", "values": {"t": 1}}]'
         ({"authorization": ""}, None),
     ],
 )
-def test_key_is_found_in_either_header_when_written_in_any_accepted_way(
-    headers: dict[str, str], key: str | None
-) -> None:
+def test_key_is_read_from_either_header_in_every_accepted_form(headers: dict[str, str], key: str | None) -> None:
     assert key_from_headers(headers) == key
 
 
@@ -82,7 +80,7 @@ async def test_problem_names_the_scopes_when_one_is_missing(server: Server) -> N
         assert (await response.json())["items"] == []
 
 
-async def test_stored_key_works_at_once_and_ends_within_seconds_when_revoked(
+async def test_stored_key_works_at_once_and_is_refused_soon_after_it_is_revoked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "REFRESH_S", 0.01)

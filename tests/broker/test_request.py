@@ -171,8 +171,6 @@ def test_request_shows_no_secret_when_it_is_printed() -> None:
     assert repr(parse_request(body(), {})) == "<request.SendRequest>"
 
 
-WEBHOOK = "https://hooks.slack.com/services/T123/B456/abc123"
-TOKEN = "1234567890:ABCdefGHIjklMNOpqrsTUVwxyZ"
 NOTIFICATION = BrokerNotification(
     id="123e4567-e89b-12d3-a456-426614174000",
     title="Title",

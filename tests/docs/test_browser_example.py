@@ -16,21 +16,21 @@ async def test_page_shows_new_readings_and_goes_on_when_the_connection_breaks(se
     await server.post_readings([{"sensor": "cellar", "values": {"level": 1.5}}])
     async with wire_to(server.address) as wire:
         await open_page(tab, wire.url, API_KEY_WS)
-        await tab.see(cells("cellar|level|1.5"))
+        await tab.wait_for(cells("cellar|level|1.5"))
         await server.post_readings([{"sensor": "<b>roof", "values": {"level": 2.5}}])
-        await tab.see(cells("<b>roof|level|2.5"))
+        await tab.wait_for(cells("<b>roof|level|2.5"))
         await wire.cut()
-        await tab.see("document.getElementById('state').textContent.startsWith('Not connected (1006)')")
+        await tab.wait_for("document.getElementById('state').textContent.startsWith('Not connected (1006)')")
         await server.post_readings([{"sensor": "cellar", "values": {"level": 3.5}}])
         await wire.mend()
-        await tab.see(cells("cellar|level|3.5"))
+        await tab.wait_for(cells("cellar|level|3.5"))
         assert await tab.text("#state") == "Connected"
-    tab.complaints.clear()  # of the connection that was cut
+    tab.errors.clear()  # of the connection that was cut
 
 
 async def test_page_says_why_and_stays_away_when_the_key_is_refused(server: Server, tab: Tab) -> None:
     await open_page(tab, server.address, "wrong")
-    await tab.see("document.getElementById('state').textContent.startsWith('Refused')")
+    await tab.wait_for("document.getElementById('state').textContent.startsWith('Refused')")
     assert await tab.text("#state") == "Refused: This API key is unknown or was revoked (4401)"
 
 

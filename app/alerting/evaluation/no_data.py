@@ -79,7 +79,7 @@ def default_after_us(series: WatchedSeries, upload_interval_s: float | None) -> 
 class NoDataCheck:
     """A check of all series at one moment.
 
-    `already` holds the keys of open alerts. Such an alert goes on until new data come, also after a break of ingest.
+    `open_keys` holds the keys of open alerts. Such an alert goes on until new data come, also after a break of ingest.
     `back_us` maps gateways that were offline to the time when they came back; their series are silent at the earliest
     `after` later than that.
     """
@@ -90,14 +90,14 @@ class NoDataCheck:
         upload_intervals_s: Mapping[str, float],
         ingest_since_us: int,
         at_us: int,
-        already: Collection[Key] = (),
+        open_keys: Collection[Key] = (),
         back_us: Mapping[str, int] | None = None,
     ) -> None:
         self._book = book
         self._upload_intervals_s = upload_intervals_s
         self._ingest_since_us = ingest_since_us
         self._at_us = at_us
-        self._already = already
+        self._open_keys = open_keys
         self._back_us = back_us or {}
         #: Silent series, each with its gateway.
         self._silent: list[tuple[SilentSource, str | None]] = []
@@ -137,7 +137,7 @@ class NoDataCheck:
         kept = [
             each
             for each, gateway in self._silent
-            if gateway not in offline or each.reason == NO_DATA_CLEAR or each.key in self._already
+            if gateway not in offline or each.reason == NO_DATA_CLEAR or each.key in self._open_keys
         ]
         gateways = [
             SilentSource(GATEWAY_OFFLINE, None, gateway, since_us, _OFFLINE_LEVEL, NO_DATA)
@@ -163,7 +163,7 @@ class NoDataCheck:
                 self._alive_gateways.add(series.gateway)
 
     def _silence_us(self, series: WatchedSeries, key: Key) -> int:
-        if key in self._already:
+        if key in self._open_keys:
             return self._at_us - series.received_us
         back_us = self._back_us.get(series.gateway or "", 0)
         return self._at_us - max(series.received_us, self._ingest_since_us, back_us)

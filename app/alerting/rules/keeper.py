@@ -34,9 +34,7 @@ log = structlog.get_logger()
 class RuleKeeper:
     """Holds the rules of this process."""
 
-    def __init__(
-        self, folder: Path, load: Callable[[], RuleSet], end_alerts_without_rule: EndAlerts, metrics: Metrics
-    ) -> None:
+    def __init__(self, folder: Path, load: Callable[[], RuleSet], end_alerts: EndAlerts, metrics: Metrics) -> None:
         self.rules = RuleSet()
         self.book = RuleBook(self.rules)
         #: Problems of the current files. If there are any, the rules in force are older than the files.
@@ -46,7 +44,7 @@ class RuleKeeper:
         self._folder = folder
         #: Reads and checks the files; raises RuleErrors.
         self._load = load
-        self._end_unruled = end_alerts_without_rule
+        self._end_alerts = end_alerts
         self._metrics = metrics
         #: The state of the files when they were last read; None: they must be read again.
         self._read_files: Files | None = None
@@ -112,7 +110,7 @@ class RuleKeeper:
             await lock_evaluation(connection)
             await connection.execute(SQL["put_rule_set"], encode_rule_set(rules).decode())
             await connection.execute(SQL["sync_rules"], [rule.name for rule in rules.rules])
-            ended = await self._end_unruled(connection, rules)
+            ended = await self._end_alerts(connection, rules)
             self.since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
         self._use(rules)
         log.info("rules_accepted", rules=len(rules.rules), channels=len(rules.channels), episodes_ended=ended)

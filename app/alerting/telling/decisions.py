@@ -126,22 +126,18 @@ def _kind(situation: Situation, episode: UnsettledEpisode, told: Told | None, ch
     """Return the kind of message that brings a channel from the told to the current state; None if none is needed."""
     retracted = episode.reason == RETRACTED
     over = episode.resolved_us is not None or situation.is_cleared(episode)
-    match _state(told):
-        case "nothing":
-            return None if retracted else _first_kind(situation, episode, over)
-        case "firing":
-            assert told is not None  # noqa: S101
-            if retracted:
-                return "retracted"
-            if over:
-                return "resolved"
-            is_higher = severity(episode.level) > severity(told.level)
-            return "raised" if is_higher and channel in situation.channels(episode) else None
-        case "resolved" if retracted:
-            return "withdrawn" if situation.now_us - episode.fired_us < DAY_US else None
-        case "resolved":
-            return None if over else "again"
-    return None
+    if told is None:
+        return None if retracted else _first_kind(situation, episode, over)
+    if told.state == "firing":
+        if retracted:
+            return "retracted"
+        if over:
+            return "resolved"
+        is_higher = severity(episode.level) > severity(told.level)
+        return "raised" if is_higher and channel in situation.channels(episode) else None
+    if retracted:
+        return "withdrawn" if situation.now_us - episode.fired_us < DAY_US else None
+    return None if over else "again"
 
 
 def _first_kind(situation: Situation, episode: UnsettledEpisode, over: bool) -> ActionKind | None:
@@ -158,12 +154,9 @@ def _first_kind(situation: Situation, episode: UnsettledEpisode, over: bool) -> 
     return "firing" if terms.late_data.notify == "normal" else "summary"
 
 
-def _state(told: Told | None) -> str:
-    return "nothing" if told is None else told.state
-
-
 def _is_told_firing(situation: Situation, episode: UnsettledEpisode, channel: str) -> bool:
-    return _state(situation.told.get(episode.id, {}).get(channel)) == "firing"
+    told = situation.told.get(episode.id, {}).get(channel)
+    return told is not None and told.state == "firing"
 
 
 def _is_held(situation: Situation, episode: UnsettledEpisode) -> bool:
@@ -184,16 +177,16 @@ def _due_us(situation: Situation, group: Group, actions: list[Action]) -> int:
     told = [each for each in members if _is_told_firing(situation, each, channel)]
     highest_told = max((severity(situation.told[each.id][channel].level) for each in told), default=-1)
     rising = [severity(each.episode.level) for each in actions if each.kind in ("firing", "raised", "again")]
-    urgent = max(rising, default=-1) >= URGENT
-    if told and max(rising, default=-1) > highest_told:
+    highest = max(rising, default=-1)
+    if told and highest > highest_told:
         return situation.now_us
     if told and not rising and not any(each.is_open and not situation.is_cleared(each) for each in told):
-        return situation.now_us  # the last member's end
+        return situation.now_us  # the message tells the end of the last member
     last = situation.last_sent.get(group)
-    update = situation.now_us if last is None else last + UPDATE_EVERY_US
+    update_us = situation.now_us if last is None else last + UPDATE_EVERY_US
     if told:
-        return max(situation.now_us, update)
-    if urgent:
+        return max(situation.now_us, update_us)
+    if highest >= URGENT:
         return situation.now_us
-    first = min(each.episode.first_known_us for each in actions)
-    return max(first + GROUP_WAIT_US, update if last is not None else 0)
+    first_known_us = min(each.episode.first_known_us for each in actions)
+    return max(first_known_us + GROUP_WAIT_US, update_us if last is not None else 0)

@@ -92,7 +92,7 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
             told = situation.told[episode.id][action.channel]
             return f"raised from {told.level} to {episode.level}"
         case "again" if situation.has_data_back(episode):
-            return "data are back, and it still is"
+            return "data are back, and it still fires"
         case "again":
             return "the end that was told is withdrawn"
         case "summary":

@@ -16,7 +16,7 @@ from app.notify.transport import ChannelConfig, Delivered, Endpoints
 
 
 class Channel(Protocol):
-    """What a channel module defines; `config` is an instance of its `Config`."""
+    """The contents of a channel module; each `config` is an instance of its `Config`."""
 
     #: The `type` in rule files.
     TYPE: str

@@ -113,9 +113,9 @@ def render(message: Message) -> RenderedMessage:
 async def send(
     session: aiohttp.ClientSession, config: Config, rendered: RenderedMessage, endpoints: Endpoints
 ) -> Delivered:
-    """Send to the chat; repeat once with the chat's new id if it has moved, and once with the fallback if asked.
+    """Send to the chat; raise TransientError, PermanentError or UncertainError.
 
-    The fallback is asked for by Telegram's error "can't parse entities".
+    Repeat once with the chat's new id if it has moved, and once with the fallback if the markup is refused.
     """
     body, fallback = rendered.body, rendered.fallback
     moved_to: int | None = None

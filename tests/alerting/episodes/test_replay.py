@@ -25,7 +25,7 @@ QUIET = Memory(evaluated_to=10 * M, sample_at=10 * M, starts=(None,), hold=0)
 
 
 class Store:
-    """Stored readings that count how many of them were read."""
+    """Stored readings with a record of the wants and the number of readings read."""
 
     def __init__(self, by_minute: Mapping[int, float]) -> None:
         self.readings = [(minute * M, value) for minute, value in by_minute.items()]
@@ -132,7 +132,7 @@ def test_replay_stops_early_when_a_late_reading_changes_nothing_after_it() -> No
 
 
 def test_replay_goes_on_past_the_reach_when_the_level_is_not_what_is_stored() -> None:
-    # The late reading breaks clock 1, so the episode fires 20 minutes later, at the next sample past 8.
+    # The late reading stops the clock, so the episode fires 20 minutes later, at the next sample past 8.
     store = Store({0: 9, 5: 5, 10: 9, 30: 9, 40: 6, 45: 6, 60: 5, 80: 5})
 
     result = replay(RULE, Known((episode(0, 10, 45, warning=10),), 80 * M), minutes(5), store)
@@ -142,7 +142,7 @@ def test_replay_goes_on_past_the_reach_when_the_level_is_not_what_is_stored() ->
 
 
 def test_replay_goes_to_the_end_when_later_readings_were_never_evaluated() -> None:
-    # The readings after 10 were stored meanwhile, their range was not given yet.
+    # The readings after minute 10 are stored, but their range has not been given yet.
     store = Store({0: 5, 10: 5, 30: 5, 40: 9})
 
     result = replay(RULE, Known((), 0), minutes(10), store)
@@ -168,7 +168,7 @@ def test_ranges_are_replayed_separately_when_they_lie_far_apart() -> None:
     assert store.read_count == 100
 
 
-def test_ranges_are_replayed_in_one_passage_when_one_begins_within_the_reach_of_another() -> None:
+def test_ranges_are_replayed_in_one_pass_when_one_begins_within_the_reach_of_another() -> None:
     store = Store(dict.fromkeys(range(100), 5))
 
     result = replay(RULE, Known((), 99 * M), minutes(20, 30, 25), store)
@@ -212,12 +212,12 @@ def test_window_is_read_again_when_the_clocks_come_from_memory() -> None:
 
     result = replay(rule, Known((), 10 * M, memory=memory), minutes(11), store)
 
-    # The average of 0, 3 and 15 is not past 8; the reading at 6 has just left the window.
+    # The average of 0, 3 and 15 is not past 8. The reading at minute 6 has just left the window.
     assert result.memory == Memory(11 * M, 11 * M, (None,), 11 * M)
 
 
 def test_clock_is_recovered_when_the_readings_between_give_no_sample() -> None:
-    # The reading at 60 stands alone in its window and gives no sample: the sample before 66 is the one at 6.
+    # The reading at minute 60 is alone in its window and gives no sample, so the last sample before 66 is at 6.
     rule = SeriesRule(ValueOf("delta", 10 * M), (Level("warning", Above(1.0), 10 * M),))
     store = Store({0: 0, 6: 2, 60: 0, 66: 2})
 
@@ -294,12 +294,12 @@ def test_skip_returns_none_when_the_memory_is_missing_old_or_eventful() -> None:
 
 
 def test_skip_returns_none_when_a_reading_is_late() -> None:
-    # It may break the clock of an episode that is over, though nothing fires and no clock runs now.
+    # It may stop a clock of an episode that is over, although nothing fires and no clock runs now.
     assert skip(RULE, Known((), 10 * M, memory=QUIET), [(9 * M, 3.0), (11 * M, 3.0)]) is None
 
 
 def test_skip_returns_none_when_the_value_is_an_average() -> None:
-    # With 0 at minute 6 and 12 at minute 7, the average falls to 6; once the 0 has left, 7 brings it to 9.5.
+    # With 0 at minute 6 and 12 at minute 7, the average is 6. When the 0 has left the window, 7 brings it to 9.5.
     rule = SeriesRule(ValueOf("avg", 5 * M), RULE.levels)
 
     assert skip(rule, Known((), 10 * M, memory=QUIET), [(11 * M, 7.0)]) is None

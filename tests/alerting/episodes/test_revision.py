@@ -40,7 +40,7 @@ def test_revise_returns_no_outcome_when_content_is_the_same() -> None:
     assert revise(stored, [span(10, 20), span(30, None)]) == []
 
 
-def test_new_episode_is_new_when_it_overlaps_nothing() -> None:
+def test_episode_is_new_when_it_overlaps_no_old_one() -> None:
     assert revise([old(1, 10, 20)], [span(10, 20), span(21, 25)]) == [New(span(21, 25))]
 
 
@@ -88,7 +88,7 @@ def test_spans_overlap_when_they_share_one_microsecond() -> None:
     assert revise([old(1, 10, 20)], [span(21, 30)]) == [Deleted(1), New(span(21, 30))]
 
 
-def test_told_and_ack_are_inherited_when_an_untold_episode_takes_a_merged_one() -> None:
+def test_told_and_ack_are_inherited_when_an_episode_merges_into_an_untold_one() -> None:
     stored = [old(1, 10, 20), old(2, 30, 40, ANNA, ops=FIRING, duty=RESOLVED)]
 
     assert revise(stored, [span(10, 40)]) == [
@@ -139,7 +139,7 @@ def test_merged_episode_is_deleted_when_nobody_was_told_of_it() -> None:
 
 
 def test_episode_merges_into_the_open_one_when_it_overlaps_a_closed_one_too() -> None:
-    # 3 is the open one; 2 overlaps both new ones, of which the earlier was taken by 1.
+    # Episode 3 is the open one. Episode 2 overlaps both new ones; the earlier of these matches episode 1.
     stored = [old(1, 10, 20, ops=RESOLVED), old(2, 30, 40, ops=RESOLVED), old(3, 50, None)]
 
     assert revise(stored, [span(10, 32), span(38, None)]) == [
@@ -218,29 +218,31 @@ def test_split_counts_as_told_on_every_channel_when_it_overlaps_two_told_ones() 
 
 
 levels = st.sampled_from(("info", "warning", "critical"))
-tellings = st.dictionaries(
+told_by_channel = st.dictionaries(
     st.sampled_from(("ops", "duty")), st.builds(Told, st.sampled_from(("firing", "resolved")), levels)
 )
 acks = st.none() | st.builds(Ack, st.just("anna"), st.integers(0, 3), levels)
 
 
 @st.composite
-def trajectories(draw: st.DrawFn) -> list[Episode]:
-    """Episodes one after another, the last one perhaps open."""
+def episode_lists(draw: st.DrawFn) -> list[Episode]:
+    """Draw episodes in order of time that do not overlap; the last one may be open."""
     times = sorted(draw(st.sets(st.integers(0, 24), max_size=12)))
     pairs = [span(start, end) for start, end in zip(times[::2], times[1::2], strict=False)]
     return [*pairs, span(times[-1], None)] if len(times) % 2 else pairs
 
 
 @settings(max_examples=500, deadline=None)
-@given(trajectories(), trajectories(), st.data())
+@given(episode_lists(), episode_lists(), st.data())
 def test_revision_agrees_with_the_oracle_when_episodes_are_random(
-    before: Sequence[Episode], true: Sequence[Episode], data: st.DataObject
+    before: Sequence[Episode], recomputed: Sequence[Episode], data: st.DataObject
 ) -> None:
-    stored = [StoredEpisode(id_, episode, data.draw(tellings), data.draw(acks)) for id_, episode in enumerate(before)]
+    stored = [
+        StoredEpisode(id_, episode, data.draw(told_by_channel), data.draw(acks)) for id_, episode in enumerate(before)
+    ]
 
-    outcomes = revise(stored, true)
+    outcomes = revise(stored, recomputed)
 
-    expected = oracle_outcomes(stored, true)
+    expected = oracle_outcomes(stored, recomputed)
     assert len(outcomes) == len(expected)
     assert all(outcome in expected for outcome in outcomes)

@@ -105,9 +105,9 @@ def test_downtime_of_ingest_does_not_count_as_silence() -> None:
 def test_known_silence_goes_on_when_ingest_was_down() -> None:
     just_started = NOON_US - MINUTE_US
     known = [("warm", 1, None)]
-    assert silent(watched(minutes_ago=600), ALIVE, since_us=just_started, already=known) == known
-    assert silent(watched(minutes_ago=600), since_us=just_started, already=[OFFLINE]) == [OFFLINE]
-    assert silent(watched(minutes_ago=1), ALIVE, since_us=just_started, already=known) == []
+    assert silent(watched(minutes_ago=600), ALIVE, since_us=just_started, open_keys=known) == known
+    assert silent(watched(minutes_ago=600), since_us=just_started, open_keys=[OFFLINE]) == [OFFLINE]
+    assert silent(watched(minutes_ago=1), ALIVE, since_us=just_started, open_keys=known) == []
 
 
 def test_offline_gateway_replaces_its_series_when_all_are_silent() -> None:
@@ -135,7 +135,7 @@ def test_gateway_is_never_offline_when_no_rule_alerts_on_missing_data_of_its_ser
 
 
 def test_known_silence_of_a_series_stays_when_its_whole_gateway_falls_silent() -> None:
-    assert silent(watched(1), watched(2), already=[("warm", 1, None)]) == [("warm", 1, None), OFFLINE]
+    assert silent(watched(1), watched(2), open_keys=[("warm", 1, None)]) == [("warm", 1, None), OFFLINE]
 
 
 def test_silence_is_counted_from_the_return_of_the_gateway_when_it_was_offline() -> None:
@@ -301,7 +301,7 @@ async def test_alert_is_cleared_without_data_and_told_again_when_data_come_back(
     await harness.tick()
     await harness.advance(5)
     assert harness.messages()[2:] == ["warm · quay: firing again [freezer-1]"]
-    assert harness.notes() == ["data are back, and it still is"]
+    assert harness.notes() == ["data are back, and it still fires"]
     await advance_without_data(harness)
     assert harness.messages()[3:] == ["warm · quay: resolved [freezer-1]"]
 

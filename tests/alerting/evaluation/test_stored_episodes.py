@@ -1,8 +1,8 @@
-"""What later readings make of episodes that people were told of, in the database."""
+"""Stored episodes and their messages after late readings."""
 
 from tests.alerting.harness import AlertingHarness
 
-#: Above 12 also `duty` is told.
+#: Like WARM of the harness, but the critical level also notifies `duty`.
 WARM = """
   - name: warm
     sensors: {metric: temperature}
@@ -19,7 +19,7 @@ async def test_channel_of_a_higher_level_gets_a_summary_when_that_level_becomes_
     await harness.upload("freezer-1", (30, 9), (20, 7), (1, 6))
     await harness.tick()
     await harness.advance(1)
-    await harness.tick()  # which finds that there is nothing more to tell
+    await harness.tick()  # settles the episode
     assert harness.messages("ops") == ["warm · quay: over by now [freezer-1]"]
     await harness.upload("freezer-1", (25, 13))
     await harness.tick()

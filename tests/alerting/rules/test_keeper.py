@@ -1,4 +1,4 @@
-"""The rules in force, through bad files, lost folders and restarts."""
+"""The rules in force with invalid files, missing folders and restarts."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from app.settings import Settings
 from tests import processes
 from tests.alerting.harness import WARM, AlertingHarness
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
-from tests.notify.alerts import until
+from tests.notify.dispatchers import until
 
 RULE = """
   - name: {name}
@@ -35,7 +35,7 @@ def write(folder: Path, *names: str, file: str = "rules.yml") -> None:
     (folder / file).write_text(f"version: 1\nrules:{rules or ' []'}\n")
 
 
-def spoil(folder: Path) -> None:
+def write_invalid(folder: Path) -> None:
     (folder / "rules.yml").write_text("version: 1\nrules:\n  - name: warm\n    sensor: {metric: temperature}\n")
 
 
@@ -44,7 +44,7 @@ def make_keeper(folder: Path, metrics: Metrics | None = None) -> RuleKeeper:
 
 
 async def opened(folder: Path, pool: Pool) -> RuleKeeper:
-    """Open a keeper as a process does that starts."""
+    """Open a keeper as a starting process does."""
     keeper = make_keeper(folder)
     await keeper.open(pool)
     return keeper
@@ -85,7 +85,7 @@ async def test_rules_stay_in_force_when_their_file_becomes_invalid(database: Dat
     metrics = Metrics()
     keeper = make_keeper(tmp_path, metrics)
     await keeper.open(database.pool)
-    spoil(tmp_path)
+    write_invalid(tmp_path)
     assert not await keeper.reload(database.pool)
     assert names(keeper) == ["warm"]
     assert str(keeper.problems[0]) == f'{tmp_path}/rules.yml:3:5: "levels" is missing: the levels, least severe first'
@@ -96,7 +96,7 @@ async def test_rules_stay_in_force_when_their_file_becomes_invalid(database: Dat
     assert b"\ntidegauge_rule_problems 0.0\n" in metrics.render()
 
 
-@pytest.mark.parametrize("loss", ["spoilt", "empty", "missing", "unreadable"])
+@pytest.mark.parametrize("loss", ["invalid", "empty", "missing", "unreadable"])
 async def test_rules_stay_in_force_after_a_restart_when_their_files_are_unusable(
     database: Database, tmp_path: Path, loss: str
 ) -> None:
@@ -104,8 +104,8 @@ async def test_rules_stay_in_force_after_a_restart_when_their_files_are_unusable
     folder.mkdir()
     write(folder, "warm")
     before = await opened(folder, database.pool)
-    if loss == "spoilt":
-        spoil(folder)
+    if loss == "invalid":
+        write_invalid(folder)
     else:
         (folder / "rules.yml").unlink()
     if loss == "missing":
@@ -167,7 +167,7 @@ async def test_files_are_read_again_when_they_have_not_changed_for_a_while(datab
         await wait_until(lambda: names(keeper) == ["more-7", "warm-7"])
         (tmp_path / "more.yml").unlink()
         await wait_until(lambda: names(keeper) == ["warm-7"])
-        spoil(tmp_path)
+        write_invalid(tmp_path)
         await wait_until(lambda: bool(keeper.problems))
         assert names(keeper) == ["warm-7"]
     assert await database.pool.fetchval("SELECT accepted_at FROM rule_set") > accepted_at
@@ -235,7 +235,7 @@ async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_invalid(
     async with running_server(settings) as server:
         assert await metric(server, "tidegauge_rule_problems") == "tidegauge_rule_problems 0.0"
         assert "rule_problems" not in await server.get("/health/ready")
-        spoil(tmp_path)
+        write_invalid(tmp_path)
         await server.services.alerting.keeper.reload(server.services.pool)
         rules = await server.get("/api/v1/rules")
         ready = await server.get("/health/ready")
@@ -253,7 +253,7 @@ async def test_hangup_reads_the_rules_again_and_does_not_end_the_server(database
     dsn, rules = database.dsn, str(folder)
     async with processes.running(tmp_path / "server", "serve", DATABASE_URL=dsn, RULES_DIR=rules) as server:
         for name in ("cold", "damp"):
-            # As long as before, and as old: only a hangup makes the server look at it.
+            # The file has the same size and time of change as before, so only a hangup makes the server read it.
             write(folder, name)
             os.utime(folder / "rules.yml", ns=(unchanged, unchanged))
             server.process.send_signal(signal.SIGHUP)

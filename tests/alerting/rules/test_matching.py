@@ -18,13 +18,13 @@ from tests.alerting.rule_texts import ENVIRON, FULL, as_yaml, rule, rule_documen
 COLD = {"room": "cold", "site": "Kiel"}
 
 
-def one_rule(selector: str, rest: str = "levels: {warning: {above: 8}}") -> Rule:
+def parse_rule(selector: str, rest: str = "levels: {warning: {above: 8}}") -> Rule:
     text = f"version: 1\nrules:\n  - name: r\n    sensors: {selector}\n    {rest}\n"
     return parse_rules({"x.yml": text}, {}).rules[0]
 
 
 def applies(selector: str, sensor: str = "s1", metric: str = "m", gateway: str | None = None, **tags: str) -> bool:
-    read = one_rule(selector)
+    read = parse_rule(selector)
     found = RuleBook(RuleSet((read,))).matches(sensor, metric, tags, gateway)
     assert bool(found) is (compile_rule(read, sensor, metric, tags, gateway) is not None)
     return bool(found)
@@ -63,7 +63,7 @@ def test_id_treats_only_stars_and_question_marks_as_wildcards(glob: str, sensor:
 
 
 def test_id_is_matched_quickly_when_the_pattern_has_many_stars() -> None:
-    book = RuleBook(RuleSet((one_rule('{id: "' + "*a" * 40 + 'b"}'),)))
+    book = RuleBook(RuleSet((parse_rule('{id: "' + "*a" * 40 + 'b"}'),)))
     started = time.monotonic()
     assert book.matches("a" * 5_000, "m", {}, None) == ()
     assert time.monotonic() - started < 2
@@ -101,7 +101,7 @@ def test_compile_rule_returns_the_terms_of_the_series_with_its_override() -> Non
 
 
 def test_matches_use_the_first_override_that_applies() -> None:
-    read = one_rule(
+    read = parse_rule(
         "{metric: m}",
         "levels: {warning: {above: 8}}\n"
         "    overrides:\n"
@@ -125,7 +125,7 @@ def test_matches_come_in_the_order_of_the_rules() -> None:
 
 
 def hash_of(rest: str) -> str:
-    return RuleBook(RuleSet((one_rule("{metric: m}", rest),))).matches("s", "m", {}, None)[0].rule_hash
+    return RuleBook(RuleSet((parse_rule("{metric: m}", rest),))).matches("s", "m", {}, None)[0].rule_hash
 
 
 def test_rule_hash_stays_when_only_messages_and_notification_settings_change() -> None:
@@ -134,7 +134,7 @@ def test_rule_hash_stays_when_only_messages_and_notification_settings_change() -
         "levels: {warning: {above: 8.0, for: 600s, notify: []}}\n    unit: K\n    message: x\n    notify: []\n"
         "    no_data: {after: 5m}\n    late_data: {accept: 1h}\n    mute: [{days: [sat]}]"
     )
-    # Written down: another hash after an upgrade would restart every clock.
+    # The hash is stored: another hash after an upgrade would restart every clock.
     assert len(before) == 64
 
 
@@ -157,14 +157,14 @@ def test_rule_hash_changes_when_value_levels_clear_or_max_gap_change(rest: str) 
 
 
 def test_matches_of_different_series_share_one_compiled_match() -> None:
-    book = RuleBook(RuleSet((one_rule("{metric: m}"),)))
+    book = RuleBook(RuleSet((parse_rule("{metric: m}"),)))
     (one,), (other,) = book.matches("s1", "m", {"a": "x"}, None), book.matches("s2", "m", {}, "g")
     assert one is other
 
 
 def test_matches_stay_right_when_the_cache_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "CACHE_SIZE", 3)
-    book = RuleBook(RuleSet((one_rule("{tags: {n: 4}}"),)))
+    book = RuleBook(RuleSet((parse_rule("{tags: {n: 4}}"),)))
     assert [len(book.matches("s", "m", {"n": str(n % 8)}, None)) for n in range(24)] == [0, 0, 0, 0, 1, 0, 0, 0] * 3
 
 

@@ -17,7 +17,7 @@ def window(start: str, end: str, *days: Day, tz: str = BERLIN) -> MuteWindow:
 
 
 def at(text: str, zone: str = BERLIN) -> int:
-    """Read a wall-clock time of a zone; with an offset, as it is."""
+    """Parse a time: with an offset as it is, without one as a wall-clock time of the zone."""
     moment = datetime.fromisoformat(text)
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
 
@@ -98,7 +98,7 @@ def test_window_covers_both_hours_when_an_hour_comes_twice() -> None:
     assert not is_muted(twice, at("2026-10-25T01:45:00+00:00"))
 
 
-def test_window_works_around_a_date_that_a_zone_skipped() -> None:
+def test_window_is_right_when_the_zone_skipped_a_date() -> None:
     # Samoa had no 2011-12-30.
     nights = [window("22:00", "06:00", tz="Pacific/Apia")]
     assert is_muted(nights, at("2011-12-29T23:00", "Pacific/Apia"))

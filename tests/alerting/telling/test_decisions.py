@@ -443,7 +443,7 @@ def test_last_members_end_is_told_at_once_when_the_others_were_never_told_to_the
     assert (silenced, of_other_channel) == (0, 0)
 
 
-def test_group_that_ended_waits_anew_when_it_fires_again() -> None:
+def test_group_waits_again_when_it_fires_after_its_end() -> None:
     fresh = episode(2, first_known_us=NOON_US - 10 * SECOND_US)
     before = {1: {"ops": RESOLVED}}
     assert seconds_until_due(situation(ended(), fresh, told=before, last_sent=sent_minutes_ago(60))) == {"ops": 20}

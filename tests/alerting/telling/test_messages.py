@@ -206,7 +206,7 @@ def test_message_is_silent_when_all_its_entries_are_over_and_silenced(
     assert message_of(given).silent is silent
 
 
-def test_message_replies_to_the_message_that_first_told_of_an_entry() -> None:
+def test_message_replies_to_the_message_of_its_first_entry_that_has_a_reference() -> None:
     told = {1: {"ops": FIRING}, 2: {"ops": FIRING}}
     refs = {("ops", 2): "77", ("duty", 1): "5"}
     assert message_of(situation(ended(), ended(2), told=told, refs=refs)).reply_to == "77"
@@ -288,7 +288,7 @@ def test_note_says_so_when_an_alert_is_cleared_for_missing_data() -> None:
 
 def test_note_says_so_when_a_cleared_alert_fires_again() -> None:
     back = no_data_mark(2, series=1, resolved_us=NOON_US - MINUTE_US)
-    assert note_of(situation(episode(), back, told={1: {"ops": RESOLVED}})) == "data are back, and it still is"
+    assert note_of(situation(episode(), back, told={1: {"ops": RESOLVED}})) == "data are back, and it still fires"
 
 
 @pytest.mark.parametrize("reason", ["rule removed", "no longer selected", "no longer watched"])

@@ -10,7 +10,7 @@ from app.clock import SECOND_US, now_us
 from app.db.locks import lock_evaluation
 from app.notify.outbox import enqueue
 from tests.alerting.harness import WARM, AlertingHarness
-from tests.notify.alerts import until
+from tests.notify.dispatchers import until
 from tests.receivers import answers
 
 #: An episode fires after four minutes above 8 and ends after four minutes below 7.

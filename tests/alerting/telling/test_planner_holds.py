@@ -1,7 +1,7 @@
 """Messages under silences, inhibition and acknowledgements, and reminders."""
 
 from tests.alerting.harness import WARM, AlertingHarness
-from tests.notify.alerts import until
+from tests.notify.dispatchers import until
 
 
 async def test_firing_is_told_after_the_silence_when_it_began_under_one(harness: AlertingHarness) -> None:

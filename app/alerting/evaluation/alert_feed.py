@@ -1,10 +1,12 @@
 """Changes of alerts on the live feed, and ends of alerts for reasons other than readings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import msgspec
 
+from app.alerting.episodes.reasons import RETRACTED
 from app.alerting.evaluation.sql import SQL
 from app.db.pool import Connection
 from app.rule_texts import fill_in_message
@@ -12,20 +14,28 @@ from app.rule_texts import fill_in_message
 Transition = Literal["firing", "changed", "resolved", "retracted"]
 
 
-async def publish(connection: Connection, changes: Sequence[tuple[Transition, int]]) -> None:
+async def load_alerts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return alerts by id as alert_view shows them, with the rule's text filled in. Their times are of readings."""
+    if not ids:
+        return {}
+    rows = await connection.fetch(SQL["list_alerts_by_id"], ids)
+    return {row["id"]: fill_in_message(dict(row)) for row in rows}
+
+
+async def publish(
+    connection: Connection,
+    changes: Sequence[tuple[Transition, int]],
+    deleted: Mapping[int, dict[str, Any]] = MappingProxyType({}),
+) -> None:
     """Append changes of alerts, by id, to the live feed in this order, in the transaction that makes them.
 
-    A frame carries the alert as alert_view shows it, with the rule's text filled in. Its times are those of readings.
+    `deleted` are the alerts whose rows the transaction deletes. They come first, as retracted.
     """
-    if not changes:
-        return
-    rows = await connection.fetch(SQL["list_changed_alerts"], [alert_id for _, alert_id in changes])
-    alerts = {row["id"]: fill_in_message(dict(row)) for row in rows}
-    payloads = []
-    for transition, alert_id in changes:
-        if alert := alerts.get(alert_id):
-            payloads.append(msgspec.json.encode({"transition": transition, **alert}))
-    await connection.execute(SQL["insert_alert_feed"], payloads)
+    frames = [{"transition": "retracted", **alert, "reason": RETRACTED} for alert in deleted.values()]
+    alerts = await load_alerts(connection, [alert_id for _, alert_id in changes])
+    frames += [{"transition": transition, **alerts[alert_id]} for transition, alert_id in changes if alert_id in alerts]
+    if frames:
+        await connection.execute(SQL["insert_alert_feed"], [msgspec.json.encode(frame) for frame in frames])
 
 
 async def end_alerts(connection: Connection, reasons: Mapping[int, str | None]) -> None:

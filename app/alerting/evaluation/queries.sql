@@ -199,7 +199,7 @@ UPDATE alert_state AS state
 -- $1 series ids
 SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY($1::int[]);
 
--- name: list_changed_alerts
+-- name: list_alerts_by_id
 -- $1 ids
 SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, threshold, message_template,
        started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level

@@ -22,7 +22,7 @@ from app.alerting.episodes.revision import (
     Told,
     revise,
 )
-from app.alerting.evaluation.alert_feed import Transition, end_alerts, publish
+from app.alerting.evaluation.alert_feed import Transition, end_alerts, load_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match
 from app.clock import now_us
@@ -143,7 +143,8 @@ class Changes:
             merged = [episode_id for episode_id, into in self._retracted if into is not None]
             await self._connection.execute(SQL["delete_told"], merged)
             await self._connection.execute(SQL["retract_episodes"], *_columns(self._retracted))
-        if self._deleted:
+        deleted = await load_alerts(self._connection, self._deleted)
+        if deleted:
             await self._connection.execute(SQL["delete_episodes"], self._deleted)
         if self._updates:
             await self._connection.execute(SQL["update_episodes"], *_columns(self._updates))
@@ -152,7 +153,7 @@ class Changes:
         if self._told:
             await self._connection.execute(SQL["upsert_told"], *_columns(self._told))
         self.made = [self._change(change) for change in self._pending]
-        await publish(self._connection, [(change.transition, change.episode_id) for change in self._pending])
+        await publish(self._connection, [(change.transition, change.episode_id) for change in self._pending], deleted)
 
     async def end_unselected(self, pairs: Sequence[Pair]) -> None:
         """End the open alerts of pairs whose rule no longer selects the series."""

@@ -431,3 +431,21 @@ async def test_feed_carries_the_text_of_the_rule(harness: AlertingHarness) -> No
     ]
     assert all("message_template" not in frame for frame in frames)
     assert frames[2]["resolved_at"] > frames[0]["fired_at"]
+
+
+async def test_feed_takes_an_alert_back_that_late_readings_remove_before_anybody_was_told(
+    harness: AlertingHarness,
+) -> None:
+    await harness.use_rules(WARM.replace("above: 8", "above: 8, for: 5m"))
+    await harness.upload("freezer-1", (20, 7), (9, 9), (1, 9))
+    await harness.alerting.tick(harness.pool, 1)
+    await harness.upload("freezer-1", (5, 7))
+    await harness.alerting.tick(harness.pool, 1)
+    frames = [
+        msgspec.json.decode(row["payload"])
+        for row in await harness.pool.fetch("SELECT payload FROM feed WHERE kind = 'alert' ORDER BY id")
+    ]
+    assert [(frame["transition"], frame["id"], frame["sensor"], frame["reason"]) for frame in frames] == [
+        ("firing", 1, "freezer-1", None),
+        ("retracted", 1, "freezer-1", "retracted"),
+    ]

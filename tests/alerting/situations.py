@@ -7,7 +7,7 @@ from typing import Any
 from app.alerting.conditions.above import Above
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import ChannelDefinition, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
-from app.alerting.telling.situation import Silence, Situation, UnsettledEpisode
+from app.alerting.telling.situation import Silence, Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, to_us
 from app.model import LevelName
 
@@ -39,7 +39,7 @@ def rule(
     return Rule(name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us)
 
 
-def episode(number: int = 1, **fields: Any) -> UnsettledEpisode:
+def episode(number: int = 1, **fields: Any) -> UntoldEpisode:
     """Make an open episode of `warm` that fired an hour ago; `number` sets its id, sensor and series."""
     defaults: dict[str, Any] = {
         "id": number,
@@ -68,41 +68,41 @@ def episode(number: int = 1, **fields: Any) -> UnsettledEpisode:
         "received_us": NOON_US,
         "is_being_sent": False,
     }
-    return UnsettledEpisode(**{**defaults, **fields})
+    return UntoldEpisode(**{**defaults, **fields})
 
 
-def ended(number: int = 1, minutes_ago: float = 1, **fields: Any) -> UnsettledEpisode:
+def ended(number: int = 1, minutes_ago: float = 1, **fields: Any) -> UntoldEpisode:
     """Make an episode that ended some minutes ago."""
     return episode(number, **{"resolved_us": NOON_US - round(minutes_ago * MINUTE_US), **fields})
 
 
-def retracted(number: int = 1, **fields: Any) -> UnsettledEpisode:
+def retracted(number: int = 1, **fields: Any) -> UntoldEpisode:
     """Make an episode that late readings retracted."""
     return episode(number, **{"reason": "retracted", **fields})
 
 
-def no_data_alert(number: int = 1, **fields: Any) -> UnsettledEpisode:
+def no_data_alert(number: int = 1, **fields: Any) -> UntoldEpisode:
     """Make an alert of missing data; the last reading came twenty minutes ago."""
     since_us = NOON_US - 20 * MINUTE_US
     no_data = {"kind": "no_data", "reason": "no_data", "started_us": since_us, "received_us": since_us}
     return episode(number, **{**no_data, "fired_us": NOON_US, "first_known_us": NOON_US - MINUTE_US, **fields})
 
 
-def no_data_mark(number: int, series: int, **fields: Any) -> UnsettledEpisode:
+def no_data_mark(number: int, series: int, **fields: Any) -> UntoldEpisode:
     """Make the row that marks a series without data whose rule says `then: clear`."""
     return no_data_alert(
         number, **{"reason": "no_data_clear", "series_id": series, "sensor": f"freezer-{series}", **fields}
     )
 
 
-def gateway_offline(number: int = 1, **fields: Any) -> UnsettledEpisode:
+def gateway_offline(number: int = 1, **fields: Any) -> UntoldEpisode:
     """Make an alert of the rule gateway-offline."""
     empty = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
     return no_data_alert(number, **{**empty, "rule": "gateway-offline", "level": "error", "threshold": None, **fields})
 
 
 def situation(
-    *episodes: UnsettledEpisode,
+    *episodes: UntoldEpisode,
     rules: Iterable[Rule] = (rule(),),
     told: Mapping[int, Mapping[str, Told]] | None = None,
     silences: Iterable[Mapping[str, Any]] = (),

@@ -11,7 +11,7 @@ import msgspec
 
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
-from app.alerting.telling.situation import Group, Situation, UnsettledEpisode
+from app.alerting.telling.situation import Group, Situation, UntoldEpisode
 from app.clock import DAY_US, SECOND_US
 from app.model import severity
 
@@ -30,7 +30,7 @@ class Action(msgspec.Struct, frozen=True):
 
     channel: str
     group_key: str
-    episode: UnsettledEpisode
+    episode: UntoldEpisode
     kind: ActionKind
     #: The action waits until a silence, a mute, an inhibition or a late upload has ended.
     held: bool
@@ -58,7 +58,7 @@ class Decision(msgspec.Struct, frozen=True):
 def decide(situation: Situation) -> Decision:
     """Compare the told and the current state of every unsettled episode."""
     actions: list[Action] = []
-    finished: list[UnsettledEpisode] = []
+    finished: list[UntoldEpisode] = []
     for episode in situation.episodes:
         own = list(_actions(situation, episode))
         actions += own
@@ -102,12 +102,12 @@ def reminders(situation: Situation, channel: str, group_key: str) -> list[Action
     ]
 
 
-def is_acked(episode: UnsettledEpisode) -> bool:
+def is_acked(episode: UntoldEpisode) -> bool:
     """Return whether the episode is acknowledged at its current level or a higher one."""
     return episode.acked_level is not None and severity(episode.acked_level) >= severity(episode.level)
 
 
-def _actions(situation: Situation, episode: UnsettledEpisode) -> Iterable[Action]:
+def _actions(situation: Situation, episode: UntoldEpisode) -> Iterable[Action]:
     if episode.reason == NO_DATA_CLEAR:
         return
     told = situation.told.get(episode.id, {})
@@ -122,7 +122,7 @@ def _actions(situation: Situation, episode: UnsettledEpisode) -> Iterable[Action
             yield Action(channel, group_key, episode, kind, end_held if kind in ALWAYS_DUE else held)
 
 
-def _kind(situation: Situation, episode: UnsettledEpisode, told: Told | None, channel: str) -> ActionKind | None:
+def _kind(situation: Situation, episode: UntoldEpisode, told: Told | None, channel: str) -> ActionKind | None:
     """Return the kind of message that brings a channel from the told to the current state; None if none is needed."""
     retracted = episode.reason == RETRACTED
     over = episode.resolved_us is not None or situation.is_cleared(episode)
@@ -140,7 +140,7 @@ def _kind(situation: Situation, episode: UnsettledEpisode, told: Told | None, ch
     return None if over else "again"
 
 
-def _first_kind(situation: Situation, episode: UnsettledEpisode, over: bool) -> ActionKind | None:
+def _first_kind(situation: Situation, episode: UntoldEpisode, over: bool) -> ActionKind | None:
     """Return the kind of the first message about an episode; None if none is sent."""
     if not over:
         return "firing"
@@ -154,12 +154,12 @@ def _first_kind(situation: Situation, episode: UnsettledEpisode, over: bool) -> 
     return "firing" if terms.late_data.notify == "normal" else "summary"
 
 
-def _is_told_firing(situation: Situation, episode: UnsettledEpisode, channel: str) -> bool:
+def _is_told_firing(situation: Situation, episode: UntoldEpisode, channel: str) -> bool:
     told = situation.told.get(episode.id, {}).get(channel)
     return told is not None and told.state == "firing"
 
 
-def _is_held(situation: Situation, episode: UnsettledEpisode) -> bool:
+def _is_held(situation: Situation, episode: UntoldEpisode) -> bool:
     return (
         situation.is_silenced_or_muted(episode) or situation.is_inhibited(episode) or situation.is_catching_up(episode)
     )

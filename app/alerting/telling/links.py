@@ -4,7 +4,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from app.alerting.telling.situation import UnsettledEpisode
+from app.alerting.telling.situation import UntoldEpisode
 from app.clock import HOUR_US
 from app.notify.message import Link
 
@@ -20,7 +20,7 @@ class Addresses(msgspec.Struct, frozen=True):
     grafana: str | None = None
 
 
-def links(addresses: Addresses, episode: UnsettledEpisode, runbook: str | None) -> tuple[Link, ...]:
+def links(addresses: Addresses, episode: UntoldEpisode, runbook: str | None) -> tuple[Link, ...]:
     """Return the links of one entry."""
     pages = {
         "Page": addresses.page and _page(addresses.page, episode),
@@ -30,13 +30,13 @@ def links(addresses: Addresses, episode: UnsettledEpisode, runbook: str | None) 
     return tuple(Link(label, url) for label, url in pages.items() if url)
 
 
-def _page(address: str, episode: UnsettledEpisode) -> str:
+def _page(address: str, episode: UntoldEpisode) -> str:
     """Return a link that searches for the sensor, or shows all sensors if the alert is of a gateway."""
     query = f"?q={quote(episode.sensor)}" if episode.sensor else ""
     return f"{address.rstrip('/')}/{query}"
 
 
-def _dashboard(address: str, episode: UnsettledEpisode) -> str:
+def _dashboard(address: str, episode: UntoldEpisode) -> str:
     until = "now" if episode.resolved_us is None else (episode.resolved_us + _MARGIN_US) // 1_000
     query: dict[str, str | int] = {"from": (episode.started_us - _MARGIN_US) // 1_000, "to": until}
     if episode.sensor and episode.metric:

@@ -7,7 +7,7 @@ from app.alerting.episodes.reasons import NO_DATA
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.telling.decisions import Action
 from app.alerting.telling.links import Addresses, links
-from app.alerting.telling.situation import Situation, UnsettledEpisode
+from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.alerting.telling.wording import rule_message
 from app.clock import from_us
 from app.model import LevelName, severity
@@ -109,7 +109,7 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
             return _rule_message(situation, episode, value)
 
 
-def _resolved_note(situation: Situation, episode: UnsettledEpisode) -> str:
+def _resolved_note(situation: Situation, episode: UntoldEpisode) -> str:
     if episode.reason == NO_DATA:
         return _data_back_note(situation, episode)
     if situation.is_cleared(episode):
@@ -117,7 +117,7 @@ def _resolved_note(situation: Situation, episode: UnsettledEpisode) -> str:
     return episode.reason or ""
 
 
-def _data_back_note(situation: Situation, no_data_alert: UnsettledEpisode) -> str:
+def _data_back_note(situation: Situation, no_data_alert: UntoldEpisode) -> str:
     """Return the state of the series now that data are back: firing, over, or below the thresholds all along."""
     if no_data_alert.rule == GATEWAY_OFFLINE:
         return "data are back"
@@ -130,12 +130,12 @@ def _data_back_note(situation: Situation, no_data_alert: UnsettledEpisode) -> st
     return "data are back, fine all along"
 
 
-def _no_data_note(situation: Situation, episode: UnsettledEpisode) -> str:
+def _no_data_note(situation: Situation, episode: UntoldEpisode) -> str:
     last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
     return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
 
 
-def _rule_message(situation: Situation, episode: UnsettledEpisode, value: float | None) -> str:
+def _rule_message(situation: Situation, episode: UntoldEpisode, value: float | None) -> str:
     terms = situation.terms(episode)
     if terms is None:
         return ""
@@ -153,7 +153,7 @@ def _rule_message(situation: Situation, episode: UnsettledEpisode, value: float 
     )
 
 
-def _unit(situation: Situation, episode: UnsettledEpisode) -> str:
+def _unit(situation: Situation, episode: UntoldEpisode) -> str:
     terms = situation.terms(episode)
     return (terms.unit if terms is not None else None) or episode.unit or ""
 

@@ -26,7 +26,7 @@ _OFFLINE_RULE = Rule(GATEWAY_OFFLINE, Selector(), Terms(levels=()), group_by=("g
 Group = tuple[str, str]
 
 
-class UnsettledEpisode(msgspec.Struct, frozen=True):
+class UntoldEpisode(msgspec.Struct, frozen=True):
     """An episode about which a message may still be needed; times in microseconds since 1970."""
 
     id: int
@@ -73,7 +73,7 @@ class Silence(msgspec.Struct, frozen=True):
     id: int
     matchers: Mapping[str, Any]
 
-    def covers(self, episode: UnsettledEpisode) -> bool:
+    def covers(self, episode: UntoldEpisode) -> bool:
         """Return whether every matcher matches the episode."""
         return all(
             all(compile_glob(pattern)((episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
@@ -90,7 +90,7 @@ class Situation:
         self,
         now_us: int,
         rules: RuleSet,
-        episodes: Iterable[UnsettledEpisode],
+        episodes: Iterable[UntoldEpisode],
         told: Mapping[int, Mapping[str, Told]],
         refs: Mapping[tuple[str, int], str],
         silences: Iterable[Silence],
@@ -113,16 +113,16 @@ class Situation:
         self._cleared = {
             (each.rule, each.series_id) for each in self.episodes if each.is_open and each.reason == NO_DATA_CLEAR
         }
-        self._firing: dict[str, list[UnsettledEpisode]] = {}
+        self._firing: dict[str, list[UntoldEpisode]] = {}
         for each in self.episodes:
             if each.is_open and each.reason != NO_DATA_CLEAR and not self.is_cleared(each):
                 self._firing.setdefault(each.rule, []).append(each)
 
-    def rule(self, episode: UnsettledEpisode) -> Rule | None:
+    def rule(self, episode: UntoldEpisode) -> Rule | None:
         """Return the episode's rule, or None if it was removed."""
         return self._rules.get(episode.rule)
 
-    def terms(self, episode: UnsettledEpisode) -> Terms | None:
+    def terms(self, episode: UntoldEpisode) -> Terms | None:
         """Return the terms of the rule for the episode's series.
 
         None if the rule was removed or does not select the series, or the episode has no series.
@@ -139,14 +139,14 @@ class Situation:
         return self._terms[pair]
 
     @cached_property
-    def groups(self) -> dict[str, list[UnsettledEpisode]]:
+    def groups(self) -> dict[str, list[UntoldEpisode]]:
         """All episodes by group key."""
-        groups: dict[str, list[UnsettledEpisode]] = {}
+        groups: dict[str, list[UntoldEpisode]] = {}
         for episode in self.episodes:
             groups.setdefault(self.group_key(episode), []).append(episode)
         return groups
 
-    def channels(self, episode: UnsettledEpisode) -> tuple[str, ...]:
+    def channels(self, episode: UntoldEpisode) -> tuple[str, ...]:
         """Return the configured channels that are notified of the episode at its level."""
         if episode.rule == GATEWAY_OFFLINE:
             return self.channels_of_gateway(episode.gateway)
@@ -174,17 +174,17 @@ class Situation:
         """Return whether the rule files still define the channel."""
         return channel in self._channels
 
-    def group_key(self, episode: UnsettledEpisode) -> str:
+    def group_key(self, episode: UntoldEpisode) -> str:
         """Return the key of the episode's group: the rule's name and the values of its `group_by` labels, as JSON."""
         rule = self.rule(episode)
         values = [episode.label(name) for name in rule.group_by] if rule else []
         return msgspec.json.encode([episode.rule, values]).decode()
 
-    def is_cleared(self, episode: UnsettledEpisode) -> bool:
+    def is_cleared(self, episode: UntoldEpisode) -> bool:
         """Return whether the alert counts as resolved because data are missing, although its episode is open."""
         return episode.kind == "threshold" and (episode.rule, episode.series_id) in self._cleared
 
-    def has_data_back(self, episode: UnsettledEpisode) -> bool:
+    def has_data_back(self, episode: UntoldEpisode) -> bool:
         """Return whether the alert was cleared for missing data, and data are back."""
         return any(
             (each.rule, each.series_id, each.reason) == (episode.rule, episode.series_id, NO_DATA_CLEAR)
@@ -192,28 +192,28 @@ class Situation:
             if each.resolved_us is not None
         )
 
-    def open_episode(self, no_data_alert: UnsettledEpisode) -> UnsettledEpisode | None:
+    def open_episode(self, no_data_alert: UntoldEpisode) -> UntoldEpisode | None:
         """Return the open threshold episode of the rule and series of an alert of missing data, or None."""
         return next((each for each in self._threshold_episodes(no_data_alert) if each.is_open), None)
 
-    def last_end(self, no_data_alert: UnsettledEpisode) -> int | None:
+    def last_end(self, no_data_alert: UntoldEpisode) -> int | None:
         """Return the last end of an unsettled threshold episode of the rule and series of an alert of missing data."""
         ends = (each.resolved_us for each in self._threshold_episodes(no_data_alert) if each.resolved_us is not None)
         return max(ends, default=None)
 
-    def _threshold_episodes(self, no_data_alert: UnsettledEpisode) -> list[UnsettledEpisode]:
+    def _threshold_episodes(self, no_data_alert: UntoldEpisode) -> list[UntoldEpisode]:
         key = (no_data_alert.rule, no_data_alert.series_id, "threshold")
         return [
             each for each in self.episodes if (each.rule, each.series_id, each.kind) == key and each.reason != RETRACTED
         ]
 
-    def is_silenced_or_muted(self, episode: UnsettledEpisode) -> bool:
+    def is_silenced_or_muted(self, episode: UntoldEpisode) -> bool:
         """Return whether a silence or a mute window covers the episode now."""
         terms = self.terms(episode)
         muted = terms is not None and bool(terms.mute) and is_muted(terms.mute, self.now_us)
         return muted or any(silence.covers(episode) for silence in self._silences)
 
-    def is_inhibited(self, episode: UnsettledEpisode) -> bool:
+    def is_inhibited(self, episode: UntoldEpisode) -> bool:
         """Return whether a firing episode of a rule in `inhibited_by` has equal values of all labels in `same`."""
         rule = self.rule(episode)
         return rule is not None and any(
@@ -222,7 +222,7 @@ class Situation:
             for source in self._firing.get(inhibition.rule, ())
         )
 
-    def is_catching_up(self, episode: UnsettledEpisode) -> bool:
+    def is_catching_up(self, episode: UntoldEpisode) -> bool:
         """Return whether a late upload of the series may still be going on.
 
         The time limit counts from when the episode became known, or from the end of an alert of missing data.
@@ -238,7 +238,7 @@ class Situation:
 
 async def load_situation(connection: Connection, rules: RuleSet, now_us: int) -> Situation:
     """Load the situation in the caller's transaction."""
-    episodes: list[UnsettledEpisode] = []
+    episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
     for row in await connection.fetch(SQL["list_unsettled"]):
@@ -247,7 +247,7 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int) ->
             told.setdefault(row["id"], {})[channel] = Told(state, level)
             if ref:
                 refs[channel, row["id"]] = ref
-        episodes.append(UnsettledEpisode(**facts))
+        episodes.append(UntoldEpisode(**facts))
     silences = [Silence(row["id"], row["matchers"]) for row in await connection.fetch(SQL["list_silences"])]
     last_sent, last_refused = await _load_last(connection)
     return Situation(now_us, rules, episodes, told, refs, silences, last_sent, last_refused)

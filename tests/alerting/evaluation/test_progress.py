@@ -1,4 +1,4 @@
-"""When the state of a pair is stored, and which quiet readings are skipped without a replay."""
+"""Storing the states of pairs, and skipping quiet readings without a replay."""
 
 import pytest
 

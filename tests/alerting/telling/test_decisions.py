@@ -1,4 +1,4 @@
-"""Which messages are decided for each state of alert_told and episode, and when groups are due."""
+"""Messages decided for each state of alert_told and episode, and the times at which groups are due."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import Inhibition, LateData, NoData, Rule, Selector
 from app.alerting.rules.mutes import MuteWindow
 from app.alerting.telling.decisions import ActionKind, decide, reminders, schedule
-from app.alerting.telling.situation import Situation, UnsettledEpisode
+from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from tests.alerting.situations import (
     FIRING,
@@ -73,7 +73,7 @@ def sent_minutes_ago(minutes: float, channel: str = "ops") -> dict[tuple[str, st
     ],
 )
 def test_action_follows_from_what_was_told_and_the_episode(
-    told: Told | None, current: UnsettledEpisode, kind: ActionKind | None
+    told: Told | None, current: UntoldEpisode, kind: ActionKind | None
 ) -> None:
     given = situation(current, told={} if told is None else {1: {"ops": told}})
     assert actions_of(given) == ([] if kind is None else [(1, "ops", kind, False)])
@@ -92,7 +92,7 @@ def test_action_follows_from_what_was_told_and_the_episode(
     ],
 )
 def test_episode_is_settled_when_no_message_about_it_can_follow(
-    told: Told | None, current: UnsettledEpisode, settled: bool
+    told: Told | None, current: UntoldEpisode, settled: bool
 ) -> None:
     given = situation(current, told={} if told is None else {1: {"ops": told}})
     assert decide(given).settled == ([1] if settled else [])
@@ -256,7 +256,7 @@ NEVER_HELD = [(FIRING, ended(), "resolved"), (FIRING, retracted(), "retracted")]
 @pytest.mark.parametrize(("told", "current", "kind"), [*HELD, *NEVER_HELD])
 @pytest.mark.parametrize("hold", ["silence", "mute", "inhibition"])
 def test_hold_delays_all_kinds_but_resolved_and_retracted(
-    hold: str, told: Told | None, current: UnsettledEpisode, kind: ActionKind
+    hold: str, told: Told | None, current: UntoldEpisode, kind: ActionKind
 ) -> None:
     before = {} if told is None else {1: {"ops": told}}
     holds: dict[str, dict[str, Any]] = {
@@ -273,7 +273,7 @@ def test_hold_delays_all_kinds_but_resolved_and_retracted(
 
 @pytest.mark.parametrize(("told", "current", "kind"), [*HELD, *NEVER_HELD, (None, ended(), "summary")])
 def test_catching_up_delays_all_kinds_but_resolved_and_retracted(
-    told: Told | None, current: UnsettledEpisode, kind: ActionKind
+    told: Told | None, current: UntoldEpisode, kind: ActionKind
 ) -> None:
     fields = {"last_us": NOON_US - 16 * MINUTE_US, "received_us": NOON_US, "first_known_us": NOON_US - MINUTE_US}
     late = msgspec.structs.replace(current, **fields)
@@ -291,7 +291,7 @@ def test_raise_waits_when_inhibition_starts_after_the_target_was_told() -> None:
 @pytest.mark.parametrize(
     "source", [no_data_mark(2, series=3, rule="fire"), ended(2, rule="fire"), retracted(2, rule="fire")]
 )
-def test_rule_does_not_inhibit_when_none_of_its_episodes_fires(source: UnsettledEpisode) -> None:
+def test_rule_does_not_inhibit_when_none_of_its_episodes_fires(source: UntoldEpisode) -> None:
     assert actions_of(situation(episode(), source, **rules_with_inhibition()))[0] == (1, "ops", "firing", False)
 
 
@@ -392,7 +392,7 @@ def test_group_waits_when_its_critical_member_is_held() -> None:
     ],
 )
 def test_later_changes_wait_for_update_every_when_the_group_was_told(
-    change: UnsettledEpisode, told: dict[int, dict[str, Told]]
+    change: UntoldEpisode, told: dict[int, dict[str, Told]]
 ) -> None:
     before = {1: {"ops": CRITICAL}, **told}
     given = situation(episode(level="critical"), change, told=before, last_sent=sent_minutes_ago(2))
@@ -406,13 +406,13 @@ def test_later_changes_wait_for_update_every_when_the_group_was_told(
     [(episode(2, level="error"), {}), (episode(2, level="error"), {2: {"ops": FIRING}})],
 )
 def test_change_is_due_at_once_when_its_level_is_higher_than_any_told(
-    change: UnsettledEpisode, told: dict[int, dict[str, Told]]
+    change: UntoldEpisode, told: dict[int, dict[str, Told]]
 ) -> None:
     given = situation(episode(), change, told={1: {"ops": FIRING}, **told}, last_sent=sent_minutes_ago(0.1))
     assert seconds_until_due(given) == {"ops": 0}
 
 
-def end_due_in_s(*others: UnsettledEpisode, told: dict[int, dict[str, Told]] | None = None, **options: Any) -> float:
+def end_due_in_s(*others: UntoldEpisode, told: dict[int, dict[str, Told]] | None = None, **options: Any) -> float:
     """Return the seconds until `ops` is told the end of episode 1, half a minute after the last message."""
     before = {1: {"ops": FIRING}, **(told or {})}
     given = situation(ended(), *others, told=before, last_sent=sent_minutes_ago(0.5), **options)
@@ -470,7 +470,7 @@ def test_update_every_is_counted_for_each_channel_separately() -> None:
 # Reminders.
 
 
-def all_told_firing(*episodes: UnsettledEpisode, minutes_ago: float = 241, **options: Any) -> Situation:
+def all_told_firing(*episodes: UntoldEpisode, minutes_ago: float = 241, **options: Any) -> Situation:
     """Make a situation in which `ops` was told some minutes ago that all episodes fire."""
     told = {each.id: {"ops": Told("firing", each.level)} for each in episodes}
     return situation(*episodes, told=told, last_sent=sent_minutes_ago(minutes_ago), **options)

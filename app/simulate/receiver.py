@@ -1,9 +1,7 @@
 """The receiver of `make demo`: a local web server that prints the alert messages sent to it."""
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,13 +11,16 @@ from rich.markup import escape
 
 from app.settings import Settings
 
-_CHANNELS = 'version: 1\nchannels:\n  demo: {type: webhook, url: "${DEMO_RECEIVER_URL}"}\n'
+_CHANNEL = 'version: 1\nchannels:\n  demo: {type: webhook, url: "${DEMO_RECEIVER_URL}"}\n'
 _console = Console(stderr=True)
 
 
 @asynccontextmanager
 async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
-    """Run a receiver until the block ends; yield settings with rules that send their messages to it."""
+    """Run a receiver until the block ends; yield settings with a channel that sends messages to it.
+
+    The rules stay those of RULES_DIR, so that edits take effect.
+    """
     application = web.Application()
     application.router.add_post("/", _print_message)
     runner = web.AppRunner(application, access_log=None)
@@ -30,20 +31,11 @@ async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
     try:
         yield msgspec.structs.replace(
             settings,
-            rules_dir=_with_channel(settings.rules_dir, settings.data_dir / "demo-rules"),
             environment={**settings.environment, "DEMO_RECEIVER_URL": f"http://127.0.0.1:{port}/"},
+            extra_rules={"the channel of the demo": _CHANNEL},
         )
     finally:
         await runner.cleanup()
-
-
-def _with_channel(rules: Path, folder: Path) -> Path:
-    """Copy the rules to a folder, add a file that defines the receiver as their channel, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in rules.glob("*.yml"):
-        shutil.copy(path, folder)
-    (folder / "demo-channel.yml").write_text(_CHANNELS, encoding="utf-8")
-    return folder
 
 
 async def _print_message(request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -27,7 +28,7 @@ def load_checked(path: Path, settings: Settings) -> RuleSet:
     Raise RuleErrors with every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    return load_rules(path, settings.environment, _channel_check(endpoints))
+    return load_rules(path, settings.environment, _channel_check(endpoints), settings.extra_rules)
 
 
 def load_unsent(path: Path) -> RuleSet:
@@ -39,14 +40,15 @@ def load_rules(
     path: Path,
     environ: Mapping[str, str],
     channel_check: ChannelCheck | None = None,
+    extra: Mapping[str, str] = MappingProxyType({}),
 ) -> RuleSet:
-    """Read a folder's *.yml, or one file; the secrets of channels must be in `environ`.
+    """Read a folder's *.yml, or one file, and `extra`, texts by name; the secrets of channels must be in `environ`.
 
     Raise RuleErrors with every problem of every file, also for an empty, missing or unreadable folder.
     """
     log = ProblemLog()
     texts = _read_texts(path, log)
-    return _read_rule_set(texts, environ, channel_check, log)
+    return _read_rule_set({**texts, **extra}, environ, channel_check, log)
 
 
 def parse_rules(

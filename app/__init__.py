@@ -14,7 +14,8 @@ The folders, in the order in which they may import each other, from top to botto
 
 - `commands`: the `tidegauge` command.
 - `ingest`: uploads of readings, from the request body to the commit.
-- `trends`: sensors, raw readings and trends over HTTP.
+- `sensors`: sensors and gateways with their state, over HTTP.
+- `trends`: raw readings and trends over HTTP.
 - `live`: the live feed of readings and alerts to WebSocket clients.
 - `alerting`: rules, their evaluation into episodes, and the messages about episodes.
 - `broker`: the notification broker, an HTTP API that sends single notifications.

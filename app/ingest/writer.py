@@ -26,7 +26,7 @@ FLUSHERS = 2
 FLUSH_VALUES = 10_000
 #: Limit of values that wait; further uploads are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
-#: Number of retries after a conflict with another flush.
+#: Number of retries after a duplicate key in a COPY, or a deadlock with another flush.
 RETRIES = 3
 #: A flush that takes longer hangs, on a lock or on a dead network connection; its connection is closed.
 FLUSH_TIMEOUT_S = 60.0
@@ -141,7 +141,7 @@ class Writer:
     ) -> list[Receipt]:
         """Write uploads in one transaction and return their receipts.
 
-        A large batch is written by COPY first; after a conflict, by INSERT … ON CONFLICT.
+        A large batch is written by COPY first; if one of its readings is stored already, by INSERT … ON CONFLICT.
         """
         batch = await self._merge(connection, uploads)
         self._metrics.flush_values.observe(batch.size)

@@ -20,7 +20,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class CloseCode(IntEnum):
-    """Why the server closes a connection. 4400 to 4403 are final; after any other code the client should reconnect."""
+    """Reasons to close a connection. 4400 to 4403 are final; after any other code the client should reconnect.
+
+    A client of the replaced sensor server that is too slow gets TRY_AGAIN_LATER, which it knows.
+    """
 
     BAD_MESSAGE = 4400
     UNAUTHORIZED = 4401

@@ -95,14 +95,14 @@ async def _record_failure(
     connection: Connection, claim: Claim, state: ChannelState, error: DeliveryError, retry_in: timedelta
 ) -> None:
     deadline = timedelta(seconds=DEADLINE_S)
-    is_late = await connection.fetchval(SQL["end_attempt"], claim.id, error.reason, retry_in, deadline)
+    is_past_deadline = await connection.fetchval(SQL["end_attempt"], claim.id, error.reason, retry_in, deadline)
     match error:
         case PermanentError(channel_broken=True):
             # requeue_for_broken_channels does the rest, as for the channel's other messages.
             await break_channel(connection, state, error.reason)
         case PermanentError():
             await _make_dead_letter(connection, claim.id)
-        case _ if is_late:
+        case _ if is_past_deadline:
             await _make_dead_letter(connection, claim.id)
 
 

@@ -16,7 +16,7 @@ from app.notify.sql import SQL
 from app.problems import is_database_away
 
 #: An attempt without a stored result after this time counts as lost, and the message is sent again.
-LEASE_S = 120.0
+CLAIM_S = 120.0
 #: A message that cannot be composed is postponed by this time, so that it does not hold up others.
 PUT_OFF_S = 60.0
 
@@ -93,7 +93,7 @@ async def _claim_waiting(
         return None
     await _write_told(connection, row["channel"], new_items)
     rendered = channel.render(_mark_delayed(composed.message) if is_delayed else composed.message)
-    await connection.execute(SQL["begin_sending"], row["id"], rendered, timedelta(seconds=LEASE_S))
+    await connection.execute(SQL["begin_sending"], row["id"], rendered, timedelta(seconds=CLAIM_S))
     return Claim(row["id"], row["channel"], row["group_key"], rendered, 1)
 
 
@@ -102,7 +102,7 @@ async def _claim_again(connection: Connection, row: asyncpg.Record) -> Claim:
     if row["attempt_started_at"] is not None:
         lost = "its process stopped before the answer was noted"
         await connection.execute(SQL["insert_lost_attempt"], row["id"], lost)
-    attempt = await connection.fetchval(SQL["begin_attempt"], row["id"], timedelta(seconds=LEASE_S))
+    attempt = await connection.fetchval(SQL["begin_attempt"], row["id"], timedelta(seconds=CLAIM_S))
     rendered = msgspec.convert(row["text"], RenderedMessage)
     return Claim(row["id"], row["channel"], row["group_key"], rendered, attempt)
 

@@ -19,7 +19,6 @@ import structlog
 from app.db.pool import DATABASE_ERRORS, Connection, Pool
 from app.errors import NotFoundError
 from app.metrics import Metrics
-from app.notify import attempts
 from app.notify.attempts import (
     AttemptResult,
     give_up_expired,
@@ -38,7 +37,7 @@ from app.notify.channel_states import (
     mend_channel,
     note_move,
 )
-from app.notify.claims import LEASE_S, Claim, claim_next
+from app.notify.claims import CLAIM_S, Claim, claim_next
 from app.notify.message import Message, RenderedMessage
 from app.notify.outbox import AttemptOutcome, Compose, Composed
 from app.notify.pacing import Pacer
@@ -53,6 +52,8 @@ PARALLEL: Final = 16
 # The pause between attempts doubles from the first to the longest.
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 300.0
+#: A longer Retry-After is cut to this: a proxy may ask for a day by mistake.
+LONGEST_RETRY_AFTER_S = 3_600.0
 #: Time that messages being sent get to finish when the dispatcher stops, so that their answers are not lost.
 GRACE_S = 5.0
 #: Longest time that a test message waits for its turn.
@@ -193,7 +194,7 @@ class Dispatcher:
         started = monotonic()
         outcome = await self._send(session, state, claim.rendered)
         seconds = monotonic() - started
-        retry_in_s = max(_backoff_s(claim.attempt), self._hold_as_asked(state, outcome))
+        retry_in_s = max(_backoff_s(claim.attempt), self._pause_for_retry_after(state, outcome))
         await self._record(pool, claim, state, AttemptResult(outcome, seconds, retry_in_s))
         self._report(claim, state, outcome, seconds)
 
@@ -209,22 +210,24 @@ class Dispatcher:
             log.error("channel_failed", channel=state.name, error=type(error).__name__, traceback=where)
             return UncertainError(f"the channel failed: {type(error).__name__}")
 
-    def _hold_as_asked(self, state: ChannelState, outcome: Delivered | DeliveryError) -> float:
-        """Send nothing to a destination for as long as its Retry-After asks, at most DEADLINE_S; return the seconds."""
+    def _pause_for_retry_after(self, state: ChannelState, outcome: Delivered | DeliveryError) -> float:
+        """After HTTP 429 or 503, send nothing to the destination until its Retry-After is over; return the seconds.
+
+        Without a Retry-After there is no such pause, and 0 is returned.
+        """
         asked_s = outcome.retry_after_s if isinstance(outcome, DeliveryError) else None
         if asked_s is None:
             return 0.0
-        # A longer time is not respected: a proxy may ask for a day by mistake.
-        hold_s = min(asked_s, attempts.DEADLINE_S)
+        hold_s = min(asked_s, LONGEST_RETRY_AFTER_S)
         self._pacer.hold(state.limits[0].key, hold_s)
         return hold_s
 
     async def _record(self, pool: Pool, claim: Claim, state: ChannelState, result: AttemptResult) -> None:
-        """Store the result, with retries for half the lease.
+        """Store the result, with retries for half of CLAIM_S.
 
         Otherwise a message would be sent twice when the database is away for a moment.
         """
-        give_up_at = monotonic() + LEASE_S / 2
+        give_up_at = monotonic() + CLAIM_S / 2
         while True:
             try:
                 return await record_attempt(pool, claim, state, result)
@@ -247,7 +250,7 @@ class Dispatcher:
         rendered = state.channel.render(Message(title="Test", text=f"The channel {state.name} works."))
         async with open_session() as session:
             outcome = await self._send(session, state, rendered)
-        self._hold_as_asked(state, outcome)
+        self._pause_for_retry_after(state, outcome)
         if outcome.moved_to is not None:
             await note_move(pool, state, outcome.moved_to)
         log.info("channel_tested", channel=state.name, outcome=name_outcome(outcome))
@@ -282,8 +285,8 @@ class Dispatcher:
             if destination not in self._delivering:
                 task.cancel()
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=GRACE_S)
-            for task in late:
+            _, unfinished = await asyncio.wait(tasks, timeout=GRACE_S)
+            for task in unfinished:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         # A task that was cancelled before it started has not removed itself.

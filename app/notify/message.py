@@ -1,4 +1,7 @@
-"""The content of an alert message, and its shortening to what a service accepts; each channel has its own markup."""
+"""An alert message: its content, its lines of text, and their shortening to what a service accepts.
+
+Each channel has its own markup.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime

@@ -27,7 +27,7 @@ class ToldItem(msgspec.Struct, frozen=True):
     episode_id: int
     #: The episode's revision. A channel is told each revision at most once, except in reminders.
     revision: int
-    #: firing, raised, again, resolved, retracted, summary, reminder, no_data, …
+    #: A value of ActionKind in `alerting.telling.decisions`.
     kind: str
     level: str
     #: What counts as told to the channel from the claim on; None leaves the earlier state.

@@ -12,10 +12,10 @@ import msgspec
 CONNECT_TIMEOUT_S = 5.0
 TOTAL_TIMEOUT_S = 10.0
 ANSWER_LIMIT_BYTES = 64 * 1024
-#: A longer Retry-After is cut to this; the outbox has the deadline of a message.
+#: A longer Retry-After is read as this. The dispatcher and the broker cut it further, to what they wait at most.
 RETRY_AFTER_LIMIT_S = 86_400.0
 
-#: Statuses by which a server says that it did not process the request but may process it later.
+#: Statuses by which a server says that it did not process the request but may process it later: 408, 429 and 503.
 _REFUSED_FOR_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -1,1 +1,1 @@
-"""Sensors, raw readings and trends over HTTP."""
+"""Raw readings and trends over HTTP."""

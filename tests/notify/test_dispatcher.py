@@ -167,7 +167,7 @@ async def test_everything_arrives_in_order_when_processes_are_killed_and_answers
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "GRACE_S", 0.0)
-    monkeypatch.setattr(claims, "LEASE_S", 0.2)
+    monkeypatch.setattr(claims, "CLAIM_S", 0.2)
     webhook.fail_ratio(1 / 3, *FAULTS, RESETS_AFTER, seed=3)
     channels: Channels = {"hook": webhook_channel(webhook)}
     names = [f"sensor-{number}" for number in range(30)]

@@ -70,7 +70,7 @@ class NoData(msgspec.Struct, frozen=True):
 
 
 class Inhibition(msgspec.Struct, frozen=True):
-    """A rule that holds back messages of this one while it fires with equal values of all labels in `same`."""
+    """Another rule: while it fires with equal values of all labels in `same`, messages of the rule with this field wait."""
 
     rule: str
     #: Labels: `sensor`, `metric`, `gateway` or names of tags.

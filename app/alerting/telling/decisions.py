@@ -15,10 +15,13 @@ from app.alerting.telling.situation import Group, Situation, UntoldEpisode
 from app.clock import DAY_US, SECOND_US
 from app.model import severity
 
+#: `raised`: the level rose. `again`: an alert that was told as over fires again. `summary`: began and ended before it was
+#: told. `retracted` and `withdrawn`: by later readings the episode never was; its last message told it as firing
+#: (`retracted`) or as over (`withdrawn`).
 ActionKind = Literal["firing", "raised", "resolved", "retracted", "again", "summary", "withdrawn", "reminder"]
 
 #: Kinds that silences, mutes, inhibition and catching up do not hold. The end of missing data waits for late uploads.
-ALWAYS_DUE: frozenset[ActionKind] = frozenset({"resolved", "retracted"})
+EXEMPT_FROM_HOLDS: frozenset[ActionKind] = frozenset({"resolved", "retracted"})
 GROUP_WAIT_US = 30 * SECOND_US
 UPDATE_EVERY_US = 300 * SECOND_US
 #: The first message of a group does not wait if a member has at least this level.
@@ -119,7 +122,7 @@ def _actions(situation: Situation, episode: UntoldEpisode) -> Iterable[Action]:
     for channel in dict.fromkeys((*situation.channels(episode), *told_channels)):
         kind = _kind(situation, episode, told.get(channel), channel)
         if kind is not None:
-            yield Action(channel, group_key, episode, kind, end_held if kind in ALWAYS_DUE else held)
+            yield Action(channel, group_key, episode, kind, end_held if kind in EXEMPT_FROM_HOLDS else held)
 
 
 def _kind(situation: Situation, episode: UntoldEpisode, told: Told | None, channel: str) -> ActionKind | None:

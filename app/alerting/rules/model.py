@@ -70,7 +70,7 @@ class NoData(msgspec.Struct, frozen=True):
 
 
 class Inhibition(msgspec.Struct, frozen=True):
-    """Another rule: while it fires with equal values of all labels in `same`, messages of the rule with this field wait."""
+    """Another rule that holds back messages: it must fire with equal values of all labels in `same`."""
 
     rule: str
     #: Labels: `sensor`, `metric`, `gateway` or names of tags.

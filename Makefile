@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# No address of a registry, and no order that depends on one, gets into the pins.
+# The pins hold hashes, and no address of a registry.
 PIP_COMPILE := --quiet --allow-unsafe --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links
 # Two test workers, because most machines have at least two cores.

@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 # Two test workers suit the two cores that most machines have at least.
 WORKERS ?= 2
 
-.PHONY: help setup run demo test bench soak check schema clean
+.PHONY: help setup run demo test bench soak check schema dashboards clean
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Install what run and test need: Python packages and a private TimescaleDB
 	@$(BIN)/python -m app.db.embedded
@@ -51,6 +51,9 @@ check: $(VENV)/.installed ## Lint, types, import contracts, container files
 schema: $(VENV)/.installed ## Write the JSON Schemas of rule files and rule tests anew
 	@$(BIN)/python -m app.alerting.language.schema
 	@$(BIN)/python -m app.alerting.trials.rule_test_schema
+
+dashboards: $(VENV)/.installed ## Write the Grafana dashboards anew from grafana/generate
+	@$(BIN)/python -m grafana.generate
 
 clean: ## Remove what setup, tests and checks made; data in .data/ stay
 	@rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -6,6 +6,8 @@ from grafana.generate.dashboard import Json, dashboard
 from grafana.generate.operations import PAGE, TO_ALERT
 from grafana.generate.variables import one_of, some_of, text
 
+#: Longer ranges estimate how much of an hour was out of range where it crossed a limit.
+EXACT = "35 days"
 IS_METRIC = f"metric = {sql.value_of('metric')}"
 IS_PICKED = f"{IS_METRIC} AND {sql.picked('sensor', 'sensor')}"
 METRIC = one_of(
@@ -66,10 +68,12 @@ def _totals() -> list[Json]:
     total = sql.beyond(
         CHOSEN,
         'SELECT sum(minutes_beyond) AS "Out of range" FROM beyond HAVING count(*) > 0 LIMIT 1',
+        EXACT,
     )
     share = sql.beyond(
         CHOSEN,
         'SELECT sum(minutes_beyond) / nullif(sum(minutes), 0) AS "Share" FROM beyond HAVING count(*) > 0 LIMIT 1',
+        EXACT,
     )
     extremes = sql.query(
         """
@@ -160,11 +164,13 @@ def _days() -> Json:
          ORDER BY 1 DESC, 2
          LIMIT 20000
         """,
+        EXACT,
     )
     panel = p.table(
         "Each day",
         "A row for each sensor and day with readings, newest first. A minute is out of range when any reading in it is."
-        " Where an hour has gaps, its minutes with readings stand for all of it.",
+        " Where an hour has gaps, its minutes with readings stand for all of it. Ranges of more than 35 days estimate"
+        " the hours that cross a limit.",
         (24, 16),
         p.table_of(listed),
         overrides=[

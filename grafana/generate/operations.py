@@ -50,7 +50,7 @@ def build() -> Json:
 
 
 def _counts() -> list[Json]:
-    red, orange = {1: "red"}, {1: "orange"}
+    red, orange = {1.0: "red"}, {1.0: "orange"}
     return [
         _count("Open alerts", "Alerts that fire now, of any level.", "alert_view", "state = 'firing'", orange),
         _count(

@@ -55,7 +55,7 @@ def stat(
         "percentChangeColorMode": "standard",
         "showPercentChange": False,
     }
-    defaults = {"thresholds": _thresholds(steps or {}), "color": {"mode": "thresholds"}}
+    defaults: Json = {"thresholds": _thresholds(steps or {}), "color": {"mode": "thresholds"}}
     if colors:
         defaults["mappings"] = _mappings(colors)
     return _panel("stat", title, description, size, targets, unit, defaults, options)

@@ -230,11 +230,12 @@ def _beyond() -> Json:
          ORDER BY 2 DESC NULLS LAST, 1
          LIMIT 20
         """,
+        "2 days",
     )
     return p.bars(
         "Time beyond a limit",
         "The share of the hours with readings that each sensor spent beyond the tightest limit of the rules that watch"
-        " it, judged by the minute; the 20 worst. Sensors without a limit are left out.",
+        " it; the 20 worst. Up to two days are judged by the minute, hours of longer ranges by their extremes.",
         (8, 11),
         [p.table_of(text)],
         unit=p.SHARE,

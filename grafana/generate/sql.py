@@ -39,10 +39,12 @@ def query(text: str, **parts: str) -> str:
 def picked(column: str, variable: str) -> str:
     """Return the condition that a column has one of a variable's values.
 
-    The second half is for values with a double quote. With All both halves compare the column with itself.
+    The second half is for values with a double quote. With All both halves compare the column with itself. The planner
+    takes a CASE for true of every second row; for an OR of comparisons it expects one row, and joins by nested loops.
     """
     values = f"${{{variable}:sqlstring}}"
-    return f"""({column} IN ({values}) OR replace({column}, '"', '\\"') IN ({values}))"""
+    escaped = f"""replace({column}, '"', '\\"')"""
+    return f"CASE WHEN {column} IN ({values}) THEN TRUE ELSE {escaped} IN ({values}) END"
 
 
 def value_of(variable: str) -> str:
@@ -153,11 +155,12 @@ def timeline(name: str, condition: str) -> str:
     )
 
 
-def beyond(chosen: str, result: str) -> str:
+def beyond(chosen: str, result: str, exact: str) -> str:
     """Return a query over `beyond`: for each hour and series of `chosen` the minutes in range and beyond its limits.
 
-    `chosen` has series_id, low and high; a null limit is none. An hour counts by the share of its minutes with
-    readings that lie beyond a limit. Only hours that cross a limit are read by the minute.
+    `chosen` has series_id, low and high; a null limit is none. In an hour that crosses a limit the share of minutes
+    with readings beyond it counts, in ranges of up to the interval `exact`. In longer ranges the share is estimated as
+    if values were spread evenly between the smallest and the greatest: all minutes of a year are too many.
     """
     return query(
         """
@@ -174,20 +177,27 @@ def beyond(chosen: str, result: str) -> str:
             JOIN chosen USING (series_id)
            WHERE one.series_id = ANY (ARRAY(SELECT series_id FROM chosen))
              AND one.bucket > $__timeFrom()::timestamptz - INTERVAL '1 hour' AND one.bucket <= $__timeTo()
+        ), minute AS (
+          SELECT hour.series_id, hour.bucket, avg(CASE WHEN one.max > high OR one.min < low THEN 1 ELSE 0 END) AS share
+            FROM reading_1m AS one
+            JOIN hour ON hour.series_id = one.series_id AND hour.bucket = time_bucket('1 hour', one.bucket)
+           WHERE hour.share IS NULL
+             AND $__timeTo()::timestamptz - $__timeFrom()::timestamptz <= INTERVAL '<<exact>>'
+             AND one.series_id = ANY (ARRAY(SELECT series_id FROM hour WHERE share IS NULL))
+             AND $__timeFilter(one.bucket)
+           GROUP BY 1, 2
         ), beyond AS (
           SELECT series_id, bucket, n, sum, min, max, minutes,
-                 minutes * coalesce(share, (
-                   SELECT avg(CASE WHEN minute.max > high OR minute.min < low THEN 1 ELSE 0 END)::float8
-                     FROM reading_1m AS minute
-                    WHERE minute.series_id = hour.series_id
-                      AND minute.bucket >= hour.bucket AND minute.bucket < hour.bucket + INTERVAL '1 hour'
-                 )) AS minutes_beyond
+                 minutes * coalesce(hour.share, minute.share,
+                   (greatest(max - high, 0) + greatest(low - min, 0)) / (max - min))::float8 AS minutes_beyond
             FROM hour
+            LEFT JOIN minute USING (series_id, bucket)
         )
         <<result>>
         """,
         chosen=dedent(chosen).strip(),
         result=dedent(result).strip(),
+        exact=exact,
     )
 
 

@@ -4,7 +4,10 @@ from datetime import UTC, datetime, time, timedelta
 
 import msgspec
 
+from app.db.aggregates import LEVELS
+from app.db.edition import detect_edition
 from app.db.pool import Connection, Pool
+from app.db.sql import SQL
 
 #: Yesterday at noon: within every retention, and all its hours and its day are known.
 NOON = datetime.combine(datetime.now(UTC).date() - timedelta(days=1), time(12), tzinfo=UTC)
@@ -20,7 +23,7 @@ GATE = 'gate "2" o\'clock $x'
 WATER = 'water\'s "level" $m'
 
 #: sensor, gateway, tags, time since anything arrived
-SENSORS = (
+SENSORS: tuple[tuple[str, str | None, dict[str, str], timedelta], ...] = (
     (PLAIN, "gateway-1", {"site": "north"}, MINUTE),
     (QUOTED, "gateway-1", {"site": "O'Hara's"}, 2 * HOUR),
     (BACKSLASH, None, {}, MINUTE),
@@ -128,12 +131,13 @@ async def store_fleet(pool: Pool, sensors: int, every: timedelta, back: timedelt
 
 async def refresh(connection: Connection) -> None:
     """Materialise the continuous aggregates where there are any, as far as policies would."""
-    for relation, real_time in (("reading_1m", MINUTE), ("reading_1h", 2 * HOUR), ("reading_1d", 2 * DAY)):
-        if await connection.fetchval(
-            "SELECT count(*) FROM timescaledb_information.continuous_aggregates WHERE view_name = $1", relation
-        ):
-            until = (datetime.now(UTC) - real_time).isoformat()
-            await connection.execute(f"CALL refresh_continuous_aggregate('{relation}', NULL, '{until}')")
+    if await detect_edition(connection) == "apache-2":
+        return
+    in_one_go = """, options => '{"buckets_per_batch": 0}'"""
+    options = in_one_go if await connection.fetchval(SQL["has_refresh_options"]) else ""
+    for level in LEVELS:
+        until = level.refreshable_until(datetime.now(UTC)).isoformat()
+        await connection.execute(f"CALL refresh_continuous_aggregate('{level.relation}', NULL, '{until}'{options})")
 
 
 async def _store_sensors(connection: Connection) -> None:

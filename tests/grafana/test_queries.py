@@ -154,13 +154,13 @@ async def test_timeline_gives_the_worst_level_at_each_change_when_alerts_overlap
 
 async def test_annotations_are_regions_of_the_chosen_sensor_when_alerts_touch_the_range(reader: Connection) -> None:
     sensor = {"sensor": Choice((DOLLAR,), multi=False)}
-    rows = await _rows(reader, "sensor", "Alerts", 4 * HOUR, ref="Alerts", **sensor)
+    rows = await _rows(reader, "sensor", ("Alerts", "Alerts"), 4 * HOUR, **sensor)
     assert rows == [
         (NOON - 4 * HOUR, NOON - 2 * HOUR, f"frost: {DOLLAR} temperature", "error"),
         (NOON - 5 * HOUR, NOON - 3 * HOUR, f"warm: {DOLLAR} temperature", "warning"),
     ]
-    assert await _rows(reader, "sensor", "Alerts", HOUR, ref="Alerts", **sensor) == []
-    rows = await _rows(reader, "sensor", "Alerts", HOUR, ref="Alerts", sensor=Choice((PLAIN,), multi=False))
+    assert await _rows(reader, "sensor", ("Alerts", "Alerts"), HOUR, **sensor) == []
+    rows = await _rows(reader, "sensor", ("Alerts", "Alerts"), HOUR, sensor=Choice((PLAIN,), multi=False))
     assert [row[1] for row in rows] == [NOON], "an open alert ends where the range does"
 
 
@@ -184,9 +184,9 @@ async def test_trend_shows_range_and_mean_when_zoomed(reader: Connection) -> Non
 
 
 async def test_last_week_and_limits_lie_over_the_trend_when_shown(reader: Connection) -> None:
-    rows = await _rows(reader, "sensor", "${metric}", HOUR, ref="week", metric=TEMPERATURE)
+    rows = await _rows(reader, "sensor", ("${metric}", "week"), HOUR, metric=TEMPERATURE)
     assert rows == [(NOON - 4 * MINUTE, 3.0)]
-    rows = await _rows(reader, "sensor", "${metric}", HOUR, ref="limits", metric=TEMPERATURE)
+    rows = await _rows(reader, "sensor", ("${metric}", "limits"), HOUR, metric=TEMPERATURE)
     assert rows == [
         (NOON - HOUR, "warm critical above", 25.0),
         (NOON - HOUR, "warm warning above", 8.0),
@@ -196,10 +196,10 @@ async def test_last_week_and_limits_lie_over_the_trend_when_shown(reader: Connec
 
 
 async def test_summary_covers_the_whole_range_when_zoomed(reader: Connection) -> None:
-    title = "${metric}: last, min, mean, max"
+    panel = "${metric}: last, min, mean, max"
     for span, numbers in {HOUR: (10, 25, 40), DAY: (-5, 19, 40), 365 * DAY: (-5, pytest.approx(203 / 8), 100)}.items():
-        assert await _rows(reader, "sensor", title, span, metric=TEMPERATURE) == [(30, *numbers)], span
-    assert await _rows(reader, "sensor", title, DAY, ref="unit", metric=TEMPERATURE) == [("suffix:°C",)]
+        assert await _rows(reader, "sensor", panel, span, metric=TEMPERATURE) == [(30, *numbers)], span
+    assert await _rows(reader, "sensor", (panel, "unit"), DAY, metric=TEMPERATURE) == [("suffix:°C",)]
 
 
 async def test_sites_compare_means_by_tag_when_chosen(reader: Connection) -> None:
@@ -277,11 +277,12 @@ async def test_reader_sees_views_and_no_secrets_when_it_looks_around(reader: Con
 
 
 async def _rows(
-    reader: Connection, dashboard: str, panel: str, span: timedelta, ref: str = "A", **choices: Choice
+    reader: Connection, dashboard: str, panel: str | tuple[str, str], span: timedelta, **choices: Choice
 ) -> list[tuple[Any, ...]]:
-    """Run one query, with All or the first sensor unless chosen otherwise."""
+    """Run one query, by panel or by panel and ref, with All or the first sensor unless chosen otherwise."""
     loaded = load(FOLDER / f"{dashboard}.json")
-    (query,) = (query for query in queries(loaded) if (query.panel, query.ref) == (panel, ref))
+    title, ref = (panel, "A") if isinstance(panel, str) else panel
+    (query,) = (query for query in queries(loaded) if (query.panel, query.ref) == (title, ref))
     known = _defaults(loaded)
     known |= {name: known[name] if choice is ALL else choice for name, choice in choices.items()}
     sql = expand(query.sql, _view(query, span), _inside(query, known))

@@ -52,6 +52,8 @@ def build() -> Json:
         "Smallest, mean and greatest value of each day and the minutes out of range, for up to 50 sensors, to be"
         " printed or downloaded as CSV. Days are in UTC.",
         since="now-30d",
+        # Days are in UTC: in another zone their times would name the day before.
+        timezone="utc",
         variables=[
             METRIC,
             SENSOR,

@@ -20,6 +20,7 @@ def dashboard(
     alerts: str,
     panels: Iterable[Json],
     links: Sequence[Json] = (),
+    timezone: str = "browser",
 ) -> Json:
     """Return a dashboard's JSON; `since` is the start of its default range, `alerts` the SQL of its annotations."""
     return {
@@ -31,7 +32,7 @@ def dashboard(
         "version": 1,
         "editable": True,
         "graphTooltip": 1,
-        "timezone": "browser",
+        "timezone": timezone,
         "weekStart": "",
         "refresh": "1m",
         "time": {"from": since, "to": "now"},

@@ -8,7 +8,7 @@ from grafana.generate.operations import GATEWAY, IS_PICKED, TO_SENSOR
 #: Wide enough for the relation that fits the range, small enough for thousands of sensors.
 POINTS = 20
 _ALIVE = f"SELECT series_id, sensor, metric, gateway FROM series_view WHERE received_at IS NOT NULL AND {IS_PICKED}"
-CHOSEN = f"{_ALIVE} ORDER BY sensor, metric LIMIT 5000"
+CHOSEN = f"{_ALIVE} ORDER BY sensor, metric LIMIT 20000"
 
 
 def build() -> Json:
@@ -250,7 +250,8 @@ def _late_days() -> Json:
         "Days that got readings after their aggregates were built, and wait to be refreshed, with how often.",
         (8, 10),
         p.table_of(
-            'SELECT day AS "Day", count(*) AS "Uploads" FROM late_day_view GROUP BY day ORDER BY day DESC LIMIT 400'
+            'SELECT day::text AS "Day", count(*) AS "Uploads" FROM late_day_view'
+            " GROUP BY day ORDER BY day DESC LIMIT 400"
         ),
-        overrides=[p.field("Day", unit="time:YYYY-MM-DD"), p.field("Uploads", unit=p.COUNT)],
+        overrides=[p.field("Uploads", unit=p.COUNT)],
     )

@@ -63,7 +63,7 @@ def build() -> Json:
     )
 
 
-def _chosen(columns: str, limit: int = 5_000) -> str:
+def _chosen(columns: str, limit: int = 20_000) -> str:
     """Return the query for the chosen series."""
     return sql.query(
         """

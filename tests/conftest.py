@@ -230,6 +230,10 @@ async def _make_template(server_dsn: str, name: str) -> None:
     dsn = _with_database(server_dsn, name)
     await migrate(dsn)
     await set_reader_password(dsn, _READER_PASSWORD)
+    async with _connected(server_dsn) as connection:
+        # Background workers of a server that has them would stay connected, and a template in use cannot be copied.
+        await connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
 
 
 async def _drop(server_dsn: str, name: str) -> None:

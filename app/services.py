@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -15,7 +14,7 @@ from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
 from app.broker.broker import Broker
 from app.broker.store import prune_notifications as prune_broker_notifications
-from app.db.aggregates import drop_old_chunks, refresh_late_days
+from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition, detect_edition
 from app.db.lease import Lease
 from app.db.migrations import MigrationError, list_pending
@@ -75,6 +74,7 @@ class Services:
         self.alerting.on_due = self.dispatcher.wake
         self.lease = Lease(self.dsn)
         self.jobs = Jobs(self.metrics, lambda: self.lease.held)
+        self.overdue_policies = OverduePolicies()
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:
@@ -153,18 +153,28 @@ class Services:
             Job("prune_legacy", 600, lambda: prune_legacy_readings(self.pool), leader_only=True),
             Job("prune_notifications", 600, lambda: prune_broker_notifications(self.pool), leader_only=True),
             Job("prune_outbox", 600, lambda: prune_notifications(self.pool), leader_only=True),
+            Job("late_days", 10, self._refresh_late_days, leader_only=True),
         ]
         if self.edition == "community":
-            jobs.append(Job("late_days", 10, self._refresh_late_days, leader_only=True))
+            jobs.append(Job("overdue_policies", 30, self._run_overdue_policies, leader_only=True))
         else:
+            jobs.append(Job("roll_up", 60, self._roll_up, leader_only=True))
             jobs.append(Job("retention", 3_600, self._drop_old_chunks, leader_only=True))
         return jobs
 
     async def _refresh_late_days(self) -> None:
         async with self.pool.acquire() as connection:
-            days = await refresh_late_days(connection, datetime.now(UTC))
+            days = await refresh_late_days(connection, await connection.fetchval("SELECT now()"))
         if days:
             log.info("late_days_refreshed", days=days)
+
+    async def _run_overdue_policies(self) -> None:
+        async with self.pool.acquire() as connection:
+            await self.overdue_policies.run(connection)
+
+    async def _roll_up(self) -> None:
+        async with self.pool.acquire() as connection:
+            await roll_up(connection)
 
     async def _drop_old_chunks(self) -> None:
         async with self.pool.acquire() as connection:

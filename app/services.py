@@ -38,6 +38,12 @@ from app.tasks import supervised
 
 #: How often new readings are held against the rules.
 EVALUATE_EVERY_S = 1.0
+#: How often days that late readings touched are refreshed.
+LATE_DAYS_EVERY_S = 10.0
+#: How often the rolled-up tables of the Apache-2 edition are brought up to date.
+ROLL_UP_EVERY_S = 60.0
+#: How often policies of the Community edition are looked at; the shortest runs every minute.
+OVERDUE_POLICIES_EVERY_S = 30.0
 #: How long a start waits for a database that is still starting.
 DATABASE_WAIT_S = 30.0
 log = structlog.get_logger()
@@ -153,12 +159,12 @@ class Services:
             Job("prune_legacy", 600, lambda: prune_legacy_readings(self.pool), leader_only=True),
             Job("prune_notifications", 600, lambda: prune_broker_notifications(self.pool), leader_only=True),
             Job("prune_outbox", 600, lambda: prune_notifications(self.pool), leader_only=True),
-            Job("late_days", 10, self._refresh_late_days, leader_only=True),
+            Job("late_days", LATE_DAYS_EVERY_S, self._refresh_late_days, leader_only=True),
         ]
         if self.edition == "community":
-            jobs.append(Job("overdue_policies", 30, self._run_overdue_policies, leader_only=True))
+            jobs.append(Job("overdue_policies", OVERDUE_POLICIES_EVERY_S, self._run_overdue_policies, leader_only=True))
         else:
-            jobs.append(Job("roll_up", 60, self._roll_up, leader_only=True))
+            jobs.append(Job("roll_up", ROLL_UP_EVERY_S, self._roll_up, leader_only=True))
             jobs.append(Job("retention", 3_600, self._drop_old_chunks, leader_only=True))
         return jobs
 

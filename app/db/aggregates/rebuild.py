@@ -64,7 +64,7 @@ async def ensure_aggregates(connection: Connection, progress: ReportProgress = l
     elif (await connection.fetch(SQL["get_oldest_reading"], fill_from))[0]["oldest"] is not None:
         await roll_up(connection, wait_s=WAIT_S, progress=progress)
     await connection.execute(f"COMMENT ON VIEW reading_1d IS '{wanted}'")
-    log.info("aggregates_built", edition=edition, copied_before=fill_from)
+    log.info("aggregates_built", edition=edition, copied_before=fill_from and fill_from.isoformat())
     return True
 
 

@@ -38,7 +38,7 @@ _POLL_S = 0.05
 _DAY = timedelta(days=1)
 _REWRITE = dict(zip(LEVELS, ("rewrite_minutes", "rewrite_hours", "rewrite_days"), strict=True))
 #: A query that runs on a view keeps it from being replaced; readers wait behind the attempt.
-_REPLACE_VIEWS_WITHIN = "500ms"
+_REPLACE_VIEWS_WITHIN = "100ms"
 
 log = structlog.get_logger()
 

@@ -81,6 +81,8 @@ class Services:
         self.lease = Lease(self.dsn)
         self.jobs = Jobs(self.metrics, lambda: self.lease.held)
         self.overdue_policies = OverduePolicies()
+        #: Two refreshes of one continuous aggregate at a time would fail or wait for each other.
+        self._refreshing = asyncio.Lock()
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:
@@ -169,13 +171,13 @@ class Services:
         return jobs
 
     async def _refresh_late_days(self) -> None:
-        async with self.pool.acquire() as connection:
+        async with self._refreshing, self.pool.acquire() as connection:
             days = await refresh_late_days(connection, await connection.fetchval("SELECT now()"))
         if days:
             log.info("late_days_refreshed", days=days)
 
     async def _run_overdue_policies(self) -> None:
-        async with self.pool.acquire() as connection:
+        async with self._refreshing, self.pool.acquire() as connection:
             await self.overdue_policies.run(connection)
 
     async def _roll_up(self) -> None:

@@ -48,7 +48,7 @@ def dashboard(
 
 
 def place(panels: Iterable[Json]) -> list[Json]:
-    """Give each panel an id and a place: from left to right, a new line where the width is used up."""
+    """Return the panels with ids and places: from left to right, on a new line where the width is used up."""
     placed = []
     x = y = line_height = 0
     for number, panel in enumerate(panels, start=1):

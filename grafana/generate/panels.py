@@ -191,7 +191,7 @@ def heatmap(title: str, description: str, size: tuple[int, int], target: Json) -
 
 
 def with_unit(panel: Json, sql: str, fields: str | None = None) -> Json:
-    """Let a query say the unit of a panel's numbers, or of the fields that match a regular expression."""
+    """Return a panel whose numbers, or fields that match a regular expression, take their unit from a query."""
     fit = {"id": "byRegexp", "options": fields} if fields else {"id": "byType", "options": "number"}
     settings = {
         "configRefId": "unit",
@@ -205,7 +205,7 @@ def with_unit(panel: Json, sql: str, fields: str | None = None) -> Json:
 
 
 def over_range(panel: Json, points: int) -> Json:
-    """Let a panel without a time axis choose its relation by the range, as if it were `points` wide."""
+    """Return a panel without a time axis that reads the relation for its range as if it were `points` wide."""
     return panel | {"interval": "1m", "maxDataPoints": points}
 
 

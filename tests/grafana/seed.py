@@ -133,6 +133,8 @@ async def refresh(connection: Connection) -> None:
     """Materialise the continuous aggregates where there are any, as far as policies would."""
     if await detect_edition(connection) == "apache-2":
         return
+    # A policy that refreshes at this moment would make the refresh here fail.
+    await connection.fetchval("SELECT _timescaledb_functions.stop_background_workers()")
     in_one_go = """, options => '{"buckets_per_batch": 0}'"""
     options = in_one_go if await connection.fetchval(SQL["has_refresh_options"]) else ""
     for level in LEVELS:

@@ -5,13 +5,13 @@ ALTER TABLE series
     -- How long the series may receive nothing new: the shortest `after` of the rules that watch it, else three times
     -- its usual interval. Written by the watch over silence; null until it has looked at the series.
     ADD COLUMN silent_after interval,
-    -- What rules say for the series now, for limit lines: [[rule, level, "above" | "below" | "at", number], …]
+    -- The limits that rules set for the series, for limit lines: [[rule, level, "above" | "below" | "at", number], …]
     ADD COLUMN limits jsonb NOT NULL DEFAULT '[]';
 
 ALTER TABLE sensor
     ADD COLUMN display_name text,
     ADD COLUMN notes text,
-    -- Set while the sensor is out of use: it is not watched, and comes back when it reports again.
+    -- Set while the sensor is out of use. Lists and states leave it out.
     ADD COLUMN retired_at timestamptz;
 
 -- Since when uploads could be stored without a break: nobody is silent because of our own downtime.
@@ -21,7 +21,7 @@ CREATE TABLE ingest_state (
 );
 INSERT INTO ingest_state DEFAULT VALUES;
 
--- What is wrong with the rule files as they are now, as texts `file:line:column: message`.
+-- The mistakes of the current rule files, as texts `file:line:column: message`.
 CREATE TABLE rule_problem (
     position int PRIMARY KEY,
     message text NOT NULL
@@ -30,13 +30,35 @@ CREATE TABLE rule_problem (
 ALTER TABLE alert_episode
     -- The rule's own text and unit as of the last change, for those who show alerts without reading the rules.
     ADD COLUMN message_template text,
-    ADD COLUMN unit text;
+    ADD COLUMN unit text,
+    -- The kind and the window of the value that the rule compares.
+    ADD COLUMN value_kind text NOT NULL DEFAULT 'last',
+    ADD COLUMN value_window interval NOT NULL DEFAULT '0';
 
 CREATE INDEX alert_episode_unresolved ON alert_episode (series_id) WHERE resolved_at IS NULL;
 
 CREATE FUNCTION level_rank(level text) RETURNS int
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN array_position(ARRAY['info', 'warning', 'error', 'critical', 'disaster'], level);
+
+-- The value that a rule compares at a reading's time, as app/alerting/episodes/samples.py computes it; null if there is
+-- none.
+CREATE FUNCTION rule_value(kind text, width interval, series int, at timestamptz) RETURNS float8
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE kind
+               WHEN 'last' THEN max(value) FILTER (WHERE time = at)
+               WHEN 'avg' THEN avg(value) FILTER (WHERE time > at - width)
+               WHEN 'min' THEN min(value) FILTER (WHERE time > at - width)
+               WHEN 'max' THEN max(value) FILTER (WHERE time > at - width)
+               ELSE CASE WHEN 2 * (at - min(time)) >= width THEN
+                        (max(value) FILTER (WHERE time = at) - (array_agg(value ORDER BY time))[1])
+                        * CASE kind WHEN 'rate' THEN 3600 / extract(epoch FROM at - min(time))::float8 ELSE 1 END
+                    END
+               END
+          FROM reading
+         WHERE series_id = series AND time >= at - width AND time <= at;
+    END;
 
 CREATE VIEW series_view AS
 SELECT series.id AS series_id, sensor.id AS sensor_id, sensor.name AS sensor, sensor.display_name, sensor.tags,
@@ -54,8 +76,8 @@ SELECT series.id AS series_id, sensor.id AS sensor_id, sensor.name AS sensor, se
  CROSS JOIN ingest_state
   LEFT JOIN series_state AS state ON state.series_id = series.id;
 
--- Alerts as people know them, open and past; `value` is the newest of the series. An alert about a whole gateway has a
--- gateway and no sensor.
+-- Alerts as people know them, open and past; `value` is what the rule compares: now while the alert is open, else at its
+-- end. An alert about a whole gateway has a gateway and no sensor.
 CREATE VIEW alert_view AS
 SELECT episode.id, episode.rule, episode.kind, episode.level,
        CASE WHEN episode.reason = 'retracted' THEN 'retracted'
@@ -63,7 +85,13 @@ SELECT episode.id, episode.rule, episode.kind, episode.level,
             ELSE 'resolved' END AS state,
        episode.series_id, series.sensor_id, sensor.name AS sensor, sensor.display_name, series.metric,
        coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
-       coalesce(episode.unit, series.unit) AS unit, state.last_value AS value, episode.message_template,
+       coalesce(episode.unit, series.unit) AS unit,
+       CASE WHEN episode.kind = 'no_data' THEN state.last_value
+            WHEN episode.value_kind = 'last' AND coalesce(episode.resolved_at, state.last_time) = state.last_time
+            THEN state.last_value
+            ELSE rule_value(episode.value_kind, episode.value_window, episode.series_id,
+                            coalesce(episode.resolved_at, state.last_time))
+       END AS value, episode.message_template,
        episode.threshold, episode.steps, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
        episode.merged_into, episode.first_known_at, episode.acked_by, episode.acked_at, episode.acked_level
   FROM alert_episode AS episode
@@ -100,19 +128,20 @@ SELECT sensor.id AS sensor_id, sensor.name AS sensor, sensor.display_name, senso
 -- One row for each gateway and API key that uploads for it; offline once every sensor that came through it is silent.
 CREATE VIEW gateway_view AS
 SELECT gateway.name AS gateway, gateway.api_key AS key, gateway.first_upload_at, gateway.last_upload_at,
-       own.sensors, gateway.uploads, gateway.accepted, gateway.duplicates, gateway.rejected,
+       coalesce(own.sensors, 0) AS sensors, gateway.uploads, gateway.accepted, gateway.duplicates, gateway.rejected,
        gateway.skew_s, gateway.lateness_s,
        (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY interval_s) FROM unnest(gateway.intervals_s) AS interval_s)
            AS usual_interval_s,
-       CASE WHEN own.sensors > 0 AND own.all_silent THEN 'offline' ELSE 'ok' END AS state
+       CASE WHEN own.all_silent THEN 'offline' ELSE 'ok' END AS state
   FROM gateway
- CROSS JOIN LATERAL (
-      SELECT count(DISTINCT series_view.sensor_id) AS sensors, bool_and(series_view.state = 'silent') AS all_silent
+  LEFT JOIN (
+      SELECT coalesce(sensor.gateway, sensor.created_by) AS name, count(DISTINCT sensor.id) AS sensors,
+             bool_and(series_view.state = 'silent') AS all_silent
         FROM series_view
         JOIN sensor ON sensor.id = series_view.sensor_id
-       WHERE coalesce(sensor.gateway, sensor.created_by) = gateway.name AND sensor.retired_at IS NULL
-         AND series_view.received_at IS NOT NULL
-  ) AS own;
+       WHERE sensor.retired_at IS NULL AND series_view.received_at IS NOT NULL
+       GROUP BY 1
+  ) AS own ON own.name = gateway.name;
 
 -- Limit lines of each series.
 CREATE VIEW limit_view AS

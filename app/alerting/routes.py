@@ -156,7 +156,9 @@ class SilencePage(msgspec.Struct, frozen=True):
     next: str | None
 
 
-@get("/api/v1/alerts", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List open alerts")
+@get(
+    "/api/v1/alerts", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Alerts"], summary="List open alerts"
+)
 async def list_alerts(
     read_pool: NamedDependency[Pool],
     alerting: NamedDependency[Alerting],
@@ -171,7 +173,7 @@ async def list_alerts(
 
 @get(
     "/api/v1/alerts/history",
-    guards=[require("read")],
+    guards=[require("read", "live")],
     responses=_PROBLEMS,
     tags=["Alerts"],
     summary="List past and open alerts",
@@ -213,7 +215,9 @@ async def acknowledge(
     return {"id": alert_id, "acked_by": data.by}
 
 
-@get("/api/v1/silences", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List silences")
+@get(
+    "/api/v1/silences", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Alerts"], summary="List silences"
+)
 async def list_silences(
     read_pool: NamedDependency[Pool], limit: PageLimit = 1_000, cursor: PageCursor = None
 ) -> SilencePage:
@@ -258,7 +262,7 @@ async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) ->
         raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
 
 
-@get("/api/v1/rules", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")
+@get("/api/v1/rules", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")
 async def list_rules(read_pool: NamedDependency[Pool], alerting: NamedDependency[Alerting]) -> RulesState:
     """List the rules in force with their state, and the problems of the rule files."""
     firing: dict[str, dict[str, int]] = {}

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from app.alerting.evaluation.evaluator import Evaluation, evaluate
-from app.alerting.evaluation.no_data import end_no_data_alerts, update_no_data_alerts
+from app.alerting.evaluation.no_data import end_no_data_alerts, store_ingest_since, update_no_data_alerts
 from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_alerts_without_rule
 from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
@@ -79,6 +79,8 @@ class Alerting:
         """
         if term != self._term:
             self._progress.forget()
+            # Before the first check, or all sensors would look silent after a long downtime.
+            await store_ingest_since(pool, self.ingest_since_us)
             self._term = term
         self._detect_break()
         try:

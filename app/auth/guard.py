@@ -13,24 +13,27 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 Guard = Callable[[Connection, BaseRouteHandler], Awaitable[None]]
 
 
-def require(scope: Scope) -> Guard:
-    """Return a guard that allows keys with `scope`, and stores the key in `connection.state.api_key`."""
+def require(*scopes: Scope) -> Guard:
+    """Return a guard that allows keys with one of `scopes`, and stores the key in `connection.state.api_key`.
+
+    What the page shows of readings and alerts needs `read` or `live`, because it follows the feed with the same key.
+    """
 
     async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
         ring: KeyRing = connection.app.state.key_ring
         api_key = await ring.authenticate(key_from_headers(connection.headers))
-        check_scope(api_key, scope)
+        check_scope(api_key, *scopes)
         connection.state.api_key = api_key
 
     return guard
 
 
-def check_scope(api_key: ApiKey, scope: Scope) -> None:
-    """Raise ForbiddenError if the key lacks the scope. The scope `live` includes `read`, since the page needs both."""
-    if scope not in api_key.scopes and not (scope == "read" and "live" in api_key.scopes):
+def check_scope(api_key: ApiKey, *scopes: Scope) -> None:
+    """Raise ForbiddenError if the key has none of the scopes."""
+    if api_key.scopes.isdisjoint(scopes):
         raise ForbiddenError(
             f"The key {api_key.label!r} has the scopes {', '.join(sorted(api_key.scopes)) or 'none'}; "
-            f"this needs {scope}"
+            f"this needs {' or '.join(scopes)}"
         )
 
 

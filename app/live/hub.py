@@ -7,7 +7,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from app.live.frames import Frame
-from app.live.protocol import CloseCode, Cursor, Filter, SensorStatus, Subscribe, readings_message, states_message
+from app.live.labels import Labels
+from app.live.protocol import (
+    RETIRED,
+    CloseCode,
+    Cursor,
+    Filter,
+    SensorStatus,
+    Subscribe,
+    readings_message,
+    states_message,
+)
 from app.metrics import Metrics
 from app.model import FeedReading, MetricName, SensorName
 
@@ -61,8 +71,8 @@ class Subscriber(Protocol):
     def send_heartbeat(self, message: str) -> None:
         """Queue a heartbeat, where this feed has heartbeats."""
 
-    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
-        """Queue the changed states that the client wants, if it asked for states."""
+    def update_states(self, states: Mapping[SensorName, SensorStatus]) -> None:
+        """Queue what has changed of the states that the client wants, if it asked for states."""
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the connection."""
@@ -74,6 +84,7 @@ class Hub:
     def __init__(self, metrics: Metrics) -> None:
         self.epoch = ""
         self.head = 0
+        self.labels = Labels()
         self._subscribers: set[Subscriber] = set()
         self._metrics = metrics
 
@@ -119,10 +130,10 @@ class Hub:
         for subscriber in tuple(self._subscribers):
             subscriber.send_heartbeat(message)
 
-    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
-        """Queue changed states for the clients that asked for them."""
+    def update_states(self, states: Mapping[SensorName, SensorStatus]) -> None:
+        """Offer the states of all sensors to the clients that asked for them."""
         for subscriber in tuple(self._subscribers):
-            subscriber.change_states(changed)
+            subscriber.update_states(states)
 
     def close_all(self, code: CloseCode, reason: str) -> None:
         """Close every subscriber's connection."""
@@ -140,6 +151,8 @@ class _Queue(ABC):
         #: Messages that are not part of the feed and move no cursor: the newest heartbeat, and changed states.
         self._heartbeat: str | None = None
         self._states: dict[SensorName, SensorStatus] = {}
+        #: The states that were queued for the client so far.
+        self._known_states: dict[SensorName, SensorStatus] = {}
         #: Everything up to this cursor was sent to the client or is not wanted.
         self.sent = position
         self._on_close = on_close
@@ -152,11 +165,19 @@ class _Queue(ABC):
         self._heartbeat = message
         self._ready.set()
 
-    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
-        """Queue the changed states that the client wants; a slow client gets each sensor's newest."""
-        if self.wants_states:
-            self._states.update((name, state) for name, state in changed.items() if self._wanted.takes(name))
+    def update_states(self, states: Mapping[SensorName, SensorStatus]) -> None:
+        """Queue what has changed of the states that the client wants; a slow client gets each sensor's newest.
+
+        The first call queues all of them. A sensor that is no longer in `states` is retired.
+        """
+        if not self.wants_states:
+            return
+        wanted = {name: state for name, state in states.items() if self._wanted.takes(name)}
+        gone = dict.fromkeys(self._known_states.keys() - wanted.keys(), RETIRED)
+        if changed := {**gone, **dict(wanted.items() - self._known_states.items())}:
+            self._states |= changed
             self._ready.set()
+        self._known_states = wanted
 
     async def _send_notice(self, send: Send) -> bool:
         """Send a heartbeat or changed states that wait; return whether anything waited."""
@@ -218,10 +239,14 @@ class AllFrames(_Queue):
 
     async def send_next(self, send: Send) -> None:
         """Wait for the next message and send it; move the cursor after sending."""
-        while not self._waiting:
-            if not await self._send_notice(send):
-                await self._ready.wait()
-                self._ready.clear()
+        while True:
+            # Notices come first: they are few, and a stream of readings must not hold them back.
+            if await self._send_notice(send):
+                return
+            if self._waiting:
+                break
+            await self._ready.wait()
+            self._ready.clear()
         cursor, text = self._waiting.popleft()
         await send(text)
         self._bytes -= len(text)
@@ -268,10 +293,14 @@ class LatestValues(_Queue):
         Values go first. While an alert waits, their cursor is the one before the alert, so that a client that resumes
         does not miss the alert.
         """
-        while not self:
-            if not await self._send_notice(send):
-                await self._ready.wait()
-                self._ready.clear()
+        while True:
+            # Notices come first: they are few, and a stream of readings must not hold them back.
+            if await self._send_notice(send):
+                return
+            if self:
+                break
+            await self._ready.wait()
+            self._ready.clear()
         if self._waiting:
             cursor = self._waiting_alerts[0][0].before() if self._waiting_alerts else self._offered
             waiting, self._waiting = self._waiting, {}

@@ -45,7 +45,7 @@ class LegacyRecords:
     def send_heartbeat(self, message: str) -> None:
         """Send nothing: the replaced server has no heartbeats."""
 
-    def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
+    def update_states(self, states: Mapping[SensorName, SensorStatus]) -> None:
         """Send nothing: the replaced server has no states."""
 
     def close(self, code: CloseCode, reason: str) -> None:

@@ -91,6 +91,7 @@ class Listener:
             self._notified.clear()
             async with asyncio.timeout(TIMEOUT_S):
                 frames = await read_frames(connection, self._hub.cursor, None)
+            await self._hub.labels.read_if_unknown(connection, frames)
             self._hub.publish(frames)
             if frames and (at := frames[-1].at) is not None:
                 self._metrics.feed_lag_seconds.set((datetime.now(UTC) - at).total_seconds())

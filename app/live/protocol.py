@@ -16,6 +16,7 @@ from app.rule_texts import fill_in_message
 PATTERNS_LIMIT = 100
 #: A sensor's state, and the level of its worst open alert.
 SensorStatus = tuple[str, str | None]
+RETIRED: SensorStatus = ("retired", None)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -111,31 +112,28 @@ class Filter:
         self._metrics = _NameFilter(self._patterns[1])
         self._tags = {tag: compile_glob(pattern) for tag, pattern in (tags or {}).items()}
         self._gateway = None if gateway is None else compile_glob(gateway)
-        #: Names of the sensors whose tags and gateway match; None if the client asks for neither.
-        self._labelled: frozenset[SensorName] | None = frozenset() if self.has_labels else None
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether the client asks for tags or a gateway; then `use_labels` must be called."""
-        return bool(self._tags) or self._gateway is not None
+        #: The same for two filters that ask for the same tags and gateway; None if the client asks for neither.
+        self.label_key = (tuple(sorted((tags or {}).items())), gateway) if tags or gateway is not None else None
+        #: Names of the sensors whose tags and gateway match; None if the client asks for neither. Kept by Labels.
+        self.labelled: frozenset[SensorName] | None = None if self.label_key is None else frozenset()
 
     @property
     def key(self) -> object:
         """The same for two filters that select the same."""
-        return self._patterns, self._labelled
+        return self._patterns, self.labelled
 
     @property
     def takes_all(self) -> bool:
         """Whether the client wants every sensor and metric."""
-        return self._sensors.takes_all and self._metrics.takes_all and self._labelled is None
+        return self._sensors.takes_all and self._metrics.takes_all and self.label_key is None
 
-    def use_labels(self, rows: Iterable[Record]) -> None:
-        """Set the current tags and gateways of all sensors."""
-        self._labelled = frozenset(row["name"] for row in rows if self._labels_fit(row["tags"], row["gateway"]))
+    def select_labelled(self, rows: Iterable[Record]) -> frozenset[SensorName]:
+        """Return the names of the sensors whose tags and gateway match, of rows of all sensors."""
+        return frozenset(row["name"] for row in rows if self._labels_fit(row["tags"], row["gateway"]))
 
     def takes(self, sensor: SensorName) -> bool:
         """Return whether the client wants a sensor."""
-        return self._sensors[sensor] and (self._labelled is None or sensor in self._labelled)
+        return self._sensors[sensor] and (self.labelled is None or sensor in self.labelled)
 
     def select(self, sensor: SensorName, values: Mapping[MetricName, Any]) -> dict[MetricName, Any]:
         """Return those of a sensor's values that the client wants."""
@@ -185,11 +183,7 @@ def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
         "type": "snapshot",
         "cursor": str(cursor),
         "readings": readings,
-        "alerts": [
-            fill_in_message(dict(row))
-            for row in snapshot.alerts
-            if row["sensor"] is None or wanted.takes(row["sensor"])
-        ],
+        "alerts": [fill_in_message(dict(row)) for row in snapshot.alerts],
         "sensors": [{**row, "units": row["units"] or {}} for row in snapshot.sensors if wanted.takes(row["name"])],
         "problems": snapshot.problems,
     }

@@ -44,7 +44,7 @@ SELECT id, sensor, to_us(time) AS time_us, temperature, humidity, pressure, clie
 SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, threshold, message_template,
        started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
   FROM alert_view
- WHERE state = 'firing'
+ WHERE state = 'firing' AND resolved_at IS NULL
  ORDER BY fired_at DESC, id DESC;
 
 -- name: list_sensor_facts

@@ -25,7 +25,6 @@ from app.live.protocol import (
     CloseCode,
     Cursor,
     Filter,
-    SensorStatus,
     Snapshot,
     Subscribe,
     error_message,
@@ -35,7 +34,6 @@ from app.live.protocol import (
 )
 from app.live.sql import SQL
 from app.metrics import Metrics
-from app.model import SensorName
 from app.problems import is_database_away
 
 #: How long a client may take to send its key.
@@ -58,9 +56,6 @@ class LiveFeed:
         self.ring = ring
         self.connections = connections
         self.metrics = metrics
-        #: Filters by tag and gateway of the open sessions.
-        self._label_filters: set[Filter] = set()
-        self._states: dict[SensorName, SensorStatus] = {}
 
     async def send_heartbeats(self) -> None:
         """Send a heartbeat to every client of /ws/live, every HEARTBEAT_S, whether the database answers or not."""
@@ -77,28 +72,11 @@ class LiveFeed:
             except DATABASE_ERRORS as error:
                 log.warning("states_not_read", error=repr(error))
 
-    async def use_labels(self, wanted: Filter, pool: Pool) -> None:
-        """Load tags and gateways for a filter that needs them, and keep it up to date until `forget`."""
-        if wanted.has_labels:
-            wanted.use_labels(await pool.fetch(SQL["list_sensor_labels"]))
-            self._label_filters.add(wanted)
-
-    def forget(self, wanted: Filter) -> None:
-        """Stop keeping a filter up to date."""
-        self._label_filters.discard(wanted)
-
     async def _read_sensors(self, pool: Pool) -> None:
-        if self._label_filters:
-            rows = await pool.fetch(SQL["list_sensor_labels"])
-            for wanted in self._label_filters:
-                wanted.use_labels(rows)
+        await self.hub.labels.read(pool)
         if self.hub.wants_states:
-            states = {row["name"]: (row["state"], row["level"]) for row in await pool.fetch(SQL["list_states"])}
-            gone = dict.fromkeys(self._states.keys() - states.keys(), ("retired", None))
-            self.hub.change_states({**gone, **dict(states.items() - self._states.items())})
-            self._states = states
-        else:
-            self._states = {}
+            rows = await pool.fetch(SQL["list_states"])
+            self.hub.update_states({row["name"]: (row["state"], row["level"]) for row in rows})
 
     async def serve(self, socket: AnySocket, pool: Pool) -> None:
         """Serve one connection until its end."""
@@ -184,14 +162,14 @@ class _Session:
         wanted = Filter(subscription.sensors, subscription.metrics, subscription.tags, subscription.gateway)
         subscriber = make(wanted, subscription, self._feed.hub.cursor, self._close, self._feed.metrics)
         try:
-            await self._feed.use_labels(wanted, self._pool)
+            await self._feed.hub.labels.add(wanted, self._pool)
             await self._start(subscription.resume, wanted, subscriber)
             await self._catch_up(subscriber)
             while True:
                 await subscriber.send_next(self._send)
         finally:
             self._feed.hub.remove(subscriber)
-            self._feed.forget(wanted)
+            self._feed.hub.labels.remove(wanted)
 
     async def _start(self, resume: str | None, wanted: Filter, subscriber: AllFrames | LatestValues) -> None:
         """Resume at a cursor that the feed holds; otherwise send a snapshot, after a resync if a cursor was given."""
@@ -240,6 +218,7 @@ class _Session:
             if not await self._is_kept(position):
                 subscriber.drop()  # the client read so slowly that rows after its position were pruned
                 return
+            await hub.labels.read_if_unknown(self._pool, frames)
             for frame in frames:
                 subscriber.offer(frame)
                 while subscriber:

@@ -91,7 +91,7 @@ class GatewayPage(msgspec.Struct, frozen=True):
     next: None = None
 
 
-@get("/api/v1/sensors", guards=[require("read")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
+@get("/api/v1/sensors", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
 async def list_sensors(
     read_pool: NamedDependency[Pool],
     retired: Annotated[bool, QueryParameter(description="Also list retired sensors")] = False,
@@ -107,7 +107,7 @@ async def list_sensors(
 
 @get(
     "/api/v1/sensors/{name:path}",
-    guards=[require("read")],
+    guards=[require("read", "live")],
     responses=_PROBLEMS,
     tags=["Sensors"],
     summary="Get one sensor",
@@ -125,7 +125,7 @@ async def get_sensor(
 
 @get(
     "/api/v1/gateways",
-    guards=[require("read")],
+    guards=[require("read", "live")],
     responses=problem_responses(),
     tags=["Sensors"],
     summary="List gateways",

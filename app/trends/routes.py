@@ -63,7 +63,7 @@ class Trend(msgspec.Struct, frozen=True):
 
 @get(
     "/api/v1/readings",
-    guards=[require("read")],
+    guards=[require("read", "live")],
     responses=_PROBLEMS,
     tags=["Readings"],
     summary="List raw readings",
@@ -89,7 +89,7 @@ async def list_readings(
     return ReadingPage([ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in page], next_cursor)
 
 
-@get("/api/v1/trends", guards=[require("read")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
+@get("/api/v1/trends", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
 async def get_trend(
     read_pool: NamedDependency[Pool],
     sensor: Annotated[str, QueryParameter(description="Name of the sensor")],

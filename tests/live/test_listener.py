@@ -50,7 +50,7 @@ class Recorder:
     def send_heartbeat(self, message: str) -> None:
         raise AssertionError("a listener sends no heartbeats")
 
-    def change_states(self, changed: object) -> None:
+    def update_states(self, states: object) -> None:
         raise AssertionError("a listener knows no states")
 
     def close(self, code: CloseCode, reason: str) -> None:

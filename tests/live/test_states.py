@@ -140,13 +140,45 @@ async def test_subscribing_again_replaces_the_filter(server: Server) -> None:
         assert [reading["sensor"] for reading in frame["readings"]] == ["roof"]
 
 
-async def test_new_sensor_is_taken_in_once_its_tags_are_known(server: Server) -> None:
+async def test_every_client_gets_all_states_first_and_then_each_change(server: Server, database: Database) -> None:
+    await post(server)
+    calm = {"cellar": "ok", "roof": "ok"}
+    async with live(server) as earlier:
+        await earlier.snapshot(states=True)
+        assert by_name(await next_of(earlier, "states")) == calm
+        await database.pool.execute(OPEN_ALERT, "cellar", "warm", "threshold", "critical", None)
+        assert by_name(await next_of(earlier, "states")) == {"cellar": "alert"}
+        async with live(server) as later:
+            # Resumed: no snapshot says what has changed meanwhile.
+            await later.subscribe(states=True, resume=earlier.cursor)
+            assert by_name(await next_of(later, "states")) == {**calm, "cellar": "alert"}
+            await database.pool.execute("UPDATE alert_episode SET resolved_at = now()")
+            assert by_name(await next_of(later, "states")) == {"cellar": "ok"}
+            assert by_name(await next_of(earlier, "states")) == {"cellar": "ok"}
+
+
+async def test_heartbeats_come_while_readings_wait_all_the_time(server: Server) -> None:
     async with live(server) as client:
-        await client.snapshot(tags={"site": "harbour"})
-        async with asyncio.timeout(15):
-            while True:
-                await server.post_readings([{"sensor": "quay-3", "values": {"level": 1}, "tags": {"site": "harbour"}}])
-                message = await client.receive()
-                if message["type"] == "readings":
-                    break
-    assert message["readings"][0]["sensor"] == "quay-3"
+        await client.snapshot(mode="latest")
+        async with asyncio.timeout(20):
+            kinds: set[str] = set()
+            while not {"heartbeat", "readings"} <= kinds:
+                await post(server)
+                kinds.add((await client.receive())["type"])
+
+
+async def test_first_reading_of_a_new_sensor_passes_a_filter_by_tag(server: Server) -> None:
+    async with live(server) as client:
+        await client.snapshot(tags={"site": "harbour"}, mode="all")
+        for number in range(5):
+            reading = {"sensor": f"quay-{number}", "values": {"level": number}, "tags": {"site": "harbour"}}
+            await server.post_readings([reading, {**reading, "sensor": f"hill-{number}", "tags": {"site": "hill"}}])
+            frame = await next_of(client, "readings")
+            assert [(each["sensor"], each["values"]) for each in frame["readings"]] == [
+                (f"quay-{number}", {"level": number})
+            ]
+
+
+def by_name(message: dict[str, Any]) -> dict[str, str]:
+    """Return the state of each sensor of a message."""
+    return {sensor["name"]: sensor["state"] for sensor in message["sensors"]}

@@ -17,7 +17,7 @@ from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.model import GATEWAY_OFFLINE, NoData
 from app.clock import MINUTE_US, SECOND_US, now_us
 from app.db.locks import lock_evaluation
-from app.db.pool import Connection
+from app.db.pool import Connection, Pool
 from app.durations import format_duration
 from app.model import SeriesId, Tags
 
@@ -26,6 +26,8 @@ SHORTEST_AFTER_US = 5 * MINUTE_US
 _OFFLINE_LEVEL = "error"
 #: (rule, series id, gateway) of an alert of missing data. One of series id and gateway is None.
 Key = tuple[str, int | None, str | None]
+#: Rule, level, `above`, `below` or `at`, and the number.
+Limit = tuple[str, str, str, float]
 
 
 class WatchedSeries(msgspec.Struct, frozen=True):
@@ -40,9 +42,15 @@ class WatchedSeries(msgspec.Struct, frozen=True):
     uploader: str
     expected_s: float | None
     received_us: int
-    #: As stored when the series was last looked at.
+    #: As stored by the last check that changed them.
     silent_after_us: int | None = None
     limits: list[Any] = []
+
+    def is_stored(self, after_us: int, limits: Sequence[Limit], tolerance_us: float) -> bool:
+        """Return whether these values are stored; the time may differ by `tolerance_us`."""
+        if self.silent_after_us is None or abs(after_us - self.silent_after_us) > tolerance_us:
+            return False
+        return [(*words, float(number)) for *words, number in self.limits] == list(limits)
 
 
 class SilentSource(msgspec.Struct, frozen=True):
@@ -108,14 +116,14 @@ class NoDataCheck:
         self.watched: set[Key] = set()
         self.warnings: dict[str, str] = {}
         #: How long each series may be silent and its limits, where they differ from what is stored.
-        self.changed: dict[int, tuple[int, list[Any]]] = {}
+        self.changed: dict[int, tuple[int, list[Limit]]] = {}
 
     def add(self, series: WatchedSeries) -> None:
         """Check one series by every rule that selects it."""
         interval_s = self._upload_intervals_s.get(series.uploader)
         default_us = default_after_us(series, interval_s)
         shortest_us = None
-        limits: list[Any] = []
+        limits: list[Limit] = []
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
             limits += _limits(match)
             no_data = match.terms.no_data
@@ -128,7 +136,9 @@ class NoDataCheck:
                 self._warn(series, match, after_us, interval_s)
         after_us = default_us if shortest_us is None else shortest_us
         self._check_gateway(series, after_us)
-        if (after_us, limits) != (series.silent_after_us, series.limits):
+        # Usual intervals shift with each upload. Writing every shift would rewrite all series again and again.
+        tolerance_us = after_us / 20 if after_us == default_us else 0
+        if not series.is_stored(after_us, limits, tolerance_us):
             self.changed[series.id] = (after_us, limits)
 
     def silent(self) -> list[SilentSource]:
@@ -203,6 +213,11 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_s
     return NoDataOutcome(len(begun) + len(ended), check.warnings)
 
 
+async def store_ingest_since(connection: Connection | Pool, ingest_since_us: int) -> None:
+    """Store since when ingest has run without a break, by which the views judge silence."""
+    await connection.execute(SQL["update_ingest_state"], ingest_since_us)
+
+
 async def end_no_data_alerts(connection: Connection, series_ids: Sequence[SeriesId]) -> int:
     """End alerts of missing data of these series and their gateways if new data came; return how many.
 
@@ -241,7 +256,7 @@ async def _open(connection: Connection, source: SilentSource) -> None:
 
 async def _write_changed(connection: Connection, check: NoDataCheck, ingest_since_us: int) -> None:
     """Store what the views judge silence by, and the limits of each series, where they have changed."""
-    await connection.execute(SQL["update_ingest_state"], ingest_since_us)
+    await store_ingest_since(connection, ingest_since_us)
     if check.changed:
         ids = list(check.changed)
         after_us, limits = zip(*check.changed.values(), strict=True)
@@ -249,10 +264,15 @@ async def _write_changed(connection: Connection, check: NoDataCheck, ingest_sinc
         await connection.execute(SQL["update_series_watch"], ids, after_us, encoded)
 
 
-def _limits(match: Match) -> list[Any]:
-    """Return the limits that a rule sets for a series, as they are stored: rule, level, side, number."""
+def _limits(match: Match) -> list[Limit]:
+    """Return the limits that a rule sets for a series, as they are stored: rule, level, side, number.
+
+    A rate or a difference has none, because a chart of the series shows other numbers.
+    """
+    if match.series_rule.value.kind in ("rate", "delta"):
+        return []
     return [
-        [match.rule.name, level.name, side, number]
+        (match.rule.name, level.name, side, number)
         for level in match.terms.levels
         for side, number in limit_lines(level.condition)
     ]

@@ -100,31 +100,33 @@ SELECT channel, episode_id, told, told_level FROM alert_told WHERE episode_id = 
 
 -- name: insert_episodes
 -- $1 rules, $2 series ids, $3 eras, $4 started_at, $5 fired_at, $6 resolved_at, $7 steps as JSON, $8 levels,
--- $9 thresholds as JSON, $10 the rules' texts, $11 their units, $12 settled
+-- $9 thresholds as JSON, $10 the rules' texts, $11 their units, $12 kinds and $13 windows of their values, $14 settled
 INSERT INTO alert_episode
-       (rule, series_id, era, started_at, fired_at, resolved_at, steps, level, threshold, message_template, unit, settled)
+       (rule, series_id, era, started_at, fired_at, resolved_at, steps, level, threshold, message_template, unit,
+        value_kind, value_window, settled)
 SELECT rule, series_id, era, from_us(started_us), from_us(fired_us), from_us(resolved_us), steps::jsonb, level,
-       threshold::jsonb, message_template, unit, settled
+       threshold::jsonb, message_template, unit, value_kind, window_us * INTERVAL '1 microsecond', settled
   FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
-              $9::text[], $10::text[], $11::text[], $12::boolean[])
+              $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::boolean[])
        AS new (rule, series_id, era, started_us, fired_us, resolved_us, steps, level, threshold, message_template, unit,
-               settled)
+               value_kind, window_us, settled)
 RETURNING id, rule, series_id, to_us(fired_at) AS fired_us;
 
 -- name: update_episodes
 -- $1 ids, $2 started_at, $3 fired_at, $4 resolved_at, $5 steps as JSON, $6 levels, $7 thresholds as JSON,
--- $8 the rules' texts, $9 their units, $10 acked_by, $11 acked_at, $12 acked_level, $13 whether a settled episode
--- becomes unsettled
+-- $8 the rules' texts, $9 their units, $10 kinds and $11 windows of their values, $12 acked_by, $13 acked_at,
+-- $14 acked_level, $15 whether a settled episode becomes unsettled
 UPDATE alert_episode AS episode
    SET started_at = from_us(started_us), fired_at = from_us(fired_us), resolved_at = from_us(resolved_us),
        steps = new.steps::jsonb, level = new.level, threshold = new.threshold::jsonb,
-       message_template = new.message_template, unit = new.unit, acked_by = new.acked_by,
+       message_template = new.message_template, unit = new.unit, value_kind = new.value_kind,
+       value_window = window_us * INTERVAL '1 microsecond', acked_by = new.acked_by,
        acked_at = from_us(acked_us), acked_level = new.acked_level, revision = revision + 1,
        settled = settled AND NOT unsettles
   FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-              $9::text[], $10::text[], $11::bigint[], $12::text[], $13::boolean[])
-       AS new (id, started_us, fired_us, resolved_us, steps, level, threshold, message_template, unit, acked_by,
-               acked_us, acked_level, unsettles)
+              $9::text[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::text[], $15::boolean[])
+       AS new (id, started_us, fired_us, resolved_us, steps, level, threshold, message_template, unit, value_kind,
+               window_us, acked_by, acked_us, acked_level, unsettles)
  WHERE episode.id = new.id;
 
 -- name: retract_episodes

@@ -210,12 +210,13 @@ class Changes:
             insert.change.episode_id = ids[rule, series_id, fired_us]
             self._add_told(insert.change.episode_id, insert.told)
 
-    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None]:
-        """Return the level's threshold as JSON, and the rule's text and unit."""
+    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None, str, int]:
+        """Return the level's threshold as JSON, the rule's text and unit, and the kind and window of its value."""
         match = self._matches[pair]
         conditions = {each.name: each.condition for each in match.series_rule.levels}
         threshold = _encode(threshold_of(conditions[level])).decode() if level in conditions else None
-        return threshold, match.terms.message, match.terms.unit
+        value = match.series_rule.value
+        return threshold, match.terms.message, match.terms.unit, value.kind, value.window_us
 
     def _change(self, change: _PendingChange) -> Change:
         return Change(

@@ -102,7 +102,10 @@ class RuleKeeper:
         """Set the problems of the files, here and in the database, from which the live feed reads them."""
         self.problems = problems
         self._metrics.rule_problems.set(len(problems))
-        await pool.execute(SQL["put_rule_problems"], [str(problem) for problem in problems])
+        # PostgreSQL cannot store NUL, which a rule file may hold.
+        await pool.execute(
+            SQL["put_rule_problems"], [str(problem).replace("\0", "\N{REPLACEMENT CHARACTER}") for problem in problems]
+        )
 
     async def _accept(self, pool: Pool, rules: RuleSet) -> None:
         async with pool.acquire() as connection, connection.transaction():

@@ -1,10 +1,12 @@
 """The check for missing data, by itself and with the messages that follow."""
 
-from typing import Any
+from random import Random
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
+from app.alerting.episodes.samples import ValueOf, samples
 from app.alerting.evaluation.no_data import NoDataCheck, WatchedSeries, default_after_us
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import NoData, Rule, RuleSet, Selector
@@ -449,3 +451,49 @@ async def test_feed_takes_an_alert_back_that_late_readings_remove_before_anybody
         ("firing", 1, "freezer-1", None),
         ("retracted", 1, "freezer-1", "retracted"),
     ]
+
+
+async def test_feed_carries_the_value_that_the_rule_compares(harness: AlertingHarness) -> None:
+    await harness.use_rules(
+        WARM.replace("levels:", "value: rate 10m\n    unit: °C/h\n    message: '{value} {unit}'\n    levels:")
+    )
+    await harness.upload("freezer-1", (20, 5), (10, 7), (1, 7.5))
+    await harness.tick()
+    feed = [
+        msgspec.json.decode(row["payload"])
+        for row in await harness.pool.fetch("SELECT payload FROM feed WHERE kind = 'alert' ORDER BY id")
+    ]
+    assert [(frame["transition"], round(frame["value"], 6), frame["message"]) for frame in feed] == [
+        ("resolved", round(0.5 * 60 / 9, 6), "3.333 °C/h")
+    ]
+    assert await harness.pool.fetch("SELECT * FROM limit_view") == []
+
+
+@pytest.mark.parametrize("kind", ["last", "avg", "min", "max", "rate", "delta"])
+async def test_view_computes_the_value_as_the_evaluation_does(
+    harness: AlertingHarness, kind: Literal["last", "avg", "min", "max", "rate", "delta"]
+) -> None:
+    random = Random(7)
+    minutes = sorted(random.sample(range(1, 200), 60), reverse=True)
+    await harness.upload("freezer-1", *((minute, random.uniform(-50, 50)) for minute in minutes))
+    rows = await harness.pool.fetch("SELECT to_us(time) AS us, value FROM reading ORDER BY time")
+    value_of = ValueOf(kind, 0 if kind == "last" else 9 * MINUTE_US)
+    expected = {sample.t: sample.value for sample in samples(value_of, [(row["us"], row["value"]) for row in rows])}
+    assert len(expected) > 10
+    for row in rows:
+        found = await harness.pool.fetchval(
+            "SELECT rule_value($1, $2 * INTERVAL '1 microsecond', 1, from_us($3))", kind, value_of.window_us, row["us"]
+        )
+        assert found == pytest.approx(expected.get(row["us"]))
+
+
+def test_time_without_data_is_stored_again_only_when_it_differs_by_more_than_a_shift() -> None:
+    series = watched(silent_after_us=300 * MINUTE_US)
+    assert series.is_stored(310 * MINUTE_US, [], 310 * MINUTE_US / 20)
+    assert not series.is_stored(320 * MINUTE_US, [], 320 * MINUTE_US / 20)
+    assert not series.is_stored(301 * MINUTE_US, [], 0)
+    assert not watched().is_stored(MINUTE_US, [], MINUTE_US)
+    # Numbers come back from JSON as integers.
+    limited = watched(silent_after_us=1, limits=[["warm", "warning", "above", 10**23]])
+    assert limited.is_stored(1, [("warm", "warning", "above", 1e23)], 0)
+    assert not limited.is_stored(1, [("warm", "warning", "above", 2e23)], 0)

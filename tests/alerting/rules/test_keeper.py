@@ -259,3 +259,11 @@ async def test_hangup_reads_the_rules_again_and_does_not_end_the_server(database
             server.process.send_signal(signal.SIGHUP)
             await until(database.pool, "SELECT rules #>> '{rules,0,name}' = $1 FROM rule_set", name)
         assert await server.end(signal.SIGTERM) == 0
+
+
+async def test_problem_with_a_nul_is_stored_when_the_rules_are_opened(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text('version: 1\nrules:\n  - name: "a\\0b"\n')
+    keeper = await opened(tmp_path, database.pool)
+    assert any("\0" in str(problem) for problem in keeper.problems)
+    stored = await database.pool.fetch("SELECT message FROM rule_problem ORDER BY position")
+    assert [row["message"] for row in stored] == [str(problem).replace("\0", "�") for problem in keeper.problems]

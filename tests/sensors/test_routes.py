@@ -168,9 +168,11 @@ async def test_states_of_many_sensors_come_from_indexes(database: Database) -> N
 async def test_gateways_are_listed_in_one_pass_over_the_sensors(server: Server, database: Database) -> None:
     """A client chooses the names of gateways, so there may be as many as there are sensors."""
     await database.pool.execute(
-        """INSERT INTO sensor (name, gateway, created_by) SELECT 's' || n, 'g' || n, 'k' FROM generate_series(1, 2000) n;
+        """INSERT INTO sensor (name, gateway, created_by)
+           SELECT 's' || n, 'g' || n, 'k' FROM generate_series(1, 2000) AS n;
            INSERT INTO series (sensor_id, metric) SELECT id, 't' FROM sensor;
-           INSERT INTO series_state (series_id, last_time, last_value, received_at) SELECT id, now(), 1, now() FROM series;
+           INSERT INTO series_state (series_id, last_time, last_value, received_at)
+           SELECT id, now(), 1, now() FROM series;
            INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, rejected)
            SELECT 'k', gateway, now(), now(), 1, 1, 0, 0 FROM sensor;"""
     )

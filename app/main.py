@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import ScalarRenderPlugin
-from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from app import __version__, health
 from app.alerting import routes as alerting_routes
@@ -24,6 +24,7 @@ from app.services import Services
 from app.settings import Settings
 from app.trends import routes as trends_routes
 from app.web import routes as web_routes
+from app.web.root_path import RootPath
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -45,9 +46,11 @@ def create_app(settings: Settings) -> Litestar:
         state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
         dependencies=_dependencies(services),
         exception_handlers={Exception: respond},
-        openapi_config=_openapi(),
+        openapi_config=_openapi(settings.root_path),
         logging_config=None,
     )
+    if settings.root_path:
+        app.asgi_handler = RootPath(app.asgi_handler, settings.root_path)
     # Around the router: what Litestar calls middleware never sees a request that has no route.
     app.asgi_handler = RequestLog(app.asgi_handler, services.metrics)
     return app
@@ -79,7 +82,7 @@ def _dependencies(services: Services) -> dict[str, Provide]:
     return {name: Provide(getter, sync_to_thread=False) for name, getter in getters.items()}
 
 
-def _openapi() -> OpenAPIConfig:
+def _openapi(root_path: str) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Tidegauge",
         version=__version__,
@@ -88,6 +91,7 @@ def _openapi() -> OpenAPIConfig:
             "`Authorization: Bearer KEY`. Errors are problem details (RFC 9457)."
         ),
         license=License(name="MIT"),
+        servers=[Server(url=root_path or "/")],
         path="/schema",
         use_handler_docstrings=True,
         render_plugins=[ScalarRenderPlugin()],

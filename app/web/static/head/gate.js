@@ -1,6 +1,6 @@
-/** The form that asks for a key, once. */
+/** The form that asks for a key. */
 
-import { byId, setText } from "../elements.js";
+import { byId, setText } from "../core/dom.js";
 
 /** Call `onKey` with each key that is entered. */
 export function listenForKey(onKey) {

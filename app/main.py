@@ -8,7 +8,6 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import ScalarRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from app import __version__, health
@@ -25,6 +24,7 @@ from app.settings import Settings
 from app.trends import routes as trends_routes
 from app.web import routes as web_routes
 from app.web.root_path import RootPath
+from app.web.schema import SchemaPage, schema_router
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -92,9 +92,9 @@ def _openapi(root_path: str) -> OpenAPIConfig:
         ),
         license=License(name="MIT"),
         servers=[Server(url=root_path or "/")],
-        path="/schema",
+        openapi_router=schema_router(),
         use_handler_docstrings=True,
-        render_plugins=[ScalarRenderPlugin()],
+        render_plugins=[SchemaPage()],
         components=Components(
             security_schemes={
                 "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),

@@ -5,7 +5,10 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+
+# A machine with other things to do.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")

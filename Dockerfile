@@ -5,7 +5,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /build
 
 # Dependencies change less often than the program, so they have a layer of their own.
-# Of the developer's packages only the build backend is wanted, with the hashes that are pinned there.
+# Of the development packages only the build backend is installed, with its pinned hashes.
 COPY .requirements/ .requirements/
 RUN python -m venv /srv/tidegauge/venv \
  && /srv/tidegauge/venv/bin/pip install --require-hashes --requirement .requirements/runtime.txt \
@@ -39,7 +39,7 @@ WORKDIR /srv/tidegauge
 USER 10001:10001
 EXPOSE 8000
 
-# Liveness only: a database that is away must not get a healthy server restarted. No proxy: this stays inside.
+# Checks liveness only, so that a database that is away does not restart a healthy server. Uses no proxy.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['PORT'] + '/health/live', timeout=4)"]
 

@@ -5,10 +5,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two test workers suit the two cores that most machines have at least.
+# No address of a registry, and no order that depends on one, gets into the pins.
+PIP_COMPILE := --quiet --allow-unsafe --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	--no-emit-find-links
+# Two test workers, because most machines have at least two cores.
 WORKERS ?= 2
 
-.PHONY: help setup run demo test bench soak check schema clean
+.PHONY: help setup run demo test bench soak check schema lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,13 +31,13 @@ $(VENV)/.installed: .requirements/dev.txt .requirements/assets.txt pyproject.tom
 run: setup ## Serve on http://127.0.0.1:8000 with a database of its own
 	@exec $(BIN)/tidegauge up
 
-demo: setup ## The same, plus simulated gateways
+demo: setup ## Serve likewise, with simulated gateways and a receiver that shows the alerts
 	@exec $(BIN)/tidegauge up --demo
 
 test: setup ## Run every test
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-bench: setup ## Compare our speed with the raw limits, as ratios within one run
+bench: setup ## Measure speeds as ratios to the raw limits, within one run
 	@$(BIN)/python -m tests.bench
 
 soak: setup ## Run tens of thousands of random alert histories
@@ -49,9 +52,18 @@ check: $(VENV)/.installed ## Lint, types, import contracts, container files
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-schema: $(VENV)/.installed ## Write the JSON Schemas of rule files and rule tests anew
+schema: $(VENV)/.installed ## Write the JSON Schemas of rule files and rule tests
 	@$(BIN)/python -m app.alerting.language.schema
 	@$(BIN)/python -m app.alerting.trials.rule_test_schema
 
-clean: ## Remove what setup, tests and checks made; data in .data/ stay
+lock: $(VENV)/.installed ## Pin the packages anew; UPGRADE=--upgrade takes the newest versions
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	 && $(BIN)/python -m venv "$$folder" \
+	 && "$$folder/bin/pip" install --quiet --disable-pip-version-check pip-tools \
+	 && export CUSTOM_COMPILE_COMMAND="make lock" \
+	 && "$$folder/bin/pip-compile" $(PIP_COMPILE) $(UPGRADE) --extra=dev --output-file=.requirements/dev.txt pyproject.toml \
+	 && cp .requirements/dev.txt .requirements/runtime.txt \
+	 && "$$folder/bin/pip-compile" $(PIP_COMPILE) --output-file=.requirements/runtime.txt pyproject.toml
+
+clean: ## Remove everything that setup, tests and checks made, but not the data in .data/
 	@rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""`python -m app` is `tidegauge`."""
+"""The `tidegauge` command, run as `python -m app`."""
 
 from app.commands.cli import main
 

@@ -1,4 +1,4 @@
-"""Time as the rest of the program sees it: aware UTC, or whole microseconds since 1970."""
+"""Clocks and conversions between the two forms of time: aware UTC datetimes and whole microseconds since 1970."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Clock = Callable[[], int]
 
 
 def now_us() -> int:
-    """Read the wall clock, in microseconds since 1970."""
+    """Return the time of the wall clock, in microseconds since 1970."""
     return time.time_ns() // 1_000
 
 
@@ -30,12 +30,12 @@ def from_us(us: int) -> datetime:
 
 
 def rfc3339(us: int) -> str:
-    """Write microseconds since 1970 as RFC 3339 in UTC with `Z`, fraction only where there is one."""
+    """Format microseconds since 1970 as RFC 3339 in UTC with `Z`; a fraction of zero is left out."""
     return from_us(us).isoformat().replace("+00:00", "Z")
 
 
 class DistinctClock:
-    """A wall clock that never gives the same microsecond twice, so that two readings stamped on receipt stay two."""
+    """A wall clock that never returns the same microsecond twice, so that readings stamped on receipt stay apart."""
 
     def __init__(self, clock: Clock = now_us) -> None:
         self._clock = clock
@@ -46,5 +46,5 @@ class DistinctClock:
         return self._last
 
     def skip_to(self, us: int) -> None:
-        """Never give `us` or an earlier microsecond again: they were used up by hand."""
+        """Return only times after `us` from now on, because the caller has assigned the times up to `us` itself."""
         self._last = max(self._last, us)

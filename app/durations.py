@@ -1,4 +1,4 @@
-"""Durations ("10m", "1h30m") and times of the day ("22:00") as the rule files write them."""
+"""Durations ("10m", "1h30m") and times of the day ("22:00") in the notation of rule files."""
 
 import re
 from decimal import Decimal
@@ -7,14 +7,14 @@ from app.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from app.hints import shown
 
 UNITS_US = {"w": 7 * DAY_US, "d": DAY_US, "h": HOUR_US, "m": MINUTE_US, "s": SECOND_US, "ms": 1_000}
-#: Longer ones are slips of the keyboard, and would overflow a database interval one day.
+#: Longer durations are typing errors, and the longest of them would overflow a database interval.
 LONGEST_US = 3_660 * DAY_US
 
 DURATION_PATTERN = r"^([0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h|d|w))+$"
 TIME_PATTERN = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 
 _PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhdw])")
-_SPOKEN_UNITS = (
+_UNIT_WORDS = (
     (re.compile(r"(?<=\d)\s*(milliseconds?|millis|msecs?)\b", re.IGNORECASE), "ms"),
     (re.compile(r"(?<=\d)\s*(seconds?|secs?|s)\b", re.IGNORECASE), "s"),
     (re.compile(r"(?<=\d)\s*(minutes?|mins?|m)\b", re.IGNORECASE), "m"),
@@ -25,11 +25,11 @@ _SPOKEN_UNITS = (
 
 
 def parse_duration(text: str) -> int:
-    """Read "90s", "1h30m" or "0" as microseconds; ValueError says what would be right."""
+    """Convert "90s", "1h30m" or "0" to microseconds; raise ValueError that says what is accepted."""
     if text == "0":
         return 0
     if not re.fullmatch(DURATION_PATTERN, text):
-        raise ValueError(f"{shown(text)} is not a duration{_meant(text)} ({_ACCEPTED})")
+        raise ValueError(f"{shown(text)} is not a duration{_suggestion(text)} ({_ACCEPTED})")
     total = sum(Decimal(number) * UNITS_US[unit] for number, unit in _PART.findall(text))
     if total != int(total):
         raise ValueError(f"{shown(text)} is finer than a microsecond")
@@ -39,7 +39,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(us: int) -> str:
-    """Write microseconds the way rule files do, largest unit first: 5,400,000,000 is "1h30m"."""
+    """Format microseconds in the notation of rule files, largest unit first: 5,400,000,000 is "1h30m"."""
     parts = []
     for unit, size in UNITS_US.items():
         if unit == "ms" and us:
@@ -51,7 +51,7 @@ def format_duration(us: int) -> str:
 
 
 def parse_time_of_day(text: str) -> int:
-    """Read "22:00" as microseconds the wall clock shows since midnight; "24:00" is the day's end."""
+    """Convert "22:00" to microseconds since midnight; "24:00" is the end of the day. Raise ValueError."""
     if not re.fullmatch(TIME_PATTERN, text):
         raise ValueError(f'{shown(text)} is not a time of the day; write "HH:MM" from "00:00" to "24:00"')
     hours, minutes = text.split(":")
@@ -59,18 +59,19 @@ def parse_time_of_day(text: str) -> int:
 
 
 def format_time_of_day(us: int) -> str:
-    """Write microseconds since midnight as "HH:MM"."""
+    """Format microseconds since midnight as "HH:MM"."""
     return f"{us // HOUR_US:02}:{us % HOUR_US // MINUTE_US:02}"
 
 
 _ACCEPTED = "a number and a unit, ms, s, m, h, d or w, such as 10m or 1h30m"
 
 
-def _meant(text: str) -> str:
+def _suggestion(text: str) -> str:
+    """Return `; did you mean "10m"?` for a text that resembles a duration, or "" for any other."""
     guess = text.strip().lower()
     if re.fullmatch(r"[0-9]{1,12}", guess):
         return f', its unit is missing; did you mean "{guess}s" or "{guess}m"?'
-    for spoken, unit in _SPOKEN_UNITS:
-        guess = spoken.sub(unit, guess)
+    for unit_word, unit in _UNIT_WORDS:
+        guess = unit_word.sub(unit, guess)
     guess = guess.replace(" ", "")
     return f'; did you mean "{guess}"?' if re.fullmatch(DURATION_PATTERN, guess) else ""

@@ -1,20 +1,20 @@
-"""Errors that a person or a client can act on; anything else is a fault of ours."""
+"""Errors that a person or a client can act on; any other exception is a defect of Tidegauge."""
 
 from http import HTTPStatus
 from typing import ClassVar
 
 
 class AppError(Exception):
-    """Something that the caller can mend.
+    """An error that the caller can correct.
 
-    `code` is for programs, `title` names the kind for people, the message says what was wrong with which
-    value and what would be right.
+    `code` is for programs, `title` names the kind of error for people. The message names the wrong value and says
+    what would be accepted.
     """
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something went wrong"
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
-    #: Seconds after which trying again makes sense; sent as Retry-After.
+    #: Seconds after which the client should try again; sent as Retry-After.
     retry_after_s: ClassVar[int | None] = None
 
 
@@ -26,7 +26,7 @@ class SettingsError(AppError):
 
 
 class UnauthorizedError(AppError):
-    """No key was sent, or one that is unknown or revoked."""
+    """No key was sent, or the key is unknown or revoked."""
 
     code = "unauthorized"
     title = "Missing or unknown API key"
@@ -34,7 +34,7 @@ class UnauthorizedError(AppError):
 
 
 class ForbiddenError(AppError):
-    """The key is known but lacks the scope."""
+    """The key is valid but lacks the scope."""
 
     code = "forbidden"
     title = "The API key lacks a scope"
@@ -50,7 +50,7 @@ class InvalidRequestError(AppError):
 
 
 class NotFoundError(AppError):
-    """What the address names does not exist."""
+    """The resource in the URL does not exist."""
 
     code = "not_found"
     title = "Not found"
@@ -66,7 +66,7 @@ class ConflictError(AppError):
 
 
 class PayloadTooLargeError(AppError):
-    """A body is larger than the limit, as sent or once decompressed."""
+    """A body is larger than the limit, as sent or after decompression."""
 
     code = "too_large"
     title = "Body too large"
@@ -82,7 +82,7 @@ class UnprocessableError(AppError):
 
 
 class OverloadedError(AppError):
-    """The ingest queue is full; the client should keep its data and come back."""
+    """The ingest queue is full; the client should keep its data and send them again."""
 
     code = "overloaded"
     title = "Too much to do just now"

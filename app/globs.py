@@ -8,9 +8,9 @@ from functools import lru_cache
 
 @lru_cache(maxsize=1_024)
 def compile_glob(pattern: str) -> Callable[[str], bool]:
-    """Compile a pattern into a test of whole names; letters match in their own case only."""
+    """Return a function that tests whether a whole name matches the pattern; upper and lower case differ."""
     if not re.search(r"[*?]", pattern):
         return pattern.__eq__
-    # fnmatch also knows [sets], whose brackets may stand in names; its expressions never backtrack for long.
+    # fnmatch would read brackets, which names may contain, as [sets]. Its expressions do not backtrack exponentially.
     matches = re.compile(fnmatch.translate(pattern.replace("[", "[[]"))).match
     return lambda name: matches(name) is not None

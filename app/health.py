@@ -1,4 +1,4 @@
-"""Probes and metrics: is this process alive, can it serve, and how does it fare. No key is asked for."""
+"""The health probes and the Prometheus metrics over HTTP. These routes require no API key."""
 
 import asyncio
 from typing import Any, Literal
@@ -23,7 +23,7 @@ _NO_KEY: list[dict[str, list[str]]] = [{}]
 
 
 class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What serving needs, part by part; `problems` says in words what is wrong."""
+    """The state of each part that serving needs; `problems` describes in words what is wrong."""
 
     status: Literal["ready", "not ready"]
     database: bool
@@ -33,25 +33,25 @@ class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
     edition: Edition
     jobs: dict[str, JobState]
     problems: list[str] = []
-    #: What is wrong with the rule files as they are now; older rules go on meanwhile.
+    #: Errors in the current rule files; the rules accepted last stay in force meanwhile.
     rule_problems: list[str] = []
 
 
 @get("/health/live", tags=["Health"], security=_NO_KEY, summary="Is the process alive?")
 async def live() -> dict[str, str]:
-    """Answer as long as the event loop turns."""
+    """Answer 200 as long as the event loop runs."""
     return {"status": "alive"}
 
 
 @get(
     "/health/ready",
-    responses={503: ResponseSpec(Ready, description="Not now: `problems` says why")},
+    responses={503: ResponseSpec(Ready, description="Not ready: `problems` says why")},
     tags=["Health"],
     security=_NO_KEY,
     summary="Can it serve?",
 )
 async def ready(services: NamedDependency[Services]) -> Response[Ready]:
-    """Check database, migrations, listener and background jobs; 503 when readings could not be taken or shown."""
+    """Check database, migrations, listener and background jobs; answer 503 when one of them fails."""
     problems = [*await _check_database(services), *_check_parts(services)]
     database = not any(problem.startswith("database") for problem in problems)
     answer = Ready(
@@ -70,7 +70,7 @@ async def ready(services: NamedDependency[Services]) -> Response[Ready]:
 
 @get("/metrics", tags=["Health"], security=_NO_KEY, summary="Metrics for Prometheus", media_type=metrics.CONTENT_TYPE)
 async def show_metrics(services: NamedDependency[Services]) -> bytes:
-    """Write all metrics of this process in Prometheus' text format."""
+    """Return all metrics of this process in Prometheus' text format."""
     return services.metrics.render()
 
 

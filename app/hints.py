@@ -1,23 +1,23 @@
-"""Pieces of error messages: the text that was given, the words that are accepted, and the one likely meant."""
+"""Parts of error messages: the given text in quotes, the list of accepted words, and the nearest accepted word."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def did_you_mean(word: str, accepted: Iterable[str]) -> str:
-    """Write `; did you mean "x"?` for the nearest accepted word, or nothing when none is near."""
+    """Return `; did you mean "x"?` for the nearest accepted word, or "" when none is near."""
     by_lower = {one.lower(): one for one in accepted}
     nearest = get_close_matches(word.lower()[:80], by_lower, n=1, cutoff=0.6)
     return f'; did you mean "{by_lower[nearest[0]]}"?' if nearest else ""
 
 
 def shown(text: str) -> str:
-    """Write a text of the user's in quotes, on one line and cut to a readable length."""
+    """Return a user's text in quotes, on one line and cut to 40 characters."""
     one_line = " ".join(text.split())
     return f'"{one_line[:40]}…"' if len(one_line) > 40 else f'"{one_line}"'
 
 
 def listed(words: Iterable[str]) -> str:
-    """Write accepted words for a message: `a, b or c`."""
+    """Join accepted words for a message: `a, b or c`."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last

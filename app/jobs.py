@@ -1,4 +1,4 @@
-"""What runs on a schedule: APScheduler decides when, each job finds by itself what there is to do."""
+"""Periodic background jobs: APScheduler decides when a job runs, and the job finds out what there is to do."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Something to do every so often, on the leader alone or on every process."""
+    """A function to run every `every_s` seconds, in every process or in the leader only."""
 
     name: str
     every_s: float
@@ -26,7 +26,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class JobState(msgspec.Struct):
-    """How a job fares; times by the wall clock."""
+    """The latest results of a job; times are by the wall clock."""
 
     last_success: datetime | None = None
     last_failure: datetime | None = None
@@ -35,7 +35,7 @@ class JobState(msgspec.Struct):
 
 
 class Jobs:
-    """The schedule of one process."""
+    """The jobs of one process and their states."""
 
     def __init__(self, metrics: Metrics, is_leader: Callable[[], bool]) -> None:
         self.states: dict[str, JobState] = {}
@@ -44,8 +44,8 @@ class Jobs:
 
     @asynccontextmanager
     async def running(self, jobs: Iterable[Job]) -> AsyncIterator[None]:
-        """Run the jobs until the block ends; one that is under way then is cut off."""
-        # Missed runs are made up for once, however late: APScheduler by default drops what is a second late.
+        """Run the jobs until the block ends, then cancel those that are still working."""
+        # Missed runs are replaced by one run, however late; by default APScheduler drops a run that is a second late.
         defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=defaults)
         under_way: set[asyncio.Task[None]] = set()
@@ -54,7 +54,7 @@ class Jobs:
             task = asyncio.ensure_future(self._run(job))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
-            with suppress(asyncio.CancelledError):  # at the end, when APScheduler would log it as a failure
+            with suppress(asyncio.CancelledError):  # from the shutdown; APScheduler would log it as a failure
                 await asyncio.wait([task])
 
         for job in jobs:
@@ -72,11 +72,11 @@ class Jobs:
     async def _run(self, job: Job) -> None:
         state = self.states[job.name]
         if job.leader_only and not self._is_leader():
-            state.failures_in_a_row = 0  # they are the next leader's to mend, and must not keep this process unready
+            state.failures_in_a_row = 0  # a process that is no longer the leader must not stay unready because of them
             return
         try:
             await job.run()
-        except Exception as error:  # noqa: BLE001 -- a run's life ends here; the next comes by itself
+        except Exception as error:  # noqa: BLE001 -- the run ends here, and the next one comes by schedule
             state.last_failure, state.error = datetime.now(UTC), repr(error)
             state.failures_in_a_row += 1
             log.warning("job_failed", job=job.name, error=repr(error))

@@ -1,4 +1,4 @@
-"""Structured logs: for people on a terminal, one JSON object a line otherwise."""
+"""Structured logs: readable lines on a terminal, otherwise one JSON object a line."""
 
 import logging
 import re
@@ -12,7 +12,7 @@ from structlog.typing import EventDict, Processor
 from app.settings import LogFormat, LogLevel
 
 #: Query parameters that carry a key (`api-key`, `p`, `token`), the token in a Telegram address, a Slack address, the
-#: password in the address of a database, and keys of our own making.
+#: password in the address of a database, and the keys that Tidegauge makes.
 _SECRETS = re.compile(
     r"(?i)((?:api[-_]?key|token|[?&]p)=)[^&\s\"']+|(/bot)\d+:[\w-]+|(https://hooks\.slack\.com/)[^\s\"']+"
     r"|(postgres(?:ql)?://[^:@/\s]*:)\S+(?=@)|(tg_)[\w-]{43}"
@@ -20,7 +20,7 @@ _SECRETS = re.compile(
 
 
 def configure(level: LogLevel = "info", form: LogFormat = "auto", stream: TextIO | None = None) -> None:
-    """Send our logs and those of every library through one pipeline to `stream` (standard error)."""
+    """Send the logs of Tidegauge and of all libraries through one pipeline to `stream`, by default standard error."""
     stream = stream or sys.stderr
     console = form == "console" or (form == "auto" and stream.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -39,14 +39,14 @@ def configure(level: LogLevel = "info", form: LogFormat = "auto", stream: TextIO
 
 
 def redact(text: str) -> str:
-    """Blank out keys and tokens in an address or a message."""
+    """Replace keys, tokens and passwords in an address or a message with `[redacted]`."""
     return _SECRETS.sub(lambda match: f"{match[match.lastindex or 0]}[redacted]", text)
 
 
 def _render(console: bool) -> list[Processor]:
     shared: list[Processor] = [structlog.processors.format_exc_info, _redact_all]
     if console:
-        # The default would show local variables: settings, keys and passwords among them.
+        # The default formatter would show local variables, among them settings, keys and passwords.
         plain = structlog.dev.plain_traceback
         return [*shared, structlog.dev.ConsoleRenderer(timestamp_key="time", exception_formatter=plain)]
     return [*shared, _event_first, _to_json]
@@ -62,7 +62,7 @@ def _to_json(_logger: object, _method: str, event: EventDict) -> str:
 
 
 def _route_libraries(shared: list[Processor], console: bool, threshold: int, stream: TextIO) -> None:
-    """Bring the standard library's loggers (uvicorn, APScheduler, asyncio) into the same format."""
+    """Format the records of the standard library's loggers (uvicorn, APScheduler, asyncio) in the same way."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -74,7 +74,7 @@ def _route_libraries(shared: list[Processor], console: bool, threshold: int, str
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.WARNING))
     logging.getLogger("uvicorn").setLevel(max(threshold, logging.WARNING))
-    # It warns of each run that is put off because the one before still works: no news while the database is slow.
+    # APScheduler warns of each run that it skips because the run before still works. A slow database causes many.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 

@@ -51,14 +51,14 @@ def create_app(settings: Settings) -> Litestar:
     )
     if settings.root_path:
         app.asgi_handler = RootPath(app.asgi_handler, settings.root_path)
-    # Around the router: what Litestar calls middleware never sees a request that has no route.
+    # Wrapped around the router, because Litestar's own middleware does not see requests without a route.
     app.asgi_handler = RequestLog(app.asgi_handler, services.metrics)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
-    """Run the services for as long as the application."""
+    """Run the services while the application runs."""
     services: Services = app.state.services
     async with services.running():
         app.state.pool = services.pool
@@ -67,7 +67,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
 
 
 def _dependencies(services: Services) -> dict[str, Provide]:
-    """Say what handlers get by naming it; the pools exist once the lifespan has opened them."""
+    """Return the objects that handlers receive by parameter name; the pools exist once the lifespan has opened them."""
     getters: dict[str, Callable[[], Any]] = {
         "services": lambda: services,
         "settings": lambda: services.settings,

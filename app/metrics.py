@@ -1,4 +1,4 @@
-"""What /metrics shows, in Prometheus' names and base units."""
+"""The metrics that /metrics shows, with names and base units by the conventions of Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -6,7 +6,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """One set of metrics for one application, so that two in one process do not mix."""
+    """The metrics of one application, in a registry of their own, so that two applications in a process do not mix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -46,7 +46,7 @@ class Metrics:
         )
         self.feed_seq = self._gauge("tidegauge_feed_seq", "Sequence number of the newest feed row fanned out")
         self.listener_reconnects = self._counter(
-            "tidegauge_listener_reconnects", "Times the listening connection was made anew"
+            "tidegauge_listener_reconnects", "Times the listening connection was opened again"
         )
         self.pool_connections = self._gauge("tidegauge_db_pool_connections", "Database connections", "state")
         self.database_bytes = self._gauge("tidegauge_database_size_bytes", "Size of the database on disk")
@@ -54,23 +54,24 @@ class Metrics:
             "tidegauge_evaluation_seconds", "Time of one evaluation of the rules, to commit", registry=self.registry
         )
         self.rule_problems = self._gauge(
-            "tidegauge_rule_problems", "What is wrong with the rule files as they are now; older rules go on meanwhile"
+            "tidegauge_rule_problems",
+            "Errors in the current rule files; the rules accepted last stay in force meanwhile",
         )
         self.job_runs = self._counter("tidegauge_job_runs", "Background jobs, by outcome", "job", "outcome")
         self.deliveries = self._counter(
-            "tidegauge_deliveries", "Attempts to deliver an alert message, by what they proved", "type", "outcome"
+            "tidegauge_deliveries", "Attempts to deliver an alert message, by outcome", "type", "outcome"
         )
         self.notifications_waiting = self._gauge("tidegauge_notifications_waiting", "Alert messages not yet claimed")
         self.notifications_oldest_due_seconds = self._gauge(
             "tidegauge_notifications_oldest_due_seconds", "Time since the oldest alert message not yet sent became due"
         )
-        self.dead_letters = self._gauge("tidegauge_dead_letters", "Alert messages given up and not sent anew since")
+        self.dead_letters = self._gauge("tidegauge_dead_letters", "Alert messages given up and not sent again since")
         self.channels_broken = self._gauge(
-            "tidegauge_channels_broken", "Channels that failed for good and wait to be mended"
+            "tidegauge_channels_broken", "Channels through which nothing is sent until they are repaired"
         )
 
     def render(self) -> bytes:
-        """Write every metric in Prometheus' text format."""
+        """Return every metric in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -1,4 +1,4 @@
-"""Words that several domains share."""
+"""Types and constants that several domains share."""
 
 from collections.abc import Callable
 from datetime import tzinfo
@@ -13,9 +13,9 @@ SensorName = str
 MetricName = str
 Tags = dict[str, str]
 LevelName = Literal["info", "warning", "error", "critical", "disaster"]
-#: Is called now and then on long work with how much is done, and how much there is in all.
+#: Long work calls this with the amount done so far and the total amount.
 ReportProgress = Callable[[int, int], None]
-#: How bad something is, least severe first.
+#: The levels of severity, least severe first.
 LEVEL_NAMES: tuple[LevelName, ...] = get_args(LevelName)
 
 #: Values beyond this are rejected: sums over them could overflow float8.
@@ -23,12 +23,12 @@ VALUE_LIMIT = 1e100
 
 
 def severity(level: str) -> int:
-    """Rank a level's name; 0 is the least severe."""
+    """Return the rank of a level's name; 0 is the least severe."""
     return LEVEL_NAMES.index(level)
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """What one sensor measured at one time, checked and ready to store."""
+    """The values that one sensor measured at one time, checked and ready to store."""
 
     sensor: SensorName
     #: Microseconds since 1970, UTC.
@@ -36,7 +36,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     #: Each value finite and within ±VALUE_LIMIT.
     values: dict[MetricName, float]
     tags: Tags | None = None
-    #: Its place in the upload, from 0, for messages about it.
+    #: Position in the upload, from 0; messages about the reading name it.
     index: int = 0
 
 
@@ -48,12 +48,12 @@ class FeedReading(msgspec.Struct, frozen=True, gc=False):
     values: dict[MetricName, float]
 
 
-#: What a record of the replaced sensor server holds.
+#: The metrics in a record of the replaced sensor server.
 LEGACY_METRICS: tuple[MetricName, ...] = ("temperature", "humidity", "pressure")
 
 
 class LegacyRecord(msgspec.Struct, frozen=True):
-    """A reading as the replaced sensor server knew it: stored by ingest, sent by the live feed."""
+    """A reading in the form of the replaced sensor server: stored by ingest, sent by the live feed."""
 
     id: int
     sensor: SensorName
@@ -67,12 +67,12 @@ class LegacyRecord(msgspec.Struct, frozen=True):
     def make(
         cls, record_id: int, sensor: SensorName, time_us: int, values: dict[MetricName, float], client_ip: str
     ) -> Self:
-        """Take the three metrics out of a reading's values, which must have them."""
+        """Make a record from a reading's values, which must contain the three metrics."""
         temperature, humidity, pressure = (values[metric] for metric in LEGACY_METRICS)
         return cls(record_id, sensor, time_us, temperature, humidity, pressure, client_ip)
 
     def as_sent(self, timezone: tzinfo) -> dict[str, Any]:
-        """Build that server's JSON object; date and time are whole seconds where it ran."""
+        """Return the JSON object of that server; date and time are in `timezone` and in whole seconds."""
         local = from_us(self.time_us).astimezone(timezone)
         return {
             "id": self.id,

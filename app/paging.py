@@ -1,4 +1,4 @@
-"""Pages of lists: the cursor that leads to the next page, made and read back."""
+"""Pages of lists, and the cursors that lead from one page to the next."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,25 +10,25 @@ from app.errors import InvalidRequestError
 
 Row = TypeVar("Row")
 
-#: The largest number that PostgreSQL gives a row.
+#: The largest id that a row can have: PostgreSQL's largest bigint.
 LARGEST_ID = 2**63 - 1
 _TIME_AND_ID = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 _ID = re.compile(r"[0-9]{1,18}")
 
 
 def cut_page(rows: Sequence[Row], limit: int, cursor_of: Callable[[Row], str]) -> tuple[Sequence[Row], str | None]:
-    """Split up to `limit + 1` rows into one page and the cursor of the next; None when there is no next page."""
+    """Return the first `limit` of up to `limit + 1` rows, and the cursor of the next page, or None on the last page."""
     page = rows[:limit]
     return page, cursor_of(page[-1]) if len(rows) > limit else None
 
 
 def time_cursor(time_us: int, last_id: object) -> str:
-    """Write the cursor of a list in order of time (microseconds since 1970) and id."""
+    """Return the cursor of a list in order of time (microseconds since 1970) and id."""
     return f"{time_us}.{last_id}"
 
 
 def parse_time_cursor(cursor: str | None, first: tuple[datetime, int]) -> tuple[datetime, int]:
-    """Read what `time_cursor` wrote; return `first` for the first page. Raises InvalidRequestError."""
+    """Parse a cursor from `time_cursor`; return `first` when there is none. Raises InvalidRequestError."""
     if cursor is None:
         return first
     match = _TIME_AND_ID.fullmatch(cursor)
@@ -41,7 +41,7 @@ def parse_time_cursor(cursor: str | None, first: tuple[datetime, int]) -> tuple[
 
 
 def parse_id_cursor(cursor: str | None, first: int) -> int:
-    """Read the cursor of a list in order of ids; return `first` for the first page. Raises InvalidRequestError."""
+    """Parse the cursor of a list in order of id; return `first` when there is none. Raises InvalidRequestError."""
     if cursor is None:
         return first
     if not _ID.fullmatch(cursor):
@@ -50,5 +50,5 @@ def parse_id_cursor(cursor: str | None, first: int) -> int:
 
 
 def wrong_cursor(cursor: str) -> InvalidRequestError:
-    """Make the error for a cursor that no page gave."""
+    """Return the error for a cursor that is not the `next` of any page."""
     return InvalidRequestError(f"cursor is {cursor!r:.60}; send the `next` of the page before, unchanged")

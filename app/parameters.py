@@ -1,4 +1,4 @@
-"""Parameters that routes of several domains take, each refused with its name, its value and the remedy."""
+"""Query parameters that several domains share, and the check of texts that clients send."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from app.errors import InvalidRequestError
 PageLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=1_000, description="Items a page")]
 PageCursor = Annotated[str | None, QueryParameter(name="cursor", description="The `next` of the page before")]
 
-#: Characters of a name or a pattern.
+#: Longest name or pattern, in characters.
 NAME_LENGTH = 200
 
 

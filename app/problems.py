@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, the one shape of every error except where a replaced service fixes its own."""
+"""Errors as RFC 9457 problem details: the form of every error, except where a replaced service has its own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,18 +23,18 @@ log = structlog.get_logger()
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457: `type` is a stable code under /problems/, `detail` says what to change."""
+    """Problem details of RFC 9457: `type` is a stable code under /problems/, `detail` says what to change."""
 
     type: str
     title: str
     status: int
     detail: str
-    #: Names this request in the server's log.
+    #: Identifies this request in the server's log.
     request_id: str | None = None
 
 
 def problem_responses(described: Mapping[int, str] | None = None) -> dict[int, ResponseSpec]:
-    """Document the errors of a route that asks for a key, by status: the usual ones, and those described here."""
+    """Return the documentation of a route's errors by status: those of every route with a key, and `described`."""
     return {
         status: ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE)
         for status, description in sorted({**_USUAL_PROBLEMS, **(described or {})}.items())
@@ -42,7 +42,7 @@ def problem_responses(described: Mapping[int, str] | None = None) -> dict[int, R
 
 
 def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
-    """Give the problem details and the headers that answer an exception; unknown ones say nothing of the inside."""
+    """Return the problem details and headers that answer an exception; those of an unknown one reveal no internals."""
     headers: dict[str, str] = {}
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     if is_database_away(error):
@@ -62,7 +62,7 @@ def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer an exception; what is not the client's to mend is logged with its cause."""
+    """Answer an exception with problem details; log an unexpected exception with its traceback."""
     problem, headers = describe(error)
     if problem.status == HTTP_500_INTERNAL_SERVER_ERROR:
         log.error("request_failed", path=request.url.path, exc_info=error)
@@ -70,7 +70,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
 
 
 def is_database_away(error: BaseException) -> bool:
-    """Tell whether an exception means that PostgreSQL cannot be reached just now."""
+    """Return whether an exception means that PostgreSQL cannot be reached or cannot write at the moment."""
     return isinstance(
         error,
         OSError

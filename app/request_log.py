@@ -1,4 +1,4 @@
-"""One ASGI middleware around everything: a request id, the time it took, and nothing else."""
+"""ASGI middleware around the whole application: gives each request an id and measures its duration."""
 
 import re
 import secrets
@@ -14,14 +14,14 @@ log = structlog.get_logger()
 
 
 class RequestLog:
-    """Binds `request_id` (the client's own X-Request-ID when it is a sane one) and measures each request."""
+    """Binds `request_id` to the log (a valid X-Request-ID of the client, else a random id); measures each request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a connection on; HTTP requests are measured when their answer starts."""
+        """Pass a connection to the application; measure an HTTP request when its answer starts."""
         request_id = _request_id(scope)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started = perf_counter()
@@ -38,7 +38,8 @@ class RequestLog:
             structlog.contextvars.clear_contextvars()
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's template, not the path: a metric must not have a label for each sensor, or for each scan.
+        # The route's template, not the path: otherwise each sensor, and each address that a scanner tries, would be a
+        # label value of its own.
         path = scope.get("path_template") or "unknown"
         method = scope.get("method", "")
         self._metrics.request_seconds.labels(method, path, status).observe(seconds)

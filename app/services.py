@@ -1,4 +1,4 @@
-"""What runs beside the request handlers: opened in order, its tasks supervised, closed in reverse."""
+"""Everything that runs beside the request handlers: opened in order, supervised, and closed in reverse order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +20,7 @@ from app.db.edition import Edition, describe_edition, detect_edition
 from app.db.lease import Lease
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Pool, open_pool
+from app.db.sql import SQL
 from app.errors import SettingsError
 from app.ingest.gateways import WRITE_EVERY_S
 from app.ingest.intake import Ingest
@@ -37,15 +38,15 @@ from app.notify.transport import Endpoints
 from app.settings import Settings
 from app.tasks import supervised
 
-#: How often new readings are held against the rules.
+#: Interval between two evaluations of the rules.
 EVALUATE_EVERY_S = 1.0
-#: How long a start waits for a database that is still starting.
+#: How long the start waits for a database that is still starting.
 DATABASE_WAIT_S = 30.0
 log = structlog.get_logger()
 
 
 class Services:
-    """All that runs beside the request handlers; made by create_app, opened when the server starts."""
+    """The pools, tasks and jobs beside the request handlers; made by create_app, opened when the server starts."""
 
     pool: Pool
     read_pool: Pool
@@ -78,20 +79,20 @@ class Services:
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:
-        """Open the pools and check that a start can succeed; raise AppError with one clear line otherwise."""
+        """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
-            self.pool = await _open_patiently("DATABASE_URL", self.dsn)
+            self.pool = await _wait_for_pool("DATABASE_URL", self.dsn)
             stack.push_async_callback(_close_pool, self.pool)
             self.read_pool = self.pool
             if self.settings.read_database_url:
-                self.read_pool = await _open_patiently("READ_DATABASE_URL", self.settings.read_database_url)
+                self.read_pool = await _wait_for_pool("READ_DATABASE_URL", self.settings.read_database_url)
                 stack.push_async_callback(_close_pool, self.read_pool)
             await self._check_start()
             yield
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open everything, run until the block ends, close everything in reverse."""
+        """Open everything, run until the block ends, then close everything in reverse order."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
             await stack.enter_async_context(self.broker.opened(self.pool))
@@ -99,7 +100,7 @@ class Services:
             await stack.enter_async_context(supervised(self._tasks()))
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
-                await self.listener.started.wait()  # so that the first client finds a head
+                await self.listener.started.wait()  # so that the first client finds the head of the feed
                 await self._measure()  # so that the first scrape finds sizes
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
@@ -107,7 +108,7 @@ class Services:
             await self._write_last_counts()
 
     async def _write_last_counts(self) -> None:
-        """Write what was counted since the last time; a database that is away must not spoil the stop."""
+        """Write the gateways' counts since the last write; log a failure, which must not prevent a clean stop."""
         try:
             async with asyncio.timeout(5):
                 await self.ingest.gateways.write(self.pool)
@@ -115,7 +116,7 @@ class Services:
             log.warning("gateways_not_written", error=repr(error))
 
     async def _check_start(self) -> None:
-        """Refuse to start on a schema that is not migrated, or without any key."""
+        """Raise MigrationError when migrations are pending, SettingsError when there is no API key."""
         async with self.pool.acquire() as connection:
             pending = await list_pending(connection)
             if pending:
@@ -136,7 +137,8 @@ class Services:
             "listener": self.listener.run,
             "lease": self.lease.keep,
             "key_refresh": self.ring.keep_fresh,
-            "live_clock": lambda: self.feed.keep_time(self.read_pool),
+            "heartbeats": self.feed.send_heartbeats,
+            "sensors_followed": lambda: self.feed.follow_sensors(self.read_pool),
             "dispatcher": lambda: self.dispatcher.run(self.pool),
             "rules_watch": lambda: self.alerting.keeper.watch(self.pool),
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
@@ -174,14 +176,14 @@ class Services:
             log.info("chunks_dropped", chunks=dropped)
 
     async def _measure(self) -> None:
-        size = await self.pool.fetchval("SELECT pg_database_size(current_database())")
+        size = await self.pool.fetchval(SQL["get_database_size"])
         self.metrics.database_bytes.set(size)
         self.metrics.pool_connections.labels("open").set(self.pool.get_size())
         self.metrics.pool_connections.labels("idle").set(self.pool.get_idle_size())
 
 
-async def _open_patiently(name: str, dsn: str) -> Pool:
-    """Open a pool, waiting for a database that is just starting; its own error ends the wait."""
+async def _wait_for_pool(name: str, dsn: str) -> Pool:
+    """Open a pool, waiting at most DATABASE_WAIT_S for a database that is starting; raise SettingsError."""
     deadline = monotonic() + DATABASE_WAIT_S
     while True:
         try:
@@ -196,7 +198,7 @@ async def _open_patiently(name: str, dsn: str) -> Pool:
 
 
 async def _close_pool(pool: Any) -> None:
-    """Close a pool; what still runs on it after a while is cut off."""
+    """Close a pool; after 5 s, terminate the connections that are still in use."""
     try:
         async with asyncio.timeout(5):
             await pool.close()

@@ -1,4 +1,4 @@
-"""Settings from the environment, read once, at the start; no other module looks at os.environ."""
+"""Settings from the environment, read once at the start; no other module reads settings from os.environ."""
 
 import os
 import re
@@ -18,13 +18,13 @@ _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set from outside; each field but the last is the environment variable of its name.
+    """All settings; each field except the last two is read from the environment variable of its name.
 
-    Shown without its values wherever it is: some of them are secrets, and tracebacks can show locals.
+    The representation of this object leaves out the values, because some are secrets and tracebacks can show locals.
     """
 
     database_url: str | None = None
-    #: A replica for reads; absent, reads go to `database_url`.
+    #: A replica for reads; when absent, reads go to `database_url`.
     read_database_url: str | None = None
     api_key: str | None = None
     api_key_ws: str | None = None
@@ -44,22 +44,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     telegram_chat_id: str | None = None
     slack_webhook_prefix: str = "https://hooks.slack.com/"
     telegram_api_base: str = "https://api.telegram.org"
-    #: Where people reach the page, and Grafana: alert messages link there.
+    #: Addresses of the built-in page and of Grafana, to which alert messages link.
     public_url: str | None = None
     grafana_url: str | None = None
-    #: Password that `tidegauge migrate` gives the read-only role; absent, the role cannot log in.
+    #: Password that `tidegauge migrate` sets for the read-only role; when absent, that role cannot log in.
     reader_password: str | None = None
-    #: All variables that are set and not empty, those of `.env` included: channels name theirs as `${NAME}`.
+    #: All variables that are set and not empty, including those of `.env`; channels refer to them as `${NAME}`.
     environment: dict[str, str] = {}
+    #: Text of rule files that are read beside those of RULES_DIR, by name.
+    extra_rules: dict[str, str] = {}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Self:
-        """Read the environment, and `.env` for what the environment leaves out; raise SettingsError."""
+        """Read the environment, and `.env` for variables that the environment lacks; raise SettingsError."""
         if environ is None:
             environ = os.environ
         from_file = dotenv_values(env_file or Path(".env"))
         merged = {name: value for name, value in {**from_file, **environ}.items() if value}
-        given = {field: merged[field.upper()] for field in cls.__struct_fields__ if merged.get(field.upper())}
+        given = {field: merged[field.upper()] for field in cls.__struct_fields__[:-2] if merged.get(field.upper())}
         try:
             settings = msgspec.convert(
                 {**given, "environment": merged}, cls, strict=False, dec_hook=lambda kind, value: kind(value)
@@ -76,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return []
 
     def check(self) -> None:
-        """Refuse values that have the right type and still cannot work."""
+        """Raise SettingsError for values that have the right type but cannot work."""
         if not 0 <= self.port <= 65_535:
             raise SettingsError(f"PORT is {self.port}; it must be a port number from 0 to 65535")
         if self.max_ws_connections_per_key < 0:
@@ -101,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _check_dsn(name: str, dsn: str | None) -> None:
-    """Refuse what is not a PostgreSQL URL, without showing it: it may hold a password."""
+    """Raise SettingsError for an address that is no PostgreSQL URL, without quoting it: it may contain a password."""
     if dsn is not None and not dsn.startswith(("postgresql://", "postgres://")):
         raise SettingsError(f"{name} must look like postgresql://user:password@host:5432/name")
 

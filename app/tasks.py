@@ -1,4 +1,4 @@
-"""Tasks that run beside a block of code: one that ends with it, and several that are restarted when they fail."""
+"""Background tasks that run until a block of code ends: a single task, or several that restart after a failure."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -33,7 +33,7 @@ async def supervised(tasks: Mapping[str, Callable[[], Awaitable[None]]]) -> Asyn
     finally:
         pending = set(running_tasks.values())
         while pending:
-            # Once is not always enough: wait_for() of Python 3.11 swallows a cancellation that comes with its result.
+            # Repeated, because wait_for() of Python 3.11 swallows a cancellation that comes together with its result.
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=RESTART_PAUSE_S)

@@ -27,6 +27,11 @@ CREATE TABLE rule_problem (
     message text NOT NULL
 );
 
+ALTER TABLE alert_episode
+    -- The rule's own text and unit as of the last change, for those who show alerts without reading the rules.
+    ADD COLUMN message_template text,
+    ADD COLUMN unit text;
+
 CREATE INDEX alert_episode_unresolved ON alert_episode (series_id) WHERE resolved_at IS NULL;
 
 CREATE FUNCTION level_rank(level text) RETURNS int
@@ -49,19 +54,22 @@ SELECT series.id AS series_id, sensor.id AS sensor_id, sensor.name AS sensor, se
  CROSS JOIN ingest_state
   LEFT JOIN series_state AS state ON state.series_id = series.id;
 
--- Alerts as people know them, open and past. `gateway` alone is set for an alert about a whole gateway.
+-- Alerts as people know them, open and past; `value` is the newest of the series. An alert about a whole gateway has a
+-- gateway and no sensor.
 CREATE VIEW alert_view AS
 SELECT episode.id, episode.rule, episode.kind, episode.level,
        CASE WHEN episode.reason = 'retracted' THEN 'retracted'
             WHEN episode.resolved_at IS NULL THEN 'firing'
             ELSE 'resolved' END AS state,
        episode.series_id, series.sensor_id, sensor.name AS sensor, sensor.display_name, series.metric,
-       coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags, series.unit,
+       coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
+       coalesce(episode.unit, series.unit) AS unit, state.last_value AS value, episode.message_template,
        episode.threshold, episode.steps, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
        episode.merged_into, episode.first_known_at, episode.acked_by, episode.acked_at, episode.acked_level
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
+  LEFT JOIN series_state AS state ON state.series_id = episode.series_id
  WHERE episode.reason IS DISTINCT FROM 'no_data_clear';
 
 -- `state` is the first that holds of retired, alert, silent, late, ok; `level` is that of the worst open alert.

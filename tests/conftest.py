@@ -1,4 +1,4 @@
-"""Real parts for every test: a TimescaleDB, a migrated database of its own, the server on a port of its own."""
+"""Fixtures for all tests: a TimescaleDB server, a migrated database for each test, and the application on a port."""
 
 import asyncio
 import os
@@ -30,12 +30,12 @@ from tests.receivers import SlackReceiver, TelegramReceiver, WebhookReceiver
 
 API_KEY = "test-http-key"
 API_KEY_WS = "test-ws-key"
-#: A day whose readings ingest always takes: neither ahead of the clock nor older than 399 days.
+#: A day whose readings ingest always accepts: neither in the future nor older than 399 days.
 YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
-#: Its 08:00 UTC, in milliseconds since 1970.
+#: 08:00 UTC on that day, in milliseconds since 1970.
 YESTERDAY_AT_8_MS = int(datetime.fromisoformat(f"{YESTERDAY}T08:00:00Z").timestamp()) * 1_000
 _READER_PASSWORD = "reader"
-#: Nothing here must survive a power cut, and template databases want no background workers.
+#: Test data need not survive a power cut, and a database with background workers cannot be copied as a template.
 _SERVER_OPTIONS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -46,12 +46,12 @@ _SERVER_OPTIONS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run what takes minutes")
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
 
 
 @pytest.fixture(scope="session")
 def server_dsn(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
-    """The server to make databases on: DATABASE_URL where given, else an embedded one of this test worker."""
+    """The server for all databases of this test worker: that of DATABASE_URL if set, else an embedded server."""
     given = os.environ.get("DATABASE_URL")
     if given:
         yield given
@@ -61,13 +61,13 @@ def server_dsn(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
         with EmbeddedServer.start(folder, say=lambda line: None, options=_SERVER_OPTIONS) as server:
             yield server.dsn
     finally:
-        # What a server run by root keeps elsewhere.
+        # For root, the data are outside the folder.
         shutil.rmtree(cluster_folder(folder), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def template(server_dsn: str, worker_id: str) -> Iterator[str]:
-    """A migrated database that tests are copies of; migrating anew for each would take three times as long."""
+    """A migrated database that is copied for each test; migrating for each test would take three times as long."""
     name = f"tidegauge_template_{worker_id}_{os.getpid()}"
     asyncio.run(_make_template(server_dsn, name))
     yield name
@@ -76,7 +76,7 @@ def template(server_dsn: str, worker_id: str) -> Iterator[str]:
 
 @pytest.fixture
 async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
-    """A database without anything in it."""
+    """The address of an empty database, which is not migrated."""
     name = f"tidegauge_test_{secrets.token_hex(6)}"
     async with _connected(server_dsn) as connection:
         await connection.execute(f'CREATE DATABASE "{name}"')
@@ -85,7 +85,7 @@ async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
 
 
 class Database:
-    """A migrated database of one test's own."""
+    """The migrated database of one test."""
 
     def __init__(self, dsn: str, pool: Pool) -> None:
         self.dsn = dsn
@@ -93,13 +93,13 @@ class Database:
         address = urlsplit(dsn)
         host = address.netloc.rpartition("@")[2]
         reader = address._replace(netloc=f"tidegauge_reader:{_READER_PASSWORD}@{host}")
-        #: The same database as the read-only role.
+        #: The address of the same database for the read-only role.
         self.reader_dsn = urlunsplit(reader)
 
 
 @pytest.fixture
 async def database(server_dsn: str, template: str) -> AsyncIterator[Database]:
-    """A migrated database; empty, and gone after the test."""
+    """A migrated database without readings, dropped after the test."""
     name = f"tidegauge_test_{secrets.token_hex(6)}"
     async with _connected(server_dsn) as connection:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
@@ -113,7 +113,7 @@ async def database(server_dsn: str, template: str) -> AsyncIterator[Database]:
 
 
 class Server:
-    """The real application behind a real port, in this process."""
+    """The application on a port, in this process."""
 
     def __init__(self, app: Litestar, port: int, http: aiohttp.ClientSession) -> None:
         self.app = app
@@ -123,18 +123,18 @@ class Server:
 
     @property
     def services(self) -> Services:
-        """What the application runs beside its handlers."""
+        """Return the services of the application."""
         services: Services = self.app.state.services
         return services
 
     async def post_readings(self, body: object, **options: object) -> aiohttp.ClientResponse:
-        """Post JSON to /api/v1/readings."""
+        """Post JSON to /api/v1/readings and return the response, whose body is read."""
         async with self.http.post("/api/v1/readings", data=msgspec.json.encode(body), **options) as response:  # type: ignore[arg-type]
             await response.read()
             return response
 
     async def get(self, path: str, **params: str | int) -> dict[str, object]:
-        """Get JSON; anything but 200 fails the test."""
+        """Get a path and return its JSON; any status but 200 fails the test."""
         async with self.http.get(path, params=params) as response:
             assert response.status == 200, await response.text()
             answer: dict[str, object] = await response.json()
@@ -150,7 +150,7 @@ async def server(database: Database) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def running_server(settings: Settings) -> AsyncIterator[Server]:
-    """Serve until the block ends, on a free port."""
+    """Run the application on a free port until the block ends."""
     app = create_app(settings)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -203,15 +203,15 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def impatient_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session for what is meant to hang."""
+    """A session with a short timeout, for receivers that do not answer."""
     async with open_session(total_timeout_s=0.1) as opened:
         yield opened
 
 
 async def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    """Wait for something that happens by itself; fail when it does not."""
+    """Wait until a condition is true; raise TimeoutError after `timeout_s`."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 -- what is waited for has no event of its own
+        while not condition():  # noqa: ASYNC110 -- conditions have no event
             await asyncio.sleep(0.005)
 
 
@@ -242,5 +242,5 @@ def _with_database(dsn: str, name: str) -> str:
 
 
 def project_folder() -> Path:
-    """The checkout."""
+    """Return the folder of the checkout."""
     return Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""The `tidegauge` command as processes of its own: quick ones that come to an end, and servers that a test ends."""
+"""The `tidegauge` command in separate processes: commands that end by themselves, and servers that a test ends."""
 
 import asyncio
 import contextlib
@@ -21,16 +21,16 @@ import aiohttp
 from app.db.embedded.cluster import cluster_folder
 from tests.conftest import API_KEY, API_KEY_WS, project_folder
 
-#: A start with a new database takes a few seconds; more while other tests run.
+#: A start with a new database takes a few seconds, and longer while other tests run.
 START_S = 60.0
 STOP_S = 30.0
-#: Importing everything takes longer than most commands: one process does it, and each command is a fork of it.
+#: Importing the package takes longer than most commands, so one process imports it, and each command is a fork of it.
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["app.commands.cli"])
 
 
 class Ran(NamedTuple):
-    """How a command ended, and what it said."""
+    """The exit code and the output of a command."""
 
     code: int | None
     out: str
@@ -38,12 +38,12 @@ class Ran(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """Standard output, decoded."""
+        """Standard output, decoded from JSON."""
         return json.loads(self.out)
 
     @property
     def refusal(self) -> str:
-        """The one line of a command that refused."""
+        """The line that a command wrote before it ended with exit code 1; fails when there is other output."""
         assert self.code == 1, self
         assert self.out == ""
         (line,) = self.err.splitlines()
@@ -51,7 +51,7 @@ class Ran(NamedTuple):
 
 
 def tidegauge(folder: Path, *arguments: str, **environ: str) -> Ran:
-    """Run a command in a folder, with these variables and no others."""
+    """Run a command in a folder, with these environment variables only."""
     out, err = folder / "stdout", folder / "stderr"
     process = _forks.Process(target=_run, args=(folder, arguments, environ, out, err))
     process.start()
@@ -79,7 +79,7 @@ class ServerProcess:
         self.process = process
         self.port = port
         self.folder = folder
-        #: Sends API_KEY; paths only.
+        #: A client of the server that sends API_KEY; its requests take paths only.
         self.http = http
 
     @property
@@ -94,11 +94,11 @@ class ServerProcess:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The lines of a JSON log so far."""
+        """The lines of the JSON log so far."""
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
     async def post(self, readings: object, **headers: str) -> int | None:
-        """Post readings; give the status, or None when the answer did not come."""
+        """Post readings and return the status, or None when there was no answer."""
         try:
             async with self.http.post("/api/v1/readings", json=readings, headers=headers) as response:
                 await response.read()
@@ -107,7 +107,7 @@ class ServerProcess:
             return None
 
     async def until_ready(self) -> None:
-        """Wait until it serves; fail with its log when it ends instead."""
+        """Wait until the server is ready; fail with its log when it ends or is not ready in time."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.err
@@ -116,15 +116,15 @@ class ServerProcess:
                     if response.status == 200:
                         return
             await asyncio.sleep(0.05)
-        raise AssertionError(f"it does not get ready: {self.err}")
+        raise AssertionError(f"the server did not become ready: {self.err}")
 
     async def end(self, number: signal.Signals) -> int:
-        """Send a signal and wait for the end; give the exit code."""
+        """Send a signal, wait until the process ends, and return its exit code."""
         self.process.send_signal(number)
         return await self.wait()
 
     async def wait(self) -> int:
-        """Wait for the end; give the exit code."""
+        """Wait until the process ends and return its exit code."""
         return await asyncio.to_thread(self.process.wait, STOP_S)
 
 
@@ -132,7 +132,7 @@ class ServerProcess:
 async def started(
     folder: Path, *arguments: str, port: int | None = None, **environ: str
 ) -> AsyncIterator[ServerProcess]:
-    """Start a server without waiting for it; whatever the test left of it is killed at the end."""
+    """Start a server without waiting until it is ready; kill it at the end of the block if it still runs."""
     port = port or free_port()
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "app", *arguments]
@@ -158,19 +158,19 @@ async def started(
 async def running(
     folder: Path, *arguments: str, port: int | None = None, **environ: str
 ) -> AsyncIterator[ServerProcess]:
-    """Start a server and wait until it serves."""
+    """Start a server and wait until it is ready; kill it at the end of the block if it still runs."""
     async with started(folder, *arguments, port=port, **environ) as server:
         await server.until_ready()
         yield server
 
 
 def keys() -> dict[str, str]:
-    """Name the keys as variables."""
+    """Return the keys as environment variables."""
     return {"API_KEY": API_KEY, "API_KEY_WS": API_KEY_WS}
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on just now."""
+    """Return a port on which no process listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -178,7 +178,7 @@ def free_port() -> int:
 
 
 def postgres_processes(data_dir: Path) -> list[int]:
-    """List the processes that have the database of a DATA_DIR open."""
+    """Return the ids of the processes whose working folder is the database of a DATA_DIR."""
     data = (cluster_folder(data_dir) / "data").resolve()
     found = []
     for entry in Path("/proc").iterdir():
@@ -189,13 +189,13 @@ def postgres_processes(data_dir: Path) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """List the processes that a process has started and that still run."""
+    """Return the ids of the child processes of a process that still run."""
     return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
 
 
 @contextlib.contextmanager
 def data_folder(tmp_path: Path) -> Iterator[Path]:
-    """Give a DATA_DIR, and clear away what a server run by root keeps elsewhere."""
+    """Yield a DATA_DIR; afterwards remove the cluster folder, which for root lies elsewhere."""
     folder = tmp_path / ".data"
     try:
         yield folder

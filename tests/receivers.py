@@ -1,4 +1,4 @@
-"""Local stand-ins for Slack, Telegram and any webhook: they take what the real ones take, refuse what those refuse.
+"""Local servers in place of Slack, Telegram and webhooks, which accept and refuse what the real services do.
 
 In a test: `async with SlackReceiver() as slack: …`. By hand: `python -m tests.receivers` prints what arrives.
 """
@@ -20,34 +20,34 @@ from aiohttp import web
 
 from tests.notify.telegram_markup import EntityError, read_markup
 
-#: A client that keeps to a rate may be early by as much as its requests' travel times differ.
+#: Requests of a client that keeps to a rate may arrive closer together, because their travel times differ.
 _RATE_TOLERANCE = 0.9
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """One message that a receiver has taken; `at` is of the monotonic clock, in seconds."""
+    """A message that a receiver has accepted; `at` is in seconds of the monotonic clock."""
 
     at: float
     path: str
     headers: dict[str, str]
     body: Any
-    #: What a person would read.
+    #: The text that a person would read.
     text: str
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What happens to a request in place of its proper answer."""
+    """A failure of the receiver instead of the service's normal answer to a request."""
 
     kind: Literal["answer", "hang", "reset"]
     status: int = 500
     text: str = ""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
-    #: Whether the message is taken all the same (a lost answer) or not even read.
+    #: Whether the message is accepted before the failure (a lost answer), or not even read.
     accepts: bool = False
 
 
 def answers(status: int, text: str = "", **headers: str) -> Fault:
-    """Refuse with a status; header names are written with underscores."""
+    """Return a fault that answers with a status; header names are written with underscores."""
     return Fault("answer", status, text, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
@@ -58,13 +58,13 @@ RESETS_AFTER = Fault("reset", accepts=True)
 
 
 class Receiver:
-    """A server on 127.0.0.1 that records what it takes, and fails on demand."""
+    """A server on 127.0.0.1 that records the messages it accepts, and fails on demand."""
 
     name: ClassVar[str]
 
     def __init__(self, port: int = 0, on_accept: Callable[[str, Accepted], None] | None = None) -> None:
         self.accepted: list[Accepted] = []
-        #: Status of every answer that was not a success, in order.
+        #: Status of each answer that was not a success, in order.
         self.refused: list[int] = []
         self._port = port
         self._on_accept = on_accept
@@ -88,49 +88,49 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """The server's address, without a slash at its end."""
+        """Return the server's address, without a slash at its end."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def texts(self) -> list[str]:
-        """What a person would have read, in order."""
+        """Return the texts that a person would have read, in order."""
         return [message.text for message in self.accepted]
 
     def fail_next(self, fault: Fault, times: int = 1) -> None:
-        """Let the next requests fail, after those planned before."""
+        """Let the next `times` requests fail, after the faults planned before."""
         self._faults.extend([fault] * times)
 
     def fail_ratio(self, ratio: float, *faults: Fault, seed: int) -> None:
-        """Let this share of all further requests fail, each with one of the faults, the same for the same seed."""
+        """Let this share of all later requests fail at random, each with one of the faults, repeatably for a seed."""
         rng = random.Random(seed)
         self._random_fault = lambda: rng.choice(faults) if rng.random() < ratio else None
 
-    def judge(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
-        """Give the text to record, or the refusal."""
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return the text that a person would read, or the answer that refuses the message."""
         raise NotImplementedError
 
     def success(self, body: Any) -> web.Response:
-        """Answer as the service does when it has taken a message."""
+        """Return the service's answer to a message that it has accepted."""
         raise NotImplementedError
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = self._faults.popleft() if self._faults else self._random_fault()
         if fault is not None and not fault.accepts:
             return await self._fail(request, fault)
-        response = await self._take(request)
+        response = await self._receive(request)
         return response if fault is None else await self._fail(request, fault)
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _receive(self, request: web.Request) -> web.Response:
         raw = await request.read()
         try:
             body = msgspec.json.decode(raw)
         except msgspec.DecodeError:
             body = None
-        verdict = self.judge(request, body, raw)
-        if isinstance(verdict, web.Response):
-            self.refused.append(verdict.status)
-            return verdict
-        message = Accepted(time.monotonic(), request.path, dict(request.headers), body, verdict)
+        result = self.check(request, body, raw)
+        if isinstance(result, web.Response):
+            self.refused.append(result.status)
+            return result
+        message = Accepted(time.monotonic(), request.path, dict(request.headers), body, result)
         self.accepted.append(message)
         if self._on_accept is not None:
             self._on_accept(self.name, message)
@@ -147,7 +147,7 @@ class Receiver:
 
 
 def _reset(request: web.Request) -> None:
-    """Break the connection with RST, as a crash or a firewall does."""
+    """Close the connection with RST, as a crash or a firewall does."""
     if request.transport is None:
         return
     connection = request.transport.get_extra_info("socket")
@@ -156,7 +156,7 @@ def _reset(request: web.Request) -> None:
 
 
 class _Rate:
-    """Lets at most `count` through in any `window_s`, by key."""
+    """A rate limit for each key: at most `count` messages in any `window_s` seconds."""
 
     def __init__(self, count: int, window_s: float, clock: Callable[[], float]) -> None:
         self._count = count
@@ -165,7 +165,7 @@ class _Rate:
         self._passed_at: dict[str, deque[float]] = {}
 
     def retry_after_s(self, key: str) -> int | None:
-        """Whole seconds to wait, at least 1; None if the next may pass."""
+        """Return the whole seconds to wait, at least 1; None if a message may pass now."""
         passed_at = self._passed_at.get(key)
         if passed_at is None or len(passed_at) < self._count:
             return None
@@ -173,12 +173,12 @@ class _Rate:
         return max(1, round(early_s)) if early_s > 0 else None
 
     def count(self, key: str) -> None:
-        """Count one that passed now."""
+        """Count a message that passed now."""
         self._passed_at.setdefault(key, deque(maxlen=self._count)).append(self._clock())
 
 
 class SlackReceiver(Receiver):
-    """Slack's incoming webhooks. `refusals` maps a webhook's path to what it always answers."""
+    """A receiver for Slack's incoming webhooks. `refusals` maps a webhook's path to its constant answer."""
 
     name = "slack"
 
@@ -190,18 +190,18 @@ class SlackReceiver(Receiver):
         every_s: float | None = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`every_s`: the rate limit of each webhook; None for no limit."""
+        """Allow one message every `every_s` seconds for each webhook; None for no limit."""
         super().__init__(port, on_accept)
         self.refusals: dict[str, tuple[int, str]] = {}
         self._rate = None if every_s is None else _Rate(1, every_s, clock)
 
     @property
     def prefix(self) -> str:
-        """SLACK_WEBHOOK_PREFIX for this receiver."""
+        """Return SLACK_WEBHOOK_PREFIX for this receiver."""
         return f"{self.url}/"
 
     def webhook_url(self, name: str = "xyzABC123") -> str:
-        """The address of one of its webhooks; all exist."""
+        """Return the address of a webhook; a webhook exists for every name."""
         return f"{self.url}/services/T123ABC456/B789DEF012/{name}"
 
     def archive(self, webhook_url: str) -> None:
@@ -212,8 +212,8 @@ class SlackReceiver(Receiver):
         """Refuse all messages to a webhook."""
         self.refusals[webhook_url.removeprefix(self.url)] = (status, code)
 
-    def judge(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
-        """Refuse as Slack does, with a code as plain text."""
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return the payload's texts, or Slack's refusal: an error code as plain text."""
         refusal = self._refusal(request, body)
         if refusal is not None:
             return web.Response(status=refusal[0], text=refusal[1])
@@ -225,7 +225,7 @@ class SlackReceiver(Receiver):
         return "\n".join(_slack_texts(body))
 
     def success(self, body: Any) -> web.Response:
-        """Answer `ok`."""
+        """Return the answer `ok`."""
         return web.Response(text="ok")
 
     def _refusal(self, request: web.Request, body: Any) -> tuple[int, str] | None:
@@ -237,10 +237,10 @@ class SlackReceiver(Receiver):
             return 400, "invalid_payload"
         if not any(body.get(key) for key in ("text", "blocks", "attachments")):
             return 400, "no_text"
-        return _find_slack_excess(body)
+        return _check_slack_limits(body)
 
 
-def _find_slack_excess(body: dict[str, Any]) -> tuple[int, str] | None:
+def _check_slack_limits(body: dict[str, Any]) -> tuple[int, str] | None:
     attachments = body.get("attachments", [])
     blocks = [*body.get("blocks", []), *(block for part in attachments for block in part.get("blocks", []))]
     sections = [block["text"]["text"] for block in blocks if block["type"] == "section"]
@@ -254,7 +254,7 @@ def _find_slack_excess(body: dict[str, Any]) -> tuple[int, str] | None:
 
 
 def _slack_texts(part: Any) -> Iterator[str]:
-    """Every text of a payload that a person would read."""
+    """Yield every text of a payload that a person would read."""
     if isinstance(part, list):
         for item in part:
             yield from _slack_texts(item)
@@ -267,7 +267,7 @@ def _slack_texts(part: Any) -> Iterator[str]:
 
 
 class TelegramReceiver(Receiver):
-    """The Bot API's sendMessage. Every token and chat exists unless said otherwise."""
+    """A receiver for the Bot API's sendMessage. All tokens and chats exist, except those that a test refuses."""
 
     name = "telegram"
 
@@ -279,9 +279,12 @@ class TelegramReceiver(Receiver):
         every_s: float | None = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`every_s`: the rate limit of each chat, from which those of bots and groups follow; None for no limit."""
+        """Limit rates: in `every_s` seconds one message for a chat and 30 for a bot, in 60 times that 20 for a group.
+
+        None for no limit.
+        """
         super().__init__(port, on_accept)
-        #: Where chats have moved.
+        #: New ids of chats that have moved, by their old ids.
         self.moved: dict[str, int] = {}
         self.revoked_tokens: set[str] = set()
         self._refusals: dict[str, tuple[int, str]] = {}
@@ -292,26 +295,28 @@ class TelegramReceiver(Receiver):
         self._refusals[str(chat_id)] = (status, description)
 
     def block(self, chat_id: int | str) -> None:
-        """Let the user behind a chat block the bot."""
+        """Refuse all messages to a chat as after its user has blocked the bot."""
         self.refuse(chat_id, 403, "Forbidden: bot was blocked by the user")
 
-    def judge(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
-        """Refuse as the Bot API does, with a description as JSON."""
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return the visible text, or the Bot API's refusal: JSON with a description."""
         token, _, method = request.path.removeprefix("/bot").partition("/")
         if token in self.revoked_tokens:
             return _telegram_error(401, "Unauthorized")
         if method != "sendMessage" or not isinstance(body, dict):
             return _telegram_error(404, "Not Found")
         chat_id = str(body.get("chat_id", ""))
-        return self._refuse_chat(chat_id) or _judge_text(body) or self._limit(token, chat_id) or _seen(body)
+        return (
+            self._check_chat(chat_id) or _check_text(body) or self._check_rates(token, chat_id) or _visible_text(body)
+        )
 
     def success(self, body: Any) -> web.Response:
-        """Answer with the message as the Bot API would."""
+        """Return the Bot API's answer, which holds the message."""
         chat = {"id": body["chat_id"], "type": "private"}
-        result = {"message_id": len(self.accepted), "date": int(time.time()), "chat": chat, "text": _seen(body)}
+        result = {"message_id": len(self.accepted), "date": int(time.time()), "chat": chat, "text": _visible_text(body)}
         return web.json_response({"ok": True, "result": result})
 
-    def _refuse_chat(self, chat_id: str) -> web.Response | None:
+    def _check_chat(self, chat_id: str) -> web.Response | None:
         if not chat_id:
             return _telegram_error(400, "Bad Request: chat_id is empty")
         if chat_id in self.moved:
@@ -321,7 +326,7 @@ class TelegramReceiver(Receiver):
             return _telegram_error(*self._refusals[chat_id])
         return None
 
-    def _limit(self, token: str, chat_id: str) -> web.Response | None:
+    def _check_rates(self, token: str, chat_id: str) -> web.Response | None:
         keys = {"bot": token, "chat": f"{token}/{chat_id}"}
         if chat_id.startswith(("-", "@")):
             keys["group"] = keys["chat"]
@@ -343,24 +348,24 @@ def _telegram_rates(every_s: float, clock: Callable[[], float]) -> dict[str, _Ra
     }
 
 
-def _judge_text(body: dict[str, Any]) -> web.Response | None:
+def _check_text(body: dict[str, Any]) -> web.Response | None:
     text = body.get("text") or ""
     if len(text.encode()) > 32_768:
         return _telegram_error(400, "Bad Request: text is too long")
     try:
-        seen = _seen(body)
+        visible = _visible_text(body)
     except EntityError as error:
         return _telegram_error(400, f"Bad Request: can't parse entities: {error}")
     except LookupError:
         return _telegram_error(400, "Bad Request: unsupported parse_mode")
-    if not seen.strip():
+    if not visible.strip():
         return _telegram_error(400, "Bad Request: message text is empty")
-    if len(seen.encode("utf-16-le")) // 2 > 4_096:
+    if len(visible.encode("utf-16-le")) // 2 > 4_096:
         return _telegram_error(400, "Bad Request: message is too long")
     return None
 
 
-def _seen(body: dict[str, Any]) -> str:
+def _visible_text(body: dict[str, Any]) -> str:
     return read_markup(body.get("text") or "", body.get("parse_mode") or "")
 
 
@@ -372,35 +377,35 @@ def _telegram_error(status: int, description: str, **parameters: int) -> web.Res
 
 
 class WebhookReceiver(Receiver):
-    """Takes any JSON."""
+    """A receiver that accepts any JSON."""
 
     name = "webhook"
 
     def __init__(self, port: int = 0, on_accept: Callable[[str, Accepted], None] | None = None) -> None:
         super().__init__(port, on_accept)
-        #: Bodies as they came, for checking signatures.
+        #: Bodies as received, for checking signatures.
         self.raw_bodies: list[bytes] = []
 
-    def judge(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
-        """Refuse what is no JSON."""
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return the JSON with indentation, or a refusal if the body is not JSON."""
         if body is None:
             return web.Response(status=400, text="not JSON")
         self.raw_bodies.append(raw)
         return msgspec.json.format(raw, indent=2).decode()
 
     def success(self, body: Any) -> web.Response:
-        """Answer without a body."""
+        """Return an answer without a body."""
         return web.Response(status=204)
 
 
 def print_accepted(name: str, message: Accepted) -> None:
-    """Show a message on the terminal."""
+    """Print a message to the terminal."""
     lines = "\n".join(f"  | {line}" for line in message.text.splitlines())
     print(f"{time.strftime('%H:%M:%S')} {name}\n{lines}\n", flush=True)
 
 
 async def run_receivers(slack_port: int, telegram_port: int, webhook_port: int) -> None:
-    """Serve all three until SIGINT or SIGTERM, printing how to reach them and what arrives."""
+    """Serve all three until SIGINT or SIGTERM; print their addresses and the messages that arrive."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -416,7 +421,7 @@ async def run_receivers(slack_port: int, telegram_port: int, webhook_port: int) 
 
 
 def main() -> None:
-    """Read the ports (0, the default: any free one) and serve."""
+    """Run local receivers for Slack, Telegram and webhooks; port 0, the default, is any free port."""
     parser = argparse.ArgumentParser(prog="python -m tests.receivers", description=main.__doc__)
     for name in ("slack", "telegram", "webhook"):
         parser.add_argument(f"--{name}-port", type=int, default=0, metavar="PORT")

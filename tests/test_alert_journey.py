@@ -1,15 +1,15 @@
-"""The life of an alert: what is told of a noisy day is true, however its readings came and whatever was killed.
+"""The path of an alert: from uploads in random order, through kills of the server, to messages that match the episodes.
 
-Twelve sensors' readings of a day reach a `tidegauge serve` over HTTP: shuffled, cut into uploads of any size, a tenth
-of them twice. The process is killed (kill -9) twice while it takes an upload and once while it delivers a message; what
-got no answer is sent again. Rules, evaluator, outbox and deliveries are those of the process from the first reading to
-the last message: nothing is patched, and none of it runs inside the test.
+A day of readings of twelve sensors is posted to a `tidegauge serve` in random order, in uploads of random size, a tenth
+of them twice. The process is killed (kill -9) twice while it takes an upload and once while it delivers a message. An
+upload without an answer is sent again. Rules, evaluation, outbox and deliveries all run in the server process: nothing
+is patched, and none of it runs inside the test.
 
-People are told after waits of 30 seconds to 30 minutes, and a delivery of which nothing is heard counts as lost after
-two, so time has to pass. It passes in the database: each wall-clock time there that alerts go by is moved into the
-past, all at once and only while no message is on its way, as if the process had done nothing for so long. To run the
-last phase inside the test, with quick clocks, would prove another program than the one that was killed. The times of
-readings stay as they are: nothing depends on how they stand to the others but whether a series is catching up.
+Messages wait from 30 seconds to 30 minutes, and an attempt without an answer counts as lost after two minutes, so time
+has to pass. The test moves all wall-clock times in the database that alerting uses into the past, in one transaction
+and only while no message is being sent, as if the process had done nothing for that long. Running the last phase inside
+the test with shorter waits would test another program than the one that was killed. The times of readings stay: their
+distance to the wall clock only decides whether a series is catching up.
 """
 
 import asyncio
@@ -28,15 +28,22 @@ from app.alerting.episodes.machine import Episode, Step
 from app.alerting.episodes.samples import StoredReading
 from app.clock import MINUTE_US, now_us, to_us
 from app.db.pool import Pool
-from tests.alerting.heard import check_heard, list_final, list_inherited, list_untold, load_heard, load_known
-from tests.alerting.noisy_day import RULE_FILE, SENSORS, WATCHES, Day, noisy_day, scattered, true_episodes
-from tests.alerting.truth import check_arrived
+from tests.alerting.delivery_checks import check_arrived
+from tests.alerting.random_day import RULE_FILE, RULES, SENSORS, Day, expected_episodes, random_day, shuffled_uploads
+from tests.alerting.received_messages import (
+    check_received,
+    list_final,
+    list_inherited,
+    list_wrongly_told,
+    load_episodes,
+    load_received,
+)
 from tests.conftest import Database
 from tests.processes import ServerProcess, running
 from tests.receivers import Accepted, WebhookReceiver
 
-#: All times that alerts go by and that are not of a sensor's clock.
-WALL_CLOCKS = {
+#: The columns of each table that hold wall-clock times which alerting uses.
+WALL_CLOCK_COLUMNS = {
     "alert_episode": ("first_known_at",),
     "notification": ("created_at", "due_at", "claimed_at", "finished_at", "next_attempt_at", "attempt_started_at"),
     "notification_attempt": ("at",),
@@ -48,23 +55,23 @@ NOTHING_DUE = """
 SELECT NOT EXISTS (SELECT FROM notification WHERE state = 'sending' OR state = 'waiting' AND due_at <= now())
 """
 SOMETHING_WAITS = "SELECT EXISTS (SELECT FROM notification WHERE state IN ('sending', 'waiting'))"
-#: Of a machine with other things to do.
-PATIENCE_S = 60
-#: How often all is evaluated and told so far, before more readings come.
+#: Long enough for a busy machine.
+WAIT_S = 60
+#: How often the uploads pause until everything so far is evaluated and sent.
 PAUSES = 7
-#: What the rules come to over that day.
+#: The number of episodes of all rules over that day.
 EPISODES = 344
 
 
 class Journey:
-    """A server that is killed and started again, and uploads that reach it all the same."""
+    """A server that is killed and started again, and uploads that are repeated until it answers."""
 
     def __init__(self, database: Database, folder: Path, rng: Random) -> None:
         self.pool = database.pool
-        self.receiver = WebhookReceiver(on_accept=self._take)
+        self.receiver = WebhookReceiver(on_accept=self._kill_at_fatal_message)
         self.server: ServerProcess
         self.kills = 0
-        #: The message whose delivery the process does not survive, counted from 1.
+        #: The process is killed while it delivers this message, counted from 1.
         self.fatal_message = rng.randint(3, 12)
         self._rng = rng
         self._folder = folder
@@ -73,8 +80,8 @@ class Journey:
         self._stack = AsyncExitStack()
 
     @asynccontextmanager
-    async def begun(self) -> AsyncIterator[None]:
-        """Serve, and receive what is told, until the block ends."""
+    async def running(self) -> AsyncIterator[None]:
+        """Run the server and the receiver until the block ends."""
         async with self.receiver, self._stack:
             self._rules.mkdir()
             (self._rules / "rules.yml").write_text(RULE_FILE.format(url=self.receiver.url))
@@ -82,7 +89,7 @@ class Journey:
             yield
 
     async def upload(self, uploads: Sequence[Sequence[Mapping[str, Any]]]) -> None:
-        """Send one upload after the other, each until it is answered; now and then the process dies, or time passes."""
+        """Send the uploads in order, each until it is answered, with two kills and some pauses at random places."""
         fatal = self._rng.sample(range(len(uploads)), k=2)
         share = len(uploads) / PAUSES
         pauses = {int(share * (number + self._rng.random())) for number in range(PAUSES)}
@@ -96,19 +103,21 @@ class Journey:
                 await self._let_pass(self._rng.choice((2, 6, 12)))
                 await self._until(NOTHING_DUE)
 
-    async def tell_all(self) -> None:
-        """Let time pass until nothing is left to tell, as far as that comes about."""
+    async def finish(self) -> None:
+        """Let time pass until every message has been sent, for at most WAIT_S. The checks afterwards find failures."""
         await self._until(ALL_EVALUATED)
         await self._let_pass(31)
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
-                while list_untold((await load_known(self.pool)).values()) or await self.pool.fetchval(SOMETHING_WAITS):
+            async with asyncio.timeout(WAIT_S):
+                while list_wrongly_told((await load_episodes(self.pool)).values()) or await self.pool.fetchval(
+                    SOMETHING_WAITS
+                ):
                     if await self.pool.fetchval(NOTHING_DUE) and await self.pool.fetchval(SOMETHING_WAITS):
                         await self._let_pass(6)
                     await self._start_if_dead()
 
     async def history(self) -> list[dict[str, Any]]:
-        """Get all alerts over HTTP, those that were withdrawn, too, the oldest first."""
+        """Get all alerts over HTTP, including retracted ones, the oldest first."""
         items: list[dict[str, Any]] = []
         cursor: dict[str, str] = {}
         while True:
@@ -131,8 +140,8 @@ class Journey:
         if await sending != 200:
             await self._send(readings)
 
-    def _take(self, _: str, message: Accepted) -> None:
-        """Kill the process before it gets its answer."""
+    def _kill_at_fatal_message(self, _: str, message: Accepted) -> None:
+        """Kill the process before it receives the answer to the fatal message."""
         if len(self.receiver.accepted) == self.fatal_message:
             self._kill()
 
@@ -153,31 +162,34 @@ class Journey:
             await asyncio.sleep(0.02)
 
     async def _until(self, query: str) -> None:
-        """Wait until a query gives true."""
-        async with asyncio.timeout(PATIENCE_S):
+        """Wait until a query returns true."""
+        async with asyncio.timeout(WAIT_S):
             while not await self.pool.fetchval(query):
                 await self._start_if_dead()
 
     async def _let_pass(self, minutes: float) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not await pass_at_once(  # noqa: ASYNC110 -- PostgreSQL sets no event
+        async with asyncio.timeout(WAIT_S):
+            while not await shift_wall_clocks(  # noqa: ASYNC110 -- PostgreSQL sets no event
                 self.pool, minutes, is_dead=self.server.process.poll() is not None
             ):
                 await asyncio.sleep(0.02)
 
 
-async def pass_at_once(pool: Pool, minutes: float, *, is_dead: bool) -> bool:
-    """Move all wall-clock times into the past, unless a process writes any just now or waits for a message's answer."""
+async def shift_wall_clocks(pool: Pool, minutes: float, *, is_dead: bool) -> bool:
+    """Move all wall-clock times into the past; return whether it was done.
+
+    It is not done while a process writes to one of the tables or waits for the answer to a message.
+    """
     async with pool.acquire() as connection, connection.transaction():
         try:
-            await connection.execute(f"LOCK TABLE {', '.join(WALL_CLOCKS)} IN EXCLUSIVE MODE NOWAIT")
+            await connection.execute(f"LOCK TABLE {', '.join(WALL_CLOCK_COLUMNS)} IN EXCLUSIVE MODE NOWAIT")
         except asyncpg.LockNotAvailableError:
             return False
         if not is_dead and await connection.fetchval(
             "SELECT EXISTS (SELECT FROM notification WHERE state = 'sending')"
         ):
             return False
-        for table, columns in WALL_CLOCKS.items():
+        for table, columns in WALL_CLOCK_COLUMNS.items():
             shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
             await connection.execute(f"UPDATE {table} SET {shifts}", float(minutes))
     return True
@@ -198,7 +210,7 @@ async def load_stored(pool: Pool) -> dict[str, list[StoredReading]]:
 
 
 def as_episode(item: Mapping[str, Any]) -> Episode:
-    """Take what history says of an alert for an episode."""
+    """Convert an alert of the history endpoint into an episode."""
     steps = tuple(Step(step["level"], to_us(datetime.fromisoformat(step["at"]))) for step in item["steps"])
     started, fired, resolved = (
         None if item[name] is None else to_us(datetime.fromisoformat(item[name]))
@@ -211,47 +223,47 @@ def as_episode(item: Mapping[str, Any]) -> Episode:
 
 
 async def check_history(journey: Journey, day: Day, history: Sequence[Mapping[str, Any]]) -> None:
-    """Every reading is stored once, and history is what a naive look at all of them finds."""
-    truth = true_episodes(day)
-    assert sum(map(len, truth.values())) == EPISODES
+    """Check that every reading is stored once and that the history equals the oracle's episodes."""
+    expected = expected_episodes(day)
+    assert sum(map(len, expected.values())) == EPISODES
     assert await load_stored(journey.pool) == day
-    found: dict[tuple[str, str], list[Episode]] = {pair: [] for pair in truth}
+    found: dict[tuple[str, str], list[Episode]] = {pair: [] for pair in expected}
     for item in history:
         if item["reason"] != "retracted":
             found[item["rule"], item["sensor"]].append(as_episode(item))
-    assert found == truth
+    assert found == expected
 
 
 async def check_messages(journey: Journey) -> None:
-    """Each message came once, but for those whose answers were lost with the process; each channel knows the truth."""
+    """Check that messages match the episodes, and that only those whose answer was lost by a kill arrived twice."""
     accepted = journey.receiver.accepted
     await check_arrived(journey.pool, accepted)
-    heard, known = await load_heard(journey.pool, accepted), await load_known(journey.pool)
-    assert accepted[journey.fatal_message - 1].body in [message.body for message in heard.repeats]
-    assert len(heard.repeats) <= journey.kills
-    assert list_untold(known.values()) == []
-    check_heard(heard, known)
-    assert len(list_inherited(heard, known)) < len(heard.lines) / 4
-    for line, episode in list_final(heard, known):
-        said = [(entry["sensor"], entry["level"], entry["since"], entry["until"]) for entry in line.entries]
-        assert (episode.sensor, episode.level, episode.started_at, episode.resolved_at) in said
-    assert {line.kind for line in heard.lines} >= {"firing", "resolved", "summary"}
-    summed_up = {known[line.episode_id].rule for line in heard.lines if line.kind == "summary"}
-    assert summed_up == {name for name, watch in WATCHES.items() if watch.late == "summary"}
+    received, episodes = await load_received(journey.pool, accepted), await load_episodes(journey.pool)
+    assert accepted[journey.fatal_message - 1].body in [message.body for message in received.repeats]
+    assert len(received.repeats) <= journey.kills
+    assert list_wrongly_told(episodes.values()) == []
+    check_received(received, episodes)
+    assert len(list_inherited(received, episodes)) < len(received.items) / 4
+    for item, episode in list_final(received, episodes):
+        shown = [(entry["sensor"], entry["level"], entry["since"], entry["until"]) for entry in item.entries]
+        assert (episode.sensor, episode.level, episode.started_at, episode.resolved_at) in shown
+    assert {item.kind for item in received.items} >= {"firing", "resolved", "summary"}
+    summarized = {episodes[item.episode_id].rule for item in received.items if item.kind == "summary"}
+    assert summarized == {name for name, rule in RULES.items() if rule.late_notify == "summary"}
 
 
-# Once as if each sensor's day came at random, once as if each stretch of it was held up for hours.
+# With 24 hours the readings arrive in any order; with 6 they arrive roughly in order, with holes filled hours later.
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("seed", "late_h"), [(1, 24), (2, 6)])
-async def test_alerts_are_true_and_told_once_when_a_day_comes_scattered_and_the_server_is_killed(
+async def test_alerts_and_messages_are_right_when_uploads_are_shuffled_and_the_server_is_killed(
     database: Database, tmp_path: Path, seed: int, late_h: float
 ) -> None:
-    day = noisy_day(now_us() - MINUTE_US, Random(0))
+    day = random_day(now_us() - MINUTE_US, Random(0))
     rng = Random(seed)
     journey = Journey(database, tmp_path, rng)
-    async with journey.begun():
-        await journey.upload(scattered(day, late_h, rng))
-        await journey.tell_all()
+    async with journey.running():
+        await journey.upload(shuffled_uploads(day, late_h, rng))
+        await journey.finish()
         history = await journey.history()
         assert await journey.server.end(signal.SIGTERM) == 0
     assert journey.kills == 3

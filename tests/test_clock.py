@@ -1,4 +1,4 @@
-"""Times in microseconds: conversion without rounding, and a clock that never gives one twice."""
+"""Times in microseconds: conversion without rounding, and the clock that never returns a time twice."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -21,18 +21,18 @@ def test_moment_is_converted_exactly_whatever_its_zone() -> None:
     assert to_us(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == -1
 
 
-def test_rfc3339_has_a_fraction_only_where_there_is_one() -> None:
+def test_rfc3339_has_no_fraction_when_it_is_zero() -> None:
     assert rfc3339(1_769_846_400_000_000) == "2026-01-31T08:00:00Z"
     assert rfc3339(1_769_846_400_000_001) == "2026-01-31T08:00:00.000001Z"
 
 
-def test_clock_gives_no_microsecond_twice_when_time_stands_still_or_goes_back() -> None:
+def test_clock_returns_no_microsecond_twice_when_time_stands_still_or_goes_back() -> None:
     times = iter([10, 10, 7, 20])
     clock = DistinctClock(lambda: next(times))
     assert [clock() for _ in range(4)] == [10, 11, 12, 20]
 
 
-def test_clock_goes_on_behind_microseconds_that_were_used_up() -> None:
+def test_clock_continues_after_the_last_time_when_times_were_assigned_by_the_caller() -> None:
     clock = DistinctClock(lambda: 10)
     clock.skip_to(14)
     assert clock() == 15

@@ -1,4 +1,4 @@
-"""The container files: no secret by default, nothing unpinned, nothing that runs as root."""
+"""The container files: no default secrets, pinned versions, no process as root."""
 
 import re
 from itertools import pairwise
@@ -15,7 +15,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
-#: `environment` holds all variables and is none itself.
+#: The field `environment` holds all variables and has no variable of its own.
 SETTINGS = [name for name in Settings.__struct_fields__ if name != "environment"]
 SECRETS = {"API_KEY", "API_KEY_WS", "POSTGRES_PASSWORD", "GRAFANA_DB_PASSWORD", "GF_SECURITY_ADMIN_PASSWORD"}
 
@@ -44,9 +44,9 @@ def test_own_container_is_confined_when_run(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_every_service_that_stays_has_a_health_check_when_started() -> None:
+def test_every_lasting_service_has_a_health_check_when_started() -> None:
     assert "\nHEALTHCHECK " in DOCKERFILE
-    assert "healthcheck" not in SERVICES["api"], "it has the image's"
+    assert "healthcheck" not in SERVICES["api"], "the health check of the image applies"
     for name in ("db", "grafana"):
         assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
         assert SERVICES[name]["restart"] == "unless-stopped"
@@ -60,7 +60,7 @@ def test_services_wait_for_each_other_when_started() -> None:
     assert SERVICES["migrate"]["command"] == ["migrate"]
 
 
-def test_only_the_api_is_offered_to_the_network_when_nothing_else_is_asked() -> None:
+def test_only_the_api_is_reachable_from_the_network_when_nothing_is_configured() -> None:
     assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
         "api": ["${API_BIND:-0.0.0.0}:${API_PORT:-8000}:8000"],
         "db": ["${DB_BIND:-127.0.0.1}:${DB_PORT:-5432}:5432"],
@@ -68,7 +68,7 @@ def test_only_the_api_is_offered_to_the_network_when_nothing_else_is_asked() -> 
     }
 
 
-def test_grafana_gets_every_variable_that_its_provisioning_names() -> None:
+def test_grafana_has_every_variable_that_its_provisioning_uses() -> None:
     named = set()
     for path in (ROOT / "grafana" / "provisioning").rglob("*.yml"):
         named |= set(re.findall(r"\$(\w+)", path.read_text(encoding="utf-8")))
@@ -94,7 +94,7 @@ def test_container_runs_the_command_as_an_ordinary_user_when_started() -> None:
     assert "/health/live" in _last_stage()
 
 
-def test_builder_sees_no_secret_when_env_file_exists() -> None:
+def test_build_context_has_no_secret_when_env_file_exists() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
@@ -118,7 +118,7 @@ def test_example_lists_every_variable_that_compose_reads_with_its_default() -> N
         assert listed[name] == default, name
 
 
-def test_example_names_nothing_that_nobody_reads() -> None:
+def test_example_has_no_unused_variable() -> None:
     settings = {name.upper() for name in SETTINGS}
     assert _example().keys() <= settings | set(re.findall(r"\$\{(\w+)", COMPOSE))
 
@@ -137,5 +137,5 @@ def _last_stage() -> str:
 
 
 def _example() -> dict[str, str]:
-    """Read the variables with their values, whether commented out or not."""
+    """Return the variables of .env.example with their values, including those that are commented out."""
     return dict(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))

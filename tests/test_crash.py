@@ -1,4 +1,4 @@
-"""Processes that are killed at their work: nothing acknowledged is lost, nothing comes twice, no hand is needed."""
+"""Killed processes: no acknowledged reading is lost or repeated, and the next start recovers without help."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ Value = tuple[str, int]
 
 
 class Ingest:
-    """Gateways that send batch after batch, each until it is acknowledged, whatever happens to the server."""
+    """Gateways that send batch after batch and repeat each batch until the server acknowledges it."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
@@ -36,12 +36,12 @@ class Ingest:
         self._gateways = [asyncio.create_task(self._upload(number)) for number in range(UPLOADERS)]
 
     async def finish(self) -> None:
-        """Let every gateway end with the batch that it is sending."""
+        """Wait until every gateway has finished its present batch."""
         self._is_over = True
         await asyncio.gather(*self._gateways)
 
-    async def cut_off(self) -> None:
-        """End at once, as a test that failed has to."""
+    async def cancel(self) -> None:
+        """Stop all gateways at once."""
         for gateway in self._gateways:
             gateway.cancel()
         await asyncio.gather(*self._gateways, return_exceptions=True)
@@ -61,13 +61,13 @@ class Ingest:
             batch_number += 1
 
     async def until_more(self, batches: int) -> None:
-        """Wait until so many more batches were acknowledged."""
+        """Wait until this number of further batches is acknowledged."""
         enough = len(self.acknowledged) + batches * BATCH
         await wait_until(lambda: len(self.acknowledged) >= enough, 60)
 
 
 class Watcher:
-    """A client of the live feed that comes back with its cursor whenever it is cut off."""
+    """A client of the live feed that reconnects with its cursor whenever the connection ends."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -99,8 +99,8 @@ class Watcher:
 
 
 @asynccontextmanager
-async def at_work(server: ServerProcess) -> AsyncIterator[tuple[Ingest, Watcher]]:
-    """Let a client watch and gateways upload."""
+async def watched_uploads(server: ServerProcess) -> AsyncIterator[tuple[Ingest, Watcher]]:
+    """Let a client follow the feed and gateways upload until the block ends."""
     watcher = Watcher(server.port)
     watching = asyncio.create_task(watcher.watch())
     try:
@@ -110,14 +110,14 @@ async def at_work(server: ServerProcess) -> AsyncIterator[tuple[Ingest, Watcher]
             await ingest.until_more(8)
             yield ingest, watcher
         finally:
-            await ingest.cut_off()
+            await ingest.cancel()
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 
 
 async def assert_exact(dsn: str, ingest: Ingest, watcher: Watcher) -> None:
-    """Let the gateways finish, and hold what is stored, told and seen against what was acknowledged."""
+    """Let the gateways finish; compare the stored, published and received values with the acknowledged ones."""
     await ingest.finish()
     await wait_until(lambda: watcher.seen.keys() >= ingest.acknowledged)
     connection = await asyncpg.connect(dsn)
@@ -130,12 +130,12 @@ async def assert_exact(dsn: str, ingest: Ingest, watcher: Watcher) -> None:
     finally:
         await connection.close()
     assert Counter((row["name"], int(row["value"])) for row in rows) == Counter(ingest.acknowledged)
-    told = Counter(
+    published = Counter(
         (reading["sensor"], int(reading["values"]["level"]))
         for row in payloads
         for reading in json.loads(row["payload"])["readings"]
     )
-    assert told == Counter(ingest.acknowledged)
+    assert published == Counter(ingest.acknowledged)
     assert watcher.seen == Counter(ingest.acknowledged)
     assert watcher.resyncs == 0
 
@@ -149,15 +149,15 @@ def postmaster_of(data_dir: Path) -> int:
     return int((cluster_folder(data_dir) / "data" / "postmaster.pid").read_text().splitlines()[0])
 
 
-async def none_left(data_dir: Path) -> None:
-    """See that no process of the database is left."""
+async def wait_until_database_stopped(data_dir: Path) -> None:
+    """Wait until no process of the database is left."""
     await wait_until(lambda: not postgres_processes(data_dir), 20)
 
 
 async def test_serve_loses_nothing_when_it_is_killed_while_readings_come_in(tmp_path: Path, database: Database) -> None:
     port = free_port()
     environ = {"DATABASE_URL": database.dsn}
-    async with running(tmp_path, "serve", port=port, **environ) as first, at_work(first) as (ingest, watcher):
+    async with running(tmp_path, "serve", port=port, **environ) as first, watched_uploads(first) as (ingest, watcher):
         first.process.kill()
         async with running(tmp_path, "serve", port=port, **environ) as second:
             await ingest.until_more(8)
@@ -171,27 +171,27 @@ async def test_up_loses_nothing_when_database_and_server_are_killed_while_readin
     port = free_port()
     with data_folder(tmp_path) as data_dir:
         environ = {"DATA_DIR": str(data_dir)}
-        async with running(tmp_path, "up", port=port, **environ) as first, at_work(first) as (ingest, watcher):
-            # The database first, as a lack of memory would: `up` starts it again by itself, at the same address.
+        async with running(tmp_path, "up", port=port, **environ) as first, watched_uploads(first) as (ingest, watcher):
+            # First only the database is killed, as when memory runs out: `up` restarts it at the same address.
             address, killed = dsn_of(data_dir), postmaster_of(data_dir)
             os.kill(killed, signal.SIGKILL)
             await ingest.until_more(8)
             assert postmaster_of(data_dir) != killed
             assert dsn_of(data_dir) == address
             assert "database_restarted" in [line["event"] for line in first.log]
-            # Then the server: its database ends with it, and the next start needs no hand.
+            # Then the server is killed: its database ends with it, and the next start recovers without help.
             first.process.kill()
             async with running(tmp_path, "up", port=port, **environ) as second:
                 await ingest.until_more(8)
                 await assert_exact(dsn_of(data_dir), ingest, watcher)
                 assert await second.end(signal.SIGTERM) == 0
                 assert not (data_dir / "dsn.json").exists()
-                await none_left(data_dir)
-                no_secret_was_logged(second, address)
+                await wait_until_database_stopped(data_dir)
+                assert_no_secret_was_logged(second, address)
     assert ingest.retries > 0
 
 
-def no_secret_was_logged(server: ServerProcess, dsn: str) -> None:
+def assert_no_secret_was_logged(server: ServerProcess, dsn: str) -> None:
     password = dsn.partition("://")[2].partition(":")[2].partition("@")[0]
     assert len(password) > 20
     assert password not in server.out + server.err
@@ -199,20 +199,20 @@ def no_secret_was_logged(server: ServerProcess, dsn: str) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_up_makes_keys_ends_cleanly_and_goes_on_where_it_was(tmp_path: Path) -> None:
+async def test_up_keeps_keys_and_data_when_stopped_and_started_again(tmp_path: Path) -> None:
     port = free_port()
     with data_folder(tmp_path) as data_dir:
         environ = {"DATA_DIR": str(data_dir), "API_KEY": "", "API_KEY_WS": ""}
 
-        # Told to end while it still makes its database, it leaves nothing behind that the next start minds.
+        # Stopped while it creates its database, it leaves nothing behind that disturbs the next start.
         async with started(tmp_path, "up", port=port, **environ) as early:
             await wait_until(lambda: "Creating an empty database" in early.err, 60)
             assert await early.end(signal.SIGTERM) == 130
             assert "Traceback" not in early.err
-            await none_left(data_dir)
+            await wait_until_database_stopped(data_dir)
             assert not (data_dir / "dsn.json").exists()
 
-        # Without any key configured it makes its own, and says how to use them.
+        # Without configured keys it makes its own and shows how to use them.
         async with running(tmp_path, "up", port=port, **environ) as first:
             key = word_after("API_KEY ", first.out)
             assert f"-H 'X-API-Key: {key}'" in first.out
@@ -230,21 +230,21 @@ async def test_up_makes_keys_ends_cleanly_and_goes_on_where_it_was(tmp_path: Pat
                 assert client.close_code == 1012
             assert await first.wait() == 0
             assert not (data_dir / "dsn.json").exists()
-            await none_left(data_dir)
+            await wait_until_database_stopped(data_dir)
             first_out = first.out
             assert key not in first.err
 
-        # The same keys again, and the same data.
+        # The next start has the same keys and the same data.
         async with running(tmp_path, "up", port=port, **environ) as second:
             assert word_after("API_KEY ", second.out.removeprefix(first_out)) == key
             assert await second.post(readings, **{"X-API-Key": key}) == 200
             stored = [line for line in second.log if line["event"] == "upload_stored"]
             assert [(line["accepted"], line["duplicates"]) for line in stored] == [(1, 0), (0, 1)]
             assert await second.end(signal.SIGTERM) == 0
-            await none_left(data_dir)
+            await wait_until_database_stopped(data_dir)
 
 
 def word_after(name: str, text: str) -> str:
-    """Find what `up` shows beside a name."""
+    """Return the word that `up` prints after a name."""
     (line,) = [line for line in text.splitlines() if line.strip().startswith(name)]
     return line.split()[1]

@@ -47,12 +47,12 @@ def test_duration_suggests_a_spelling_when_the_meaning_is_plain(text: str, meant
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "5m ", "5m\n", "m", "5x", "٥m", "1e3s", "9" * 5000])
-def test_duration_is_refused_when_it_is_none(text: str) -> None:
+def test_duration_is_refused_when_the_text_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
 
-def test_duration_is_refused_when_it_is_absurdly_long_or_fine() -> None:
+def test_duration_is_refused_when_it_is_too_long_or_too_fine() -> None:
     with pytest.raises(ValueError, match="longer than ten years"):
         parse_duration("999999999999w")
     with pytest.raises(ValueError, match="finer than a microsecond"):
@@ -76,7 +76,7 @@ def test_duration_is_written_largest_unit_first(us: int, text: str) -> None:
 
 @settings(deadline=None)
 @given(st.integers(min_value=0, max_value=LONGEST_US))
-def test_duration_reads_back_as_it_was_when_written(us: int) -> None:
+def test_duration_is_unchanged_when_formatted_and_parsed(us: int) -> None:
     assert parse_duration(format_duration(us)) == us
 
 
@@ -88,6 +88,6 @@ def test_time_of_day_is_microseconds_since_midnight() -> None:
 
 
 @pytest.mark.parametrize("text", ["24:01", "7:00", "12:60", "noon", "12:00:00", "12:00\n", ""])
-def test_time_of_day_is_refused_when_no_clock_shows_it(text: str) -> None:
+def test_time_of_day_is_refused_when_it_does_not_exist(text: str) -> None:
     with pytest.raises(ValueError, match='write "HH:MM"'):
         parse_time_of_day(text)

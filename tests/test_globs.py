@@ -1,4 +1,4 @@
-"""Patterns for names, those with characters that other pattern languages take for more than themselves included."""
+"""Patterns for names, also with characters that have a special meaning in other pattern languages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Probes, with each part that they look at broken for real."""
+"""The health probes, with each checked part broken in turn."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +15,7 @@ from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
 
 @pytest.fixture
 async def impatient(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    """A server that notices a dead listener and failing jobs within a second."""
+    """A server that detects a dead listener and failing jobs within a second."""
     monkeypatch.setattr(listener, "HEARTBEAT_S", 0.3)
     monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(listener, "POLL_S", 0.1)
@@ -34,7 +34,7 @@ async def test_live_answers_without_a_key(server: Server) -> None:
         assert (response.status, await response.json()) == (200, {"status": "alive"})
 
 
-async def test_ready_names_every_part_when_all_is_well(server: Server) -> None:
+async def test_ready_lists_every_part_when_all_is_well(server: Server) -> None:
     await wait_until(lambda: server.services.lease.held)
     status, answer = await ready(server)
     assert status == 200
@@ -50,7 +50,9 @@ async def test_ready_names_every_part_when_all_is_well(server: Server) -> None:
     assert {"gateways", "measure", "prune_feed"} <= set(answer["jobs"])
 
 
-async def test_ready_says_so_when_the_database_is_away(impatient: Server, database: Database, server_dsn: str) -> None:
+async def test_ready_names_the_problem_when_the_database_is_away(
+    impatient: Server, database: Database, server_dsn: str
+) -> None:
     name = urlsplit(database.dsn).path.removeprefix("/")
     connection = await asyncpg.connect(server_dsn)
     try:
@@ -71,7 +73,9 @@ async def test_ready_says_so_when_the_database_is_away(impatient: Server, databa
     assert (await ready(impatient))[1]["database"] is True
 
 
-async def test_ready_says_so_when_the_listener_cannot_follow(impatient: Server, database: Database) -> None:
+async def test_ready_names_the_problem_when_the_listener_cannot_read_the_feed(
+    impatient: Server, database: Database
+) -> None:
     await database.pool.execute("ALTER TABLE feed RENAME TO feed_away")
     await wait_until(lambda: not impatient.services.listener.is_healthy)
     status, answer = await ready(impatient)
@@ -82,7 +86,7 @@ async def test_ready_says_so_when_the_listener_cannot_follow(impatient: Server, 
     await wait_until(lambda: impatient.services.listener.is_healthy)
 
 
-async def test_ready_says_so_when_a_migration_is_pending(server: Server, database: Database) -> None:
+async def test_ready_names_the_problem_when_a_migration_is_pending(server: Server, database: Database) -> None:
     await database.pool.execute("DELETE FROM schema_migration WHERE version = 3")
     status, answer = await ready(server)
     assert status == 503
@@ -90,7 +94,9 @@ async def test_ready_says_so_when_a_migration_is_pending(server: Server, databas
     assert answer["problems"] == ["migrations: 0003_keys.sql is not applied"]
 
 
-async def test_ready_says_so_when_the_database_is_of_a_newer_version(server: Server, database: Database) -> None:
+async def test_ready_names_the_problem_when_the_database_is_of_a_newer_version(
+    server: Server, database: Database
+) -> None:
     await database.pool.execute("INSERT INTO schema_migration (version, name, sha256) VALUES (9999, 'later.sql', '')")
     status, answer = await ready(server)
     assert status == 503
@@ -98,7 +104,9 @@ async def test_ready_says_so_when_the_database_is_of_a_newer_version(server: Ser
     assert "later.sql" in answer["problems"][0]
 
 
-async def test_ready_says_so_when_a_job_failed_three_times_in_a_row(impatient: Server, database: Database) -> None:
+async def test_ready_names_the_problem_when_a_job_failed_three_times_in_a_row(
+    impatient: Server, database: Database
+) -> None:
     await database.pool.execute("ALTER TABLE gateway RENAME TO gateway_away")
     await impatient.post_readings([{"sensor": "s", "values": {"m": 1}}])
     state = impatient.services.jobs.states["gateways"]
@@ -111,5 +119,5 @@ async def test_ready_says_so_when_a_job_failed_three_times_in_a_row(impatient: S
     await database.pool.execute("ALTER TABLE gateway_away RENAME TO gateway")
     await wait_until(lambda: state.failures_in_a_row == 0)
     assert (await ready(impatient))[0] == 200
-    # What could not be counted then is counted now.
+    # The counts of the failed runs are written by the next run that succeeds.
     assert await database.pool.fetchval("SELECT sum(accepted) FROM gateway") == 1

@@ -1,4 +1,4 @@
-"""The schedule: one run at a time, missed runs made up for once, failures counted, some jobs for the leader alone."""
+"""Jobs: one run at a time, one run in place of missed runs, counted failures, and jobs for the leader only."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ def jobs(metrics: Metrics) -> Jobs:
     return Jobs(metrics, lambda: True)
 
 
-async def test_job_runs_again_and_again_until_the_block_ends(jobs: Jobs, metrics: Metrics) -> None:
+async def test_job_runs_repeatedly_until_the_block_ends(jobs: Jobs, metrics: Metrics) -> None:
     runs = Counter[str]()
 
     async def run() -> None:
@@ -56,7 +56,7 @@ async def test_job_runs_once_at_a_time_when_it_takes_longer_than_its_interval(jo
     assert most == 1
 
 
-async def test_job_makes_up_once_when_many_runs_were_missed(jobs: Jobs) -> None:
+async def test_job_runs_once_without_delay_when_many_runs_were_missed(jobs: Jobs) -> None:
     ran_at: list[float] = []
 
     async def run() -> None:
@@ -64,14 +64,16 @@ async def test_job_makes_up_once_when_many_runs_were_missed(jobs: Jobs) -> None:
 
     async with jobs.running([Job("job", 0.1, run)]):
         await wait_until(lambda: len(ran_at) == 1)
-        time.sleep(1)  # noqa: ASYNC251 -- holds up the event loop, as a long computation would
+        time.sleep(1)  # noqa: ASYNC251 -- blocks the event loop, as a long computation would
         freed_at = time.monotonic()
         await wait_until(lambda: len(ran_at) == 4)
-    assert ran_at[1] - freed_at < 0.1, "the run that was missed is due at once, however late"
-    assert ran_at[3] - freed_at >= 0.1, "one run makes up for ten"
+    assert ran_at[1] - freed_at < 0.1, "a missed run is due at once, however late"
+    assert ran_at[3] - freed_at >= 0.1, "one run replaces ten missed runs"
 
 
-async def test_job_is_cut_off_without_a_fuss_when_the_block_ends(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+async def test_job_is_cancelled_without_a_logged_error_when_the_block_ends(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
     events: list[str] = []
 
     async def run() -> None:
@@ -83,12 +85,12 @@ async def test_job_is_cut_off_without_a_fuss_when_the_block_ends(jobs: Jobs, cap
 
     async with jobs.running([Job("long", 0.01, run)]):
         await wait_until(lambda: events == ["began"])
-    await asyncio.sleep(0.01)  # APScheduler hears of it in the next turns of the loop
+    await asyncio.sleep(0.01)  # APScheduler handles the end in the next turns of the loop
     assert events == ["began", "ended"]
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_job_counts_failures_in_a_row_and_goes_on(jobs: Jobs, metrics: Metrics) -> None:
+async def test_job_counts_failures_in_a_row_and_runs_again(jobs: Jobs, metrics: Metrics) -> None:
     answers = iter([ValueError("one"), ValueError("two"), None, ValueError("three")])
     seen: list[tuple[int, str | None]] = []
 
@@ -111,7 +113,7 @@ async def test_job_counts_failures_in_a_row_and_goes_on(jobs: Jobs, metrics: Met
     assert metrics.registry.get_sample_value("tidegauge_job_runs_total", {"job": "job", "outcome": "failed"}) == 3
 
 
-async def test_job_does_not_hold_up_others_when_it_hangs(jobs: Jobs) -> None:
+async def test_job_does_not_delay_others_when_it_hangs(jobs: Jobs) -> None:
     runs = Counter[str]()
 
     async def hang() -> None:
@@ -144,8 +146,8 @@ async def test_job_of_the_leader_waits_until_this_process_leads(metrics: Metrics
         await wait_until(lambda: runs["leader"] >= 1)
 
 
-async def test_job_of_the_leader_is_forgiven_when_another_process_leads(metrics: Metrics) -> None:
-    """A process that lost the lease in an outage must become ready again, though the job is not its own any more."""
+async def test_failures_of_a_leaders_job_are_reset_when_another_process_leads(metrics: Metrics) -> None:
+    """A process that lost the lease in an outage must become ready again, although it no longer runs the job."""
     leads = True
     jobs = Jobs(metrics, lambda: leads)
 
@@ -158,7 +160,7 @@ async def test_job_of_the_leader_is_forgiven_when_another_process_leads(metrics:
         await wait_until(lambda: jobs.states["evaluate"].failures_in_a_row == 0)
 
 
-async def test_one_of_two_servers_leads_and_the_other_takes_over(database: Database) -> None:
+async def test_one_of_two_servers_leads_when_the_leader_loses_its_lease(database: Database) -> None:
     settings = Settings(database_url=database.dsn, api_key=API_KEY)
     async with running_server(settings) as first:
         await wait_until(lambda: first.services.lease.held)

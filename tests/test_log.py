@@ -1,4 +1,4 @@
-"""Logs: one object a line for machines, one line for people, and no secret in either."""
+"""Logs as JSON and as text for people, without secrets in either."""
 
 import io
 import json
@@ -17,8 +17,8 @@ PASSWORD = "pa55:w/rd"
 
 
 @pytest.fixture(autouse=True)
-def _untouched() -> Iterator[None]:
-    """Leave logging to the next test as it was."""
+def _restored_logging() -> Iterator[None]:
+    """Restore the configuration of logging after the test."""
     before = structlog.get_config()
     root = logging.getLogger()
     handlers = list(root.handlers)
@@ -50,13 +50,13 @@ def test_log_is_one_object_a_line_when_it_is_json() -> None:
     assert (line["gateway"], line["at"]) == ("line\nbreak", {"a": [1]})
 
 
-def test_log_is_json_when_it_is_left_open_and_no_terminal_reads_it() -> None:
+def test_log_is_json_when_the_format_is_auto_and_the_stream_no_terminal() -> None:
     stream = configured("auto")
     structlog.get_logger().info("started")
     assert lines(stream)[0]["event"] == "started"
 
 
-def test_log_is_for_people_when_it_is_left_open_on_a_terminal() -> None:
+def test_log_is_text_when_the_format_is_auto_and_the_stream_a_terminal() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -68,28 +68,28 @@ def test_log_is_for_people_when_it_is_left_open_on_a_terminal() -> None:
     assert not stream.getvalue().startswith("{")
 
 
-def test_log_leaves_out_what_is_below_its_level() -> None:
+def test_log_leaves_out_events_when_they_are_below_its_level() -> None:
     stream = configured("json", "warning")
     structlog.get_logger().info("upload_stored")
     structlog.get_logger().warning("flush_failed")
     assert [line["event"] for line in lines(stream)] == ["flush_failed"]
 
 
-def test_log_binds_what_the_context_knows() -> None:
+def test_log_contains_the_variables_of_the_context() -> None:
     stream = configured("json")
     with structlog.contextvars.bound_contextvars(request_id="r1"):
         structlog.get_logger().info("upload_stored")
     assert lines(stream)[0]["request_id"] == "r1"
 
 
-def test_log_writes_what_json_cannot_hold_as_text() -> None:
+def test_log_writes_values_as_text_when_json_has_no_form_for_them() -> None:
     stream = configured("json")
     structlog.get_logger().info("seen", thing=ValueError("odd"), number=float("nan"), raw=b"\xff")
     (line,) = lines(stream)
     assert (line["thing"], line["number"]) == ("odd", None)
 
 
-def test_log_takes_in_what_libraries_say() -> None:
+def test_log_contains_warnings_and_errors_of_libraries() -> None:
     stream = configured("json")
     logging.getLogger("asyncio").warning("Executing %s took 2 seconds", "it")
     logging.getLogger("apscheduler.scheduler").warning("Execution skipped: maximum number of running instances")
@@ -101,7 +101,7 @@ def test_log_takes_in_what_libraries_say() -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_log_leaves_out_where_uvicorn_says_who_connects(level: str) -> None:
+def test_log_leaves_out_connections_when_uvicorn_logs_their_address(level: str) -> None:
     stream = configured("json", level)
     logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" [accepted]', "1.2.3.4", "/ws?api-key=secret")
     assert stream.getvalue() == ""
@@ -122,7 +122,7 @@ def test_log_leaves_out_where_uvicorn_says_who_connects(level: str) -> None:
         ("step=1", "step=1"),
     ],
 )
-def test_redact_blanks_secrets_and_nothing_else(text: str, redacted: str) -> None:
+def test_redact_replaces_secrets_and_nothing_else(text: str, redacted: str) -> None:
     assert log.redact(text) == redacted
 
 
@@ -148,7 +148,7 @@ def test_log_shows_a_traceback_without_secrets_when_something_failed(
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_log_blanks_secrets_in_every_text_that_it_is_given(form: LogFormat) -> None:
+def test_log_replaces_secrets_in_every_text(form: LogFormat) -> None:
     stream = configured(form)
     structlog.get_logger().warning("delivery_failed", error=f"GET /x?token={KEY}", url="/bot12:AB/send")
     logging.getLogger("lib").warning("GET /x?api_key=%s", "hidden-one")

@@ -1,4 +1,4 @@
-"""A new channel, condition or body format is one file: each is dropped into a copy of the program, found and used."""
+"""A new channel, condition or body format is one file: a copy of the program finds and uses each without changes."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from tests.processes import running
 from tests.receivers import WebhookReceiver
 
 CHANNEL = '''
-"""Messages by pigeon: the text alone, to a loft that takes plain JSON."""
+"""Messages to a pager service: the plain text, posted as JSON."""
 
 from typing import Final
 
@@ -25,44 +25,44 @@ from app.notify.message import PLAIN, RenderedMessage, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Post, fingerprint, refusal, send_post
 
-TYPE: Final = "pigeon"
+TYPE: Final = "pager"
 
 
 class Config(ChannelConfig, frozen=True):
-    """A loft, and the token that opens it."""
+    """The address of the service and its access token."""
 
-    loft: str
-    loft_token: str
+    address: str
+    access_token: str
 
 
 def check(config, endpoints):
-    """Allow every loft on this machine."""
-    return None if config.loft.startswith("http://127.0.0.1:") else "loft must be on this machine"
+    """Return what is wrong with the configuration, or None."""
+    return None if config.address.startswith("http://127.0.0.1:") else "address must be on this machine"
 
 
 def destination(config):
-    """Name the loft without its token."""
-    return fingerprint(TYPE, config.loft)
+    """Return the destination's name, without the token."""
+    return fingerprint(TYPE, config.address)
 
 
 def limits(config):
-    """Ten pigeons a second."""
+    """Return the limit: ten messages a second."""
     return (SendLimit(destination(config), every_s=0.1, burst=10),)
 
 
 def render(message):
-    """Write the title and each entry as lines of text."""
+    """Return the title and each entry as lines of text."""
     fitted = fit(message, lambda lines: len(write(lines, PLAIN)), 1_000)
-    return RenderedMessage({"coo": "\\n".join(write(lines, PLAIN) for lines in fitted.blocks())})
+    return RenderedMessage({"text": "\\n".join(write(lines, PLAIN) for lines in fitted.blocks())})
 
 
 async def send(session, config, rendered, endpoints):
-    """Send one pigeon."""
-    post = Post(config.loft, msgspec.json.encode(rendered.body), {"X-Loft-Token": config.loft_token})
+    """Post one message."""
+    post = Post(config.address, msgspec.json.encode(rendered.body), {"X-Pager-Token": config.access_token})
     answer = await send_post(session, post)
     if answer.ok:
         return Delivered()
-    raise refusal(answer, f"the loft answered {answer.status}")
+    raise refusal(answer, f"the pager service answered {answer.status}")
 '''
 
 CONDITION = '''
@@ -74,7 +74,7 @@ import msgspec
 
 
 class AtLeast(msgspec.Struct, frozen=True, tag="at_least"):
-    """Accept the threshold and what is greater."""
+    """Hold for the threshold and every greater value."""
 
     threshold: float
 
@@ -99,7 +99,7 @@ from app.model import Reading
 
 
 def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
-    """Parse lines; a value that is no number is rejected alone."""
+    """Parse lines; reject each value that is not a number."""
     readings, rejected = [], Rejected()
     for index, line in enumerate(body.decode().splitlines()):
         sensor, metric, text = line.split(";")
@@ -126,9 +126,9 @@ rules:
   - name: full
     sensors: {metric: level}
     levels: {critical: {at_least: 8.0}}
-    notify: [birds]
+    notify: [duty]
 channels:
-  birds: {type: pigeon, loft: "WHERE", loft_token: "${CHANNEL_LOFT_TOKEN}"}
+  duty: {type: pager, address: "ADDRESS", access_token: "${CHANNEL_PAGER_TOKEN}"}
 """
 
 
@@ -138,7 +138,7 @@ def program(tmp_path: Path) -> Path:
     copy = tmp_path / "program"
     for folder in ("app", "migrations", "rules"):
         shutil.copytree(project_folder() / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "app/notify/channels/pigeon.py").write_text(CHANNEL)
+    (copy / "app/notify/channels/pager.py").write_text(CHANNEL)
     (copy / "app/alerting/conditions/at_least.py").write_text(CONDITION)
     (copy / "app/ingest/formats/lines.py").write_text(FORMAT)
     return copy
@@ -146,7 +146,7 @@ def program(tmp_path: Path) -> Path:
 
 def run_module(program: Path, *arguments: str) -> str:
     """Run `python -m …` on the copy and return its standard output."""
-    environ = {"PYTHONPATH": str(program), "PATH": "/usr/bin:/bin", "CHANNEL_LOFT_TOKEN": "s3cret"}
+    environ = {"PYTHONPATH": str(program), "PATH": "/usr/bin:/bin", "CHANNEL_PAGER_TOKEN": "s3cret"}
     done = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=program, env=environ, capture_output=True, text=True, check=False
     )
@@ -154,29 +154,29 @@ def run_module(program: Path, *arguments: str) -> str:
     return done.stdout
 
 
-async def test_made_up_channel_condition_and_format_are_used_when_dropped_into_the_program(
+async def test_made_up_channel_condition_and_format_are_used_when_added_to_the_program(
     program: Path, database: Database, tmp_path: Path
 ) -> None:
     rules = tmp_path / "rules"
     rules.mkdir()
-    async with WebhookReceiver() as loft:
-        (rules / "full.yml").write_text(RULES.replace("WHERE", f"{loft.url}/roof"))
+    async with WebhookReceiver() as pager:
+        (rules / "full.yml").write_text(RULES.replace("ADDRESS", f"{pager.url}/page"))
         async with running(
             tmp_path / "run",
             "serve",
             DATABASE_URL=database.dsn,
             PYTHONPATH=str(program),
             RULES_DIR=str(rules),
-            CHANNEL_LOFT_TOKEN="s3cret",
+            CHANNEL_PAGER_TOKEN="s3cret",
         ) as server:
             receipt = await post_lines(server.http, "tank;level;8\ntank;level;much\npump;level;7.9\n")
             assert (receipt["accepted"], receipt["rejected_count"]) == (2, 1)
             assert receipt["rejected"][0]["code"] == "value_not_a_number"
-            await wait_until(lambda: len(loft.accepted) == 1)
-            (message,) = loft.accepted
-            assert message.path == "/roof"
-            assert message.headers["X-Loft-Token"] == "s3cret"
-            assert "tank level: 8 (8)" in message.body["coo"]
+            await wait_until(lambda: len(pager.accepted) == 1)
+            (message,) = pager.accepted
+            assert message.path == "/page"
+            assert message.headers["X-Pager-Token"] == "s3cret"
+            assert "tank level: 8 (8)" in message.body["text"]
             alerts = await (await server.http.get("/api/v1/alerts")).json()
             assert [(item["sensor"], item["peak"]) for item in alerts["items"]] == [("tank", 8.0)]
             listed = await (await server.http.get("/api/v1/rules")).json()
@@ -185,13 +185,13 @@ async def test_made_up_channel_condition_and_format_are_used_when_dropped_into_t
             assert "/api/v1/lines" in described["paths"]
 
 
-def test_made_up_channel_and_condition_are_known_to_check_and_to_the_schema(program: Path, tmp_path: Path) -> None:
+def test_made_up_channel_and_condition_are_in_check_and_schema_when_added(program: Path, tmp_path: Path) -> None:
     rules = tmp_path / "full.yml"
-    rules.write_text(RULES.replace("WHERE", "http://127.0.0.1:9/roof"))
+    rules.write_text(RULES.replace("ADDRESS", "http://127.0.0.1:9/page"))
     assert "1 rule, 1 channel" in run_module(program, "app", "check", str(rules))
     run_module(program, "app.alerting.language.schema")
     schema = json.loads((program / "rules/schema.json").read_text())
-    assert schema["definitions"]["channel-pigeon"]["required"] == ["type", "loft", "loft_token"]
+    assert schema["definitions"]["channel-pager"]["required"] == ["type", "access_token", "address"]
     assert schema["definitions"]["level"]["properties"]["at_least"]["type"] == "number"
 
 

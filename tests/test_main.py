@@ -1,4 +1,4 @@
-"""The application as it is wired together."""
+"""The complete application."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_apps_keep_their_metrics_apart_when_two_run_in_one_process() -> None:
     assert second.metrics.registry.get_sample_value("tidegauge_values_accepted_total") == 0
 
 
-async def test_app_answers_problems_when_nothing_is_there(server: Server) -> None:
+async def test_app_answers_with_a_problem_when_the_path_does_not_exist(server: Server) -> None:
     async with server.http.get("/api/v1/nothing") as response:
         assert response.content_type == "application/problem+json"
         problem = await response.json()
@@ -33,7 +33,7 @@ async def test_app_answers_problems_when_nothing_is_there(server: Server) -> Non
     }
 
 
-async def test_app_says_nothing_of_its_inside_when_something_breaks(server: Server, database: Database) -> None:
+async def test_app_reveals_no_internals_when_a_handler_fails(server: Server, database: Database) -> None:
     await database.pool.execute("ALTER TABLE sensor RENAME TO sensor_away")
     async with server.http.get("/api/v1/sensors") as response:
         assert response.status == 500
@@ -47,7 +47,7 @@ async def test_app_says_nothing_of_its_inside_when_something_breaks(server: Serv
     }
 
 
-async def test_apps_of_one_database_share_what_is_stored(database: Database) -> None:
+async def test_apps_share_stored_readings_when_they_have_one_database(database: Database) -> None:
     settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
     async with running_server(settings) as first, running_server(settings) as second:
         services: list[Services] = [first.services, second.services]

@@ -1,4 +1,4 @@
-"""/metrics: what is promised is there, moves, and has few labels."""
+"""The metrics of /metrics: complete, updated, and without labels from requests."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import YESTERDAY, YESTERDAY_AT_8_MS, Database, Server, wait_until
 from tests.live.clients import live
 
-#: What operators are promised to see; histograms by their count.
+#: The metrics that operators rely on; histograms are listed by their count.
 PROMISED = {
     "tidegauge_request_seconds_count",
     "tidegauge_values_accepted_total",
@@ -27,7 +27,7 @@ PROMISED = {
     "tidegauge_db_pool_connections",
     "tidegauge_database_size_bytes",
 }
-#: Texts that a request brings: none of them may become a label.
+#: A text that requests contain and that must not become a label.
 FOREIGN = "made-up"
 
 
@@ -48,7 +48,7 @@ def value(samples: dict[tuple[str, frozenset[tuple[str, str]]], float], name: st
 
 
 async def use(server: Server) -> None:
-    """Upload new, known and bad values while a client watches."""
+    """Upload new, known and invalid values while a client follows the feed."""
     async with live(server) as client:
         await client.snapshot()
         body = [{"sensor": FOREIGN, "time": f"{YESTERDAY}T08:00:00Z", "values": {FOREIGN: 1, "n": 2}}]
@@ -65,7 +65,7 @@ async def use(server: Server) -> None:
         assert value(samples, "tidegauge_frames_sent_total") == 2
 
 
-async def test_metrics_move_when_the_server_is_used(server: Server) -> None:
+async def test_metrics_are_updated_when_the_server_is_used(server: Server) -> None:
     await use(server)
     await wait_until(
         lambda: (
@@ -89,7 +89,7 @@ async def test_metrics_move_when_the_server_is_used(server: Server) -> None:
     assert value(samples, "tidegauge_db_pool_connections", state="open") >= 1
 
 
-async def test_metrics_show_how_much_waits_when_the_database_is_slow(server: Server, database: Database) -> None:
+async def test_metrics_show_the_waiting_values_when_the_database_is_slow(server: Server, database: Database) -> None:
     registry = server.services.metrics.registry
     uploads: list[asyncio.Task[aiohttp.ClientResponse]] = []
 
@@ -101,13 +101,13 @@ async def test_metrics_show_how_much_waits_when_the_database_is_slow(server: Ser
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await connection.execute("LOCK TABLE series_state IN ACCESS EXCLUSIVE MODE")
-        await wait_until(upload_another)  # both flushers stand before the lock: what comes now waits
+        await wait_until(upload_another)  # both flushers wait for the lock, so later values queue up
         assert value(await scrape(server), "tidegauge_ingest_queue_values") > 10
     assert {response.status for response in await asyncio.gather(*uploads)} == {200}
     assert registry.get_sample_value("tidegauge_ingest_queue_values") == 0
 
 
-async def test_metrics_have_no_label_that_a_request_brings(server: Server) -> None:
+async def test_metrics_have_no_label_from_a_request(server: Server) -> None:
     await use(server)
     samples = await scrape(server)
     assert not [labels for _, labels in samples if any(FOREIGN in label for _, label in labels)]

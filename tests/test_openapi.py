@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and true of what the server answers."""
+"""The OpenAPI document: valid, complete, and in agreement with the server's answers."""
 
 import json
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from app.settings import Settings
 from tests.conftest import Server
 
 _METHODS = ("get", "post", "put", "patch", "delete")
-#: What a key opens nothing of: probes, and what replaced services answered to anybody.
+#: Routes without a key: probes, and those that were open in the replaced services.
 OPEN = {"/health/live", "/health/ready", "/metrics", "/health", "/ping", "/api/v1/notifications/health"}
-#: POSTs that need no words.
+#: POST routes without a body.
 WITHOUT_BODY = {
     "/api/v1/notifications/outbox/{notification_id}/resend",
     "/api/v1/channels/{name}/test",
 }
-#: What Influx and the replaced broker fix the shape of.
+#: Routes whose errors have the form of Influx or of a replaced service.
 OWN_ERRORS = {"/api/v2/write", "/write", "/api/v1/notifications/send", "/api/temperature_reading"}
 
 
@@ -53,7 +53,7 @@ KEYED = [operation for operation in OPERATIONS if operation.path not in OPEN]
 
 
 def response_schema(operation: Operation, status: int) -> dict[str, Any] | None:
-    """Find the schema of an answer; references lead into the document's components."""
+    """Return the schema of an answer with the components that it refers to, or None if it has no content."""
     content = operation.spec["responses"][str(status)].get("content", {})
     for media_type in content.values():
         return {**media_type["schema"], "components": DOCUMENT["components"]}
@@ -74,7 +74,7 @@ async def test_document_is_served_without_a_key(server: Server) -> None:
         assert (response.status, response.content_type) == (200, "text/html")
 
 
-def test_document_has_every_route_but_those_of_the_page() -> None:
+def test_document_has_every_route_except_those_of_the_page() -> None:
     app = create_app(Settings(database_url="postgresql://nobody@127.0.0.1/none", api_key="k"))
     routes = {
         f"{method.lower()} {route.path_format}"
@@ -86,13 +86,13 @@ def test_document_has_every_route_but_those_of_the_page() -> None:
     assert {str(operation) for operation in OPERATIONS} == routes - hidden
 
 
-def test_operations_have_names_of_their_own() -> None:
+def test_operations_have_distinct_names() -> None:
     names = [operation.spec["operationId"] for operation in OPERATIONS]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-def test_operation_says_what_it_is_for(operation: Operation) -> None:
+def test_operation_has_a_summary_a_description_and_tags(operation: Operation) -> None:
     assert operation.spec["summary"]
     assert operation.spec["description"]
     assert operation.spec["tags"]
@@ -101,7 +101,7 @@ def test_operation_says_what_it_is_for(operation: Operation) -> None:
 
 
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.method == "post"], ids=str)
-def test_operation_shows_its_body_by_example_when_it_takes_one(operation: Operation) -> None:
+def test_operation_has_a_valid_example_when_it_takes_a_body(operation: Operation) -> None:
     if operation.path in WITHOUT_BODY:
         return
     body = operation.spec["requestBody"]
@@ -114,23 +114,23 @@ def test_operation_shows_its_body_by_example_when_it_takes_one(operation: Operat
 
 
 @pytest.mark.parametrize("operation", KEYED, ids=str)
-def test_operation_names_the_errors_that_it_answers(operation: Operation) -> None:
+def test_operation_documents_its_errors(operation: Operation) -> None:
     assert {"401", "403"} <= operation.spec["responses"].keys()
     for status, answer in operation.spec["responses"].items():
         assert answer["description"]
         if int(status) >= 400 and operation.path not in OWN_ERRORS:
-            assert "Problem" in json.dumps(answer["content"]), f"{status} is answered by a problem"
+            assert "Problem" in json.dumps(answer["content"]), f"{status} is answered with a problem"
 
 
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.path in OPEN], ids=str)
-def test_operation_asks_for_no_key_when_it_needs_none(operation: Operation) -> None:
+def test_operation_is_documented_without_a_key_when_it_needs_none(operation: Operation) -> None:
     assert operation.spec["security"] == [{}]
 
 
-# Held against the server
+# The document compared with the server
 
 
-async def test_server_answers_401_wherever_a_key_is_asked_for(server: Server) -> None:
+async def test_server_answers_401_when_a_required_key_is_missing(server: Server) -> None:
     answers = {}
     for operation in KEYED:
         path = fill(operation.path)
@@ -167,7 +167,7 @@ async def test_server_answers_a_documented_error_when_parameters_are_nonsense(se
 
 
 def gettable() -> Iterator[Operation]:
-    """List what can be asked for without saying more."""
+    """Yield the GET operations that have no required parameter."""
     for operation in OPERATIONS:
         required = [parameter for parameter in operation.spec.get("parameters", []) if parameter.get("required")]
         if operation.method == "get" and not required:
@@ -175,7 +175,7 @@ def gettable() -> Iterator[Operation]:
 
 
 def fill(path: str) -> str:
-    """Put something that does not exist into a path."""
+    """Fill in a path's parameters with ids and names that do not exist."""
     number = "7" if "/outbox/" in path else "6f1c0d5e-0000-4000-8000-000000000000"
     path = path.replace("{notification_id}", number).replace("{name}", "nothing")
     return path.replace("{alert_id}", "7").replace("{silence_id}", "7")

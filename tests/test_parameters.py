@@ -1,4 +1,4 @@
-"""Texts in requests: what is taken, what is refused, and in which words."""
+"""Texts in requests: accepted ones, refused ones, and the messages."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_text_is_refused_when_it_holds_nul() -> None:
         check_text("sensor", "pi\0001")
 
 
-def test_text_is_refused_when_nobody_would_read_it() -> None:
+def test_text_is_refused_when_it_is_too_long() -> None:
     assert check_text("sensor", "s" * 200) == "s" * 200
     with pytest.raises(InvalidRequestError, match=r"^sensor has 1,201 characters; give at most 200$"):
         check_text("sensor", "s" * 1_201)

@@ -1,4 +1,4 @@
-"""Errors as answers: which status, which words, which headers, and nothing of the inside."""
+"""Errors as problem details: status, texts and headers, without internals."""
 
 import asyncpg
 import msgspec
@@ -24,7 +24,7 @@ AWAY = [
 
 
 @pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
-def test_database_that_is_away_is_503_with_retry_after(error: Exception) -> None:
+def test_error_is_503_with_retry_after_when_the_database_is_away(error: Exception) -> None:
     assert is_database_away(error)
     problem, headers = describe(error)
     assert (problem.type, problem.status) == ("/problems/database_unavailable", 503)
@@ -36,11 +36,11 @@ def test_database_that_is_away_is_503_with_retry_after(error: Exception) -> None
     [asyncpg.UniqueViolationError(), asyncpg.UndefinedTableError(), ValueError()],
     ids=lambda e: type(e).__name__,
 )
-def test_other_errors_do_not_mean_that_the_database_is_away(error: Exception) -> None:
+def test_database_is_not_away_when_the_error_is_another(error: Exception) -> None:
     assert not is_database_away(error)
 
 
-def test_error_of_ours_is_answered_with_its_code_title_and_message() -> None:
+def test_app_error_is_described_by_its_code_title_and_message() -> None:
     problem, headers = describe(InvalidRequestError("limit is 0; give at least 1"))
     assert msgspec.to_builtins(problem) == {
         "type": "/problems/invalid_request",
@@ -51,12 +51,12 @@ def test_error_of_ours_is_answered_with_its_code_title_and_message() -> None:
     assert headers == {}
 
 
-def test_overload_names_when_to_come_back_and_a_missing_key_how_to_send_it() -> None:
+def test_overload_has_retry_after_and_a_missing_key_has_www_authenticate() -> None:
     assert describe(OverloadedError("too much"))[1] == {"Retry-After": "1"}
     assert describe(UnauthorizedError("no key"))[1] == {"WWW-Authenticate": "Bearer"}
 
 
-def test_unknown_error_says_nothing_of_its_cause() -> None:
+def test_unknown_error_does_not_reveal_its_cause() -> None:
     problem, _ = describe(RuntimeError("s3cret"))
     assert problem.status == 500
     assert "s3cret" not in msgspec.json.encode(problem).decode()
@@ -69,18 +69,18 @@ def test_error_of_litestar_keeps_status_detail_and_headers() -> None:
     assert describe(NotFoundException())[0].type == "/problems/not_found"
 
 
-def test_validation_names_each_parameter_and_what_was_wrong_with_it() -> None:
+def test_validation_error_names_each_parameter_and_its_problem() -> None:
     extra = [{"key": "limit", "message": "Expected `int` >= 1"}, {"message": "no body"}]
     problem, _ = describe(ValidationException(detail="Validation failed", extra=extra))
     assert problem.detail == "limit: Expected `int` >= 1; body: no body"
 
 
-def test_problem_carries_the_request_id_that_the_log_has() -> None:
+def test_problem_has_the_request_id_of_the_log() -> None:
     with structlog.contextvars.bound_contextvars(request_id="r1"):
         assert describe(InvalidRequestError("x"))[0].request_id == "r1"
 
 
-def test_documented_problems_are_the_usual_ones_and_those_described() -> None:
+def test_documented_problems_are_the_usual_ones_and_the_given_ones() -> None:
     responses = problem_responses({404: "There is no such alert", 400: "The body cannot be decoded"})
     assert {status: response.description for status, response in responses.items()} == {
         400: "The body cannot be decoded",

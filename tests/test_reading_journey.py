@@ -1,4 +1,4 @@
-"""The life of a reading, as README tells it: from HTTP to the hypertable, the live feeds, an alert and the trends."""
+"""The life of a reading, as README describes it: from HTTP to the hypertable, the live feeds and the trends."""
 
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -7,7 +7,9 @@ from tests.conftest import Database, Server, wait_until
 from tests.live.clients import live, sensor_updates
 
 
-async def test_a_reading_is_stored_shown_rolled_up_and_told_of_once(database: Database, server: Server) -> None:
+async def test_reading_is_stored_published_and_aggregated_once_when_uploaded_twice(
+    database: Database, server: Server
+) -> None:
     time = datetime.now(UTC).replace(microsecond=250_000) - timedelta(minutes=1)
     reading = {
         "sensor": "cellar",
@@ -19,13 +21,13 @@ async def test_a_reading_is_stored_shown_rolled_up_and_told_of_once(database: Da
         snapshot = await screen.snapshot(sensors=["cellar"], alerts=True)
         assert snapshot["readings"] == []
 
-        # 1. A gateway uploads it, twice, for the first answer got lost.
+        # 1. A gateway uploads it twice, because the first answer was lost.
         first = await server.post_readings({"gateway": "harbour-1", "readings": [reading]})
         assert await first.json() == {"seq": 1, "accepted": 3, "duplicates": 0, "rejected": [], "rejected_count": 0}
         again = await server.post_readings({"gateway": "harbour-1", "readings": [reading]})
         assert await again.json() == {"seq": None, "accepted": 0, "duplicates": 3, "rejected": [], "rejected_count": 0}
 
-        # 2. and 3. It is a row a metric in the hypertable, once, and the latest of its series.
+        # 2. and 3. The hypertable has one row for each metric, which is the latest of its series.
         rows = await database.pool.fetch(
             """SELECT metric, time, value, last_time = time AS is_latest
                  FROM reading JOIN series ON series.id = series_id JOIN series_state USING (series_id)
@@ -37,7 +39,7 @@ async def test_a_reading_is_stored_shown_rolled_up_and_told_of_once(database: Da
             ("temperature", time, 45.5, True),
         ]
 
-        # 4. and 5. The feed row was numbered at commit, and both kinds of client got it.
+        # 4. and 5. The feed row was numbered at commit, and clients of both feeds received it.
         frame = await screen.receive()
         shown = time.isoformat().replace("+00:00", "Z")
         assert frame["type"] == "readings"
@@ -45,11 +47,11 @@ async def test_a_reading_is_stored_shown_rolled_up_and_told_of_once(database: Da
         record = await old_screen.connection.recv()
         assert '"temperature":45.5,"humidity":61.0,"pressure":1013.25' in str(record)
 
-    # 6. The rules looked at it: above 40 for less than a minute is no alert yet.
+    # 6. The rules were evaluated: above 40 for less than a minute is no alert yet.
     await wait_until(lambda: server.services.alerting.last_evaluation is not None)
     assert (await server.get("/api/v1/alerts"))["items"] == []
 
-    # 8. It is in the trends, and its sensor is known with all that the reading said of it.
+    # 8. The reading is in the trends, and its sensor is listed with its gateway and tags.
     trend = await server.get("/api/v1/trends", sensor="cellar", metric="temperature")
     (bucket,) = cast("list[dict[str, float]]", trend["buckets"])
     assert (bucket["count"], bucket["avg"], bucket["first"], bucket["last"]) == (1, 45.5, 45.5, 45.5)

@@ -1,11 +1,11 @@
-"""Request ids and how long requests take, also where no route takes them."""
+"""Request ids and durations of requests, with and without a route."""
 
 import asyncio
 
 from tests.conftest import Server
 
 
-async def test_request_gets_an_id_when_it_brings_none(server: Server) -> None:
+async def test_request_gets_an_id_when_it_has_none(server: Server) -> None:
     ids = set()
     for _ in range(3):
         async with server.http.get("/health/live") as response:
@@ -13,13 +13,13 @@ async def test_request_gets_an_id_when_it_brings_none(server: Server) -> None:
     assert len(ids) == 3
 
 
-async def test_request_keeps_its_id_when_it_brings_a_sane_one(server: Server) -> None:
+async def test_request_keeps_its_id_when_the_id_is_valid(server: Server) -> None:
     for request_id in ("a", "3f2c:gateway-1.retry_2", "x" * 64):
         async with server.http.get("/health/live", headers={"X-Request-ID": request_id}) as response:
             assert response.headers["X-Request-ID"] == request_id
 
 
-async def test_request_gets_a_new_id_when_its_own_is_not_sane(server: Server) -> None:
+async def test_request_gets_a_new_id_when_its_own_is_invalid(server: Server) -> None:
     for request_id in ("", "x" * 65, "two words", '"quoted"', "<b>", "idé", "a,b"):
         async with server.http.get("/health/live", headers={"X-Request-ID": request_id}) as response:
             assert response.headers["X-Request-ID"] != request_id
@@ -35,7 +35,7 @@ FAILURES = [
 ]
 
 
-async def test_request_is_named_in_header_and_problem_when_it_fails(server: Server) -> None:
+async def test_request_id_is_in_header_and_problem_when_the_request_fails(server: Server) -> None:
     for method, path, status in FAILURES:
         async with server.http.request(method, path, data=b"{", headers={"X-Request-ID": "mine"}) as response:
             assert response.status == status
@@ -44,13 +44,13 @@ async def test_request_is_named_in_header_and_problem_when_it_fails(server: Serv
             assert (await response.json())["request_id"] == "mine"
 
 
-async def test_request_is_named_when_its_key_is_missing(server: Server) -> None:
+async def test_request_id_is_in_header_and_problem_when_the_key_is_missing(server: Server) -> None:
     async with server.http.get("/api/v1/sensors", headers={"X-API-Key": ""}) as response:
         assert response.status == 401
         assert (await response.json())["request_id"] == response.headers["X-Request-ID"]
 
 
-async def test_requests_keep_their_ids_apart_when_they_run_together(server: Server) -> None:
+async def test_requests_have_their_own_ids_when_they_run_at_the_same_time(server: Server) -> None:
     async def ask(number: int) -> tuple[str, str]:
         async with server.http.get("/api/v1/sensors/none", headers={"X-Request-ID": f"n{number}"}) as response:
             return response.headers["X-Request-ID"], (await response.json())["request_id"]
@@ -58,7 +58,7 @@ async def test_requests_keep_their_ids_apart_when_they_run_together(server: Serv
     assert await asyncio.gather(*(ask(number) for number in range(20))) == [(f"n{n}", f"n{n}") for n in range(20)]
 
 
-async def test_request_is_measured_under_its_route_whatever_its_path(server: Server) -> None:
+async def test_request_is_measured_under_its_route_when_paths_differ(server: Server) -> None:
     for number in range(20):
         for path in (f"/api/v1/sensors/s{number}", f"/scan/{number}.php", f"/api/v1/sensors/s/{number}"):
             async with server.http.get(path) as response:
@@ -77,7 +77,7 @@ async def test_request_is_measured_under_no_route_when_the_method_is_wrong(serve
 
 
 def measured(server: Server) -> dict[tuple[str, str, str], float]:
-    """Count requests by (method, path, status)."""
+    """Return the number of measured requests by (method, path, status)."""
     return {
         (sample.labels["method"], sample.labels["path"], sample.labels["status"]): sample.value
         for family in server.services.metrics.registry.collect()

@@ -1,4 +1,4 @@
-"""Services from start to stop, over a wire to the database that is cut, frozen and mended."""
+"""Services from start to stop, with a connection to the database that is cut, frozen and restored."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ def settings(dsn: str, **others: str) -> Settings:
 
 
 async def connections(database: Database) -> dict[str, int]:
-    """Count the connections that are not this test's own, by what they call themselves."""
+    """Return the number of connections of the services by application name."""
     rows = await database.pool.fetch(
         "SELECT application_name AS name, count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name LIKE 'tidegauge %' GROUP BY 1"
@@ -30,25 +30,25 @@ async def connections(database: Database) -> dict[str, int]:
     return {row["name"]: row["count"] for row in rows}
 
 
-def test_services_refuse_when_there_is_no_database() -> None:
+def test_services_refuse_to_start_when_no_database_is_configured() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
         Services(Settings(api_key="k"))
 
 
-async def test_services_refuse_when_nobody_could_come_in(database: Database) -> None:
+async def test_services_refuse_to_start_when_there_is_no_api_key(database: Database) -> None:
     with pytest.raises(SettingsError, match="No API key is configured"):
         async with Services(Settings(database_url=database.dsn)).prepared():
             pass
 
 
-async def test_services_refuse_when_a_migration_is_pending(database: Database) -> None:
+async def test_services_refuse_to_start_when_a_migration_is_pending(database: Database) -> None:
     await database.pool.execute("DELETE FROM schema_migration WHERE version = 3")
     with pytest.raises(MigrationError, match=r"lacks 0003_keys\.sql; run `tidegauge migrate` first"):
         async with Services(settings(database.dsn)).prepared():
             pass
 
 
-async def test_services_refuse_when_the_database_does_not_answer_in_time(
+async def test_services_refuse_to_start_when_the_database_does_not_answer_in_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "DATABASE_WAIT_S", 0.1)
@@ -81,12 +81,12 @@ async def test_services_leave_no_connection_behind_when_they_stop(database: Data
         open_now = await connections(database)
     assert {"tidegauge listener": 1, "tidegauge lease": 1}.items() <= open_now.items()
     assert open_now["tidegauge ingest"] >= 1
-    await gone(database)
+    await wait_until_disconnected(database)
 
 
-async def gone(database: Database) -> None:
+async def wait_until_disconnected(database: Database) -> None:
     async with asyncio.timeout(10):
-        while await connections(database):  # noqa: ASYNC110 -- the database does not tell
+        while await connections(database):  # noqa: ASYNC110 -- the database sends no event for it
             await asyncio.sleep(0.01)
 
 
@@ -101,7 +101,7 @@ async def test_services_read_from_the_replica_when_there_is_one(database: Databa
     assert "tidegauge_reader" in {row["usename"] for row in users}
 
 
-async def test_services_lose_nothing_and_recover_when_the_wire_is_cut(database: Database) -> None:
+async def test_services_lose_nothing_and_recover_when_the_connection_is_cut(database: Database) -> None:
     async with wire_to(database.dsn) as wire, running_server(settings(wire.url)) as server, live(server) as client:
         await client.snapshot()
         assert await post(server, 1) == (200, None)
@@ -112,7 +112,7 @@ async def test_services_lose_nothing_and_recover_when_the_wire_is_cut(database: 
         await wire.mend()
         await until_stored(server, 2)
         await until_stored(server, 3)
-        # The client stayed: the listener came back behind it, and misses nothing.
+        # The client stayed connected; the listener reconnected and missed nothing.
         assert [value[3] for value in await client.values(3)] == [1, 2, 3]
 
 
@@ -129,7 +129,7 @@ async def until_stored(server: Server, number: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_listener_takes_a_new_connection_when_the_old_one_falls_silent(
+async def test_listener_reconnects_when_its_connection_does_not_answer(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
@@ -146,7 +146,7 @@ async def test_listener_takes_a_new_connection_when_the_old_one_falls_silent(
         assert [value[3] for value in await client.values(1)] == [1]
 
 
-async def test_services_stop_without_a_fuss_when_the_database_is_away(
+async def test_services_stop_without_a_logged_error_when_the_database_is_away(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with wire_to(database.dsn) as wire:
@@ -158,7 +158,7 @@ async def test_services_stop_without_a_fuss_when_the_database_is_away(
     assert "gateways_not_written" in [line["event"] for line in logs]
 
 
-async def test_services_count_gateways_to_the_last_when_they_stop(database: Database) -> None:
+async def test_services_write_the_last_gateway_counts_when_they_stop(database: Database) -> None:
     async with running_server(settings(database.dsn)) as server:
         assert (await post(server, 1))[0] == 200
     assert await database.pool.fetchval("SELECT sum(uploads) FROM gateway") == 1

@@ -1,4 +1,4 @@
-"""Settings: what is read from where, and which wrong values stop a start in which words."""
+"""Settings: their sources, and the messages for wrong values."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_settings_have_their_defaults_when_nothing_is_set() -> None:
     assert (settings.database_url, settings.api_key, settings.max_ws_connections_per_key) == (None, None, 0)
 
 
-def test_environment_goes_before_the_env_file_and_an_empty_variable_hides_what_the_file_sets(tmp_path: Path) -> None:
+def test_environment_overrides_the_env_file_even_when_a_variable_is_empty(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("PORT=1\nHOST=0.0.0.0\nAPI_KEY=from-file\n")
     settings = read({"PORT": "2", "API_KEY": "", "RULES_DIR": "/etc/rules"}, env_file)
@@ -68,19 +68,21 @@ def test_environment_goes_before_the_env_file_and_an_empty_variable_hides_what_t
         ),
     ],
 )
-def test_wrong_value_is_refused_by_name_value_and_remedy(name: str, value: str, message: str) -> None:
+def test_wrong_value_is_refused_with_its_name_its_value_and_the_accepted_ones(
+    name: str, value: str, message: str
+) -> None:
     with pytest.raises(SettingsError) as refusal:
         read({name: value})
     assert str(refusal.value) == message
 
 
 @pytest.mark.parametrize("port", ["0", "65535"])
-def test_port_is_taken_when_it_is_the_first_or_the_last(port: str) -> None:
+def test_port_is_accepted_when_it_is_the_lowest_or_the_highest(port: str) -> None:
     assert read({"PORT": port}).port == int(port)
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "READ_DATABASE_URL"])
-def test_database_url_is_refused_without_being_shown_when_it_is_none(name: str) -> None:
+def test_database_url_is_refused_without_being_quoted_when_it_is_not_postgresql(name: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         read({name: "mysql://user:s3cret@127.0.0.1/name"})
     assert str(refusal.value) == f"{name} must look like postgresql://user:password@host:5432/name"

@@ -1,4 +1,4 @@
-"""Tasks that end with their block, and tasks that are restarted."""
+"""Tasks that end with their block, and tasks that restart after a failure."""
 
 import asyncio
 
@@ -27,9 +27,9 @@ async def test_task_runs_until_its_block_ends() -> None:
 
 async def test_task_raises_when_it_failed_inside_its_block() -> None:
     async def fail() -> None:
-        raise ValueError("a fault of ours")
+        raise ValueError("an unexpected error")
 
-    with pytest.raises(ValueError, match="a fault of ours"):
+    with pytest.raises(ValueError, match="an unexpected error"):
         async with running(fail(), "failing"):
             await asyncio.sleep(0)
 
@@ -51,16 +51,16 @@ async def test_tasks_end_when_one_swallows_its_cancellation() -> None:
     assert cancellations == 2
 
 
-async def test_task_is_logged_and_started_again_when_it_ends_by_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_task_is_logged_and_restarted_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_PAUSE_S", 0.01)
     starts = 0
 
     async def fail() -> None:
         nonlocal starts
         starts += 1
-        raise ValueError("a fault of ours")
+        raise ValueError("an unexpected error")
 
     with capture_logs() as logs:
-        async with supervised({"faulty": fail}):
+        async with supervised({"failing": fail}):
             await wait_until(lambda: starts >= 3)
-    assert {(line["event"], line["task"]) for line in logs} == {("task_failed", "faulty")}
+    assert {(line["event"], line["task"]) for line in logs} == {("task_failed", "failing")}

@@ -1,4 +1,4 @@
-"""A TCP connection to a server that a test can cut, freeze and mend; the server itself is not touched."""
+"""A TCP proxy to a server that a test can cut, freeze and mend; the server itself is not touched."""
 
 import asyncio
 import socket
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Wire:
-    """Passes bytes between clients and the server of a URL; `url` leads to the same server through here."""
+    """Passes bytes between clients and the server of a URL; `url` is the server's URL through this proxy."""
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
@@ -22,18 +22,18 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """The server's URL with the wire's own address in it."""
+        """Return the server's URL with the address of the proxy in it."""
         login, at, _ = self._target.netloc.rpartition("@")
         return urlunsplit(self._target._replace(netloc=f"{login}{at}127.0.0.1:{self._port}"))
 
     async def mend(self) -> None:
-        """Accept connections (again), at the same address, and pass bytes on."""
+        """Accept connections and pass bytes on, also after a cut or a freeze; the address stays the same."""
         self._flows.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
 
     async def cut(self) -> None:
-        """End all connections and refuse new ones, as a server does that is gone."""
+        """Close all connections and refuse new ones, like a server that is not running."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -42,7 +42,7 @@ class Wire:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Keep the connections and pass nothing on, as a firewall does that forgot them."""
+        """Keep the connections but pass nothing on, like a firewall that has dropped their state."""
         self._flows.clear()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,7 +72,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire_to(target: str) -> AsyncIterator[Wire]:
-    """Lay a wire to the server of a URL; it is whole at first, and cut when the block ends."""
+    """Open a proxy to the server of a URL; it passes bytes on at first, and is closed when the block ends."""
     wire = Wire(target)
     await wire.mend()
     try:

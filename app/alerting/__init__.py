@@ -1,1 +1,1 @@
-"""Threshold rules over stored readings: episodes in event time."""
+"""Alerts by threshold rules on stored readings, evaluated in event time."""

@@ -1,8 +1,8 @@
--- Alerts, silences and rules, for the routes.
+-- Queries of the routes for alerts, silences and rules.
 
 -- name: list_alerts
--- $1 only those open, $2 before this fired time and $3 id (keyset), $4 at most so many, $5 rule or null, $6 sensor or
--- null. The peak and the value come from the readings within the episode.
+-- $1 only open alerts, $2 and $3 page cursor: alerts before this fired_at and id, $4 largest number of alerts,
+-- $5 rule or null, $6 sensor or null. value, lowest and highest are of the readings within the episode.
 SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric, series.unit,
        coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
        episode.level, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
@@ -25,7 +25,7 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
  LIMIT $4;
 
 -- name: ack_episode
--- $1 id, $2 by. Holds up to the highest level that was told by now; where nobody was told, up to the level it has.
+-- $1 id, $2 name of the person. The ack covers the highest level that any channel was told, or else the current level.
 UPDATE alert_episode
    SET acked_by = $2, acked_at = now(),
        acked_level = coalesce((SELECT told_level FROM alert_told WHERE episode_id = $1 AND told = 'firing'
@@ -40,7 +40,7 @@ RETURNING id;
 SELECT resolved_at, reason FROM alert_episode WHERE id = $1;
 
 -- name: list_all_silences
--- $1 after this id, $2 at most so many; those that are over stay listed for a week
+-- $1 page cursor: silences after this id, $2 largest number of silences. Silences that are over stay listed for a week.
 SELECT id, matchers, starts_at AS from, ends_at AS to, author, comment, created_at
   FROM silence
  WHERE id > $1 AND ends_at > now() - INTERVAL '7 days'
@@ -53,7 +53,7 @@ INSERT INTO silence (matchers, starts_at, ends_at, author, comment) VALUES ($1, 
 RETURNING id, matchers, starts_at AS from, ends_at AS to, author, comment, created_at;
 
 -- name: end_silence
--- $1 id. A silence that began is cut short, so that it stays on record.
+-- $1 id. The row is kept and its end is set to now. A silence that has not begun gets a length of one microsecond.
 UPDATE silence
    SET ends_at = greatest(now(), starts_at + INTERVAL '1 microsecond')
  WHERE id = $1 AND ends_at > now()

@@ -1,4 +1,4 @@
-"""Alerts, silences and rules over HTTP."""
+"""HTTP routes of alerts, silences and rules."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -32,12 +32,12 @@ _PROBLEMS = problem_responses()
 RuleParameter = Annotated[str | None, QueryParameter(description="Only this rule")]
 SensorParameter = Annotated[str | None, QueryParameter(description="Only this sensor")]
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-#: Matchers of one text; `tags` has an object of them.
+#: Matchers whose value is a text. The value of the matcher `tags` is an object of texts.
 _MATCHERS = ("rule", "sensor", "metric", "gateway", "level")
 _COMMENT_LENGTH = 2_000
 _LONGEST_SILENCE = timedelta(days=366)
 _EXAMPLE = Example(
-    summary="Quiet about one site until its new sensors are in",
+    summary="No messages about one site until its new sensors are installed",
     value={
         "matchers": {"rule": "cold-chain-*", "tags": {"site": "harbour"}},
         "from": "2026-01-31T08:00:00Z",
@@ -49,14 +49,14 @@ _EXAMPLE = Example(
 
 
 class StepItem(msgspec.Struct, frozen=True):
-    """The level that an alert had from `at` on."""
+    """A level of an alert and the time at which the alert reached it."""
 
     level: str
     at: datetime
 
 
 class AlertItem(msgspec.Struct, frozen=True):
-    """One alert: an episode of a rule and a series, or missing data. Its times are those of the readings."""
+    """One alert: a threshold episode of a rule and a series, or missing data. Its times are times of readings."""
 
     id: int
     rule: str
@@ -71,12 +71,12 @@ class AlertItem(msgspec.Struct, frozen=True):
     started_at: datetime
     fired_at: datetime
     resolved_at: datetime | None
-    #: Why it ended or was withdrawn, where its readings do not say so themselves.
+    #: Why the alert ended or was retracted; null if its readings ended it.
     reason: str | None
     merged_into: int | None
-    #: The newest value within it.
+    #: The newest value within the alert.
     value: float | None
-    #: The value within it that was farthest past the threshold; null for rates and differences.
+    #: The value within the alert that was farthest past the threshold; null for rates and differences.
     peak: float | None
     #: A number, or [low, high].
     threshold: Any
@@ -88,20 +88,20 @@ class AlertItem(msgspec.Struct, frozen=True):
 
 
 class AlertPage(msgspec.Struct, frozen=True):
-    """Alerts, the newest first."""
+    """A page of alerts, the newest first."""
 
     items: list[AlertItem]
     next: str | None
 
 
 class AckRequest(msgspec.Struct, frozen=True):
-    """Who takes care of it."""
+    """The name of the person who takes care of the alert."""
 
     by: str
 
 
 class RuleItem(msgspec.Struct, frozen=True):
-    """A rule in force, and how it fares."""
+    """A rule in force with its current state."""
 
     name: str
     sensors: dict[str, Any]
@@ -111,12 +111,12 @@ class RuleItem(msgspec.Struct, frozen=True):
     series: int
     firing: dict[str, int]
     evaluated_to: datetime | None
-    #: What keeps the rule from working as meant.
+    #: Problems that keep the rule from working as intended.
     warnings: list[str]
 
 
 class RulesState(msgspec.Struct, frozen=True):
-    """The rules in force; `problems` is what is wrong with the files as they are now."""
+    """The rules in force; `problems` are those of the current rule files."""
 
     items: list[RuleItem]
     next: None
@@ -125,9 +125,9 @@ class RulesState(msgspec.Struct, frozen=True):
 
 
 class SilenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to be quiet about, and for how long.
+    """The alerts to silence, and for how long.
 
-    Matchers are `rule`, `sensor`, `metric`, `gateway`, `level` and `tags`; texts may hold * and ?.
+    Matchers are `rule`, `sensor`, `metric`, `gateway`, `level` and `tags`. Texts may contain the wildcards * and ?.
     """
 
     matchers: dict[str, Any]
@@ -138,7 +138,7 @@ class SilenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SilenceItem(msgspec.Struct, frozen=True):
-    """A silence; `from` is when it begins, `to` when it ends."""
+    """A silence from the time `from` to the time `to`."""
 
     id: int
     matchers: dict[str, Any]
@@ -150,7 +150,7 @@ class SilenceItem(msgspec.Struct, frozen=True):
 
 
 class SilencePage(msgspec.Struct, frozen=True):
-    """Silences in force, to come, or over for less than a week."""
+    """A page of silences that are in force, to come, or over for less than a week."""
 
     items: list[SilenceItem]
     next: str | None
@@ -165,7 +165,7 @@ async def list_alerts(
     limit: PageLimit = 1_000,
     cursor: PageCursor = None,
 ) -> AlertPage:
-    """List what is firing now, the newest first."""
+    """List the open alerts, the newest first."""
     return await _page(read_pool, alerting, True, rule, sensor, limit, cursor)
 
 
@@ -184,7 +184,7 @@ async def list_history(
     limit: PageLimit = 100,
     cursor: PageCursor = None,
 ) -> AlertPage:
-    """List all alerts by when they fired, the newest first; withdrawn ones are marked as such."""
+    """List all alerts by the time at which they fired, the newest first. Retracted ones have the state `retracted`."""
     return await _page(read_pool, alerting, False, rule, sensor, limit, cursor)
 
 
@@ -201,8 +201,8 @@ async def acknowledge(
     alert_id: FromPath[int],
     data: Annotated[AckRequest, BodyKwarg(examples=[Example(value={"by": "Ana"})])],
 ) -> dict[str, Any]:
-    """Take an alert over: no more reminders, up to the level that people were told."""
-    _check_name("by, who takes care of the alert,", data.by)
+    """Acknowledge an alert. No reminders are sent until it rises above the highest level that was told."""
+    _check_not_blank("by, who takes care of the alert,", data.by)
     if alert_id > LARGEST_ID:
         raise NotFoundError(f"There is no alert {alert_id}; /api/v1/alerts lists the open ones")
     if await pool.fetchval(SQL["ack_episode"], alert_id, data.by) is None:
@@ -234,10 +234,10 @@ async def list_silences(
 async def create_silence(
     pool: NamedDependency[Pool], data: Annotated[SilenceRequest, BodyKwarg(examples=[_EXAMPLE])]
 ) -> SilenceItem:
-    """Hold back messages of matching alerts for a while; the end of what was told before is told all the same."""
+    """Hold back messages of matching alerts for some time. The end of an alert that was told before is still told."""
     _check_matchers(data.matchers)
     start, end = _check_range(data.from_, data.to, datetime.now(UTC))
-    _check_name("author", data.author)
+    _check_not_blank("author", data.author)
     check_text("comment", data.comment, _COMMENT_LENGTH)
     row = await pool.fetchrow(SQL["insert_silence"], data.matchers, start, end, data.author, data.comment)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
@@ -260,7 +260,7 @@ async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) ->
 
 @get("/api/v1/rules", guards=[require("read")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")
 async def list_rules(read_pool: NamedDependency[Pool], alerting: NamedDependency[Alerting]) -> RulesState:
-    """List the rules in force with their state, and what is wrong with the files."""
+    """List the rules in force with their state, and the problems of the rule files."""
     firing: dict[str, dict[str, int]] = {}
     for row in await read_pool.fetch(SQL["count_open_by_rule"]):
         firing.setdefault(row["rule"], {})[row["level"]] = row["n"]
@@ -300,7 +300,7 @@ def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
 
 
 def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
-    """Return the value within an episode that was farthest past the threshold; None for rates and differences."""
+    """Return the value within an alert that was farthest past the threshold; None for rates and differences."""
     if row["lowest"] is None or rule is None:
         return None
     terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
@@ -326,7 +326,7 @@ def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], aler
 
 
 def _value(terms: Terms) -> str:
-    """Write what the rule looks at as its file does."""
+    """Return the `value:` of a rule as it is written in a rule file."""
     window_us = terms.value.window_us
     return f"{terms.value.kind} {format_duration(window_us)}" if window_us else terms.value.kind
 
@@ -337,15 +337,18 @@ def _silence(row: asyncpg.Record) -> SilenceItem:
     )
 
 
-def _check_name(name: str, text: str) -> None:
-    """Refuse a text that does not name anybody or anything, too."""
+def _check_not_blank(name: str, text: str) -> None:
+    """Raise InvalidRequestError for a text that `check_text` refuses or that is blank."""
     check_text(name, text)
     if not text.strip():
         raise InvalidRequestError(f"{name} is empty")
 
 
 def _check_range(start: datetime | None, end: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """Give from and to; refuse those without a zone, and a silence that is over, has no length, or is for ever."""
+    """Return the start (now if it is None) and the end of a silence.
+
+    Raise InvalidRequestError for a time without a zone, and for a silence that is over, empty or longer than a year.
+    """
     start = start or now
     for name, moment in (("from", start), ("to", end)):
         if moment.tzinfo is None:
@@ -353,14 +356,14 @@ def _check_range(start: datetime | None, end: datetime, now: datetime) -> tuple[
     if end <= start:
         raise InvalidRequestError(f"to is {end.isoformat()}; it must be later than from, {start.isoformat()}")
     if end <= now:
-        raise InvalidRequestError(f"to is {end.isoformat()}, which is past; a silence holds back what is to come")
+        raise InvalidRequestError(f"to is {end.isoformat()}, which is in the past; it must be in the future")
     if end - start > _LONGEST_SILENCE:
-        raise InvalidRequestError("a silence lasts a year at most; for ever is what `mute` in a rule is for")
+        raise InvalidRequestError("a silence lasts a year at most; use `mute` in a rule to silence it permanently")
     return start, end
 
 
 def _check_matchers(matchers: dict[str, Any]) -> None:
-    """Refuse matchers that would match by mistake, or never."""
+    """Raise InvalidRequestError for matchers that match everything, are unknown or malformed, or match nothing."""
     if not matchers:
         raise InvalidRequestError(
             f"matchers is empty, which would silence everything; give some of {', '.join(_MATCHERS)}, tags"
@@ -369,21 +372,23 @@ def _check_matchers(matchers: dict[str, Any]) -> None:
         if name == "tags":
             _check_tags(wanted)
         elif name in _MATCHERS and isinstance(wanted, str):
-            _check_name(f"matcher {name}", wanted)
+            _check_not_blank(f"matcher {name}", wanted)
         else:
             raise InvalidRequestError(
                 f"matcher {name!r:.60} is {wanted!r:.60}; give {', '.join(_MATCHERS)} as texts, tags as an object"
             )
     level = matchers.get("level", "*")
     if not any(compile_glob(level)(name) for name in LEVEL_NAMES):
-        raise InvalidRequestError(f"matcher level is {level!r}, which none is; levels are {', '.join(LEVEL_NAMES)}")
+        raise InvalidRequestError(
+            f"matcher level is {level!r}, which matches no level; levels are {', '.join(LEVEL_NAMES)}"
+        )
 
 
 def _check_tags(tags: object) -> None:
     if not isinstance(tags, dict) or not tags or not all(isinstance(text, str) for text in tags.values()):
         raise InvalidRequestError(f"matcher tags is {tags!r:.60}; give an object of texts, at least one")
     for tag, text in tags.items():
-        _check_name("matcher tags: a tag's name", tag)
+        _check_not_blank("matcher tags: a tag's name", tag)
         check_text(f"matcher tags: {tag}", text)
 
 

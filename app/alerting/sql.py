@@ -1,4 +1,4 @@
-"""The SQL statements of the routes, by name."""
+"""SQL statements of the alerting routes, by name."""
 
 from pathlib import Path
 

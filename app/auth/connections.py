@@ -1,4 +1,4 @@
-"""How many WebSocket connections each key holds, in this process."""
+"""Limits of WebSocket connections for each API key, in this process."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from app.auth.keys import ApiKey
 
 
 class TooManyConnectionsError(Exception):
-    """The key holds as many connections as it may."""
+    """The key has as many connections as its limit allows."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"Max connections ({limit}) for this API Key reached.")
 
 
 class ConnectionCounts:
-    """Counts connections by key; a key's own limit goes before the server's, and 0 is no limit."""
+    """Counts connections for each key. A key's own limit takes precedence over the server's; 0 means no limit."""
 
     def __init__(self, default_limit: int) -> None:
         self._default_limit = default_limit
@@ -23,7 +23,7 @@ class ConnectionCounts:
 
     @contextmanager
     def hold(self, api_key: ApiKey) -> Iterator[None]:
-        """Count one connection while it lasts; raise TooManyConnectionsError."""
+        """Count one connection until the block ends; raise TooManyConnectionsError if the limit is reached."""
         own = api_key.limits.ws_connections
         limit = self._default_limit if own is None else own
         if limit and self._held[api_key.label] >= limit:

@@ -1,4 +1,4 @@
-"""The Litestar guard: which key a request carries, and whether it may."""
+"""The Litestar guard that authenticates a request's API key and checks its scope."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Guard = Callable[[Connection, BaseRouteHandler], Awaitable[None]]
 
 
 def require(scope: Scope) -> Guard:
-    """Make a guard that lets through keys with `scope`, and leaves the key in `connection.state.api_key`."""
+    """Return a guard that allows keys with `scope`, and stores the key in `connection.state.api_key`."""
 
     async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
         ring: KeyRing = connection.app.state.key_ring
@@ -26,7 +26,7 @@ def require(scope: Scope) -> Guard:
 
 
 def check_scope(api_key: ApiKey, scope: Scope) -> None:
-    """Raise ForbiddenError when the key lacks the scope; `live` includes `read`, for the page needs both."""
+    """Raise ForbiddenError if the key lacks the scope. The scope `live` includes `read`, since the page needs both."""
     if scope not in api_key.scopes and not (scope == "read" and "live" in api_key.scopes):
         raise ForbiddenError(
             f"The key {api_key.label!r} has the scopes {', '.join(sorted(api_key.scopes)) or 'none'}; "
@@ -35,7 +35,7 @@ def check_scope(api_key: ApiKey, scope: Scope) -> None:
 
 
 def key_from_headers(headers: Mapping[str, str]) -> str | None:
-    """Read the key from X-API-Key, else from Authorization: `Bearer KEY`, `Token KEY` or the bare key."""
+    """Return the key from X-API-Key, else from Authorization, without `Bearer` or `Token`; None if there is none."""
     key = headers.get("x-api-key") or headers.get("authorization", "")
     scheme, _, rest = key.partition(" ")
     return (rest.strip() if scheme.lower() in ("bearer", "token") and rest else key.strip()) or None

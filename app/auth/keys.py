@@ -1,4 +1,4 @@
-"""API keys: what each may do, and the ring that knows them all."""
+"""API keys: their scopes and limits, how they are stored, and the key ring that authenticates them."""
 
 import asyncio
 import hmac
@@ -20,11 +20,11 @@ from app.errors import ConflictError, NotFoundError, UnauthorizedError
 Scope = Literal["read", "ingest", "live", "notify", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-#: Keys of the environment go by the names of their variables.
+#: The labels of keys from the environment are the names of their variables.
 _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
 #: A revoked key stops working within this time in every process.
 REFRESH_S = 5.0
-#: An unknown key is not looked up again for this long, so that guessing costs the database little.
+#: An unknown key is not looked up again for this long, so that guessing keys causes little load on the database.
 _UNKNOWN_S = 1.0
 _UNKNOWN_KEPT = 1_000
 
@@ -32,16 +32,16 @@ log = structlog.get_logger()
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one key may use; None follows the server's default."""
+    """The limits of one key; None means the server's default."""
 
     ws_connections: int | None = None
     sensors: int | None = None
-    #: 0 is no limit.
+    #: 0 means no limit.
     notifications_per_minute: int | None = None
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """A key that was accepted; the plain key itself is kept nowhere."""
+    """An accepted key: its label, scopes and limits. The plain key is kept nowhere."""
 
     label: str
     scopes: frozenset[Scope]
@@ -49,36 +49,44 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 def hash_key(key: str) -> bytes:
-    """Hash a key for storage and comparison; keys are long and random, so no salt and no stretching is needed."""
+    """Return a key's SHA-256; keys are long and random, so neither salt nor stretching is needed."""
     return sha256(key.encode()).digest()
 
 
 def make_key() -> str:
-    """Make a new random key of 256 bits."""
+    """Return a new random key of 256 bits."""
     return f"tg_{secrets.token_urlsafe(32)}"
 
 
 async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> str:
-    """Store a new key's hash and return the key, which cannot be shown again; raise ConflictError for a used label."""
+    """Store a new key's hash and return the key, which cannot be shown again.
+
+    Raise ConflictError if the label is used already, also by a revoked key.
+    """
     if label in _ENVIRONMENT_LABELS:
-        # Counts, caps and remembered answers go by label: two keys must not share one.
+        # Counts, caps and stored answers are kept by label, so two keys must not share one.
         raise ConflictError(f"The label {label!r} is that of the environment's key; choose another label")
     key = make_key()
+    await store_key(pool, key, label, scopes, limits)
+    return key
+
+
+async def store_key(pool: Pool, key: str, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> None:
+    """Store a given key's hash; raise ConflictError for a used label."""
     try:
         await pool.execute(SQL["insert_key"], hash_key(key), label, sorted(scopes), dict(limits))
     except asyncpg.UniqueViolationError:
         raise ConflictError(f"A key with the label {label!r} exists already; choose another label") from None
-    return key
 
 
 async def revoke_key(pool: Pool, label: str) -> None:
-    """End a key; raise NotFoundError when no live key has the label."""
+    """Revoke a key; raise NotFoundError if no live key has the label."""
     if await pool.fetchval(SQL["revoke_key"], label) is None:
         raise NotFoundError(f"No live key has the label {label!r}; `tidegauge key list` shows them")
 
 
 class KeyRing:
-    """All live keys: those of the environment, and those of the database, read anew every REFRESH_S."""
+    """All live keys: those of the environment, and those of the database, which are read again every REFRESH_S."""
 
     def __init__(self, from_environment: Mapping[bytes, ApiKey]) -> None:
         self._from_environment = dict(from_environment)
@@ -95,13 +103,13 @@ class KeyRing:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Take over keys created and revoked since."""
+        """Read the stored keys again, with those created and without those revoked since."""
         assert self._pool is not None  # noqa: S101
         rows = await self._pool.fetch(SQL["list_live_keys"])
         self._stored = {row["sha256"]: _from_row(row) for row in rows}
 
     async def keep_fresh(self) -> None:
-        """Refresh for ever; a database that is away leaves the last known keys in force."""
+        """Refresh until cancelled; while the database is away, the last known keys stay valid."""
         while True:
             await asyncio.sleep(REFRESH_S)
             try:
@@ -110,7 +118,7 @@ class KeyRing:
                 log.warning("keys_not_refreshed", error=str(error))
 
     async def authenticate(self, key: str | None) -> ApiKey:
-        """Give the key's rights; raise UnauthorizedError for none, an unknown or a revoked one."""
+        """Return the key with its scopes and limits; raise UnauthorizedError if it is missing, unknown or revoked."""
         if not key:
             raise UnauthorizedError("Send your API key in the header X-API-Key, or as Authorization: Bearer KEY")
         digest = hash_key(key)
@@ -120,12 +128,12 @@ class KeyRing:
         return found
 
     def is_live(self, api_key: ApiKey) -> bool:
-        """Tell whether a key accepted earlier is still known, with the same rights."""
+        """Return whether a key that was accepted earlier is still known, with the same scopes and limits."""
         known = (*self._from_environment.values(), *self._stored.values())
         return api_key in known
 
     def _find(self, digest: bytes) -> ApiKey | None:
-        """Compare against the keys of the environment in constant time; stored ones are found by their hash."""
+        """Return the known key with this hash; keys of the environment are compared in constant time."""
         found = self._stored.get(digest)
         for known, api_key in self._from_environment.items():
             if hmac.compare_digest(known, digest):
@@ -133,7 +141,7 @@ class KeyRing:
         return found
 
     async def _look_up(self, digest: bytes) -> ApiKey | None:
-        """Ask the database for a key that was perhaps created a moment ago."""
+        """Return a stored key that was created since the last refresh, or None."""
         if self._pool is None or monotonic() < self._unknown.get(digest, 0.0):
             return None
         row = await self._pool.fetchrow(SQL["find_live_key"], digest)
@@ -147,9 +155,9 @@ class KeyRing:
 
 
 def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[bytes, ApiKey]:
-    """Make the two keys of the replaced sensor server: API_KEY for HTTP, API_KEY_WS for the feeds.
+    """Return the two keys of the replaced sensor server by hash: API_KEY for HTTP, API_KEY_WS for the live feeds.
 
-    One value for both is one key with the rights of both.
+    If both have the same value, it is one key with the scopes of both.
     """
     keys: dict[bytes, ApiKey] = {}
     http: frozenset[Scope] = frozenset({"read", "ingest", "notify", "admin"})

@@ -1,4 +1,4 @@
-"""The SQL statements of API keys, by name."""
+"""SQL statements of API keys, by name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The notification broker: takes a notification, delivers it while the client waits, and remembers what happened."""
+"""The notification broker: delivers a notification while the client waits, and stores the outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,22 +21,22 @@ from app.db.pool import Pool
 from app.errors import OverloadedError
 from app.notify.transport import Endpoints, open_session
 
-#: Connections to services, of all notifications together; each may be held for the whole deadline.
+#: Limit of connections to all services together; a notification may use one for its whole deadline.
 CONNECTIONS: Final = 500
-#: Notifications under way; beyond, new ones are refused with 503 and Retry-After.
+#: Limit of notifications being sent at once; further ones are refused with 503 and Retry-After.
 UNDER_WAY: Final = 2_000
 log = structlog.get_logger()
 
 
 class ChannelResponse(msgspec.Struct, frozen=True):
-    """What the service answered: Slack's `ok`, or Telegram's JSON."""
+    """The service's answer: Slack's `ok`, or Telegram's JSON."""
 
     status: Literal["sent"]
     response: Any
 
 
 class ChannelResult(msgspec.Struct, frozen=True):
-    """What became of the notification in one channel; a failure is final, nothing is sent later."""
+    """The outcome of the notification in one channel; a failure is final, so nothing is sent later."""
 
     success: bool
     response: ChannelResponse | UnsetType = UNSET
@@ -44,7 +44,7 @@ class ChannelResult(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """The notification as it was sent; `timestamp` is UTC with microseconds and, as clients parse it, no zone."""
+    """A sent notification. `timestamp` is UTC with microseconds and without a zone, as existing clients parse it."""
 
     notification_id: str
     timestamp: str
@@ -52,14 +52,14 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class SendAnswer(msgspec.Struct, frozen=True):
-    """The answer to a notification, also when no channel took it."""
+    """The answer to a notification, also if every channel failed."""
 
     success: bool
     data: Sent
 
 
 class Broker:
-    """Sends at once or not at all; the database is not on the way."""
+    """Sends notifications within the request or not at all; sending does not need the database."""
 
     def __init__(self, endpoints: Endpoints, limiter: RateLimiter | None = None) -> None:
         self.limiter = limiter or RateLimiter()
@@ -70,7 +70,7 @@ class Broker:
 
     @asynccontextmanager
     async def opened(self, pool: Pool) -> AsyncIterator[None]:
-        """Hold the connections to services; at the end, store what is not stored yet."""
+        """Keep the connections to the services open; at the end, store the notifications that are not stored yet."""
         async with open_session(connections=CONNECTIONS) as session:
             self._delivery = BrokerDelivery(session, self._endpoints)
             try:
@@ -79,9 +79,9 @@ class Broker:
                 await self.store.close(pool)
 
     async def send(self, request: SendRequest, api_key: ApiKey) -> SendAnswer:
-        """Deliver to all channels at once and answer when the last is done, within the deadline.
+        """Deliver to all channels at the same time, and return the answer when all are done, within the deadline.
 
-        Raises OverloadedError when too much is under way.
+        Raise OverloadedError if UNDER_WAY notifications are being sent already.
         """
         if self._under_way >= UNDER_WAY:
             raise OverloadedError(f"{self._under_way} notifications are under way already; this one was not sent")
@@ -103,7 +103,7 @@ class Broker:
         self, channels: dict[str, ChannelSettings], notification: BrokerNotification
     ) -> dict[str, tuple[ChannelResult, StoredOutcome]]:
         if len(channels) == 1:
-            # By far the most are of one channel, and need no task of their own.
+            # Most notifications have one channel; they need no further task.
             [(name, settings)] = channels.items()
             return {name: await self._deliver(name, settings, notification)}
         outcomes = await asyncio.gather(
@@ -156,7 +156,7 @@ def _stored(
 
 
 def _log_sent(notification: BrokerNotification, api_key: ApiKey, channels: dict[str, StoredOutcome]) -> None:
-    """Log one line a notification: what became of it, and of its text nothing."""
+    """Log one line for a notification: its outcome, without its text."""
     errors = {name: outcome.error for name, outcome in channels.items() if outcome.error is not None}
     if errors:
         log.warning(

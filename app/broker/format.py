@@ -1,4 +1,4 @@
-"""The notification broker's messages as its clients know them, with what broke them mended."""
+"""Slack and Telegram messages in the format of the replaced broker, with its escaping errors corrected."""
 
 import re
 from collections.abc import Callable
@@ -14,18 +14,19 @@ from app.notify.message import LEVELS, NAME_UNITS, RenderedMessage, clip, utf16_
 DEFAULT_USERNAME: Final = "NotificationBot"
 DEFAULT_PARSE_MODE: Final = "Markdown"
 
-#: The rest of a Slack message (title, message, source, escaped) stays well under what is left of 13,000.
+#: Slack takes about 13,000 characters in all; title, message and source need less than the rest, even escaped.
 SLACK_METADATA_CHARS: Final = 6_000
-#: A metadata line is cut rather than dropped if this much of it can be shown.
-_WORTH_SHOWING_UNITS: Final = 40
-#: The old Markdown as Telegram reads it, from left to right without ever going back. The others need no such
-#: check: there, what is left open inside `message` cannot be closed by an escaped frame.
+#: A metadata value is cut instead of dropped if at least this much of it can be shown.
+_MIN_VALUE_UNITS: Final = 40
+#: Matches legacy Markdown in which every entity is closed, as Telegram parses it: from left to right, without
+#: backtracking. The other modes need no such check: an entity left open in `message` cannot be closed by the escaped
+#: frame.
 _CLOSED_MARKDOWN: Final = re.compile(
     r"""(?>
         \\[_*`\[]                                # escaped
         | [^_*`\[]                                # no markup
         | ```.*?``` | `(?!``)[^`]*` | _[^_]*_ | \*[^*]*\*
-        | \[[^\]]*\] (?: \([^)]*\) | (?!\() )    # a link; an open address runs to the end of all
+        | \[[^\]]*\] (?: \([^)]*\) | (?!\() )    # a link; an address left open would extend to the end of the text
     )*+""",
     re.DOTALL | re.VERBOSE,
 )
@@ -33,7 +34,7 @@ _MORE_UNITS: Final = len("\n• +1000000 more")
 
 
 class BrokerNotification(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification as a client sent it; `at` is aware UTC, `metadata` values any JSON."""
+    """A notification as a client sent it. `at` is aware UTC; the values of `metadata` are any JSON."""
 
     id: str
     title: str
@@ -45,17 +46,17 @@ class BrokerNotification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dialect(NamedTuple):
-    """How one `parse_mode` writes text that it must not take for markup."""
+    """Functions that write literal text in one `parse_mode`."""
 
     escape: Callable[[str], str]
     bold: Callable[[str], str]
     code: Callable[[str], str]
-    #: Whether what a text opens cannot be closed by what comes after it, so that it stays by itself.
+    #: Whether no entity that a text opens can be closed by the text after it.
     is_closed: Callable[[str], bool] = lambda text: True
 
 
 class _Metadata(NamedTuple):
-    """What is shown of the metadata, and how many keys are not."""
+    """The metadata to show, and the number of omitted keys."""
 
     pairs: list[tuple[str, str]]
     omitted: int
@@ -64,7 +65,7 @@ class _Metadata(NamedTuple):
 def slack_message(
     notification: BrokerNotification, channel: str | None = None, username: str | None = None
 ) -> RenderedMessage:
-    """Write the Slack payload: one attachment, the frame escaped, `message` as given."""
+    """Return the Slack payload: one attachment, in which everything but `message` is escaped."""
     emoji, colour, _ = msgspec.structs.astuple(LEVELS[notification.level])
     attachment = {
         "color": colour,
@@ -81,10 +82,11 @@ def slack_message(
 
 
 def telegram_message(notification: BrokerNotification, parse_mode: str | None = DEFAULT_PARSE_MODE) -> RenderedMessage:
-    """Write the Telegram text: the frame escaped, `message` as given; all escaped in the fallback.
+    """Return the Telegram text, in which everything but `message` is escaped; in the fallback all is escaped.
 
-    Longer than Telegram takes, metadata are cut first, then `message`. What was cut, or does not close what
-    it opens, is escaped at once (it could swallow the frame unnoticed), and the fallback is plain text.
+    If the text is too long for Telegram, first metadata are cut, then `message`. A message that was cut, or that
+    leaves an entity open, is escaped in the first text already, because that entity could include the frame without
+    an error; the fallback is plain text then.
     """
     message, metadata = _fit(notification)
     plain = {"text": _compose(notification, _PLAIN, message, metadata)}
@@ -125,7 +127,7 @@ def _slack_line(key: str, value: str) -> str:
 
 
 def _compose(notification: BrokerNotification, dialect: Dialect, marked_message: str, metadata: _Metadata) -> str:
-    """Put the Telegram text together; everything but `marked_message` is escaped here."""
+    """Return the whole Telegram text; everything but `marked_message` is escaped here."""
     lines = [
         f"{LEVELS[notification.level].emoji} {dialect.bold(notification.title)}",
         "",
@@ -145,7 +147,7 @@ def _compose(notification: BrokerNotification, dialect: Dialect, marked_message:
 
 
 def _fit(notification: BrokerNotification) -> tuple[str, _Metadata]:
-    """Give what there is room for of the message and of the metadata: most often all of it."""
+    """Return the message and the metadata, cut to the room that Telegram leaves; usually nothing is cut."""
     everything = _Metadata([(key, _text(value)) for key, value in (notification.metadata or {}).items()], 0)
     if utf16_units(_compose(notification, _PLAIN, notification.message, everything)) <= telegram.TEXT_UNITS:
         return notification.message, everything
@@ -154,7 +156,7 @@ def _fit(notification: BrokerNotification) -> tuple[str, _Metadata]:
 
 
 def _fit_message(notification: BrokerNotification) -> str:
-    """Cut the message so that the text fits without metadata; markup in it counts as if it were seen."""
+    """Return the message, cut if the text does not fit without metadata; its markup counts as visible text."""
     excess = _units_without_metadata(notification, notification.message) - telegram.TEXT_UNITS
     if excess <= 0:
         return notification.message
@@ -173,7 +175,7 @@ def _units_without_metadata(notification: BrokerNotification, message: str) -> i
 
 
 def _fit_pairs(metadata: dict[str, Any], budget: int, cost: Callable[[str, str], int]) -> _Metadata:
-    """Keep pairs, in order, as long as they and "+N more" fit; the last one may be cut."""
+    """Return the first pairs that fit into `budget` together with "+N more"; the last one may be cut."""
     left = budget - _MORE_UNITS
     pairs: list[tuple[str, str]] = []
     for key, value in metadata.items():
@@ -186,22 +188,22 @@ def _fit_pairs(metadata: dict[str, Any], budget: int, cost: Callable[[str, str],
 
 
 def _shorten_pair(key: str, value: str, left: int, cost: Callable[[str, str], int]) -> tuple[str, str] | None:
-    """Cut a pair to what is left; None if too little of it would show."""
+    """Return the pair, cut to what is left; None if less than _MIN_VALUE_UNITS of the value would be shown."""
     if cost(key, value) <= left:
         return key, value
     key = clip(key, NAME_UNITS)
     units = left - cost(key, "")
-    while units >= _WORTH_SHOWING_UNITS:
+    while units >= _MIN_VALUE_UNITS:
         shortened = clip(value, units)
         if cost(key, shortened) <= left:
             return key, shortened
-        # Escaping makes the text longer than its units.
+        # Escaping makes the text longer, so less of it fits.
         units //= 2
     return None
 
 
 def _text(value: Any) -> str:
-    """Write a metadata value as the broker always did: text as it is, anything else as Python shows it."""
+    """Return a metadata value as the replaced broker wrote it: text unchanged, anything else by Python's `str`."""
     return str(value)
 
 
@@ -218,7 +220,11 @@ def _is_closed_markdown(text: str) -> bool:
 
 
 def _wrap_markdown(mark: str) -> Callable[[str], str]:
-    """Within an entity the old Markdown has no escapes, so it is closed before its own mark and opened after."""
+    """Return a function that wraps a text in an entity of legacy Markdown.
+
+    Legacy Markdown has no escapes within an entity, so the entity is closed before each `mark` in the text and opened
+    again after it.
+    """
 
     def wrap(text: str) -> str:
         pieces = [f"{mark}{piece}{mark}" if piece else "" for piece in text.split(mark)]

@@ -1,4 +1,4 @@
-"""The body, the headers and the answers of `POST …/send` for OpenAPI: its body is decoded by hand."""
+"""The OpenAPI description of `POST …/send`; Litestar cannot derive it, because the handler decodes the body itself."""
 
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -22,7 +22,7 @@ from app.broker.store import BrokerLevel
 
 
 class BrokerError(msgspec.Struct, frozen=True):
-    """An error in the shape of the replaced broker."""
+    """An error in the format of the replaced broker."""
 
     error: str
 
@@ -47,8 +47,8 @@ SEND_RESPONSES: Final = {
     201: ResponseSpec(
         SendAnswer,
         generate_examples=False,
-        description="Tried in every channel; `success` of each says whether it was taken, and is final",
-        examples=[Example(summary="One channel took it, one did not", value=_SENT)],
+        description="Sent to every channel; `success` of each says whether the channel accepted it, and is final",
+        examples=[Example(summary="One channel accepted it, one failed", value=_SENT)],
     ),
     400: _error(
         "The request cannot be used; nothing was sent",
@@ -60,11 +60,12 @@ SEND_RESPONSES: Final = {
     403: _error("The key lacks the scope `notify`"),
     413: _error("The body is too large"),
     429: _error("The key sends faster than it may, see Retry-After"),
-    500: _error("A fault of the server's", "Internal server error"),
-    503: _error("Too much under way, or the key cannot be checked; nothing was sent, see Retry-After"),
+    500: _error("An error of the server", "Internal server error"),
+    503: _error("Overload, or the key cannot be checked: nothing was sent, see Retry-After"),
 }
 
 _TEXT: Final = Schema(type=OpenAPIType.STRING)
+_LIKE_HEADER: Final = "The same as the header, which takes precedence"
 _SLACK: Final = Schema(
     type=OpenAPIType.OBJECT,
     properties={
@@ -81,7 +82,7 @@ _TELEGRAM: Final = Schema(
         "parse_mode": Schema(
             type=OpenAPIType.STRING,
             default="Markdown",
-            description="Of `message`: Markdown, MarkdownV2 or HTML; null for plain text",
+            description="The markup of `message`: Markdown, MarkdownV2 or HTML; null for plain text",
         ),
     },
 )
@@ -91,14 +92,14 @@ _PROPERTIES: Final[dict[str, Reference | Schema]] = {
     "level": Schema(
         type=OpenAPIType.STRING,
         enum=list(get_args(BrokerLevel)),
-        description="In any case",
+        description="In upper or lower case",
     ),
     "source": Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL], max_length=SOURCE_CHARS),
-    "metadata": Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL], description="Any JSON by name"),
+    "metadata": Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL], description="Names with any JSON values"),
     "channels": Schema(type=OpenAPIType.OBJECT, properties={"slack": _SLACK, "telegram": _TELEGRAM}),
-    "slack_webhook_url": Schema(type=OpenAPIType.STRING, description="As the header; that goes first"),
-    "telegram_bot_token": Schema(type=OpenAPIType.STRING, description="As the header; that goes first"),
-    "telegram_chat_id": Schema(one_of=[_TEXT, Schema(type=OpenAPIType.INTEGER)], description="As the header"),
+    "slack_webhook_url": Schema(type=OpenAPIType.STRING, description=_LIKE_HEADER),
+    "telegram_bot_token": Schema(type=OpenAPIType.STRING, description=_LIKE_HEADER),
+    "telegram_chat_id": Schema(one_of=[_TEXT, Schema(type=OpenAPIType.INTEGER)], description=_LIKE_HEADER),
 }
 _EXAMPLE: Final[dict[str, Any]] = {
     "title": "⚠️ CPU Alto no Servidor",
@@ -119,7 +120,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 
 def _header(name: str) -> Parameter | Reference:
     return Parameter(
-        name=name, param_in="header", required=False, schema=_TEXT, description="A value in `channels` goes first"
+        name=name, param_in="header", required=False, schema=_TEXT, description="A value in `channels` takes precedence"
     )
 
 
@@ -128,7 +129,7 @@ class SendOperation(Operation):
     """`POST /api/v1/notifications/send`."""
 
     def __post_init__(self) -> None:
-        """Put in what Litestar left out: it gives None for what it cannot see, so defaults would not do."""
+        """Set the body and the headers; Litestar passes None for both, so defaults of the fields would not be used."""
         schema = Schema(type=OpenAPIType.OBJECT, required=["title", "message", "level"], properties=_PROPERTIES)
         media_type = OpenAPIMediaType(schema=schema, examples={"both channels": Example(value=_EXAMPLE)})
         self.request_body = RequestBody(content={"application/json": media_type}, required=True)

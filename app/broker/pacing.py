@@ -1,4 +1,4 @@
-"""How fast each key may send, and pacing of the destinations whose service asked for it."""
+"""Rate limits for each API key, and pacing of the destinations that asked to wait."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from app.notify.transport import TransientError
 
 
 class RateLimitedError(AppError):
-    """The key sends faster than it may; `wait_s` is when the next one passes, in whole seconds, at least 1."""
+    """The key sends faster than it may. `wait_s` is the time to wait in whole seconds, at least 1."""
 
     code = "rate_limited"
     title = "Too many requests"
@@ -31,27 +31,28 @@ class RateLimitedError(AppError):
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """So many a minute, evenly spread, and `burst` of them at once."""
+    """At most `burst` notifications at once, and `per_minute` notifications a minute, evenly spread."""
 
     per_minute: int
     burst: int
 
 
-#: Twice of what one process was measured to send: it stops only who has run wild.
+#: Twice the rate at which one process was measured to send, so that it stops only clients that are out of control.
 DEFAULT_RATE: Final = Rate(per_minute=2_000 * 60, burst=4_000)
 
 
 class RateLimiter:
-    """Counts by key; a key's own limit goes before the default, and 0 is no limit."""
+    """Counts notifications for each key. A key's own limit takes precedence over the default; 0 means no limit."""
 
     def __init__(self, default: Rate = DEFAULT_RATE, clock: Callable[[], float] = time.monotonic) -> None:
         self._default = default
         self._clock = clock
-        #: By label: when one would be due had all before it been evenly spread (the cell rate algorithm's TAT).
+        #: By the key's label: time of the next notification if all earlier ones had been evenly spread (the TAT of the
+        #: generic cell rate algorithm).
         self._due_at: dict[str, float] = {}
 
     def count(self, api_key: ApiKey) -> None:
-        """Count one notification; raises RateLimitedError, and then nothing is counted."""
+        """Count one notification; raise RateLimitedError, without counting it, if it exceeds the key's rate."""
         own = api_key.limits.notifications_per_minute
         if own == 0:
             return
@@ -59,71 +60,74 @@ class RateLimiter:
         now = self._clock()
         due_at = max(self._due_at.get(api_key.label, now), now) + 60 / rate.per_minute
         wait_s = due_at - now - rate.burst * 60 / rate.per_minute
-        # What is below a microsecond is rounding.
+        # A wait below a microsecond is a rounding error.
         if wait_s > 1e-6:
             raise RateLimitedError(rate, wait_s)
         self._due_at[api_key.label] = due_at
 
 
-#: A destination that asked to wait is sent to no faster than its service documents for this long.
+#: For this long after a wait that it asked for, a destination is paced at its service's documented rate.
 PACED_FOR_S: Final = 60.0
-#: A longer Retry-After is tried again after this: a proxy may have said it of an hour of maintenance.
+#: A longer Retry-After is cut to this: a proxy may have sent it for an hour of maintenance.
 HOLD_LIMIT_S: Final = 60.0
-_LANES_KEPT: Final = 1_024
+_DESTINATIONS_KEPT: Final = 1_024
 
 
-class _Lane(msgspec.Struct):
-    """A destination that is paced until `until`, and how many wait for their turn there."""
+class _PacedDestination(msgspec.Struct):
+    """A destination that is paced until the time `until`, with the number of deliveries that wait for their turn."""
 
     until: float
     waiting: int = 0
 
 
-class AskedPacing:
-    """Knows which destinations asked to be spared, in this process."""
+class RetryAfterPacing:
+    """Paces the destinations that asked to wait, in this process; all others are not delayed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._pacer = Pacer(clock)
-        self._lanes: dict[str, _Lane] = {}
+        self._destinations: dict[str, _PacedDestination] = {}
 
-    async def turn(self, target: Target, within_s: float) -> None:
-        """Wait until the destination takes a message; raises TransientError at once when that is too late."""
-        lane = self._lanes.get(target.destination)
-        if lane is None:
+    async def wait_turn(self, target: Target, within_s: float) -> None:
+        """Wait until the destination accepts a message; raise TransientError at once if that takes over `within_s`."""
+        destination = self._destinations.get(target.destination)
+        if destination is None:
             return
         limits = target.channel.limits(target.config)
-        # Whoever cannot have a turn in time is told so now, rather than be kept in memory until then.
-        wait_s = self._pacer.wait_s(*limits) + lane.waiting * limits[0].every_s
+        # A delivery that would wait too long fails at once, so that it does not use memory until its deadline.
+        wait_s = self._pacer.wait_s(*limits) + destination.waiting * limits[0].every_s
         if wait_s > within_s:
             raise TransientError(f"{target.service} has asked to wait, {math.ceil(wait_s)} s from now on")
-        if lane.until < self._clock() and not wait_s:
-            del self._lanes[target.destination]
+        if destination.until < self._clock() and not wait_s:
+            del self._destinations[target.destination]
             return
-        await self._queue(lane, limits)
+        await self._wait_turn(destination, limits)
 
     def hold(self, target: Target, delay_s: float) -> None:
-        """Send nothing there for `delay_s` seconds, and slowly afterwards."""
+        """Send nothing to the destination for `delay_s` seconds, at most HOLD_LIMIT_S, and pace it for PACED_FOR_S."""
         hold_s = min(delay_s, HOLD_LIMIT_S)
         self._pacer.hold(target.channel.limits(target.config)[0].key, hold_s)
         until = self._clock() + hold_s + PACED_FOR_S
-        lane = self._lanes.setdefault(target.destination, _Lane(until))
-        lane.until = until
-        if len(self._lanes) > _LANES_KEPT:
+        self._destinations.setdefault(target.destination, _PacedDestination(until)).until = until
+        if len(self._destinations) > _DESTINATIONS_KEPT:
             self._drop_idle()
 
     @property
     def known_destinations(self) -> int:
-        """How many destinations are remembered just now."""
-        return len(self._lanes)
+        """Return how many destinations are kept now."""
+        return len(self._destinations)
 
-    async def _queue(self, lane: _Lane, limits: tuple[SendLimit, ...]) -> None:
-        lane.waiting += 1
+    async def _wait_turn(self, destination: _PacedDestination, limits: tuple[SendLimit, ...]) -> None:
+        destination.waiting += 1
         try:
-            await self._pacer.turn(*limits)
+            await self._pacer.wait_turn(*limits)
         finally:
-            lane.waiting -= 1
+            destination.waiting -= 1
 
     def _drop_idle(self) -> None:
         now = self._clock()
-        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting or lane.until >= now}
+        self._destinations = {
+            name: destination
+            for name, destination in self._destinations.items()
+            if destination.waiting or destination.until >= now
+        }

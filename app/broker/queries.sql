@@ -1,7 +1,7 @@
--- What the notification broker sent.
+-- Notifications sent by the notification broker.
 
 -- name: insert_notifications
--- $1 a JSON list of rows. A row may have been stored by a flush whose answer was lost.
+-- $1 a JSON list of rows. A row may be stored already, by a flush whose answer was lost.
 INSERT INTO broker_notification (id, created_at, api_key, level, title, message, source, metadata, channels)
 SELECT id, created_at, api_key, level, title, message, source, metadata, channels
   FROM jsonb_to_recordset($1::text::jsonb) AS new (
@@ -17,8 +17,7 @@ SELECT id, created_at, api_key, level, title, message, source, metadata, channel
  WHERE id = $1;
 
 -- name: list_notifications
--- $1 level and $2 source, or null for all; $3 time and $4 id of the last one of the page before, or null;
--- $5 at most so many
+-- $1 level and $2 source, or null for all; $3 time and $4 id of the last row of the page before, or null; $5 limit
 SELECT id, created_at, api_key, level, title, message, source, metadata, channels
   FROM broker_notification
  WHERE ($1::text IS NULL OR level = $1)
@@ -28,14 +27,14 @@ SELECT id, created_at, api_key, level, title, message, source, metadata, channel
  LIMIT $5;
 
 -- name: find_newest_to_prune
--- $1 keep for so long, $2 keep at most so many
+-- $1 age to keep, $2 number of rows to keep
 SELECT greatest(
        now() - $1::interval,
        (SELECT created_at FROM broker_notification ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT 1)
 );
 
 -- name: prune_notifications
--- $1 up to this time, $2 at most so many; gives how many
+-- $1 latest time to delete, $2 limit. Returns the number of deleted rows.
 WITH gone AS (
      DELETE FROM broker_notification
       WHERE id IN (

@@ -1,6 +1,7 @@
-"""A send request as the replaced broker's clients write it, and the targets that it names.
+"""Send requests as clients of the replaced broker write them, and the targets that they name.
 
-Which channel a setting belongs to, and which of several faults is reported first, are the replaced broker's."""
+The places of a channel's settings and the order in which errors are reported are those of the replaced broker.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
@@ -21,7 +22,7 @@ SOURCE_CHARS: Final = 100
 ChannelSettings = dict[str, Any]
 
 _REQUIRED: Final = ("title", "message", "level")
-#: What an error shows of a wrong level.
+#: A wrong level is cut to this length in the error.
 _LEVEL_SHOWN_CHARS: Final = 60
 #: By channel and setting: the request header, and the field at the top of the body.
 _SOURCES: Final = {
@@ -34,7 +35,7 @@ _SOURCES: Final = {
 
 
 class SendRequest(Redacted, frozen=True, kw_only=True):
-    """What a client wants sent; `channels` has the settings of each complete channel, not yet checked."""
+    """A client's request. `channels` has the settings of each complete channel, which are not checked yet."""
 
     title: str
     message: str
@@ -45,7 +46,7 @@ class SendRequest(Redacted, frozen=True, kw_only=True):
 
 
 class Target(Redacted, frozen=True):
-    """A message ready to be sent; `service` and `destination` are fit to be shown."""
+    """A message ready to be sent to one channel; `service` and `destination` hold no secret."""
 
     service: str
     channel: Channel
@@ -71,10 +72,10 @@ class _TelegramSettings(Redacted, frozen=True):
 
 
 def parse_request(body: bytes, headers: Mapping[str, str]) -> SendRequest:
-    """Read a request; raises InvalidRequestError.
+    """Parse a request; the names in `headers` are in lower case.
 
-    Clients know the order of faults: JSON, channels, a missing field, limits, level. `headers` finds names in
-    lower case.
+    Raise InvalidRequestError for the first error in the replaced broker's order: JSON, channels, a missing field,
+    limits, level.
     """
     fields = _decode(body)
     channels = _merge_channels(fields, headers)
@@ -97,9 +98,9 @@ def parse_request(body: bytes, headers: Mapping[str, str]) -> SendRequest:
 def make_target(
     channel_name: str, settings: ChannelSettings, notification: BrokerNotification, endpoints: Endpoints
 ) -> Target:
-    """Check the settings and write the message; raises TargetError."""
+    """Check the settings and write the message; raise TargetError if a setting cannot be used."""
     try:
-        return _MAKERS[channel_name](settings, notification, endpoints)
+        return _TARGET_MAKERS[channel_name](settings, notification, endpoints)
     except ValueError as error:
         raise TargetError(f"Invalid {channel_name} configuration: {error}") from None
     except RecursionError:
@@ -119,9 +120,10 @@ def _decode(body: bytes) -> dict[str, Any]:
 
 
 def _merge_channels(fields: dict[str, Any], headers: Mapping[str, str]) -> dict[str, ChannelSettings]:
-    """Merge setting by setting: `channels` goes before the header, the header before the top of the body.
+    """Return the settings of each complete channel, merged one by one.
 
-    A channel that then lacks a required setting is left out, and so is one that nobody knows.
+    A value in `channels` takes precedence over the header, the header over the field at the top of the body. Channels
+    that lack a required setting, and unknown channels, are left out.
     """
     given = fields.get("channels") or {}
     if not isinstance(given, dict):
@@ -139,7 +141,7 @@ def _merge_channels(fields: dict[str, Any], headers: Mapping[str, str]) -> dict[
 
 
 def _text(name: str, value: object, limit_chars: int) -> str:
-    """Take a text, or a number as the replaced broker wrote it."""
+    """Return a text, or a number as text, because the replaced broker accepted both; raise InvalidRequestError."""
     if not isinstance(value, str | int | float):
         raise InvalidRequestError(f"Invalid request data: {name} must be a string")
     text = str(value)
@@ -151,7 +153,7 @@ def _text(name: str, value: object, limit_chars: int) -> str:
 
 
 def _metadata(value: object) -> dict[str, Any] | None:
-    """Take an object; what is empty is none, as PHP writes an empty object as a list."""
+    """Return the object, or None for any empty value, because PHP writes an empty object as a list."""
     if not value:
         return None
     if not isinstance(value, dict):
@@ -164,9 +166,6 @@ def _level(level: object) -> LevelName:
     if name not in LEVELS:
         raise InvalidRequestError(f"Invalid log level: {str(level)[:_LEVEL_SHOWN_CHARS]}")
     return name
-
-
-_Maker = Callable[[ChannelSettings, BrokerNotification, Endpoints], Target]
 
 
 def _slack_target(settings: ChannelSettings, notification: BrokerNotification, endpoints: Endpoints) -> Target:
@@ -186,4 +185,7 @@ def _telegram_target(settings: ChannelSettings, notification: BrokerNotification
     return Target("Telegram", cast("Channel", telegram), config, rendered, telegram.destination(config))
 
 
-_MAKERS: Final[dict[str, _Maker]] = {"slack": _slack_target, "telegram": _telegram_target}
+_TARGET_MAKERS: Final[dict[str, Callable[[ChannelSettings, BrokerNotification, Endpoints], Target]]] = {
+    "slack": _slack_target,
+    "telegram": _telegram_target,
+}

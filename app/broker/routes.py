@@ -1,4 +1,4 @@
-"""The notification broker over HTTP: the replaced broker's two routes, and a look at what was sent."""
+"""HTTP routes of the notification broker: the two of the replaced broker, and those that read sent notifications."""
 
 import traceback
 from typing import Annotated, Any, Final, cast, get_args
@@ -31,22 +31,24 @@ BODY_LIMIT: Final = 2**20
 log = structlog.get_logger()
 AnyRequest = Request[Any, Any, Any]
 _encode = msgspec.json.Encoder().encode
-#: What a preflight allows when it does not say what it wants.
-_HEADERS: Final = b"authorization, content-type, slack-webhook-url, telegram-bot-token, telegram-chat-id, x-api-key"
-_OPEN: Final = [
+#: Allowed to a preflight that asks for no headers.
+_DEFAULT_HEADERS: Final = (
+    b"authorization, content-type, slack-webhook-url, telegram-bot-token, telegram-chat-id, x-api-key"
+)
+_CORS_HEADERS: Final = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"retry-after, x-request-id"),
 ]
-_PREFLIGHT: Final = [
+_PREFLIGHT_HEADERS: Final = [
     (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
     (b"access-control-max-age", b"86400"),
     (b"vary", b"access-control-request-headers"),
 ]
-_AWAY = {503: "The database is away, see Retry-After"}
+_DATABASE_AWAY = {503: "The database is away, see Retry-After"}
 
 
 def _answer_error(request: AnyRequest, error: Exception) -> Response[BrokerError]:
-    """Answer in the replaced broker's shape; a fault of ours is logged without local variables, which hold secrets."""
+    """Answer in the replaced broker's format; log an unexpected error without local variables, which hold secrets."""
     problem, headers = describe(error)
     message = problem.detail
     if isinstance(error, UnauthorizedError):
@@ -61,15 +63,15 @@ def _answer_error(request: AnyRequest, error: Exception) -> Response[BrokerError
     return Response(BrokerError(message), status_code=problem.status, headers=headers)
 
 
-@get("/health", security=[{}], tags=["Replaced services"], summary="Tell whether the broker runs")
+@get("/health", security=[{}], tags=["Replaced services"], summary="Check that the broker runs")
 async def get_broker_health() -> dict[str, str]:
-    """Answer as the replaced broker did; needs no key."""
+    """Return the replaced broker's answer; no key is needed."""
     return {"status": "healthy", "service": "notification-broker"}
 
 
 @head("/health", include_in_schema=False, status_code=HTTP_200_OK)
 async def head_broker_health() -> None:
-    """Answer those who watch by HEAD."""
+    """Answer monitors that send HEAD."""
 
 
 @post(
@@ -83,12 +85,12 @@ async def head_broker_health() -> None:
     summary="Send a notification, as the replaced broker did",
 )
 async def send_notification(request: AnyRequest) -> ASGIResponse:
-    """Send to Slack, Telegram or both, and answer what became of it.
+    """Send a notification to Slack, Telegram or both, and return the outcome of each.
 
-    What a service refuses for the moment is tried again for up to ten seconds, while the client waits. An answer
-    with `success: false` is final: nothing is sent later.
+    A failed attempt that may succeed later is repeated for up to ten seconds, while the client waits. `success: false`
+    is final: nothing is sent later.
     """
-    # Neither guard, nor dependency, nor a response for Litestar to make: together they took a sixth of the time.
+    # No guard, no dependency and no response made by Litestar: together they took a sixth of the time.
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
     ring: KeyRing = request.app.state.key_ring
     broker: Broker = request.app.state.broker
@@ -102,21 +104,21 @@ async def send_notification(request: AnyRequest) -> ASGIResponse:
 @get(
     "/{notification_id:uuid}",
     guards=[require("read")],
-    responses=problem_responses({404: "There is no such notification", **_AWAY}),
+    responses=problem_responses({404: "There is no such notification", **_DATABASE_AWAY}),
     tags=["Notifications"],
     summary="Get one sent notification",
 )
 async def get_notification(
     notification_id: FromPath[UUID], broker: NamedDependency[Broker], pool: NamedDependency[Pool]
 ) -> StoredNotification:
-    """Get a notification and what became of it, from the moment it was answered."""
+    """Return a notification and its outcome; it can be read as soon as its request has been answered."""
     return await broker.store.find(pool, notification_id)
 
 
 @get(
     "/",
     guards=[require("read")],
-    responses=problem_responses(_AWAY),
+    responses=problem_responses(_DATABASE_AWAY),
     tags=["Notifications"],
     summary="List sent notifications",
 )
@@ -124,7 +126,7 @@ async def list_notifications(
     broker: NamedDependency[Broker],
     pool: NamedDependency[Pool],
     level: Annotated[str | None, QueryParameter(description="INFO, WARNING, ERROR, CRITICAL or DISASTER")] = None,
-    source: Annotated[str | None, QueryParameter(description="Exactly as it was sent")] = None,
+    source: Annotated[str | None, QueryParameter(description="Exactly as sent")] = None,
     limit: PageLimit = 100,
     cursor: PageCursor = None,
 ) -> NotificationPage:
@@ -140,31 +142,31 @@ def _read_level(level: str | None) -> BrokerLevel | None:
 
 
 class OpenCors:
-    """Answers preflights, and marks every answer, errors too, as readable by any page."""
+    """Middleware that answers CORS preflights and lets web pages of any origin read every answer, also errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; a preflight is answered here."""
+        """Answer a preflight; pass any other request on."""
 
-        async def send_open(message: Message) -> None:
+        async def send_with_cors(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_OPEN]
+                message["headers"] = [*message["headers"], *_CORS_HEADERS]
             await send(message)
 
         if scope["type"] == ScopeType.HTTP and scope["method"] == "OPTIONS":
             headers = dict(scope["headers"])
             if b"access-control-request-method" in headers:
-                await _answer_preflight(headers, send_open)
+                await _answer_preflight(headers, send_with_cors)
                 return
-        await self._app(scope, receive, send_open)
+        await self._app(scope, receive, send_with_cors)
 
 
 async def _answer_preflight(headers: dict[bytes, bytes], send: Send) -> None:
-    """Allow whatever headers are asked for: `*` would leave out Authorization."""
-    allowed = (b"access-control-allow-headers", headers.get(b"access-control-request-headers", _HEADERS))
-    await send({"type": "http.response.start", "status": 204, "headers": [*_PREFLIGHT, allowed]})
+    """Allow the headers that the preflight asks for; `*` would not include Authorization."""
+    allowed = (b"access-control-allow-headers", headers.get(b"access-control-request-headers", _DEFAULT_HEADERS))
+    await send({"type": "http.response.start", "status": 204, "headers": [*_PREFLIGHT_HEADERS, allowed]})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -1,4 +1,4 @@
-"""The SQL statements of the broker, by name."""
+"""SQL statements of the broker, by name."""
 
 from pathlib import Path
 

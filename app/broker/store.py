@@ -1,4 +1,4 @@
-"""What was sent, kept for a while: written to the database soon after the answer, and readable at once."""
+"""Sent notifications: readable at once, written to the database soon after the answer, and kept for a limited time."""
 
 import asyncio
 import re
@@ -20,10 +20,10 @@ from app.problems import is_database_away
 
 FLUSH_EVERY_S: Final = 0.25
 FLUSH_BYTES: Final = 4 * 2**20
-#: How long a database that could not store is left alone.
+#: Pause after a flush that the database could not store.
 RETRY_S: Final = 2.0
 CLOSE_TIMEOUT_S: Final = 5.0
-#: Notifications that wait to be stored; beyond, new ones are sent and not stored.
+#: Limit of notifications that wait to be stored; further ones are sent but not stored.
 QUEUE_BYTES: Final = 64 * 2**20
 KEPT_FOR: Final = timedelta(days=30)
 KEPT_ROWS: Final = 1_000_000
@@ -31,23 +31,23 @@ PRUNE_ROWS: Final = 20_000
 
 BrokerLevel = Literal["INFO", "WARNING", "ERROR", "CRITICAL", "DISASTER"]
 
-#: NUL in JSON, which PostgreSQL takes in no text; an escaped backslash before `u0000` is something else.
+#: NUL in JSON, which PostgreSQL accepts in no text. After an escaped backslash, `u0000` is literal text.
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 log = structlog.get_logger()
 
 
 class StoredOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of a notification in one channel."""
+    """The outcome of a notification in one channel."""
 
     success: bool
     attempts: int
     error: str | None = None
-    #: Equal for equal destinations, and no way to find them out.
+    #: A fingerprint: equal for equal destinations, and the destination cannot be derived from it.
     destination: str | None = None
 
 
 class StoredNotification(msgspec.Struct, frozen=True):
-    """A notification as it is kept and shown; `api_key` is the label of the key that sent it."""
+    """A notification as it is stored and shown; `api_key` is the label of the key that sent it."""
 
     id: UUID
     created_at: datetime
@@ -68,10 +68,13 @@ class NotificationPage(msgspec.Struct, frozen=True):
 
 
 class NotificationStore:
-    """A queue before the table; no answer waits for it. When it is full, new notifications are not stored."""
+    """A queue in front of the table, so that no answer waits for the database.
+
+    When the queue is full, new notifications are not stored.
+    """
 
     def __init__(self) -> None:
-        #: Rows as JSON, by id, oldest first, until the database has them.
+        #: Rows that the database does not have yet, as JSON, by id, oldest first.
         self._waiting: dict[UUID, bytes] = {}
         self._waiting_bytes = 0
         self._something_waits = asyncio.Event()
@@ -79,11 +82,11 @@ class NotificationStore:
 
     @property
     def waiting(self) -> int:
-        """How many notifications are not stored until now."""
+        """Return how many notifications are not stored yet."""
         return len(self._waiting)
 
     def put(self, notification: StoredNotification) -> None:
-        """Take a notification to be stored soon."""
+        """Queue a notification; log a warning instead if it cannot be queued."""
         try:
             row = _without_nul(msgspec.json.encode(notification))
         except RecursionError:
@@ -97,7 +100,7 @@ class NotificationStore:
         self._something_waits.set()
 
     async def flush_forever(self, pool: Pool) -> None:
-        """Store what waits, a few times a second; while the database is away, keep it and try again."""
+        """Store waiting notifications every FLUSH_EVERY_S; while the database is away, keep them and retry."""
         while True:
             await self._something_waits.wait()
             await asyncio.sleep(FLUSH_EVERY_S)
@@ -105,7 +108,7 @@ class NotificationStore:
                 await asyncio.sleep(RETRY_S)
 
     async def close(self, pool: Pool) -> None:
-        """Store what still waits, or say how much is lost."""
+        """Store the waiting notifications, or log how many are lost."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._try_flush(pool)
@@ -113,17 +116,17 @@ class NotificationStore:
             log.warning("notifications_not_stored", waiting=self.waiting, error="no answer came in time")
 
     async def flush(self, pool: Pool) -> None:
-        """Store what waits just now; raises what the database raises, and then keeps it."""
+        """Store the notifications that wait now; they are kept if the database raises an error."""
         async with self._one_flush:
             left = len(self._waiting)
             while left > 0:
-                taken = self._oldest()
-                await _insert(pool, taken)
-                self._forget(taken)
-                left -= len(taken)
+                rows = self._oldest()
+                await _insert(pool, rows)
+                self._remove(rows)
+                left -= len(rows)
 
     async def find(self, pool: Pool, notification_id: UUID) -> StoredNotification:
-        """Find one, stored already or not; raises NotFoundError."""
+        """Return a notification, stored or waiting; raise NotFoundError if there is none."""
         waiting = self._waiting.get(notification_id)
         if waiting is not None:
             return msgspec.json.decode(waiting, type=StoredNotification)
@@ -138,7 +141,10 @@ class NotificationStore:
     async def list_page(
         self, pool: Pool, *, level: BrokerLevel | None, source: str | None, cursor: str | None, limit: int
     ) -> NotificationPage:
-        """List newest first, including what was not stored until now; raises InvalidRequestError for the cursor."""
+        """Store waiting notifications, then return a page, newest first.
+
+        Raise InvalidRequestError for a wrong cursor, and what the database raises.
+        """
         time, last_id = _parse_cursor(cursor) if cursor is not None else (None, None)
         await self.flush(pool)
         rows = await pool.fetch(SQL["list_notifications"], level, source, time, last_id, limit + 1)
@@ -149,23 +155,23 @@ class NotificationStore:
         try:
             await self.flush(pool)
         except DATABASE_ERRORS as error:
-            # Not the error's own text: it can quote what was to be stored.
+            # The error's text is not logged, because it can quote the rows.
             log.warning("notifications_not_stored", waiting=self.waiting, error=type(error).__name__)
             return False
         return True
 
     def _oldest(self) -> dict[UUID, bytes]:
-        """Give about FLUSH_BYTES of what waits, at least one row; nothing is taken away."""
-        taken: dict[UUID, bytes] = {}
+        """Return about FLUSH_BYTES of the oldest waiting rows, at least one; they stay in the queue."""
+        oldest: dict[UUID, bytes] = {}
         left_bytes = FLUSH_BYTES
         for notification_id, row in self._waiting.items():
             if left_bytes < 0:
                 break
-            taken[notification_id] = row
+            oldest[notification_id] = row
             left_bytes -= len(row)
-        return taken
+        return oldest
 
-    def _forget(self, stored: dict[UUID, bytes]) -> None:
+    def _remove(self, stored: dict[UUID, bytes]) -> None:
         for notification_id, row in stored.items():
             del self._waiting[notification_id]
             self._waiting_bytes -= len(row)
@@ -174,15 +180,15 @@ class NotificationStore:
 
 
 async def prune_notifications(pool: Pool, age: timedelta = KEPT_FOR, rows: int = KEPT_ROWS) -> None:
-    """Drop the oldest past either limit."""
+    """Delete notifications older than `age`, and all but the newest `rows`."""
     newest = await pool.fetchval(SQL["find_newest_to_prune"], age, rows)
-    # In slices, each well within the time that a statement may take.
+    # In slices, so that each statement stays within the statement timeout.
     while await pool.fetchval(SQL["prune_notifications"], newest, PRUNE_ROWS) == PRUNE_ROWS:
         pass
 
 
 async def _insert(pool: Pool, rows: dict[UUID, bytes]) -> None:
-    """Insert rows in one statement; one that the database does not take fails alone."""
+    """Insert rows in one statement; if the database refuses it, insert them one by one and log each refused row."""
     try:
         await pool.execute(SQL["insert_notifications"], _json_list(rows.values()))
     except asyncpg.PostgresError as error:
@@ -196,7 +202,7 @@ async def _insert(pool: Pool, rows: dict[UUID, bytes]) -> None:
 
 
 def _without_nul(row: bytes) -> bytes:
-    # Looked for first: the expression takes thirty times as long, and finds one hardly ever.
+    # Checked first, because the expression takes thirty times as long and NUL is rare.
     return _NUL.sub(rb"\1\\ufffd", row) if b"\\u0000" in row else row
 
 

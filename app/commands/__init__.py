@@ -1,1 +1,1 @@
-"""The `tidegauge` command: `cli` lists the commands, `console` holds what they share."""
+"""The `tidegauge` command: `cli` assembles its subcommands, `console` holds the code that they share."""

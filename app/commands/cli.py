@@ -1,4 +1,4 @@
-"""The `tidegauge` command: every command by its name."""
+"""The `tidegauge` command, assembled from its subcommands."""
 
 import rich_click as click
 
@@ -18,10 +18,10 @@ click.rich_click.SHOW_ARGUMENTS = True
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tidegauge")
 def main() -> None:
-    """Sensor readings in; trends, alerts and a live feed out.
+    """Store sensor readings, and serve trends, alerts and a live feed.
 
-    Settings come from the environment and from `.env`; `.env.example` lists them all.
-    Exit codes: 0 done, 1 refused or failed (one line says why), 2 wrong usage, 130 interrupted.
+    Settings are read from the environment and from `.env`; `.env.example` lists all of them.
+    Exit codes: 0 done, 1 refused or failed (one line gives the reason), 2 wrong usage, 130 interrupted.
     """
 
 

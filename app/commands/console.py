@@ -1,4 +1,4 @@
-"""What all commands share: consoles, how a command ends, settings, the database, durations, progress."""
+"""Code shared by the commands: consoles, exit codes, settings, the database's address, durations, progress bars."""
 
 import asyncio
 import signal
@@ -22,18 +22,22 @@ from app.durations import parse_duration
 from app.errors import AppError, SettingsError
 from app.settings import Settings
 
-#: Standard error, for people: progress, tables of no use to a script, refusals.
-people = Console(stderr=True)
+#: Standard error, for text that a script does not read: progress, the live table of the simulation, refusals.
+stderr = Console(stderr=True)
 output = Console()
 P = ParamSpec("P")
 
 
 def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, None]:
-    """Run an async command; a refusal is one line on standard error and exit code 1."""
+    """Turn an async function into the body of a command, which ends the process with the exit code returned.
+
+    An AppError or a database error is printed as one line on standard error, and the exit code is 1. Ctrl-C and SIGTERM
+    end with exit code 130.
+    """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        # Like Ctrl-C: what was opened is closed, where by default the process would just end.
+        # SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that connections and servers are closed in order.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -54,12 +58,12 @@ def command_body(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Call
 
 
 def _refuse(title: str, text: str) -> NoReturn:
-    people.print(f"[bold red]{title}:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    stderr.print(f"[bold red]{title}:[/] {escape(text)}", highlight=False, soft_wrap=True)
     sys.exit(1)
 
 
 def load_settings() -> Settings:
-    """Read the settings and set up the log as they say; raise SettingsError."""
+    """Read the settings and configure the log accordingly; raise SettingsError."""
     settings = Settings.from_environment()
     _check_addresses(settings)
     log.configure(settings.log_level, settings.log_format)
@@ -67,7 +71,10 @@ def load_settings() -> Settings:
 
 
 def _check_addresses(settings: Settings) -> None:
-    """Refuse an address that cannot be taken apart, without showing it: the reason is mostly its password."""
+    """Raise SettingsError for a database address that cannot be parsed.
+
+    The message does not show the address: the usual cause is a character of the password.
+    """
     for name in ("database_url", "read_database_url"):
         try:
             _ = urlsplit(getattr(settings, name) or "").port
@@ -79,7 +86,7 @@ def _check_addresses(settings: Settings) -> None:
 
 
 def find_dsn(settings: Settings) -> str:
-    """Find the database: DATABASE_URL, or the embedded server that runs for DATA_DIR just now."""
+    """Return DATABASE_URL, or the address of the embedded server that runs for DATA_DIR; raise SettingsError."""
     if settings.database_url is not None:
         return settings.database_url
     running = settings.data_dir / "dsn.json"
@@ -89,7 +96,7 @@ def find_dsn(settings: Settings) -> str:
 
 
 def duration(text: str) -> int:
-    """Read a duration as rule files write it, as microseconds."""
+    """Return a duration, written as in rule files, in microseconds."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -97,13 +104,13 @@ def duration(text: str) -> int:
 
 
 def progress_bar() -> Progress:
-    """Make a progress bar on standard error, on a terminal only."""
+    """Return a progress bar on standard error, which is shown on a terminal only."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=people,
+        console=stderr,
         transient=True,
-        disable=not people.is_terminal,
+        disable=not stderr.is_terminal,
     )

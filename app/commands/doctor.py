@@ -1,4 +1,4 @@
-"""`tidegauge doctor`: looks at everything that a start needs, and says what to do about what is wrong."""
+"""`tidegauge doctor`: checks everything that the server needs to start, and reports how to solve each problem."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from app.settings import Settings
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     state: Literal["ok", "note", "problem"]
     subject: str
@@ -29,7 +29,7 @@ class Finding(msgspec.Struct, frozen=True):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @command_body
 async def doctor(as_json: bool) -> int:
-    """Check settings, database, edition, migrations and keys; exit 1 when something needs a hand."""
+    """Check settings, database, edition, migrations and keys; the exit code is 1 when there is a problem."""
     findings = await diagnose(load_settings())
     if as_json:
         output.print_json(msgspec.json.encode(findings).decode())
@@ -43,20 +43,20 @@ async def doctor(as_json: bool) -> int:
 
 
 async def diagnose(settings: Settings) -> list[Finding]:
-    """Look at settings, database, edition, migrations and keys, in the order in which they depend on each other."""
-    findings = [_keys_in_environment(settings)]
+    """Check settings, database, edition, migrations and keys, in the order in which they depend on each other."""
+    findings = [_check_environment_keys(settings)]
     dsn = settings.database_url or _embedded_dsn(settings)
     if dsn is None:
         message = "DATABASE_URL is not set and no embedded server runs now; `tidegauge up` starts one"
         return [*findings, Finding("note", "database", message)]
     try:
         async with _connection(dsn) as connection:
-            return [*findings, *await _look(connection)]
+            return [*findings, *await _check_database(connection)]
     except DATABASE_ERRORS as error:
         return [*findings, Finding("problem", "database", f"does not answer: {error}")]
 
 
-async def _look(connection: Connection) -> list[Finding]:
+async def _check_database(connection: Connection) -> list[Finding]:
     version = await connection.fetchval("SHOW server_version")
     findings = [Finding("ok", "database", f"PostgreSQL {version}")]
     extension = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
@@ -71,10 +71,10 @@ async def _look(connection: Connection) -> list[Finding]:
     if pending:
         return [*findings, Finding("problem", "migrations", f"{', '.join(pending)} pending; run `tidegauge migrate`")]
     findings.append(Finding("ok", "migrations", "all applied"))
-    return [*findings, *await _look_at_data(connection, edition)]
+    return [*findings, *await _check_data(connection, edition)]
 
 
-async def _look_at_data(connection: Connection, edition: str) -> list[Finding]:
+async def _check_data(connection: Connection, edition: str) -> list[Finding]:
     size = await connection.fetchval(SQL["get_database_size"])
     sensors = await connection.fetchval("SELECT count(*) FROM sensor")
     keys = await connection.fetchval("SELECT count(*) FROM api_key WHERE revoked_at IS NULL")
@@ -90,7 +90,7 @@ async def _look_at_data(connection: Connection, edition: str) -> list[Finding]:
     return findings
 
 
-def _keys_in_environment(settings: Settings) -> Finding:
+def _check_environment_keys(settings: Settings) -> Finding:
     given = [name for name in ("API_KEY", "API_KEY_WS") if getattr(settings, name.lower())]
     if given:
         return Finding("ok", "keys", f"{' and '.join(given)} set")

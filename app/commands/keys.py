@@ -1,4 +1,4 @@
-"""`tidegauge key`: API keys in the database."""
+"""`tidegauge key`: creates, lists and revokes API keys in the database."""
 
 import msgspec
 import rich_click as click
@@ -19,26 +19,37 @@ def key() -> None:
 @key.command("create")
 @click.argument("label")
 @click.option(
-    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), required=True, help="What it may do; repeatable."
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    required=True,
+    help="A scope that the key has; repeatable.",
 )
-@click.option("--ws-connections", type=click.IntRange(min=0), help="WebSocket connections it may hold; 0 is no limit.")
-@click.option("--sensors", type=click.IntRange(min=0), help="New sensors it may bring in all.")
 @click.option(
-    "--notifications-per-minute", type=click.IntRange(min=0), help="Notifications it may send; 0 is no limit."
+    "--ws-connections",
+    type=click.IntRange(min=0),
+    help="WebSocket connections that the key may have open at once; 0 means no limit.",
+)
+@click.option("--sensors", type=click.IntRange(min=0), help="New sensors that the key may register in all.")
+@click.option(
+    "--notifications-per-minute",
+    type=click.IntRange(min=0),
+    help="Notifications that the key may send in a minute; 0 means no limit.",
 )
 @command_body
 async def key_create(label: str, scopes: tuple[Scope, ...], **limits: int | None) -> None:
-    """Create a key and print it; it is shown this once."""
+    """Create a key and print it; it cannot be shown again."""
     given = {name: value for name, value in limits.items() if value is not None}
     async with await _pool() as pool:
-        print(await create_key(pool, label, frozenset(scopes), given))  # noqa: T201 -- bare, so that $(…) gets it
+        print(await create_key(pool, label, frozenset(scopes), given))  # noqa: T201 -- plain, for use in $(…)
 
 
 @key.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @command_body
 async def key_list(as_json: bool) -> None:
-    """List keys; never the keys themselves."""
+    """List labels, scopes and limits of all keys; the keys themselves are not stored."""
     async with await _pool() as pool:
         rows = [dict(row) for row in await pool.fetch(SQL["list_keys"])]
     if as_json:
@@ -56,7 +67,7 @@ async def key_list(as_json: bool) -> None:
 @click.argument("label")
 @command_body
 async def key_revoke(label: str) -> None:
-    """Revoke a key; it stops working everywhere within seconds."""
+    """Revoke a key; it stops working in every process within seconds."""
     async with await _pool() as pool:
         await revoke_key(pool, label)
     output.print(f"revoked {escape(label)}", highlight=False, soft_wrap=True)

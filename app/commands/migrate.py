@@ -1,4 +1,4 @@
-"""`tidegauge migrate`: the schema and the aggregates, brought up to date."""
+"""`tidegauge migrate`: brings the schema and the aggregates of the database up to date."""
 
 import rich_click as click
 
@@ -8,7 +8,9 @@ from app.db.pool import connect
 
 
 @click.command("migrate")
-@click.option("--check", is_flag=True, help="Apply nothing; exit 1 when something is pending.")
+@click.option(
+    "--check", is_flag=True, help="Apply nothing, list pending migrations; the exit code is 1 if there are any."
+)
 @command_body
 async def migrate_command(check: bool) -> int | None:
     """Bring the database's schema and aggregates up to date; safe to run from several processes at once."""

@@ -1,4 +1,4 @@
-"""Commands around rules: `check`, `rules test`, `rules backtest`."""
+"""The commands about rules: `check`, `rules test` and `rules backtest`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,13 +24,13 @@ from app.db.pool import DATABASE_ERRORS, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 from app.hints import did_you_mean, listed, shown
 
-#: For tables that a terminal had better wrap than cut, and a pipe leave alone.
-_uncut = Console(width=1_000)
+#: So wide that rich does not shorten the cells of a table; a terminal wraps long lines instead.
+_wide_output = Console(width=1_000)
 _PATHS = click.Path(path_type=Path)
 
 
 class UnwritableError(AppError):
-    """A file that was asked for cannot be written."""
+    """A file of results cannot be written."""
 
     code = "unwritable"
     title = "Cannot write"
@@ -41,12 +41,12 @@ class UnwritableError(AppError):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @command_body
 async def check(paths: tuple[Path, ...], as_json: bool) -> int:
-    """Check rules and channels, and say all that is wrong with them, as file:line:column: message.
+    """Check rules and channels, and print every problem as file:line:column: message.
 
-    Each PATH is a folder of rules or one file, checked by itself; without one, RULES_DIR. The secrets that channels
-    name must be set.
+    Each PATH is a folder of rules or one file, which is checked by itself; without PATH, RULES_DIR is checked. The
+    secrets that channels refer to must be set.
 
-    Exit codes: 0 all is well, 1 something is wrong, 2 wrong usage.
+    Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.
     """
     settings = load_settings()
     loaded: dict[Path, RuleSet] = {}
@@ -68,7 +68,7 @@ async def check(paths: tuple[Path, ...], as_json: bool) -> int:
 
 @click.group()
 def rules() -> None:
-    """Try rules out: on made-up readings, or on those that are stored."""
+    """Try rules out on made-up readings or on stored readings."""
 
 
 @rules.command("test")
@@ -76,10 +76,10 @@ def rules() -> None:
 @click.option("--junit", type=_PATHS, help="Also write the results to this file, as JUnit XML.")
 @command_body
 async def test_command(files: tuple[Path, ...], junit: Path | None) -> int:
-    """Run unit tests of rules: given readings, the episodes and messages that they should make.
+    """Run unit tests of rules: compare the episodes and messages that given readings make with those expected.
 
-    Each FILE is a file of tests or a folder of them; without one, the folder tests in RULES_DIR. The README of the
-    rules says how to write one. No database is needed, and no secret.
+    Each FILE is a file of tests or a folder of such files; without FILE, the folder tests in RULES_DIR is used.
+    rules/README.md explains how to write tests. Neither a database nor a secret is needed.
 
     Exit codes: 0 all passed, 1 a test failed or a file cannot be used, 2 wrong usage.
     """
@@ -96,18 +96,19 @@ async def test_command(files: tuple[Path, ...], junit: Path | None) -> int:
 @rules.command("backtest")
 @click.option("--since", "since_us", type=duration, required=True, help="How far to look back, such as 7d.")
 @click.option("--rule", "names", multiple=True, help="Only this rule; repeatable.")
-@click.option("--rules", "path", type=_PATHS, help="A folder of rules or one file; left out, RULES_DIR.")
+@click.option("--rules", "path", type=_PATHS, help="A folder of rules or one file; default: RULES_DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @command_body
 async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | None, as_json: bool) -> None:
-    """Run rules over stored readings and list the episodes that they make. Sends nothing, writes nothing.
+    """Run rules over stored readings and list the episodes that they make; nothing is sent or written.
 
-    Reads the database of DATABASE_URL, or the one that runs for DATA_DIR just now. It starts with nothing firing and
-    takes all readings, also those that came too late. What it cannot know for certain is marked:
+    The readings are read from DATABASE_URL, or from the embedded server that runs for DATA_DIR. A backtest starts with
+    no open episode and includes all readings, also those that arrived too late for a message. Where an episode may
+    therefore differ from the alerts that were really sent, the column touches shows why:
 
-    - start: what fires depends on what came before the time that --since names
-    - era: the live evaluation began anew there, because the rule was new or changed
-    - retention: readings that mattered may have been deleted
+    - start: the episode depends on readings from before --since
+    - era: the live evaluation restarted near the episode, because the rule was new or was changed
+    - retention: readings that matter for the episode may have been deleted
 
     Exit codes: 0 done, whatever was found; 1 wrong rules, or the database does not answer; 2 wrong usage.
     """
@@ -205,7 +206,7 @@ def _summary(results: Mapping[str, FileResult]) -> str:
 
 
 def _choose(rule_set: RuleSet, names: tuple[str, ...]) -> RuleSet:
-    """Keep the rules that are named, or all; raise NotFoundError for a name that no rule has."""
+    """Return the rule set with the named rules only, or with all if no name is given; raise NotFoundError."""
     known = [rule.name for rule in rule_set.rules]
     for name in names:
         if name not in known:
@@ -217,7 +218,7 @@ def _choose(rule_set: RuleSet, names: tuple[str, ...]) -> RuleSet:
 
 def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
     if result.episodes:
-        _uncut.print(episode_table(result.episodes))
+        _wide_output.print(episode_table(result.episodes))
         _print("")
     since = rfc3339(result.from_us // SECOND_US * SECOND_US)
     _print(
@@ -226,7 +227,7 @@ def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
     )
     marked = sum(bool(found.touches) for found in result.episodes)
     if marked:
-        _print(f"{marked} marked: what was told may differ; tidegauge rules backtest --help says why")
+        _print(f"{marked} marked: the alerts sent may differ; `tidegauge rules backtest --help` explains why")
 
 
 def _count(things: Sequence[object] | Mapping[str, object], noun: str) -> str:
@@ -234,7 +235,7 @@ def _count(things: Sequence[object] | Mapping[str, object], noun: str) -> str:
 
 
 def _print(line: str | Text) -> None:
-    """Print a line as it is: no markup, no colours of its own, however long."""
+    """Print a line unchanged: markup is not interpreted, and a long line is not wrapped."""
     output.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

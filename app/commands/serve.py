@@ -1,4 +1,4 @@
-"""`tidegauge serve`: the application under uvicorn."""
+"""`tidegauge serve`: runs the application under uvicorn."""
 
 import asyncio
 import gc
@@ -19,18 +19,18 @@ from app.main import create_app
 from app.services import Services
 from app.settings import Settings
 
-#: How long requests under way may take after a signal.
+#: How long running requests may take after a signal to stop.
 GRACE_S = 10
-#: Uploads and evaluations make tens of thousands of objects at a time, hardly any of them garbage in a cycle; by
-#: default Python would look through all of them every 700.
+#: Uploads and evaluations create tens of thousands of objects at a time, and hardly any of them are garbage in a
+#: reference cycle. By default Python would search for such cycles after every 700 new objects.
 GC_THRESHOLDS = (100_000, 20, 50)
 _BACKLOG = 2_048
-_SILENCE_MS = 60_000
+_UNACKNOWLEDGED_MS = 60_000
 log = structlog.get_logger()
 
 
 class StartError(AppError):
-    """The server stopped while it started."""
+    """The server stopped during its start."""
 
     code = "start"
     title = "The server did not start"
@@ -39,15 +39,16 @@ class StartError(AppError):
 @click.command("serve")
 @command_body
 async def serve_command() -> None:
-    """Serve; needs DATABASE_URL, a migrated schema and at least one API key."""
+    """Run the server; needs DATABASE_URL, a migrated schema and at least one API key."""
     await serve(load_settings())
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; SIGHUP reads the rules again. Raise AppError when it cannot start."""
+    """Run the server until SIGINT or SIGTERM; SIGHUP reloads the rules. Raise AppError when the server cannot start."""
     gc.set_threshold(*GC_THRESHOLDS)
     app = create_app(settings)
-    # uvicorn would listen, and the lifespan would check, too, but they answer a refusal with a stack trace.
+    # uvicorn would also open the sockets, and the lifespan would also check the start, but both print a stack trace
+    # when they fail.
     listening = await listen(settings.host, settings.port)
     try:
         await check_start(app.state.services)
@@ -60,14 +61,14 @@ async def serve(settings: Settings) -> None:
 
 
 async def listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of the host; raise SettingsError when that cannot be."""
+    """Return listening sockets, one for each address of the host; raise SettingsError when one cannot be opened."""
     listening: list[socket.socket] = []
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
             listening.append(socket.create_server(address, family=family, backlog=_BACKLOG))
-            # What a vanished client did not take is given up then, and its connection with it.
-            listening[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
+            # A client that has vanished acknowledges nothing; the kernel closes its connection after this time.
+            listening[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     except OSError as error:
         for one in listening:
             one.close()
@@ -77,7 +78,7 @@ async def listen(host: str, port: int) -> list[socket.socket]:
 
 
 async def check_start(services: Services) -> None:
-    """Raise AppError with one clear line when the services could not start."""
+    """Raise AppError, with a message of one line, when the services cannot start."""
     async with services.prepared():
         pass
 
@@ -88,7 +89,7 @@ def _config(app: Litestar) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        # A compressed frame costs twenty times the CPU of a plain one.
+        # A compressed frame takes twenty times as much CPU time as a plain one.
         ws_per_message_deflate=False,
         ws_max_size=2**20,
         timeout_graceful_shutdown=GRACE_S,
@@ -98,12 +99,15 @@ def _config(app: Litestar) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, except that a signal ends `serve` and not the process: the database is still to be stopped."""
+    """A uvicorn server with its own signal handlers: a signal ends `serve` and not the process.
+
+    `tidegauge up` must still stop the embedded database afterwards. SIGHUP reloads the rules.
+    """
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._reload_rules = services.alerting.keeper.reload_soon
-        # Under nohup a terminal's end is to be survived.
+        # With nohup, SIGHUP is ignored at the start, and the server must survive the end of its terminal.
         self._ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     @contextmanager
@@ -120,7 +124,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _handle(self, number: signal.Signals) -> None:
-        """Take SIGHUP for what it says: to read the rules again, unless it is the terminal that was closed."""
+        """Stop the server; for SIGHUP, reload the rules instead, unless the terminal was closed."""
         if number != signal.SIGHUP or (self._ends_with_terminal and not _has_terminal()):
             self.handle_exit(number, None)
         else:

@@ -1,4 +1,4 @@
-"""`tidegauge up`: a database of its own unless one is given, migrations, and the server."""
+"""`tidegauge up`: runs the embedded database unless DATABASE_URL is set, the migrations and the server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 import msgspec
 import rich_click as click
 import structlog
+from rich.markup import escape
 
 from app import __version__
-from app.commands.console import command_body, load_settings, output, people
-from app.commands.development_keys import DevelopmentKeys, with_keys
+from app.auth.keys import make_key
+from app.commands.console import command_body, load_settings, output, stderr
+from app.commands.development_key import LABEL, Keys, open_keys
 from app.commands.serve import serve
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
@@ -29,12 +31,15 @@ log = structlog.get_logger()
 @click.option("--demo", is_flag=True, help="Also run simulated gateways against the server.")
 @command_body
 async def up(demo: bool) -> None:
-    """Run everything: a database of its own unless DATABASE_URL is set, migrations, the server. Ctrl-C ends it."""
+    """Run everything: the embedded database unless DATABASE_URL is set, the migrations and the server.
+
+    Ctrl-C ends it.
+    """
     settings = load_settings()
     if settings.database_url is not None:
         await _up(settings, "DATABASE_URL", demo)
         return
-    with EmbeddedServer.start(settings.data_dir, say=lambda line: people.print(line, highlight=False)) as server:
+    with EmbeddedServer.start(settings.data_dir, say=lambda line: stderr.print(line, highlight=False)) as server:
         with_database = msgspec.structs.replace(settings, database_url=server.dsn)
         async with database_kept_alive(server):
             await _up(with_database, f"embedded, address in {settings.data_dir / 'dsn.json'}", demo)
@@ -42,18 +47,24 @@ async def up(demo: bool) -> None:
 
 async def _up(settings: Settings, database: str, demo: bool) -> None:
     await migrate(str(settings.database_url))
-    settings, keys = await with_keys(settings)
+    keys = await open_keys(settings)
     settings = msgspec.structs.replace(settings, public_url=settings.public_url or server_url(settings))
-    _greet(settings, keys, database)
+    _print_addresses(settings, keys, database)
     if demo:
-        async with demo_receiver(settings) as told, demo_gateways(told):
-            await serve(told)
+        # A key of the environment lives as long as this process: the demo needs no key that outlives it.
+        key = settings.api_key or keys.development or make_key()
+        in_environment = settings if keys.development else msgspec.structs.replace(settings, api_key=key)
+        async with demo_receiver(in_environment) as demo_settings, demo_gateways(demo_settings, key):
+            await serve(demo_settings)
     else:
         await serve(settings)
 
 
-def _greet(settings: Settings, keys: DevelopmentKeys | None, database: str) -> None:
-    """Say where the page is and how to send a first reading; keys only where we made them up."""
+def _print_addresses(settings: Settings, keys: Keys, database: str) -> None:
+    """Print where the page, the API and the database are, and which keys there are.
+
+    The development key itself is shown, with a command that sends a first reading, while there is no other key.
+    """
     address = server_url(settings)
     lines = [
         f"[bold]Tidegauge {__version__}[/]",
@@ -61,19 +72,27 @@ def _greet(settings: Settings, keys: DevelopmentKeys | None, database: str) -> N
         f"  API         {address}/schema",
         f"  database    {database}",
     ]
-    if keys is not None:
+    if keys.is_alone:
         lines += [
-            f"  API_KEY     [bold]{keys.api_key}[/]",
-            f"  API_KEY_WS  [bold]{keys.api_key_ws}[/]  (development keys, kept in {settings.data_dir})",
+            f"  API_KEY     [bold]{keys.development}[/]  (development key, kept in {settings.data_dir})",
             "",
-            f"curl {address}/api/v1/readings -H 'X-API-Key: {keys.api_key}' -d '{_FIRST_READING}'",
+            f"curl {address}/api/v1/readings -H 'X-API-Key: {keys.development}' -d '{_FIRST_READING}'",
         ]
+    else:
+        lines.append(f"  keys        {escape(', '.join(_name_keys(settings, keys)))}")
     output.print("\n".join([*lines, ""]), highlight=False, soft_wrap=True)
+
+
+def _name_keys(settings: Settings, keys: Keys) -> list[str]:
+    """Return the names of all keys: variables that are set, labels of stored ones, and where the development key is."""
+    variables = [name for name in ("API_KEY", "API_KEY_WS") if getattr(settings, name.lower())]
+    where = f" (kept in {settings.data_dir})" if keys.development else ""
+    return [*variables, *(f"{label}{where if label == LABEL else ''}" for label in keys.labels)]
 
 
 @asynccontextmanager
 async def database_kept_alive(server: EmbeddedServer) -> AsyncIterator[None]:
-    """Start a killed database again for as long as the block lasts."""
+    """Until the block ends, start the database again whenever its process has died."""
 
     async def watch() -> None:
         while True:

@@ -1,1 +1,1 @@
-"""The database: pool, named queries, migrations, editions and the embedded server."""
+"""The database: connections, named queries, migrations, aggregates, the lease and the embedded server."""

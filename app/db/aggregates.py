@@ -1,7 +1,7 @@
 """The aggregates `reading_1m`, `_1h` and `_1d`: the same names and answers on both editions.
 
-They are no numbered migration: `ensure_aggregates` compares what stands with what this edition needs and rebuilds
-where they differ, so that a database can move from one edition to the other.
+The aggregates are not a numbered migration. `ensure_aggregates` compares the existing aggregates with those that the
+running edition needs and rebuilds them when they differ, so that a database can move from one edition to the other.
 """
 
 import hashlib
@@ -17,21 +17,22 @@ from app.db.sql import SQL
 from app.errors import AppError
 from app.model import ReportProgress
 
-#: Raw readings and their minutes are kept this long; hours and days for ever.
+#: Raw readings and minute buckets are kept this long, hour and day buckets for ever.
 RAW_RETENTION = timedelta(days=400)
 MINUTE_RETENTION = timedelta(days=800)
-#: Older readings are refused: within a day of retention's edge their chunk may go at any moment.
+#: Older readings are rejected: within a day of the end of retention their chunk may be dropped at any moment.
 OLDEST_ACCEPTED_US = (RAW_RETENTION.days - 1) * DAY_US
 
-#: All in one transaction. From 2.28 on TimescaleDB would take ten buckets at a time, which takes fifteen times as long
-#: and, before the fix of https://github.com/timescale/timescaledb/issues/10221, leaves buckets out.
-_IN_ONE_GO = """, options => '{"buckets_per_batch": 0}'"""
+#: Refreshes all buckets in one transaction. By default TimescaleDB 2.28 and later refresh ten buckets at a time, which
+#: takes fifteen times as long and skips buckets before the fix of
+#: https://github.com/timescale/timescaledb/issues/10221.
+_ALL_BUCKETS_AT_ONCE = """, options => '{"buckets_per_batch": 0}'"""
 
 log = structlog.get_logger()
 
 
 class AggregateLevel:
-    """One aggregate: its relation, its bucket and the part at its end that stays real-time."""
+    """One aggregate: its relation, the width of its buckets, and the length of its newest part that stays real-time."""
 
     def __init__(self, relation: str, bucket: timedelta, real_time: timedelta) -> None:
         self.relation = relation
@@ -39,7 +40,7 @@ class AggregateLevel:
         self.real_time = real_time
 
     def refreshable_until(self, now: datetime) -> datetime:
-        """Give the last bucket edge that a refresh may reach: a later one would hide fresh readings."""
+        """Return the latest bucket edge that a refresh may reach; a later one would hide fresh readings."""
         edge = now - self.real_time
         return edge - (edge - datetime(1970, 1, 1, tzinfo=UTC)) % self.bucket
 
@@ -59,9 +60,10 @@ class CompressedReadingsError(AppError):
 
 
 async def ensure_aggregates(connection: Connection, progress: ReportProgress = lambda done, total: None) -> bool:
-    """Make the aggregates fit the edition and return whether they were rebuilt; safe to interrupt and repeat.
+    """Build the aggregates that the edition needs and return whether they were rebuilt; safe to interrupt and repeat.
 
-    `connection` must not be in a transaction: a refresh cannot run in one. `progress` gets days done and in all.
+    `connection` must not be in a transaction, because a refresh cannot run in one. `progress` is called with the
+    number of days refreshed so far and in total. Raises CompressedReadingsError.
     """
     edition = await detect_edition(connection)
     wanted = _fingerprint(edition)
@@ -82,10 +84,10 @@ async def ensure_aggregates(connection: Connection, progress: ReportProgress = l
 
 
 async def refresh_late_days(connection: Connection, now: datetime) -> int:
-    """Refresh the days that late readings touched, through all levels; return how many days it took.
+    """Refresh the days with late readings in all levels and return the number of days.
 
-    The rows go only after the refresh, so an interrupted one is repeated. A day whose raw readings retention may have
-    dropped is left as it is: a refresh would delete its aggregates.
+    The rows of late_day are deleted after the refresh, so that an interrupted refresh is repeated. A day whose raw
+    readings may have been dropped by retention is left out, because a refresh would delete its aggregates.
     """
     rows = await connection.fetch(SQL["list_late_days"])
     oldest = (now - RAW_RETENTION).date() + timedelta(days=1)
@@ -98,9 +100,9 @@ async def refresh_late_days(connection: Connection, now: datetime) -> int:
 
 
 async def refresh_day(connection: Connection, day: date, now: datetime) -> None:
-    """Bring one UTC day of every level up to date, leaving out what must stay real-time."""
+    """Refresh one UTC day in every level, except the part that must stay real-time."""
     start = datetime.combine(day, time(), tzinfo=UTC)
-    options = _IN_ONE_GO if await connection.fetchval(SQL["has_refresh_options"]) else ""
+    options = _ALL_BUCKETS_AT_ONCE if await connection.fetchval(SQL["has_refresh_options"]) else ""
     for level in LEVELS:
         end = min(start + timedelta(days=1), level.refreshable_until(now))
         if start + level.bucket <= end:
@@ -109,7 +111,7 @@ async def refresh_day(connection: Connection, day: date, now: datetime) -> None:
 
 
 async def drop_old_chunks(connection: Connection) -> int:
-    """Drop chunks of raw readings past retention, where no policy of the server does; return how many."""
+    """Drop chunks of raw readings older than RAW_RETENTION and return their number; Community has a policy for that."""
     return len(await connection.fetch(SQL["drop_old_chunks"], RAW_RETENTION))
 
 
@@ -124,7 +126,7 @@ async def _create(connection: Connection, edition: Edition) -> None:
 
 
 async def _fill(connection: Connection, progress: ReportProgress) -> None:
-    """Materialise day by day, oldest first, so that each transaction stays small."""
+    """Refresh the aggregates day by day, oldest day first, so that each transaction stays small."""
     row = await connection.fetchrow(SQL["get_oldest_reading"])
     if row is None or row["oldest"] is None:
         return

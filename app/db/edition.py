@@ -1,4 +1,4 @@
-"""Which TimescaleDB this is: Community has continuous aggregates, Apache-2 does not."""
+"""The editions of TimescaleDB: Community has continuous aggregates, Apache-2 does not."""
 
 from typing import Literal, assert_never
 
@@ -8,13 +8,13 @@ Edition = Literal["community", "apache-2"]
 
 
 async def detect_edition(connection: Connection) -> Edition:
-    """Ask the server for its licence; raise asyncpg.UndefinedObjectError where TimescaleDB is not loaded."""
+    """Return the edition of the server; raise asyncpg.UndefinedObjectError when TimescaleDB is not loaded."""
     licence = await connection.fetchval("SHOW timescaledb.license")
     return "community" if licence == "timescale" else "apache-2"
 
 
 def describe_edition(edition: Edition) -> str:
-    """Say in one sentence what the edition means for whoever runs it."""
+    """Return one sentence about what the edition means for the operator."""
     match edition:
         case "community":
             return "continuous aggregates, columnstore and policies are on"

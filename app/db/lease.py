@@ -1,4 +1,4 @@
-"""One leader among many processes, by an advisory lock on a connection of its own."""
+"""The lease that makes one of several processes the leader: an advisory lock on a dedicated connection."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import structlog
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.db.sql import SQL
 
-#: How often a process that is not the leader tries, and the leader proves that its connection lives.
+#: Interval at which the leader checks its connection and the other processes try to become the leader.
 BEAT_S = 2.0
 _TIMEOUT_S = 5.0
 
@@ -15,27 +15,27 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """Held by at most one process a database; lost at once when its connection ends."""
+    """The lease of this process: at most one process per database holds it; it is lost when the connection ends."""
 
     def __init__(self, dsn: str, number: int = 1) -> None:
         self._dsn = dsn
         self._number = number
         self._connection: Connection | None = None
         self._held = False
-        #: Counts the times that this process became the leader.
+        #: The number of times that this process has become the leader.
         self.term = 0
 
     @property
     def held(self) -> bool:
-        """Whether this process is the leader, as far as its connection is known to live."""
+        """Return whether this process is the leader, as far as its connection is known to be open."""
         return self._held and self._connection is not None and not self._connection.is_closed()
 
     async def keep(self) -> None:
-        """Try for the lease, and keep it, for ever."""
+        """Try for ever to take the lease, and keep it once taken."""
         try:
             while True:
                 try:
-                    # Not wait_for, which in Python 3.11 swallows a cancellation that comes as the beat ends.
+                    # Not wait_for, which in Python 3.11 swallows a cancellation that comes as _beat returns.
                     async with asyncio.timeout(_TIMEOUT_S):
                         await self._beat()
                 except DATABASE_ERRORS as error:

@@ -1,4 +1,4 @@
-"""Numbered SQL files, applied in order and recorded with a checksum; then the aggregates of this edition."""
+"""Migrations: numbered SQL files, applied in order and recorded with a checksum, then the aggregates of the edition."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ from app.model import ReportProgress
 _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
 _OUTSIDE_TRANSACTION = "-- outside a transaction"
-_TURN_POLL_S = 0.1
+_LOCK_POLL_S = 0.1
 log = structlog.get_logger()
 
 
@@ -32,7 +32,7 @@ class MigrationError(AppError):
 
 
 class Migration(msgspec.Struct, frozen=True):
-    """One numbered file."""
+    """One numbered SQL file."""
 
     version: int
     name: str
@@ -40,19 +40,19 @@ class Migration(msgspec.Struct, frozen=True):
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of the whole text."""
+        """Return the SHA-256 of the file's text, in hex."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
 def migrations_folder() -> Path:
-    """Find the SQL files: beside the package in a checkout, inside it in a wheel."""
+    """Return the folder of the SQL files: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"
 
 
 def load_migrations(folder: Path | None = None) -> list[Migration]:
-    """Read the files in order; raise MigrationError for a wrong name or a number that is missing or given twice."""
+    """Read the files in order; raise MigrationError for a wrong name and for a missing or repeated number."""
     migrations: list[Migration] = []
     for path in sorted((folder or migrations_folder()).glob("*.sql")):
         match = _FILE_NAME.match(path.name)
@@ -65,11 +65,11 @@ def load_migrations(folder: Path | None = None) -> list[Migration]:
 async def migrate(
     dsn: str, *, migrations: Sequence[Migration] | None = None, progress: ReportProgress = lambda done, total: None
 ) -> list[str]:
-    """Bring the database up to date and return the names of what was applied; safe to run from many processes."""
+    """Apply what is pending and return the names of what was applied; several processes may run this at once."""
     wanted = load_migrations() if migrations is None else migrations
     await _ensure_extension(dsn)
     applied = []
-    async with _lone_migrator(dsn) as connection:
+    async with _migration_lock(dsn) as connection:
         await connection.execute(SQL["create_migration_table"])
         for migration in await _pending(connection, wanted):
             await _apply(connection, migration)
@@ -80,7 +80,7 @@ async def migrate(
 
 
 async def list_pending(connection: Connection) -> list[str]:
-    """Name what `migrate` would apply; raise MigrationError when an applied file was edited or is unknown."""
+    """Return the names of pending migrations; raise MigrationError when an applied file was edited or is unknown."""
     wanted = load_migrations()
     if not await connection.fetchval(SQL["find_migration_table"]):
         return [migration.name for migration in wanted]
@@ -88,7 +88,7 @@ async def list_pending(connection: Connection) -> list[str]:
 
 
 async def set_reader_password(dsn: str, password: str) -> None:
-    """Let the read-only role log in; the password travels as a parameter, not in a statement's text."""
+    """Set the password of the read-only role and let it log in; the server quotes the password."""
     connection = await connect(dsn)
     try:
         literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
@@ -98,7 +98,7 @@ async def set_reader_password(dsn: str, password: str) -> None:
 
 
 async def _ensure_extension(dsn: str) -> None:
-    """Create the extension, in a session of its own: TimescaleDB wants to be the first that a session does."""
+    """Create the extension in a session of its own: TimescaleDB requires that to be the session's first statement."""
     connection = await connect(dsn)
     try:
         await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
@@ -114,13 +114,14 @@ async def _ensure_extension(dsn: str) -> None:
 
 
 @asynccontextmanager
-async def _lone_migrator(dsn: str) -> AsyncIterator[Connection]:
+async def _migration_lock(dsn: str) -> AsyncIterator[Connection]:
+    """Open a connection that holds the lock of migrations until the block ends."""
     connection = await connect(dsn, statement_timeout="0", lock_timeout="0")
     try:
-        # Asked for again and again: a statement that waited would be a transaction that stays open, and one that
-        # builds an index concurrently waits for those.
+        # Polled, because a statement that waits for the lock is an open transaction, and CREATE INDEX CONCURRENTLY in
+        # the process that holds the lock would wait for that transaction.
         while not await connection.fetchval(SQL["try_lock_migrations"]):  # noqa: ASYNC110 -- held by another process
-            await asyncio.sleep(_TURN_POLL_S)
+            await asyncio.sleep(_LOCK_POLL_S)
         yield connection
         await connection.execute(SQL["unlock_migrations"])
     finally:

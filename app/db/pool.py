@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: one pool a process, and single connections that live longer than a query."""
+"""Connections to PostgreSQL: the pool of a process, and single connections that must keep their session."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,31 +8,31 @@ import msgspec
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-    # asyncpg's classes take type arguments in its stubs alone
+    # Only asyncpg's stubs accept type arguments for these classes.
     Pool = asyncpg.Pool[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool
     Connection = asyncpg.Connection
 
-#: What an upload waits at most for a connection or an answer before it is told 503.
+#: Longest time of one statement; an upload whose statement takes longer is answered 503.
 COMMAND_TIMEOUT_S = 30
 POOL_SIZE = 10
-#: What may come of asking a database that is away, busy or ending, or that refuses; InternalClientError is what
-#: asyncpg raises on a connection that is just being told of its end.
+#: Errors of a database that is unreachable, busy or shutting down, or that refuses a statement. asyncpg raises
+#: InternalClientError on a connection that the server is just closing.
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _SETTINGS = {
     "application_name": "tidegauge",
     "timezone": "UTC",
     "jit": "off",
-    # A flush that lost its client must not hold its locks.
+    # A transaction whose client is gone must not keep its locks.
     "idle_in_transaction_session_timeout": "5s",
 }
 
 
 async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -> Pool:
-    """Open a pool whose connections speak UTC and JSON; raise OSError or asyncpg.PostgresError when it cannot."""
+    """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure."""
     return await asyncpg.create_pool(
         dsn,
         min_size=min_size,
@@ -46,7 +46,7 @@ async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -
 
 
 async def connect(dsn: str, **settings: str) -> Connection:
-    """Open one connection outside the pool, for what must keep its session: LISTEN, a lease, a migration."""
+    """Open one connection outside the pool, for work that must keep its session: LISTEN, a lease, a migration."""
     connection = await asyncpg.connect(dsn, timeout=5, server_settings={**_SETTINGS, **settings})
     await _use_json(connection)
     return connection

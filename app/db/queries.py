@@ -8,7 +8,7 @@ _NAME = re.compile(r"^-- name: (\w+)\s*$")
 
 
 def load_queries(path: Path) -> Mapping[str, str]:
-    """Read `queries.sql` into {name: statement}; raise ValueError for a text without a name or a name twice."""
+    """Read `queries.sql` into {name: statement}; raise ValueError for SQL without a name and for a repeated name."""
     queries: dict[str, list[str]] = {}
     lines: list[str] | None = None
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

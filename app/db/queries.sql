@@ -1,4 +1,4 @@
--- Migrations, aggregates, locks and what health asks of the database.
+-- Migrations, aggregates, locks, the lease and the health checks.
 
 -- name: create_migration_table
 CREATE TABLE IF NOT EXISTS schema_migration (
@@ -19,18 +19,18 @@ SELECT version, name, sha256 FROM schema_migration ORDER BY version;
 INSERT INTO schema_migration (version, name, sha256) VALUES ($1, $2, $3);
 
 -- name: try_lock_migrations
--- Held by the session: several processes may start at once, one migrates.
+-- Held by the session. Several processes may start at once; the one with the lock migrates.
 SELECT pg_try_advisory_lock(7420, 2);
 
 -- name: unlock_migrations
 SELECT pg_advisory_unlock(7420, 2);
 
 -- name: lock_exclusively
--- $1 and $2 number of the lock, held until the transaction ends
+-- $1 and $2 key of the lock, held until the transaction ends
 SELECT pg_advisory_xact_lock($1, $2);
 
 -- name: lock_shared
--- $1 and $2 number of the lock, held until the transaction ends
+-- $1 and $2 key of the lock, held until the transaction ends
 SELECT pg_advisory_xact_lock_shared($1, $2);
 
 -- name: get_aggregates_fingerprint
@@ -50,11 +50,11 @@ SELECT count(*)
  WHERE hypertable_schema = current_schema() AND hypertable_name = 'reading' AND is_compressed;
 
 -- name: get_oldest_reading
--- The whole hypertable, once per rebuild; the planner walks chunks in order and stops at the first row.
+-- Not bounded in time, but read once per rebuild only; the planner reads chunks in order and stops at the first row.
 SELECT min(time) AS oldest, now() AS now FROM reading WHERE time > '-infinity';
 
 -- name: has_refresh_options
--- Whether refresh_continuous_aggregate takes options, as it does in newer versions.
+-- Whether refresh_continuous_aggregate takes options, as in newer versions of TimescaleDB.
 SELECT EXISTS (
     SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'options' = ANY(proargnames)
 );

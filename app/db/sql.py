@@ -1,4 +1,4 @@
-"""The SQL statements of migrations, the lease and the aggregates, by name."""
+"""The SQL statements of migrations, aggregates, locks, the lease and the health checks, by name."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""From an upload to stored rows: formats, series, the flush."""
+"""Ingest: body formats, registration of series, and the flush that stores readings."""

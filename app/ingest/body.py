@@ -1,4 +1,4 @@
-"""Request bodies: decompressed within limits, so that a small body cannot become a large one."""
+"""Decompression of request bodies with a size limit, so that a small body cannot fill the memory."""
 
 import zlib
 
@@ -6,17 +6,20 @@ import zstandard
 
 from app.errors import InvalidRequestError, PayloadTooLargeError
 
-#: Bytes as sent, and once decompressed.
+#: Limits in bytes: of the body as sent, and of the decompressed body.
 BODY_LIMIT = 16 * 2**20
 DECOMPRESSED_LIMIT = 64 * 2**20
-#: Files appended one to another that one gzip body may hold; each costs setting up a decompressor.
+#: Limit of files appended one to another in a gzip body; each needs a new decompressor.
 GZIP_MEMBERS_LIMIT = 1_000
-#: Bytes of gzip decompressed at a time: at most DECOMPRESSED_LIMIT or so can come out.
+#: Bytes of gzip decompressed at a time; they decompress to about DECOMPRESSED_LIMIT bytes at most.
 _GZIP_PIECE = 2**16
 
 
 def decompress(body: bytes, content_encoding: str) -> bytes:
-    """Undo a Content-Encoding of gzip, zstd or identity; raise InvalidRequestError or PayloadTooLargeError."""
+    """Return the body without its Content-Encoding, which may be gzip, zstd or identity.
+
+    Raise InvalidRequestError for another encoding or a broken body, PayloadTooLargeError beyond the limits.
+    """
     encoding = content_encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
@@ -31,13 +34,13 @@ def decompress(body: bytes, content_encoding: str) -> bytes:
 
 
 def _gunzip(body: bytes) -> bytes:
-    """Decompress every member: a gateway may send files that were appended one to another."""
+    """Decompress all members of a gzip body, because a gateway may send files appended one to another."""
     parts: list[bytes] = []
     room = DECOMPRESSED_LIMIT
     members = 1
     member = zlib.decompressobj(wbits=31)
     for start in range(0, len(body), _GZIP_PIECE):
-        # By the piece, because zlib copies all that follows a member.
+        # In pieces, because zlib copies everything that follows a member.
         piece = body[start : start + _GZIP_PIECE]
         while piece:
             if member.eof:
@@ -52,11 +55,11 @@ def _gunzip(body: bytes) -> bytes:
 
 
 def _unzstd(body: bytes) -> bytes:
-    """Decompress by the stream: a frame's header may not say its size, or lie."""
+    """Decompress as a stream, because a frame's header may have a wrong size or none."""
     with zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(body, read_across_frames=True) as reader:
         decompressed = reader.read(DECOMPRESSED_LIMIT + 1)
     _check_limits(DECOMPRESSED_LIMIT - len(decompressed))
-    # The reader says nothing of a frame that is cut short; most say how long they should be.
+    # The reader reports no error for a frame that is cut short, but most frames have their size in the header.
     if body and len(decompressed) < zstandard.frame_content_size(body):
         raise EOFError("it ends early")
     return decompressed

@@ -1,4 +1,4 @@
-"""What every format holds readings against: names, values, times. Each refusal says what would be right."""
+"""Checks of names, values, times and tags, for all formats. Each refusal says what to send instead."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -12,7 +12,7 @@ SENSOR_NAME_LIMIT = 200
 METRIC_NAME_LIMIT = 100
 TAGS_LIMIT = 32
 TAG_LENGTH_LIMIT = 200
-#: Clocks of gateways are allowed to run ahead by this much.
+#: Times of readings may be this far in the future, because clocks of gateways run ahead.
 FUTURE_LIMIT_US = 10 * MINUTE_US
 
 Refusal = tuple[RejectionCode, str]
@@ -20,30 +20,30 @@ Refusal = tuple[RejectionCode, str]
 
 @lru_cache(maxsize=65_536)
 def is_sensor_name(name: str) -> bool:
-    """Tell whether a sensor may have this name."""
+    """Return whether a sensor may have this name."""
     return _is_name(name, SENSOR_NAME_LIMIT)
 
 
 @lru_cache(maxsize=4_096)
 def is_metric_name(name: str) -> bool:
-    """Tell whether a metric may have this name."""
+    """Return whether a metric may have this name."""
     return _is_name(name, METRIC_NAME_LIMIT)
 
 
 def refuse_sensor(name: object) -> Refusal:
-    """Say what is wrong with a sensor's name."""
+    """Return the refusal of a sensor's name."""
     return "sensor_invalid", (f"sensor is {show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters")
 
 
 def refuse_metric(name: object) -> Refusal:
-    """Say what is wrong with a metric's name."""
+    """Return the refusal of a metric's name."""
     return "metric_invalid", (
         f"the metric is named {show(name)}; send a text of 1 to {METRIC_NAME_LIMIT} printable characters"
     )
 
 
 def check_value(metric: str, value: object) -> Refusal | None:
-    """Refuse what is no finite number within ±VALUE_LIMIT."""
+    """Return a refusal if the value is not a finite number within ±VALUE_LIMIT, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "value_not_a_number", f"{metric} is {show(value)}; send a number, or leave the metric out"
     if not -VALUE_LIMIT <= value <= VALUE_LIMIT:
@@ -55,12 +55,12 @@ def check_value(metric: str, value: object) -> Refusal | None:
 
 
 def time_limits(received_us: int) -> tuple[int, int]:
-    """Give the earliest and the latest time that a reading received then may have."""
+    """Return the earliest and the latest time that a reading received at `received_us` may have."""
     return received_us - OLDEST_ACCEPTED_US, received_us + FUTURE_LIMIT_US
 
 
 def check_time(time_us: int, received_us: int) -> Refusal | None:
-    """Refuse times that are too far ahead of, or behind, the time of receipt."""
+    """Return a refusal if the time is too far ahead of, or behind, the time of receipt, else None."""
     earliest, latest = time_limits(received_us)
     if time_us > latest:
         return "time_in_future", (
@@ -76,7 +76,7 @@ def check_time(time_us: int, received_us: int) -> Refusal | None:
 
 
 def check_datetime(moment: datetime) -> Refusal | int:
-    """Convert a time to microseconds, or refuse one without a zone."""
+    """Return a time in microseconds since 1970, or a refusal if it has no zone."""
     if moment.tzinfo is None:
         return "time_without_zone", (
             f"time is {moment.isoformat()!r}, which has no zone; write {moment.isoformat()}Z for UTC"
@@ -85,7 +85,7 @@ def check_datetime(moment: datetime) -> Refusal | int:
 
 
 def check_tags(tags: object) -> Refusal | None:
-    """Refuse what is no small mapping from text to text."""
+    """Return a refusal if the tags are not a mapping of at most TAGS_LIMIT short texts to short texts, else None."""
     if not isinstance(tags, dict) or len(tags) > TAGS_LIMIT:
         return "tags_invalid", f"tags is {show(tags)}; send an object of at most {TAGS_LIMIT} texts"
     for name, value in tags.items():
@@ -99,7 +99,7 @@ def check_tags(tags: object) -> Refusal | None:
 
 
 def show(value: object) -> str:
-    """Write a value for a message, cut to a length that can be read."""
+    """Return a value as text for a message, cut to 60 characters."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -109,7 +109,7 @@ def _is_name(name: str, limit: int) -> bool:
 
 
 def _is_storable(text: str) -> bool:
-    """Tell whether PostgreSQL takes it as text; JSON can spell both a NUL and half a surrogate pair."""
+    """Return whether PostgreSQL can store the text; JSON can contain both NUL and half a surrogate pair."""
     return text.isprintable() or not ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text))
 
 

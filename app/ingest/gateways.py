@@ -1,4 +1,7 @@
-"""What is known of each gateway: counted in memory, written every few seconds apart from the flushes."""
+"""Statistics of gateways: counted in memory, and written every few seconds in a transaction of their own.
+
+Updating a gateway's row in each flush would make that row a bottleneck.
+"""
 
 import msgspec
 
@@ -12,7 +15,7 @@ _INTERVALS_KEPT = 20
 
 
 class _GatewayCounts(msgspec.Struct):
-    """One gateway since the last write; times in microseconds since 1970."""
+    """The counts of one gateway since the last write; times are microseconds since 1970."""
 
     first_us: int
     last_us: int
@@ -26,7 +29,7 @@ class _GatewayCounts(msgspec.Struct):
 
 
 class GatewayLog:
-    """Counts uploads per (API key, gateway); a gateway that does not name itself goes by its key's label."""
+    """Counts uploads for each (API key, gateway); a gateway without a name has its key's label as name."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], _GatewayCounts] = {}
@@ -51,7 +54,7 @@ class GatewayLog:
             counts.lateness_s = (upload.received_us - min(times)) / SECOND_US
 
     async def write(self, pool: Pool) -> None:
-        """Add the counts to the `gateway` table; what could not be written is kept for the next time."""
+        """Add the counts to the table `gateway`; if that fails, keep them for the next write and raise the error."""
         counts, self._counts = self._counts, {}
         if not counts:
             return
@@ -66,7 +69,7 @@ class GatewayLog:
 
 
 def _join(earlier: _GatewayCounts, later: _GatewayCounts) -> _GatewayCounts:
-    """Put together what was counted before and during a write that failed."""
+    """Return the sum of the counts from before a failed write and those from during it."""
     between_s = max(later.first_us - earlier.last_us, 0) / SECOND_US
     return _GatewayCounts(
         earlier.first_us,
@@ -82,5 +85,5 @@ def _join(earlier: _GatewayCounts, later: _GatewayCounts) -> _GatewayCounts:
 
 
 def _as_array(counts: _GatewayCounts) -> str:
-    """Write the intervals as a PostgreSQL array: an unnest of rows takes no array of arrays."""
+    """Return the intervals as the text of a PostgreSQL array, because unnest would flatten an array of arrays."""
     return "{" + ",".join(map(repr, counts.intervals_s)) + "}"

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same request gets the first one's answer, even when the first is still under way."""
+"""Idempotency-Key: a repeated request gets the answer of the first one, even while the first is being stored."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -15,41 +15,41 @@ KEY_LIMIT = 255
 
 
 class AnsweredElsewhereError(Exception):
-    """Another process was first to store answers under these (API key label, Idempotency-Key)."""
+    """Another process has stored answers under these pairs of API key label and Idempotency-Key first."""
 
     def __init__(self, keys: Collection[tuple[str, str]]) -> None:
         super().__init__(f"{len(keys)} answers were stored by another process")
         self.keys = keys
 
 
-class _Turn(msgspec.Struct):
-    """Requests with one key: one has the lock, the others wait for it."""
+class _KeyLock(msgspec.Struct):
+    """The lock of one key, and the number of requests that hold it or wait for it."""
 
     lock: asyncio.Lock
     requests: int = 0
 
 
 class Answers:
-    """Remembered answers, and the keys under way in this process."""
+    """Stored answers, and a lock for each key that this process is handling."""
 
     def __init__(self) -> None:
-        self._under_way: dict[tuple[str, str], _Turn] = {}
+        self._locks: dict[tuple[str, str], _KeyLock] = {}
 
     @asynccontextmanager
     async def one_at_a_time(self, api_key: str, key: str) -> AsyncIterator[None]:
-        """Let requests with the same key pass one after another."""
-        turn = self._under_way.setdefault((api_key, key), _Turn(asyncio.Lock()))
-        turn.requests += 1
+        """Run the block for requests with the same key one after another."""
+        key_lock = self._locks.setdefault((api_key, key), _KeyLock(asyncio.Lock()))
+        key_lock.requests += 1
         try:
-            async with turn.lock:
+            async with key_lock.lock:
                 yield
         finally:
-            turn.requests -= 1
-            if not turn.requests:
-                del self._under_way[api_key, key]
+            key_lock.requests -= 1
+            if not key_lock.requests:
+                del self._locks[api_key, key]
 
     async def find(self, pool: Pool, api_key: str, asked: Idempotency) -> Receipt | None:
-        """Give the first answer; raise UnprocessableError when it was to another body."""
+        """Return the first answer, or None if there is none; raise UnprocessableError if the first body was another."""
         row = await pool.fetchrow(SQL["find_idempotency"], api_key, asked.key)
         if row is None:
             return None
@@ -61,7 +61,7 @@ class Answers:
 
 
 def check_key(key: str) -> str:
-    """Refuse a key that cannot be stored; raise InvalidRequestError."""
+    """Return the key; raise InvalidRequestError if it cannot be stored."""
     if not 0 < len(key) <= KEY_LIMIT or not key.isprintable():
         raise InvalidRequestError(f"Idempotency-Key must be 1 to {KEY_LIMIT} printable characters")
     return key

@@ -1,4 +1,4 @@
-"""Intake: from a request's bytes to the receipt, the same way for every format."""
+"""Intake of uploads: reads a request's body, has it parsed and stored, and returns the receipt, for every format."""
 
 from hashlib import sha256
 from typing import Any
@@ -23,7 +23,7 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Ingest:
-    """The way of an upload from the request's bytes to the receipt."""
+    """Takes uploads of all formats: owns the writer, the gateways' statistics and the stored answers."""
 
     def __init__(self, metrics: Metrics, clock: DistinctClock | None = None) -> None:
         self.writer = Writer(metrics)
@@ -33,7 +33,7 @@ class Ingest:
         self._metrics = metrics
 
     async def take(self, request: AnyRequest, pool: Pool, parse: Parse) -> Receipt:
-        """Read a request's body, parse it, and store what it brings; return the receipt after the commit."""
+        """Read a request's body, parse it and store its readings; return the receipt after the commit."""
         body = await read_body(request)
         received_us = self.clock()
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

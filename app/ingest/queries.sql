@@ -1,7 +1,7 @@
--- The flush and what it stands on. Times are microseconds since 1970 (from_us).
+-- The flush, registration of series, idempotency and gateways. Times are microseconds since 1970 (from_us).
 
 -- name: find_series
--- $1 sensor names. A sensor without series gives one row with nulls.
+-- $1 sensor names. For a sensor without series, returns one row in which the series is null.
 SELECT sensor.name, sensor.tags::text, to_us(nullif(sensor.tags_at, '-infinity')) AS tags_us,
        sensor.gateway, to_us(nullif(sensor.gateway_at, '-infinity')) AS gateway_us,
        series.id, series.metric
@@ -14,7 +14,7 @@ SELECT sensor.name, sensor.tags::text, to_us(nullif(sensor.tags_at, '-infinity')
 SELECT count(*) FROM sensor WHERE created_by = $1;
 
 -- name: insert_sensors
--- $1 names, $2 labels of the API keys that brought them. In order of name, so that two processes never deadlock.
+-- $1 names, $2 labels of the API keys that brought them. Inserted in order of name, so that processes never deadlock.
 INSERT INTO sensor (name, created_by)
 SELECT name, created_by FROM unnest($1::text[], $2::text[]) AS new (name, created_by) ORDER BY name
 ON CONFLICT (name) DO NOTHING;
@@ -29,8 +29,8 @@ SELECT sensor.id, new.metric
 ON CONFLICT (sensor_id, metric) DO NOTHING;
 
 -- name: update_sensor_tags
--- $1 names, $2 tags as PostgreSQL writes jsonb, $3 times of the readings that brought them. The newest wins; at the same time the
--- greater text, so that the order of arrival never matters.
+-- $1 names, $2 tags as PostgreSQL writes jsonb, $3 times of the readings that brought them. The tags of the newest
+-- reading are kept; at equal times the greater text, so that the order of arrival does not matter.
 UPDATE sensor SET tags = new.tags::jsonb, tags_at = from_us(new.us)
   FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (name, tags, us)
  WHERE sensor.name = new.name
@@ -44,7 +44,7 @@ UPDATE sensor SET gateway = new.gateway, gateway_at = from_us(new.us)
    AND (from_us(new.us), new.gateway COLLATE "C") > (sensor.gateway_at, coalesce(sensor.gateway, '') COLLATE "C");
 
 -- name: lock_sensors
--- $1 names. Row locks in one order, for the updates above.
+-- $1 names. Locks the rows in order of name before the updates above, so that processes never deadlock.
 SELECT id FROM sensor WHERE name = ANY($1::text[]) ORDER BY name FOR NO KEY UPDATE;
 
 -- name: list_descriptions
@@ -55,18 +55,18 @@ SELECT name, tags::text, to_us(nullif(tags_at, '-infinity')) AS tags_us,
  WHERE name = ANY($1::text[]);
 
 -- name: insert_readings
--- $1 series ids, $2 times, $3 values; sorted by UTC day, series, time
+-- $1 series ids, $2 times, $3 values; sorted by UTC day, series and time
 INSERT INTO reading (series_id, time, value)
 SELECT series_id, from_us(us), value FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
 ON CONFLICT (series_id, time) DO NOTHING
 RETURNING series_id, time;
 
 -- name: allow_any_decompression
--- A replay into the columnstore may have to unpack more than the usual limit.
+-- Late readings in the columnstore may need more rows decompressed than the usual limit.
 SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
 
 -- name: insert_late_days
--- $1 days, $2 oldest new reading of each
+-- $1 days, $2 time of the oldest new reading of each
 INSERT INTO late_day (day)
 SELECT day FROM unnest($1::date[], $2::bigint[]) AS touched (day, oldest_us)
  WHERE from_us(oldest_us) < late_before();
@@ -82,13 +82,13 @@ ON CONFLICT (series_id) DO UPDATE SET
     received_at = excluded.received_at;
 
 -- name: insert_dirty
--- $1 series ids, $2 earliest and $3 latest new time of each, $4 late
+-- $1 series ids, $2 earliest and $3 latest new time of each, $4 whether the readings are late
 INSERT INTO dirty (series_ids, from_times, to_times, late)
 SELECT $1, array(SELECT from_us(us) FROM unnest($2::bigint[]) AS t (us)),
        array(SELECT from_us(us) FROM unnest($3::bigint[]) AS t (us)), $4;
 
 -- name: insert_legacy_readings
--- $1 sensors, $2 times, $3 temperatures, $4 humidities, $5 pressures, $6 client addresses; ids in the same order
+-- $1 sensors, $2 times, $3 temperatures, $4 humidities, $5 pressures, $6 client addresses. Returns ids in the same order.
 INSERT INTO legacy_reading (sensor, time, temperature, humidity, pressure, client_ip)
 SELECT sensor, from_us(us), temperature, humidity, pressure, client_ip
   FROM unnest($1::text[], $2::bigint[], $3::float8[], $4::float8[], $5::float8[], $6::text[])
@@ -100,11 +100,11 @@ RETURNING id;
 INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2) RETURNING id;
 
 -- name: get_feed_seq
--- The number that this session's last commit gave its feed row.
+-- Returns the sequence number that this session's last commit gave to its feed row.
 SELECT currval('feed_seq');
 
 -- name: insert_idempotency
--- $1 API key labels, $2 keys in ascending order, $3 body hashes, $4 answers, $5 feed ids
+-- $1 API key labels, $2 keys in ascending order, $3 body hashes, $4 answers, $5 feed ids. Returns the inserted ones.
 INSERT INTO idempotency (api_key, key, body_sha256, answer, feed_id)
 SELECT api_key, key, body_sha256, answer::jsonb, feed_id
   FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[])
@@ -123,8 +123,9 @@ DELETE FROM idempotency WHERE created_at < now() - INTERVAL '1 day';
 DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10000;
 
 -- name: upsert_gateways
--- $1 API key labels, $2 gateway names, ascending; $3 first and $4 last upload; $5 uploads, $6 accepted, $7 duplicates,
--- $8 rejected; $9 skew, $10 lateness in seconds; $11 intervals between these uploads as text, '{1.5,2}'
+-- $1 API key labels and $2 gateway names in ascending order; $3 times of the first and $4 of the last upload; numbers
+-- of $5 uploads, $6 accepted, $7 duplicate and $8 rejected values; $9 skew and $10 lateness in seconds; $11 intervals
+-- between these uploads in seconds, as text such as '{1.5,2}'. The last 20 intervals are kept.
 INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, rejected,
                           skew_s, lateness_s, intervals_s)
 SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, rejected,

@@ -1,4 +1,4 @@
-"""The routes of ingest: those of every format."""
+"""The routes of ingest: those of all formats."""
 
 from app.ingest.formats import find_handlers
 

@@ -1,4 +1,7 @@
-"""From (sensor, metric) to the small integer that a reading is stored under, and what is known of sensors."""
+"""Registration of sensors and series, and the tags and gateway of each sensor.
+
+A series id is a small integer that stands for a pair of sensor and metric in stored readings.
+"""
 
 import asyncio
 import json
@@ -12,27 +15,29 @@ from app.ingest.sql import SQL
 from app.ingest.upload import Upload
 from app.model import MetricName, Reading, SensorName, SeriesId, Tags
 
-#: New sensors that one API key may bring in all, unless its own limits say otherwise.
+#: Number of sensors that one API key may register in all, unless the key has its own limit.
 SENSORS_PER_KEY = 100_000
 
 _NEVER = -(2**62)
 _NOTHING = (_NEVER, "")
-#: Event time and text of the newest reading that said something of its sensor; at one time the greater text.
+#: For each sensor, the time and the text of its newest reading that brought tags (or a gateway); the greater text, if
+#: two readings have the same time.
 Descriptions = dict[SensorName, tuple[int, str]]
 
 
-class Said(msgspec.Struct):
-    """Something that readings say of their sensor; of two, the one with the newer reading counts."""
+class Description(msgspec.Struct):
+    """The tags or the gateway of a sensor, as text; the newest reading that brings them decides."""
 
     text: str | None = None
-    #: Event time of the newest reading that said so, and the time that the database knows.
+    #: Time of the newest reading seen with this text, and the time stored in the database.
     seen_us: int = _NEVER
     stored_us: int = _NEVER
 
-    def hear(self, us: int, text: str) -> bool:
-        """Take note of what the newest reading of a flush says; tell whether the database should hear of it, too.
+    def note(self, us: int, text: str) -> bool:
+        """Note the text of a flush's newest reading, and return whether the database needs an update.
 
-        It should of another text, and of the same after long; of two texts of one time the greater counts.
+        It needs one for a newer text that differs, and for the same text if the stored time is over an hour older. If
+        two readings have the same time, the greater text counts as newer.
         """
         if (us, text) < (self.seen_us, self.text or ""):
             return False
@@ -41,42 +46,42 @@ class Said(msgspec.Struct):
             return False
         return True
 
-    def learn(self, us: int | None, text: str | None) -> None:
-        """Take over what the database holds by now: what other readings say may have won over ours."""
+    def update_from_database(self, us: int | None, text: str | None) -> None:
+        """Take over what the database holds if it is newer, because other processes store descriptions too."""
         if us is not None and text is not None and (us, text) > (self.stored_us, self.text or ""):
             self.text, self.stored_us = text, us
             self.seen_us = max(self.seen_us, us)
 
 
 class Sensor(msgspec.Struct):
-    """What this process knows of a sensor."""
+    """A sensor as this process knows it."""
 
     series: dict[MetricName, SeriesId]
-    tags: Said
-    gateway: Said
+    tags: Description
+    gateway: Description
 
 
 class SeriesRegistry:
-    """Every sensor and series seen so far by this process; unknown ones are looked up, then registered.
+    """All sensors and series that this process has seen; unknown ones are looked up, then registered.
 
-    Registration is a transaction of its own before the flush: a sensor without readings does no harm, and a flush
-    that is rolled back need not forget anything.
+    Registration is a separate transaction before the flush. So a flush that is rolled back does not affect the
+    registry; a registered sensor without readings does no harm.
     """
 
     def __init__(self) -> None:
         self.sensors: dict[SensorName, Sensor] = {}
-        #: The same series as in `sensors`, for the one look-up that every reading needs.
+        #: The same series as in `sensors`, in the form in which they are looked up for each reading.
         self.series_of: dict[SensorName, dict[MetricName, SeriesId]] = {}
         self.names: dict[SeriesId, tuple[SensorName, MetricName]] = {}
         self._lock = asyncio.Lock()
 
     async def register(self, connection: Connection, uploads: Sequence[Upload]) -> None:
-        """Make every series of the uploads known; move readings over a key's cap to its rejections."""
+        """Register all series of the uploads; reject readings of sensors over a key's cap."""
         async with self._lock:
             await self._register(connection, uploads)
 
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
-        """Collect the metrics of each sensor that have no series yet, as far as this process knows."""
+        """Return, for each sensor, the metrics of which this process knows no series."""
         unknown: dict[SensorName, set[MetricName]] = {}
         for upload in uploads:
             for reading in upload.readings:
@@ -100,7 +105,9 @@ class SeriesRegistry:
         for row in await connection.fetch(SQL["find_series"], names):
             sensor = self.sensors.get(row["name"])
             if sensor is None:
-                sensor = Sensor({}, _said(row["tags"], row["tags_us"]), _said(row["gateway"], row["gateway_us"]))
+                sensor = Sensor(
+                    {}, _description(row["tags"], row["tags_us"]), _description(row["gateway"], row["gateway_us"])
+                )
                 self.sensors[row["name"]] = sensor
                 self.series_of[row["name"]] = sensor.series
             if row["id"] is not None:
@@ -108,7 +115,7 @@ class SeriesRegistry:
                 self.names[row["id"]] = (row["name"], row["metric"])
 
     async def _insert_sensors(self, connection: Connection, uploads: Sequence[Upload], new: set[SensorName]) -> None:
-        """Insert new sensors, each under the key that brought it, as far as the key's cap allows."""
+        """Insert new sensors up to the cap of the key that brought them first; reject readings of the others."""
         owner: dict[SensorName, str] = {}
         for upload in uploads:
             wanted = sorted({reading.sensor for reading in upload.readings} & new - owner.keys())
@@ -129,51 +136,51 @@ class SeriesRegistry:
         return max((SENSORS_PER_KEY if cap is None else cap) - used - planned, 0)
 
     async def describe(self, connection: Connection, uploads: Sequence[Upload]) -> None:
-        """Store the tags and the gateway that the newest reading of each sensor brought, where they are news."""
-        tags, gateways = self._collect_news(uploads)
+        """Store the tags and the gateway from the newest reading of each sensor, where the database needs an update."""
+        tags, gateways = self._collect_updates(uploads)
         if not tags and not gateways:
             return
         names = sorted(tags.keys() | gateways.keys())
         async with connection.transaction():
             await connection.execute(SQL["lock_sensors"], names)
-            for query, news in (("update_sensor_tags", tags), ("update_sensor_gateway", gateways)):
-                if news:
-                    times, texts = zip(*news.values(), strict=True)
-                    await connection.execute(SQL[query], list(news), texts, times)
+            for query, updates in (("update_sensor_tags", tags), ("update_sensor_gateway", gateways)):
+                if updates:
+                    times, texts = zip(*updates.values(), strict=True)
+                    await connection.execute(SQL[query], list(updates), texts, times)
             rows = await connection.fetch(SQL["list_descriptions"], names)
         for row in rows:
-            self.sensors[row["name"]].tags.learn(row["tags_us"], row["tags"])
-            self.sensors[row["name"]].gateway.learn(row["gateway_us"], row["gateway"])
+            self.sensors[row["name"]].tags.update_from_database(row["tags_us"], row["tags"])
+            self.sensors[row["name"]].gateway.update_from_database(row["gateway_us"], row["gateway"])
 
-    def _collect_news(self, uploads: Sequence[Upload]) -> tuple[Descriptions, Descriptions]:
-        """Collect what the uploads say of tags and of gateways that the database does not know yet."""
+    def _collect_updates(self, uploads: Sequence[Upload]) -> tuple[Descriptions, Descriptions]:
+        """Return the tags and the gateways in the uploads that the database needs."""
         tags: Descriptions = {}
         gateways: Descriptions = {}
         for upload in uploads:
             for reading in upload.readings if upload.gateway is not None else ():
-                _note(gateways, reading, str(upload.gateway))
+                _keep_newest(gateways, reading, str(upload.gateway))
             for reading in upload.readings if upload.has_tags else ():
                 if reading.tags is not None:
-                    _note(tags, reading, _as_jsonb_text(reading.tags))
+                    _keep_newest(tags, reading, _as_jsonb_text(reading.tags))
         return (
-            {name: said for name, said in tags.items() if self.sensors[name].tags.hear(*said)},
-            {name: said for name, said in gateways.items() if self.sensors[name].gateway.hear(*said)},
+            {name: newest for name, newest in tags.items() if self.sensors[name].tags.note(*newest)},
+            {name: newest for name, newest in gateways.items() if self.sensors[name].gateway.note(*newest)},
         )
 
 
-def _note(news: Descriptions, reading: Reading, text: str) -> None:
-    """Keep what the newest reading says."""
-    said = (reading.time_us, text)
-    if said > news.get(reading.sensor, _NOTHING):
-        news[reading.sensor] = said
+def _keep_newest(descriptions: Descriptions, reading: Reading, text: str) -> None:
+    """Put the text into `descriptions` if the reading is newer than the one there."""
+    newest = (reading.time_us, text)
+    if newest > descriptions.get(reading.sensor, _NOTHING):
+        descriptions[reading.sensor] = newest
 
 
-def _said(text: str | None, us: int | None) -> Said:
-    return Said() if us is None else Said(text, us, us)
+def _description(text: str | None, us: int | None) -> Description:
+    return Description() if us is None else Description(text, us, us)
 
 
 def _as_jsonb_text(tags: Tags) -> str:
-    """Write tags exactly as PostgreSQL writes jsonb, so that both order texts alike."""
+    """Return tags exactly as PostgreSQL writes jsonb, so that both compare texts alike."""
     ordered = sorted(tags, key=lambda name: (len(name.encode()), name.encode()))
     return json.dumps({name: tags[name] for name in ordered}, ensure_ascii=False)
 

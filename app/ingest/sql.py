@@ -1,4 +1,4 @@
-"""The SQL statements of ingest, by name."""
+"""SQL statements of ingest, by name."""
 
 from pathlib import Path
 

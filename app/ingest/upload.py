@@ -1,4 +1,4 @@
-"""What one request brings, and what it is told."""
+"""An upload of one request, and the receipt that answers it."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ import msgspec
 from app.auth.keys import ApiKey
 from app.model import MetricName, Reading
 
-#: At most so many rejections are listed in an answer; all are counted.
+#: Number of rejections listed in an answer at most; all are counted.
 REJECTIONS_LISTED = 100
 
 RejectionCode = Literal[
@@ -27,9 +27,9 @@ RejectionCode = Literal[
 
 
 class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why one value, or all values of one reading, were refused, and what would be right."""
+    """The refusal of one value, or of all values of one reading; `message` says what to send instead."""
 
-    #: Place of the reading in the body, from 0.
+    #: Position of the reading in the body, from 0.
     index: int
     code: RejectionCode
     message: str
@@ -40,7 +40,7 @@ class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
 class Receipt(msgspec.Struct, frozen=True):
     """The answer to an upload; counts are values, one for each metric of each reading."""
 
-    #: Highest feed sequence that carries these readings; null when nothing was new.
+    #: Highest sequence number of the feed rows that hold these readings; null if nothing was new.
     seq: int | None
     accepted: int
     duplicates: int
@@ -49,7 +49,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Rejected:
-    """Collects rejections while a body is parsed: all are counted, the first are listed."""
+    """The rejections of an upload: all are counted, the first REJECTIONS_LISTED are listed."""
 
     def __init__(self) -> None:
         self.listed: list[Rejection] = []
@@ -57,7 +57,7 @@ class Rejected:
         self.by_code: dict[RejectionCode, int] = {}
 
     def add(self, index: int, code: RejectionCode, message: str, *, metric: str | None = None, values: int = 1) -> None:
-        """Note a rejection of `values` values."""
+        """Add a rejection that counts as `values` values, at least 1."""
         self.count += max(values, 1)
         self.by_code[code] = self.by_code.get(code, 0) + max(values, 1)
         if len(self.listed) < REJECTIONS_LISTED:
@@ -65,7 +65,7 @@ class Rejected:
 
 
 class Upload(msgspec.Struct):
-    """One parsed request on its way through a flush."""
+    """One parsed request, until its readings are stored."""
 
     readings: list[Reading]
     rejected: Rejected
@@ -75,27 +75,27 @@ class Upload(msgspec.Struct):
     gateway: str | None = None
     client_ip: str = ""
     idempotency: "Idempotency | None" = None
-    #: The replaced sensor server's answer has an id of its own.
+    #: Whether the answer needs the id of a record of the replaced sensor server; the flush sets it.
     wants_legacy_id: bool = False
     legacy_id: int | None = None
 
     #: Values to store, one for each metric of each reading.
     value_count: int = 0
-    #: Whether any reading describes its sensor.
+    #: Whether any reading has tags.
     has_tags: bool = False
 
     def __post_init__(self) -> None:
         self.keep(self.readings)
 
     def keep(self, readings: list[Reading]) -> None:
-        """Bring these readings and no others."""
+        """Replace the readings by these."""
         self.readings = readings
         self.value_count = sum([len(reading.values) for reading in readings])
         self.has_tags = any(reading.tags is not None for reading in readings)
 
 
 class Idempotency(msgspec.Struct, frozen=True):
-    """The Idempotency-Key of a request, and what tells a retry from another body under the same key."""
+    """The Idempotency-Key of a request, and the hash of its body, by which a retry is recognized."""
 
     key: str
     body_sha256: bytes

@@ -1,4 +1,4 @@
-"""The writer: uploads of concurrent requests, coalesced into few flushes and answered after the commit."""
+"""The writer: coalesces uploads of concurrent requests into few flushes and answers them after the commit."""
 
 import asyncio
 from collections import deque
@@ -20,18 +20,18 @@ from app.ingest.upload import Receipt, Upload
 from app.metrics import Metrics
 from app.problems import is_database_away
 
-#: Flushes that run at once: one parses and sorts while PostgreSQL works for the other.
+#: Number of concurrent flushes: one merges and sorts while PostgreSQL works for the other.
 FLUSHERS = 2
-#: A flush takes waiting uploads up to here; a single larger upload is one flush.
+#: Limit of values in one flush; a single larger upload is a flush of its own.
 FLUSH_VALUES = 10_000
-#: Values that may wait; beyond, uploads are refused with 503 and Retry-After.
+#: Limit of values that wait; further uploads are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
-#: How often a flush is tried again after another one got in its way.
+#: Number of retries after a duplicate key in a COPY, or a deadlock with another flush.
 RETRIES = 3
-#: A flush that takes longer hangs: on a lock, or on a network that lost its other end. Its connection is cut then.
+#: A flush that takes longer hangs, on a lock or on a dead network connection; its connection is closed.
 FLUSH_TIMEOUT_S = 60.0
 
-#: What a flush may meet by no fault of ours or its uploads', while the database is there: the next try may succeed.
+#: Errors that neither our code nor the uploads cause, while the database is reachable: a retry may succeed.
 _PASSING_ERRORS = (
     asyncpg.UniqueViolationError,
     asyncpg.TransactionRollbackError,
@@ -51,7 +51,7 @@ class _Waiting(msgspec.Struct):
 
 
 class Writer:
-    """Takes uploads, gives receipts. Nothing is acknowledged before PostgreSQL has committed it."""
+    """Stores uploads and returns receipts; an upload is acknowledged only after PostgreSQL has committed it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.registry = SeriesRegistry()
@@ -63,8 +63,8 @@ class Writer:
     async def store(self, upload: Upload) -> Receipt:
         """Store an upload and return its receipt after the commit.
 
-        Raises OverloadedError when the queue is full, and whatever a lost database raises: then nothing is known to
-        be stored, and sending the same upload again is safe.
+        Raise OverloadedError if the queue is full, and what a lost database raises. In that case it is unknown whether
+        the upload was stored; sending it again is safe.
         """
         if self._waiting and self._waiting_values + upload.value_count > QUEUE_VALUES:
             raise OverloadedError(
@@ -77,7 +77,7 @@ class Writer:
         return await waiting.receipt
 
     async def flush_forever(self, dsn: str) -> None:
-        """Flush what waits, on a connection of its own; run FLUSHERS of these."""
+        """Flush waiting uploads until cancelled, on a connection of its own; run this FLUSHERS times."""
         connection: Connection | None = None
         try:
             while True:
@@ -95,17 +95,17 @@ class Writer:
                     for waiting in taken:
                         _fail(waiting, _as_answer(error))
                 finally:
-                    # Reached with unanswered uploads only by a fault of ours, or at the end.
-                    _abandon(taken)
+                    # Uploads without an answer are left here only by a bug of ours or a cancellation.
+                    _fail_unanswered(taken)
         finally:
             if connection is not None:
                 connection.terminate()
 
     def _take(self) -> list[_Waiting]:
-        """Take waiting uploads from the front, at least one, up to FLUSH_VALUES.
+        """Take waiting uploads from the front of the queue, at least one, up to FLUSH_VALUES.
 
-        Of a short queue it takes a part: while clients whose uploads are all being flushed get ready to send more, the
-        next flusher would have nothing to do.
+        Of a short queue only a part is taken, so that the other flusher has something to do as well. If all clients
+        waited for one flush, none could send more until it ends.
         """
         taken: list[_Waiting] = []
         value_count, limit = 0, min(max(self._waiting_values, FLUSH_VALUES) // FLUSHERS, FLUSH_VALUES)
@@ -130,7 +130,7 @@ class Writer:
         except (asyncpg.DataError, asyncpg.ConfigurationLimitExceededError) as error:
             await self._flush_one_by_one(connection, taken, error)
         except AnsweredElsewhereError as error:
-            await self._flush(connection, _leave_out(taken, error))
+            await self._flush(connection, _fail_answered_elsewhere(taken, error))
         else:
             self._metrics.flush_seconds.observe(perf_counter() - started)
             for waiting, receipt in zip(taken, receipts, strict=True):
@@ -139,7 +139,10 @@ class Writer:
     async def _write(
         self, connection: Connection, uploads: Sequence[Upload], *, any_decompression: bool = False
     ) -> list[Receipt]:
-        """Write uploads in one transaction; COPY first, row by row when something was stored before."""
+        """Write uploads in one transaction and return their receipts.
+
+        A large batch is written by COPY first; if one of its readings is stored already, by INSERT … ON CONFLICT.
+        """
         batch = await self._merge(connection, uploads)
         self._metrics.flush_values.observe(batch.size)
         by_copy = batch.size >= COPY_FROM
@@ -153,10 +156,10 @@ class Writer:
                 if not retries_left:
                     raise
                 by_copy = False
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     async def _merge(self, connection: Connection, uploads: Sequence[Upload]) -> Batch:
-        """Merge uploads into a batch, registering series that are new."""
+        """Return the uploads as one batch; register their new series first."""
         try:
             batch = Batch(uploads, self.registry.series_of)
         except KeyError:
@@ -166,7 +169,7 @@ class Writer:
         return batch
 
     async def _flush_one_by_one(self, connection: Connection, taken: Sequence[_Waiting], cause: Exception) -> None:
-        """Let one upload's bad data fail that upload alone."""
+        """Write each upload in a flush of its own, so that bad data fails only the upload that holds it."""
         log.warning("flush_split", uploads=len(taken), error=repr(cause))
         unlimited = isinstance(cause, asyncpg.ConfigurationLimitExceededError)
         for waiting in taken:
@@ -188,7 +191,7 @@ class Writer:
 
 @contextmanager
 def _deadline(connection: Connection) -> Iterator[None]:
-    """Cut the connection after FLUSH_TIMEOUT_S; cancelling would wait for an answer that may never come."""
+    """Close the connection after FLUSH_TIMEOUT_S; a cancellation would wait for an answer that may never come."""
     timer = asyncio.get_running_loop().call_later(FLUSH_TIMEOUT_S, connection.terminate)
     try:
         yield
@@ -197,14 +200,14 @@ def _deadline(connection: Connection) -> Iterator[None]:
 
 
 def _as_answer(error: Exception) -> Exception:
-    """Give what a client is told: to come back, unless the fault is ours."""
+    """Turn a passing database error into 503; pass others through."""
     if isinstance(error, _PASSING_ERRORS) and not is_database_away(error):
         return OverloadedError("The database was too busy to store the upload. Keep the data and send them again.")
     return error
 
 
-def _leave_out(taken: Sequence[_Waiting], error: AnsweredElsewhereError) -> list[_Waiting]:
-    """Tell the uploads that have an answer already, and give the others."""
+def _fail_answered_elsewhere(taken: Sequence[_Waiting], error: AnsweredElsewhereError) -> list[_Waiting]:
+    """Fail the uploads whose answers another process has stored, and return the others."""
     others = []
     for waiting in taken:
         asked = waiting.upload.idempotency
@@ -220,7 +223,7 @@ def _fail(waiting: _Waiting, error: BaseException) -> None:
         waiting.receipt.set_exception(error)
 
 
-def _abandon(taken: Sequence[_Waiting]) -> None:
-    """Answer whatever a fault of ours left without an answer: no client waits for ever."""
+def _fail_unanswered(taken: Sequence[_Waiting]) -> None:
+    """Answer the uploads that have no answer yet, so that no client waits for ever."""
     for waiting in taken:
         _fail(waiting, OverloadedError("The upload was interrupted. Keep the data and send them again."))

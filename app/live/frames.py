@@ -1,4 +1,4 @@
-"""One feed row as the frames that clients get: each form is encoded at most once, whatever the number of clients."""
+"""The messages that clients receive for one feed row; each form is encoded at most once, for any number of clients."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,9 +17,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Parts(msgspec.Struct, frozen=True):
-    """The payload of a row of kind `readings`, its parts still encoded."""
+    """The payload of a row of kind `readings`; its parts stay encoded."""
 
-    #: Raw takes the place of what is left out, too: msgspec reads `Raw | None` as None alone.
+    #: An empty Raw stands for a missing part, because msgspec reads the type `Raw | None` as None alone.
     readings: msgspec.Raw = msgspec.Raw(b"[]")
     truncated: msgspec.Raw = msgspec.Raw()
     legacy: msgspec.Raw = msgspec.Raw(b"[]")
@@ -31,7 +31,7 @@ _decode_legacy = msgspec.json.Decoder(list[LegacyRecord]).decode
 
 
 class Frame:
-    """A row of the feed, in the forms that its readers want."""
+    """A row of the feed, in the forms that different clients receive."""
 
     def __init__(
         self, cursor: Cursor, kind: Literal["readings", "alert"], payload: bytes, at: datetime | None = None
@@ -43,7 +43,7 @@ class Frame:
         self._filtered: dict[Any, str | None] = {}
 
     def text_for(self, wanted: Filter, alerts: bool) -> str | None:
-        """Give the message for a client, or None where nothing in it is wanted."""
+        """Return the message for a client, or None when it holds nothing that the client wants."""
         if self.kind == "alert":
             return self._alert if alerts else None
         if wanted.takes_all:
@@ -54,12 +54,12 @@ class Frame:
 
     @cached_property
     def readings(self) -> list[FeedReading]:
-        """The readings, decoded once for all clients that take less than everything."""
+        """Return the readings, decoded once for all clients with a filter or mode `latest`."""
         return self._read(_decode_readings, self._parts.readings) or []
 
     @cached_property
     def legacy_records(self) -> list[LegacyRecord]:
-        """The readings that carry temperature, humidity and pressure, for clients of the replaced server."""
+        """Return the readings with temperature, humidity and pressure as records of the replaced server."""
         return self._read(_decode_legacy, self._parts.legacy) or []
 
     @cached_property
@@ -67,7 +67,7 @@ class Frame:
         return self._read(_split, self._payload) or _Parts()
 
     def _read(self, decode: Callable[[bytes], T], encoded: bytes) -> T | None:
-        """Decode, or leave out what cannot be: one row that another version wrote must not hold up the feed."""
+        """Decode a part; log an undecodable one and return None: a row of another version must not stop the feed."""
         try:
             return decode(encoded)
         except msgspec.MsgspecError as error:

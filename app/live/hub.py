@@ -1,4 +1,4 @@
-"""The hub: every frame to every subscriber, each with a bounded queue of its own."""
+"""The hub, which offers every frame to every subscriber, and the bounded queues of the subscribers."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -11,9 +11,9 @@ from app.live.protocol import CloseCode, Cursor, Filter, SensorStatus, Subscribe
 from app.metrics import Metrics
 from app.model import FeedReading, MetricName, SensorName
 
-#: What may wait for one client that takes everything; beyond, it is closed with its cursor.
+#: Most text that may wait for one client in mode `all`; beyond it, the connection is closed with the client's cursor.
 QUEUE_BYTES = 8 * 2**20
-#: Series and alerts that a slow screen may lag behind on; beyond, it is closed like any other.
+#: Most series and alerts that may wait for one client in mode `latest`; beyond it, the connection is closed likewise.
 CONFLATED_LIMIT = 200_000
 
 SeriesName = tuple[SensorName, MetricName]
@@ -21,7 +21,7 @@ Send = Callable[[str], Awaitable[None]]
 
 
 class ClosedError(Exception):
-    """The connection must end, with this code and reason."""
+    """The connection must be closed, with this code and reason."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
         super().__init__(reason)
@@ -30,12 +30,12 @@ class ClosedError(Exception):
 
     @property
     def reason(self) -> str:
-        """Say why, or, to a client that fell behind, from where to resume."""
+        """Return why the connection is closed; for a client that fell behind, return the cursor to resume from."""
         return self._reason
 
 
 class TooSlowError(ClosedError):
-    """The client fell too far behind; the reason is its cursor, which is known once nothing more is sent."""
+    """The client fell too far behind; the reason is its cursor, which is final once nothing more is sent."""
 
     def __init__(self, queue: "_Queue") -> None:
         super().__init__(CloseCode.TOO_SLOW, "")
@@ -43,7 +43,7 @@ class TooSlowError(ClosedError):
 
     @property
     def reason(self) -> str:
-        """Name the place up to which everything was sent."""
+        """Return the cursor up to which everything was sent."""
         return str(self._queue.sent)
 
 
@@ -51,25 +51,25 @@ OnClose = Callable[[ClosedError], None]
 
 
 class Subscriber(Protocol):
-    """Takes frames from the hub, never blocking, and gives them to one connection."""
+    """Takes frames from the hub without blocking, for one connection."""
 
     wants_states: bool
 
     def offer(self, frame: Frame) -> None:
-        """Queue what this client wants of a frame."""
+        """Queue the part of a frame that the client wants."""
 
-    def beat(self, message: str) -> None:
-        """Send a sign of life, where this feed has one."""
+    def send_heartbeat(self, message: str) -> None:
+        """Queue a heartbeat, where this feed has heartbeats."""
 
     def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
-        """Send the wanted ones of changed states, where this client has asked for them."""
+        """Queue the changed states that the client wants, if it asked for states."""
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the connection."""
+        """Close the connection."""
 
 
 class Hub:
-    """Knows the head of the feed and all subscribers of this process."""
+    """The head of the feed and all subscribers of this process."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.epoch = ""
@@ -79,11 +79,14 @@ class Hub:
 
     @property
     def cursor(self) -> Cursor:
-        """The newest place that every subscriber has been offered."""
+        """Return the cursor of the newest frame that was offered to every subscriber."""
         return Cursor(self.epoch, self.head)
 
     def begin(self, epoch: str, head: int, pruned_to: int) -> None:
-        """Start at a head, or go on from ours; where rows past ours are gone, every client must start over."""
+        """Start at `head`, or continue from the present head if no row after it was pruned.
+
+        When the epoch is another or rows were pruned, every connection is closed and its client must start over.
+        """
         if epoch == self.epoch and pruned_to <= self.head:
             return
         if self.epoch:
@@ -92,73 +95,73 @@ class Hub:
 
     @property
     def wants_states(self) -> bool:
-        """Whether any client has asked for changes of states."""
+        """Whether any client has asked for changed states."""
         return any(subscriber.wants_states for subscriber in self._subscribers)
 
     def add(self, subscriber: Subscriber) -> None:
-        """Offer every later frame to the subscriber."""
+        """Offer every frame published from now on to the subscriber."""
         self._subscribers.add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Stop; harmless when it was not there."""
+        """Stop offering frames to the subscriber; do nothing when it was not added."""
         self._subscribers.discard(subscriber)
 
     def publish(self, frames: Iterable[Frame]) -> None:
-        """Offer frames, ascending, to all."""
+        """Offer frames, in ascending order, to all subscribers."""
         for frame in frames:
             for subscriber in tuple(self._subscribers):
                 subscriber.offer(frame)
             self.head = frame.cursor.seq
             self._metrics.feed_seq.set(self.head)
 
-    def beat(self, message: str) -> None:
-        """Send a sign of life to all."""
+    def send_heartbeat(self, message: str) -> None:
+        """Queue a heartbeat for every client."""
         for subscriber in tuple(self._subscribers):
-            subscriber.beat(message)
+            subscriber.send_heartbeat(message)
 
     def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
-        """Send changed states to those who asked for them."""
+        """Queue changed states for the clients that asked for them."""
         for subscriber in tuple(self._subscribers):
             subscriber.change_states(changed)
 
     def close_all(self, code: CloseCode, reason: str) -> None:
-        """End every subscription."""
+        """Close every subscriber's connection."""
         for subscriber in tuple(self._subscribers):
             subscriber.close(code, reason)
 
 
 class _Queue(ABC):
-    """What the subscribers share: a place in the feed, and word that something waits."""
+    """The base of both modes: the client's position in the feed, and an event that is set when a message waits."""
 
     def __init__(self, wanted: Filter, asked: Subscribe, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
         self._wanted = wanted
         self._alerts = asked.alerts
         self.wants_states = asked.states
-        #: What stands outside the feed and moves no cursor: the newest sign of life, and changed states.
-        self._beat: str | None = None
+        #: Messages that are not part of the feed and move no cursor: the newest heartbeat, and changed states.
+        self._heartbeat: str | None = None
         self._states: dict[SensorName, SensorStatus] = {}
-        #: Everything up to here was handed to the connection, or was not wanted.
+        #: Everything up to this cursor was sent to the client or is not wanted.
         self.sent = position
         self._on_close = on_close
         self._metrics = metrics
         self._ready = asyncio.Event()
         self._ended = False
 
-    def beat(self, message: str) -> None:
-        """Send a sign of life, the newest only to a client that reads slowly."""
-        self._beat = message
+    def send_heartbeat(self, message: str) -> None:
+        """Queue a heartbeat; a slow client gets the newest only."""
+        self._heartbeat = message
         self._ready.set()
 
     def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
-        """Send the wanted ones of changed states, each sensor's newest."""
+        """Queue the changed states that the client wants; a slow client gets each sensor's newest."""
         if self.wants_states:
             self._states.update((name, state) for name, state in changed.items() if self._wanted.takes(name))
             self._ready.set()
 
-    async def _send_outside(self, send: Send) -> bool:
-        """Send what stands outside the feed; return whether there was anything."""
-        if self._beat is not None:
-            message, self._beat = self._beat, None
+    async def _send_notice(self, send: Send) -> bool:
+        """Send a heartbeat or changed states that wait; return whether anything waited."""
+        if self._heartbeat is not None:
+            message, self._heartbeat = self._heartbeat, None
         elif self._states:
             message, self._states = states_message(self._states), {}
         else:
@@ -167,31 +170,31 @@ class _Queue(ABC):
         return True
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the connection, even while a message is being sent."""
+        """Close the connection, even while a message is being sent."""
         self._end(ClosedError(code, reason))
 
     def drop(self) -> None:
-        """Close a client that fell too far behind, and tell it from where to resume."""
+        """Close the connection of a client that fell too far behind, with the cursor to resume from."""
         self._metrics.clients_dropped.inc()
         self._end(TooSlowError(self))
 
-    def _takes(self, frame: Frame) -> bool:
-        """Tell whether a frame is new: a client that comes from another process may be ahead of this one."""
+    def _is_new(self, frame: Frame) -> bool:
+        """Return whether the client lacks a frame; a client from another process may be ahead of this one."""
         return not self._ended and frame.cursor.seq > self.sent.seq
 
     def _end(self, error: ClosedError) -> None:
-        # Nothing more may be sent: it would move the client's cursor past what it did not get.
+        # Nothing more may be sent, because it would move the client's cursor past frames that the client did not get.
         self._ended = True
         self._clear()
         self._on_close(error)
 
     @abstractmethod
     def _clear(self) -> None:
-        """Drop what waits."""
+        """Discard all waiting messages."""
 
 
 class AllFrames(_Queue):
-    """Mode `all`: every frame in order; a client that falls QUEUE_BYTES behind is closed and resumes."""
+    """Mode `all`: every frame in order; a client that falls QUEUE_BYTES behind is closed and may resume."""
 
     def __init__(self, wanted: Filter, asked: Subscribe, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
         super().__init__(wanted, asked, position, on_close, metrics)
@@ -202,8 +205,8 @@ class AllFrames(_Queue):
         return len(self._waiting)
 
     def offer(self, frame: Frame) -> None:
-        """Queue the wanted part of a frame, or close the client that is too slow for it."""
-        text = frame.text_for(self._wanted, self._alerts) if self._takes(frame) else None
+        """Queue the wanted part of a frame, or close the connection when the queue is full."""
+        text = frame.text_for(self._wanted, self._alerts) if self._is_new(frame) else None
         if text is None:
             return
         if self._bytes and self._bytes + len(text) > QUEUE_BYTES:
@@ -214,9 +217,9 @@ class AllFrames(_Queue):
         self._ready.set()
 
     async def send_next(self, send: Send) -> None:
-        """Wait for the next message and send it; only what was sent moves the cursor."""
+        """Wait for the next message and send it; move the cursor after sending."""
         while not self._waiting:
-            if not await self._send_outside(send):
+            if not await self._send_notice(send):
                 await self._ready.wait()
                 self._ready.clear()
         cursor, text = self._waiting.popleft()
@@ -229,7 +232,7 @@ class AllFrames(_Queue):
 
 
 class LatestValues(_Queue):
-    """Mode `latest`: per series the newest reading that the client has not seen; alerts are never conflated."""
+    """Mode `latest`: for each series the newest reading not yet sent, and every alert."""
 
     def __init__(self, wanted: Filter, asked: Subscribe, position: Cursor, on_close: OnClose, metrics: Metrics) -> None:
         super().__init__(wanted, asked, position, on_close, metrics)
@@ -242,30 +245,31 @@ class LatestValues(_Queue):
         return len(self._waiting) + len(self._waiting_alerts)
 
     def begin(self, latest: Iterable[tuple[SeriesName, str]]) -> None:
-        """Take note of the latest times: nothing older will be sent."""
+        """Store the latest time of each series; older readings will not be sent."""
         self._newest.update((series, _sortable(time)) for series, time in latest)
 
     def offer(self, frame: Frame) -> None:
-        """Take over newer values of wanted series; what arrives late is history, and not for this mode."""
-        if not self._takes(frame):
+        """Queue newer values of the wanted series, and alerts; late readings are not sent in this mode."""
+        if not self._is_new(frame):
             return
         self._offered = frame.cursor
         if frame.kind == "alert":
-            self._take_alert(frame)
+            self._queue_alert(frame)
         else:
             for reading in frame.readings:
                 for metric in self._wanted.select(reading.sensor, reading.values):
-                    self._take((reading.sensor, metric), reading)
+                    self._queue_value((reading.sensor, metric), reading)
         if len(self) > CONFLATED_LIMIT:
             self.drop()
 
     async def send_next(self, send: Send) -> None:
         """Wait for the next message and send it: all values that wait, as one frame, or an alert.
 
-        Values go first and claim no more than the place before the alert, so that no cursor passes what was not sent.
+        Values go first. While an alert waits, their cursor is the one before the alert, so that a client that resumes
+        does not miss the alert.
         """
         while not self:
-            if not await self._send_outside(send):
+            if not await self._send_notice(send):
                 await self._ready.wait()
                 self._ready.clear()
         if self._waiting:
@@ -277,13 +281,13 @@ class LatestValues(_Queue):
             await send(text)
         self.sent = cursor
 
-    def _take_alert(self, frame: Frame) -> None:
+    def _queue_alert(self, frame: Frame) -> None:
         text = frame.text_for(self._wanted, self._alerts)
         if text is not None:
             self._waiting_alerts.append((frame.cursor, text))
             self._ready.set()
 
-    def _take(self, series: SeriesName, reading: FeedReading) -> None:
+    def _queue_value(self, series: SeriesName, reading: FeedReading) -> None:
         time = _sortable(reading.time)
         if time < self._newest.get(series, ""):
             return
@@ -299,7 +303,7 @@ class LatestValues(_Queue):
 
 
 def _group(waiting: dict[SeriesName, FeedReading]) -> list[FeedReading]:
-    """Put values of one sensor and time back together."""
+    """Join the values of one sensor and time into one reading."""
     grouped: dict[tuple[SensorName, str], dict[MetricName, float]] = {}
     for (sensor, metric), reading in waiting.items():
         grouped.setdefault((sensor, reading.time), {})[metric] = reading.values[metric]
@@ -307,5 +311,5 @@ def _group(waiting: dict[SeriesName, FeedReading]) -> list[FeedReading]:
 
 
 def _sortable(time: str) -> str:
-    """Make RFC 3339 times in UTC sort as text: without the Z, one with a fraction is longer and later."""
+    """Return an RFC 3339 time in UTC in a form that sorts as text: without its Z, because fractions may be missing."""
     return time.rstrip("Z")

@@ -1,4 +1,4 @@
-"""The feed of the replaced sensor server: one JSON object a record, as its clients know it."""
+"""The feed of the replaced sensor server: one JSON object for each record, in that server's format."""
 
 import asyncio
 from collections import deque
@@ -15,12 +15,12 @@ from app.live.sql import SQL
 from app.metrics import Metrics
 from app.model import LegacyRecord, SensorName
 
-#: Records that may wait for one client; beyond, it is closed.
+#: Most records that may wait for one client; beyond it, the connection is closed.
 RECORDS_LIMIT = 20_000
 
 
 class LegacyRecords:
-    """Takes the records out of frames and queues them for one client."""
+    """A queue of the records in frames, for one client."""
 
     def __init__(self, timezone: ZoneInfo, on_close: OnClose, metrics: Metrics) -> None:
         self._timezone = timezone
@@ -33,7 +33,7 @@ class LegacyRecords:
         self.wants_states = False
 
     def offer(self, frame: Frame) -> None:
-        """Queue a frame's records, or close the client that is too slow for them."""
+        """Queue the records of a frame; close the connection when more than RECORDS_LIMIT wait."""
         if self._ended:
             return
         self._waiting.extend(frame.legacy_records)
@@ -42,33 +42,33 @@ class LegacyRecords:
             self._metrics.clients_dropped.inc()
             self.close(CloseCode.TRY_AGAIN_LATER, "too slow")
 
-    def beat(self, message: str) -> None:
-        """Send nothing: the replaced server had no sign of life."""
+    def send_heartbeat(self, message: str) -> None:
+        """Send nothing: the replaced server has no heartbeats."""
 
     def change_states(self, changed: Mapping[SensorName, SensorStatus]) -> None:
-        """Send nothing: the replaced server knew no states."""
+        """Send nothing: the replaced server has no states."""
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._ended = True
         self._on_close(ClosedError(code, reason))
 
     async def send_last(self, pool: Pool, send: Send) -> None:
-        """Send the newest stored record, which every client gets first; nothing on an empty database."""
+        """Send the newest stored record, which every client receives first; send nothing on an empty database."""
         row = await pool.fetchrow(SQL["get_last_legacy_reading"])
         if row is not None:
             record = LegacyRecord(**row)
             self._sent_first = record.id
-            await send(self._write(record))
+            await send(self._encode(record))
 
     async def send_next(self, send: Send) -> None:
-        """Wait for the next record and send it, unless it was the first one already."""
+        """Wait for the next record and send it, unless `send_last` has sent it already."""
         while not self._waiting:
             await self._ready.wait()
             self._ready.clear()
         record = self._waiting.popleft()
         if record.id != self._sent_first:
-            await send(self._write(record))
+            await send(self._encode(record))
 
-    def _write(self, record: LegacyRecord) -> str:
+    def _encode(self, record: LegacyRecord) -> str:
         return msgspec.json.encode(record.as_sent(self._timezone)).decode()

@@ -1,6 +1,6 @@
-"""Follows the feed: NOTIFY says when to look, the `feed` table says what there is.
+"""The listener, which reads new rows of the table `feed` after each NOTIFY and publishes them to the hub.
 
-A lost notification costs latency, never data: the table is read past the last seq anyway, at least every POLL_S.
+A lost notification causes a delay but no loss of data: new rows are also read without one, at least every POLL_S.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 class Listener:
-    """One connection of its own that listens, drains and feeds the hub; it comes back by itself."""
+    """A dedicated connection that listens, reads new rows and publishes them to the hub; it reconnects by itself."""
 
     def __init__(self, dsn: str, hub: Hub, metrics: Metrics) -> None:
         self._dsn = dsn
@@ -46,11 +46,11 @@ class Listener:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the feed was read within the last heartbeat."""
+        """Return whether the feed was read within the last HEARTBEAT_S + TIMEOUT_S."""
         return monotonic() - self._last_alive < HEARTBEAT_S + TIMEOUT_S
 
     async def run(self) -> None:
-        """Listen for ever; a connection that fails or falls silent is replaced."""
+        """Listen for ever; replace a connection that fails or does not answer."""
         while True:
             try:
                 await self._listen()
@@ -74,7 +74,7 @@ class Listener:
             connection.terminate()
 
     async def _begin(self, connection: Connection) -> None:
-        """LISTEN before anything is read, so that nothing falls between."""
+        """Start to LISTEN, then read the head of the feed; in this order no row can be missed."""
         _keep_alive(connection)
         await connection.add_listener(CHANNEL, self._wake)
         connection.add_termination_listener(self._wake)
@@ -85,7 +85,7 @@ class Listener:
             self._metrics.listener_reconnects.inc()
 
     async def _drain(self, connection: Connection) -> None:
-        """Publish all rows past the head, page by page; this query is the heartbeat, too."""
+        """Publish all rows after the head, page by page; a query that succeeds also counts as a heartbeat."""
         is_full = True
         while is_full:
             self._notified.clear()
@@ -104,13 +104,13 @@ class Listener:
 
 
 async def read_frames(connection: Connection | Pool, after: Cursor, until: int | None) -> Sequence[Frame]:
-    """Read the next page of frames after a cursor, up to and including `until`."""
+    """Read the next page of frames after a cursor, up to and including the seq `until` if given."""
     rows = await connection.fetch(SQL["list_feed"], after.seq, 2**62 if until is None else until, PAGE_ROWS)
     return [Frame(Cursor(after.epoch, row["seq"]), row["kind"], row["payload"], row["at"]) for row in rows]
 
 
 def _keep_alive(connection: Any) -> None:
-    """Let the kernel find a peer that vanished without a word; asyncpg has no public way to its socket."""
+    """Let the kernel detect a peer that no longer answers; asyncpg has no public access to its socket."""
     peer = connection._transport.get_extra_info("socket")
     if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,4 +1,4 @@
-"""What is said on /ws/live: messages, cursors, filters and close codes."""
+"""The protocol of /ws/live: messages, cursors, filters and close codes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -11,6 +11,7 @@ from asyncpg import Record
 from app.errors import InvalidRequestError
 from app.globs import compile_glob
 from app.model import FeedReading, MetricName, SensorName
+from app.rule_texts import fill_in_message
 
 PATTERNS_LIMIT = 100
 #: A sensor's state, and the level of its worst open alert.
@@ -19,7 +20,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class CloseCode(IntEnum):
-    """Why we end a connection. 44xx up to 4403 are final; with the others the client should come back."""
+    """Reasons to close a connection. 4400 to 4403 are final; after any other code the client should reconnect.
+
+    A client of the replaced sensor server that is too slow gets TRY_AGAIN_LATER, which it knows.
+    """
 
     BAD_MESSAGE = 4400
     UNAUTHORIZED = 4401
@@ -39,13 +43,13 @@ class Auth(msgspec.Struct, tag="auth", frozen=True):
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
-    """What a client wants; patterns are globs with * and ?."""
+    """A client's subscription; `sensors` and `metrics` are patterns with * and ?."""
 
     sensors: tuple[str, ...] = ("*",)
     metrics: tuple[str, ...] = ("*",)
     mode: Literal["all", "latest"] = "all"
     alerts: bool = False
-    #: A cursor of an earlier connection, to get what was missed.
+    #: The last cursor of an earlier connection, to receive what was missed since.
     resume: str | None = None
     #: Tags that a sensor must have, by name; values are globs.
     tags: dict[str, str] = {}
@@ -59,7 +63,7 @@ _decode = msgspec.json.Decoder(Auth | Subscribe).decode
 
 
 def parse_message(text: str | bytes) -> Auth | Subscribe:
-    """Parse what a client sends; raise InvalidRequestError."""
+    """Parse a client's message; raise InvalidRequestError."""
     try:
         message: Auth | Subscribe = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -73,7 +77,7 @@ def parse_message(text: str | bytes) -> Auth | Subscribe:
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """A place in the feed of one database; opaque to clients."""
+    """A position in the feed of one database; opaque to clients."""
 
     epoch: str
     seq: int
@@ -82,18 +86,18 @@ class Cursor(msgspec.Struct, frozen=True):
         return f"{self.epoch}.{self.seq}"
 
     def before(self) -> Self:
-        """Name the place just before this one; it need not be that of a row."""
+        """Return the position just before this one; there need not be a row at it."""
         return type(self)(self.epoch, self.seq - 1)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read a cursor that a client kept; None for what never was one."""
+        """Parse a cursor that a client kept; return None for a text that is not a cursor."""
         epoch, dot, seq = text.rpartition(".")
         return cls(epoch, int(seq)) if dot and seq.isascii() and seq.isdigit() and len(seq) < 19 else None
 
 
 class Filter:
-    """Which sensors and metrics a client wants; answers are remembered by name."""
+    """The sensors and metrics that a client wants; results are cached by name."""
 
     def __init__(
         self,
@@ -107,17 +111,17 @@ class Filter:
         self._metrics = _NameFilter(self._patterns[1])
         self._tags = {tag: compile_glob(pattern) for tag, pattern in (tags or {}).items()}
         self._gateway = None if gateway is None else compile_glob(gateway)
-        #: Names of the sensors whose tags and gateway fit; None where the client asks for neither.
+        #: Names of the sensors whose tags and gateway match; None if the client asks for neither.
         self._labelled: frozenset[SensorName] | None = frozenset() if self.has_labels else None
 
     @property
     def has_labels(self) -> bool:
-        """Whether the client asks for tags or a gateway, so that `use_labels` must be called."""
+        """Whether the client asks for tags or a gateway; then `use_labels` must be called."""
         return bool(self._tags) or self._gateway is not None
 
     @property
     def key(self) -> object:
-        """What two filters have in common that take the same."""
+        """The same for two filters that select the same."""
         return self._patterns, self._labelled
 
     @property
@@ -126,7 +130,7 @@ class Filter:
         return self._sensors.takes_all and self._metrics.takes_all and self._labelled is None
 
     def use_labels(self, rows: Iterable[Record]) -> None:
-        """Take over the tags and gateways of all sensors, as they are now."""
+        """Set the current tags and gateways of all sensors."""
         self._labelled = frozenset(row["name"] for row in rows if self._labels_fit(row["tags"], row["gateway"]))
 
     def takes(self, sensor: SensorName) -> bool:
@@ -134,7 +138,7 @@ class Filter:
         return self._sensors[sensor] and (self._labelled is None or sensor in self._labelled)
 
     def select(self, sensor: SensorName, values: Mapping[MetricName, Any]) -> dict[MetricName, Any]:
-        """Return the wanted ones of a sensor's values."""
+        """Return those of a sensor's values that the client wants."""
         if not self.takes(sensor):
             return {}
         return {metric: value for metric, value in values.items() if self._metrics[metric]}
@@ -145,7 +149,7 @@ class Filter:
 
 
 class _NameFilter(dict[str, bool]):
-    """Remembers which names match; bounded by starting over."""
+    """A cache of which names match; it is emptied when it reaches 100,000 names."""
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         self.takes_all = "*" in patterns
@@ -159,7 +163,7 @@ class _NameFilter(dict[str, bool]):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The rows of a snapshot: latest values, open alerts, sensors in use, and what is wrong with the rule files."""
+    """The rows of a snapshot: latest values, open alerts, sensors in use, problems of the rule files."""
 
     latest: Sequence[Record]
     alerts: Sequence[Record]
@@ -168,7 +172,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
-    """Write a snapshot of what a client wants; values of one sensor and time are one reading."""
+    """Return the snapshot message for a filter; values of one sensor and time are one reading."""
     readings: list[dict[str, Any]] = []
     for row in snapshot.latest:
         if not wanted.select(row["name"], {row["metric"]: None}):
@@ -181,7 +185,11 @@ def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
         "type": "snapshot",
         "cursor": str(cursor),
         "readings": readings,
-        "alerts": [dict(row) for row in snapshot.alerts if row["sensor"] is None or wanted.takes(row["sensor"])],
+        "alerts": [
+            fill_in_message(dict(row))
+            for row in snapshot.alerts
+            if row["sensor"] is None or wanted.takes(row["sensor"])
+        ],
         "sensors": [{**row, "units": row["units"] or {}} for row in snapshot.sensors if wanted.takes(row["name"])],
         "problems": snapshot.problems,
     }
@@ -189,23 +197,23 @@ def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
 
 
 def heartbeat_message(at: datetime) -> str:
-    """Write the sign of life that every client of /ws/live gets."""
+    """Return the heartbeat message; `at` is the server's time."""
     return _encode({"type": "heartbeat", "at": at}).decode()
 
 
 def states_message(changed: Mapping[SensorName, SensorStatus]) -> str:
-    """Write sensors whose state or alert level has changed."""
+    """Return the message with the sensors whose state or alert level has changed."""
     sensors = [{"name": name, "state": state, "level": level} for name, (state, level) in changed.items()]
     return _encode({"type": "states", "sensors": sensors}).decode()
 
 
 def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> str:
-    """Write a frame of readings for one filter or one slow client."""
+    """Return a message with readings for a client in mode `latest`."""
     return _encode({"type": "readings", "cursor": str(cursor), "readings": list(readings)}).decode()
 
 
 def error_message(message: str) -> str:
-    """Say what was wrong with a client's message, before the connection is closed."""
+    """Return the message that says what is wrong with a client's message; the connection is closed after it."""
     return _encode({"type": "error", "message": message}).decode()
 
 

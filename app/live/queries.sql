@@ -1,9 +1,9 @@
 -- The live feed.
 
 -- name: get_feed_head
--- The newest row that is committed and the last that is gone: where a process begins, and what can be resumed from.
--- A database that was copied, restored or promoted may give numbers out again that its other self has given, so what
--- tells the two apart is part of the epoch.
+-- head: the newest committed row, at which a process begins. pruned_to: the newest pruned row; clients can resume from
+-- there on. A copied, restored or promoted database may reuse sequence numbers of the original, so the epoch also
+-- depends on the system identifier, the database and the timeline, which differ between the two.
 SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timeline)), 1, 12) AS epoch,
        (SELECT coalesce(max(seq), pruned_to) FROM feed) AS head,
        pruned_to
@@ -12,11 +12,11 @@ SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timelin
  WHERE database.datname = current_database();
 
 -- name: list_feed
--- $1 after this seq, $2 up to this seq, $3 at most so many
+-- $1 after this seq, $2 up to this seq, $3 limit
 SELECT seq, at, kind, payload FROM feed WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3;
 
 -- name: prune_feed
--- $1 age, $2 bytes of payload to keep at most. Of two limits the tighter counts; the newest row always stays.
+-- $1 age, $2 bytes of payload to keep at most. The tighter of the two limits counts; the newest row always stays.
 WITH sized AS (
     SELECT seq, at, sum(octet_length(payload)) OVER (ORDER BY seq DESC) AS bytes_from_here FROM feed
 ), cut AS (
@@ -40,14 +40,12 @@ SELECT id, sensor, to_us(time) AS time_us, temperature, humidity, pressure, clie
   FROM legacy_reading ORDER BY id DESC LIMIT 1;
 
 -- name: list_open_alerts
--- For the snapshot: open alerts, the newest first, each with the newest value of its series.
-SELECT alert.id, alert.rule, alert.kind, alert.sensor, alert.display_name, alert.metric, alert.gateway, alert.tags,
-       alert.unit, alert.level, series_state.last_value AS value, alert.threshold, alert.started_at, alert.fired_at,
-       alert.reason, alert.acked_by, alert.acked_at, alert.acked_level
-  FROM alert_view AS alert
-  LEFT JOIN series_state ON series_state.series_id = alert.series_id
- WHERE alert.state = 'firing'
- ORDER BY alert.fired_at DESC, alert.id DESC;
+-- For the snapshot, the newest first.
+SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, threshold, message_template,
+       started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
+  FROM alert_view
+ WHERE state = 'firing'
+ ORDER BY fired_at DESC, id DESC;
 
 -- name: list_sensor_facts
 -- For the snapshot: what is known of each sensor in use, without its values.

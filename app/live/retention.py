@@ -1,4 +1,4 @@
-"""What of the feed is kept: enough to resume after an outage, not more."""
+"""Retention of the feed: rows are kept long enough for clients to resume after a short outage."""
 
 from datetime import timedelta
 
@@ -10,5 +10,5 @@ FEED_BYTES = 2**30
 
 
 async def prune_feed(pool: Pool, age: timedelta = FEED_AGE, payload_bytes: int = FEED_BYTES) -> None:
-    """Drop the oldest rows past either limit; cursors into them get a resync."""
+    """Delete the oldest rows beyond either limit; a client whose cursor lies before the rest gets a resync."""
     await pool.execute(SQL["prune_feed"], age, payload_bytes)

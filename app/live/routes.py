@@ -1,4 +1,4 @@
-"""The two feeds: ours, and that of the replaced sensor server."""
+"""The WebSocket routes: the live feed, and the feed of the replaced sensor server."""
 
 import asyncio
 from functools import partial
@@ -20,7 +20,7 @@ from app.live.session import LiveFeed, cancel, close, close_failed, send
 from app.settings import Settings
 
 AnySocket = WebSocket[Any, Any, Any]
-#: What the replaced server closed with, whatever the cause.
+#: The close code of the replaced server, whatever the cause.
 _POLICY_VIOLATION = 1008
 _LEGACY_PATH = "/ws/sensor_updates"
 
@@ -35,7 +35,7 @@ async def live(socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDe
 async def sensor_updates(
     socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDependency[Pool], settings: NamedDependency[Settings]
 ) -> None:
-    """Send the last record, then each new one, as the replaced sensor server did."""
+    """Send the last record, then each new record, as the replaced sensor server did."""
     await socket.accept()
     try:
         api_key = await feed.ring.authenticate(socket.query_params.get("api-key"))
@@ -50,12 +50,12 @@ async def sensor_updates(
         await close(socket, end.code, end.reason)
     except WebSocketDisconnect:
         pass
-    except Exception as error:  # noqa: BLE001 -- a connection's life ends here
+    except Exception as error:  # noqa: BLE001 -- the connection ends here
         await close_failed(socket, error)
 
 
 async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone: ZoneInfo, api_key: ApiKey) -> None:
-    """Send until the client goes, or has to."""
+    """Send records until the client disconnects; raise ClosedError or UnauthorizedError when the server must end it."""
     closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
     records = LegacyRecords(timezone, partial(_fail, closed), feed.metrics)
     feed.hub.add(records)
@@ -90,10 +90,10 @@ async def _stream(socket: AnySocket, records: LegacyRecords, pool: Pool) -> None
 
 
 async def _ignore(socket: AnySocket) -> None:
-    """Read what the client sends, to no effect, until it goes."""
+    """Read and ignore the client's messages until the client disconnects."""
     while socket.connection_state != "disconnect":
         await socket.receive()
-    raise WebSocketDisconnect(detail="the client went")
+    raise WebSocketDisconnect(detail="the client disconnected")
 
 
 handlers = [live, sensor_updates]

@@ -1,4 +1,4 @@
-"""One connection to /ws/live, from its key to its last frame."""
+"""One connection to /ws/live: authentication, subscriptions and the frames sent."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -40,18 +40,18 @@ from app.problems import is_database_away
 
 #: How long a client may take to send its key.
 AUTH_TIMEOUT_S = 10.0
-#: How long a close may take with a client that reads slowly: the close comes after what is under way already.
+#: How long a close may take; a slow client must first read the messages that were sent before.
 CLOSE_TIMEOUT_S = 10.0
-#: A client that has heard nothing for longer than two heartbeats has a connection that only seems to stand.
-HEARTBEAT_S = 10
-#: How often states, tags and gateways are read anew, where a client asked for them.
-LOOK_EVERY_S = 5
+#: Between two heartbeats. A client that received nothing for two of these has a broken connection.
+HEARTBEAT_S = 10.0
+#: Between two reads of states, tags and gateways, while a client asked for them.
+READ_SENSORS_S = 5.0
 AnySocket = WebSocket[Any, Any, Any]
 log = structlog.get_logger()
 
 
 class LiveFeed:
-    """What every session needs: the hub, the keys, and the count of connections."""
+    """The objects that all sessions share: the hub, the API keys, the counts of connections, and metrics."""
 
     def __init__(self, hub: Hub, ring: KeyRing, connections: ConnectionCounts, metrics: Metrics) -> None:
         self.hub = hub
@@ -62,28 +62,32 @@ class LiveFeed:
         self._label_filters: set[Filter] = set()
         self._states: dict[SensorName, SensorStatus] = {}
 
-    async def keep_time(self, pool: Pool) -> None:
-        """Send signs of life, and keep up with what changes without a reading: states, tags and gateways."""
+    async def send_heartbeats(self) -> None:
+        """Send a heartbeat to every client of /ws/live, every HEARTBEAT_S, whether the database answers or not."""
         while True:
-            for _ in range(HEARTBEAT_S // LOOK_EVERY_S):
-                await asyncio.sleep(LOOK_EVERY_S)
-                try:
-                    await self._look(pool)
-                except DATABASE_ERRORS as error:
-                    log.warning("states_not_read", error=repr(error))
-            self.hub.beat(heartbeat_message(datetime.now(UTC)))
+            await asyncio.sleep(HEARTBEAT_S)
+            self.hub.send_heartbeat(heartbeat_message(datetime.now(UTC)))
+
+    async def follow_sensors(self, pool: Pool) -> None:
+        """Keep up with changes that no reading brings: states, tags and gateways, every READ_SENSORS_S."""
+        while True:
+            await asyncio.sleep(READ_SENSORS_S)
+            try:
+                await self._read_sensors(pool)
+            except DATABASE_ERRORS as error:
+                log.warning("states_not_read", error=repr(error))
 
     async def use_labels(self, wanted: Filter, pool: Pool) -> None:
-        """Fill in a filter by tag or gateway, and keep it up to date until `forget`."""
+        """Load tags and gateways for a filter that needs them, and keep it up to date until `forget`."""
         if wanted.has_labels:
             wanted.use_labels(await pool.fetch(SQL["list_sensor_labels"]))
             self._label_filters.add(wanted)
 
     def forget(self, wanted: Filter) -> None:
-        """Keep a filter up to date no longer."""
+        """Stop keeping a filter up to date."""
         self._label_filters.discard(wanted)
 
-    async def _look(self, pool: Pool) -> None:
+    async def _read_sensors(self, pool: Pool) -> None:
         if self._label_filters:
             rows = await pool.fetch(SQL["list_sensor_labels"])
             for wanted in self._label_filters:
@@ -97,7 +101,7 @@ class LiveFeed:
             self._states = {}
 
     async def serve(self, socket: AnySocket, pool: Pool) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection until its end."""
         await socket.accept()
         try:
             api_key = await self._authenticate(socket)
@@ -109,11 +113,11 @@ class LiveFeed:
             await close(socket, CloseCode.TOO_MANY_CONNECTIONS, str(error))
         except WebSocketDisconnect:
             pass
-        except Exception as error:  # noqa: BLE001 -- a connection's life ends here
+        except Exception as error:  # noqa: BLE001 -- the connection ends here
             await close_failed(socket, error)
 
     async def _authenticate(self, socket: AnySocket) -> ApiKey:
-        """Take the key from the headers, else from the first message."""
+        """Return the API key from the headers or the first message; raise ClosedError when it is not accepted."""
         try:
             key = key_from_headers(socket.headers) or await self._first_message(socket)
             api_key = await self.ring.authenticate(key)
@@ -136,7 +140,7 @@ class LiveFeed:
 
 
 class _Session:
-    """An authenticated connection: what the client asks, and the task that sends what it asked for."""
+    """An authenticated connection: reads the client's messages and runs a task that sends frames."""
 
     def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool, api_key: ApiKey) -> None:
         self._feed = feed
@@ -146,7 +150,7 @@ class _Session:
         self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Follow the newest subscription until the client goes or has to."""
+        """Serve the newest subscription until the client disconnects; raise ClosedError when the server must end it."""
         sending: asyncio.Task[None] | None = None
         receiving = asyncio.create_task(receive(self._socket))
         try:
@@ -174,14 +178,14 @@ class _Session:
         if not self._closed.done():
             self._closed.set_result(end)
 
-    async def _stream(self, asked: Subscribe) -> None:
-        """Send the past that the client lacks, then the present."""
-        make = AllFrames if asked.mode == "all" else LatestValues
-        wanted = Filter(asked.sensors, asked.metrics, asked.tags, asked.gateway)
-        subscriber = make(wanted, asked, self._feed.hub.cursor, self._close, self._feed.metrics)
+    async def _stream(self, subscription: Subscribe) -> None:
+        """Send a snapshot or the frames that the client missed, then new frames."""
+        make = AllFrames if subscription.mode == "all" else LatestValues
+        wanted = Filter(subscription.sensors, subscription.metrics, subscription.tags, subscription.gateway)
+        subscriber = make(wanted, subscription, self._feed.hub.cursor, self._close, self._feed.metrics)
         try:
             await self._feed.use_labels(wanted, self._pool)
-            await self._start(asked, wanted, subscriber)
+            await self._start(subscription.resume, wanted, subscriber)
             await self._catch_up(subscriber)
             while True:
                 await subscriber.send_next(self._send)
@@ -189,10 +193,10 @@ class _Session:
             self._feed.hub.remove(subscriber)
             self._feed.forget(wanted)
 
-    async def _start(self, asked: Subscribe, wanted: Filter, subscriber: AllFrames | LatestValues) -> None:
-        """Resume where the client left, where that is still kept; else begin with a snapshot."""
-        if asked.resume is not None:
-            cursor = Cursor.parse(asked.resume)
+    async def _start(self, resume: str | None, wanted: Filter, subscriber: AllFrames | LatestValues) -> None:
+        """Resume at a cursor that the feed holds; otherwise send a snapshot, after a resync if a cursor was given."""
+        if resume is not None:
+            cursor = Cursor.parse(resume)
             if cursor is not None and await self._is_kept(cursor):
                 subscriber.sent = cursor
                 if isinstance(subscriber, LatestValues):
@@ -216,7 +220,10 @@ class _Session:
             )
 
     async def _is_kept(self, cursor: Cursor) -> bool:
-        """Ask the database, not the hub: the client may come from a process that is a little ahead of this one."""
+        """Return whether the feed still holds all rows after a cursor.
+
+        The answer comes from the database, because the client may come from a process whose hub is ahead of this one.
+        """
         row = await self._pool.fetchrow(SQL["get_feed_head"])
         assert row is not None  # noqa: S101 -- the migration inserts the row
         in_epoch = cursor.epoch == row["epoch"] == self._feed.hub.epoch
@@ -224,14 +231,14 @@ class _Session:
         return in_epoch and in_range
 
     async def _catch_up(self, subscriber: AllFrames | LatestValues) -> None:
-        """Read the feed up to the head, page by page as fast as the client takes it, then join the hub there."""
+        """Send the feed up to the head, page by page as fast as the client reads, then subscribe to the hub there."""
         hub = self._feed.hub
         position = subscriber.sent
         while position.seq < hub.head:
             head = hub.head
             frames = await read_frames(self._pool, position, head)
             if not await self._is_kept(position):
-                subscriber.drop()  # it read so slowly that rows were pruned ahead of it
+                subscriber.drop()  # the client read so slowly that rows after its position were pruned
                 return
             for frame in frames:
                 subscriber.offer(frame)
@@ -250,7 +257,7 @@ class _Session:
 
 
 async def send(socket: AnySocket, text: str) -> None:
-    """Send a message; raise WebSocketDisconnect when the client is gone."""
+    """Send a message; raise WebSocketDisconnect when the client has disconnected."""
     try:
         await socket.send_data(text, mode="text")
     except OSError as error:
@@ -258,7 +265,7 @@ async def send(socket: AnySocket, text: str) -> None:
 
 
 async def receive(socket: AnySocket) -> Auth | Subscribe:
-    """Wait for the client's next message; raise WebSocketDisconnect at its end, ClosedError for nonsense."""
+    """Wait for the client's next message; raise WebSocketDisconnect, or ClosedError for an invalid message."""
     try:
         return parse_message(await socket.receive_data(mode="text"))
     except InvalidRequestError as error:
@@ -268,14 +275,14 @@ async def receive(socket: AnySocket) -> Auth | Subscribe:
 
 
 async def close(socket: AnySocket, code: int, reason: str) -> None:
-    """Close, within a time, also towards a client that does not read; a reason takes at most 123 bytes."""
+    """Close the connection, even if the client does not read, within CLOSE_TIMEOUT_S; cut the reason to 123 bytes."""
     with suppress(WebSocketDisconnect, OSError, TimeoutError, RuntimeError):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await socket.close(code=code, reason=reason.encode()[:123].decode(errors="ignore"))
 
 
 async def close_failed(socket: AnySocket, error: Exception) -> None:
-    """Close a connection that cannot be served on: the client should come back."""
+    """Close a connection after an unexpected error, with a code after which the client should reconnect."""
     if is_database_away(error):
         await close(socket, CloseCode.TRY_AGAIN_LATER, "the database is away")
     else:
@@ -291,6 +298,6 @@ async def cancel(task: "asyncio.Task[Any] | None") -> None:
 
 
 def _times(rows: Iterable[Record]) -> Iterator[tuple[SeriesName, str]]:
-    """Give the newest time of each series, written as in frames."""
+    """Yield the newest time of each series, in the format of frames."""
     for row in rows:
         yield (row["name"], row["metric"]), rfc3339(to_us(row["last_time"]))

@@ -1,1 +1,1 @@
-"""Messages to people: outbox, pacing, channels."""
+"""Delivery of messages to people: the outbox, pacing, and the channels."""

@@ -1,4 +1,4 @@
-"""Outlets: the configured channels as they stand, which of them are broken, and where their chats have moved."""
+"""States of the configured channels: working or broken, and the new ids of chats that have moved."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,48 +15,49 @@ from app.notify.pacing import SendLimit
 from app.notify.sql import SQL
 from app.notify.transport import ChannelConfig, fingerprint
 
-#: Groups of messages that tell of a broken channel, by its name; no rule's group begins like this.
+#: Prefix of the group of a notice about a broken channel; the channel's name follows. No rule's group begins with it.
 NOTICE_PREFIX: Final = "channel_broken:"
 
 ChannelSource = Callable[[], Mapping[str, tuple[Channel, ChannelConfig]]]
-#: Names, best first, through which people are told when a channel breaks.
+#: Takes a channel's name and returns the channels through which people are told that it is broken, best first.
 Fallbacks = Callable[[str], Sequence[str]]
 
 log = structlog.get_logger()
 
 
 class ChannelState(msgspec.Struct, frozen=True):
-    """A configured channel and where its messages go just now."""
+    """A configured channel and its current destination."""
 
     name: str
     channel: Channel
-    #: As configured, but for a chat that has moved.
+    #: As configured, except that a chat that has moved has its new id.
     config: ChannelConfig
     limits: tuple[SendLimit, ...]
-    #: Fingerprint of the configuration; another one mends the channel.
+    #: Fingerprint of the configuration; a broken channel counts as working again when its fingerprint changes.
     config_hash: str
-    #: The destination as configured, which moves are noted by.
+    #: The destination as configured; moves are stored under it.
     configured_destination: str
 
     @property
     def destination(self) -> str:
-        """Name where messages go, without a secret."""
+        """Return the destination's name, which holds no secret."""
         return self.channel.destination(self.config)
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """A channel that failed for good."""
+    """The stored state of a broken channel, through which no message can be sent."""
 
     config_hash: str
     since: datetime
     reason: str
+    #: The channel through which people were told; None if they were not.
     told_through: str | None
-    #: The database's clock when this was read.
+    #: Time of the database's clock when this row was read.
     now: datetime
 
 
 class ChannelStatus(msgspec.Struct, frozen=True):
-    """A configured channel, without its settings."""
+    """A configured channel as the API shows it: without its settings."""
 
     name: str
     type: str
@@ -68,7 +69,7 @@ class ChannelStatus(msgspec.Struct, frozen=True):
 
 
 class ChannelStates:
-    """What one process knows of the channels; `refresh` reads what others have found out."""
+    """The channels' states as one process knows them; `refresh` reads what other processes have stored."""
 
     def __init__(self, channels: ChannelSource, fallbacks: Fallbacks) -> None:
         self._channels = channels
@@ -76,11 +77,14 @@ class ChannelStates:
         self._moves: dict[str, int] = {}
 
     def all(self) -> dict[str, ChannelState]:
-        """Give every configured channel by name, as configured at this moment."""
+        """Return the state of every channel that is configured now, by name."""
         return {name: self._state(name, channel, config) for name, (channel, config) in self._channels().items()}
 
     async def refresh(self, pool: Pool) -> dict[str, Broken]:
-        """Read where chats have moved and which channels are broken, mending those with another configuration."""
+        """Read the moves of chats, and return the broken channels by name.
+
+        A broken channel whose configuration has changed counts as working again and is not returned.
+        """
         self._moves = {row["destination"]: row["moved_to"] for row in await pool.fetch(SQL["list_moves"])}
         broken = await _list_broken(pool)
         states = self.all()
@@ -92,7 +96,7 @@ class ChannelStates:
         return broken
 
     async def announce(self, pool: Pool, broken: Mapping[str, Broken]) -> None:
-        """Let people be told of broken channels, each once, through the first working channel of its fallbacks."""
+        """Enqueue a notice for each broken channel without one, through the first of its fallbacks that works."""
         working = self.all().keys() - broken.keys()
         for name, each in broken.items():
             through = self._first_working(name, working) if each.told_through is None else None
@@ -100,7 +104,7 @@ class ChannelStates:
                 await _announce(pool, name, through, each.now)
 
     async def statuses(self, pool: Pool) -> list[ChannelStatus]:
-        """List the configured channels in order of name."""
+        """Return the configured channels in order of name."""
         broken = await _list_broken(pool)
         return [_status(state, broken.get(name)) for name, state in sorted(self.all().items())]
 
@@ -118,13 +122,13 @@ class ChannelStates:
 
 
 async def break_channel(connection: Connection, state: ChannelState, reason: str) -> None:
-    """Note that a channel failed for good: its messages wait from now on."""
+    """Store that a channel is broken; its messages wait until it works again."""
     if await connection.fetchval(SQL["break_channel"], state.name, state.config_hash, reason):
         log.warning("channel_broken", channel=state.name, type=state.channel.TYPE, reason=reason)
 
 
 async def mend_channel(pool: Pool, name: str) -> bool:
-    """Note that a channel works, and return whether it was broken."""
+    """Store that a channel works, and return whether it was broken."""
     mended = await pool.fetchval(SQL["mend_channel"], name) is not None
     if mended:
         log.info("channel_mended", channel=name, by="test")
@@ -132,13 +136,13 @@ async def mend_channel(pool: Pool, name: str) -> bool:
 
 
 async def note_move(connection: Connection | Pool, state: ChannelState, moved_to: int) -> None:
-    """Note where a chat has moved, so that all later messages go there."""
+    """Store the new id of a chat that has moved, so that all later messages go there."""
     await connection.execute(SQL["upsert_move"], state.configured_destination, moved_to)
     log.info("chat_moved", channel=state.name)
 
 
 async def compose_notice(connection: Connection, group_key: str) -> Composed | None:
-    """Tell that a channel is broken; None when it works again."""
+    """Write the notice that a channel is broken; return None if the channel works again."""
     name = group_key.removeprefix(NOTICE_PREFIX)
     row = await connection.fetchrow(SQL["get_channel_state"], name)
     if row is None:

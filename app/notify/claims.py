@@ -1,4 +1,4 @@
-"""Claims: the moment at which a message gets its text and its channel counts as told, before anything is sent."""
+"""Claims: the transaction that renders a message and notes its content as told, before the message is sent."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,16 +15,16 @@ from app.notify.outbox import Compose, ToldItem
 from app.notify.sql import SQL
 from app.problems import is_database_away
 
-#: An attempt of which nothing is heard for this long is taken for lost, and the message is sent again.
-LEASE_S = 120.0
-#: A message that cannot be composed is put off for this long, so that it holds up no other.
+#: An attempt without a stored result after this time counts as lost, and the message is sent again.
+CLAIM_S = 120.0
+#: A message that cannot be composed is postponed by this time, so that it does not hold up others.
 PUT_OFF_S = 60.0
 
 log = structlog.get_logger()
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The right to send a message once; `attempt` counts from 1."""
+    """The right to send a message once. `attempt` counts from 1."""
 
     id: int
     channel: str
@@ -34,9 +34,9 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 async def claim_next(pool: Pool, channels: Mapping[str, Channel], compose: Compose) -> Claim | None:
-    """Claim the first message that may go through any of the channels, by name; None when there is none.
+    """Claim the first message that may be sent now through one of `channels`; return None if there is none.
 
-    One of which nothing is left to say is deleted on the way, one that cannot be composed is put off and logged.
+    A message with nothing left to tell is deleted on the way. One that cannot be composed is postponed and logged.
     """
     async with pool.acquire() as connection:
         found = True
@@ -46,8 +46,8 @@ async def claim_next(pool: Pool, channels: Mapping[str, Channel], compose: Compo
         return claim
 
 
-def is_momentary(error: BaseException) -> bool:
-    """Tell whether a transaction failed for others' sake alone, so that the same may succeed in a moment."""
+def is_passing(error: BaseException) -> bool:
+    """Return whether a transaction failed because of others or a lost connection, so that a retry may succeed."""
     return is_database_away(error) or isinstance(
         error,
         asyncpg.DeadlockDetectedError
@@ -60,7 +60,7 @@ def is_momentary(error: BaseException) -> bool:
 async def _claim_first(
     connection: Connection, channels: Mapping[str, Channel], compose: Compose
 ) -> tuple[bool, Claim | None]:
-    """Give whether there was any message, and the claim to it unless there was nothing to say."""
+    """Return whether a message was found, and the claim to it; None if it was deleted or postponed."""
     row = None
     try:
         async with connection.transaction():
@@ -69,38 +69,40 @@ async def _claim_first(
             if row is None:
                 return False, None
             if row["state"] == "sending":
-                return True, await _resume(connection, row)
-            return True, await _begin(connection, row, channels[row["channel"]], compose)
+                return True, await _claim_again(connection, row)
+            return True, await _claim_waiting(connection, row, channels[row["channel"]], compose)
     except Exception as error:
-        if row is None or is_momentary(error):
+        if row is None or is_passing(error):
             raise
-        # A message whose life would end here holds up the rest of its destination otherwise.
+        # Otherwise this message would fail again at each claim, and hold up all others of its destination.
         log.error("message_not_composed", notification=row["id"], group=row["group_key"], exc_info=error)
         reason = f"it could not be composed: {type(error).__name__}"
         await connection.execute(SQL["put_off"], row["id"], timedelta(seconds=PUT_OFF_S), reason)
         return True, None
 
 
-async def _begin(connection: Connection, row: asyncpg.Record, channel: Channel, compose: Compose) -> Claim | None:
-    """Render what is true now and note it as told; None when nothing is left to say for now."""
+async def _claim_waiting(
+    connection: Connection, row: asyncpg.Record, channel: Channel, compose: Compose
+) -> Claim | None:
+    """Render what is true now and note it as told; delete the message and return None if nothing is left to tell."""
     is_delayed = row["delayed_from"] is not None
     composed = await compose(connection, row["channel"], row["group_key"], is_delayed)
-    fresh = await _insert_items(connection, row, composed.items) if composed else ()
-    if composed is None or (composed.items and not fresh):
+    new_items = await _insert_items(connection, row, composed.items) if composed else ()
+    if composed is None or (composed.items and not new_items):
         await connection.execute(SQL["delete_notification"], row["id"])
         return None
-    await _write_told(connection, row["channel"], fresh)
-    rendered = channel.render(_head_delayed(composed.message) if is_delayed else composed.message)
-    await connection.execute(SQL["begin_sending"], row["id"], rendered, timedelta(seconds=LEASE_S))
+    await _write_told(connection, row["channel"], new_items)
+    rendered = channel.render(_mark_delayed(composed.message) if is_delayed else composed.message)
+    await connection.execute(SQL["begin_sending"], row["id"], rendered, timedelta(seconds=CLAIM_S))
     return Claim(row["id"], row["channel"], row["group_key"], rendered, 1)
 
 
-async def _resume(connection: Connection, row: asyncpg.Record) -> Claim:
-    """Go on with what was claimed before: the same text."""
+async def _claim_again(connection: Connection, row: asyncpg.Record) -> Claim:
+    """Claim another attempt of a message that has been claimed before; its text stays the same."""
     if row["attempt_started_at"] is not None:
         lost = "its process stopped before the answer was noted"
         await connection.execute(SQL["insert_lost_attempt"], row["id"], lost)
-    attempt = await connection.fetchval(SQL["begin_attempt"], row["id"], timedelta(seconds=LEASE_S))
+    attempt = await connection.fetchval(SQL["begin_attempt"], row["id"], timedelta(seconds=CLAIM_S))
     rendered = msgspec.convert(row["text"], RenderedMessage)
     return Claim(row["id"], row["channel"], row["group_key"], rendered, attempt)
 
@@ -108,7 +110,7 @@ async def _resume(connection: Connection, row: asyncpg.Record) -> Claim:
 async def _insert_items(
     connection: Connection, row: asyncpg.Record, items: tuple[ToldItem, ...]
 ) -> tuple[ToldItem, ...]:
-    """Note what a message tells, but for what another one has told in the meantime."""
+    """Store the items of a message, and return those that no other message has told in the meantime."""
     columns = [[getattr(item, name) for item in items] for name in ("episode_id", "revision", "kind", "level")]
     inserted = await connection.fetch(SQL["insert_items"], row["id"], row["channel"], *columns)
     ids = {each["episode_id"] for each in inserted}
@@ -121,5 +123,5 @@ async def _write_told(connection: Connection, channel: str, items: tuple[ToldIte
     await connection.execute(SQL["write_told"], channel, *columns)
 
 
-def _head_delayed(message: Message) -> Message:
+def _mark_delayed(message: Message) -> Message:
     return msgspec.structs.replace(message, title=f"Delayed: {message.title}")

@@ -1,6 +1,7 @@
-"""The dispatcher: takes what is due out of the outbox and sends it, paced per destination, until it has arrived.
+"""The dispatcher: sends due messages of the outbox, paced for each destination, and retries what fails.
 
-Several may run at once, in one process or many: rows are claimed with SKIP LOCKED, and no HTTP is inside a transaction.
+Several dispatchers may run at once, in one process or many: rows are claimed with SKIP LOCKED, and no HTTP request is
+made inside a transaction.
 """
 
 import asyncio
@@ -18,8 +19,13 @@ import structlog
 from app.db.pool import DATABASE_ERRORS, Connection, Pool
 from app.errors import NotFoundError
 from app.metrics import Metrics
-from app.notify import attempts
-from app.notify.attempts import Ended, bury_expired, name_outcome, put_back_stranded, record_attempt
+from app.notify.attempts import (
+    AttemptResult,
+    give_up_expired,
+    name_outcome,
+    record_attempt,
+    requeue_for_broken_channels,
+)
 from app.notify.channel_states import (
     NOTICE_PREFIX,
     ChannelSource,
@@ -31,24 +37,26 @@ from app.notify.channel_states import (
     mend_channel,
     note_move,
 )
-from app.notify.claims import LEASE_S, Claim, claim_next
+from app.notify.claims import CLAIM_S, Claim, claim_next
 from app.notify.message import Message, RenderedMessage
 from app.notify.outbox import AttemptOutcome, Compose, Composed
 from app.notify.pacing import Pacer
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, Endpoints, UncertainError, open_session
 
-#: How often the outbox is looked at; `wake` makes it sooner.
+#: How often the outbox is polled; `wake` makes the next poll happen at once.
 POLL_S = 1.0
 MEASURE_S = 15.0
-#: Destinations that are sent to at once.
+#: Number of destinations to which messages are sent at the same time.
 PARALLEL: Final = 16
-# The time between attempts doubles from the first to the longest.
+# The pause between attempts doubles from the first to the longest.
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 300.0
-#: What a stop leaves to messages on their way, so that their answers are not lost.
+#: A longer Retry-After is cut to this: a proxy may ask for a day by mistake.
+LONGEST_RETRY_AFTER_S = 3_600.0
+#: Time that messages being sent get to finish when the dispatcher stops, so that their answers are not lost.
 GRACE_S = 5.0
-#: A test waits at most this long for its turn.
+#: Longest time that a test message waits for its turn.
 TEST_WAIT_S = 10.0
 _RECORD_PAUSE_S: Final = 1.0
 
@@ -56,7 +64,7 @@ log = structlog.get_logger()
 
 
 class ChannelTest(msgspec.Struct, frozen=True):
-    """How a test message fared, and whether it mended a broken channel."""
+    """The outcome of a test message, and whether it mended a broken channel."""
 
     channel: str
     outcome: AttemptOutcome
@@ -65,7 +73,7 @@ class ChannelTest(msgspec.Struct, frozen=True):
 
 
 class Dispatcher:
-    """Sends messages; one at a time to a destination, in order of `due_at`."""
+    """Sends messages, one at a time to each destination, in order of `due_at`."""
 
     def __init__(
         self,
@@ -84,14 +92,14 @@ class Dispatcher:
         self._pacer = pacer or Pacer()
         self._woken = asyncio.Event()
         self._measured_at = float("-inf")
-        #: What is under way, by destination.
-        self._lanes: dict[str, asyncio.Task[None]] = {}
-        #: Destinations past their wait: their messages are being claimed, sent or written down.
+        #: Running deliveries, by destination.
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
+        #: Destinations whose wait is over: their messages are being claimed or sent, or their results stored.
         self._delivering: set[str] = set()
         self._parallel = asyncio.Semaphore(PARALLEL)
 
     async def run(self, pool: Pool) -> None:
-        """Send what is due, for ever; cancelled, it leaves GRACE_S to what is on its way."""
+        """Send due messages until cancelled; then messages being sent get GRACE_S to finish."""
         async with open_session() as session:
             try:
                 while True:
@@ -104,22 +112,25 @@ class Dispatcher:
                         async with asyncio.timeout(POLL_S):
                             await self._woken.wait()
             finally:
-                await self._close_lanes()
+                await self._stop_deliveries()
 
     def wake(self) -> None:
-        """Look at the outbox at once: something became due."""
+        """Poll the outbox at once, because something became due."""
         self._woken.set()
 
     async def test_channel(self, pool: Pool, name: str) -> ChannelTest:
-        """Send a test message; one that arrives mends a broken channel. Raises NotFoundError for an unknown one."""
+        """Send a test message and return its outcome; a message that arrives mends a broken channel.
+
+        Raise NotFoundError for an unknown channel.
+        """
         await self._channel_states.refresh(pool)
         state = self._channel_states.all().get(name)
         if state is None:
             raise NotFoundError(f"There is no channel {name!r}; /api/v1/channels lists them")
         wait_s = self._pacer.wait_s(*state.limits)
         if wait_s > TEST_WAIT_S:
-            return ChannelTest(name, "failed", f"the service asked to be left alone for another {wait_s:.0f} s")
-        await self._pacer.turn(*state.limits)
+            return ChannelTest(name, "failed", f"the service asked to wait for another {wait_s:.0f} s")
+        await self._pacer.wait_turn(*state.limits)
         outcome = await self._send_test(pool, state)
         mended = isinstance(outcome, Delivered) and await mend_channel(pool, name)
         self.wake()
@@ -127,35 +138,35 @@ class Dispatcher:
         return ChannelTest(name, name_outcome(outcome), reason, mended)
 
     async def list_channels(self, pool: Pool) -> list[ChannelStatus]:
-        """List the configured channels and whether they work."""
+        """Return the configured channels and whether they work."""
         return await self._channel_states.statuses(pool)
 
     async def _poll(self, pool: Pool, session: aiohttp.ClientSession) -> None:
         broken = await self._channel_states.refresh(pool)
         states = self._channel_states.all()
         if broken:
-            await put_back_stranded(pool)
-            # Read again: people are now to be told anew of channels whose notice went through a broken one.
+            await requeue_for_broken_channels(pool)
+            # Read again: a channel whose notice was to go through a broken one now counts as not announced.
             await self._channel_states.announce(pool, await self._channel_states.refresh(pool))
-        await bury_expired(pool, list(states))
+        await give_up_expired(pool, list(states))
         for row in await pool.fetch(SQL["list_ready_channels"]):
             if row["channel"] in states:
-                self._open_lane(pool, session, states[row["channel"]])
+                self._start_delivery(pool, session, states[row["channel"]])
         if monotonic() - self._measured_at >= MEASURE_S:
             await self._measure(pool)
 
-    def _open_lane(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState) -> None:
+    def _start_delivery(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState) -> None:
         destination = state.destination
-        if destination not in self._lanes:
-            task = asyncio.create_task(self._run_lane(pool, session, state), name=f"deliver {destination}")
-            self._lanes[destination] = task
+        if destination not in self._deliveries:
+            task = asyncio.create_task(self._run_delivery(pool, session, state), name=f"deliver {destination}")
+            self._deliveries[destination] = task
 
-    async def _run_lane(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState) -> None:
-        """Send one message to a destination; whatever happens ends this lane only."""
+    async def _run_delivery(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState) -> None:
+        """Send one message to a destination; log any error, so that deliveries to other destinations go on."""
         try:
-            # Only then is the message claimed, so that it says what is true when it is sent.
-            await self._pacer.turn(*state.limits)
-            with self._marked(state.destination):
+            # The message is claimed after the wait, so that it tells what is true when it is sent.
+            await self._pacer.wait_turn(*state.limits)
+            with self._mark_delivering(state.destination):
                 async with self._parallel:
                     sent = await self._deliver_next(pool, session, state.destination)
         except DATABASE_ERRORS as error:
@@ -166,11 +177,11 @@ class Dispatcher:
             if sent:
                 self.wake()
         finally:
-            self._lanes.pop(state.destination, None)
+            self._deliveries.pop(state.destination, None)
 
     async def _deliver_next(self, pool: Pool, session: aiohttp.ClientSession, destination: str) -> bool:
-        """Claim, send and write down; return whether there was something to send."""
-        # Asked anew, for the wait may have been long: what is now configured elsewhere must not go here.
+        """Claim and send the next message and store the result; return whether there was a message."""
+        # Read again, because the wait may have been long: a channel that now has another destination must not be used.
         states = {name: each for name, each in self._channel_states.all().items() if each.destination == destination}
         channels = {name: state.channel for name, state in states.items()}
         claim = await claim_next(pool, channels, self._compose) if channels else None
@@ -183,8 +194,8 @@ class Dispatcher:
         started = monotonic()
         outcome = await self._send(session, state, claim.rendered)
         seconds = monotonic() - started
-        retry_in_s = max(_backoff_s(claim.attempt), self._honour_wish(state, outcome))
-        await self._record(pool, claim, state, Ended(outcome, seconds, retry_in_s))
+        retry_in_s = max(_backoff_s(claim.attempt), self._pause_for_retry_after(state, outcome))
+        await self._record(pool, claim, state, AttemptResult(outcome, seconds, retry_in_s))
         self._report(claim, state, outcome, seconds)
 
     async def _send(
@@ -194,27 +205,32 @@ class Dispatcher:
             return await state.channel.send(session, state.config, rendered, self._endpoints)
         except DeliveryError as error:
             return error
-        except Exception as error:  # noqa: BLE001 -- a fault of ours; nobody knows what was sent by then
+        except Exception as error:  # noqa: BLE001 -- a bug of ours; it is unknown what was sent before
             where = "".join(traceback.format_tb(error.__traceback__))  # without values, which may be secret
             log.error("channel_failed", channel=state.name, error=type(error).__name__, traceback=where)
             return UncertainError(f"the channel failed: {type(error).__name__}")
 
-    def _honour_wish(self, state: ChannelState, outcome: Delivered | DeliveryError) -> float:
-        """Leave a destination alone for as long as it asked, up to the deadline; return that time in seconds."""
-        wish_s = outcome.retry_after_s if isinstance(outcome, DeliveryError) else None
-        if wish_s is None:
+    def _pause_for_retry_after(self, state: ChannelState, outcome: Delivered | DeliveryError) -> float:
+        """After HTTP 429 or 503, send nothing to the destination until its Retry-After is over; return the seconds.
+
+        Without a Retry-After there is no such pause, and 0 is returned.
+        """
+        asked_s = outcome.retry_after_s if isinstance(outcome, DeliveryError) else None
+        if asked_s is None:
             return 0.0
-        # Past the deadline it is tried all the same: a proxy may ask for a day by mistake.
-        hold_s = min(wish_s, attempts.DEADLINE_S)
+        hold_s = min(asked_s, LONGEST_RETRY_AFTER_S)
         self._pacer.hold(state.limits[0].key, hold_s)
         return hold_s
 
-    async def _record(self, pool: Pool, claim: Claim, state: ChannelState, ended: Ended) -> None:
-        """Write the outcome down, patiently: a database that is away for a moment must not make it be sent twice."""
-        give_up_at = monotonic() + LEASE_S / 2
+    async def _record(self, pool: Pool, claim: Claim, state: ChannelState, result: AttemptResult) -> None:
+        """Store the result, with retries for half of CLAIM_S.
+
+        Otherwise a message would be sent twice when the database is away for a moment.
+        """
+        give_up_at = monotonic() + CLAIM_S / 2
         while True:
             try:
-                return await record_attempt(pool, claim, state, ended)
+                return await record_attempt(pool, claim, state, result)
             except DATABASE_ERRORS as error:
                 if monotonic() > give_up_at:
                     raise
@@ -234,7 +250,7 @@ class Dispatcher:
         rendered = state.channel.render(Message(title="Test", text=f"The channel {state.name} works."))
         async with open_session() as session:
             outcome = await self._send(session, state, rendered)
-        self._honour_wish(state, outcome)
+        self._pause_for_retry_after(state, outcome)
         if outcome.moved_to is not None:
             await note_move(pool, state, outcome.moved_to)
         log.info("channel_tested", channel=state.name, outcome=name_outcome(outcome))
@@ -247,7 +263,7 @@ class Dispatcher:
 
     async def _measure(self, pool: Pool) -> None:
         row = await pool.fetchrow(SQL["measure_outbox"])
-        assert row is not None  # noqa: S101 -- an aggregate without GROUP BY always gives a row
+        assert row is not None  # noqa: S101 -- an aggregate without GROUP BY always returns a row
         self._metrics.notifications_waiting.set(row["waiting"])
         self._metrics.notifications_oldest_due_seconds.set(row["oldest_due_s"])
         self._metrics.dead_letters.set(row["dead"])
@@ -255,29 +271,29 @@ class Dispatcher:
         self._measured_at = monotonic()
 
     @contextmanager
-    def _marked(self, destination: str) -> Iterator[None]:
+    def _mark_delivering(self, destination: str) -> Iterator[None]:
         self._delivering.add(destination)
         try:
             yield
         finally:
             self._delivering.discard(destination)
 
-    async def _close_lanes(self) -> None:
-        """End what waits for its turn at once, and what is on its way after GRACE_S."""
-        tasks = list(self._lanes.values())
-        for destination, task in self._lanes.items():
+    async def _stop_deliveries(self) -> None:
+        """Cancel deliveries that wait for their turn at once, and those that send after GRACE_S."""
+        tasks = list(self._deliveries.values())
+        for destination, task in self._deliveries.items():
             if destination not in self._delivering:
                 task.cancel()
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=GRACE_S)
-            for task in late:
+            _, unfinished = await asyncio.wait(tasks, timeout=GRACE_S)
+            for task in unfinished:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        # One that was cancelled before it began could not strike itself off.
-        self._lanes.clear()
+        # A task that was cancelled before it started has not removed itself.
+        self._deliveries.clear()
 
 
 def _backoff_s(attempt: int) -> float:
-    """Give the time after this attempt, the first being 1: doubling, and between half and all of it."""
-    whole_s = min(FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30), LONGEST_BACKOFF_S)
-    return whole_s * random.uniform(0.5, 1.0)  # noqa: S311
+    """Return the pause in seconds after an attempt, counted from 1: it doubles each time, with jitter down to half."""
+    longest_s = min(FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30), LONGEST_BACKOFF_S)
+    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311

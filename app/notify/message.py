@@ -1,4 +1,7 @@
-"""What an alert message says, and how much of it a service takes; markup is each channel's own."""
+"""An alert message: its content, its lines of text, and their shortening to what a service accepts.
+
+Each channel has its own markup.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -7,10 +10,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from app.model import LevelName
+from app.rule_texts import format_value
 
 
 class LevelStyle(msgspec.Struct, frozen=True):
-    """How a level looks; a higher priority is more severe."""
+    """The emoji and colour of a level; a higher priority is more severe."""
 
     emoji: str
     colour: str
@@ -24,15 +28,15 @@ LEVELS: Final[dict[LevelName, LevelStyle]] = {
     "critical": LevelStyle("🚨", "#8b0000", 4),
     "disaster": LevelStyle("💀", "#4b0082", 5),
 }
-#: How something that has ended looks, whatever its level was.
+#: The style of an entry that is over, whatever its level was.
 OVER: Final = LevelStyle("✅", "#36a64f", 0)
 
-# Bounds in UTF-16 units. They are such that a title, a text, a footer and one entry without links always fit
-# every service, even if each character had to be escaped as five.
+# Bounds in UTF-16 units. With them a title, a text, a footer and one entry without links fit every service, even if
+# each character is escaped as five.
 TITLE_UNITS: Final = 200
 NAME_UNITS: Final = 100
 TEXT_UNITS: Final = 500
-#: A longer address is left out: cutting it would break it.
+#: A link with a longer address is left out, because a cut address would not work.
 URL_UNITS: Final = 1_000
 
 
@@ -44,26 +48,26 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What one alert message says about one series."""
+    """The part of an alert message that is about one series."""
 
     level: LevelName
     sensor: str
     metric: str
     value: float | None = None
     unit: str = ""
-    #: In words, without the unit: "above 8".
+    #: The condition in words, without the unit: "above 8".
     threshold: str = ""
     since: datetime | None = None
     until: datetime | None = None
-    #: Shown as over, whatever the level.
+    #: Whether to show the entry in the style `OVER`, whatever its level.
     over: bool = False
-    #: A line of its own: the rule's message, "no data since 03:00", why it was retracted.
+    #: A separate line: the rule's message, "no data since 03:00", the reason of a retraction.
     note: str = ""
     links: tuple[Link, ...] = ()
 
     @property
     def style(self) -> LevelStyle:
-        """Emoji and colour."""
+        """Return the emoji and colour."""
         return OVER if self.over else LEVELS[self.level]
 
 
@@ -71,20 +75,20 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An alert message before it is rendered for a service."""
 
     title: str
-    #: Most important first: the last are dropped when there is not room for all.
+    #: Most important first: the last ones are dropped when not all fit.
     entries: tuple[Entry, ...] = ()
     text: str = ""
     footer: str = ""
-    #: Left out: that of the most severe entry that is not over.
+    #: None: the level of the most severe entry that is not over.
     level: LevelName | None = None
-    #: Without sound, where the service has such a thing.
+    #: Whether to deliver the message without sound, where the service supports this.
     silent: bool = False
-    #: The `message_ref` of the message that this one follows, where the service has such a thing.
+    #: The `message_ref` of the message to reply to, where the service supports replies.
     reply_to: str | None = None
 
     @property
     def style(self) -> LevelStyle:
-        """Emoji and colour of the whole."""
+        """Return the emoji and colour of the whole message."""
         if self.level is not None:
             return LEVELS[self.level]
         styles = [entry.style for entry in self.entries]
@@ -92,7 +96,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RenderedMessage(msgspec.Struct, frozen=True):
-    """A message as a service takes it; JSON through and through, so that a stored one can be sent again."""
+    """A message as a service accepts it; it holds only JSON values, so that a stored message can be sent again."""
 
     body: dict[str, Any]
     #: Sent once in place of `body` when the service cannot parse the markup.
@@ -100,7 +104,7 @@ class RenderedMessage(msgspec.Struct, frozen=True):
 
 
 class Span(NamedTuple):
-    """A piece of a line, not yet marked up."""
+    """A piece of a line before markup."""
 
     text: str
     bold: bool = False
@@ -112,7 +116,7 @@ Lines = tuple[Line, ...]
 
 
 class Markup(NamedTuple):
-    """How a service writes spans; `bold` and `link` get their text escaped, `link` its address not."""
+    """The markup of a service. The texts passed to `bold` and `link` are escaped already; the address is not."""
 
     escape: Callable[[str], str]
     bold: Callable[[str], str]
@@ -123,17 +127,17 @@ PLAIN: Final = Markup(escape=str, bold=str, link=lambda label, url: f"{label}: {
 
 
 class Fitted(NamedTuple):
-    """The parts of a message that a service takes, each whole."""
+    """The parts of a message that fit a service; no part is cut in the middle."""
 
     title: Line
     text: Lines
     entries: tuple[tuple[Entry, Lines], ...]
-    #: "+3 more"; none when nothing was dropped.
+    #: A line such as "+3 more"; empty if nothing was dropped.
     more: Lines
     footer: Lines
 
     def blocks(self) -> Iterator[Lines]:
-        """Each part that is not empty, in order."""
+        """Return the parts that are not empty, in order."""
         middle = (lines for _, lines in self.entries)
         return (lines for lines in ((self.title,), self.text, *middle, self.more, self.footer) if lines)
 
@@ -146,16 +150,17 @@ def fit(
     entry_limit: int | None = None,
     max_entries: int | None = None,
 ) -> Fitted:
-    """Keep as many entries as `limit` holds, first ones first, each whole or (if too long) without links or note.
+    """Return the message with as many of its first entries as fit into `limit`.
 
-    `cost` tells what lines take of `limit`; `entry_limit` bounds each entry.
+    `cost` returns how much of `limit` some lines use. An entry that costs more than `entry_limit` is kept without its
+    links, or also without its note; so is the first entry if it does not fit otherwise.
     """
     title: Line = (Span(f"{message.style.emoji} "), Span(clip(message.title, TITLE_UNITS), bold=True))
     text, footer = _paragraph(message.text), _paragraph(message.footer)
     left = limit - sum(cost(lines) for lines in ((title,), text, _more(len(message.entries)), footer))
     kept: list[tuple[Entry, Lines]] = []
     for entry in message.entries[:max_entries]:
-        # The first is shortened to what room there is: a message without any entry helps nobody.
+        # Only the first entry is shortened to what is left, so that a message has at least one entry.
         room = limit if kept else left
         lines = _shorten(entry, cost, room if entry_limit is None else min(room, entry_limit))
         left -= cost(lines)
@@ -166,33 +171,26 @@ def fit(
 
 
 def write(lines: Lines, markup: Markup) -> str:
-    """Mark lines up, escaping what they say."""
+    """Return the lines as text with markup; their texts are escaped."""
     return "\n".join("".join(_write_span(span, markup) for span in line) for line in lines)
 
 
 def visible(lines: Lines) -> str:
-    """What a reader sees once markup is gone."""
+    """Return the lines as a reader sees them: without markup."""
     return "\n".join("".join(span.text for span in line) for line in lines)
 
 
 def utf16_units(text: str) -> int:
-    """Count as Telegram does: characters beyond the basic plane, as most emoji, are two."""
+    """Return the length as Telegram counts it: characters beyond the basic plane, such as most emoji, count as two."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def clip(text: str, units: int) -> str:
-    """Cut to at most `units` UTF-16 units, the last one then an ellipsis; no character is split."""
+    """Cut a text to at most `units` UTF-16 units; a cut text ends with an ellipsis, and no character is split."""
     if utf16_units(text) <= units:
         return text
     kept = text.encode("utf-16-le", "surrogatepass")[: 2 * (units - 1)]
     return kept.decode("utf-16-le", "ignore").rstrip() + "…"
-
-
-def format_value(value: float) -> str:
-    """Write a measured value for people: up to three decimals, more digits only where it would read as 0."""
-    if 0 < abs(value) < 0.001 or abs(value) >= 1e9:
-        return f"{value:.4g}"
-    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _write_span(span: Span, markup: Markup) -> str:
@@ -203,7 +201,7 @@ def _write_span(span: Span, markup: Markup) -> str:
 
 
 def _shorten(entry: Entry, cost: Callable[[Lines], int], limit: int) -> Lines:
-    """Leave out links, then the note, until the entry costs at most `limit`."""
+    """Return the entry's lines without links, or also without the note, if they cost more than `limit` otherwise."""
     head, note, links = _head(entry), _paragraph(entry.note), _links(entry.links)
     for lines in (head + note + links, head + note):
         if cost(lines) <= limit:
@@ -247,7 +245,7 @@ def _minute(moment: datetime) -> str:
 
 
 def _links(links: tuple[Link, ...]) -> Lines:
-    """One line of links; what is no web address is shown as text, for Telegram would drop it."""
+    """Return a line of links; an address that is not http(s) is written as text, because Telegram would drop it."""
     spans: list[Span] = []
     for link in links:
         label = clip(link.label, NAME_UNITS)

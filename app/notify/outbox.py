@@ -1,4 +1,4 @@
-"""The outbox: alert messages from the moment that something is to be told until they are sent or dead."""
+"""The outbox: alert messages from when they are enqueued until they are sent or become dead letters."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -11,43 +11,43 @@ from app.errors import ConflictError, NotFoundError
 from app.notify.message import Message
 from app.notify.sql import SQL
 
-#: How long messages are kept once they are through.
+#: How long finished messages are kept.
 SENT_AGE = timedelta(days=30)
 DEAD_AGE = timedelta(days=90)
 
 ToldState = Literal["firing", "resolved"]
-#: `failed`: was dead, and was sent anew since.
+#: `failed`: the message was dead and has been sent again since.
 NotificationState = Literal["waiting", "sending", "sent", "dead", "failed"]
 AttemptOutcome = Literal["sent", "refused", "unknown", "failed"]
 
 
 class ToldItem(msgspec.Struct, frozen=True):
-    """What a message tells of one episode; an episode is in a message once."""
+    """The part of a message that is about one episode; a message has at most one item for an episode."""
 
     episode_id: int
-    #: The episode's; no channel is told the same one twice, reminders apart.
+    #: The episode's revision. A channel is told each revision at most once, except in reminders.
     revision: int
-    #: firing, raised, again, resolved, retracted, summary, reminder, no_data, …
+    #: A value of ActionKind in `alerting.telling.decisions`.
     kind: str
     level: str
-    #: What the channel counts as told once this is claimed; None leaves that as it is.
+    #: What counts as told to the channel from the claim on; None leaves the earlier state.
     told: ToldState | None
 
 
 class Composed(msgspec.Struct, frozen=True):
-    """A message, and which episodes it is about."""
+    """A message and the episodes it is about."""
 
     message: Message
     items: tuple[ToldItem, ...]
 
 
-#: Takes a connection that is in the claim's transaction, a channel, a group, and whether to tell it even before its
-#: turn; None: nothing is left to say for now, and what is said later is enqueued anew.
+#: Takes a connection inside the claim's transaction, a channel, a group, and whether to tell what is not due yet.
+#: Returns None if there is nothing to tell now; what comes later is enqueued again.
 Compose = Callable[[Connection, str, str, bool], Awaitable[Composed | None]]
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try to deliver: refused and failed prove that nothing arrived, unknown proves nothing."""
+    """One attempt to deliver. `refused` and `failed` prove that nothing arrived; `unknown` proves nothing."""
 
     at: datetime
     outcome: AttemptOutcome
@@ -56,7 +56,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class ListedItem(msgspec.Struct, frozen=True):
-    """An episode that a message tells of."""
+    """An episode that a message is about."""
 
     episode_id: int
     revision: int
@@ -65,7 +65,7 @@ class ListedItem(msgspec.Struct, frozen=True):
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of the outbox and what became of it; `body` is as sent, None until it is claimed."""
+    """A message of the outbox and its attempts. `body` is the body as sent, null until the message is claimed."""
 
     id: int
     channel: str
@@ -84,18 +84,19 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def enqueue(connection: Connection, channel: str, group_key: str, due_at: datetime) -> None:
-    """Let a message of a group be due, no later than the one that waits already.
+    """Enqueue a message for a group, or make the group's waiting message due at `due_at` if that is earlier.
 
-    Its text is made when it is claimed. Call it after writing what there is to say, in the same transaction.
+    The message is composed when it is claimed. Call this after writing what it has to tell, in the same transaction.
     """
     await connection.execute(SQL["enqueue"], channel, group_key, due_at)
 
 
 async def resend(pool: Pool, notification_id: int) -> int:
-    """Send a dead letter anew: what is still true and untold, headed "delayed"; return the new message's id.
+    """Send a dead letter again and return the new message's id.
 
-    What it had told is taken back even where its answer was lost: whoever asks knows that it did not arrive.
-    Raises NotFoundError, and ConflictError when the message is not dead.
+    The new message tells what is still true and untold, and its title begins with "Delayed". What the channel had
+    been told is restored even if an answer was lost: whoever asks for this knows that the message did not arrive.
+    Raise NotFoundError for an unknown id, ConflictError if the message is not dead.
     """
     async with pool.acquire() as connection, connection.transaction():
         state = await connection.fetchval(SQL["lock_dead"], notification_id)
@@ -103,23 +104,23 @@ async def resend(pool: Pool, notification_id: int) -> int:
             raise NotFoundError(f"There is no notification {notification_id}; /api/v1/notifications/outbox lists them")
         if state != "dead":
             raise ConflictError(f"Notification {notification_id} is {state}; only dead ones can be sent anew")
-        await take_told_back(connection, notification_id)
+        await restore_told(connection, notification_id)
         new_id: int = await connection.fetchval(SQL["enqueue_delayed"], notification_id)
         await connection.execute(SQL["mark_resent"], notification_id)
     return new_id
 
 
-async def take_told_back(connection: Connection, notification_id: int) -> None:
-    """Restore what its channel had been told before this message, where nothing has been told since."""
-    await connection.execute(SQL["take_told_back"], notification_id)
+async def restore_told(connection: Connection, notification_id: int) -> None:
+    """Restore what the channel had been told before this message, for each episode not told about since."""
+    await connection.execute(SQL["restore_told"], notification_id)
 
 
 async def list_notifications(pool: Pool, state: NotificationState, before_id: int, limit: int) -> list[Notification]:
-    """List the newest messages in a state with an id under `before_id`, newest first."""
+    """Return at most `limit` messages in a state with ids below `before_id`, newest first."""
     rows = await pool.fetch(SQL["list_notifications"], state, before_id, limit)
     return [msgspec.convert({**row, "group": row["group_key"]}, Notification) for row in rows]
 
 
 async def prune_notifications(pool: Pool, sent_age: timedelta = SENT_AGE, dead_age: timedelta = DEAD_AGE) -> None:
-    """Forget messages that were sent, or died, that long ago; their items and attempts go with them."""
+    """Delete messages that were sent or became dead letters this long ago, with their items and attempts."""
     await pool.execute(SQL["prune_notifications"], sent_age, dead_age)

@@ -1,4 +1,4 @@
-"""Spacing of messages per destination, so that a service is not driven to refuse them."""
+"""Pacing: messages to one destination are spaced so that its service does not refuse them."""
 
 import asyncio
 import time
@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-#: Waits shorter than this are rounding.
+#: Shorter waits are rounding errors.
 _ROUNDING_S = 1e-6
 
 
 class SendLimit(msgspec.Struct, frozen=True):
-    """For one key, at most `burst` messages at once and then one each `every_s`."""
+    """A limit for one key: at most `burst` messages at once, then one every `every_s` seconds."""
 
     key: str
     every_s: float
@@ -19,29 +19,31 @@ class SendLimit(msgspec.Struct, frozen=True):
 
 
 class _Slot:
-    """What is known of one key; times are the clock's seconds."""
+    """The state of one key; times are the clock's, in seconds."""
 
     def __init__(self) -> None:
-        #: When a message would be due had all before it been evenly spaced (the cell rate algorithm's TAT).
+        #: Time of the next message if all earlier ones had been evenly spaced: the TAT of the generic cell rate
+        #: algorithm.
         self.due_at = float("-inf")
         self.held_until = float("-inf")
         self.waiting = 0
-        #: Fair: turns are given in the order they were asked for.
+        #: asyncio's lock is fair: it is acquired in the order of the calls.
         self.queue = asyncio.Lock()
 
     def opens_at(self, limit: SendLimit) -> float:
-        """When the next message may go."""
+        """Return the time at which the next message may be sent."""
         return max(self.due_at - (limit.burst - 1) * limit.every_s, self.held_until)
 
     def is_idle(self, now: float) -> bool:
-        """Whether it holds nothing that a new slot would not."""
+        """Return whether a new slot would behave the same."""
         return self.waiting == 0 and self.due_at <= now and self.held_until <= now
 
 
 class Pacer:
-    """Gives turns, in order per destination. Memory only: after a restart a service may say 429 once.
+    """Lets messages to each destination pass one by one, in the order of the calls.
 
-    Keeps about `keep` keys, dropping idle ones; more only while more are in use.
+    The state is in memory only, so after a restart a service may answer 429 once. About `keep` keys are kept: beyond
+    that, idle ones are dropped.
     """
 
     def __init__(
@@ -55,14 +57,14 @@ class Pacer:
         self._keep = keep
         self._slots: dict[str, _Slot] = {}
 
-    async def turn(self, *limits: SendLimit) -> None:
-        """Wait until all the limits let a message go, and count it; the first is the destination's own.
+    async def wait_turn(self, *limits: SendLimit) -> None:
+        """Wait until all limits allow a message, and count it; the first limit is the destination's own.
 
         Nothing is counted if the wait is cancelled.
         """
         if not limits:
             return
-        slots = [self._join(limit.key) for limit in limits]
+        slots = [self._add_waiter(limit.key) for limit in limits]
         try:
             async with slots[0].queue:
                 while (wait_s := self.wait_s(*limits)) > 0:
@@ -73,20 +75,20 @@ class Pacer:
                 slot.waiting -= 1
 
     def wait_s(self, *limits: SendLimit) -> float:
-        """Seconds until the limits would let a message go, apart from others that wait; 0 if now."""
+        """Return the seconds until all limits allow a message, not counting others that wait; 0 if they do now."""
         known = [(limit, self._slots[limit.key]) for limit in limits if limit.key in self._slots]
         opens_at = max((slot.opens_at(limit) for limit, slot in known), default=float("-inf"))
         wait_s = opens_at - self._clock()
         return wait_s if wait_s > _ROUNDING_S else 0.0
 
     def hold(self, key: str, delay_s: float) -> None:
-        """Let nothing go to `key` for `delay_s` seconds, as a Retry-After asks; also not those who wait."""
+        """Let no message pass for `key` for `delay_s` seconds, as after a Retry-After; this delays waiters too."""
         slot = self._slot(key)
         slot.held_until = max(slot.held_until, self._clock() + delay_s)
 
     @property
     def known_keys(self) -> int:
-        """How many keys are kept just now."""
+        """Return how many keys are kept now."""
         return len(self._slots)
 
     def _count(self, limits: tuple[SendLimit, ...], slots: list[_Slot]) -> None:
@@ -94,8 +96,8 @@ class Pacer:
         for limit, slot in zip(limits, slots, strict=True):
             slot.due_at = max(slot.due_at, now) + limit.every_s
 
-    def _join(self, key: str) -> _Slot:
-        """Find a slot and keep it from being dropped while its turn is awaited."""
+    def _add_waiter(self, key: str) -> _Slot:
+        """Count one more waiter for a key and return its slot, which is not dropped while it has waiters."""
         slot = self._slot(key)
         slot.waiting += 1
         return slot

@@ -1,14 +1,14 @@
--- The outbox of alert messages. All moments are the database's clock, which every process shares.
+-- The outbox of alert messages. All times are the database's clock, which all processes share.
 
 -- name: enqueue
--- $1 channel, $2 group, $3 due at. Also when nothing is earlier, the row that waits is locked until commit: a claim
--- passes it over until what the message has to say is there to be read.
+-- $1 channel, $2 group, $3 due at. A row that waits already is updated even if its time does not change. This locks the
+-- row until commit, so that a claim skips it until the content of the message is visible.
 INSERT INTO notification (channel, group_key, due_at) VALUES ($1, $2, $3)
 ON CONFLICT (channel, group_key) WHERE state = 'waiting'
    DO UPDATE SET due_at = least(notification.due_at, excluded.due_at);
 
 -- name: enqueue_delayed
--- $1 the dead letter that is sent anew
+-- $1 the dead letter to send again
 INSERT INTO notification (channel, group_key, due_at, delayed_from)
 SELECT channel, group_key, clock_timestamp(), id FROM notification WHERE id = $1
 ON CONFLICT (channel, group_key) WHERE state = 'waiting'
@@ -17,7 +17,7 @@ ON CONFLICT (channel, group_key) WHERE state = 'waiting'
 RETURNING id;
 
 -- name: enqueue_again
--- $1 a message that waits from now on for its channel to be mended
+-- $1 a message whose channel is broken; it is replaced by a waiting one
 INSERT INTO notification (channel, group_key, due_at, delayed_from)
 SELECT channel, group_key, due_at, delayed_from FROM notification WHERE id = $1
 ON CONFLICT (channel, group_key) WHERE state = 'waiting'
@@ -26,7 +26,7 @@ ON CONFLICT (channel, group_key) WHERE state = 'waiting'
 RETURNING id;
 
 -- name: list_ready_channels
--- Channels for which `lock_ready` would find something.
+-- Channels for which `lock_ready` would find a message.
 SELECT DISTINCT channel
   FROM notification AS ready
  WHERE (state = 'waiting' AND due_at <= clock_timestamp()
@@ -37,8 +37,8 @@ SELECT DISTINCT channel
    AND NOT EXISTS (SELECT FROM channel_state WHERE channel_state.channel = ready.channel);
 
 -- name: lock_ready
--- $1 channels. The first in order that may go: one that waits, is due and has none of its group ahead of it, or one
--- whose next attempt is due, be it that the last one failed or that its process died.
+-- $1 channels. The first message that may be sent: a waiting one that is due and of whose group none is being sent, or
+-- one whose next attempt is due, because the last one failed or its process died.
 SELECT id, channel, group_key, state, text, delayed_from, attempt_started_at
   FROM notification AS ready
  WHERE (state = 'waiting' AND due_at <= clock_timestamp()
@@ -57,12 +57,12 @@ SELECT id, channel, group_key, state, text, delayed_from, attempt_started_at
 DELETE FROM notification WHERE id = $1;
 
 -- name: put_off
--- $1 id, $2 for how long, $3 why
+-- $1 id, $2 duration, $3 reason
 UPDATE notification SET due_at = clock_timestamp() + $2::interval, error = $3 WHERE id = $1 AND state = 'waiting';
 
 -- name: insert_items
--- $1 message, $2 channel, then arrays: $3 episodes, $4 revisions, $5 kinds, $6 levels. What was told by another message
--- in the meantime is left out.
+-- $1 message, $2 channel, then arrays: $3 episodes, $4 revisions, $5 kinds, $6 levels. Items that another message has
+-- told in the meantime are left out.
 INSERT INTO notification_item
        (notification_id, channel, episode_id, revision, kind, level, told_before, told_level_before)
 SELECT $1, $2, item.episode_id, item.revision, item.kind, item.level, alert_told.told, alert_told.told_level
@@ -73,7 +73,8 @@ ON CONFLICT DO NOTHING
 RETURNING episode_id;
 
 -- name: write_told
--- $1 channel, then arrays: $2 episodes, $3 told, $4 levels. `told_at` is the claim's moment, by which it is known again.
+-- $1 channel, then arrays: $2 episodes, $3 told, $4 levels. `told_at` equals the claim's `claimed_at`, so that
+-- `restore_told` can recognize the rows of this claim.
 INSERT INTO alert_told (channel, episode_id, told, told_level, told_at)
 SELECT $1, item.episode_id, item.told, item.level, now()
   FROM unnest($2::bigint[], $3::text[], $4::text[]) AS item (episode_id, told, level)
@@ -105,7 +106,7 @@ SELECT state, attempts FROM notification WHERE id = $1 FOR UPDATE;
 INSERT INTO notification_attempt (notification_id, outcome, error, seconds) VALUES ($1, $2, $3, $4);
 
 -- name: insert_lost_attempt
--- $1 message, $2 error. Its process died: nobody knows whether it arrived.
+-- $1 message, $2 error. The attempt's process died, so it is unknown whether the message arrived.
 INSERT INTO notification_attempt (notification_id, outcome, error, seconds)
 SELECT id, 'unknown', $2, extract(epoch FROM next_attempt_at - attempt_started_at) FROM notification WHERE id = $1;
 
@@ -116,7 +117,7 @@ UPDATE notification
  WHERE id = $1;
 
 -- name: write_message_ref
--- $1 message, $2 what the service calls it
+-- $1 message, $2 the service's id of the message
 UPDATE alert_told
    SET message_ref = $2
   FROM notification_item AS item
@@ -131,8 +132,9 @@ UPDATE notification
 RETURNING claimed_at + $4::interval <= clock_timestamp() AS is_late;
 
 -- name: lock_expired
--- $1 time from the claim to the deadline, $2 channels that there are. Past it, what could be tried once more is: only
--- what is held back for longer, or has lost its channel, is given up.
+-- $1 time from the claim to the deadline, $2 configured channels. A message whose next attempt is due already is not
+-- given up: it gets one more attempt. Messages are given up whose next attempt is later, or whose channel is no longer
+-- configured.
 SELECT id, channel, group_key, attempts, error
   FROM notification
  WHERE state = 'sending' AND claimed_at + $1::interval <= clock_timestamp()
@@ -142,7 +144,7 @@ SELECT id, channel, group_key, attempts, error
    FOR UPDATE SKIP LOCKED;
 
 -- name: may_have_arrived
--- $1 message: whether any answer since its claim was lost
+-- $1 message. Returns whether any answer since its claim was lost.
 SELECT attempt_started_at IS NOT NULL
        OR EXISTS (SELECT FROM notification_attempt AS attempt
                    WHERE attempt.notification_id = notification.id AND attempt.outcome = 'unknown'
@@ -150,7 +152,7 @@ SELECT attempt_started_at IS NOT NULL
   FROM notification
  WHERE id = $1;
 
--- name: bury
+-- name: mark_dead
 -- $1 id
 UPDATE notification
    SET state = 'dead', finished_at = clock_timestamp(), attempt_started_at = NULL, next_attempt_at = NULL,
@@ -159,8 +161,9 @@ UPDATE notification
                        FROM notification_item WHERE notification_id = $1)
  WHERE id = $1;
 
--- name: take_told_back
--- $1 message. Only where nothing has been told since its claim; there is something to tell again.
+-- name: restore_told
+-- $1 message. Restores `alert_told` for each episode that has not been told about since the claim. All its episodes are
+-- marked as not settled, so that they are told again.
 WITH item AS (
     DELETE FROM notification_item WHERE notification_id = $1
     RETURNING channel, episode_id, told_before, told_level_before
@@ -183,11 +186,11 @@ UPDATE alert_episode SET settled = FALSE FROM item WHERE alert_episode.id = item
 SELECT state, channel, group_key FROM notification WHERE id = $1 FOR UPDATE;
 
 -- name: mark_resent
--- $1 the dead letter that was sent anew
+-- $1 the dead letter that was sent again
 UPDATE notification SET state = 'failed' WHERE id = $1;
 
 -- name: list_notifications
--- $1 state, $2 before this id, $3 at most so many
+-- $1 state, $2 id below which to list, $3 limit
 SELECT id, channel, group_key, state, due_at, created_at, claimed_at, finished_at, next_attempt_at, error, delayed_from,
        text -> 'body' AS body,
        coalesce(lost_items,
@@ -214,13 +217,13 @@ SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
  WHERE state IN ('waiting', 'sending') OR state IN ('dead', 'failed');
 
 -- name: prune_notifications
--- $1 age of what was sent, $2 age of dead letters; what a later message is made of stays until that one goes
+-- $1 age of sent messages, $2 age of dead letters. A dead letter is kept as long as the message that replaced it.
 DELETE FROM notification
  WHERE (state = 'sent' AND finished_at < now() - $1::interval
         OR state IN ('dead', 'failed') AND finished_at < now() - $2::interval)
    AND NOT EXISTS (SELECT FROM notification AS later WHERE later.delayed_from = notification.id);
 
--- Channels: which are broken, and where chats have moved.
+-- Channels: the broken ones, and the new ids of chats that have moved.
 
 -- name: list_channel_states
 SELECT channel, config_hash, broken_since, reason, told_through, now() AS now FROM channel_state ORDER BY channel;
@@ -230,7 +233,8 @@ SELECT channel, config_hash, broken_since, reason, told_through, now() AS now FR
 SELECT broken_since, reason FROM channel_state WHERE channel = $1;
 
 -- name: break_channel
--- $1 channel, $2 fingerprint of its configuration, $3 why. Null when it was known to be broken.
+-- $1 channel, $2 fingerprint of its configuration, $3 reason. Returns no row if the channel is marked as broken already
+-- with this fingerprint.
 INSERT INTO channel_state (channel, config_hash, reason) VALUES ($1, $2, $3)
 ON CONFLICT (channel) DO UPDATE
    SET config_hash = excluded.config_hash, broken_since = now(), reason = excluded.reason, told_through = NULL
@@ -238,7 +242,7 @@ ON CONFLICT (channel) DO UPDATE
 RETURNING channel;
 
 -- name: mend_reconfigured
--- Arrays: $1 channels, $2 fingerprints of their configurations
+-- Arrays: $1 channels, $2 fingerprints of their configurations. Returns the channels that had another fingerprint.
 DELETE FROM channel_state
  USING unnest($1::text[], $2::text[]) AS configured (channel, config_hash)
  WHERE channel_state.channel = configured.channel AND channel_state.config_hash <> configured.config_hash
@@ -249,11 +253,11 @@ RETURNING channel_state.channel;
 DELETE FROM channel_state WHERE channel = $1 RETURNING channel;
 
 -- name: note_told_through
--- $1 channel, $2 the one through which people are told. Null when another process was first.
+-- $1 channel, $2 the channel through which people are told. Returns no row if another process was first.
 UPDATE channel_state SET told_through = $2 WHERE channel = $1 AND told_through IS NULL RETURNING channel;
 
 -- name: withdraw_notices
--- $1 prefix of the groups that tell of broken channels: through one that is itself broken nobody hears of them
+-- $1 prefix of the groups of notices about broken channels. Deletes the notices in channels that are broken themselves.
 WITH withdrawn AS (
     DELETE FROM notification
      WHERE starts_with(group_key, $1) AND channel IN (SELECT channel FROM channel_state)
@@ -265,8 +269,8 @@ UPDATE channel_state
   FROM withdrawn
  WHERE channel_state.channel = withdrawn.about AND channel_state.told_through = withdrawn.channel;
 
--- name: lock_stranded
--- Messages in the middle of being sent through a channel that has broken since.
+-- name: lock_sending_through_broken
+-- Claimed messages without a running attempt whose channel is broken.
 SELECT id
   FROM notification
  WHERE state = 'sending' AND (attempt_started_at IS NULL OR next_attempt_at <= clock_timestamp())
@@ -275,7 +279,7 @@ SELECT id
    FOR UPDATE SKIP LOCKED;
 
 -- name: move_attempts
--- $1 from this message, $2 to this one
+-- $1 message to move from, $2 message to move to
 UPDATE notification_attempt SET notification_id = $2 WHERE notification_id = $1;
 
 -- name: list_moves

@@ -1,4 +1,4 @@
-"""The outbox and the channels over HTTP: what waits, what died, what is broken, and how to mend it."""
+"""HTTP routes of the outbox and of the channels: list and resend messages, list and test channels."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ _WantedState = Annotated[
     NotificationState,
     QueryParameter(
         name="state",
-        description="`dead`: given up; `failed`: was dead, and was sent anew since; `sending`: also between attempts",
+        description="`dead`: given up; `failed`: was dead and has been sent again; `sending`: also between attempts",
     ),
 ]
 
@@ -36,7 +36,7 @@ class OutboxPage(msgspec.Struct, frozen=True):
 
 
 class Resent(msgspec.Struct, frozen=True):
-    """A dead letter's successor; it is dropped if nothing is left to say by the time that it is sent."""
+    """The new message that replaces a dead letter; it is deleted if nothing is left to tell when it is due."""
 
     id: int
     delayed_from: int
@@ -59,7 +59,7 @@ class ChannelPage(msgspec.Struct, frozen=True):
 async def list_outbox(
     read_pool: NamedDependency[Pool], wanted: _WantedState = "dead", limit: PageLimit = 100, cursor: PageCursor = None
 ) -> OutboxPage:
-    """List the alert messages in a state, newest first, with the attempts to deliver them."""
+    """List the alert messages in a state, newest first, with their delivery attempts."""
     found = await list_notifications(read_pool, wanted, parse_id_cursor(cursor, LARGEST_ID), limit + 1)
     page, next_cursor = cut_page(found, limit, lambda notification: str(notification.id))
     return OutboxPage(list(page), next_cursor)
@@ -71,12 +71,12 @@ async def list_outbox(
     status_code=HTTP_202_ACCEPTED,
     responses=problem_responses({**_NOT_FOUND, 409: "The message is not dead"}),
     tags=["Notifications"],
-    summary="Send a dead letter anew",
+    summary="Send a dead letter again",
 )
 async def resend_notification(
     pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher], notification_id: _NotificationId
 ) -> Resent:
-    """Tell what is still true of what a dead letter was about, headed "Delayed"."""
+    """Send a new message with what is still true of the dead letter's content; its title begins with "Delayed"."""
     new_id = await resend(pool, notification_id)
     dispatcher.wake()
     return Resent(new_id, notification_id)
@@ -90,7 +90,7 @@ async def resend_notification(
     summary="List channels",
 )
 async def list_channels(read_pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher]) -> ChannelPage:
-    """List the configured channels and whether they work; never their settings."""
+    """List the configured channels and whether they work, without their settings."""
     return ChannelPage(await dispatcher.list_channels(read_pool))
 
 
@@ -105,7 +105,7 @@ async def list_channels(read_pool: NamedDependency[Pool], dispatcher: NamedDepen
 async def test_channel(
     pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher], name: FromPath[str]
 ) -> ChannelTest:
-    """Send a test message through a channel; one that arrives mends a broken channel."""
+    """Send a test message through a channel; a message that arrives mends a broken channel."""
     return await dispatcher.test_channel(pool, name)
 
 

@@ -1,4 +1,4 @@
-"""The SQL statements of the outbox and the channels, by name."""
+"""SQL statements of the outbox and the channels, by name."""
 
 from pathlib import Path
 

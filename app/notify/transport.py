@@ -1,4 +1,4 @@
-"""How a message leaves: one bounded POST, and errors that say what it proved, without a secret in them."""
+"""Transport: one POST with limits, and errors without secrets that say what the attempt proved."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -12,22 +12,22 @@ import msgspec
 CONNECT_TIMEOUT_S = 5.0
 TOTAL_TIMEOUT_S = 10.0
 ANSWER_LIMIT_BYTES = 64 * 1024
-#: A longer Retry-After is taken as this: the deadline of a message is the outbox's to decide.
+#: A longer Retry-After is read as this. The dispatcher and the broker cut it further, to what they wait at most.
 RETRY_AFTER_LIMIT_S = 86_400.0
 
-#: Statuses by which a server says that it did nothing with the request, and may later.
+#: Statuses by which a server says that it did not process the request but may process it later: 408, 429 and 503.
 _REFUSED_FOR_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """Where the services are; other than the defaults for private relays and tests."""
+    """The addresses of the services; private relays and tests set others than the defaults."""
 
     slack_webhook_prefix: str = "https://hooks.slack.com/"
     telegram_api_base: str = "https://api.telegram.org"
 
 
 class Redacted(msgspec.Struct, frozen=True):
-    """Shown without its values, any of which may hold a secret, wherever it is: tracebacks can show locals."""
+    """A struct whose repr hides its values, because any may hold a secret and tracebacks can show local variables."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__.rpartition('.')[2]}.{type(self).__qualname__}>"
@@ -40,12 +40,12 @@ class ChannelConfig(Redacted, frozen=True, forbid_unknown_fields=True):
     """The settings of one channel."""
 
     def moved(self, moved_to: int) -> Self:
-        """Return the settings after the service has moved the destination, which `send` reports as `moved_to`."""
+        """Return the settings for a destination that the service has moved; `moved_to` is what `send` reported."""
         return self
 
 
 class Post(Redacted, frozen=True):
-    """One request: where to, the JSON, and headers beside its type."""
+    """One request: its address, its JSON body, and headers in addition to the content type."""
 
     url: str
     body: bytes
@@ -53,9 +53,9 @@ class Post(Redacted, frozen=True):
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """The service has taken the message."""
+    """The result of a send whose message the service has accepted."""
 
-    #: What a later message can reply to, where the service has such a thing.
+    #: The id that a later message can reply to, where the service supports replies.
     message_ref: str | None = None
     #: The service's answer, decoded.
     response: Any = None
@@ -64,12 +64,12 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class DeliveryError(Exception):
-    """A message was not taken, as far as we know; `reason` is fit to be shown and logged."""
+    """A message was not accepted, as far as we know; `reason` holds no secret and may be shown and logged."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None, moved_to: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        #: What the service asked for; None if it did not say.
+        #: The wait that the service asked for; None if it asked for none.
         self.retry_after_s = retry_after_s
         #: The chat's new id, when the old one is no longer in use.
         self.moved_to = moved_to
@@ -80,17 +80,17 @@ class TransientError(DeliveryError):
 
 
 class UncertainError(DeliveryError):
-    """The request went out but no answer told its fate: it may have arrived, a resend may be the second one."""
+    """No answer says whether the message arrived; if it did, a resend is a duplicate."""
 
 
 class UnknownAnswerError(UncertainError):
-    """An answer of success that is not the service's: a relay's that has likely taken the message."""
+    """A success answer that is not the service's own: a relay sent it and has probably accepted the message."""
 
 
 class PermanentError(DeliveryError):
-    """Nothing arrived, and sending the same again cannot help.
+    """Nothing arrived, and sending the same message again would fail too.
 
-    `channel_broken`: no other message would get through either (a revoked token, an archived channel).
+    `channel_broken`: any other message would fail as well (a revoked token, an archived channel).
     """
 
     def __init__(self, reason: str, *, channel_broken: bool, moved_to: int | None = None) -> None:
@@ -99,7 +99,7 @@ class PermanentError(DeliveryError):
 
 
 class Answer(Redacted, frozen=True):
-    """What a server answered, in which it may quote the request; the body is cut at ANSWER_LIMIT_BYTES."""
+    """A server's answer. It may quote the request; the body is cut at ANSWER_LIMIT_BYTES."""
 
     status: int
     body: bytes
@@ -107,33 +107,33 @@ class Answer(Redacted, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the status is one of success."""
+        """Return whether the status is 2xx."""
         return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def open_session(
     connect_timeout_s: float = CONNECT_TIMEOUT_S, total_timeout_s: float = TOTAL_TIMEOUT_S, connections: int = 100
 ) -> aiohttp.ClientSession:
-    """Open the session that all channels share; every call on it is bounded in time, all together in connections."""
+    """Open the HTTP session that all channels share, with a time limit for each call and a limit of connections."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         timeout=aiohttp.ClientTimeout(total=total_timeout_s, connect=connect_timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
-        # Answers are asked for as they are; unpacking would let a small one grow past its bound.
+        # Answers are requested uncompressed: a small one could become larger than the limit when decompressed.
         auto_decompress=False,
         headers={"User-Agent": "Tidegauge", "Accept-Encoding": "identity"},
     )
 
 
 async def send_post(session: aiohttp.ClientSession, post: Post) -> Answer:
-    """Post JSON once, following no redirect.
+    """Post JSON once, without following redirects, and return the answer.
 
-    Raises TransientError when no connection came about, UncertainError when it broke later, PermanentError
-    when the URL is none.
+    Raise TransientError if the connection failed, UncertainError if it broke after the request was sent, and
+    PermanentError if the URL is not valid.
     """
     outcome = await _exchange(session, post)
     if isinstance(outcome, DeliveryError):
-        # Raised outside the handler: aiohttp's exception holds the URL, and must not become the context.
+        # Raised outside the handler, because aiohttp's exception holds the URL and must not become the context.
         raise outcome
     return outcome
 
@@ -141,9 +141,9 @@ async def send_post(session: aiohttp.ClientSession, post: Post) -> Answer:
 def refusal(
     answer: Answer, reason: str, *, channel_broken: bool = False, retry_after_s: float | None = None
 ) -> DeliveryError:
-    """Sort an answer that is not a success by what it proves.
+    """Return the error for an answer that is not the service's success, chosen by what its status proves.
 
-    A 5xx other than 503 proves nothing: the service, or what stands behind a gateway, may have acted first.
+    A 5xx other than 503 proves nothing: the service may have accepted the message before the error.
     """
     wait_s = answer.retry_after_s if retry_after_s is None else retry_after_s
     if answer.status in _REFUSED_FOR_NOW:
@@ -156,7 +156,7 @@ def refusal(
 
 
 def fingerprint(kind: str, *secrets: str) -> str:
-    """Name a destination without giving away what leads to it."""
+    """Return a name for a destination from which its secrets cannot be derived."""
     digest = hashlib.sha256("\0".join(secrets).encode()).hexdigest()
     return f"{kind}:{digest[:16]}"
 
@@ -181,7 +181,7 @@ async def _exchange(session: aiohttp.ClientSession, post: Post) -> Answer | Deli
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    """Read at most ANSWER_LIMIT_BYTES; what a refusal says beyond its status may be lost with the connection."""
+    """Read at most ANSWER_LIMIT_BYTES; if the connection breaks, return what was read of an error's body."""
     body = bytearray()
     try:
         async for chunk in response.content.iter_chunked(8_192):
@@ -195,7 +195,7 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _parse_retry_after(value: str | None) -> float | None:
-    """Read Retry-After in either form of RFC 9110, seconds or a date, as seconds from now."""
+    """Return Retry-After as seconds from now, from either form of RFC 9110: seconds or a date."""
     if value is None:
         return None
     if value.strip().isdecimal():

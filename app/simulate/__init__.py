@@ -1,4 +1,4 @@
-"""Gateways that behave like real ones: a client of the API, for trying things out and for `make demo`."""
+"""Simulated gateways, which are clients of the API; used by `tidegauge simulate` and `make demo`."""
 
 from app.simulate.demo import demo_gateways, server_url
 from app.simulate.display import render_summary

@@ -1,4 +1,4 @@
-"""What people see of a simulation: a table that changes in place on a terminal, else a line now and then."""
+"""The display of a simulation: a live table on a terminal, and otherwise a log line every ten seconds."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,15 +32,15 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def shown(simulation: Simulation, console: Console) -> AsyncIterator[None]:
-    """Show progress for as long as the block lasts."""
+async def progress_display(simulation: Simulation, console: Console) -> AsyncIterator[None]:
+    """Show the progress of a simulation until the block ends."""
     show = _show_table if console.is_terminal else _log_lines
     async with running(show(simulation, console), "simulation display"):
         yield
 
 
 def render_summary(summary: Summary) -> Table:
-    """Tell what each gateway has done, and all together."""
+    """Return a table with the counts of each gateway and their total."""
     table = Table(box=None, padding=(0, 1, 0, 0), title="in values", title_justify="left", title_style="dim")
     table.add_column("gateway", no_wrap=True)
     for name in (*_SUMMED, "uploads", "retries", "lost"):
@@ -75,7 +75,7 @@ async def _log_lines(simulation: Simulation, _console: Console) -> None:
 
 
 def render_progress(simulation: Simulation) -> RenderableType:
-    """Draw where every gateway is just now."""
+    """Return a table with the present state of each gateway."""
     table = Table(box=None)
     table.add_column("gateway")
     table.add_column("state", min_width=9)
@@ -103,7 +103,7 @@ def _cells(gateway: Gateway) -> list[RenderableType]:
 
 
 def _render_head(simulation: Simulation) -> RenderableType:
-    """Draw the time, and how much of it is done: of the history first, of everything where there is an end."""
+    """Return the event time and a progress bar, which covers the history, or everything if the timeline has an end."""
     timeline = simulation.timeline
     made_us = min(gateway.made_us for gateway in simulation.gateways)
     until_us = timeline.end_us or timeline.live_us

@@ -1,4 +1,4 @@
-"""One simulated gateway: it measures without pause, and sends what it has whenever it is online."""
+"""One simulated gateway: it measures all the time, and uploads its readings whenever it is online."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -7,30 +7,30 @@ from app.simulate.buffer import Buffer
 from app.simulate.delivery import DeliveryCounts, GivenUpError, Tries, UploadDelivery
 from app.simulate.plan import Plan
 from app.simulate.uplink import Measurement, Uplink
+from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.chance import fraction, key_of
-from app.simulate.world.habits import Habits
 from app.simulate.world.sites import SimulatedSensor
 from app.simulate.world.timeline import Timeline
 from app.tasks import running
 
-#: Readings in one upload at most.
+#: The most readings in one upload.
 BATCH_READINGS = 1_000
 
-#: Told of what happens: the event's name, then its data.
-NoteEvent = Callable[..., None]
+#: Logs an event: takes its name, and its data as keyword arguments.
+LogEvent = Callable[..., None]
 
 
 class Gateway:
-    """A gateway with its sensors, its buffer and its way to the server."""
+    """A gateway with its sensors, its buffer and its delivery of readings to the server."""
 
     def __init__(
         self,
         name: str,
         sensors: Sequence[SimulatedSensor],
-        habits: Habits,
+        behaviour: Behaviour,
         plan: Plan,
         timeline: Timeline,
-        say: NoteEvent,
+        log_event: LogEvent,
     ) -> None:
         self.name = name
         self.counts = DeliveryCounts()
@@ -38,41 +38,41 @@ class Gateway:
         self.replayed = asyncio.Event()
         self._phase = "starting"
         self._sensors = sensors
-        self.habits = habits
+        self.behaviour = behaviour
         self._plan = plan
         self._timeline = timeline
-        self._say = say
+        self._log_event = log_event
         self._buffer = Buffer(plan.buffer_limit)
-        self._delivery = UploadDelivery(name, plan, habits, timeline, self.counts)
-        #: Where in the batch interval it sends, so that not all gateways do at once.
-        self._beat = fraction(key_of(plan.seed, name, "beat"))
+        self._delivery = UploadDelivery(name, plan, behaviour, timeline, self.counts)
+        #: The time of its uploads within the batch interval, as a fraction, so that gateways do not upload all at once.
+        self._upload_offset = fraction(key_of(plan.seed, name, "beat"))
         self._made_until_us = timeline.start_us
-        self._troubles: frozenset[str] = frozenset()
+        self._logged_excursions: frozenset[str] = frozenset()
 
     @property
     def state(self) -> str:
-        """Say what it is doing, in a word."""
+        """The state of the gateway: starting, replaying, online, offline, retrying or done."""
         return "retrying" if self._delivery.is_pausing else self._phase
 
     @property
     def buffered(self) -> int:
-        """Values that are made and not acknowledged yet."""
-        return self._buffer.value_count + self._delivery.under_way
+        """Number of values that are made and not acknowledged."""
+        return self._buffer.value_count + self._delivery.unacknowledged
 
     @property
     def tries(self) -> Tries:
-        """How its uploads went."""
+        """Counts of its requests, and the server's last answers."""
         return self._delivery.tries
 
     @property
     def made_us(self) -> int:
-        """How much event time it has covered."""
+        """Event time for which readings are made, in microseconds from the start of the timeline."""
         return self._made_until_us - self._timeline.start_us
 
     async def run(self, uplink: Uplink) -> None:
-        """Replay the history, then measure and send until the timeline ends.
+        """Replay the history, then measure and upload until the timeline ends.
 
-        What could not be sent by then is dropped. Raises SettingsError when the server will have nothing of it.
+        Readings that cannot be sent by then are dropped. Raise SettingsError when the key or the address is wrong.
         """
         try:
             await self._replay_history(uplink)
@@ -80,7 +80,7 @@ class Gateway:
                 self.replayed.set()
                 await self._live(uplink)
         except GivenUpError:
-            self._say("gateway_gave_up", gateway=self.name, buffered=self.buffered)
+            self._log_event("gateway_gave_up", gateway=self.name, buffered=self.buffered)
         finally:
             self._phase = "done"
             self.counts.dropped += self.buffered
@@ -88,7 +88,7 @@ class Gateway:
             self._delivery.clear()
 
     async def _replay_history(self, uplink: Uplink) -> None:
-        """Send the past in full batches, made only as fast as they are taken."""
+        """Send the history in full batches; the next batch is made only after the server has the one before."""
         slice_us = self._plan.every_us * max(BATCH_READINGS // len(self._sensors), 1)
         self._phase = "replaying"
         while self._made_until_us < self._timeline.live_us and not self._timeline.is_stopped:
@@ -102,12 +102,12 @@ class Gateway:
     async def _measure(self) -> None:
         while True:
             self._make(self._timeline.now_us())
-            self._tell_troubles()
+            self._log_excursions()
             await self._timeline.sleep_until(self._made_until_us + self._plan.every_us)
 
     async def _upload(self, uplink: Uplink) -> None:
-        """Send what there is every batch interval, unless offline; at the end whatever is left."""
-        due_us = self._timeline.now_us() - int(self._beat * self._plan.batch_us)
+        """Send the buffered readings every batch interval, unless offline; at the end, send the rest."""
+        due_us = self._timeline.now_us() - int(self._upload_offset * self._plan.batch_us)
         while not self._timeline.is_over:
             if self._is_offline():
                 self._enter_offline()
@@ -122,17 +122,17 @@ class Gateway:
         await self._send_all(uplink)
 
     def _is_offline(self) -> bool:
-        spells = self.habits.spells
-        return spells is not None and spells.cover(self._timeline.now_us())
+        offline = self.behaviour.offline
+        return offline is not None and offline.cover(self._timeline.now_us())
 
     def _enter_offline(self) -> None:
         if self._phase != "offline":
-            self._say("gateway_offline", gateway=self.name)
+            self._log_event("gateway_offline", gateway=self.name)
         self._phase = "offline"
 
     def _leave_offline(self) -> None:
         if self._phase == "offline":
-            self._say("gateway_back", gateway=self.name, buffered=self.buffered)
+            self._log_event("gateway_back", gateway=self.name, buffered=self.buffered)
             self._phase = "replaying"
 
     async def _send_all(self, uplink: Uplink) -> None:
@@ -140,7 +140,7 @@ class Gateway:
             await self._delivery.deliver(uplink, readings)
 
     def _make(self, until_us: int) -> None:
-        """Make the readings from where we were up to an event time, by the gateway's own clock."""
+        """Make and buffer the readings up to an event time; their times are those of the gateway's own clock."""
         if until_us <= self._made_until_us:
             return
         dropped = 0
@@ -150,26 +150,30 @@ class Gateway:
         self._made_until_us = until_us
         self.counts.dropped += dropped
         if dropped:
-            self._say("readings_dropped", gateway=self.name, values=dropped)
+            self._log_event("readings_dropped", gateway=self.name, values=dropped)
 
     def _each_reading(self, from_us: int, until_us: int) -> Iterator[Measurement]:
-        """Give the readings of [from, until): each sensor has its place in every interval since 1970."""
-        every_us, skew_us = self._plan.every_us, self.habits.skew_us
+        """Yield the readings in [from, until).
+
+        Time since 1970 is divided into intervals of `Plan.every_us`. A sensor measures once in each of them, always at
+        the same offset.
+        """
+        every_us, skew_us = self._plan.every_us, self.behaviour.skew_us
         from_us, until_us = from_us + skew_us, until_us + skew_us
-        for beat in range(from_us // every_us - 1, until_us // every_us + 1):
+        for interval in range(from_us // every_us - 1, until_us // every_us + 1):
             for sensor in self._sensors:
-                # Whole milliseconds, which is what is sent.
-                time_us = (beat * every_us + int(sensor.offset * every_us)) // 1_000 * 1_000
+                # Whole milliseconds, because that is the precision in which times are sent.
+                time_us = (interval * every_us + int(sensor.offset * every_us)) // 1_000 * 1_000
                 if from_us <= time_us < until_us:
                     yield Measurement(sensor.name, time_us // 1_000, sensor.measure(time_us), sensor.tags)
 
-    def _tell_troubles(self) -> None:
-        """Say what has gone wrong since we looked last, once for all sensors that see it."""
-        seen_by: dict[str, list[str]] = {}
+    def _log_excursions(self) -> None:
+        """Log each excursion that has begun since the last call, once for all sensors that it affects."""
+        affected: dict[str, list[str]] = {}
         for sensor in self._sensors:
-            for what in sensor.list_out(self._made_until_us):
-                seen_by.setdefault(what, []).append(sensor.name)
-        for what, sensors in seen_by.items():
-            if what not in self._troubles:
-                self._say("excursion_seen", gateway=self.name, what=what, sensors=" ".join(sensors))
-        self._troubles = frozenset(seen_by)
+            for what in sensor.list_excursions(self._made_until_us):
+                affected.setdefault(what, []).append(sensor.name)
+        for what, sensors in affected.items():
+            if what not in self._logged_excursions:
+                self._log_event("excursion_seen", gateway=self.name, what=what, sensors=" ".join(sensors))
+        self._logged_excursions = frozenset(affected)

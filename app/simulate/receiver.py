@@ -1,9 +1,7 @@
-"""The other end of `make demo`: a local receiver to which alerts are sent, and that shows them."""
+"""The receiver of `make demo`: a local web server that prints the alert messages sent to it."""
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,15 +11,18 @@ from rich.markup import escape
 
 from app.settings import Settings
 
-_CHANNELS = 'version: 1\nchannels:\n  demo: {type: webhook, url: "${DEMO_RECEIVER_URL}"}\n'
+_CHANNEL = 'version: 1\nchannels:\n  demo: {type: webhook, url: "${DEMO_RECEIVER_URL}"}\n'
 _console = Console(stderr=True)
 
 
 @asynccontextmanager
 async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
-    """Give settings under which the example rules also tell a receiver on this machine, for as long as it runs."""
+    """Run a receiver until the block ends; yield settings with a channel that sends messages to it.
+
+    The rules stay those of RULES_DIR, so that edits take effect.
+    """
     application = web.Application()
-    application.router.add_post("/", _show)
+    application.router.add_post("/", _print_message)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -30,36 +31,27 @@ async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
     try:
         yield msgspec.structs.replace(
             settings,
-            rules_dir=_with_channel(settings.rules_dir, settings.data_dir / "demo-rules"),
             environment={**settings.environment, "DEMO_RECEIVER_URL": f"http://127.0.0.1:{port}/"},
+            extra_rules={"the channel of the demo": _CHANNEL},
         )
     finally:
         await runner.cleanup()
 
 
-def _with_channel(rules: Path, folder: Path) -> Path:
-    """Copy the rules beside a file with the receiver as their channel."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in rules.glob("*.yml"):
-        shutil.copy(path, folder)
-    (folder / "demo-channel.yml").write_text(_CHANNELS, encoding="utf-8")
-    return folder
-
-
-async def _show(request: web.Request) -> web.Response:
-    """Print a message as an operator would get it."""
+async def _print_message(request: web.Request) -> web.Response:
+    """Print the title and the entries of a message on standard error."""
     message = await request.json()
     _console.print(f"\n{message['emoji']} [bold]{escape(message['title'])}[/]", highlight=False)
     for entry in message["entries"]:
         since = " since " + entry["since"][:16] if entry.get("since") else ""
         until = " until " + entry["until"][:16] if entry.get("until") else ""
         note = "  " + entry["note"] if entry.get("note") else ""
-        what = escape(_measured(entry))
-        _console.print(f"   {what}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
+        measured = escape(_measured(entry))
+        _console.print(f"   {measured}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
     return web.Response(text="ok")
 
 
 def _measured(entry: dict[str, Any]) -> str:
-    """Name sensor, metric and value; what a rule computed has digits that nobody measured."""
+    """Return sensor, metric and value; six digits, because a computed value has more digits than were measured."""
     value = "" if entry.get("value") is None else f"{entry['value']:.6g} {entry.get('unit', '')}"
     return " ".join(f"{entry['sensor']} {entry['metric']} {value}".split())

@@ -1,10 +1,10 @@
-"""`tidegauge simulate`: a simulation with its display, from start to summary."""
+"""Running a simulation together with its display, from the start to the summary."""
 
 import structlog
 from rich.console import Console
 
 from app.clock import now_us
-from app.simulate.display import shown
+from app.simulate.display import progress_display
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation, Summary
 from app.simulate.world.timeline import Timeline
@@ -13,14 +13,14 @@ log = structlog.get_logger()
 
 
 async def simulate(plan: Plan, console: Console) -> Summary:
-    """Run a plan until it ends or a signal stops it, and show it on `console`; raise SettingsError."""
+    """Run a plan until it ends or a signal stops it, and show its progress on `console`; raise SettingsError."""
     plan.check()
-    say = _say_nothing if console.is_terminal else log.info
-    simulation = Simulation(plan, Timeline.of(plan, now_us()), say)
+    log_event = _ignore_event if console.is_terminal else log.info
+    simulation = Simulation(plan, Timeline.of(plan, now_us()), log_event)
     with simulation.stopped_by_signals():
-        async with shown(simulation, console):
+        async with progress_display(simulation, console):
             return await simulation.run()
 
 
-def _say_nothing(_event: str, **_data: object) -> None:
-    """On a terminal the table shows it all, and lines between would tear it."""
+def _ignore_event(_event: str, **_data: object) -> None:
+    """Log nothing: on a terminal the table shows everything, and log lines would break its display."""

@@ -1,4 +1,4 @@
-"""All gateways of a plan, side by side against one server."""
+"""The simulation: all gateways of a plan, which run at the same time against one server."""
 
 import asyncio
 import signal
@@ -9,16 +9,16 @@ import aiohttp
 import msgspec
 
 from app.simulate.delivery import DeliveryCounts
-from app.simulate.gateway import Gateway, NoteEvent
+from app.simulate.gateway import Gateway, LogEvent
 from app.simulate.plan import Plan
 from app.simulate.uplink import Uplink
-from app.simulate.world.habits import Habits, habits_of
+from app.simulate.world.behaviour import Behaviour, behaviour_of
 from app.simulate.world.sites import gateway_name, list_sensors
 from app.simulate.world.timeline import Timeline
 
 
 class GatewaySummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gateway has done; counts are values, uploads and tries are requests."""
+    """The counts of one gateway: uploads, retries and lost answers are requests, all other counts are values."""
 
     gateway: str
     made: int
@@ -35,7 +35,7 @@ class GatewaySummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What a simulation has done."""
+    """The counts of a simulation, for each gateway and in total."""
 
     seed: int
     gateways: list[GatewaySummary]
@@ -43,7 +43,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def is_clean(self) -> bool:
-        """Whether everything that was made is stored."""
+        """Return whether no value was rejected or dropped."""
         return self.total.rejected == 0 and self.total.dropped == 0
 
 
@@ -54,8 +54,8 @@ class Simulation:
         self,
         plan: Plan,
         timeline: Timeline,
-        say: NoteEvent,
-        choose_habits: Callable[[int, int, int | None], Habits] = habits_of,
+        log_event: LogEvent,
+        choose_behaviour: Callable[[int, int, int | None], Behaviour] = behaviour_of,
     ) -> None:
         plan.check()
         self.plan = plan
@@ -64,17 +64,17 @@ class Simulation:
         self.gateways = [
             Gateway(
                 gateway_name(number),
-                list_sensors(plan.seed, number, plan.sensors, plan.cued_at_us),
-                choose_habits(plan.seed, number, plan.cued_at_us),
+                list_sensors(plan.seed, number, plan.sensors, plan.demo_start_us),
+                choose_behaviour(plan.seed, number, plan.demo_start_us),
                 plan,
                 timeline,
-                say,
+                log_event,
             )
             for number in range(plan.gateways)
         ]
 
     async def run(self) -> Summary:
-        """Run until the timeline ends and all is sent; raise SettingsError when the server will have nothing of it."""
+        """Run until the timeline ends and everything is sent; raise SettingsError for a wrong key or address."""
         async with aiohttp.ClientSession() as http:
             self._tasks = [
                 asyncio.create_task(self._run(gateway, http), name=gateway.name) for gateway in self.gateways
@@ -91,7 +91,7 @@ class Simulation:
         return self.summarize()
 
     def stop(self) -> None:
-        """End the timeline; the second time drop what is not sent yet."""
+        """End the timeline; on the second call, drop the readings that are not sent."""
         if self.timeline.is_stopped:
             for task in self._tasks:
                 task.cancel()
@@ -99,7 +99,7 @@ class Simulation:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM stop it, in place of ending the process."""
+        """Until the block ends, let SIGINT and SIGTERM stop the simulation instead of the process."""
         loop = asyncio.get_running_loop()
         signals = (signal.SIGINT, signal.SIGTERM)
         for number in signals:
@@ -111,7 +111,7 @@ class Simulation:
                 loop.remove_signal_handler(number)
 
     def summarize(self) -> Summary:
-        """Count up what has been done so far."""
+        """Return the counts so far."""
         gateways = [
             GatewaySummary(
                 gateway=gateway.name, **msgspec.structs.asdict(gateway.counts), **msgspec.structs.asdict(gateway.tries)
@@ -122,4 +122,4 @@ class Simulation:
         return Summary(self.plan.seed, gateways, DeliveryCounts(*map(sum, columns)))
 
     async def _run(self, gateway: Gateway, http: aiohttp.ClientSession) -> None:
-        await gateway.run(Uplink(http, self.plan.url, self.plan.key, gateway.habits.encoding))
+        await gateway.run(Uplink(http, self.plan.url, self.plan.key, gateway.behaviour.encoding))

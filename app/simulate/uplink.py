@@ -1,4 +1,4 @@
-"""How a gateway reaches the server: one request, and what to make of its answer."""
+"""A gateway's connection to the server: sends one request and classifies the answer."""
 
 import gzip
 from typing import Literal
@@ -7,15 +7,15 @@ import aiohttp
 import msgspec
 import zstandard
 
-from app.simulate.world.habits import Encoding
+from app.simulate.world.behaviour import Encoding
 
 TIMEOUT_S = 30.0
-#: However long a server asks us to wait, we look again after this.
+#: The longest wait that a server can ask for.
 RETRY_AFTER_LIMIT_S = 60.0
 
 
 class Measurement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One reading as it is sent; time in milliseconds since 1970."""
+    """One reading as it is sent; `time` is in milliseconds since 1970."""
 
     sensor: str
     time: int
@@ -24,7 +24,7 @@ class Measurement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class UploadBatch(msgspec.Struct, frozen=True):
-    """One upload: a retry sends the very same bytes under the very same key."""
+    """One upload; a retry sends the same bytes with the same Idempotency-Key."""
 
     body: bytes
     reading_count: int
@@ -33,22 +33,26 @@ class UploadBatch(msgspec.Struct, frozen=True):
 
 
 class UplinkAnswer(msgspec.Struct, frozen=True):
-    """What came of a request.
+    """The outcome of a request.
 
-    `stored`: acknowledged, with counts of values. `refused`: sending it again is of no use. `too_large`: send it in
-    parts. `unwelcome`: a wrong key or address, the data are to be kept. `later`: try again. `lost`: perhaps stored.
-    `unreachable`: nothing was sent, or only in part.
+    - `stored`: the server acknowledged the batch; the counts are of values.
+    - `refused`: the batch is wrong, and a retry would be refused again.
+    - `too_large`: the batch must be sent in parts.
+    - `denied`: the key or the address is wrong; the readings must be kept.
+    - `later`: the batch must be sent again.
+    - `lost`: the answer was lost, and the server may have stored the batch.
+    - `unreachable`: the request was not sent, or only in part.
     """
 
-    outcome: Literal["stored", "refused", "too_large", "unwelcome", "later", "lost", "unreachable"]
-    #: For people: a status, or why there is none.
+    outcome: Literal["stored", "refused", "too_large", "denied", "later", "lost", "unreachable"]
+    #: For display: the status, or why there is none.
     text: str
     accepted: int = 0
     duplicates: int = 0
     rejected: int = 0
-    #: Seconds after which the server wants to hear from us again.
+    #: Seconds that the server asks to wait.
     retry_after_s: float | None = None
-    #: The first reason for a refusal.
+    #: The first reason that the server gives for a refusal.
     reason: str = ""
 
 
@@ -62,7 +66,7 @@ class Uplink:
         self._encoding = encoding
 
     async def send(self, batch: UploadBatch, *, lose_answer: bool = False) -> UplinkAnswer:
-        """Post a batch; with `lose_answer` hang up when the answer comes, as if it had been lost on its way."""
+        """Post a batch; with `lose_answer`, close the connection when the answer arrives, as if it had been lost."""
         headers, body = self._encode(batch)
         try:
             async with self._http.post(
@@ -116,14 +120,14 @@ def _read(response: aiohttp.ClientResponse, body: bytes) -> UplinkAnswer:
         return UplinkAnswer("too_large", str(status), reason=reason)
     if status in (400, 422):
         return UplinkAnswer("refused", str(status), reason=reason)
-    return UplinkAnswer("unwelcome", str(status), reason=reason)
+    return UplinkAnswer("denied", str(status), reason=reason)
 
 
 def _read_receipt(body: bytes) -> UplinkAnswer:
     try:
         receipt = msgspec.json.decode(body, type=_Receipt)
     except msgspec.DecodeError:
-        return UplinkAnswer("unwelcome", "200", reason="this is not the answer of a Tidegauge server")
+        return UplinkAnswer("denied", "200", reason="this is not the answer of a Tidegauge server")
     reason = receipt.rejected[0].message if receipt.rejected else ""
     return UplinkAnswer("stored", "200", receipt.accepted, receipt.duplicates, receipt.rejected_count, reason=reason)
 
@@ -136,6 +140,6 @@ def _read_problem(body: bytes) -> str:
 
 
 def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    """Read Retry-After in seconds; a date is as good as nothing to a gateway whose clock is wrong."""
+    """Return Retry-After in seconds; a date is ignored, because a gateway's clock may be wrong."""
     text = response.headers.get("Retry-After", "")
     return min(float(text), RETRY_AFTER_LIMIT_S) if text.isascii() and text.isdecimal() else None

@@ -1,1 +1,1 @@
-"""Stored readings and their continuous aggregates, as answers over HTTP."""
+"""Raw readings and trends over HTTP."""

@@ -1,4 +1,4 @@
-"""Query parameters: times and ranges, each refused with its name, its value and what would be right."""
+"""Query parameters for times and ranges; an error names the parameter, its value and what is accepted."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,12 +11,15 @@ from app.errors import InvalidRequestError
 DEFAULT_RANGE = timedelta(days=1)
 _EARLIEST_END = datetime.min.replace(tzinfo=UTC) + DEFAULT_RANGE
 _MILLISECONDS = re.compile(r"-?[0-9]{1,15}")
-#: In a query an unescaped + of an offset arrives as a space.
+#: The unescaped + of an offset arrives as a space in a query.
 _LOST_PLUS = re.compile(r" (?=\d\d:\d\d$)")
 
 
 def parse_range(from_: str | None, to: str | None, now: datetime) -> tuple[datetime, datetime]:
-    """Give the half-open range [from, to); left out, `to` is now and `from` a day before `to`."""
+    """Return the half-open range [from, to); by default `to` is now and `from` a day before `to`.
+
+    Raises InvalidRequestError.
+    """
     end = now if to is None else parse_time("to", to)
     start = max(end, _EARLIEST_END) - DEFAULT_RANGE if from_ is None else parse_time("from", from_)
     if start >= end:

@@ -21,7 +21,7 @@ SELECT series.metric
 
 -- name: list_readings
 -- $1 sensor names or null, $2 metrics or null, $3 from, $4 to (excluded), $5 after this time and $6 this sensor id,
--- $7 at most so many. Each series gives its first rows by the primary key; none of the rest can be on this page.
+-- $7 limit. Only the first $7 rows of each series are read, by the primary key; later ones cannot be on this page.
 SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
        jsonb_object_agg(series.metric, found.value) AS values
   FROM sensor

@@ -1,4 +1,4 @@
-"""How wide a bucket, and from which aggregate, for a range of time and a number of points."""
+"""The choice of bucket width and aggregate by the length of a time range and the number of points."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """A bucket width and the coarsest relation whose buckets divide it."""
+    """A bucket width, and the query over the coarsest aggregate whose buckets divide it."""
 
     name: str
     width: timedelta
@@ -21,7 +21,7 @@ RESOLUTIONS = (
 
 
 def choose_resolution(span: timedelta, points: int) -> Resolution:
-    """Choose the narrowest width that gives at most about `points` buckets, or the widest there is."""
+    """Return the narrowest width that gives at most about `points` buckets, or the widest of all."""
     for resolution in RESOLUTIONS:
         if span <= resolution.width * points:
             return resolution

@@ -28,7 +28,7 @@ ReadingLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=10_000, desc
 
 
 class ReadingItem(msgspec.Struct, frozen=True):
-    """What one sensor measured at one time."""
+    """The values that one sensor measured at one time."""
 
     sensor: SensorName
     time: datetime
@@ -55,7 +55,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
 
 class Trend(msgspec.Struct, frozen=True):
-    """Buckets that hold readings, ascending; a gap is left out."""
+    """Buckets in ascending order; buckets without readings are left out."""
 
     resolution: str
     buckets: list[Bucket]
@@ -92,13 +92,13 @@ async def list_readings(
 @get("/api/v1/trends", guards=[require("read")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
 async def get_trend(
     read_pool: NamedDependency[Pool],
-    sensor: Annotated[str, QueryParameter(description="Its name")],
-    metric: Annotated[str, QueryParameter(description="One that the sensor has")],
+    sensor: Annotated[str, QueryParameter(description="Name of the sensor")],
+    metric: Annotated[str, QueryParameter(description="Name of a metric of the sensor")],
     from_: From = None,
     to: To = None,
-    points: Annotated[int, QueryParameter(ge=1, le=10_000, description="Buckets wanted at most, about")] = 500,
+    points: Annotated[int, QueryParameter(ge=1, le=10_000, description="Approximate maximum of buckets")] = 500,
 ) -> Trend:
-    """Get one metric of one sensor over time, in buckets as wide as range and points ask for."""
+    """Get one metric of one sensor over time, in buckets whose width depends on the range and `points`."""
     start, end = parse_range(from_, to, datetime.now(UTC))
     names = check_text("sensor", sensor), check_text("metric", metric)
     series_id = await read_pool.fetchval(SQL["find_trend_series"], *names)

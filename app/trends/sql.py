@@ -1,4 +1,4 @@
-"""The SQL statements of sensors, readings and trends, by name."""
+"""The SQL statements of readings and trends, by name."""
 
 from pathlib import Path
 

@@ -21,14 +21,14 @@ _TYPES = {
 }
 #: Of every file.
 HEADERS = {
-    # Forms are sent by script only: one that the browser sent by itself could put the key into an address.
+    # Scripts send all forms; a form that the browser sent by itself could put the key into an address.
     # The icon that carries the count of open alerts is a data: address.
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # Kept by the browser, but asked for each time, so that modules of two versions never mix.
+    # The browser may keep files but must revalidate them each time, so that modules of two versions never mix.
     "Cache-Control": "no-cache",
 }
 _METHODS = [HttpMethod.GET, HttpMethod.HEAD]
@@ -45,20 +45,20 @@ def _load(path: Path) -> _File:
     return _File(body, _TYPES[path.suffix], {**HEADERS, "ETag": f'"{sha256(body).hexdigest()[:32]}"'})
 
 
-#: All there is to serve, read once: what is asked for is looked up here and never becomes a path.
+#: All files, read once; a requested name is looked up here and never becomes a path.
 _FILES = {path.relative_to(FOLDER).as_posix(): _load(path) for path in FOLDER.rglob("*") if path.suffix in _TYPES}
 _FILES |= {f"vendor/{name}": _load(path) for name, path in find_vendor_files().items()}
 
 
 @route("/", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
 def page(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Show the page; it asks for a key, and fetches everything on it with that key."""
+    """Return the page, which asks for an API key and gets its data with it."""
     return _respond(_FILES["page.html"], request)
 
 
 @route("/static/{name:path}", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
 def static_file(name: FromPath[str], request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Give the page's style, scripts or icon."""
+    """Return the page's style sheet, one of its scripts, or its icon."""
     file = _FILES.get(name.removeprefix("/"))
     if file is None:
         raise NotFoundException(detail=f"There is no file /static{name}")
@@ -66,7 +66,7 @@ def static_file(name: FromPath[str], request: Request[Any, Any, Any]) -> Respons
 
 
 def _respond(file: _File, request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Answer with the file, or that the browser's copy is still good (RFC 9110, 13.1.2)."""
+    """Answer with the file, or with 304 when the browser's copy is current (RFC 9110, 13.1.2)."""
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     if known & {file.headers["ETag"], "*"}:
         return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=file.headers)

@@ -1,4 +1,4 @@
-"""An office for every test that asks for one."""
+"""The fixture `harness`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,14 +7,16 @@ import pytest
 
 from app.alerting import service
 from app.notify import dispatcher
-from tests.alerting.office import Office, opened_office
+from tests.alerting.harness import AlertingHarness, running_harness
 from tests.conftest import Database
 
 
 @pytest.fixture
-async def office(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
-    """Alerting on the test's database that plans at every tick and delivers at once."""
+async def harness(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AlertingHarness]:
+    """Run alerting on the test's database; it plans at every tick and delivers at once."""
     monkeypatch.setattr(service, "PLAN_EVERY_S", -1.0)
     monkeypatch.setattr(dispatcher, "POLL_S", 0.02)
-    async with opened_office(database, tmp_path) as opened:
-        yield opened
+    async with running_harness(database, tmp_path) as running:
+        yield running

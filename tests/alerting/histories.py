@@ -1,6 +1,6 @@
-"""Random histories: uploads in any order, evaluations, restarts and rule changes, held against the oracle.
+"""Random histories of uploads in any order, evaluations, restarts and rule changes, compared with the oracle.
 
-`check_history(seed)` is the whole check; `describe(random_history(seed))` prints a history that failed.
+`check_history(seed)` does the whole check. `describe(random_history(seed))` returns a failed history as text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,14 +36,17 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class Evaluate(msgspec.Struct, frozen=True):
-    """Take the waiting ranges whose bit is set, while all readings can be seen; then tell and acknowledge."""
+    """Evaluate the dirty ranges whose bit is set in `take`, then make random notifications and acknowledgements.
+
+    `tell` is the seed of these. All stored readings can be read, also those of ranges that are not taken.
+    """
 
     take: int
     tell: int
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """Forget what is only a cache."""
+    """Delete the cached clocks."""
 
 
 class ChangeRule(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 def random_history(seed: int) -> History:
-    """Make the history of one series; the same for the same seed."""
+    """Return a random history of one series; the same for the same seed."""
     rng = Random(seed)
     rule = random_rule(rng)
     arrivals = _arrivals(rng, _readings(rng, rule))
@@ -83,22 +86,22 @@ def random_history(seed: int) -> History:
 
 
 def check_history(seed: int) -> None:
-    """Play one history and raise AssertionError where it parts from the oracle."""
+    """Run one history; raise AssertionError as soon as the result differs from the oracle."""
     history = random_history(seed)
-    world = World(history)
+    run = HistoryRun(history)
     for action in history.actions:
-        world.play(action)
-        world.check()
+        run.apply(action)
+        run.check()
 
 
 def describe(history: History) -> str:
-    """Write a history for reading, one action a line."""
+    """Return a history as text, one action on each line."""
     head = (f"rule {history.rule}", f"era from {history.era_from}, pages of {history.page}")
     return "\n".join((*head, *(str(action) for action in history.actions)))
 
 
-class World:
-    """What a database and an evaluator would hold for one rule and series."""
+class HistoryRun:
+    """The state of a database and an evaluator for one rule and series while a history runs."""
 
     def __init__(self, history: History) -> None:
         self.rule = history.rule
@@ -112,9 +115,10 @@ class World:
         self.rows: dict[int, StoredEpisode] = {}
         self.last_id = 0
         self.earlier_eras: list[Episode] = []
+        #: The episode that was open when the current era began.
         self.inherited: Episode | None = None
 
-    def play(self, action: Action) -> None:
+    def apply(self, action: Action) -> None:
         match action:
             case Upload(readings):
                 self.upload(readings)
@@ -128,12 +132,12 @@ class World:
                 self.change_rule(rule)
 
     def check(self) -> None:
-        """Compare with the oracle, wherever every reading has been evaluated."""
+        """Compare the episodes with the oracle, if every reading has been evaluated."""
         if self.dirty:
             return
         in_era = [reading for reading in self.arrived if self.era_from is None or reading[0] >= self.era_from]
-        true = [*self.earlier_eras, *oracle_episodes(self.rule, in_era, self.inherited)]
-        assert self.episodes() == true
+        expected = [*self.earlier_eras, *oracle_episodes(self.rule, in_era, self.inherited)]
+        assert self.episodes() == expected
 
     def episodes(self) -> list[Episode]:
         return sorted((row.episode for row in self.rows.values()), key=lambda each: each.fired_at)
@@ -180,9 +184,9 @@ class World:
             self.evaluated_to, self.memory = memory.evaluated_to, memory
         return memory is not None
 
-    def revise(self, rows: Sequence[StoredEpisode], true: Sequence[Episode]) -> None:
-        outcomes = revise(rows, true)
-        expected = oracle_outcomes(rows, true)
+    def revise(self, rows: Sequence[StoredEpisode], recomputed: Sequence[Episode]) -> None:
+        outcomes = revise(rows, recomputed)
+        expected = oracle_outcomes(rows, recomputed)
         assert len(outcomes) == len(expected)
         assert all(outcome in expected for outcome in outcomes)
         for outcome in outcomes:
@@ -210,8 +214,8 @@ class World:
             if rng.random() < 0.5:
                 level = rng.choice(row.episode.steps).level
                 is_firing = row.episode.is_open or rng.random() < 0.3
-                telling = Told("firing" if is_firing else "resolved", level)
-                told = {**row.told, rng.choice(("ops", "duty")): telling}
+                new_told = Told("firing" if is_firing else "resolved", level)
+                told = {**row.told, rng.choice(("ops", "duty")): new_told}
                 ack = Ack("anna", rng.randrange(9), level) if rng.random() < 0.3 else row.ack
                 self.rows[row.id] = StoredEpisode(row.id, row.episode, told, ack)
 
@@ -225,34 +229,34 @@ class World:
 
 
 def _readings(rng: Random, rule: SeriesRule) -> list[StoredReading]:
-    """Readings in order of time: steps of half and whole units, now and then a microsecond off.
+    """Return readings in order of time: at multiples of half a unit, a tenth of them a microsecond off.
 
-    The course stays for some readings where the lowest level holds, or where it does not; it is a slope for
-    `rate` and `delta`.
+    Each target, a value that meets the lowest level's condition or one that does not, lasts for some readings. It is
+    the value of the readings, or their slope for `rate` and `delta`.
     """
-    t, value, course = FIRST_US, 2.0, 0.0
+    t, value, target = FIRST_US, 2.0, 0.0
     per_unit = {"rate": UNIT_US / HOUR_US, "delta": UNIT_US / max(1, rule.value.window_us)}.get(rule.value.kind)
     readings = []
     for _ in range(rng.randint(4, 45)):
         step = rng.choice((1, 1, 2, 2, 2, 2, 4, 6)) * UNIT_US // 2
         t += step
         if rng.random() < 0.6:
-            course = _course(rng, rule, past=rng.random() < 0.5)
-        value = course if per_unit is None else value + course * per_unit * step / UNIT_US
+            target = _target(rng, rule, meets_level=rng.random() < 0.5)
+        value = target if per_unit is None else value + target * per_unit * step / UNIT_US
         jitter = rng.choice((-1, 1)) if rng.random() < 0.1 else 0
         readings.append((t + jitter, value))
     return readings
 
 
-def _course(rng: Random, rule: SeriesRule, past: bool) -> float:
+def _target(rng: Random, rule: SeriesRule, meets_level: bool) -> float:
     scale = RATE_SCALE if rule.value.kind == "rate" else 1.0
     grid = [scale * half / 2 for half in range(-2, 13)]
-    fitting = [value for value in grid if meets(rule.levels[0].condition, value) == past]
+    fitting = [value for value in grid if meets(rule.levels[0].condition, value) == meets_level]
     return rng.choice(fitting or grid)
 
 
 def _arrivals(rng: Random, readings: list[StoredReading]) -> list[StoredReading]:
-    """The order in which they are uploaded, with repeats, some of which carry another value."""
+    """Return the readings in order of arrival, with repeats, some of which have another value."""
     repeats = [(t, rng.choice((value, 0.0, 5.5))) for t, value in readings if rng.random() < 0.15]
     delay_units = rng.choice((0, 3, 10, 30, 100))
     late = rng.choice((0.1, 0.5, 1.0))

@@ -1,7 +1,7 @@
-"""A second, naive reading of the rules' semantics, for tests: everything anew, nothing remembered.
+"""Test oracle: a second, naive implementation of the rules' semantics that keeps no state.
 
-Written from the text alone. It shares only the structs with the program; every sample looks at all readings
-and every clock is found by walking back, so a history costs the square of its length.
+It was written from the specification alone and shares only the structs with the program. Every sample looks at all
+readings and every clock is found by walking back, so the cost grows with the square of the history's length.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,9 +23,9 @@ ORDER = ["info", "warning", "error", "critical", "disaster"]
 def oracle_episodes(
     rule: SeriesRule, arrived: Iterable[StoredReading], inherited: Episode | None = None
 ) -> list[Episode]:
-    """Give the episodes of one era from its readings in order of arrival."""
+    """Return the episodes of one era. `arrived` are its readings in order of arrival."""
     samples = oracle_samples(rule.value, arrived)
-    over: list[Episode] = []
+    closed: list[Episode] = []
     episode = inherited
     for i, sample in enumerate(samples):
         holding = [level for level in rule.levels if level_holds(rule, level, samples, i)]
@@ -39,20 +39,20 @@ def oracle_episodes(
             steps = (*episode.steps, Step(holding[-1].name, sample.t))
             episode = Episode(episode.started_at, episode.fired_at, None, steps)
         elif clears(rule, samples, i, since=episode.fired_at):
-            over.append(Episode(episode.started_at, episode.fired_at, sample.t, episode.steps))
+            closed.append(Episode(episode.started_at, episode.fired_at, sample.t, episode.steps))
             episode = None
-    return [*over, episode] if episode is not None else over
+    return [*closed, episode] if episode is not None else closed
 
 
 def oracle_samples(value_of: ValueOf, arrived: Iterable[StoredReading]) -> list[Sample]:
-    """Give at most one sample for each time that was stored."""
+    """Return the samples of readings in order of arrival, at most one for each stored time."""
     readings = first_stored(arrived)
     values = [(t, sample_value(value_of, readings, t)) for t, _ in readings]
     return [Sample(t, value) for t, value in values if value is not None]
 
 
 def first_stored(arrived: Iterable[StoredReading]) -> list[StoredReading]:
-    """Sort by time, one a time: the first stored wins."""
+    """Return the readings in order of time. Of several readings with the same time, keep the one that arrived first."""
     first: dict[int, float] = {}
     for t, value in arrived:
         if t not in first:
@@ -61,7 +61,7 @@ def first_stored(arrived: Iterable[StoredReading]) -> list[StoredReading]:
 
 
 def sample_value(value_of: ValueOf, readings: Sequence[StoredReading], t: int) -> float | None:
-    """Give the sample that the reading at t makes, None for none."""
+    """Return the value of the sample at t, or None if there is none."""
     w = value_of.window_us
     if value_of.kind == "last":
         return dict(readings)[t]
@@ -79,7 +79,7 @@ def sample_value(value_of: ValueOf, readings: Sequence[StoredReading], t: int) -
 
 
 def meets(condition: Condition | None, value: float) -> bool:
-    """Say whether the value meets the condition."""
+    """Return whether the value meets the condition."""
     match condition:
         case Above(threshold):
             return value > threshold
@@ -95,12 +95,12 @@ def meets(condition: Condition | None, value: float) -> bool:
 
 
 def is_hole_before(rule: SeriesRule, samples: Sequence[Sample], i: int) -> bool:
-    """Say whether max_gap is set and the sample before is farther away than that."""
+    """Return whether max_gap is set and the distance to the sample before is longer."""
     return rule.max_gap_us is not None and i > 0 and samples[i].t - samples[i - 1].t > rule.max_gap_us
 
 
 def clock_start(rule: SeriesRule, condition: Condition, samples: Sequence[Sample], i: int) -> int | None:
-    """Walk back from sample i to where the clock of the condition started, None if it does not run."""
+    """Return when the clock of the condition that runs at sample i started, or None if it is stopped."""
     if not meets(condition, samples[i].value):
         return None
     while i > 0 and not is_hole_before(rule, samples, i) and meets(condition, samples[i - 1].value):
@@ -109,13 +109,13 @@ def clock_start(rule: SeriesRule, condition: Condition, samples: Sequence[Sample
 
 
 def level_holds(rule: SeriesRule, level: Level, samples: Sequence[Sample], i: int) -> bool:
-    """Say whether the level's clock runs at sample i, and has run long enough."""
+    """Return whether the level's clock runs at sample i and has run for the level's duration."""
     start = clock_start(rule, level.condition, samples, i)
     return start is not None and samples[i].t - start >= level.for_us
 
 
 def clears(rule: SeriesRule, samples: Sequence[Sample], i: int, since: int) -> bool:
-    """Say whether clear has held long enough at sample i, counting only samples while firing."""
+    """Return whether `clear` has held for its duration at sample i, counting only samples after `since`."""
 
     def is_clear(sample: Sample) -> bool:
         if rule.clear is None:

@@ -1,4 +1,4 @@
-"""Random rules that `check` would accept, on small grids so that equal times and equal values are common."""
+"""Random rules that `check` accepts, on small grids, so that equal times and equal values are frequent."""
 
 from random import Random
 from typing import Literal, get_args
@@ -14,7 +14,7 @@ from app.alerting.episodes.samples import ValueOf
 from app.clock import HOUR_US, MINUTE_US
 from tests.alerting.oracle import ORDER, meets
 
-#: Readings come at multiples of half a unit, durations are multiples of a whole one.
+#: Times of readings are multiples of half a unit, durations are multiples of a whole unit.
 UNIT_US = 10 * MINUTE_US
 Kind = Literal["last", "avg", "min", "max", "rate", "delta"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -28,7 +28,7 @@ def _conditions(scale: float) -> list[Condition]:
 
 
 class Pool:
-    """All conditions on one grid; what each implies and excludes is found by trying values."""
+    """All conditions on one grid. Which ones imply or exclude each other is found by trying values."""
 
     def __init__(self, scale: float) -> None:
         self.all = _conditions(scale)
@@ -43,7 +43,7 @@ class Pool:
 
 
 POOL = Pool(1.0)
-#: A change by 1 within one unit, in an hour.
+#: The hourly rate of a change by 1 in one unit.
 RATE_SCALE = HOUR_US / UNIT_US
 RATE_POOL = Pool(RATE_SCALE)
 

@@ -1,4 +1,4 @@
-"""Rule files for tests: the one of the documentation, and random valid ones."""
+"""Rule files for tests: the example of the documentation, and random valid files."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 ENVIRON = {"TELEGRAM_BOT_TOKEN": "1:a", "TELEGRAM_CHAT_ID": "-100", "SLACK_WEBHOOK_URL": "https://hooks.slack.com/x"}
 
-#: What YAML is made of: text of these finds more than text of anything.
+#: Texts of characters that have a meaning in YAML. They find more errors than texts of any characters.
 SYNTAX = st.text(
     alphabet=st.sampled_from(
         [*"ab10:-#?*&!|>%@`'\"\\{}[],.~<=/xuU \n\t\r", "\x00", "\x85", "\u2028", "\ufeff", "\ud800", "😀"]
@@ -49,25 +49,25 @@ channels:
 
 
 def rule(body: str, name: str = "r") -> str:
-    """Write a file with one rule about temperature, given the rest of it in flow style or lines of six spaces."""
+    """Return a file with one rule on the metric temperature; `body` holds the other keys of the rule."""
     lines = "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
     return f"version: 1\nrules:\n  - name: {name}\n    sensors: {{metric: temperature}}\n{lines}\n"
 
 
 def mistakes(name: str) -> list[tuple[str, list[str]]]:
-    """List texts that are wrong, each with the problems that are found in it, from language/mistakes/NAME.txt."""
+    """Read language/mistakes/NAME.txt: invalid texts, each with the problems that are reported for it."""
     path = Path(__file__).parent / "language" / "mistakes" / f"{name}.txt"
     _, *cases = path.read_text(encoding="utf-8").split("\n----\n")
     return [_split_mistake(case) for case in cases]
 
 
 def _split_mistake(case: str) -> tuple[str, list[str]]:
-    text, *said = case.strip("\n").split("\n=> ")
-    return f"{text}\n", said
+    text, *problems = case.strip("\n").split("\n=> ")
+    return f"{text}\n", problems
 
 
 def as_yaml(document: Any) -> str:
-    """Write a document as JSON, which is YAML."""
+    """Return a document as JSON, which is valid YAML."""
     return json.dumps(document, ensure_ascii=False)
 
 
@@ -99,7 +99,7 @@ _selectors = _mapping(
 
 @st.composite
 def _levels_and_clear(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw levels that imply each other, and a clear that lies outside."""
+    """Draw levels of which each implies the one before, and a `clear` that excludes the lowest level."""
     names = sorted(draw(st.sets(st.sampled_from(_LEVELS), min_size=1)), key=_LEVELS.index)
     limits = sorted(draw(st.lists(st.integers(-50, 50), min_size=len(names), max_size=len(names))))
     kind = draw(st.sampled_from(["above", "below", "outside", "equals"]))

@@ -1,4 +1,4 @@
-"""Hold many more random histories against the oracle than the test run does.
+"""Compares many more random histories with the oracle than the test run does.
 
 `python -m tests.alerting.soak --histories 20000 [--first SEED]`
 """
@@ -11,7 +11,7 @@ from tests.alerting.histories import check_history, describe, random_history
 
 
 def main() -> int:
-    """Check seeds one after another; stop at the first that fails, print it and exit with 1."""
+    """Check seeds one after another and return 0. At the first that fails, print its history and return 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--histories", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0, help="first seed")

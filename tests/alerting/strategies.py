@@ -1,4 +1,4 @@
-"""Hypothesis strategies for rules that `check` would accept and for readings that hit their boundaries."""
+"""Hypothesis strategies for rules that `check` accepts, and for readings on the boundaries of such rules."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ def levels(draw: st.DrawFn, conditions: Sequence[Condition]) -> tuple[Level, ...
 
 @st.composite
 def readings(draw: st.DrawFn, max_size: int = 14) -> list[StoredReading]:
-    """Times at half units, a few a microsecond beside; in any order, some twice with another value."""
+    """Draw readings at multiples of half a unit, a few a microsecond off, in any order, some times more than once."""
     times = st.builds(
         lambda half, off: FIRST_US + half * UNIT_US // 2 + off,
         st.integers(0, 20),

@@ -1,4 +1,4 @@
-"""Alerts, silences and rules over HTTP, and alerts on the live feed."""
+"""The routes of alerts, silences and rules, and alerts on the live feed."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -33,15 +33,15 @@ rules:
     levels: {info: {below: -3}}
     notify: []
 """
-#: Readings are taken from here on.
+#: The time of minute 0 of all readings.
 BASE = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=2)
-GIBBERISH = "\u0000"
+INVALID_TEXT = "\u0000"
 HUGE = 10**30
 
 
 @pytest.fixture
 async def site(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
-    """The server with the rules above."""
+    """Run a server with RULES."""
     (tmp_path / "rules.yml").write_text(RULES)
     settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=tmp_path)
     async with running_server(settings) as server:
@@ -49,12 +49,12 @@ async def site(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
 
 
 def at(minute: float) -> str:
-    """Write the time of a reading, minutes after BASE, as answers do."""
+    """Return the time some minutes after BASE in the format of the responses."""
     return (BASE + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
 
 
 async def measure(server: Server, sensor: str, metric: str = "temperature", **values: float) -> None:
-    """Upload readings, one a keyword: `m5=9` is 9 at minute 5; then evaluate."""
+    """Upload readings and evaluate; each keyword is a reading: `m5=9` is 9 at minute 5."""
     readings = [
         {"sensor": sensor, "time": at(int(name[1:])), "values": {metric: value}, "tags": {"site": "quay"}}
         for name, value in values.items()
@@ -64,7 +64,7 @@ async def measure(server: Server, sensor: str, metric: str = "temperature", **va
 
 
 async def send(server: Server, method: str, path: str, body: object = None, key: str = API_KEY) -> tuple[int, Any]:
-    """Send a request; give the status and the answer."""
+    """Send a request; return the status and the decoded response."""
     async with server.http.request(method, path, json=body, headers={"X-API-Key": key}) as response:
         return response.status, await response.json() if response.status != 204 else None
 
@@ -75,7 +75,7 @@ async def items(server: Server, path: str, **params: str | int) -> list[dict[str
     return found
 
 
-async def test_history_shows_what_was_when_and_how_bad(site: Server) -> None:
+async def test_history_shows_times_levels_and_peak_of_each_alert(site: Server) -> None:
     await measure(site, "freezer-1", m0=9, m1=13.5, m2=10, m3=7)
     await measure(site, "freezer-2", m5=8.5, m6=9)
     newest, oldest = await items(site, "/api/v1/alerts/history")
@@ -108,7 +108,7 @@ async def test_history_shows_what_was_when_and_how_bad(site: Server) -> None:
     assert [newest[name] for name in shown] == ["freezer-2", "firing", "warning", None, 9.0, 9.0, 8]
 
 
-async def test_history_shows_how_far_past_either_limit_a_value_was(site: Server) -> None:
+async def test_history_peak_is_the_farthest_value_and_null_for_deltas(site: Server) -> None:
     await measure(site, "hall", "humidity", m0=20, m2=80, m3=25, m4=50)
     await measure(site, "barometer", "pressure", m0=1_000, m6=999, m12=990)
     falling, damp = await items(site, "/api/v1/alerts/history")
@@ -123,7 +123,7 @@ async def test_history_shows_how_far_past_either_limit_a_value_was(site: Server)
     ]
 
 
-async def test_history_marks_what_was_withdrawn(site: Server, database: Database) -> None:
+async def test_history_marks_retracted_alerts(site: Server, database: Database) -> None:
     await measure(site, "hall", "humidity", m0=20, m3=20)
     await database.pool.execute(
         "INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ('x', 1, 'firing', 'error')"
@@ -134,7 +134,7 @@ async def test_history_marks_what_was_withdrawn(site: Server, database: Database
     assert await items(site, "/api/v1/alerts") == []
 
 
-async def test_history_comes_page_by_page_and_narrowed_down(site: Server) -> None:
+async def test_history_is_paged_and_filtered(site: Server) -> None:
     for number in range(3):
         await measure(site, f"freezer-{number}", m0=9, m1=7, m2=9, m3=7)
     await measure(site, "hall", "humidity", m0=20, m2=20)
@@ -164,7 +164,7 @@ async def test_history_comes_page_by_page_and_narrowed_down(site: Server) -> Non
     assert [each["sensor"] for each in await items(site, "/api/v1/alerts")] == ["hall"]
 
 
-async def test_alert_is_acked_until_it_is_over(site: Server) -> None:
+async def test_ack_is_accepted_until_the_alert_is_over(site: Server) -> None:
     await measure(site, "freezer-1", m0=9)
     path = "/api/v1/alerts/1/ack"
     assert await send(site, "POST", path, {"by": "anna"}) == (200, {"id": 1, "acked_by": "anna"})
@@ -178,13 +178,13 @@ async def test_alert_is_acked_until_it_is_over(site: Server) -> None:
     assert over["acked_by"] == "bert"
 
 
-async def test_ack_is_refused_when_nothing_is_acked_or_nobody_acks(site: Server) -> None:
+async def test_ack_is_refused_when_the_alert_or_the_name_is_invalid(site: Server) -> None:
     await measure(site, "freezer-1", m0=9)
     wrong: list[tuple[str, object, int]] = [
         ("/api/v1/alerts/99/ack", {"by": "anna"}, 404),
         (f"/api/v1/alerts/{HUGE}/ack", {"by": "anna"}, 404),
         ("/api/v1/alerts/1/ack", {"by": " "}, 400),
-        ("/api/v1/alerts/1/ack", {"by": GIBBERISH}, 400),
+        ("/api/v1/alerts/1/ack", {"by": INVALID_TEXT}, 400),
         ("/api/v1/alerts/1/ack", {"by": "x" * 100_000}, 400),
         ("/api/v1/alerts/1/ack", {}, 400),
         ("/api/v1/alerts/1/ack", {"by": 7}, 400),
@@ -196,7 +196,7 @@ async def test_ack_is_refused_when_nothing_is_acked_or_nobody_acks(site: Server)
     assert (await items(site, "/api/v1/alerts"))[0]["acked_by"] is None
 
 
-async def test_parameters_are_refused_when_nothing_could_match_them(site: Server) -> None:
+async def test_query_parameters_are_refused_when_they_are_invalid(site: Server) -> None:
     await measure(site, "freezer-1", m0=9)
     for path in ("/api/v1/alerts", "/api/v1/alerts/history"):
         for cursor in ("x", ".", "1.", "-1.1", f"1.{HUGE}", f"{HUGE}.1", "9" * 18 + ".1", "\u0661.1", "\u0000"):
@@ -211,7 +211,7 @@ async def test_parameters_are_refused_when_nothing_could_match_them(site: Server
         assert (await send(site, "GET", f"/api/v1/silences?cursor={quote(cursor)}"))[0] == 400
 
 
-async def test_silence_lives_from_creation_to_its_early_end(site: Server) -> None:
+async def test_silence_is_created_listed_and_ended_early(site: Server) -> None:
     start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
     body = {
         "matchers": {"sensor": "freezer-*", "tags": {"site": "quay"}},
@@ -248,7 +248,7 @@ async def test_silence_lives_from_creation_to_its_early_end(site: Server) -> Non
 LATER = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
-async def test_silence_that_has_not_begun_never_does_when_it_is_ended(site: Server) -> None:
+async def test_silence_has_no_length_when_it_is_ended_before_it_begins(site: Server) -> None:
     end = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
     body = {"matchers": {"rule": "warm"}, "from": LATER, "to": end, "author": "anna"}
     assert (await send(site, "POST", "/api/v1/silences", body))[0] == 201
@@ -257,7 +257,7 @@ async def test_silence_that_has_not_begun_never_does_when_it_is_ended(site: Serv
         assert datetime.fromisoformat(silence["to"]) - datetime.fromisoformat(silence["from"]) < timedelta(seconds=1)
 
 
-async def test_silence_is_refused_when_it_would_not_do_what_is_meant(site: Server) -> None:
+async def test_silence_is_refused_when_its_fields_are_invalid(site: Server) -> None:
     wrong: list[dict[str, Any]] = [
         {"matchers": {}},
         {"matchers": {"tags": {}}},
@@ -268,15 +268,15 @@ async def test_silence_is_refused_when_it_would_not_do_what_is_meant(site: Serve
         {"matchers": {"sensor": ["freezer-1"]}},
         {"matchers": {"tags": "site"}},
         {"matchers": {"tags": {"site": 7}}},
-        {"matchers": {"sensor": GIBBERISH}},
-        {"matchers": {"tags": {GIBBERISH: "a"}}},
+        {"matchers": {"sensor": INVALID_TEXT}},
+        {"matchers": {"tags": {INVALID_TEXT: "a"}}},
         {"matchers": {"sensor": "x" * 100_000}},
         {"matchers": {"level": "warm"}},
         {"matchers": "warm"},
         {"author": ""},
-        {"author": GIBBERISH},
+        {"author": INVALID_TEXT},
         {"author": None},
-        {"comment": GIBBERISH},
+        {"comment": INVALID_TEXT},
         {"to": "2026-13-01T00:00:00Z"},
         {"to": LATER.replace("+00:00", "")},
         {"to": "2020-01-01T00:00:00Z"},
@@ -292,7 +292,7 @@ async def test_silence_is_refused_when_it_would_not_do_what_is_meant(site: Serve
     assert await items(site, "/api/v1/silences") == []
 
 
-async def test_rules_show_how_they_fare(site: Server) -> None:
+async def test_rules_show_their_conditions_and_state(site: Server) -> None:
     await measure(site, "freezer-1", m0=9)
     await measure(site, "freezer-2", m1=13)
     await measure(site, "freezer-3", m2=7)
@@ -317,7 +317,9 @@ async def test_rules_show_how_they_fare(site: Server) -> None:
     assert (evaluation["pairs"], evaluation["replayed"]) == (1, 1)
 
 
-async def test_rule_is_warned_of_when_it_calls_silent_what_is_not(site: Server, database: Database) -> None:
+async def test_rule_has_a_warning_when_after_is_shorter_than_two_upload_intervals(
+    site: Server, database: Database
+) -> None:
     await measure(site, "freezer-1", m0=7)
     await database.pool.execute(
         """INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at, intervals_s)
@@ -331,7 +333,7 @@ async def test_rule_is_warned_of_when_it_calls_silent_what_is_not(site: Server, 
     ]
 
 
-async def test_scope_is_asked_for(site: Server) -> None:
+async def test_requests_are_refused_when_the_key_lacks_the_scope(site: Server) -> None:
     scopes: dict[str, frozenset[Scope]] = {
         "read": frozenset({"read"}),
         "admin": frozenset({"admin"}),
@@ -356,7 +358,7 @@ async def test_scope_is_asked_for(site: Server) -> None:
 
 
 async def next_alert(client: FeedClient) -> Message:
-    """Wait for the next frame about an alert; without its cursor."""
+    """Wait for the next alert frame and return it without its cursor."""
     while True:
         message = await client.receive()
         if message["type"] == "alert":
@@ -364,7 +366,7 @@ async def next_alert(client: FeedClient) -> Message:
             return message
 
 
-async def test_alerts_come_over_the_live_feed_and_are_resumed_by_cursor(site: Server) -> None:
+async def test_live_feed_sends_alerts_and_resumes_by_cursor(site: Server) -> None:
     async with live(site) as client:
         await client.snapshot(sensors=["nothing"], alerts=True)
         await measure(site, "freezer-1", m0=9)
@@ -374,14 +376,24 @@ async def test_alerts_come_over_the_live_feed_and_are_resumed_by_cursor(site: Se
             "transition": "firing",
             "id": 1,
             "rule": "warm",
+            "kind": "threshold",
             "sensor": "freezer-1",
+            "display_name": None,
             "metric": "temperature",
             "gateway": None,
+            "tags": {"site": "quay"},
+            "unit": "°C",
             "level": "warning",
+            "value": 9,
+            "threshold": 8,
+            "message": None,
             "started_at": at(0),
             "fired_at": at(0),
             "resolved_at": None,
             "reason": None,
+            "acked_by": None,
+            "acked_at": None,
+            "acked_level": None,
         }
         cursor = client.cursor
         await measure(site, "freezer-1", m1=13)
@@ -395,7 +407,7 @@ async def test_alerts_come_over_the_live_feed_and_are_resumed_by_cursor(site: Se
         assert [(await next_alert(client))["transition"] for _ in range(2)] == ["changed", "resolved"]
 
 
-async def test_no_alerts_come_over_the_live_feed_when_nobody_asked(site: Server) -> None:
+async def test_live_feed_sends_no_alerts_when_the_client_did_not_ask(site: Server) -> None:
     async with live(site) as client:
         await client.snapshot()
         await measure(site, "freezer-1", m0=9)
@@ -403,7 +415,7 @@ async def test_no_alerts_come_over_the_live_feed_when_nobody_asked(site: Server)
         assert [value for *_, value in await client.values(2)] == [9.0, 7.0]
 
 
-async def test_missing_data_and_removed_rules_come_over_the_live_feed(
+async def test_live_feed_sends_missing_data_and_ends_of_removed_rules(
     site: Server, database: Database, tmp_path: Path
 ) -> None:
     alerting, pool = site.services.alerting, site.services.pool

@@ -1,4 +1,4 @@
-"""Alerting as a whole: what one process calls every second, through whatever happens."""
+"""The calls that the scheduler makes on `Alerting`, with failures in between."""
 
 from pathlib import Path
 from random import Random
@@ -13,69 +13,71 @@ from app.clock import SECOND_US, now_us
 from app.metrics import Metrics
 from app.notify import dispatcher
 from app.settings import Settings
-from tests.alerting.office import WARM, Office
-from tests.alerting.truth import check_arrived, check_told
+from tests.alerting.delivery_checks import check_arrived, check_told
+from tests.alerting.harness import WARM, AlertingHarness
 from tests.conftest import Database
 from tests.receivers import RESETS_AFTER, RESETS_BEFORE, answers
 
 
-async def test_tick_evaluates_what_is_new_and_says_how_long_it_took(office: Office) -> None:
-    await office.use(WARM)
-    await office.tick()
-    before = office.alerting.last_evaluation
-    await office.upload("freezer-1", (1, 9))
-    await office.tick()
-    first = office.alerting.last_evaluation
+async def test_tick_evaluates_and_records_it_when_there_are_new_readings(
+    harness: AlertingHarness,
+) -> None:
+    await harness.use_rules(WARM)
+    await harness.tick()
+    before = harness.alerting.last_evaluation
+    await harness.upload("freezer-1", (1, 9))
+    await harness.tick()
+    first = harness.alerting.last_evaluation
     assert before is None
     assert first is not None
     assert (first.pairs, first.replayed) == (1, 1)
     assert first.seconds > 0
-    await office.tick()
-    assert office.alerting.last_evaluation is first
-    assert await office.pool.fetchval("SELECT count(*) FROM dirty") == 0
+    await harness.tick()
+    assert harness.alerting.last_evaluation is first
+    assert await harness.pool.fetchval("SELECT count(*) FROM dirty") == 0
 
 
-async def test_tick_changes_nothing_when_it_fails(office: Office) -> None:
-    await office.use(WARM)
-    await office.upload("freezer-1", (2, 9))
-    await office.pool.execute("ALTER TABLE notification RENAME TO away")
+async def test_tick_commits_nothing_when_planning_fails(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (2, 9))
+    await harness.pool.execute("ALTER TABLE notification RENAME TO away")
     with pytest.raises(asyncpg.UndefinedTableError):
-        await office.alerting.tick(office.pool, 1)
+        await harness.alerting.tick(harness.pool, 1)
     counts = (
         "SELECT (SELECT count(*) FROM dirty), (SELECT count(*) FROM alert_episode), (SELECT count(*) FROM alert_state)"
     )
-    assert tuple(await office.pool.fetchrow(counts) or ()) == (1, 0, 0)
-    await office.pool.execute("ALTER TABLE away RENAME TO notification")
-    await office.upload("freezer-1", (1, 6))
-    await office.tick()
-    assert tuple(await office.pool.fetchrow(counts) or ()) == (0, 1, 1)
+    assert tuple(await harness.pool.fetchrow(counts) or ()) == (1, 0, 0)
+    await harness.pool.execute("ALTER TABLE away RENAME TO notification")
+    await harness.upload("freezer-1", (1, 6))
+    await harness.tick()
+    assert tuple(await harness.pool.fetchrow(counts) or ()) == (0, 1, 1)
 
 
-async def test_leader_goes_by_what_is_stored_when_another_led_meanwhile(office: Office) -> None:
-    await office.use(WARM)
-    await office.upload("freezer-1", (5, 6))
-    await office.tick()
-    other = Alerting(Settings(rules_dir=office.folder), Metrics())
-    await other.keeper.open(office.pool)
-    await office.upload("freezer-1", (3, 9))
-    await other.tick(office.pool, 1)
-    await office.upload("freezer-1", (1, 6))
-    await office.alerting.tick(office.pool, 2)
-    ended = await office.pool.fetch("SELECT resolved_at IS NOT NULL AS is_over FROM alert_episode")
+async def test_tick_uses_the_stored_states_when_another_process_was_leader_meanwhile(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (5, 6))
+    await harness.tick()
+    other = Alerting(Settings(rules_dir=harness.folder), Metrics())
+    await other.keeper.open(harness.pool)
+    await harness.upload("freezer-1", (3, 9))
+    await other.tick(harness.pool, 1)
+    await harness.upload("freezer-1", (1, 6))
+    await harness.alerting.tick(harness.pool, 2)
+    ended = await harness.pool.fetch("SELECT resolved_at IS NOT NULL AS is_over FROM alert_episode")
     assert [tuple(row) for row in ended] == [(True,)]
 
 
-async def test_dispatcher_is_called_once_the_outbox_is_committed(office: Office) -> None:
-    await office.use(WARM)
+async def test_on_due_is_called_after_the_commit_when_a_message_is_due(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
     calls: list[str] = []
-    office.alerting.on_due = lambda: calls.append("due")
-    await office.alerting.tick(office.pool, 1)
+    harness.alerting.on_due = lambda: calls.append("due")
+    await harness.alerting.tick(harness.pool, 1)
     assert calls == []
-    await office.upload("freezer-1", (1, 13))
-    await office.alerting.tick(office.pool, 1)
+    await harness.upload("freezer-1", (1, 13))
+    await harness.alerting.tick(harness.pool, 1)
     assert calls[0] == "due"
-    await office.deliver()
-    assert office.heard() == ["warm · quay: firing [freezer-1]"]
+    await harness.deliver()
+    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
 
 
 def make_alerting(folder: Path, **environment: str) -> Alerting:
@@ -96,7 +98,9 @@ rules:
 """
 
 
-async def test_channel_is_left_out_when_its_secret_is_gone_after_a_restart(database: Database, tmp_path: Path) -> None:
+async def test_channel_is_left_out_when_its_secret_is_missing_after_a_restart(
+    database: Database, tmp_path: Path
+) -> None:
     (tmp_path / "rules.yml").write_text(CHANNELS.format(notify="last, hidden"))
     before = make_alerting(tmp_path, HIDDEN_URL="http://127.0.0.1:1/hidden")
     await before.keeper.open(database.pool)
@@ -109,7 +113,7 @@ async def test_channel_is_left_out_when_its_secret_is_gone_after_a_restart(datab
     assert "127.0.0.1" not in str([line for line in logs if line["event"] == "channel_unusable"])
 
 
-async def test_fallbacks_are_those_told_of_the_same_before_all_others(database: Database, tmp_path: Path) -> None:
+async def test_fallbacks_list_channels_of_the_same_rules_before_all_others(database: Database, tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(CHANNELS.format(notify="last, hidden"))
     alerting = make_alerting(tmp_path, HIDDEN_URL="http://127.0.0.1:1/hidden")
     await alerting.keeper.open(database.pool)
@@ -117,57 +121,65 @@ async def test_fallbacks_are_those_told_of_the_same_before_all_others(database: 
     assert alerting.fallbacks("first") == ["hidden", "last"]
 
 
-async def test_silence_is_counted_anew_when_no_tick_came_for_a_while(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+async def test_no_data_is_counted_from_now_when_no_tick_came_for_a_while(
+    harness: AlertingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await office.use(WARM + "    no_data: {after: 30m, then: alert}\n")
-    await office.upload("freezer-1", (0, 7))
-    await office.tick()
-    await office.wait(31)
-    asleep_us = now_us() + 40 * SECOND_US
-    monkeypatch.setattr(service, "now_us", lambda: asleep_us)
-    await office.watch()
-    assert await office.open_alerts() == []
-    assert office.alerting.ingest_since_us == asleep_us
+    await harness.use_rules(WARM + "    no_data: {after: 30m, then: alert}\n")
+    await harness.upload("freezer-1", (0, 7))
+    await harness.tick()
+    await harness.advance(31)
+    later_us = now_us() + 40 * SECOND_US
+    monkeypatch.setattr(service, "now_us", lambda: later_us)
+    await harness.check_no_data()
+    assert await harness.open_alerts() == []
+    assert harness.alerting.ingest_since_us == later_us
     monkeypatch.undo()
 
 
-CHOICES = (
+LEVEL_CHOICES = (
     "levels: {warning: {above: 8, for: 3m}, critical: {above: 12}}\n    clear: {below: 7, for: 2m}",
     "levels: {warning: {above: 8}, critical: {above: 11, notify: [duty]}}",
     "levels: {error: {above: 9, for: 1m}}\n    clear: {below: 9}\n    late_data: {notify: normal}",
 )
 
 
-def rules_of(rng: Random) -> str:
-    silence = rng.choice(("alert", "clear", "keep"))
+def random_rules(rng: Random) -> str:
+    then = rng.choice(("alert", "clear", "keep"))
     return f"""
   - name: warm
     sensors: {{metric: temperature}}
-    {rng.choice(CHOICES)}
+    {rng.choice(LEVEL_CHOICES)}
     group_by: [site]
     notify: [{rng.choice(("ops", "ops, duty"))}]
     remind_every: 1h
-    no_data: {{after: 40m, then: {silence}}}
+    no_data: {{after: 40m, then: {then}}}
 """
 
 
-class Life:
-    """A random afternoon of an office; the same for the same seed."""
+class RandomRun:
+    """Random steps on a harness; the same steps for the same seed."""
 
-    def __init__(self, office: Office, seed: int) -> None:
-        self.office = office
+    def __init__(self, harness: AlertingHarness, seed: int) -> None:
+        self.harness = harness
         self.rng = Random(seed)
 
     async def step(self) -> None:
         await self.rng.choice(
-            (*[self.upload] * 8, *[self.tick] * 6, *[self.wait] * 3, self.watch, self.silence, self.unsilence, self.ack)
+            (
+                *[self.upload] * 8,
+                *[self.tick] * 6,
+                *[self.advance] * 3,
+                self.check_no_data,
+                self.silence,
+                self.delete_silences,
+                self.ack,
+            )
         )()
         if self.rng.random() < 0.05:
-            await self.office.use(rules_of(self.rng))
+            await self.harness.use_rules(random_rules(self.rng))
         if self.rng.random() < 0.15:
             fault = self.rng.choice((answers(400), answers(503), RESETS_BEFORE, RESETS_AFTER))
-            self.office.receiver.fail_next(fault)
+            self.harness.receiver.fail_next(fault)
 
     async def upload(self) -> None:
         latest = self.rng.choice((0.0, 0.0, 0.0, 10.0, 40.0))
@@ -175,51 +187,51 @@ class Life:
             (latest + self.rng.randrange(40) / 4, self.rng.choice((5.0, 6.5, 7.5, 8.5, 9.5, 13.0)))
             for _ in range(self.rng.randint(1, 6))
         ]
-        await self.office.upload(f"freezer-{self.rng.randrange(4)}", *readings)
+        await self.harness.upload(f"freezer-{self.rng.randrange(4)}", *readings)
 
     async def tick(self) -> None:
-        await self.office.alerting.tick(self.office.pool, 1)
+        await self.harness.alerting.tick(self.harness.pool, 1)
 
-    async def wait(self) -> None:
-        await self.office.wait(self.rng.choice((0.2, 0.6, 2.0, 6.0, 70.0)))
+    async def advance(self) -> None:
+        await self.harness.advance(self.rng.choice((0.2, 0.6, 2.0, 6.0, 70.0)))
 
-    async def watch(self) -> None:
-        await self.office.alerting.watch_silence(self.office.pool)
+    async def check_no_data(self) -> None:
+        await self.harness.alerting.watch_silence(self.harness.pool)
 
     async def silence(self) -> None:
         matchers = self.rng.choice(({"sensor": "freezer-1"}, {"level": "critical"}, {"rule": "warm"}))
-        await self.office.pool.execute(
+        await self.harness.pool.execute(
             "INSERT INTO silence (matchers, starts_at, ends_at, author) VALUES ($1, now(), now() + '20 min', 'x')",
             matchers,
         )
 
-    async def unsilence(self) -> None:
-        await self.office.pool.execute("DELETE FROM silence")
+    async def delete_silences(self) -> None:
+        await self.harness.pool.execute("DELETE FROM silence")
 
     async def ack(self) -> None:
-        await self.office.pool.execute(
+        await self.harness.pool.execute(
             "UPDATE alert_episode SET acked_by = 'x', acked_at = now(), acked_level = level WHERE resolved_at IS NULL"
         )
 
-    async def calm_down(self) -> None:
-        """Let everything be told that there is to tell."""
-        self.office.receiver._faults.clear()
-        await self.unsilence()
+    async def finish(self) -> None:
+        """Stop all faults and silences, then advance until every message has been sent."""
+        self.harness.receiver._faults.clear()
+        await self.delete_silences()
         for _ in range(4):
-            await self.office.watch()
-            await self.office.wait(11)
+            await self.harness.check_no_data()
+            await self.harness.advance(11)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_all_that_is_told_ends_in_the_truth_whatever_happens(
-    office: Office, monkeypatch: pytest.MonkeyPatch, seed: int
+async def test_messages_match_the_stored_episodes_when_steps_and_faults_are_random(
+    harness: AlertingHarness, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(dispatcher, "FIRST_BACKOFF_S", 0.01)
-    life = Life(office, seed)
-    await office.use(rules_of(life.rng))
+    run = RandomRun(harness, seed)
+    await harness.use_rules(random_rules(run.rng))
     for _ in range(60):
-        await life.step()
-    await life.calm_down()
-    await check_told(office.pool)
-    await check_arrived(office.pool, office.receiver.accepted)
-    assert office.receiver.accepted
+        await run.step()
+    await run.finish()
+    await check_told(harness.pool)
+    await check_arrived(harness.pool, harness.receiver.accepted)
+    assert harness.receiver.accepted

@@ -1,4 +1,4 @@
-"""How many connections each key may hold."""
+"""Limits of WebSocket connections for each API key."""
 
 from contextlib import ExitStack
 
@@ -12,7 +12,7 @@ def _key(label: str, ws_connections: int | None = None) -> ApiKey:
     return ApiKey(label, frozenset({"live"}), Limits(ws_connections))
 
 
-def test_connections_are_refused_past_the_servers_limit_and_counted_by_key() -> None:
+def test_connections_are_counted_by_key_and_refused_over_the_servers_limit() -> None:
     counts = ConnectionCounts(default_limit=2)
     with counts.hold(_key("a")), counts.hold(_key("a")), counts.hold(_key("b")):
         with pytest.raises(TooManyConnectionsError) as refusal, counts.hold(_key("a")):
@@ -22,7 +22,7 @@ def test_connections_are_refused_past_the_servers_limit_and_counted_by_key() -> 
             pass
 
 
-def test_connection_is_free_again_when_one_ends_by_an_error() -> None:
+def test_place_is_free_again_when_a_connection_ends_by_an_error() -> None:
     counts = ConnectionCounts(default_limit=1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), counts.hold(_key("a")):
@@ -31,7 +31,7 @@ def test_connection_is_free_again_when_one_ends_by_an_error() -> None:
         pass
 
 
-def test_refused_connection_takes_no_place_when_it_goes() -> None:
+def test_refused_connection_is_not_counted() -> None:
     counts = ConnectionCounts(default_limit=1)
     with counts.hold(_key("a")):
         for _ in range(2):
@@ -42,9 +42,7 @@ def test_refused_connection_takes_no_place_when_it_goes() -> None:
 
 
 @pytest.mark.parametrize(("default_limit", "own", "held"), [(0, None, 50), (1, 0, 50), (0, 3, 3), (1, 3, 3)])
-def test_own_limit_goes_first_and_zero_is_none_when_both_are_set(
-    default_limit: int, own: int | None, held: int
-) -> None:
+def test_own_limit_takes_precedence_and_zero_means_no_limit(default_limit: int, own: int | None, held: int) -> None:
     counts = ConnectionCounts(default_limit)
     with ExitStack() as stack:
         for _ in range(held):

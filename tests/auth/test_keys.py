@@ -1,4 +1,4 @@
-"""API keys: what is stored, what is known at once, and what ends within seconds."""
+"""API keys: storage, authentication and revocation."""
 
 import asyncio
 from contextlib import suppress
@@ -20,7 +20,7 @@ from app.errors import ConflictError, NotFoundError, UnauthorizedError
 from tests.conftest import Database, wait_until
 
 
-def test_environment_gives_the_rights_of_the_replaced_server_when_both_keys_are_set() -> None:
+def test_environment_keys_have_the_scopes_of_the_replaced_server_when_both_are_set() -> None:
     known = keys_from_environment("http-key", "ws-key")
     assert known == {
         hash_key("http-key"): ApiKey("API_KEY", frozenset({"read", "ingest", "notify", "admin"})),
@@ -28,20 +28,20 @@ def test_environment_gives_the_rights_of_the_replaced_server_when_both_keys_are_
     }
 
 
-def test_environment_gives_one_key_all_rights_when_both_are_the_same() -> None:
+def test_environment_key_has_all_scopes_when_both_are_the_same() -> None:
     assert keys_from_environment("key", "key") == {
         hash_key("key"): ApiKey("API_KEY", frozenset({"read", "ingest", "notify", "admin", "live"}))
     }
 
 
 @pytest.mark.parametrize("absent", [None, ""])
-def test_environment_gives_nothing_when_a_key_is_absent_or_empty(absent: str | None) -> None:
+def test_environment_key_is_left_out_when_it_is_absent_or_empty(absent: str | None) -> None:
     assert keys_from_environment(absent, absent) == {}
     assert not KeyRing({})
     assert KeyRing(keys_from_environment("key", absent))
 
 
-def test_new_keys_are_long_and_differ_when_made() -> None:
+def test_new_keys_are_long_and_different() -> None:
     made = {make_key() for _ in range(100)}
     assert len(made) == 100
     assert all(key.startswith("tg_") and len(key) == 46 for key in made)
@@ -84,7 +84,7 @@ async def test_revoking_fails_when_no_live_key_has_the_label(database: Database)
             await revoke_key(database.pool, label)
 
 
-async def test_key_is_known_at_once_when_it_was_created_after_the_ring_opened(database: Database) -> None:
+async def test_key_is_accepted_at_once_when_it_was_created_after_the_ring_opened(database: Database) -> None:
     ring = KeyRing({})
     await ring.open(database.pool)
     assert not ring
@@ -115,9 +115,7 @@ async def test_database_is_asked_once_when_an_unknown_key_comes_again(database: 
         await ring.authenticate("guess")
 
 
-async def test_unknown_keys_do_not_fill_the_memory_when_there_are_many(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unknown_keys_are_remembered_up_to_a_limit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "_UNKNOWN_KEPT", 3)
     ring = KeyRing({})
     await ring.open(database.pool)
@@ -127,7 +125,7 @@ async def test_unknown_keys_do_not_fill_the_memory_when_there_are_many(
     assert len(ring._unknown) == 3
 
 
-async def test_revoked_key_ends_and_a_new_one_works_when_the_ring_refreshes(
+async def test_revoked_key_is_refused_when_the_ring_refreshes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert keys.REFRESH_S <= 5
@@ -145,7 +143,7 @@ async def test_revoked_key_ends_and_a_new_one_works_when_the_ring_refreshes(
     refreshing.cancel()
 
 
-async def test_known_keys_stay_in_force_when_the_database_is_away(
+async def test_known_keys_stay_valid_when_the_database_is_away(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "REFRESH_S", 0.01)
@@ -158,7 +156,7 @@ async def test_known_keys_stay_in_force_when_the_database_is_away(
     assert (await ring.authenticate(key)).label == "roof"
 
 
-async def test_unknown_scopes_give_no_right_when_a_newer_version_stored_them(database: Database) -> None:
+async def test_unknown_scopes_are_ignored_when_a_newer_version_stored_them(database: Database) -> None:
     await database.pool.execute(
         "INSERT INTO api_key (sha256, label, scopes) VALUES ($1, 'new', '{read,fly}')", hash_key("key")
     )

@@ -1,4 +1,4 @@
-"""Run every benchmark of this package, or those named: `python -m tests.bench [NAME …]`."""
+"""Benchmarks: `python -m tests.bench [NAME …]` runs those named, or all of this package."""
 
 import asyncio
 import importlib
@@ -13,7 +13,7 @@ from app import log
 
 
 def main() -> None:
-    """Run them one after another; each prints its own table. A benchmark is a module with an async `main`."""
+    """Run the benchmarks one after another; each prints its own table."""
     log.configure("warning")
     modules = find_benchmarks()
     for name in sys.argv[1:] or modules:
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def find_benchmarks() -> dict[str, ModuleType]:
-    """Import what is in this package, by name; other modules than benchmarks are left out."""
+    """Import this package's benchmarks, which are the modules with an async `main`, and return them by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(tests.bench.__path__) if module.name != "__main__")
     modules = {name: importlib.import_module(f"tests.bench.{name}") for name in names}
     return {name: module for name, module in modules.items() if hasattr(module, "main")}

@@ -1,4 +1,4 @@
-"""How many notifications a second the broker delivers to a local receiver, next to a bare client that posts them."""
+"""Notifications a second that the broker delivers to a local receiver, compared with a bare client that posts them."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from tests.bench.processes import API_KEY, free_port, running, served, wait_for_
 CONNECTIONS = 16
 NOTIFICATIONS = 6_000
 WARM_UP = 500
-#: The sizes of a common notification: the replaced broker's own example.
+#: A notification of usual size: the example of the replaced broker's documentation.
 FIELDS: dict[str, Any] = {
     "title": "⚠️ CPU Alto no Servidor",
     "message": "O servidor prod-api-01 está com 85% de uso de CPU há mais de 10 minutos",
@@ -39,7 +39,7 @@ CHAT_ID = -1001234567890
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What one run measured."""
+    """The measurements of one run."""
 
     name: str
     per_second: float
@@ -48,7 +48,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 async def main() -> None:
-    """Measure both channels, each with the bare client first, and print a table."""
+    """Measure Slack and Telegram, each with the bare client first, and print a table for each."""
     async with AsyncExitStack() as stack:
         port = free_port()
         stack.enter_context(running(receive, port))
@@ -67,10 +67,10 @@ async def main() -> None:
 
 
 def receive(port: int) -> None:
-    """Answer every POST at once, as Slack or as Telegram does, for ever."""
+    """Serve until ended, answering every POST at once as Slack or Telegram does."""
 
     async def serve() -> None:
-        server = await asyncio.get_running_loop().create_server(_Answering, "127.0.0.1", port)
+        server = await asyncio.get_running_loop().create_server(_ReceiverProtocol, "127.0.0.1", port)
         await server.serve_forever()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -122,7 +122,7 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
 
 
 class _Client:
-    """A client on one connection that costs next to nothing: it shares two cores with what it measures."""
+    """A client on one connection that uses little CPU, because it shares the cores with what it measures."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
         self._reader = reader
@@ -131,7 +131,7 @@ class _Client:
 
     @classmethod
     async def connect(cls, broker: str, body: bytes) -> Self:
-        """Connect, ready to send the same notification again and again."""
+        """Return a connected client that always sends the same notification."""
         host = broker.removeprefix("http://")
         head = (
             f"POST /api/v1/notifications/send HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {API_KEY}\r\n"
@@ -141,7 +141,7 @@ class _Client:
         return cls(*await asyncio.open_connection(address, int(port)), head.encode() + body)
 
     async def send(self) -> None:
-        """Send once and read the answer."""
+        """Send the notification and read the answer; raise RuntimeError if it failed."""
         self._writer.write(self._request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         answer = await self._reader.readexactly(_content_length(head))
@@ -149,7 +149,7 @@ class _Client:
             raise RuntimeError(f"answered {head.decode()}{answer.decode()}")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
 
 
@@ -172,11 +172,11 @@ def _notification() -> BrokerNotification:
     return msgspec.convert({"id": "123e4567-e89b-12d3-a456-426614174000", **fields}, BrokerNotification)
 
 
-class _Answering(asyncio.Protocol):
-    """HTTP as far as it goes: requests one after another on a connection, each with a Content-Length."""
+class _ReceiverProtocol(asyncio.Protocol):
+    """A minimal HTTP server: requests one after another on a connection, each with a Content-Length."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is one in all but its ancestry.
+        # uvloop's transport has the same methods but is no subclass.
         self._transport = cast("asyncio.Transport", transport)
         self._buffer = b""
 

@@ -1,4 +1,4 @@
-"""A migrated database for a benchmark, gone afterwards."""
+"""A migrated database for a benchmark, dropped afterwards."""
 
 import secrets
 import tempfile
@@ -15,7 +15,7 @@ from tests.processes import data_folder
 
 @asynccontextmanager
 async def fresh_database(server_dsn: str | None) -> AsyncIterator[str]:
-    """Make a database on the given server, or on an embedded one of its own."""
+    """Create a migrated database on the given server, or on a new embedded server; yield its address."""
     if server_dsn is None:
         with (
             tempfile.TemporaryDirectory() as temporary,

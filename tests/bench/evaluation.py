@@ -1,4 +1,4 @@
-"""One evaluation of 10,000 series under 100 rules, each series matched by two, with little and with much history."""
+"""Time of one evaluation of 10,000 series under 100 rules, two rules a series, with a short and a long history."""
 
 import asyncio
 import gc
@@ -25,13 +25,13 @@ from tests.bench.database import fresh_database
 
 SERIES = 10_000
 GROUPS = 50
-#: More than the averages span, so that the last ones are like all that follow.
+#: More than the windows of the averages span, so that the last evaluations are typical.
 TICKS = 8
 KEY = ApiKey("bench", frozenset({"ingest"}))
 
 
 def rules() -> RuleSet:
-    """Fifty groups of sensors, each under a rule on the value and one on the average of five minutes."""
+    """Make two rules for each of the fifty groups of sensors: on the value, and on the average of five minutes."""
     levels = (LevelRule("warning", Above(95.0), MINUTE_US), LevelRule("critical", Above(99.0)))
     return RuleSet(
         tuple(
@@ -47,7 +47,7 @@ def rules() -> RuleSet:
 
 
 async def store(connection: Connection, registry: SeriesRegistry, at_us: int, rng: Random) -> None:
-    """Store one reading of every series; one in fifty is past a threshold."""
+    """Store one reading of every series; about one in fifty is past a threshold."""
     readings = [
         Reading(f"s{n}", at_us, {"m": 100.0 if rng.random() < 0.02 else 50.0}, {"group": str(n % GROUPS)})
         for n in range(SERIES)
@@ -59,7 +59,7 @@ async def store(connection: Connection, registry: SeriesRegistry, at_us: int, rn
 
 
 async def measure(connection: Connection, registry: SeriesRegistry, start_us: int) -> float:
-    """Give the time of an evaluation of one new reading a series once all windows are full, in seconds."""
+    """Return the time of evaluating one new reading of each series once all windows are full, in seconds."""
     book, progress, rng, times = RuleBook(rules()), EvaluationProgress(), Random(1), []
     for tick in range(TICKS):
         await store(connection, registry, start_us + tick * MINUTE_US, rng)
@@ -84,7 +84,7 @@ async def main() -> None:
                  FROM series, generate_series(1, $1::int) AS i""",
             100 * TICKS,
         )
-        # What PostgreSQL does after so many rows on its own account is none of an evaluation's time.
+        # So that autovacuum after the bulk insert does not slow down the evaluations measured next.
         await connection.execute("VACUUM (ANALYZE) reading", timeout=300)
         much = await measure(connection, registry, start_us + TICKS * MINUTE_US)
         await connection.close()

@@ -1,4 +1,4 @@
-"""Ingest of JSON batches over HTTP, next to one session's COPY of the same rows into an equal table."""
+"""Ingest of JSON batches over HTTP, compared with one session's COPY of the same rows into an equal table."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ ROUNDS = 3
 
 
 def batches(start_ms: int) -> list[list[tuple[str, int, float]]]:
-    """Make readings of some sensors in the order in which a gateway sends them."""
+    """Return BATCHES batches of (sensor, milliseconds since 1970, value), in the order of a gateway's uploads."""
     moments = count(start_ms, SPACING_MS)
     made = []
     for _ in range(BATCHES):
@@ -37,7 +37,7 @@ def batches(start_ms: int) -> list[list[tuple[str, int, float]]]:
 
 
 async def post_all(address: str, start_ms: int) -> float:
-    """Give the values a second that go through POST /api/v1/readings."""
+    """Post all batches to /api/v1/readings, and return the values stored per second."""
     bodies = [
         msgspec.json.encode([{"sensor": s, "time": at, "values": {"temperature": v}} for s, at, v in batch])
         for batch in batches(start_ms)
@@ -56,7 +56,7 @@ async def post_all(address: str, start_ms: int) -> float:
 
 
 async def copy_all(connection: Connection, start_ms: int) -> float:
-    """Give the rows a second that one session copies, sorted, a batch a transaction."""
+    """Copy all batches in one session, sorted, one transaction each, and return the rows stored per second."""
     ids = {f"s{n}": {"temperature": SeriesId(n + 1)} for n in range(SENSORS)}
     payloads = []
     for batch in batches(start_ms):
@@ -74,14 +74,14 @@ async def _stream(payload: bytes) -> AsyncIterator[bytes]:
 
 
 async def main() -> None:
-    """Print both rates and their ratio, round by round."""
+    """Print both rates and their ratio for each round."""
     async with fresh_database(os.environ.get("DATABASE_URL")) as dsn, served(dsn) as address:
         connection = await connect(dsn)
         await connection.execute(
             """CREATE TABLE equal (LIKE reading INCLUDING ALL);
                SELECT create_hypertable('equal', by_range('time', INTERVAL '1 day'), create_default_indexes => FALSE)"""
         )
-        # Fresh readings: late ones would be timed with the refresh of their day.
+        # The readings are fresh, because late ones would include the refresh of their day in the measured time.
         start_ms = (now_us() - 50 * MINUTE_US) // 1_000
         for number in range(ROUNDS):
             span_ms = number * BATCHES * BATCH_READINGS // SENSORS * SPACING_MS

@@ -1,4 +1,4 @@
-"""What a benchmark runs beside itself, in processes of their own: the server, a receiver."""
+"""Processes that run beside a benchmark: the server, and a receiver."""
 
 import asyncio
 import multiprocessing
@@ -20,7 +20,7 @@ _START_TIMEOUT_S = 60.0
 
 @asynccontextmanager
 async def served(dsn: str, **settings: str) -> AsyncIterator[str]:
-    """The server as `tidegauge serve` runs it, with API_KEY and these settings; its address."""
+    """Run `tidegauge serve` with API_KEY and these settings until the block ends; yield its address."""
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
@@ -46,7 +46,7 @@ async def served(dsn: str, **settings: str) -> AsyncIterator[str]:
 
 @contextmanager
 def running(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """Run a function that never returns, until the block ends."""
+    """Run a function in a process of its own until the block ends."""
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments, daemon=True)
     process.start()
     try:
@@ -57,13 +57,13 @@ def running(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """Return a port that is free at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 async def wait_for_port(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until a process listens on the port."""
     async with asyncio.timeout(_START_TIMEOUT_S):
         while True:
             try:

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.auth.keys import ApiKey
-from app.broker import broker
+from app.broker import broker as broker_module
 from app.broker import delivery as broker_delivery
 from app.broker.broker import Broker, SendAnswer
 from app.broker.request import SendRequest
@@ -22,16 +22,16 @@ TELEGRAM = {"bot_token": TOKEN, "chat_id": 5}
 
 
 @pytest.fixture
-async def sending(database: Database, endpoints: Endpoints) -> AsyncIterator[Broker]:
-    """An open broker."""
-    opened = Broker(endpoints)
-    async with opened.opened(database.pool):
-        yield opened
+async def open_broker(database: Database, endpoints: Endpoints) -> AsyncIterator[Broker]:
+    """Yield a broker that is ready to send."""
+    broker = Broker(endpoints)
+    async with broker.opened(database.pool):
+        yield broker
 
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Callable[[SlackReceiver, int], None]:
-    """Let requests hang until a deadline of two seconds."""
+    """Return a function that lets requests to a receiver hang, and set the deadline to two seconds."""
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 2.0)
     return lambda receiver, times: receiver.fail_next(HANGS, times)
 
@@ -48,10 +48,10 @@ def succeeded(answer: SendAnswer) -> dict[str, bool]:
     return {name: result.success for name, result in answer.data.channels.items()}
 
 
-async def test_answer_leaves_out_what_a_channel_does_not_have(sending: Broker, slack: SlackReceiver) -> None:
+async def test_answer_has_an_error_or_a_response_for_each_channel(open_broker: Broker, slack: SlackReceiver) -> None:
     slack.fail_next(answers(404, "no_service"))
-    failed = await sending.send(slack_request(slack), KEY)
-    taken = await sending.send(slack_request(slack), KEY)
+    failed = await open_broker.send(slack_request(slack), KEY)
+    taken = await open_broker.send(slack_request(slack), KEY)
     assert msgspec.to_builtins(failed.data.channels) == {
         "slack": {"success": False, "error": "Network error sending to Slack: Slack answered 404: no_service"}
     }
@@ -61,49 +61,49 @@ async def test_answer_leaves_out_what_a_channel_does_not_have(sending: Broker, s
 
 
 async def test_channels_are_sent_to_at_the_same_time_when_there_are_two(
-    sending: Broker, slack: SlackReceiver, telegram: TelegramReceiver, hanging: Callable[[SlackReceiver, int], None]
+    open_broker: Broker, slack: SlackReceiver, telegram: TelegramReceiver, hanging: Callable[[SlackReceiver, int], None]
 ) -> None:
     hanging(slack, 1)
-    under_way = asyncio.create_task(
-        sending.send(request(slack={"webhook_url": slack.webhook_url()}, telegram=TELEGRAM), KEY)
+    sending = asyncio.create_task(
+        open_broker.send(request(slack={"webhook_url": slack.webhook_url()}, telegram=TELEGRAM), KEY)
     )
     await wait_until(lambda: len(telegram.accepted) == 1)
-    assert not under_way.done()
-    assert succeeded(await under_way) == {"slack": False, "telegram": True}
+    assert not sending.done()
+    assert succeeded(await sending) == {"slack": False, "telegram": True}
 
 
 async def test_notification_is_refused_when_too_many_are_under_way(
-    sending: Broker,
+    open_broker: Broker,
     slack: SlackReceiver,
     hanging: Callable[[SlackReceiver, int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(broker, "UNDER_WAY", 3)
+    monkeypatch.setattr(broker_module, "UNDER_WAY", 3)
     hanging(slack, 3)
-    under_way = [asyncio.create_task(sending.send(slack_request(slack), KEY)) for _number in range(3)]
+    sending = [asyncio.create_task(open_broker.send(slack_request(slack), KEY)) for _number in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="3 notifications are under way already; this one was not sent"):
-        await sending.send(slack_request(slack), KEY)
-    await asyncio.gather(*under_way)
-    assert succeeded(await sending.send(slack_request(slack), KEY)) == {"slack": True}
+        await open_broker.send(slack_request(slack), KEY)
+    await asyncio.gather(*sending)
+    assert succeeded(await open_broker.send(slack_request(slack), KEY)) == {"slack": True}
 
 
-async def test_destinations_have_equal_names_only_when_they_are_equal(
-    sending: Broker, slack: SlackReceiver, database: Database
+async def test_destination_names_are_equal_only_when_the_webhooks_are_equal(
+    open_broker: Broker, slack: SlackReceiver, database: Database
 ) -> None:
     for name in ("a", "b", "a"):
-        await sending.send(request(slack={"webhook_url": slack.webhook_url(name)}), KEY)
-    page = await sending.store.list_page(database.pool, level=None, source=None, cursor=None, limit=10)
+        await open_broker.send(request(slack={"webhook_url": slack.webhook_url(name)}), KEY)
+    page = await open_broker.store.list_page(database.pool, level=None, source=None, cursor=None, limit=10)
     third, second, first = (item.channels["slack"].destination for item in page.items)
     assert first == third
     assert first != second
 
 
-async def test_notification_is_one_line_in_the_log_without_its_text(sending: Broker, slack: SlackReceiver) -> None:
+async def test_notification_is_logged_in_one_line_without_its_text(open_broker: Broker, slack: SlackReceiver) -> None:
     slack.fail_next(answers(404, "no_service"))
     with capture_logs() as logs:
-        failed = await sending.send(slack_request(slack), KEY)
-        taken = await sending.send(slack_request(slack), KEY)
+        failed = await open_broker.send(slack_request(slack), KEY)
+        taken = await open_broker.send(slack_request(slack), KEY)
     assert logs == [
         {
             "event": "notification_failed",

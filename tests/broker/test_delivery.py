@@ -11,7 +11,7 @@ from app.broker.delivery import BrokerDelivery, DeliveryOutcome
 from app.broker.format import BrokerNotification
 from app.broker.request import Target, make_target
 from app.notify.transport import Endpoints, open_session
-from tests.notify.dead_ends import closed_server
+from tests.notify.unreachable_servers import closed_port_url
 from tests.receivers import HANGS, HANGS_AFTER, RESETS_AFTER, RESETS_BEFORE, SlackReceiver, TelegramReceiver, answers
 
 TOKEN = "1234567890:ABCdefGHIjklMNOpqrsTUVwxyZ"
@@ -19,8 +19,8 @@ CHAT_ID = -1001234567890
 
 
 @pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds instead of ten."""
+def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set a deadline of two seconds and short pauses."""
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 2.0)
     monkeypatch.setattr(broker_delivery, "BACKOFF_S", (0.02, 0.04))
 
@@ -49,14 +49,14 @@ def telegram_target(endpoints: Endpoints, message: str = "Message") -> Target:
     return target("telegram", endpoints, message, bot_token=TOKEN, chat_id=CHAT_ID)
 
 
-async def test_delivery_gives_slack_s_answer(
+async def test_delivery_returns_slacks_answer(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     assert await delivery.deliver(slack_target(endpoints, slack)) == DeliveryOutcome(1, "ok")
     assert len(slack.accepted) == 1
 
 
-async def test_delivery_gives_telegram_s_json(
+async def test_delivery_returns_telegrams_json(
     delivery: BrokerDelivery, endpoints: Endpoints, telegram: TelegramReceiver
 ) -> None:
     outcome = await delivery.deliver(telegram_target(endpoints))
@@ -65,7 +65,7 @@ async def test_delivery_gives_telegram_s_json(
     assert telegram.accepted[0].body["chat_id"] == CHAT_ID
 
 
-async def test_delivery_waits_as_long_as_it_is_asked_to(
+async def test_delivery_waits_as_long_as_the_service_asks(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(429, "rate_limited", Retry_After="1"))
@@ -74,7 +74,7 @@ async def test_delivery_waits_as_long_as_it_is_asked_to(
     assert 0.95 <= time.monotonic() - started < 2.0
 
 
-async def test_delivery_gives_up_at_once_when_it_is_asked_to_wait_past_the_deadline(
+async def test_delivery_fails_at_once_when_the_service_asks_to_wait_past_the_deadline(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(429, "rate_limited", Retry_After="3"))
@@ -84,7 +84,7 @@ async def test_delivery_gives_up_at_once_when_it_is_asked_to_wait_past_the_deadl
     assert time.monotonic() - started < 1.0
 
 
-async def test_delivery_sends_nothing_while_a_destination_has_asked_to_be_spared(
+async def test_delivery_sends_nothing_when_the_destination_has_asked_to_wait(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(429, "rate_limited", Retry_After="30"))
@@ -98,7 +98,7 @@ async def test_delivery_sends_nothing_while_a_destination_has_asked_to_be_spared
     assert slack.refused == [429]
 
 
-async def test_delivery_tries_again_when_the_service_is_away_for_a_moment(
+async def test_delivery_is_repeated_when_the_service_fails_for_a_moment(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(503))
@@ -108,7 +108,7 @@ async def test_delivery_tries_again_when_the_service_is_away_for_a_moment(
     assert len(slack.accepted) == 1
 
 
-async def test_delivery_may_be_a_second_one_when_the_answer_was_lost(
+async def test_delivery_is_repeated_and_may_arrive_twice_when_the_answer_was_lost(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(RESETS_AFTER)
@@ -116,7 +116,7 @@ async def test_delivery_may_be_a_second_one_when_the_answer_was_lost(
     assert len(slack.accepted) == 2
 
 
-async def test_delivery_is_not_repeated_when_a_relay_answers_in_its_own_words(
+async def test_delivery_is_not_repeated_when_a_relay_answers_with_its_own_success(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
     slack.fail_next(answers(200, '{"success": true}'))
@@ -124,7 +124,7 @@ async def test_delivery_is_not_repeated_when_a_relay_answers_in_its_own_words(
     assert outcome == DeliveryOutcome(1, error="Network error sending to Slack: Slack answered 200")
 
 
-async def test_delivery_fails_by_the_deadline_when_the_service_stays_away(
+async def test_delivery_fails_by_the_deadline_when_the_service_keeps_failing(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 0.5)
@@ -137,7 +137,7 @@ async def test_delivery_fails_by_the_deadline_when_the_service_stays_away(
 
 
 @pytest.mark.parametrize("fault", [HANGS, HANGS_AFTER])
-async def test_delivery_fails_at_the_deadline_and_sends_no_second_when_the_service_hangs(
+async def test_delivery_fails_at_the_deadline_and_is_not_repeated_when_the_service_hangs(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 0.3)
@@ -147,9 +147,9 @@ async def test_delivery_fails_at_the_deadline_and_sends_no_second_when_the_servi
     assert len(slack.accepted) == (1 if fault is HANGS_AFTER else 0)
 
 
-async def test_delivery_fails_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_delivery_fails_when_the_connection_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 0.2)
-    endpoints = Endpoints(telegram_api_base=closed_server())
+    endpoints = Endpoints(telegram_api_base=closed_port_url())
     async with open_session() as session:
         outcome = await BrokerDelivery(session, endpoints).deliver(telegram_target(endpoints))
     assert outcome.error == "Network error sending to Telegram: the connection was refused"
@@ -178,7 +178,7 @@ async def test_delivery_fails_at_once_when_the_bot_is_blocked(
     )
 
 
-async def test_delivery_sends_all_escaped_when_the_message_s_own_markup_is_refused(
+async def test_delivery_sends_the_escaped_text_when_the_markup_of_the_message_is_refused(
     delivery: BrokerDelivery, endpoints: Endpoints, telegram: TelegramReceiver
 ) -> None:
     telegram.fail_next(
@@ -189,7 +189,7 @@ async def test_delivery_sends_all_escaped_when_the_message_s_own_markup_is_refus
     assert "*bold* and snake_case_" in telegram.texts[0]
 
 
-async def test_delivery_follows_a_chat_that_moved(
+async def test_delivery_goes_to_the_new_chat_when_a_chat_has_moved(
     delivery: BrokerDelivery, endpoints: Endpoints, telegram: TelegramReceiver
 ) -> None:
     telegram.moved[str(CHAT_ID)] = -1009999
@@ -197,7 +197,7 @@ async def test_delivery_follows_a_chat_that_moved(
     assert outcome.response["result"]["chat"]["id"] == -1009999
 
 
-async def test_deliveries_take_turns_once_a_destination_has_asked_for_it(endpoints: Endpoints) -> None:
+async def test_deliveries_are_paced_when_the_destination_has_asked_to_wait(endpoints: Endpoints) -> None:
     async with SlackReceiver(every_s=1.0) as strict, open_session() as session:
         endpoints = Endpoints(slack_webhook_prefix=strict.prefix)
         delivery = BrokerDelivery(session, endpoints)
@@ -205,5 +205,5 @@ async def test_deliveries_take_turns_once_a_destination_has_asked_for_it(endpoin
         taken = [outcome for outcome in outcomes if outcome.error is None]
         assert 2 <= len(taken) <= 3
         assert len(strict.accepted) == len(taken)
-        # At first all go at once; from then on one a second.
+        # At first all twelve are sent at once; after the refusals one a second.
         assert len(strict.refused) <= 11

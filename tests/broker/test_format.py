@@ -25,7 +25,7 @@ def notify(**more: Any) -> BrokerNotification:
     return msgspec.convert(given, BrokerNotification)
 
 
-#: The example of the original's documentation.
+#: The example of the replaced broker's documentation.
 DEPLOY = notify(
     title="✅ Deploy Concluído",
     message="Nova versão v2.1.4 foi deployada com sucesso em produção",
@@ -34,11 +34,11 @@ DEPLOY = notify(
 )
 
 
-def seen(rendered: RenderedMessage) -> str:
+def visible_text(rendered: RenderedMessage) -> str:
     return read_markup(rendered.body["text"], rendered.body.get("parse_mode") or "")
 
 
-def test_slack_message_is_the_original_s() -> None:
+def test_slack_message_is_that_of_the_replaced_broker() -> None:
     assert slack_message(DEPLOY, channel="#alerts", username="MonitoringBot").body == {
         "attachments": [
             {
@@ -67,7 +67,7 @@ def test_slack_message_is_the_original_s() -> None:
     }
 
 
-def test_slack_message_has_defaults_when_only_the_required_is_given() -> None:
+def test_slack_message_has_defaults_when_only_required_fields_are_given() -> None:
     body = slack_message(notify(level="disaster")).body
     assert body["username"] == "NotificationBot"
     assert "channel" not in body
@@ -86,7 +86,7 @@ def test_slack_message_escapes_the_frame_but_not_the_message() -> None:
     assert attachment["fields"][3]["value"] == "• *&lt;k&gt;*: &lt;!channel&gt; &amp; v"
 
 
-async def test_slack_message_is_taken_when_everything_is_as_long_as_it_may_be(
+async def test_slack_message_is_accepted_when_every_field_has_its_greatest_length(
     session: aiohttp.ClientSession, slack: SlackReceiver, endpoints: Endpoints
 ) -> None:
     long = notify(
@@ -100,7 +100,7 @@ async def test_slack_message_is_taken_when_everything_is_as_long_as_it_may_be(
     assert lines[-1] == f"• +{100 - len(lines) + 1} more"
 
 
-def test_telegram_message_is_the_original_s() -> None:
+def test_telegram_message_is_that_of_the_replaced_broker() -> None:
     assert telegram_message(DEPLOY).body == {
         "text": (
             "ℹ️ *✅ Deploy Concluído*\n\n"
@@ -122,27 +122,27 @@ def test_telegram_message_is_the_original_s() -> None:
 @pytest.mark.parametrize(
     ("level", "emoji"), [("info", "ℹ️"), ("warning", "⚠️"), ("error", "❌"), ("critical", "🚨"), ("disaster", "💀")]
 )
-def test_telegram_message_leaves_out_what_was_not_given(level: str, emoji: str) -> None:
+def test_telegram_message_leaves_out_fields_when_they_were_not_given(level: str, emoji: str) -> None:
     assert telegram_message(notify(level=level, metadata={})).body["text"] == (
         f"{emoji} *Title*\n\n📝 Message\n\n🏷️ *Level:* `{level.upper()}`\n"
         f"🕐 *Time:* `2024-06-11 14:30:00 UTC`\n\n🆔 `{ID}`"
     )
 
 
-def test_telegram_message_tells_the_time_in_utc() -> None:
+def test_telegram_message_has_the_time_in_utc() -> None:
     local = AT.astimezone(timezone(timedelta(hours=-3)))
     assert "2024-06-11 14:30:00 UTC" in telegram_message(notify(at=local)).body["text"]
 
 
-#: What each kind of markup gives a meaning, and a little else.
+#: The characters with a meaning in any markup, and a few others.
 PITFALLS = "_*`[]()~|\\<>/&;!#.-=b a\n💀"
 MARKS = "a_b *c `d [e] <f> & \\ . - ! ``g`` **h** \\_ i"
 
 
 @pytest.mark.parametrize("mode", ["Markdown", "markdown", "MarkdownV2", "HTML", "", None])
-def test_telegram_message_shows_every_character_of_the_frame_whatever_the_mode(mode: str | None) -> None:
+def test_telegram_message_shows_every_character_of_the_frame_in_every_mode(mode: str | None) -> None:
     notification = notify(title=MARKS, source=MARKS, metadata={MARKS: MARKS, "x_y": "_"}, level="error")
-    assert seen(telegram_message(notification, mode)) == (
+    assert visible_text(telegram_message(notification, mode)) == (
         f"❌ {MARKS}\n\n📝 Message\n\n🏷️ Level: ERROR\n🕐 Time: 2024-06-11 14:30:00 UTC\n🔍 Source: {MARKS}\n\n"
         f"📊 Metadata:\n• {MARKS}: {MARKS}\n• x_y: _\n\n🆔 {ID}"
     )
@@ -160,7 +160,7 @@ def test_telegram_message_has_no_parse_mode_when_the_client_gave_none() -> None:
         ("HTML", "<b>bold</b> &amp; more", "bold & more"),
     ],
 )
-async def test_telegram_message_keeps_the_client_s_own_formatting_when_it_parses(
+async def test_telegram_message_keeps_the_clients_formatting_when_it_parses(
     session: aiohttp.ClientSession,
     telegram: TelegramReceiver,
     endpoints: Endpoints,
@@ -195,7 +195,7 @@ async def test_telegram_message_arrives_escaped_when_its_formatting_is_broken(
 
 
 @pytest.mark.parametrize("message", ["disk_usage is high", "5 * 3", "5 * 3 \\_ `x [y", "[a](b", "```x``", "`", "a\\"])
-async def test_telegram_message_is_escaped_at_once_when_its_markdown_is_left_open(
+async def test_telegram_message_is_escaped_at_once_when_its_markdown_has_an_open_entity(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints, message: str
 ) -> None:
     rendered = telegram_message(notify(message=message, source="f(x)", metadata={"`a_b": "*c_d"}))
@@ -208,9 +208,9 @@ async def test_telegram_message_is_escaped_at_once_when_its_markdown_is_left_ope
     )
 
 
-def test_telegram_message_shows_any_json_in_metadata_as_the_original_did() -> None:
+def test_telegram_message_shows_any_json_in_metadata_as_the_replaced_broker_did() -> None:
     metadata = {"list": ["a", 1], "object": {"k": None}, "yes": True, "none": None, "number": 1.5, "empty": ""}
-    assert seen(telegram_message(notify(metadata=metadata))).split("Metadata:\n")[1] == (
+    assert visible_text(telegram_message(notify(metadata=metadata))).split("Metadata:\n")[1] == (
         "• list: ['a', 1]\n• object: {'k': None}\n• yes: True\n• none: None\n• number: 1.5\n• empty: \n\n🆔 " + ID
     )
 
@@ -231,7 +231,7 @@ async def test_telegram_message_cuts_metadata_first_when_it_is_too_long(
     assert text.endswith(f"\n• +{50 - kept} more\n\n🆔 {ID}")
 
 
-async def test_telegram_message_cuts_one_long_value_rather_than_dropping_it(
+async def test_telegram_message_cuts_a_metadata_value_when_it_alone_is_too_long(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     await telegram_channel.send(
@@ -243,7 +243,7 @@ async def test_telegram_message_cuts_one_long_value_rather_than_dropping_it(
     assert utf16_units(text) > 4_000
 
 
-async def test_telegram_message_cuts_the_message_escaped_when_metadata_are_not_enough(
+async def test_telegram_message_cuts_and_escapes_the_message_when_it_is_too_long_without_metadata(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     notification = notify(title="💀" * 200, message="*" + "💀" * 1_998 + "*", source="s" * 100, metadata={"a": "b"})
@@ -262,10 +262,12 @@ async def test_telegram_message_cuts_the_message_escaped_when_metadata_are_not_e
     value=st.text(PITFALLS, max_size=8),
     mode=st.sampled_from(["Markdown", "MarkdownV2", "HTML", ""]),
 )
-def test_telegram_message_arrives_with_its_frame_whole_whatever_it_says(message: str, value: str, mode: str) -> None:
+def test_telegram_message_arrives_with_its_whole_frame_when_its_texts_are_anything(
+    message: str, value: str, mode: str
+) -> None:
     rendered = telegram_message(notify(title=value, message=message, source=value, metadata={f"k{value}": value}), mode)
     try:
-        text = seen(rendered)
+        text = visible_text(rendered)
     except EntityError:
         assert rendered.fallback is not None
         text = read_markup(rendered.fallback["text"], mode)
@@ -277,7 +279,7 @@ def test_telegram_message_arrives_with_its_frame_whole_whatever_it_says(message:
     )
 
 
-def test_telegram_message_falls_back_to_plain_text_when_all_was_escaped_already() -> None:
+def test_telegram_message_has_plain_text_as_the_fallback_when_all_was_escaped_already() -> None:
     for message in ("Message", "left_open"):
         fallback = telegram_message(notify(message=message)).fallback
         assert fallback == {
@@ -285,7 +287,7 @@ def test_telegram_message_falls_back_to_plain_text_when_all_was_escaped_already(
         }
 
 
-def test_telegram_message_leaves_an_unknown_mode_to_telegram_s_refusal() -> None:
+def test_telegram_message_passes_the_mode_on_when_it_is_unknown() -> None:
     assert telegram_message(notify(message="a_b"), "bbcode") == RenderedMessage(
         {
             "text": f"ℹ️ Title\n\n📝 a_b\n\n🏷️ Level: INFO\n🕐 Time: 2024-06-11 14:30:00 UTC\n\n🆔 {ID}",

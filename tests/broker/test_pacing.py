@@ -8,7 +8,7 @@ import pytest
 from app.auth.keys import ApiKey, KeyRing, Limits
 from app.broker import pacing as broker_pacing
 from app.broker.format import BrokerNotification
-from app.broker.pacing import DEFAULT_RATE, AskedPacing, Rate, RateLimitedError, RateLimiter
+from app.broker.pacing import DEFAULT_RATE, Rate, RateLimitedError, RateLimiter, RetryAfterPacing
 from app.broker.request import Target, make_target
 from app.notify.transport import Endpoints, TransientError
 from tests.conftest import Database
@@ -28,32 +28,32 @@ def webhook(name: str) -> Target:
     return make_target("slack", settings, NOTIFICATION, Endpoints())
 
 
-async def refused(pacing: AskedPacing, target: Target, within_s: float) -> str:
+async def refused(pacing: RetryAfterPacing, target: Target, within_s: float) -> str:
     with pytest.raises(TransientError) as caught:
-        await pacing.turn(target, within_s)
+        await pacing.wait_turn(target, within_s)
     return caught.value.reason
 
 
-async def test_turn_comes_at_once_when_nobody_asked_to_be_spared() -> None:
-    pacing = AskedPacing(ManualClock())
+async def test_turn_comes_at_once_when_the_destination_has_not_asked_to_wait() -> None:
+    pacing = RetryAfterPacing(ManualClock())
     for _number in range(1_000):
-        await pacing.turn(webhook("a"), 0.0)
+        await pacing.wait_turn(webhook("a"), 0.0)
 
 
 async def test_turn_is_refused_at_once_when_it_would_come_too_late() -> None:
     clock = ManualClock()
-    pacing = AskedPacing(clock)
+    pacing = RetryAfterPacing(clock)
     pacing.hold(webhook("a"), 5.0)
     assert await refused(pacing, webhook("a"), 4.0) == "Slack has asked to wait, 5 s from now on"
     clock.now = 5.0
-    await pacing.turn(webhook("a"), 0.0)
+    await pacing.wait_turn(webhook("a"), 0.0)
     assert await refused(pacing, webhook("a"), 0.5) == "Slack has asked to wait, 1 s from now on"
 
 
-async def test_turn_is_refused_at_once_when_enough_others_wait_already() -> None:
-    pacing = AskedPacing()
+async def test_turn_is_refused_at_once_when_others_that_wait_would_make_it_too_late() -> None:
+    pacing = RetryAfterPacing()
     pacing.hold(webhook("a"), 1.0)
-    waiting = [asyncio.create_task(pacing.turn(webhook("a"), 10.0)) for _number in range(3)]
+    waiting = [asyncio.create_task(pacing.wait_turn(webhook("a"), 10.0)) for _number in range(3)]
     await asyncio.sleep(0)
     assert await refused(pacing, webhook("a"), 3.5) == "Slack has asked to wait, 4 s from now on"
     for task in waiting:
@@ -61,31 +61,31 @@ async def test_turn_is_refused_at_once_when_enough_others_wait_already() -> None
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_turn_is_of_a_destination_alone() -> None:
-    pacing = AskedPacing(ManualClock())
+async def test_turn_comes_at_once_when_another_destination_has_asked_to_wait() -> None:
+    pacing = RetryAfterPacing(ManualClock())
     pacing.hold(webhook("a"), 5.0)
-    await pacing.turn(webhook("b"), 0.0)
+    await pacing.wait_turn(webhook("b"), 0.0)
 
 
-async def test_hold_is_no_longer_than_a_minute_whatever_the_service_says() -> None:
-    pacing = AskedPacing(ManualClock())
+async def test_hold_is_cut_to_a_minute_when_the_service_asks_for_longer() -> None:
+    pacing = RetryAfterPacing(ManualClock())
     pacing.hold(webhook("a"), 86_400.0)
     assert await refused(pacing, webhook("a"), 10.0) == "Slack has asked to wait, 60 s from now on"
 
 
-async def test_pacing_ends_when_the_destination_has_not_asked_for_a_while() -> None:
+async def test_pacing_ends_when_the_destination_has_not_asked_to_wait_for_a_minute() -> None:
     clock = ManualClock()
-    pacing = AskedPacing(clock)
+    pacing = RetryAfterPacing(clock)
     pacing.hold(webhook("a"), 5.0)
     clock.now = 5.0 + broker_pacing.PACED_FOR_S + 0.1
     for _number in range(100):
-        await pacing.turn(webhook("a"), 0.0)
+        await pacing.wait_turn(webhook("a"), 0.0)
 
 
-async def test_pacing_forgets_destinations_that_no_longer_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_pacing, "_LANES_KEPT", 10)
+async def test_pacing_drops_destinations_when_they_no_longer_ask_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_pacing, "_DESTINATIONS_KEPT", 10)
     clock = ManualClock()
-    pacing = AskedPacing(clock)
+    pacing = RetryAfterPacing(clock)
     for number in range(100):
         clock.now += 100.0
         pacing.hold(webhook(str(number)), 1.0)
@@ -104,7 +104,7 @@ def count(limiter: RateLimiter, api_key: ApiKey, times: int) -> None:
         limiter.count(api_key)
 
 
-def test_key_may_send_a_minute_s_worth_at_once_and_then_evenly() -> None:
+def test_key_may_send_its_limit_for_a_minute_at_once_and_then_evenly() -> None:
     clock = ManualClock()
     limiter = RateLimiter(clock=clock)
     count(limiter, limited(30), 30)
@@ -120,7 +120,7 @@ def test_key_may_send_a_minute_s_worth_at_once_and_then_evenly() -> None:
         limiter.count(limited(30))
 
 
-def test_key_may_send_all_at_once_again_after_a_pause() -> None:
+def test_key_may_send_its_whole_burst_again_after_a_minute() -> None:
     clock = ManualClock()
     limiter = RateLimiter(clock=clock)
     count(limiter, limited(30), 30)
@@ -128,7 +128,7 @@ def test_key_may_send_all_at_once_again_after_a_pause() -> None:
     count(limiter, limited(30), 30)
 
 
-def test_keys_are_counted_apart() -> None:
+def test_keys_are_counted_separately() -> None:
     limiter = RateLimiter(clock=ManualClock())
     limiter.count(limited(1))
     limiter.count(limited(1, "other"))
@@ -136,7 +136,7 @@ def test_keys_are_counted_apart() -> None:
         limiter.count(limited(1))
 
 
-def test_key_without_a_limit_of_its_own_has_the_default() -> None:
+def test_key_has_the_default_limit_when_it_has_none_of_its_own() -> None:
     limiter = RateLimiter(Rate(per_minute=60, burst=2), ManualClock())
     count(limiter, KEY, 2)
     with pytest.raises(RateLimitedError) as caught:
@@ -148,7 +148,7 @@ def test_key_has_no_limit_when_its_limit_is_zero() -> None:
     count(RateLimiter(Rate(per_minute=1, burst=1), ManualClock()), limited(0), 1_000)
 
 
-def test_default_lets_the_promised_rate_pass_for_ever() -> None:
+def test_default_allows_1500_notifications_a_second_for_a_minute() -> None:
     clock = ManualClock()
     limiter = RateLimiter(clock=clock)
     for _second in range(60):
@@ -157,7 +157,7 @@ def test_default_lets_the_promised_rate_pass_for_ever() -> None:
     assert (DEFAULT_RATE.per_minute, DEFAULT_RATE.burst) == (120_000, 4_000)
 
 
-async def test_limit_is_given_when_a_key_is_created(database: Database) -> None:
+async def test_limit_is_stored_when_a_key_is_created_with_it(database: Database) -> None:
     command = ("key", "create", "shop", "--scope", "notify", "--notifications-per-minute", "60")
     process = await asyncio.create_subprocess_exec(
         sys.executable,

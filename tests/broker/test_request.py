@@ -23,7 +23,7 @@ def channels(headers: dict[str, str], **fields: Any) -> dict[str, dict[str, Any]
     return parse_request(body(**fields), headers).channels
 
 
-def fault(raw: bytes, headers: dict[str, str] | None = None) -> str:
+def error_of(raw: bytes, headers: dict[str, str] | None = None) -> str:
     with pytest.raises(InvalidRequestError) as caught:
         parse_request(raw, headers or {})
     return str(caught.value)
@@ -41,7 +41,7 @@ def test_level_is_read_in_any_case(level: str) -> None:
     assert parse_request(body(level=level), {}).level == "critical"
 
 
-def test_channel_is_configured_by_headers_alone() -> None:
+def test_channel_is_configured_when_only_headers_are_given() -> None:
     headers = {"slack-webhook-url": WEBHOOK, "telegram-bot-token": TOKEN, "telegram-chat-id": "-1001234567890"}
     assert channels(headers, channels={}) == {
         "slack": {"webhook_url": WEBHOOK},
@@ -49,7 +49,7 @@ def test_channel_is_configured_by_headers_alone() -> None:
     }
 
 
-def test_channel_takes_each_setting_from_the_body_when_the_header_has_it_too() -> None:
+def test_channel_takes_a_setting_from_the_body_when_the_header_has_it_too() -> None:
     headers = {"slack-webhook-url": "from the header", "telegram-bot-token": TOKEN, "telegram-chat-id": "header"}
     given = {"slack": {"webhook_url": WEBHOOK, "channel": "#alerts"}, "telegram": {"chat_id": -5}}
     assert channels(headers, channels=given) == {
@@ -58,7 +58,7 @@ def test_channel_takes_each_setting_from_the_body_when_the_header_has_it_too() -
     }
 
 
-def test_channel_takes_settings_from_the_top_of_the_body() -> None:
+def test_channel_is_configured_when_settings_are_at_the_top_of_the_body() -> None:
     top = {"slack_webhook_url": WEBHOOK, "telegram_bot_token": TOKEN, "telegram_chat_id": -1001234567890}
     assert channels({}, channels={}, **top) == {
         "slack": {"webhook_url": WEBHOOK},
@@ -66,7 +66,7 @@ def test_channel_takes_settings_from_the_top_of_the_body() -> None:
     }
 
 
-def test_header_goes_before_the_top_of_the_body() -> None:
+def test_header_takes_precedence_over_the_top_of_the_body() -> None:
     top = {"telegram_bot_token": "top", "telegram_chat_id": "top"}
     headers = {"telegram-bot-token": TOKEN}
     assert channels(headers, channels={}, **top) == {"telegram": {"bot_token": TOKEN, "chat_id": "top"}}
@@ -86,20 +86,20 @@ def test_channel_is_left_out_when_it_is_incomplete(telegram: Any) -> None:
     assert channels({}, channels={**SLACK, "telegram": telegram}) == SLACK
 
 
-def test_channel_is_left_out_when_nobody_knows_it() -> None:
+def test_channel_is_left_out_when_it_is_unknown() -> None:
     assert channels({}, channels={**SLACK, "email": {"to": "a@b.example"}}) == SLACK
 
 
 @pytest.mark.parametrize("given", [{}, None, {"email": {}}, {"telegram": {"bot_token": TOKEN}}])
 def test_request_is_refused_when_no_channel_is_complete(given: Any) -> None:
-    assert fault(body(channels=given)) == NO_CHANNEL
+    assert error_of(body(channels=given)) == NO_CHANNEL
 
 
 @pytest.mark.parametrize("name", ["title", "message", "level"])
 def test_request_is_refused_when_a_required_field_is_missing_or_null(name: str) -> None:
     without = {key: value for key, value in msgspec.json.decode(body()).items() if key != name}
-    assert fault(msgspec.json.encode(without)) == f"Missing required field: {name}"
-    assert fault(body(**{name: None})) == f"Missing required field: {name}"
+    assert error_of(msgspec.json.encode(without)) == f"Missing required field: {name}"
+    assert error_of(body(**{name: None})) == f"Missing required field: {name}"
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_request_is_refused_when_a_required_field_is_missing_or_null(name: str) 
 )
 def test_text_is_refused_when_it_is_too_long(name: str, limit: int) -> None:
     assert getattr(parse_request(body(**{name: "é" * limit}), {}), name) == "é" * limit
-    assert fault(body(**{name: "é" * (limit + 1)})) == (
+    assert error_of(body(**{name: "é" * (limit + 1)})) == (
         f"Invalid request data: {name} has {limit + 1} characters; it may have {limit} at most"
     )
 
 
 @pytest.mark.parametrize(("given", "shown"), [("LOUD", "LOUD"), ("", ""), (3, "3"), ("x" * 90, "x" * 60)])
 def test_level_is_refused_when_it_is_unknown(given: object, shown: str) -> None:
-    assert fault(body(level=given)) == f"Invalid log level: {shown}"
+    assert error_of(body(level=given)) == f"Invalid log level: {shown}"
 
 
 @pytest.mark.parametrize(
@@ -140,19 +140,21 @@ def test_level_is_refused_when_it_is_unknown(given: object, shown: str) -> None:
     ],
 )
 def test_request_is_refused_when_its_form_is_wrong(raw: bytes, message: str) -> None:
-    assert fault(raw) == message
+    assert error_of(raw) == message
 
 
-def test_request_is_refused_when_it_is_nested_without_end() -> None:
-    assert fault(b"[" * 100_000 + b"]" * 100_000).startswith("Invalid request data: the body cannot be read as JSON:")
+def test_request_is_refused_when_it_is_nested_too_deeply() -> None:
+    assert error_of(b"[" * 100_000 + b"]" * 100_000).startswith(
+        "Invalid request data: the body cannot be read as JSON:"
+    )
 
 
-def test_faults_are_told_in_the_order_that_clients_know() -> None:
+def test_errors_are_reported_in_the_order_of_the_replaced_broker() -> None:
     long = "x" * 201
-    assert fault(b'{"title": 5, "level": "LOUD"}') == NO_CHANNEL
-    assert fault(body(message=None, title=long, level="LOUD")) == "Missing required field: message"
-    assert fault(body(title=long, level="LOUD")).startswith("Invalid request data: title has 201")
-    assert fault(body(level="LOUD")) == "Invalid log level: LOUD"
+    assert error_of(b'{"title": 5, "level": "LOUD"}') == NO_CHANNEL
+    assert error_of(body(message=None, title=long, level="LOUD")) == "Missing required field: message"
+    assert error_of(body(title=long, level="LOUD")).startswith("Invalid request data: title has 201")
+    assert error_of(body(level="LOUD")) == "Invalid log level: LOUD"
 
 
 @pytest.mark.parametrize("empty", [None, {}, [], ""])
@@ -160,7 +162,7 @@ def test_metadata_are_none_when_they_are_empty(empty: Any) -> None:
     assert parse_request(body(metadata=empty), {}).metadata is None
 
 
-def test_text_may_be_a_number_as_the_replaced_broker_took_it() -> None:
+def test_text_may_be_a_number_as_in_the_replaced_broker() -> None:
     request = parse_request(body(title=5, message=2.5, source=True), {})
     assert (request.title, request.message, request.source) == ("5", "2.5", "True")
 
@@ -169,8 +171,6 @@ def test_request_shows_no_secret_when_it_is_printed() -> None:
     assert repr(parse_request(body(), {})) == "<request.SendRequest>"
 
 
-WEBHOOK = "https://hooks.slack.com/services/T123/B456/abc123"
-TOKEN = "1234567890:ABCdefGHIjklMNOpqrsTUVwxyZ"
 NOTIFICATION = BrokerNotification(
     id="123e4567-e89b-12d3-a456-426614174000",
     title="Title",
@@ -204,7 +204,7 @@ def test_telegram_target_is_plain_when_the_mode_is_null() -> None:
     assert "parse_mode" not in make("telegram", bot_token=TOKEN, chat_id=5, parse_mode=None).rendered.body
 
 
-def test_target_is_made_when_it_has_settings_that_nobody_knows() -> None:
+def test_target_is_made_when_it_has_unknown_settings() -> None:
     assert make("slack", webhook_url=WEBHOOK, thread="5").service == "Slack"
 
 
@@ -241,7 +241,7 @@ def test_target_is_refused_when_a_setting_cannot_be_used(name: str, settings: di
     assert "secret" not in message
 
 
-def test_target_is_refused_when_metadata_are_nested_without_end() -> None:
+def test_target_is_refused_when_metadata_are_nested_too_deeply() -> None:
     nested: dict[str, Any] = {}
     for _level in range(5_000):
         nested = {"a": nested}

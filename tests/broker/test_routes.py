@@ -1,4 +1,4 @@
-"""The broker over real HTTP, as clients of the replaced one use it."""
+"""The broker over real HTTP, as clients of the replaced broker use it."""
 
 import io
 import re
@@ -29,7 +29,7 @@ UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 
 class Answer(msgspec.Struct):
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -37,12 +37,12 @@ class Answer(msgspec.Struct):
 
     @property
     def channels(self) -> Any:
-        """What became of the notification, by channel."""
+        """Return the outcome of the notification, by channel."""
         return self.body["data"]["channels"]
 
 
 class Client:
-    """Sends as a client of the replaced broker would."""
+    """Sends requests as a client of the replaced broker does."""
 
     def __init__(self, server: Server, slack: SlackReceiver) -> None:
         self.server = server
@@ -50,16 +50,16 @@ class Client:
         self.telegram_channel = {"bot_token": TOKEN, "chat_id": -1001234567890}
 
     async def send(self, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
-        """Send to Slack, unless the fields say otherwise."""
+        """Send a notification to Slack; `fields` replace or add fields of the body."""
         given = {"title": "T", "message": "M", "level": "INFO", "channels": {"slack": self.slack_channel}, **fields}
         return await self.ask("POST", SEND, headers, msgspec.json.encode(given))
 
     async def send_to(self, **channels: Any) -> Answer:
-        """Send to these channels."""
+        """Send a notification to these channels."""
         return await self.send(channels=channels)
 
     async def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
-        """Make any request; without headers, with API_KEY."""
+        """Send any request; the default headers hold API_KEY."""
         given = {"X-API-Key": API_KEY} if headers is None else headers
         async with (
             aiohttp.ClientSession(self.server.address) as session,
@@ -77,8 +77,8 @@ async def client(database: Database, slack: SlackReceiver, telegram: TelegramRec
 
 
 @pytest.fixture
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds instead of ten."""
+def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set a deadline of one second and short pauses."""
     monkeypatch.setattr(broker_delivery, "DEADLINE_S", 1.0)
     monkeypatch.setattr(broker_delivery, "BACKOFF_S", (0.02,))
 
@@ -89,13 +89,13 @@ def settings(dsn: str, slack: SlackReceiver, telegram: TelegramReceiver) -> Sett
     )
 
 
-async def test_health_is_the_original_s_and_needs_no_key(client: Client) -> None:
+async def test_health_answers_as_the_replaced_broker_without_a_key(client: Client) -> None:
     answer = await client.ask("GET", f"{BASE}/health", {})
     assert (answer.status, answer.body) == (200, {"status": "healthy", "service": "notification-broker"})
     assert (await client.ask("HEAD", f"{BASE}/health", {})).status == 200
 
 
-async def test_send_answers_as_the_original_when_both_channels_take_it(client: Client) -> None:
+async def test_send_answers_as_the_replaced_broker_when_both_channels_accept_it(client: Client) -> None:
     before = datetime.now(UTC).replace(tzinfo=None)
     answer = await client.send_to(slack=client.slack_channel, telegram=client.telegram_channel)
     assert (answer.status, set(answer.body), answer.body["success"]) == (201, {"success", "data"}, True)
@@ -111,7 +111,7 @@ async def test_send_answers_as_the_original_when_both_channels_take_it(client: C
     assert telegram["response"]["response"]["result"]["chat"]["id"] == -1001234567890
 
 
-async def test_send_posts_the_message_as_the_original_wrote_it(
+async def test_send_posts_the_message_as_the_replaced_broker_wrote_it(
     client: Client, slack: SlackReceiver, telegram: TelegramReceiver
 ) -> None:
     answer = await client.send(
@@ -148,7 +148,7 @@ async def test_send_posts_the_message_as_the_original_wrote_it(
     )
 
 
-async def test_send_knows_the_key_in_every_place_where_it_was_taken(client: Client) -> None:
+async def test_send_accepts_the_key_in_every_header_of_the_replaced_broker(client: Client) -> None:
     for headers in (
         {"X-API-Key": API_KEY},
         {"Authorization": f"Bearer {API_KEY}"},
@@ -179,7 +179,7 @@ async def test_send_is_403_when_the_key_lacks_the_scope(client: Client, database
     assert answer.body == {"error": "The key 'reader' has the scopes read; this needs notify"}
 
 
-async def test_send_is_400_with_the_original_s_errors(client: Client, slack: SlackReceiver) -> None:
+async def test_send_is_400_with_the_errors_of_the_replaced_broker(client: Client, slack: SlackReceiver) -> None:
     expected = {
         b'{"title": ': "Invalid request data: the body cannot be read as JSON: Input data was truncated",
         b"{}": "Request body is required",
@@ -200,7 +200,7 @@ async def test_send_is_413_when_the_body_is_too_large(client: Client) -> None:
     assert (answer.status, list(answer.body)) == (413, ["error"])
 
 
-async def test_send_takes_channels_from_the_headers(client: Client, telegram: TelegramReceiver) -> None:
+async def test_send_uses_the_channels_in_the_headers(client: Client, telegram: TelegramReceiver) -> None:
     headers = {
         "X-API-Key": API_KEY,
         "Slack-Webhook-Url": client.slack_channel["webhook_url"],
@@ -219,12 +219,12 @@ async def test_send_merges_settings_one_by_one(client: Client, telegram: Telegra
     assert (telegram.accepted[0].body["chat_id"], telegram.accepted[0].body["parse_mode"]) == (-7, "HTML")
 
 
-async def test_send_leaves_out_what_is_incomplete_or_unknown(client: Client) -> None:
+async def test_send_leaves_out_channels_when_they_are_incomplete_or_unknown(client: Client) -> None:
     answer = await client.send_to(slack=client.slack_channel, telegram={"bot_token": TOKEN}, email={"to": "a"})
     assert (answer.status, list(answer.channels)) == (201, ["slack"])
 
 
-async def test_send_is_201_without_success_when_a_webhook_is_foreign_or_a_token_is_none(
+async def test_send_is_201_without_success_when_a_webhook_is_foreign_or_a_token_is_not_valid(
     client: Client, slack: SlackReceiver
 ) -> None:
     answer = await client.send_to(slack={"webhook_url": FOREIGN}, telegram={"bot_token": "12:ab/../evil", "chat_id": 5})
@@ -241,8 +241,8 @@ async def test_send_is_201_without_success_when_a_webhook_is_foreign_or_a_token_
     }
 
 
-@pytest.mark.usefixtures("_hasty")
-async def test_send_tells_the_truth_of_its_moment_when_services_fail(
+@pytest.mark.usefixtures("_short_deadline")
+async def test_send_answers_the_outcome_after_retries_and_sends_nothing_later_when_services_fail(
     client: Client, slack: SlackReceiver, telegram: TelegramReceiver
 ) -> None:
     slack.fail_next(answers(503))
@@ -257,24 +257,24 @@ async def test_send_tells_the_truth_of_its_moment_when_services_fail(
     }
     stored = await client.ask("GET", f"{BASE}/{answer.body['data']['notification_id']}")
     assert (stored.body["channels"]["slack"]["attempts"], stored.body["channels"]["telegram"]["attempts"]) == (3, 1)
-    # What failed is never sent later, nor is what was taken sent again.
+    # A failed notification is never sent later, and an accepted one is not sent again.
     await client.send_to(slack=client.slack_channel, telegram=client.telegram_channel)
     assert (len(slack.accepted), len(telegram.accepted)) == (2, 1)
 
 
-async def test_send_names_the_refusal_without_a_secret(client: Client, slack: SlackReceiver) -> None:
+async def test_send_returns_the_refusal_without_a_secret(client: Client, slack: SlackReceiver) -> None:
     for status, text, error in (
         (404, "no_service", "Network error sending to Slack: Slack answered 404: no_service"),
         (403, "invalid_token", "Network error sending to Slack: Slack answered 403: invalid_token"),
-        # Not one of Slack's codes: a proxy that quotes the address.
+        # Not one of Slack's codes: the answer of a proxy that quotes the address.
         (404, f"nothing at {TOKEN}", "Network error sending to Slack: Slack answered 404"),
     ):
         slack.fail_next(answers(status, text))
         assert (await client.send()).channels["slack"] == {"success": False, "error": error}
 
 
-async def test_send_is_500_in_the_original_s_shape_when_the_fault_is_ours(client: Client) -> None:
-    # As it is before the server has started.
+async def test_send_is_500_in_the_format_of_the_replaced_broker_when_the_server_fails(client: Client) -> None:
+    # The state before the server has started.
     client.server.services.broker._delivery = None
     with capture_logs() as logs:
         answer = await client.send()
@@ -282,7 +282,7 @@ async def test_send_is_500_in_the_original_s_shape_when_the_fault_is_ours(client
     assert answer.headers["access-control-allow-origin"] == "*"
     [failed] = [entry for entry in logs if entry["event"] == "request_failed"]
     assert "the broker is not open" in failed["traceback"]
-    # Exceptions that a log writer would format itself could show local variables.
+    # With exc_info, the log renderer could show local variables.
     assert "exc_info" not in failed
 
 
@@ -301,7 +301,7 @@ async def test_send_is_429_when_the_key_sends_faster_than_it_may(
     assert len(slack.accepted) == 3
 
 
-async def test_send_works_and_says_so_when_the_database_is_away(
+async def test_send_works_and_logs_that_nothing_was_stored_when_the_database_is_away(
     database: Database, slack: SlackReceiver, telegram: TelegramReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_store, "RETRY_S", 0.05)
@@ -325,7 +325,7 @@ async def test_send_works_and_says_so_when_the_database_is_away(
     assert await database.pool.fetchval("SELECT count(*) FROM broker_notification") == 1
 
 
-async def test_notification_is_found_right_after_the_answer_and_after_a_restart(
+async def test_notification_is_found_directly_after_the_answer_and_after_a_restart(
     database: Database, slack: SlackReceiver, telegram: TelegramReceiver
 ) -> None:
     async with running_server(settings(database.dsn, slack, telegram)) as server:
@@ -358,7 +358,7 @@ async def test_notification_is_404_when_there_is_none(client: Client) -> None:
     assert (await client.ask("GET", f"{BASE}/x")).status == 404
 
 
-async def test_list_has_what_was_just_sent_newest_first_page_by_page(client: Client) -> None:
+async def test_list_returns_the_last_notifications_newest_first_page_by_page(client: Client) -> None:
     sent = [(await client.send(title=f"{number}")).body["data"]["notification_id"] for number in range(5)]
     found: list[str] = []
     path = f"{BASE}?limit=2"
@@ -391,7 +391,7 @@ async def test_list_is_400_when_a_parameter_cannot_be_used(client: Client) -> No
         assert (answer.status, answer.body["detail"]) == (400, detail)
 
 
-async def test_look_at_what_was_sent_needs_the_scope_read(client: Client, database: Database) -> None:
+async def test_sent_notifications_are_403_when_the_key_lacks_the_scope_read(client: Client, database: Database) -> None:
     key = await create_key(database.pool, "sender", frozenset({"notify"}), {})
     sent = (await client.send({"X-API-Key": key})).body["data"]["notification_id"]
     for path in (BASE, f"{BASE}/{sent}"):
@@ -400,7 +400,7 @@ async def test_look_at_what_was_sent_needs_the_scope_read(client: Client, databa
         assert (await client.ask("GET", path, {})).status == 401
 
 
-async def test_preflight_allows_any_page_to_send_keys_and_channels(client: Client) -> None:
+async def test_preflight_allows_key_and_channel_headers_from_any_origin(client: Client) -> None:
     wanted = "authorization,content-type,slack-webhook-url,x-api-key"
     preflight = {
         "Origin": "https://shop.example",
@@ -417,7 +417,7 @@ async def test_preflight_allows_any_page_to_send_keys_and_channels(client: Clien
     assert (plain.status, plain.headers["allow"]) == (204, "OPTIONS, POST")
 
 
-async def test_answers_are_readable_by_any_page_when_they_are_errors_too(client: Client) -> None:
+async def test_answers_and_errors_are_readable_from_any_origin(client: Client) -> None:
     origin = {"Origin": "https://shop.example"}
     asked = [
         await client.ask("GET", f"{BASE}/health", origin),
@@ -433,8 +433,8 @@ async def test_answers_are_readable_by_any_page_when_they_are_errors_too(client:
     assert "access-control-allow-origin" not in elsewhere.headers
 
 
-@pytest.mark.usefixtures("_hasty")
-async def test_no_secret_is_in_logs_answers_or_rows_when_everything_fails(
+@pytest.mark.usefixtures("_short_deadline")
+async def test_logs_answers_and_rows_hold_no_secret_when_everything_fails(
     client: Client,
     database: Database,
     slack: SlackReceiver,
@@ -463,7 +463,7 @@ async def test_no_secret_is_in_logs_answers_or_rows_when_everything_fails(
     assert [secret for secret in secrets if secret in shown] == []
 
 
-async def test_schema_shows_the_body_the_headers_and_every_error(client: Client) -> None:
+async def test_openapi_describes_the_body_the_headers_and_every_error(client: Client) -> None:
     schema = (await client.ask("GET", "/schema/openapi.json")).body
     send = schema["paths"][SEND]["post"]
     [example] = send["requestBody"]["content"]["application/json"]["examples"].values()

@@ -45,7 +45,7 @@ async def wire(database: Database) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 async def far_pool(wire: Wire) -> AsyncIterator[Pool]:
-    """A pool that loses its database when `wire` is cut."""
+    """Yield a pool that loses its database when `wire` is cut."""
     pool = await open_pool(wire.url, min_size=1, max_size=2)
     yield pool
     pool.terminate()
@@ -66,7 +66,7 @@ async def count_rows(pool: Pool) -> int:
     return int(await pool.fetchval("SELECT count(*) FROM broker_notification"))
 
 
-async def test_notification_is_found_before_it_is_stored_and_the_same_after(database: Database) -> None:
+async def test_notification_is_found_before_and_after_it_is_stored(database: Database) -> None:
     store, sent = NotificationStore(), notification()
     store.put(sent)
     assert await store.find(database.pool, sent.id) == sent
@@ -81,7 +81,7 @@ async def test_notification_is_not_found_when_there_is_none(database: Database) 
         await NotificationStore().find(database.pool, UUID("123e4567-e89b-12d3-a456-426614174000"))
 
 
-async def test_notifications_are_stored_within_moments(database: Database) -> None:
+async def test_notifications_are_stored_soon_by_flush_forever(database: Database) -> None:
     store, sent = NotificationStore(), notification()
     flushing = asyncio.create_task(store.flush_forever(database.pool))
     store.put(sent)
@@ -97,7 +97,7 @@ async def test_notifications_are_stored_when_the_store_closes(database: Database
     assert await count_rows(database.pool) == 1
 
 
-async def test_flush_stores_all_in_several_statements_when_they_are_large(
+async def test_flush_stores_all_notifications_when_it_needs_several_statements(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_store, "FLUSH_BYTES", 1_000)
@@ -105,14 +105,14 @@ async def test_flush_stores_all_in_several_statements_when_they_are_large(
     assert await count_rows(database.pool) == 20
 
 
-async def test_flush_stores_once_when_the_answer_of_the_last_flush_was_lost(database: Database) -> None:
+async def test_flush_stores_a_notification_once_when_the_last_flush_had_stored_it(database: Database) -> None:
     sent = notification()
     await put_and_flush(NotificationStore(), database.pool, sent)
     await put_and_flush(NotificationStore(), database.pool, sent)
     assert await count_rows(database.pool) == 1
 
 
-async def test_flush_leaves_out_only_what_the_database_refuses(database: Database) -> None:
+async def test_flush_leaves_out_only_the_rows_that_the_database_refuses(database: Database) -> None:
     store, bad, good = NotificationStore(), notification(level="LOUD"), notification()
     with capture_logs() as logs:
         await put_and_flush(store, database.pool, notification(), bad, good)
@@ -128,7 +128,7 @@ async def test_flush_leaves_out_only_what_the_database_refuses(database: Databas
     assert store.waiting == 0
 
 
-async def test_text_is_stored_when_it_holds_what_postgresql_takes_nowhere(database: Database) -> None:
+async def test_text_is_stored_with_a_replacement_when_it_has_a_nul(database: Database) -> None:
     store = NotificationStore()
     sent = notification(title="a\0b", message="a\\u0000b", metadata={"\0": "\0\0"})
     await put_and_flush(store, database.pool, sent)
@@ -138,7 +138,7 @@ async def test_text_is_stored_when_it_holds_what_postgresql_takes_nowhere(databa
 
 async def test_list_is_newest_first_page_by_page(database: Database) -> None:
     store = NotificationStore()
-    # Two of the same moment: the cursor must not lose one of them between pages.
+    # Two of each time: the cursor must not lose one of them between pages.
     sent = [notification(created_at=AT + timedelta(seconds=number // 2)) for number in range(7)]
     for each in sent:
         store.put(each)
@@ -153,7 +153,7 @@ async def test_list_is_newest_first_page_by_page(database: Database) -> None:
     assert found == [each.id for each in newest_first]
 
 
-async def test_list_is_of_a_level_and_a_source_when_they_are_given(database: Database) -> None:
+async def test_list_is_filtered_when_a_level_or_a_source_is_given(database: Database) -> None:
     store = NotificationStore()
     info, error, other = notification(level="INFO"), notification(), notification(source="t")
     for each in (info, error, other):
@@ -164,12 +164,12 @@ async def test_list_is_of_a_level_and_a_source_when_they_are_given(database: Dat
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "5", "5.x", "99999999999999999999.123e4567-e89b-12d3-a456-426614174000"])
-async def test_list_is_refused_when_the_cursor_is_none_of_ours(database: Database, cursor: str) -> None:
+async def test_list_is_refused_when_the_cursor_is_wrong(database: Database, cursor: str) -> None:
     with pytest.raises(InvalidRequestError, match="send the `next` of the page before, unchanged"):
         await ids(NotificationStore(), database.pool, cursor=cursor)
 
 
-async def test_list_uses_an_index_whatever_it_asks_for(database: Database) -> None:
+async def test_list_uses_an_index_with_every_filter(database: Database) -> None:
     await database.pool.execute(
         """INSERT INTO broker_notification (id, created_at, api_key, level, title, message, source, channels)
            SELECT gen_random_uuid(), now() - i * INTERVAL '1 second', 'k', 'INFO', 't', 'm', 's', '{}'
@@ -201,7 +201,7 @@ async def test_notifications_wait_while_the_database_is_away_and_are_stored_when
     assert {(entry["event"], entry["waiting"]) for entry in logs} == {("notifications_not_stored", 1)}
 
 
-async def test_store_says_what_is_lost_when_it_closes_without_a_database(wire: Wire, far_pool: Pool) -> None:
+async def test_store_logs_how_many_are_lost_when_it_closes_without_a_database(wire: Wire, far_pool: Pool) -> None:
     store = NotificationStore()
     store.put(notification())
     await wire.cut()
@@ -210,11 +210,11 @@ async def test_store_says_what_is_lost_when_it_closes_without_a_database(wire: W
     assert [(entry["event"], entry["waiting"]) for entry in logs] == [("notifications_not_stored", 1)]
 
 
-async def test_list_fails_as_a_database_that_is_away_when_it_is(wire: Wire, far_pool: Pool) -> None:
+async def test_list_raises_a_database_away_error_when_the_database_is_away(wire: Wire, far_pool: Pool) -> None:
     store = NotificationStore()
     store.put(notification())
     await wire.cut()
-    # Which one depends on where the connection broke.
+    # The kind of exception depends on where the connection broke.
     with pytest.raises(Exception) as caught:
         await ids(store, far_pool)
     assert is_database_away(caught.value)

@@ -1,4 +1,4 @@
-"""The `tidegauge` command, in processes of its own: help, exit codes, migrations, keys, refusals in one line."""
+"""The `tidegauge` command, run in separate processes: help, exit codes, migrations, keys, refusals in one line."""
 
 import json
 import re
@@ -22,7 +22,7 @@ UNREADABLE = (
 
 
 def commands(group: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """List every command and group by its words."""
+    """Yield the path of every command and group, such as ("key", "create")."""
     yield path
     if isinstance(group, click.Group):
         for name, command in group.commands.items():
@@ -71,7 +71,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.output
 
 
-# Settings and databases that cannot work
+# Settings and databases that the server cannot use
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_serve_refuses_in_one_line_when_the_schema_is_not_migrated(tmp_path: Pat
     assert line.endswith("; run `tidegauge migrate` first")
 
 
-def test_serve_refuses_in_one_line_when_nobody_has_a_key(tmp_path: Path, database: Database) -> None:
+def test_serve_refuses_in_one_line_when_there_is_no_key(tmp_path: Path, database: Database) -> None:
     line = tidegauge(tmp_path, "serve", DATABASE_URL=database.dsn, PORT="0").refusal
     assert line.startswith("Wrong setting: No API key is configured, so nobody could use the server")
 
@@ -125,7 +125,9 @@ def test_serve_refuses_in_one_line_when_the_password_is_wrong(tmp_path: Path, da
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.7"])
-def test_serve_refuses_in_one_line_when_its_address_is_not_here(tmp_path: Path, database: Database, host: str) -> None:
+def test_serve_refuses_in_one_line_when_host_is_no_address_of_this_machine(
+    tmp_path: Path, database: Database, host: str
+) -> None:
     line = tidegauge(tmp_path, "serve", DATABASE_URL=database.dsn, HOST=host, API_KEY="k").refusal
     assert line.startswith(f"Wrong setting: HOST {host} and PORT 8000 cannot be listened on: ")
 
@@ -145,7 +147,7 @@ def test_command_refuses_in_one_line_when_there_is_no_database(tmp_path: Path, a
     assert line == "Wrong setting: DATABASE_URL is not set, and no embedded server runs for .data"
 
 
-def test_key_list_says_what_to_do_when_the_schema_is_not_migrated(tmp_path: Path, empty_dsn: str) -> None:
+def test_key_list_names_the_command_to_run_when_the_schema_is_not_migrated(tmp_path: Path, empty_dsn: str) -> None:
     line = tidegauge(tmp_path, "key", "list", DATABASE_URL=empty_dsn).refusal
     assert line.startswith("The database is not migrated: ")
     assert line.endswith("run `tidegauge migrate` first")
@@ -159,7 +161,7 @@ def with_password(dsn: str, password: str) -> str:
 # Migrations
 
 
-def test_migrate_check_tells_pending_from_applied(tmp_path: Path, empty_dsn: str) -> None:
+def test_migrate_check_lists_pending_migrations_until_they_are_applied(tmp_path: Path, empty_dsn: str) -> None:
     before = tidegauge(tmp_path, "migrate", "--check", DATABASE_URL=empty_dsn)
     assert before.code == 1
     pending = before.out.splitlines()
@@ -177,7 +179,7 @@ def test_migrate_check_tells_pending_from_applied(tmp_path: Path, empty_dsn: str
 # Keys
 
 
-def test_key_is_shown_once_and_listed_without_itself(tmp_path: Path, database: Database) -> None:
+def test_key_is_printed_when_created_and_never_when_listed(tmp_path: Path, database: Database) -> None:
     created = tidegauge(
         tmp_path, "key", "create", "pi-1 [x]", "--scope", "ingest", "--scope", "live", "--ws-connections", "3",
         DATABASE_URL=database.dsn,
@@ -199,7 +201,7 @@ def test_key_is_shown_once_and_listed_without_itself(tmp_path: Path, database: D
     assert key not in json.dumps(row)
 
 
-def test_key_is_refused_when_its_label_is_taken(tmp_path: Path, database: Database) -> None:
+def test_key_is_refused_when_its_label_exists(tmp_path: Path, database: Database) -> None:
     create(tmp_path, database, "screen")
     line = create(tmp_path, database, "screen").refusal
     assert line == "Conflict: A key with the label 'screen' exists already; choose another label"

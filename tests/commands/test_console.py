@@ -1,4 +1,4 @@
-"""How every command ends: its exit code, and the one line on standard error that says why."""
+"""The exit codes of commands, their refusals in one line, and the settings and database that they use."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ from app.errors import NotFoundError, SettingsError
 from app.settings import Settings
 
 
-def end_of(function: Callable[[], object]) -> int | None:
-    """Run a command's body and return the exit code."""
+def exit_code_of(function: Callable[[], object]) -> int | None:
+    """Run a function as the body of a command and return the exit code."""
 
     async def body() -> int | None:
         result = function()
@@ -40,8 +40,8 @@ def failing(error: BaseException) -> Callable[[], object]:
 
 
 def test_command_ends_with_the_code_that_it_returns_or_0() -> None:
-    assert end_of(lambda: None) == 0
-    assert end_of(lambda: 1) == 1
+    assert exit_code_of(lambda: None) == 0
+    assert exit_code_of(lambda: 1) == 1
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_command_ends_with_the_code_that_it_returns_or_0() -> None:
 def test_refusal_is_one_line_on_standard_error_and_exit_code_1(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert end_of(failing(error)) == 1
+    assert exit_code_of(failing(error)) == 1
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", f"{line}\n")
 
@@ -83,7 +83,7 @@ def test_interruption_is_exit_code_130() -> None:
     assert ended.value.code == 130
 
 
-def test_fault_of_ours_is_raised_and_not_hidden() -> None:
+def test_unexpected_error_is_raised() -> None:
     async def faulty() -> None:
         raise ZeroDivisionError
 
@@ -95,7 +95,7 @@ def test_fault_of_ours_is_raised_and_not_hidden() -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-def test_address_that_cannot_be_taken_apart_is_refused_without_being_shown(
+def test_database_address_is_refused_without_being_shown_when_it_cannot_be_parsed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_address_that_cannot_be_taken_apart_is_refused_without_being_shown(
     assert "word" not in str(refusal.value).replace("password", "")
 
 
-def test_database_is_the_one_given_else_the_embedded_server_that_runs(tmp_path: Path) -> None:
+def test_database_is_database_url_or_else_the_running_embedded_server(tmp_path: Path) -> None:
     given = Settings(database_url="postgresql://given", data_dir=tmp_path)
     assert find_dsn(given) == "postgresql://given"
     with pytest.raises(SettingsError, match="DATABASE_URL is not set, and no embedded server runs for"):
@@ -115,7 +115,7 @@ def test_database_is_the_one_given_else_the_embedded_server_that_runs(tmp_path: 
     assert find_dsn(Settings(data_dir=tmp_path)) == "postgresql://embedded"
 
 
-def test_duration_is_read_as_rule_files_write_it() -> None:
+def test_duration_is_read_as_in_rule_files() -> None:
     assert duration("1h30m") == 5_400_000_000
     with pytest.raises(click.BadParameter, match="is not a duration"):
         duration("soon")

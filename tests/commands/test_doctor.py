@@ -1,4 +1,4 @@
-"""`tidegauge doctor` in each state of settings and database."""
+"""`tidegauge doctor` with different settings and databases."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def by_subject(findings: list[Finding]) -> dict[str, tuple[str, str]]:
     return {finding.subject: (finding.state, finding.message) for finding in findings}
 
 
-async def test_doctor_finds_nothing_wrong_when_all_is_well(database: Database) -> None:
+async def test_doctor_finds_no_problem_when_everything_works(database: Database) -> None:
     await database.pool.execute("INSERT INTO sensor (name, created_by) VALUES ('a', 'k'), ('b', 'k')")
     found = by_subject(await diagnose(Settings(database_url=database.dsn, api_key="k")))
     assert list(found) == ["keys", "database", "timescaledb", "migrations", "data", "stored keys"]
@@ -29,7 +29,7 @@ async def test_doctor_finds_nothing_wrong_when_all_is_well(database: Database) -
     assert found["stored keys"][1] == "0 live"
 
 
-async def test_doctor_says_what_the_edition_means(database: Database) -> None:
+async def test_doctor_explains_the_edition(database: Database) -> None:
     _, message = by_subject(await diagnose(Settings(database_url=database.dsn)))["timescaledb"]
     assert ("community: continuous aggregates" in message) != ("apache-2: trends are computed from raw" in message)
 
@@ -41,7 +41,7 @@ async def test_doctor_notes_missing_keys_and_names_those_that_are_set(database: 
     assert found["keys"] == ("ok", "API_KEY and API_KEY_WS set")
 
 
-async def test_doctor_sends_to_migrate_when_the_extension_is_missing(empty_dsn: str) -> None:
+async def test_doctor_recommends_migrate_when_the_extension_is_missing(empty_dsn: str) -> None:
     connection = await asyncpg.connect(empty_dsn)
     await connection.execute("DROP EXTENSION IF EXISTS timescaledb")
     await connection.close()
@@ -49,7 +49,7 @@ async def test_doctor_sends_to_migrate_when_the_extension_is_missing(empty_dsn: 
     assert found["timescaledb"] == ("problem", "not created here yet; run `tidegauge migrate`")
 
 
-async def test_doctor_sends_to_migrate_when_migrations_are_pending(empty_dsn: str) -> None:
+async def test_doctor_recommends_migrate_when_migrations_are_pending(empty_dsn: str) -> None:
     connection = await asyncpg.connect(empty_dsn)
     await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     await connection.close()
@@ -61,14 +61,14 @@ async def test_doctor_sends_to_migrate_when_migrations_are_pending(empty_dsn: st
     assert by_subject(await diagnose(Settings(database_url=empty_dsn)))["migrations"][0] == "ok"
 
 
-async def test_doctor_says_so_when_a_migration_was_edited(database: Database) -> None:
+async def test_doctor_reports_a_problem_when_a_migration_was_edited(database: Database) -> None:
     await database.pool.execute("UPDATE schema_migration SET sha256 = 'x' WHERE version = 2")
     state, message = by_subject(await diagnose(Settings(database_url=database.dsn)))["migrations"]
     assert state == "problem"
     assert message.startswith("0002_feed.sql was edited after it was applied")
 
 
-async def test_doctor_says_so_when_the_database_does_not_answer() -> None:
+async def test_doctor_reports_a_problem_when_the_database_does_not_answer() -> None:
     dsn = f"postgresql://me:hidden-one@127.0.0.1:{free_port()}/x"
     state, message = by_subject(await diagnose(Settings(database_url=dsn)))["database"]
     assert state == "problem"
@@ -76,7 +76,7 @@ async def test_doctor_says_so_when_the_database_does_not_answer() -> None:
     assert "hidden-one" not in message
 
 
-async def test_doctor_notes_that_no_embedded_server_runs(tmp_path: Path) -> None:
+async def test_doctor_notes_the_missing_database_when_no_embedded_server_runs(tmp_path: Path) -> None:
     found = by_subject(await diagnose(Settings(data_dir=tmp_path)))
     assert found["database"] == (
         "note",
@@ -84,22 +84,22 @@ async def test_doctor_notes_that_no_embedded_server_runs(tmp_path: Path) -> None
     )
 
 
-async def test_doctor_looks_at_the_embedded_server_when_one_runs(tmp_path: Path, database: Database) -> None:
+async def test_doctor_checks_the_embedded_server_when_one_runs(tmp_path: Path, database: Database) -> None:
     (tmp_path / "dsn.json").write_text(json.dumps({"dsn": database.dsn}))
     assert by_subject(await diagnose(Settings(data_dir=tmp_path)))["migrations"] == ("ok", "all applied")
 
 
-def test_doctor_ends_with_0_when_nothing_needs_a_hand(tmp_path: Path, database: Database) -> None:
-    for_people = tidegauge(tmp_path, "doctor", DATABASE_URL=database.dsn)
-    assert for_people.code == 0
-    assert "all applied" in for_people.out
-    for_scripts = tidegauge(tmp_path, "doctor", "--json", DATABASE_URL=database.dsn)
-    assert for_scripts.code == 0
-    assert {"state": "ok", "subject": "migrations", "message": "all applied"} in for_scripts.json
+def test_doctor_ends_with_0_when_there_is_no_problem(tmp_path: Path, database: Database) -> None:
+    as_table = tidegauge(tmp_path, "doctor", DATABASE_URL=database.dsn)
+    assert as_table.code == 0
+    assert "all applied" in as_table.out
+    as_json = tidegauge(tmp_path, "doctor", "--json", DATABASE_URL=database.dsn)
+    assert as_json.code == 0
+    assert {"state": "ok", "subject": "migrations", "message": "all applied"} in as_json.json
 
 
 @pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"]], ids=" ".join)
-def test_doctor_ends_with_1_when_something_needs_a_hand(tmp_path: Path, arguments: list[str]) -> None:
+def test_doctor_ends_with_1_when_there_is_a_problem(tmp_path: Path, arguments: list[str]) -> None:
     dsn = f"postgresql://me:hidden-one@127.0.0.1:{free_port()}/x"
     ran = tidegauge(tmp_path, *arguments, DATABASE_URL=dsn)
     assert ran.code == 1

@@ -1,4 +1,4 @@
-"""`tidegauge check` and `tidegauge rules …` as processes of their own."""
+"""`tidegauge check` and `tidegauge rules …`, run in separate processes."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ tests:
 
 
 async def tidegauge(folder: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
-    """Run the command in a folder; give its exit code, output and errors."""
+    """Run the command in a folder and return its exit code, standard output and standard error."""
     environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     environ |= {"PYTHONPATH": str(project_folder()), "PYTHONIOENCODING": "utf-8", **variables}
     command = (sys.executable, "-m", "app", *arguments)
@@ -51,19 +51,19 @@ async def tidegauge(folder: Path, *arguments: str, **variables: str) -> tuple[in
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working folder with rules and tests of them."""
+    """Create a working folder with rules and their tests."""
     (tmp_path / "rules" / "tests").mkdir(parents=True)
     (tmp_path / "rules" / "rules.yml").write_text(WARM)
     (tmp_path / "rules" / "tests" / "warm.yml").write_text(TESTS)
     return tmp_path
 
 
-async def test_check_says_how_many_rules_and_channels_are_right(folder: Path) -> None:
+async def test_check_counts_rules_and_channels_when_there_is_no_problem(folder: Path) -> None:
     (folder / ".env").write_text("OPS_WEBHOOK=https://hooks.slack.com/services/x\n")
     assert await tidegauge(folder, "check") == (0, "rules: ok, 2 rules, 1 channel\n", "")
 
 
-async def test_check_names_every_problem_of_every_path(folder: Path) -> None:
+async def test_check_prints_every_problem_of_every_path(folder: Path) -> None:
     long_name = "x" * 120
     (folder / "other.yml").write_text(f"version: 2\nrules: [{{name: {long_name}}}]\n")
     code, output, errors = await tidegauge(folder, "check", "rules", "other.yml", OPS_WEBHOOK="https://elsewhere")
@@ -99,7 +99,7 @@ async def test_tests_of_the_rules_folder_run_when_no_file_is_named(folder: Path)
     )
 
 
-async def test_failed_tests_are_shown_and_written_for_machines(folder: Path) -> None:
+async def test_failed_tests_are_printed_and_written_as_junit_xml(folder: Path) -> None:
     failing = folder / "failing.yml"
     failing.write_text(TESTS.replace("../rules", "rules/rules").replace("+2m", "+3m, notify: [ops]"))
     (folder / "broken.yml").write_text("rules: 5\n")
@@ -125,7 +125,7 @@ async def test_failed_tests_are_shown_and_written_for_machines(folder: Path) -> 
     assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("3", "1", "1")
 
 
-async def test_rules_test_is_refused_when_there_is_nothing_to_run_or_nowhere_to_write(folder: Path) -> None:
+async def test_rules_test_is_refused_when_there_are_no_tests_or_the_results_cannot_be_written(folder: Path) -> None:
     (folder / "empty").mkdir()
     code, _, errors = await tidegauge(folder, "rules", "test", "empty")
     assert (code, errors) == (1, "Not found: There is no *.yml with tests in empty\n")
@@ -175,15 +175,15 @@ async def test_backtest_lists_episodes_and_writes_nothing(folder: Path, database
 
 
 async def test_backtest_is_refused_with_one_line(folder: Path) -> None:
-    away = {"DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/x"}
+    unreachable = {"DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/x"}
     for arguments, variables, said in (
         ((), {}, "Wrong setting: DATABASE_URL is not set, and no embedded server runs for .data\n"),
         (
             ("--rule", "wram"),
-            away,
+            unreachable,
             'Not found: There is no rule "wram"; did you mean "warm"? (there are: warm or cold)\n',
         ),
-        ((), away, "The database is away: "),
+        ((), unreachable, "The database is away: "),
     ):
         code, output, errors = await tidegauge(folder, "rules", "backtest", "--since", "7d", *arguments, **variables)
         assert (code, output) == (1, "")
@@ -198,7 +198,7 @@ def test_help_documents_exit_codes() -> None:
 
 
 async def store(database: Database, sensor: str, start_us: int, values: Sequence[float]) -> None:
-    """Write readings a minute apart as ingest leaves them."""
+    """Write readings, a minute apart, to the tables that ingest fills."""
     sensor_id = await database.pool.fetchval(
         "INSERT INTO sensor (name, created_by) VALUES ($1, 'test') RETURNING id", sensor
     )

@@ -1,4 +1,4 @@
-"""`tidegauge serve` as a process, and how it listens."""
+"""`tidegauge serve`, run as a process, and its listening sockets."""
 
 import asyncio
 import gc
@@ -21,18 +21,18 @@ from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, wait_until
 from tests.processes import running, tidegauge
 
-#: Texts that must never be seen in a log.
+#: Texts that must never occur in a log.
 SECRETS = (API_KEY, API_KEY_WS, "hidden-one")
 
 
 @pytest.fixture
-def untouched_gc() -> Iterator[None]:
+def restored_gc_thresholds() -> Iterator[None]:
     before = gc.get_threshold()
     yield
     gc.set_threshold(*before)
 
 
-# A process
+# The process
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -61,12 +61,12 @@ async def test_serve_ends_with_0_when_signalled_while_clients_are_served(
     assert await database.pool.fetchval("SELECT count(*) FROM reading WHERE time > now() - INTERVAL '1 day'") == 1
 
 
-async def upload_slowly(http: aiohttp.ClientSession, go_on: asyncio.Event) -> tuple[int, int]:
-    """Send one half of a body, and the other when told to."""
+async def upload_slowly(http: aiohttp.ClientSession, send_rest: asyncio.Event) -> tuple[int, int]:
+    """Send the first half of a body, and the second half once the event is set; return status and accepted readings."""
 
     async def body() -> AsyncIterator[bytes]:
         yield b'[{"sensor": "slow", "values": '
-        await go_on.wait()
+        await send_rest.wait()
         yield b'{"m": 1}}]'
 
     async with http.post("/api/v1/readings", data=body()) as response:
@@ -74,7 +74,7 @@ async def upload_slowly(http: aiohttp.ClientSession, go_on: asyncio.Event) -> tu
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-async def test_serve_logs_no_secret_whatever_happens(tmp_path: Path, database: Database, form: str) -> None:
+async def test_serve_never_logs_a_secret(tmp_path: Path, database: Database, form: str) -> None:
     async with running(tmp_path, "serve", DATABASE_URL=database.dsn, LOG_LEVEL="debug", LOG_FORMAT=form) as server:
         base = f"ws://127.0.0.1:{server.port}"
         for address in ("/ws/sensor_updates?api-key=hidden-one", f"/ws/sensor_updates?api-key={API_KEY_WS}"):
@@ -88,7 +88,7 @@ async def test_serve_logs_no_secret_whatever_happens(tmp_path: Path, database: D
             assert response.status == 401
             assert "hidden-one" not in await response.text()
         assert await server.post([{"sensor": "s", "values": {"m": 1}}]) == 200
-        # Two faults: one in a request, one in a task that runs beside them.
+        # The missing table makes a request fail, and a background task.
         await database.pool.execute("ALTER TABLE sensor RENAME TO sensor_away")
         async with server.http.get("/api/v1/sensors") as response:
             assert response.status == 500
@@ -104,7 +104,7 @@ async def test_serve_logs_no_secret_whatever_happens(tmp_path: Path, database: D
     assert [secret for secret in (*SECRETS, password) if len(secret) > 9 and secret in log] == []
 
 
-async def test_serve_logs_one_line_an_upload_with_the_request_bound(tmp_path: Path, database: Database) -> None:
+async def test_serve_logs_one_line_for_each_upload_with_its_request_id(tmp_path: Path, database: Database) -> None:
     async with running(tmp_path, "serve", DATABASE_URL=database.dsn) as server:
         readings = [{"sensor": "s", "time": f"{YESTERDAY}T08:00:00Z", "values": {"m": 1, "n": None}}]
         for number in range(3):
@@ -133,7 +133,7 @@ def test_serve_refuses_in_one_line_when_the_port_is_taken(tmp_path: Path, databa
     assert line == f"Wrong setting: HOST 127.0.0.1 and PORT {port} cannot be listened on: Address already in use"
 
 
-@pytest.mark.usefixtures("untouched_gc")
+@pytest.mark.usefixtures("restored_gc_thresholds")
 async def test_serve_refuses_when_its_services_do_not_open(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "DATABASE_WAIT_S", 0.3)
     await database.pool.execute("DELETE FROM feed_epoch")
@@ -144,8 +144,8 @@ async def test_serve_refuses_when_its_services_do_not_open(database: Database, m
 # Listening
 
 
-async def test_listen_lets_vanished_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_SILENCE_MS", 12_345)
+async def test_listen_sets_a_timeout_for_vanished_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_UNACKNOWLEDGED_MS", 12_345)
     with ExitStack() as stack:
         (listening,) = [stack.enter_context(one) for one in await listen("127.0.0.1", 0)]
         stack.enter_context(socket.create_connection(listening.getsockname()))
@@ -153,7 +153,7 @@ async def test_listen_lets_vanished_clients_go(monkeypatch: pytest.MonkeyPatch) 
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_345
 
 
-async def test_listen_takes_every_address_of_a_host() -> None:
+async def test_listen_opens_a_socket_for_every_address_of_a_host() -> None:
     with ExitStack() as stack:
         listening = [stack.enter_context(one) for one in await listen("localhost", 0)]
         addresses = {one.getsockname()[0] for one in listening}
@@ -162,7 +162,7 @@ async def test_listen_takes_every_address_of_a_host() -> None:
     assert len(addresses) == len(listening)
 
 
-async def test_listen_keeps_nothing_when_one_address_is_taken() -> None:
+async def test_listen_closes_its_sockets_when_an_address_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match="Address already in use"):

@@ -1,4 +1,4 @@
-"""The watch over the embedded database."""
+"""The task of `tidegauge up` that restarts a dead embedded database."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,8 +10,8 @@ from app.db.embedded.server import EmbeddedServer
 from tests.conftest import wait_until
 
 
-class StubbornServer(EmbeddedServer):
-    """An embedded server that is dead, and comes back only at the second try."""
+class ServerWithFailingRestart(EmbeddedServer):
+    """A dead embedded server, which cannot be restarted at the first try and can at the second."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -23,10 +23,10 @@ class StubbornServer(EmbeddedServer):
         return self.tries == 2
 
 
-async def test_watch_goes_on_when_a_restart_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restart_is_tried_again_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up_command, "_WATCH_S", 0.01)
     monkeypatch.setattr(up_command, "_RETRY_S", 0.01)
-    server = StubbornServer()
+    server = ServerWithFailingRestart()
     with capture_logs() as logs:
         async with database_kept_alive(server):
             await wait_until(lambda: server.tries >= 3)

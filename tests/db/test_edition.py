@@ -1,11 +1,11 @@
-"""Which TimescaleDB this is."""
+"""The edition of TimescaleDB."""
 
 from app.db.edition import describe_edition, detect_edition
 from app.db.pool import Connection
 from tests.conftest import Database
 
 
-async def test_edition_is_what_the_server_can_do_when_asked(database: Database) -> None:
+async def test_edition_is_community_when_the_server_has_continuous_aggregates(database: Database) -> None:
     async with database.pool.acquire() as connection:
         edition = await detect_edition(connection)
         assert edition == ("community" if await _has_continuous_aggregates(connection) else "apache-2")
@@ -16,6 +16,6 @@ async def test_edition_is_what_the_server_can_do_when_asked(database: Database) 
 
 
 async def _has_continuous_aggregates(connection: Connection) -> bool:
-    """Look at what the migration made, which only one edition can."""
+    """Return whether the migration made continuous aggregates, which only the Community edition has."""
     count = await connection.fetchval("SELECT count(*) FROM timescaledb_information.continuous_aggregates")
     return bool(count)

@@ -1,4 +1,4 @@
-"""The lease: one holder at a time, and the next one when it is gone."""
+"""The lease: one holder at a time, and another one when the holder ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7421 AND gran
 
 
 @pytest.fixture(autouse=True)
-def _quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lease_module.BEAT_S <= 2
     monkeypatch.setattr(lease_module, "BEAT_S", 0.02)
 
@@ -33,7 +33,7 @@ async def test_lease_has_one_holder_when_several_want_it(database: Database) -> 
             await asyncio.sleep(0.005)
 
 
-async def test_lease_passes_on_and_is_lost_at_once_when_the_holders_backend_ends(database: Database) -> None:
+async def test_lease_is_lost_at_once_and_taken_by_another_when_the_holders_backend_ends(database: Database) -> None:
     async with _kept(database, 3) as leases:
         for _ in range(3):
             await wait_until(lambda: any(lease.held for lease in leases))
@@ -44,7 +44,7 @@ async def test_lease_passes_on_and_is_lost_at_once_when_the_holders_backend_ends
             assert [row["pid"] for row in await database.pool.fetch(HOLDERS)] != [pid]
 
 
-async def test_lease_passes_on_when_its_keeper_ends(database: Database) -> None:
+async def test_lease_is_taken_by_another_when_its_holder_is_cancelled(database: Database) -> None:
     first, second = Lease(database.dsn), Lease(database.dsn)
     keeping = asyncio.create_task(first.keep())
     await wait_until(lambda: first.held)
@@ -57,12 +57,12 @@ async def test_lease_passes_on_when_its_keeper_ends(database: Database) -> None:
     assert not second.held
 
 
-async def test_leases_are_apart_when_their_numbers_differ(database: Database) -> None:
+async def test_leases_are_independent_when_their_numbers_differ(database: Database) -> None:
     async with _kept(database, 1, number=1) as one, _kept(database, 1, number=2) as two:
         await wait_until(lambda: one[0].held and two[0].held)
 
 
-async def test_lease_is_tried_for_again_when_the_database_was_away(database: Database) -> None:
+async def test_lease_is_taken_again_when_the_database_was_away(database: Database) -> None:
     async with wire_to(database.dsn) as wire:
         await wire.cut()
         lease = Lease(wire.url)
@@ -79,7 +79,7 @@ async def test_lease_is_tried_for_again_when_the_database_was_away(database: Dat
         await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def test_lease_is_lost_in_time_when_the_network_loses_the_database(
+async def test_lease_is_lost_in_time_when_the_network_passes_nothing_on(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "_TIMEOUT_S", 0.2)

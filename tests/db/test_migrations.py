@@ -1,4 +1,4 @@
-"""Migrations: applied once, by whoever comes first, whole or not at all."""
+"""Migrations: applied once, by the first process, each completely or not at all."""
 
 import asyncio
 import os
@@ -49,18 +49,18 @@ def test_files_are_refused_when_wrongly_numbered(tmp_path: Path, names: list[str
     assert str(refusal.value) == message
 
 
-async def test_database_is_made_once_and_left_alone_when_migrated_again(empty_dsn: str) -> None:
+async def test_database_is_unchanged_when_migrated_again(empty_dsn: str) -> None:
     assert await migrate(empty_dsn) == [*NAMES, "aggregates"]
     assert await migrate(empty_dsn) == []
 
 
-async def test_database_is_made_once_when_six_migrate_at_the_same_moment(empty_dsn: str) -> None:
+async def test_database_is_migrated_once_when_six_processes_start_at_the_same_time(empty_dsn: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_dsn) for _ in range(6)))
     assert sorted(applied, key=len) == [[], [], [], [], [], [*NAMES, "aggregates"]]
 
 
-async def test_migration_outside_a_transaction_is_applied_when_others_wait_for_their_turn(database: Database) -> None:
-    # It waits for every transaction that is under way, so nobody may wait for it in one.
+async def test_migration_outside_a_transaction_is_applied_when_others_wait_for_the_lock(database: Database) -> None:
+    # CREATE INDEX CONCURRENTLY waits for every open transaction, so the others must not wait in one.
     sql = "-- outside a transaction\nCREATE INDEX CONCURRENTLY later ON sensor (gateway)"
     wanted = [*FILES, Migration(NEXT, "later.sql", sql)]
     applied = await asyncio.gather(*(migrate(database.dsn, migrations=wanted) for _ in range(4)))
@@ -68,7 +68,7 @@ async def test_migration_outside_a_transaction_is_applied_when_others_wait_for_t
     assert await database.pool.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'later'::regclass")
 
 
-async def test_pending_names_what_is_missing_when_asked_at_any_stage(empty_dsn: str) -> None:
+async def test_pending_lists_missing_migrations_before_during_and_after_migrating(empty_dsn: str) -> None:
     connection = await connect(empty_dsn)
     assert await list_pending(connection) == NAMES
     assert await connection.fetchval("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == 0
@@ -100,7 +100,7 @@ async def test_database_is_refused_when_a_newer_version_migrated_it(database: Da
         assert str(refusal.value) == message
 
 
-async def test_failing_migration_leaves_nothing_behind_and_those_before_it_stand(
+async def test_migration_is_rolled_back_and_earlier_ones_stay_when_it_fails(
     database: Database, connection: Connection
 ) -> None:
     good = Migration(NEXT, "good.sql", "CREATE TABLE good (id int)")
@@ -111,12 +111,12 @@ async def test_failing_migration_leaves_nothing_behind_and_those_before_it_stand
     tables = "SELECT to_regclass('good') IS NOT NULL, to_regclass('half') IS NOT NULL"
     assert tuple(await connection.fetchrow(tables) or ()) == (True, False)
     assert await connection.fetchval("SELECT max(version) FROM schema_migration") == NEXT
-    mended = Migration(NEXT + 1, "bad.sql", "CREATE TABLE half (id int)")
-    assert await migrate(database.dsn, migrations=[*FILES, good, mended]) == ["bad.sql"]
+    corrected = Migration(NEXT + 1, "bad.sql", "CREATE TABLE half (id int)")
+    assert await migrate(database.dsn, migrations=[*FILES, good, corrected]) == ["bad.sql"]
     assert tuple(await connection.fetchrow(tables) or ()) == (True, True)
 
 
-async def test_next_in_turn_migrates_when_the_one_before_fails(database: Database) -> None:
+async def test_waiting_process_migrates_when_the_one_before_fails(database: Database) -> None:
     bad = [*FILES, Migration(NEXT, "next.sql", "SELECT pg_sleep(0.2); SELECT 1 / 0")]
     good = [*FILES, Migration(NEXT, "next.sql", "CREATE TABLE next (id int)")]
     failing = asyncio.create_task(migrate(database.dsn, migrations=bad))
@@ -128,7 +128,7 @@ async def test_next_in_turn_migrates_when_the_one_before_fails(database: Databas
         await failing
 
 
-def test_command_tells_by_its_exit_code_when_something_is_pending(empty_dsn: str) -> None:
+def test_command_has_exit_code_1_when_something_is_pending(empty_dsn: str) -> None:
     assert _run(empty_dsn, "--check") == (1, [f"pending: {name}" for name in NAMES])
     assert _run(empty_dsn) == (0, [f"applied: {', '.join(NAMES)}, aggregates"])
     assert _run(empty_dsn, "--check") == (0, [])

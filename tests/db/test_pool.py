@@ -1,4 +1,4 @@
-"""Connections: what every session is set to, and how JSON and text come back."""
+"""Connections: the settings of every session, and the types of values."""
 
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ SETTINGS = {
 }
 
 
-async def test_pool_speaks_utc_and_json_when_open(database: Database) -> None:
+async def test_pool_uses_utc_and_json_when_open(database: Database) -> None:
     rows = await database.pool.fetch(SHOWN, list(SETTINGS))
     assert {row["name"]: row["setting"] for row in rows} == SETTINGS
     value = {"a": [1, 2.5, None, True, "ü\u2028\\\"'"], "b": {}}
@@ -27,7 +27,7 @@ async def test_pool_speaks_utc_and_json_when_open(database: Database) -> None:
     assert (stored, stored.tzinfo) == (moment, UTC)
 
 
-async def test_connection_keeps_its_own_settings_when_it_has_some(database: Database) -> None:
+async def test_connection_has_its_own_settings_when_they_are_given(database: Database) -> None:
     connection = await connect(database.dsn, application_name="tidegauge lease", statement_timeout="7s")
     shown = await connection.fetch(SHOWN, ["application_name", "statement_timeout", "TimeZone"])
     assert [row["setting"] for row in shown] == ["UTC", "tidegauge lease", "7000"]
@@ -35,7 +35,7 @@ async def test_connection_keeps_its_own_settings_when_it_has_some(database: Data
     await connection.close()
 
 
-async def test_pool_connects_anew_when_its_backends_were_killed(database: Database) -> None:
+async def test_pool_reconnects_when_its_backends_were_killed(database: Database) -> None:
     pool = await open_pool(database.dsn, min_size=2, max_size=2)
     await database.pool.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -51,6 +51,6 @@ async def test_pool_connects_anew_when_its_backends_were_killed(database: Databa
     await pool.close()
 
 
-async def test_pool_cannot_be_opened_when_nobody_listens() -> None:
+async def test_pool_cannot_be_opened_when_no_server_listens() -> None:
     with pytest.raises(OSError, match=r"refused|Connect call failed"):
         await open_pool("postgresql://tidegauge@127.0.0.1:1/nowhere")

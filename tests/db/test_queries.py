@@ -1,4 +1,4 @@
-"""Named SQL: how it is read, that every query fits the migrated schema, and that the code uses it."""
+"""Named SQL: parsing, and that every query fits the migrated schema and is used by the code."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ QUERIES = [
 
 @pytest.fixture(scope="module")
 def refusals(server_dsn: str, template: str) -> dict[tuple[Path, str], str]:
-    """What PostgreSQL says against each query, prepared on a migrated database."""
+    """The error of each query that PostgreSQL cannot prepare on a migrated database."""
     dsn = urlunsplit(urlsplit(server_dsn)._replace(path=f"/{template}"))
     return asyncio.run(_prepare_all(dsn))
 
@@ -34,7 +34,7 @@ def test_query_is_prepared_when_the_schema_is_migrated(
 
 
 @pytest.mark.parametrize(("path", "name"), QUERIES)
-def test_query_is_named_in_the_code_when_it_is_defined(sources: str, path: Path, name: str) -> None:
+def test_query_is_used_in_the_code_when_it_is_defined(sources: str, path: Path, name: str) -> None:
     assert f'"{name}"' in sources
 
 
@@ -44,7 +44,7 @@ def sources() -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in sorted(APP.rglob("*.py")))
 
 
-def test_queries_are_read_by_name_when_described_and_ended_by_a_semicolon(tmp_path: Path) -> None:
+def test_queries_are_read_by_name_when_they_have_comments_and_semicolons(tmp_path: Path) -> None:
     path = tmp_path / "queries.sql"
     path.write_text(
         "-- All of it.\n\n-- name: get_one\n-- $1 what\nSELECT $1::int;\n\n-- name: get_two\nSELECT 2;  \n\n"

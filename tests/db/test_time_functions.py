@@ -1,4 +1,4 @@
-"""from_us and to_us in SQL, held against those in Python."""
+"""The functions from_us and to_us in SQL, compared with those in Python."""
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ MICROS = st.lists(st.integers(-2_208_988_800_000_000, 7_258_118_400_000_000), ma
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "America/Sao_Paulo"])
-async def test_times_are_exact_in_both_directions_when_the_session_is_anywhere(
+async def test_times_are_exact_in_both_directions_when_the_session_has_any_zone(
     database: Database, timezone: str
 ) -> None:
     drawn: list[list[int]] = []
@@ -35,7 +35,7 @@ async def test_times_are_exact_in_both_directions_when_the_session_is_anywhere(
     await connection.close()
 
 
-async def test_functions_are_written_into_the_query_when_planned(database: Database) -> None:
+async def test_functions_are_inlined_when_a_query_is_planned(database: Database) -> None:
     plan = await database.pool.fetch("EXPLAIN VERBOSE SELECT to_us(at), from_us(id) FROM feed")
     lines = "\n".join(row[0] for row in plan)
     assert "to_us(" not in lines

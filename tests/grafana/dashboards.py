@@ -1,4 +1,4 @@
-"""The dashboards as they lie in grafana/dashboards, and what tests ask of them."""
+"""The dashboards of grafana/dashboards, and functions that read their panels, queries and variables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 class Query(msgspec.Struct, frozen=True):
-    """One query of one panel, or of a variable (then `panel` is the variable's name)."""
+    """One query of one panel."""
 
     panel: str
     ref: str
@@ -30,7 +30,7 @@ def load(path: Path) -> Json:
 
 
 def panels(dashboard: Json) -> Iterator[Json]:
-    """Give all panels but rows, those of collapsed rows too."""
+    """Yield all panels, including those of collapsed rows, but not the rows."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels", [])
@@ -39,7 +39,7 @@ def panels(dashboard: Json) -> Iterator[Json]:
 
 
 def queries(dashboard: Json) -> list[Query]:
-    """Give the queries of all panels."""
+    """Return the queries of all panels."""
     return [
         Query(
             panel["title"],
@@ -55,5 +55,5 @@ def queries(dashboard: Json) -> list[Query]:
 
 
 def variables(dashboard: Json) -> dict[str, Json]:
-    """Give the variables by name."""
+    """Return the variables by name."""
     return {variable["name"]: variable for variable in dashboard["templating"]["list"]}

@@ -1,4 +1,4 @@
-"""What Grafana does to a query before PostgreSQL sees it: variables first, then the data source's macros."""
+"""The expansion of queries as Grafana does it: first variables, then the macros of the data source."""
 
 import re
 from bisect import bisect_right
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-#: Intervals in milliseconds: one below the limit is rounded to the value beside it (rangeutil in @grafana/data).
+#: Limits and intervals in ms: an interval below a limit is rounded to the value beside it (rangeutil, @grafana/data).
 _ROUNDING = (
     (10, 1), (15, 10), (35, 20), (75, 50), (150, 100), (350, 200), (750, 500),
     (1_500, 1_000), (3_500, 2_000), (7_500, 5_000), (12_500, 10_000), (17_500, 15_000), (25_000, 20_000),
@@ -23,14 +23,14 @@ _MACRO = re.compile(r"\$(__\w+)\(([^)]*)\)")
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What is chosen in one variable; `verbatim` is the custom value of All, which Grafana never quotes."""
+    """The chosen values of a variable; `verbatim` is the custom value of All, which Grafana does not quote."""
 
     values: tuple[str, ...] = ()
     multi: bool = True
     verbatim: str | None = None
 
     def literal(self) -> str:
-        """Write it as the PostgreSQL data source does: quoted and joined, or bare for a single-value variable."""
+        """Return the SQL text: quoted and joined as by the PostgreSQL data source; unquoted for a single value."""
         if self.verbatim is not None:
             return self.verbatim
         escaped = [value.replace("'", "''") for value in self.values]
@@ -47,7 +47,7 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def interval_ms(self) -> int:
-        """Width of a point, rounded as Grafana does."""
+        """Return the time between two points in milliseconds, rounded as by Grafana."""
         exact_ms = (self.end - self.start) / timedelta(milliseconds=1) / self.max_data_points
         place = bisect_right([limit for limit, _ in _ROUNDING], exact_ms)
         rounded_ms = _ROUNDING[place][1] if place < len(_ROUNDING) else _YEAR_MS
@@ -55,7 +55,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 def expand(sql: str, view: View, choices: Mapping[str, Choice]) -> str:
-    """Give the SQL that reaches PostgreSQL; raise ValueError for a variable or a macro that does not exist."""
+    """Return the SQL that PostgreSQL receives; raise ValueError for a variable or a macro that does not exist."""
     known = {
         **{name: choice.literal() for name, choice in choices.items()},
         "__interval": interval_text(view.interval_ms),
@@ -65,13 +65,13 @@ def expand(sql: str, view: View, choices: Mapping[str, Choice]) -> str:
 
 
 def interval_text(interval_ms: int) -> str:
-    """Write an interval as `$__interval` shows it: 90 minutes as 1h, because the rest is cut off."""
+    """Format an interval like `$__interval`: 90 minutes are 1h, because the rest is cut off."""
     unit, unit_ms = next((unit, ms) for unit, ms in _UNITS_MS.items() if interval_ms >= ms)
     return f"{interval_ms // unit_ms}{unit}"
 
 
 def interval_seconds(text: str) -> float:
-    """Read what `interval_text` writes."""
+    """Parse a text of `interval_text` and return seconds; raise ValueError."""
     match = re.fullmatch(r"(\d+)(ms|s|m|h|d|y)", text.strip(" '"))
     if match is None:
         raise ValueError(f"{text!r} is no interval")

@@ -1,4 +1,4 @@
-"""What Grafana would refuse or show badly, found without Grafana."""
+"""Errors in dashboards that Grafana would refuse or show badly, found without Grafana."""
 
 import re
 from itertools import combinations
@@ -13,7 +13,7 @@ PROVISIONING = ROOT / "grafana" / "provisioning"
 every_dashboard = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
-def test_dashboards_have_uids_and_titles_of_their_own_when_loaded_together() -> None:
+def test_dashboards_have_distinct_uids_and_titles_when_loaded_together() -> None:
     dashboards = [load(path) for path in PATHS]
     assert "tidegauge-overview" in {dashboard["uid"] for dashboard in dashboards}
     for key in ("uid", "title"):
@@ -21,7 +21,7 @@ def test_dashboards_have_uids_and_titles_of_their_own_when_loaded_together() -> 
 
 
 @every_dashboard
-def test_dashboard_is_fit_for_provisioning_when_loaded(path: Path) -> None:
+def test_dashboard_can_be_provisioned_when_loaded(path: Path) -> None:
     dashboard = load(path)
     assert "id" not in dashboard
     assert re.fullmatch(r"tidegauge-[a-z-]{1,30}", dashboard["uid"])
@@ -31,7 +31,7 @@ def test_dashboard_is_fit_for_provisioning_when_loaded(path: Path) -> None:
 
 
 @every_dashboard
-def test_panels_say_what_they_show_when_read_by_a_stranger(path: Path) -> None:
+def test_panels_have_title_description_and_unit_when_loaded(path: Path) -> None:
     dashboard = load(path)
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
@@ -89,7 +89,7 @@ def test_exactly_one_relation_is_read_when_the_interval_is_at_an_edge(path: Path
 
 
 @every_dashboard
-def test_queries_are_fit_for_the_macro_engine_when_expanded(path: Path) -> None:
+def test_queries_can_be_expanded_by_the_macro_engine(path: Path) -> None:
     for query in queries(load(path)):
         assert "--" not in query.sql, f"{query}: a macro in a comment breaks the query"
         assert not re.search(r"GROUP BY[^\n]*\$__", query.sql), query
@@ -98,7 +98,7 @@ def test_queries_are_fit_for_the_macro_engine_when_expanded(path: Path) -> None:
 
 
 @every_dashboard
-def test_links_and_repeats_lead_somewhere_when_followed(path: Path) -> None:
+def test_links_and_repeats_have_an_existing_target_when_followed(path: Path) -> None:
     dashboard = load(path)
     text = path.read_text(encoding="utf-8")
     uids = {load(other)["uid"] for other in PATHS}
@@ -107,7 +107,7 @@ def test_links_and_repeats_lead_somewhere_when_followed(path: Path) -> None:
     assert repeats <= variables(dashboard).keys()
 
 
-def test_overview_shows_what_the_replaced_server_promised_when_opened() -> None:
+def test_overview_has_the_panels_of_the_replaced_server_when_opened() -> None:
     titles = {panel["title"] for panel in panels(load(ROOT / "grafana" / "dashboards" / "overview.json"))}
     assert titles >= {
         "Latest temperature",
@@ -155,7 +155,7 @@ def _holds(guard: str, interval_ms: int) -> bool:
 
 
 def _has_unit(panel: Json) -> bool:
-    """Tell whether numbers get a unit: by default, or from the series by a transformation."""
+    """Return whether a panel has a unit: by default, or from the series by a transformation."""
     from_series = [
         mapping["handlerKey"]
         for transformation in panel.get("transformations", [])

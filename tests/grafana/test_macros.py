@@ -1,4 +1,4 @@
-"""The stand-in for Grafana is itself held to what Grafana does."""
+"""The tests' expansion of macros, compared with results of Grafana."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Every query of every dashboard, run as the role that Grafana uses, on readings whose answers are known."""
+"""Every query of every dashboard, run with the role that Grafana uses, on readings with known results."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,13 +21,13 @@ QUOTED = "O'Hara's shed"
 BACKSLASH = 'back\\slash "yard"'
 ALL = Choice(verbatim="SELECT name FROM sensor")
 TEMPERATURE = Choice(("temperature",))
-#: sensor, gateway, expected interval, time since it was last heard
+#: Sensor, gateway, expected interval, time since its last reading arrived.
 SENSORS = (
     ("pi1", "gateway-1", timedelta(minutes=1), timedelta(minutes=1)),
     (QUOTED, "gateway-1", timedelta(minutes=10), timedelta(hours=1)),
     (BACKSLASH, None, None, timedelta(minutes=10)),
 )
-#: sensor, metric, unit, time, value
+#: Sensor, metric, unit, time, value.
 READINGS = (
     ("pi1", "temperature", None, datetime(2026, 1, 1, 6, tzinfo=UTC), 100.0),
     ("pi1", "temperature", None, datetime(2026, 3, 1, 18, tzinfo=UTC), -5.0),
@@ -43,14 +43,14 @@ READINGS = (
 
 @pytest.fixture
 async def reader(database: Database) -> AsyncIterator[Connection]:
-    """Store the readings, then connect as the role that Grafana uses."""
+    """A connection with the role that Grafana uses, to a database with the readings."""
     await _store(database.pool)
     connection = await asyncpg.connect(database.reader_dsn)
     yield connection
     await connection.close()
 
 
-async def test_every_query_gives_rows_that_grafana_takes_when_ranges_and_choices_vary(
+async def test_every_query_returns_rows_that_grafana_accepts_when_ranges_and_choices_vary(
     reader: Connection,
 ) -> None:
     sensors = (ALL, Choice((QUOTED,)), Choice(("pi1", QUOTED, BACKSLASH)), Choice(("nobody",)))
@@ -62,14 +62,14 @@ async def test_every_query_gives_rows_that_grafana_takes_when_ranges_and_choices
             _check_frame(query, await reader.fetch(expand(query.sql, _view(query, span), choices)))
 
 
-async def test_every_panel_shows_something_when_all_is_chosen(reader: Connection) -> None:
+async def test_every_panel_has_rows_when_all_is_chosen(reader: Connection) -> None:
     for path in PATHS:
         for query in queries(load(path)):
             sql = expand(query.sql, _view(query, timedelta(days=90)), _defaults(path))
             assert await reader.fetch(sql), query
 
 
-async def test_variables_offer_what_is_stored_when_the_dashboard_opens(reader: Connection) -> None:
+async def test_variables_offer_the_stored_names_when_the_dashboard_opens(reader: Connection) -> None:
     offered = {}
     for name, variable in variables(load(FOLDER / "overview.json")).items():
         if variable["type"] == "query":
@@ -133,13 +133,13 @@ async def test_band_and_rate_cover_all_sensors_together_when_a_day_is_shown(read
     ]
 
 
-async def test_lines_stay_few_when_the_fleet_is_large(reader: Connection) -> None:
+async def test_lines_are_limited_when_there_are_many_sensors(reader: Connection) -> None:
     one = Choice(("1",), multi=False)
     rows = await _rows(reader, "$metric: mean over time", timedelta(days=1), lines=one, metric=TEMPERATURE)
     assert {name for _, name, _ in rows} == {QUOTED}
 
 
-async def test_silence_is_seen_by_sensor_and_gateway_when_one_is_stale(reader: Connection) -> None:
+async def test_stale_sensors_are_counted_and_listed_when_there_are_some(reader: Connection) -> None:
     day = timedelta(days=1)
     assert await _rows(reader, "Sensors", day) == [(3,)]
     assert await _rows(reader, "Stale sensors", day) == [(1,)]
@@ -152,7 +152,7 @@ async def test_silence_is_seen_by_sensor_and_gateway_when_one_is_stale(reader: C
     assert [row[:3] for row in gateways] == [("none named", 1, 0), ("gateway-1", 2, 1)]
 
 
-async def test_last_readings_name_value_unit_and_state_when_listed(reader: Connection) -> None:
+async def test_last_readings_have_value_unit_and_state_when_listed(reader: Connection) -> None:
     rows = await _rows(
         reader, "Last readings", timedelta(minutes=5), metric=Choice(verbatim="SELECT metric FROM series")
     )
@@ -165,7 +165,7 @@ async def test_last_readings_name_value_unit_and_state_when_listed(reader: Conne
     ]
 
 
-async def test_unit_comes_from_the_series_or_the_known_metrics_when_asked(reader: Connection) -> None:
+async def test_unit_is_that_of_the_series_or_of_a_known_metric_when_shown(reader: Connection) -> None:
     for metric, unit in {"temperature": "suffix:°C", "humidity": "suffix:%", "water's level": "suffix:m"}.items():
         rows = await _rows(reader, "$metric: range", timedelta(days=1), ref="unit", metric=Choice((metric,)))
         assert rows == [(unit,)]
@@ -174,7 +174,7 @@ async def test_unit_comes_from_the_series_or_the_known_metrics_when_asked(reader
 async def _rows(
     reader: Connection, panel: str, span: timedelta, ref: str = "A", **choices: Choice
 ) -> list[tuple[Any, ...]]:
-    """Run one query of the overview, with All sensors and metrics unless chosen otherwise."""
+    """Run one query of the overview, with the default of each variable that is not in `choices`; return the rows."""
     path = FOLDER / "overview.json"
     (query,) = (query for query in queries(load(path)) if (query.panel, query.ref) == (panel, ref))
     sql = expand(query.sql, _view(query, span), {**_defaults(path), **choices})
@@ -186,7 +186,7 @@ def _view(query: Query, span: timedelta) -> View:
 
 
 def _defaults(path: Path) -> dict[str, Choice]:
-    """Choose All where a variable has it, else its stored value."""
+    """Return a choice for each variable: All if the variable has it, else its stored value."""
     return {
         name: Choice(verbatim=variable["allValue"])
         if variable["includeAll"]
@@ -196,7 +196,7 @@ def _defaults(path: Path) -> dict[str, Choice]:
 
 
 def _check_frame(query: Query, rows: Sequence[asyncpg.Record]) -> None:
-    """Check what Grafana's PostgreSQL data source demands of an answer."""
+    """Check that an answer has the form that Grafana's PostgreSQL data source requires."""
     for row in rows:
         assert all(isinstance(value, str | int | float | Decimal | datetime | None) for value in row), query
     if query.format == "time_series" and rows:

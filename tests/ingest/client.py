@@ -1,4 +1,4 @@
-"""A client of the ingest endpoints that keeps the whole answer."""
+"""A client for the ingest endpoints."""
 
 import io
 from typing import Any
@@ -12,7 +12,7 @@ RECORD = "/api/temperature_reading"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the server said."""
+    """The server's answer to a request."""
 
     status: int
     body: Any
@@ -21,10 +21,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 async def send(server: Server, body: object, path: str = READINGS, **headers: str) -> Answer:
-    """Post bytes as they are, anything else as JSON; headers are named with _ for -."""
+    """Post bytes unchanged, anything else as JSON, and return the answer; header names are written with underscores."""
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    # As a file: aiohttp warns of large bodies in one piece.
+    # As a file, because aiohttp warns about large bodies in one piece.
     async with server.http.post(path, data=io.BytesIO(raw), headers=named) as response:
         answer = await response.read()
         return Answer(

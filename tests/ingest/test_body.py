@@ -1,4 +1,4 @@
-"""Decompression of request bodies, within limits."""
+"""Decompression of request bodies with limits."""
 
 import gzip
 import zlib
@@ -19,7 +19,7 @@ TEXT = b'[{"sensor":"pi1","values":{"temperature":21.5}}]'
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=2_000), min_size=1, max_size=4))
-def test_body_comes_back_when_compressed_in_one_or_more_parts(parts: list[bytes]) -> None:
+def test_body_is_decompressed_when_it_was_compressed_in_one_or_more_parts(parts: list[bytes]) -> None:
     whole = b"".join(parts)
     assert decompress(whole, "") == whole
     assert decompress(whole, "identity") == whole
@@ -28,21 +28,21 @@ def test_body_comes_back_when_compressed_in_one_or_more_parts(parts: list[bytes]
     assert decompress(b"".join(map(zstandard.compress, parts)), "zstd") == whole
 
 
-def test_body_comes_back_when_it_is_larger_than_the_pieces_it_is_read_in() -> None:
+def test_body_is_decompressed_when_it_is_larger_than_one_piece() -> None:
     whole = b"".join(b"%d," % number for number in range(500_000))
     for compressed in (gzip.compress(whole), gzip.compress(whole[:100_000]) + gzip.compress(whole[100_000:])):
         assert len(compressed) > 2**16
         assert decompress(compressed, "gzip") == whole
 
 
-def test_zstd_body_comes_back_when_its_frame_does_not_say_its_size() -> None:
+def test_zstd_body_is_decompressed_when_its_frame_has_no_size() -> None:
     compressor = zstandard.ZstdCompressor().compressobj()
     assert decompress(compressor.compress(TEXT) + compressor.flush(), "zstd") == TEXT
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "zstd"]))
-def test_body_is_refused_when_it_is_not_what_it_says(body: bytes, encoding: str) -> None:
+def test_body_is_refused_when_it_does_not_have_its_content_encoding(body: bytes, encoding: str) -> None:
     if body:
         with pytest.raises(InvalidRequestError, match=f"^The body is not valid {encoding}: "):
             decompress(body, encoding)
@@ -57,7 +57,7 @@ def test_body_is_refused_when_it_ends_early(encoding: str, compress: object) -> 
             decompress(compressed[:length], encoding)
 
 
-def test_body_is_refused_when_rubbish_follows() -> None:
+def test_body_is_refused_when_other_bytes_follow() -> None:
     with pytest.raises(InvalidRequestError, match=r"^The body is not valid gzip: "):
         decompress(gzip.compress(TEXT) + b"rubbish", "gzip")
     with pytest.raises(InvalidRequestError, match=r"^The body is not valid zstd: "):
@@ -65,19 +65,19 @@ def test_body_is_refused_when_rubbish_follows() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, zstd", "*"])
-def test_encoding_is_refused_with_those_that_work_when_unknown(encoding: str) -> None:
+def test_encoding_is_refused_with_the_accepted_ones_when_unknown(encoding: str) -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         decompress(TEXT, encoding)
     assert str(refusal.value) == f"Content-Encoding is {encoding!r}; use gzip, zstd or none"
 
 
-def test_body_is_taken_when_it_has_just_the_size_allowed_once_decompressed() -> None:
+def test_body_is_accepted_when_its_decompressed_size_equals_the_limit() -> None:
     zeros = bytes(DECOMPRESSED_LIMIT)
     assert len(decompress(gzip.compress(zeros, 1), "gzip")) == DECOMPRESSED_LIMIT
     assert len(decompress(zstandard.compress(zeros), "zstd")) == DECOMPRESSED_LIMIT
 
 
-def test_bomb_is_refused_when_it_would_become_too_large() -> None:
+def test_body_is_refused_when_its_decompressed_size_exceeds_the_limit() -> None:
     zeros = bytes(DECOMPRESSED_LIMIT + 1)
     hidden = zstandard.ZstdCompressor().compressobj()
     for encoding, bomb in {
@@ -92,7 +92,7 @@ def test_bomb_is_refused_when_it_would_become_too_large() -> None:
         assert str(refusal.value) == "The body is larger than 64 MiB once decompressed; send smaller batches"
 
 
-def test_bomb_costs_little_when_it_is_hundreds_of_thousands_of_empty_files() -> None:
+def test_refusal_is_quick_when_the_body_is_hundreds_of_thousands_of_empty_files() -> None:
     bomb = gzip.compress(b"") * (16 * MIB // 20)
     started = process_time()
     with pytest.raises(PayloadTooLargeError) as refusal:
@@ -101,10 +101,10 @@ def test_bomb_costs_little_when_it_is_hundreds_of_thousands_of_empty_files() -> 
     assert str(refusal.value) == "The body is more than 1000 gzip files in a row; compress the batch as one"
 
 
-def test_body_is_taken_when_it_is_as_many_files_in_a_row_as_allowed() -> None:
+def test_body_is_accepted_when_it_has_as_many_gzip_members_as_allowed() -> None:
     assert decompress(gzip.compress(b"1") * body_module.GZIP_MEMBERS_LIMIT, "gzip") == b"1" * 1_000
 
 
-def test_raw_deflate_is_refused_when_it_is_called_gzip() -> None:
+def test_body_is_refused_when_it_is_raw_deflate_instead_of_gzip() -> None:
     with pytest.raises(InvalidRequestError, match=r"^The body is not valid gzip: "):
         decompress(zlib.compress(TEXT), "gzip")

@@ -1,4 +1,4 @@
-"""What names, values, times and tags are held against; each refusal names the value and the remedy."""
+"""Checks of names, values, times and tags; each refusal names the value and what to send instead."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -24,7 +24,7 @@ MINUTE_US = 60_000_000
 @pytest.mark.parametrize(
     "name", ["a", " a ", "a b", "pi1,cpu=cpu0", "/slash/", "Grün", "水位", "😀", "x" * 100, "'\"\\%"]
 )
-def test_name_is_taken_when_it_can_be_printed(name: str) -> None:
+def test_name_is_accepted_when_it_can_be_printed(name: str) -> None:
     assert is_sensor_name(name)
     assert is_metric_name(name)
 
@@ -48,7 +48,7 @@ def test_name_limits_are_200_for_sensors_and_100_for_metrics() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -0.0, 1, 1.5, 5e-324, 1e100, -1e100, 10**100])
-def test_value_is_taken_when_it_is_a_finite_number_within_the_limit(value: float) -> None:
+def test_value_is_accepted_when_it_is_a_finite_number_within_the_limit(value: float) -> None:
     assert check_value("temperature", value) is None
 
 
@@ -66,7 +66,9 @@ def test_value_is_taken_when_it_is_a_finite_number_within_the_limit(value: float
         ([21.5], "value_not_a_number", "temperature is [21.5]; send a number, or leave the metric out"),
     ],
 )
-def test_value_is_refused_with_its_metric_when_it_is_no_such_number(value: object, code: str, message: str) -> None:
+def test_value_is_refused_with_its_metric_when_it_is_not_a_finite_number_within_the_limit(
+    value: object, code: str, message: str
+) -> None:
     assert check_value("temperature", value) == (code, message)
 
 
@@ -79,7 +81,7 @@ def test_value_is_refused_with_its_metric_when_it_is_no_such_number(value: objec
         (-399 * DAY_US - 1, "time_too_old"),
     ],
 )
-def test_time_is_taken_up_to_ten_minutes_ahead_and_down_to_retention(offset_us: int, code: str | None) -> None:
+def test_time_is_accepted_from_399_days_ago_to_ten_minutes_ahead(offset_us: int, code: str | None) -> None:
     refusal = check_time(RECEIVED_US + offset_us, RECEIVED_US)
     assert (refusal and refusal[0]) == code
 
@@ -105,7 +107,7 @@ def test_time_is_taken_up_to_ten_minutes_ahead_and_down_to_retention(offset_us: 
         (-(10**18), "time is -1000000000000000000 µs since 1970, older than the 399 days that are kept"),
     ],
 )
-def test_time_is_refused_with_what_to_do_when_a_clock_is_wrong(time_us: int, message: str) -> None:
+def test_time_is_refused_with_advice_when_a_clock_is_wrong(time_us: int, message: str) -> None:
     refusal = check_time(time_us, RECEIVED_US)
     assert refusal is not None
     assert refusal[1] == message
@@ -124,7 +126,7 @@ def test_datetime_is_converted_without_rounding_when_it_has_a_zone() -> None:
     "tags",
     [{}, {"site": ""}, {"": "x"}, {"a\nb": "\x01\t\u00a0"}, {"x" * 200: "y" * 200}, {str(n): "" for n in range(32)}],
 )
-def test_tags_are_taken_when_they_are_few_short_texts(tags: object) -> None:
+def test_tags_are_accepted_when_they_are_few_short_texts(tags: object) -> None:
     assert check_tags(tags) is None
 
 
@@ -146,7 +148,9 @@ SHORT = "; send texts of at most 200 characters, without NUL and unpaired surrog
         ({"site": "y" * 201}, f"tag 'site' is '{'y' * 56}...{SHORT}"),
     ],
 )
-def test_tags_are_refused_when_postgresql_or_people_could_not_take_them(tags: object, message: str | None) -> None:
+def test_tags_are_refused_when_they_are_too_many_too_long_or_cannot_be_stored(
+    tags: object, message: str | None
+) -> None:
     refusal: Refusal | None = check_tags(tags)
     assert refusal is not None
     assert refusal[0] == "tags_invalid"

@@ -1,4 +1,4 @@
-"""What is known of each gateway, and that none of it is lost or counted twice."""
+"""Statistics of gateways: nothing is lost or counted twice."""
 
 import asyncio
 from typing import Any
@@ -45,7 +45,7 @@ async def test_skew_and_lateness_are_those_of_the_last_upload_that_brought_readi
     assert (row["skew_s"], row["lateness_s"]) == (-5.0, 60.0)
 
 
-async def test_gateway_goes_by_its_keys_label_when_it_has_no_name(database: Database) -> None:
+async def test_gateway_is_stored_under_its_keys_label_when_it_has_no_name(database: Database) -> None:
     log = GatewayLog()
     log.note(upload(api_key=key("cellar")), RECEIPT)
     log.note(upload(gateway="cellar"), RECEIPT)

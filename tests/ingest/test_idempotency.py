@@ -1,4 +1,4 @@
-"""Idempotency-Key: one request, one answer, however often, where and at what moment it is sent again."""
+"""Idempotency-Key: a repeated request gets the first answer, at any time and from any process."""
 
 import asyncio
 import gzip
@@ -14,11 +14,11 @@ from app.settings import Settings
 from tests.conftest import API_KEY, Database, Server, running_server
 from tests.ingest.client import send
 
-#: Without a time, so that only the key can tell a retry from another reading.
+#: Without a time, so that a retry can be recognized only by its key.
 UNTIMED = [{"sensor": "pi1", "values": {"t": 1, "h": None, "\0": 1}}]
 
 
-async def test_answer_is_the_very_first_when_a_request_is_repeated(server: Server, database: Database) -> None:
+async def test_answer_is_the_first_one_when_a_request_is_repeated(server: Server, database: Database) -> None:
     first = await send(server, UNTIMED, Idempotency_Key="a")
     assert (first.body["seq"], first.body["accepted"], first.body["rejected_count"]) == (1, 1, 2)
     assert [item["code"] for item in first.body["rejected"]] == ["value_not_a_number", "metric_invalid"]
@@ -31,7 +31,7 @@ async def test_answer_is_the_very_first_when_a_request_is_repeated(server: Serve
     assert (await send(server, UNTIMED, Idempotency_Key="b")).body["seq"] == 3
 
 
-async def test_answer_is_kept_when_nothing_was_new(server: Server) -> None:
+async def test_answer_is_stored_when_nothing_was_new(server: Server) -> None:
     body = [{"sensor": "pi1", "time": _now_ms(server), "values": {"t": 1}}]
     await send(server, body)
     answers = [await send(server, body, Idempotency_Key="a") for _ in range(2)]
@@ -48,7 +48,7 @@ async def test_other_body_is_refused_when_the_key_was_used(server: Server, datab
     assert await _stored(database) == 1
 
 
-async def test_answer_is_the_first_when_the_server_was_started_anew(database: Database) -> None:
+async def test_answer_is_the_first_one_when_the_server_was_restarted(database: Database) -> None:
     settings = Settings(database_url=database.dsn, api_key=API_KEY)
     answers = []
     for _ in range(2):
@@ -58,7 +58,7 @@ async def test_answer_is_the_first_when_the_server_was_started_anew(database: Da
     assert await _stored(database) == 1
 
 
-async def test_keys_of_other_clients_are_their_own_when_they_are_spelled_alike(
+async def test_answers_are_separate_when_two_api_keys_use_the_same_idempotency_key(
     server: Server, database: Database
 ) -> None:
     other = await create_key(database.pool, "other", frozenset({"ingest"}), {})
@@ -68,27 +68,27 @@ async def test_keys_of_other_clients_are_their_own_when_they_are_spelled_alike(
     assert await _stored(database) == 2
 
 
-async def test_requests_store_once_and_hear_the_same_when_sent_at_once_to_two_servers(database: Database) -> None:
+async def test_requests_are_stored_once_with_one_answer_when_sent_at_once_to_two_servers(database: Database) -> None:
     settings = Settings(database_url=database.dsn, api_key=API_KEY)
     async with running_server(settings) as first, running_server(settings) as second:
         for key in ("a", "b", "c", "d", "e"):
-            sending = [send(server, UNTIMED, Idempotency_Key=key) for server in (first, second) for _ in range(5)]
-            answers = await asyncio.gather(*sending)
+            requests = [send(server, UNTIMED, Idempotency_Key=key) for server in (first, second) for _ in range(5)]
+            answers = await asyncio.gather(*requests)
             assert [answer.status for answer in answers] == [200] * 10
             assert answers == [answers[0]] * 10
     assert await _stored(database) == 5
 
 
-async def test_other_bodies_store_nothing_when_sent_at_once_under_one_key(database: Database) -> None:
+async def test_one_body_is_stored_when_several_are_sent_at_once_under_one_key(database: Database) -> None:
     settings = Settings(database_url=database.dsn, api_key=API_KEY)
     async with running_server(settings) as first, running_server(settings) as second:
         for key in ("a", "b", "c"):
             bodies = [[{"sensor": f"pi{number}", "values": {"t": number}}] for number in range(6)]
-            sending = [
+            requests = [
                 send(server, body, Idempotency_Key=key)
                 for body, server in zip(bodies, (first, second) * 3, strict=True)
             ]
-            statuses = Counter(answer.status for answer in await asyncio.gather(*sending))
+            statuses = Counter(answer.status for answer in await asyncio.gather(*requests))
             assert statuses == {200: 1, 422: 5}
     assert await _stored(database) == 3
 
@@ -96,7 +96,7 @@ async def test_other_bodies_store_nothing_when_sent_at_once_under_one_key(databa
 async def test_other_uploads_of_a_flush_are_stored_when_one_was_answered_elsewhere(
     server: Server, database: Database
 ) -> None:
-    # A second process that has stored its answer, but not committed it yet.
+    # Simulate another process that has stored its answer but not committed it yet.
     body = msgspec.json.encode(UNTIMED)
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute(
@@ -104,14 +104,14 @@ async def test_other_uploads_of_a_flush_are_stored_when_one_was_answered_elsewhe
             body,
             {"accepted": 7, "duplicates": 0, "rejected": [], "rejected_count": 0},
         )
-        sending = [
+        requests = [
             asyncio.create_task(send(server, body, Idempotency_Key="a")),
             *(asyncio.create_task(send(server, [{"sensor": f"pi{n}", "values": {"t": 1}}])) for n in range(8)),
         ]
         async with asyncio.timeout(20):
             while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 pass
-    answers = await asyncio.gather(*sending)
+    answers = await asyncio.gather(*requests)
     assert [answer.body["accepted"] for answer in answers] == [7, 1, 1, 1, 1, 1, 1, 1, 1]
     assert await _stored(database) == 8
 
@@ -122,7 +122,7 @@ async def test_key_is_refused_when_it_is_empty_too_long_or_cannot_be_printed(ser
         assert (answer.status, answer.body["detail"]) == (400, "Idempotency-Key must be 1 to 255 printable characters")
 
 
-async def test_answers_are_forgotten_when_a_day_old(server: Server, database: Database) -> None:
+async def test_answers_are_deleted_when_they_are_a_day_old(server: Server, database: Database) -> None:
     for key, age in (("old", timedelta(hours=24, seconds=1)), ("young", timedelta(hours=23, minutes=59))):
         await send(server, UNTIMED, Idempotency_Key=key)
         await database.pool.execute("UPDATE idempotency SET created_at = now() - $2::interval WHERE key = $1", key, age)
@@ -130,7 +130,7 @@ async def test_answers_are_forgotten_when_a_day_old(server: Server, database: Da
     assert await database.pool.fetchval("SELECT array_agg(key) FROM idempotency") == ["young"]
 
 
-async def test_keys_under_way_pass_one_by_one_and_leave_nothing_behind() -> None:
+async def test_requests_pass_one_by_one_and_the_lock_is_dropped_when_they_share_a_key() -> None:
     answers, inside, most = Answers(), 0, 0
 
     async def pass_through() -> None:
@@ -141,14 +141,14 @@ async def test_keys_under_way_pass_one_by_one_and_leave_nothing_behind() -> None
             await asyncio.sleep(0)
             inside -= 1
 
-    async def come_later(turns: int) -> None:
+    async def pass_through_later(turns: int) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         await pass_through()
 
-    await asyncio.gather(*(come_later(turns) for turns in range(30)), *(pass_through() for _ in range(5)))
+    await asyncio.gather(*(pass_through_later(turns) for turns in range(30)), *(pass_through() for _ in range(5)))
     assert most == 1
-    assert answers._under_way == {}
+    assert answers._locks == {}
 
 
 def _now_ms(server: Server) -> int:

@@ -1,4 +1,4 @@
-"""The ingest endpoints over HTTP: what is stored, what is said, and that how readings are sent makes no difference."""
+"""The ingest endpoints over HTTP: stored rows and answers, which do not depend on how the readings are sent."""
 
 import gzip
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tests.ingest.client import RECORD, Answer, send
 
 NOW_MS = now_us() // 1_000
 RUNS = iter(range(10**9))
-WIRES: dict[str, tuple[Callable[[Any], bytes], dict[str, str]]] = {
+ENCODINGS: dict[str, tuple[Callable[[Any], bytes], dict[str, str]]] = {
     "json": (msgspec.json.encode, {}),
     "msgpack": (msgspec.msgpack.encode, {"Content_Type": "application/msgpack"}),
     "gzip": (lambda body: gzip.compress(msgspec.json.encode(body)), {"Content_Encoding": "gzip"}),
@@ -30,12 +30,12 @@ WIRES: dict[str, tuple[Callable[[Any], bytes], dict[str, str]]] = {
         {"Content_Type": "application/msgpack", "Content_Encoding": "zstd"},
     ),
 }
-SENT_ROWS = """
+ROWS_OF_SENSORS = """
 SELECT name, metric, to_us(time) AS us, value
   FROM reading JOIN series ON series.id = series_id JOIN sensor ON sensor.id = sensor_id
  WHERE name = ANY($1) ORDER BY 1, 2, 3
 """
-SENT_STATES = """
+STATES_OF_SENSORS = """
 SELECT name, metric, to_us(last_time) AS us, last_value
   FROM series_state JOIN series ON series.id = series_id JOIN sensor ON sensor.id = sensor_id
  WHERE name = ANY($1) ORDER BY 1, 2
@@ -58,13 +58,13 @@ async def test_readings_count_once_when_posted_twice(server: Server) -> None:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), batch_sizes=st.lists(st.sampled_from([10, 30, 110, 160]), min_size=2))
-async def test_database_is_the_same_however_readings_are_batched_ordered_repeated_and_encoded(
+async def test_stored_rows_do_not_depend_on_batches_order_repetition_and_encoding(
     server: Server, database: Database, seed: int, batch_sizes: list[int]
 ) -> None:
     random = Random(seed)
     run = next(RUNS)
     sent = [_random_reading(random, run) for _ in range(random.choice((3, 40, 150)))]
-    # What comes for a (sensor, time) comes with the same values each time, as from a gateway that repeats itself.
+    # Readings with the same sensor and time have the same values, as from a gateway that sends them again.
     unique = list({(item["sensor"], item["time"]): item for item in sent}.values())
     again = [random.choice(unique) for _ in range(len(unique) // 2)]
     order = random.sample(unique + again, len(unique) + len(again))
@@ -80,7 +80,7 @@ async def test_database_is_the_same_however_readings_are_batched_ordered_repeate
     await _check_stored(database, unique)
 
 
-async def test_bad_values_are_listed_with_a_remedy_and_the_rest_is_stored(server: Server, database: Database) -> None:
+async def test_bad_values_are_listed_with_advice_and_the_others_are_stored(server: Server, database: Database) -> None:
     raw = b"""{"gateway": "roof", "readings": [
         {"sensor": "pi1", "values": {"a": NaN, "b": Infinity, "c": null, "d": 1}},
         {"sensor": "pi1", "time": "2026-01-31T08:00:00", "values": {"d": 1, "e": 2}},
@@ -103,11 +103,13 @@ async def test_bad_values_are_listed_with_a_remedy_and_the_rest_is_stored(server
             "message": "time is '2026-01-31T08:00:00', which has no zone; write 2026-01-31T08:00:00Z for UTC",
         },
     ]
-    rows = await database.pool.fetch(SENT_ROWS, ["pi1", "pi2", "pi3"])
+    rows = await database.pool.fetch(ROWS_OF_SENSORS, ["pi1", "pi2", "pi3"])
     assert [(row["name"], row["metric"], row["value"]) for row in rows] == [("pi1", "d", 1.0), ("pi3", "t", 3.0)]
 
 
-async def test_answer_is_200_with_a_hundred_listed_when_all_is_rejected(server: Server, database: Database) -> None:
+async def test_answer_is_200_with_100_listed_rejections_when_all_values_are_rejected(
+    server: Server, database: Database
+) -> None:
     future = (datetime.now(UTC).timestamp() + 3_600) * 1_000
     answer = await send(server, [{"sensor": "pi1", "time": future, "values": {"t": 1, "h": 1}}] * 150)
     assert (answer.status, answer.body["seq"], answer.body["accepted"], answer.body["rejected_count"]) == (
@@ -126,12 +128,12 @@ async def test_readings_without_time_are_stored_a_microsecond_apart(server: Serv
     before = now_us()
     answers = [await send(server, [{"sensor": "pi1", "values": {"t": number}} for number in range(150)]) for _ in "12"]
     assert [answer.body["accepted"] for answer in answers] == [150, 150]
-    times = [row["us"] for row in await database.pool.fetch(SENT_ROWS, ["pi1"])]
+    times = [row["us"] for row in await database.pool.fetch(ROWS_OF_SENSORS, ["pi1"])]
     assert times[:150] == list(range(times[0], times[0] + 150))
     assert before <= times[0] < times[150] <= now_us()
 
 
-async def test_upload_is_refused_with_the_cause_and_the_remedy_when_it_cannot_be_taken(server: Server) -> None:
+async def test_upload_is_refused_with_cause_and_advice_when_it_cannot_be_parsed(server: Server) -> None:
     bomb = zstandard.compress(b" " * (64 * 2**20 + 1))
     cases: list[tuple[bytes, dict[str, str], int, str]] = [
         (b"", {}, 400, "The body is not valid JSON: "),
@@ -156,14 +158,14 @@ async def test_upload_is_refused_with_the_cause_and_the_remedy_when_it_cannot_be
         assert answer.body["detail"].startswith(detail)
 
 
-async def test_upload_is_taken_when_it_has_just_the_size_allowed(server: Server) -> None:
+async def test_upload_is_accepted_when_its_size_equals_the_limit(server: Server) -> None:
     small = b'[{"sensor":"pi1","values":{"t":1}}]'
     assert (await send(server, small + b" " * (16 * 2**20 - len(small)))).status == 200
     padded = small + b" " * (64 * 2**20 - len(small))
     assert (await send(server, zstandard.compress(padded), Content_Encoding="zstd")).status == 200
 
 
-async def test_new_sensors_are_rejected_with_a_code_when_a_key_has_brought_its_share(server: Server) -> None:
+async def test_new_sensors_are_rejected_with_a_code_when_a_key_has_reached_its_cap(server: Server) -> None:
     key = await create_key(server.services.pool, "roof", frozenset({"ingest"}), {"sensors": 2})
     bodies = [
         [{"sensor": f"pi{number}", "values": {"t": 1, "h": 2}} for number in numbers] for numbers in ((1, 2, 3), (2, 4))
@@ -182,7 +184,9 @@ async def test_new_sensors_are_rejected_with_a_code_when_a_key_has_brought_its_s
     assert (await send(server, THERMOMETER, RECORD)).status == 201
 
 
-async def test_record_is_answered_word_for_word_when_it_is_right(server: Server, database: Database) -> None:
+async def test_record_is_answered_as_by_the_replaced_server_when_it_is_valid(
+    server: Server, database: Database
+) -> None:
     before = datetime.now(ZoneInfo("America/Sao_Paulo"))
     answer = await send(server, THERMOMETER, RECORD)
     after = datetime.now(ZoneInfo("America/Sao_Paulo"))
@@ -203,7 +207,7 @@ async def test_record_is_answered_word_for_word_when_it_is_right(server: Server,
         **THERMOMETER,
         "client_ip": "127.0.0.1",
     }
-    rows = await database.pool.fetch(SENT_ROWS, ["sensor_001"])
+    rows = await database.pool.fetch(ROWS_OF_SENSORS, ["sensor_001"])
     assert [(row["metric"], row["value"]) for row in rows] == [
         ("humidity", 60.2),
         ("pressure", 1012.5),
@@ -211,18 +215,20 @@ async def test_record_is_answered_word_for_word_when_it_is_right(server: Server,
     ]
 
 
-async def test_records_get_growing_ids_and_further_numbers_become_metrics(server: Server, database: Database) -> None:
+async def test_records_get_increasing_ids_and_additional_numbers_become_metrics(
+    server: Server, database: Database
+) -> None:
     answers = [await send(server, {**THERMOMETER, "concentration": number, "name": "x"}, RECORD) for number in range(5)]
     ids = [answer.body["id"] for answer in answers]
     assert ids == sorted(set(ids))
     assert ids[0] > 0
     assert all("concentration" not in answer.body for answer in answers)
-    rows = await database.pool.fetch(SENT_ROWS, ["sensor_001"])
+    rows = await database.pool.fetch(ROWS_OF_SENSORS, ["sensor_001"])
     assert [row["value"] for row in rows if row["metric"] == "concentration"] == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert {row["metric"] for row in rows} == {"temperature", "humidity", "pressure", "concentration"}
 
 
-async def test_record_is_dated_in_the_zone_that_is_set(database: Database) -> None:
+async def test_record_has_the_date_and_time_of_the_configured_zone(database: Database) -> None:
     zone = Settings(database_url=database.dsn, api_key=API_KEY, legacy_timezone="Pacific/Kiritimati")
     async with running_server(zone) as server:
         answer = await send(server, THERMOMETER, RECORD)
@@ -231,7 +237,7 @@ async def test_record_is_dated_in_the_zone_that_is_set(database: Database) -> No
     assert 0 <= (local - recorded).total_seconds() < 60
 
 
-async def test_record_is_refused_as_the_replaced_server_did(server: Server) -> None:
+async def test_record_is_refused_as_by_the_replaced_server(server: Server) -> None:
     unauthorized = {"detail": "Invalid or missing API Key."}
     for key in ("", "wrong"):
         answer = await send(server, THERMOMETER, RECORD, X_API_Key=key)
@@ -261,14 +267,14 @@ async def test_record_is_refused_as_the_replaced_server_did(server: Server) -> N
     )
 
 
-async def test_record_is_stored_when_it_comes_compressed_and_under_a_bearer_key(server: Server) -> None:
+async def test_record_is_stored_when_it_is_compressed_and_has_a_bearer_key(server: Server) -> None:
     body = gzip.compress(msgspec.json.encode(THERMOMETER))
     headers = {"Content_Encoding": "gzip", "X_API_Key": "", "Authorization": f"Bearer {API_KEY}"}
     assert (await send(server, body, RECORD, **headers)).status == 201
 
 
 def _random_reading(random: Random, run: int) -> dict[str, Any]:
-    """Make a reading of few sensors and times; all about it follows from these two."""
+    """Return a reading of one of a few sensors and times; its values and tags depend only on these two."""
     sensor, time_ms = random.randrange(3), NOW_MS - random.choice((0, 86_400_000)) - random.randrange(100) * 250
     mixed = Random(sensor * 10**15 + time_ms)
     metrics = mixed.sample(["t", "h", "p"], mixed.randint(1, 3))
@@ -285,7 +291,7 @@ def _gateway_of(item: dict[str, Any]) -> str:
 
 
 async def _send_by_gateway(server: Server, random: Random, batch: list[dict[str, Any]]) -> list[Answer]:
-    """Send a batch, each gateway's readings in a request of their own, in any encoding and spelling of times."""
+    """Send a batch with one request for each gateway, in random encodings and formats of time."""
     answers = []
     for gateway in random.sample("xyz", 3):
         readings = [
@@ -294,22 +300,22 @@ async def _send_by_gateway(server: Server, random: Random, batch: list[dict[str,
             if _gateway_of(item) == gateway
         ]
         if readings:
-            encode, headers = random.choice(list(WIRES.values()))
+            encode, headers = random.choice(list(ENCODINGS.values()))
             answers.append(await send(server, encode({"gateway": gateway, "readings": readings}), **headers))
     return answers
 
 
 async def _check_stored(database: Database, unique: list[dict[str, Any]]) -> None:
-    """Check rows, states, tags and gateways against the readings, put together in the plainest way."""
+    """Check the stored rows, states, tags and gateways against a simple computation from the readings."""
     names = sorted({item["sensor"] for item in unique})
     rows = sorted(
         (item["sensor"], metric, item["time"] * 1_000, float(value))
         for item in unique
         for metric, value in item["values"].items()
     )
-    assert [tuple(row) for row in await database.pool.fetch(SENT_ROWS, names)] == rows
+    assert [tuple(row) for row in await database.pool.fetch(ROWS_OF_SENSORS, names)] == rows
     states = {(name, metric): (name, metric, us, value) for name, metric, us, value in rows}
-    assert [tuple(row) for row in await database.pool.fetch(SENT_STATES, names)] == list(states.values())
+    assert [tuple(row) for row in await database.pool.fetch(STATES_OF_SENSORS, names)] == list(states.values())
     for row in await database.pool.fetch("SELECT name, tags, gateway FROM sensor WHERE name = ANY($1)", names):
         own = sorted((item for item in unique if item["sensor"] == row["name"]), key=lambda item: int(item["time"]))
         tags = [item["tags"] for item in own if "tags" in item]

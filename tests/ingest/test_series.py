@@ -1,4 +1,4 @@
-"""Registration of sensors and series: what they are told, what they cost a key, and in which order it may come."""
+"""Registration of sensors and series: ids, caps of keys, and tags and gateways in any order of arrival."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,8 +16,8 @@ from tests.conftest import Database
 from tests.ingest.uploads import HOUR, SECOND, T0, key, reading, upload
 
 NAMES = iter(range(10**9))
-#: When, what tags, through which gateway.
-SAID = st.tuples(
+#: Time of a reading, its tag (None: no tags) and its gateway.
+DESCRIBING = st.tuples(
     st.sampled_from([0, 1, 2, HOUR + 2]),
     st.sampled_from("ab") | st.none(),
     st.sampled_from("xy"),
@@ -26,12 +26,12 @@ SAID = st.tuples(
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[Connection]:
-    """A connection as a flusher holds one."""
+    """Yield a connection as a flusher has one."""
     async with database.pool.acquire() as connection:
         yield connection
 
 
-async def test_series_get_ids_that_every_process_agrees_on(connection: Connection) -> None:
+async def test_series_have_the_same_ids_in_every_process(connection: Connection) -> None:
     uploads = [upload(reading("pi1", a=1, b=2), reading("pi2", a=3)), upload(reading("pi1", b=1, c=2))]
     first, second = SeriesRegistry(), SeriesRegistry()
     await first.register(connection, uploads)
@@ -48,7 +48,7 @@ async def test_series_get_ids_that_every_process_agrees_on(connection: Connectio
     )
 
 
-async def test_new_metric_of_a_known_sensor_is_registered_when_it_comes(connection: Connection) -> None:
+async def test_metric_is_registered_when_it_is_new_for_a_known_sensor(connection: Connection) -> None:
     registry = SeriesRegistry()
     await registry.register(connection, [upload(reading("pi1", a=1))])
     await registry.register(connection, [upload(reading("pi1", a=1, b=1))])
@@ -56,7 +56,7 @@ async def test_new_metric_of_a_known_sensor_is_registered_when_it_comes(connecti
     assert await connection.fetchval("SELECT count(*) FROM series") == 2
 
 
-async def test_registration_deadlocks_never_when_processes_meet_the_same_sensors(database: Database) -> None:
+async def test_registration_does_not_deadlock_when_processes_register_the_same_sensors(database: Database) -> None:
     async def register(number: int) -> SeriesRegistry:
         registry = SeriesRegistry()
         readings = [reading(f"pi{n}", a=1, b=1, c=1) for n in range(50)]
@@ -69,7 +69,7 @@ async def test_registration_deadlocks_never_when_processes_meet_the_same_sensors
     assert await database.pool.fetchval("SELECT count(*) FROM series") == 150
 
 
-async def test_sensors_past_the_cap_are_rejected_and_the_rest_is_kept(connection: Connection) -> None:
+async def test_readings_of_new_sensors_are_rejected_when_the_cap_is_reached(connection: Connection) -> None:
     registry, capped = SeriesRegistry(), key("roof", sensors=2)
     first = upload(reading("b"), reading("a"), reading("c", x=1, y=2), reading("a", T0 + 1), api_key=capped)
     await registry.register(connection, [first])
@@ -86,7 +86,7 @@ async def test_sensors_past_the_cap_are_rejected_and_the_rest_is_kept(connection
     assert await connection.fetchval("SELECT array_agg(name ORDER BY name) FROM sensor") == ["a", "b"]
 
 
-async def test_cap_counts_what_a_key_brought_first_when_others_bring_it_too(connection: Connection) -> None:
+async def test_cap_counts_only_sensors_that_the_key_brought_first(connection: Connection) -> None:
     registry = SeriesRegistry()
     uploads = [
         upload(reading("a"), api_key=key("open")),
@@ -100,9 +100,9 @@ async def test_cap_counts_what_a_key_brought_first_when_others_bring_it_too(conn
     assert [tuple(row) for row in rows] == [("a", "open"), ("b", "roof")]
 
 
-async def test_newest_reading_tells_tags_and_gateway_in_any_order_of_arrival(connection: Connection) -> None:
-    told = [(T0, "old", "x"), (T0 + SECOND, "new", "y"), (T0 - SECOND, "oldest", "z")]
-    for order in permutations(told):
+async def test_tags_and_gateway_are_those_of_the_newest_reading_in_any_order_of_arrival(connection: Connection) -> None:
+    described = [(T0, "old", "x"), (T0 + SECOND, "new", "y"), (T0 - SECOND, "oldest", "z")]
+    for order in permutations(described):
         for together in (False, True):
             name = f"pi{next(NAMES)}"
             uploads = [upload(reading(name, at, {"is": tag}), gateway=gateway) for at, tag, gateway in order]
@@ -110,7 +110,7 @@ async def test_newest_reading_tells_tags_and_gateway_in_any_order_of_arrival(con
             assert await _description(connection, name) == ({"is": "new"}, "y")
 
 
-async def test_tags_stay_when_newer_readings_bring_none(connection: Connection) -> None:
+async def test_tags_stay_when_newer_readings_have_none(connection: Connection) -> None:
     await _describe(connection, SeriesRegistry(), [upload(reading("pi1", T0, {"is": "here"}), gateway="x")])
     await _describe(connection, SeriesRegistry(), [upload(reading("pi1", T0 + SECOND))])
     assert await _description(connection, "pi1") == ({"is": "here"}, "x")
@@ -118,14 +118,14 @@ async def test_tags_stay_when_newer_readings_bring_none(connection: Connection) 
     assert await _description(connection, "pi1") == ({}, "x")
 
 
-async def test_newest_gateway_is_known_when_an_older_reading_of_the_same_time_lost(connection: Connection) -> None:
+async def test_gateway_is_updated_when_it_lost_at_an_equal_time_before(connection: Connection) -> None:
     registry = SeriesRegistry()
     for at, gateway in ((T0, "b"), (T0, "a"), (T0 + SECOND, "a")):
         await _describe(connection, registry, [upload(reading("pi1", at), gateway=gateway)])
     assert (await _description(connection, "pi1"))[1] == "a"
 
 
-async def test_newest_gateway_is_known_when_another_process_told_of_a_newer_one(connection: Connection) -> None:
+async def test_gateway_is_the_newest_when_another_process_stored_a_newer_one_before(connection: Connection) -> None:
     here, there = SeriesRegistry(), SeriesRegistry()
     await _describe(connection, here, [upload(reading("pi1", T0))])
     await _describe(connection, there, [upload(reading("pi1", T0 + 2 * SECOND), gateway="b")])
@@ -134,7 +134,7 @@ async def test_newest_gateway_is_known_when_another_process_told_of_a_newer_one(
     assert (await _description(connection, "pi1"))[1] == "a"
 
 
-async def test_newest_gateway_is_known_when_one_flush_brings_an_older_one_too(connection: Connection) -> None:
+async def test_gateway_is_the_newest_when_a_flush_has_an_older_one_too(connection: Connection) -> None:
     registry = SeriesRegistry()
     await _describe(connection, registry, [upload(reading("pi1", T0), gateway="a")])
     await _describe(
@@ -145,7 +145,7 @@ async def test_newest_gateway_is_known_when_one_flush_brings_an_older_one_too(co
     assert (await _description(connection, "pi1"))[1] == "a"
 
 
-async def test_database_hears_again_of_the_same_tags_only_after_an_hour(connection: Connection) -> None:
+async def test_tags_are_stored_again_only_after_an_hour_when_they_are_the_same(connection: Connection) -> None:
     registry = SeriesRegistry()
     for at in (T0, T0 + HOUR, T0 + HOUR + 1, T0 + HOUR + 2):
         await _describe(connection, registry, [upload(reading("pi1", at, {"is": "here"}))])
@@ -154,14 +154,14 @@ async def test_database_hears_again_of_the_same_tags_only_after_an_hour(connecti
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(said=st.lists(SAID, min_size=1, max_size=5), data=st.data())
-async def test_description_is_the_newest_readings_however_readings_are_put_together(
-    connection: Connection, said: list[tuple[int, str | None, str | None]], data: st.DataObject
+@given(describing=st.lists(DESCRIBING, min_size=1, max_size=5), data=st.data())
+async def test_tags_and_gateway_do_not_depend_on_order_and_flushes(
+    connection: Connection, describing: list[tuple[int, str | None, str | None]], data: st.DataObject
 ) -> None:
     name = f"pi{next(NAMES)}"
     uploads = [
         upload(reading(name, T0 + at, None if tag is None else {"is": tag}), gateway=gateway)
-        for at, tag, gateway in said
+        for at, tag, gateway in describing
     ]
     flushes: list[list[Upload]] = [[]]
     for each in data.draw(st.permutations(uploads)):
@@ -169,8 +169,8 @@ async def test_description_is_the_newest_readings_however_readings_are_put_toget
         if data.draw(st.booleans()):
             flushes.append([])
     await _describe(connection, SeriesRegistry(), *flushes)
-    tags = max(((at, tag) for at, tag, _ in said if tag is not None), default=(0, None))[1]
-    gateway = max(((at, gateway) for at, _, gateway in said if gateway is not None), default=(0, None))[1]
+    tags = max(((at, tag) for at, tag, _ in describing if tag is not None), default=(0, None))[1]
+    gateway = max(((at, gateway) for at, _, gateway in describing if gateway is not None), default=(0, None))[1]
     assert await _description(connection, name) == ({} if tags is None else {"is": tags}, gateway)
 
 
@@ -190,21 +190,21 @@ async def test_tags_are_written_as_postgresql_writes_them(connection: Connection
     )
 
 
-async def test_descriptions_deadlock_never_when_processes_tell_of_the_same_sensors(database: Database) -> None:
+async def test_descriptions_do_not_deadlock_when_processes_describe_the_same_sensors(database: Database) -> None:
     names = [f"pi{number}" for number in range(40)]
     async with database.pool.acquire() as connection:
         await SeriesRegistry().register(connection, [upload(*map(reading, names))])
 
-    async def tell(number: int) -> None:
+    async def describe_all(number: int) -> None:
         registry = SeriesRegistry()
         for round_number in range(5):
-            at, told = T0 + round_number * SECOND + number, f"{round_number}-{number}"
-            readings = [reading(name, at, {"is": told}) for name in names]
-            flush = [upload(*(readings if number % 2 else reversed(readings)), gateway=told)]
+            at, text = T0 + round_number * SECOND + number, f"{round_number}-{number}"
+            readings = [reading(name, at, {"is": text}) for name in names]
+            flush = [upload(*(readings if number % 2 else reversed(readings)), gateway=text)]
             async with database.pool.acquire() as connection:
                 await _describe(connection, registry, flush)
 
-    await asyncio.gather(*(tell(number) for number in range(4)))
+    await asyncio.gather(*(describe_all(number) for number in range(4)))
     rows = await database.pool.fetch("SELECT DISTINCT tags, gateway FROM sensor")
     assert [tuple(row) for row in rows] == [({"is": "4-3"}, "4-3")]
 

@@ -1,4 +1,4 @@
-"""The writer under what production brings: a full queue, a database that goes, many flushers, data that cannot be."""
+"""The writer under faults: a full queue, a database that is away, many flushers, and data that cannot be stored."""
 
 import asyncio
 from collections import Counter
@@ -28,15 +28,15 @@ from tests.wire import Wire, wire_to
 
 THERMOMETER = {"temperature": 25.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
 START_MS = now_us() // 1_000 - 3_600_000
-RAISE_ON_UNLUCKY = """
-CREATE FUNCTION refuse_unlucky() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE_ON_666 = """
+CREATE FUNCTION refuse_666() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.last_value = 666 {condition} THEN
-        RAISE EXCEPTION 'unlucky' USING ERRCODE = '{sqlstate}';
+        RAISE EXCEPTION 'refused' USING ERRCODE = '{sqlstate}';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER refuse_unlucky BEFORE INSERT OR UPDATE ON series_state
-    FOR EACH ROW EXECUTE FUNCTION refuse_unlucky()
+CREATE TRIGGER refuse_666 BEFORE INSERT OR UPDATE ON series_state
+    FOR EACH ROW EXECUTE FUNCTION refuse_666()
 """
 TERMINATE_FLUSHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -46,19 +46,19 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 
 @pytest.fixture
 async def wire(database: Database) -> AsyncIterator[Wire]:
-    """A wire to the test's database."""
+    """Yield a wire to the test's database."""
     async with wire_to(database.dsn) as wire:
         yield wire
 
 
 @pytest.fixture
 async def wired(wire: Wire) -> AsyncIterator[Server]:
-    """The server behind the wire."""
+    """Yield a server that uses the database through the wire."""
     async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server:
         yield server
 
 
-async def test_uploads_are_refused_with_retry_after_and_taken_again_when_the_database_was_away(
+async def test_uploads_are_refused_while_the_database_is_away_and_accepted_when_it_is_back(
     wired: Server, wire: Wire, database: Database
 ) -> None:
     assert await _post(wired, 1) == 200
@@ -81,7 +81,7 @@ async def test_uploads_are_refused_with_retry_after_and_taken_again_when_the_dat
 async def test_upload_is_refused_in_time_when_the_network_loses_the_database(
     wire: Wire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "FLUSHERS", 1)  # a second one would still have to connect, which takes 5 s to fail
+    monkeypatch.setattr(services, "FLUSHERS", 1)  # a second one would have to connect first, which takes 5 s to fail
     async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server, asyncio.timeout(20):
         assert await _post(server, 1) == 200
         monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 0.2)
@@ -93,7 +93,7 @@ async def test_upload_is_refused_in_time_when_the_network_loses_the_database(
     assert await _stored(database.pool) == {1, 3}
 
 
-async def test_nothing_acknowledged_is_lost_when_flushers_are_killed_all_the_time(
+async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeatedly(
     server: Server, database: Database
 ) -> None:
     acknowledged: set[int] = set()
@@ -136,19 +136,19 @@ async def test_uploads_are_refused_with_retry_after_when_the_queue_is_full(
             assert (answer.retry_after, answer.body["type"]) == ("1", "/problems/overloaded")
             assert "values wait to be stored already. Keep the data and send them again." in answer.body["detail"]
     acknowledged = {number for number, answer in enumerate(answers, start=1) if answer.status == 200}
-    # Ten values wait, and one or two flushes are under way, of at most five values each.
+    # Ten values wait, and one or two flushes are running, with at most five values each.
     assert 11 <= len(acknowledged) <= 20
     assert await _stored(database.pool) == {0, *acknowledged}
 
 
-async def test_upload_larger_than_the_queue_is_taken_when_nothing_waits(
+async def test_upload_larger_than_the_queue_is_accepted_when_nothing_waits(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_VALUES", 10)
     assert (await server.post_readings([{"sensor": f"pi{n}", "values": {"t": 1}} for n in range(500)])).status == 200
 
 
-async def test_many_flushers_neither_deadlock_nor_miscount_when_all_overlaps(database: Database) -> None:
+async def test_flushers_neither_deadlock_nor_miscount_when_uploads_overlap(database: Database) -> None:
     settings = Settings(database_url=database.dsn, api_key=API_KEY)
     async with running_server(settings) as first, running_server(settings) as second:
         counts, rows = await _send_overlapping(first, second, seconds=6)
@@ -168,7 +168,7 @@ async def test_many_flushers_neither_deadlock_nor_miscount_when_all_overlaps(dat
     assert await database.pool.fetchval("SELECT sum(n) FROM feed") == len(rows)
 
 
-async def test_bulk_falls_back_and_counts_each_value_once_when_some_are_stored(server: Server) -> None:
+async def test_bulk_upload_counts_each_value_once_when_some_are_stored(server: Server) -> None:
     bodies = [[_reading(number) for number in numbers] for numbers in (range(150), range(100, 300), range(300))]
     answers = [(await send(server, body)).body for body in bodies]
     assert [(answer["accepted"], answer["duplicates"]) for answer in answers] == [(150, 0), (150, 50), (0, 300)]
@@ -177,40 +177,42 @@ async def test_bulk_falls_back_and_counts_each_value_once_when_some_are_stored(s
         assert 'tidegauge_flush_retries_total{sqlstate="23505"} 2.0' in await response.text()
 
 
-async def test_other_uploads_of_a_flush_are_stored_when_one_cannot_be(database: Database) -> None:
-    await database.pool.execute(RAISE_ON_UNLUCKY.format(sqlstate="22003", condition=""))
+async def test_other_uploads_of_a_flush_are_stored_when_one_cannot_be_stored(database: Database) -> None:
+    await database.pool.execute(RAISE_ON_666.format(sqlstate="22003", condition=""))
     results = await _flush_together(database, *(upload(reading(f"pi{value}", t=value)) for value in (1, 666, 3)))
     assert isinstance(results[1], InvalidRequestError)
-    assert str(results[1]) == "The database cannot store this upload: unlucky"
+    assert str(results[1]) == "The database cannot store this upload: refused"
     assert [result.accepted for result in (results[0], results[2]) if isinstance(result, Receipt)] == [1, 1]
     values = await database.pool.fetch("SELECT value FROM reading ORDER BY value")
     assert [row["value"] for row in values] == [1.0, 3.0]
 
 
-async def test_replay_is_stored_when_it_would_unpack_more_of_the_columnstore_than_usual(database: Database) -> None:
+async def test_upload_is_stored_when_it_exceeds_the_decompression_limit_of_the_columnstore(database: Database) -> None:
     limit = "AND current_setting('timescaledb.max_tuples_decompressed_per_dml_transaction') <> '0'"
-    await database.pool.execute(RAISE_ON_UNLUCKY.format(sqlstate="53400", condition=limit))
+    await database.pool.execute(RAISE_ON_666.format(sqlstate="53400", condition=limit))
     results = await _flush_together(database, *(upload(reading(f"pi{value}", t=value)) for value in (1, 666, 3)))
     assert [result.accepted for result in results if isinstance(result, Receipt)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("sqlstate", ["40P01", "40001", "55P03", "57014", "25P03", "53200"])
-async def test_upload_is_told_to_come_back_when_the_database_is_in_its_way(database: Database, sqlstate: str) -> None:
-    await database.pool.execute(RAISE_ON_UNLUCKY.format(sqlstate=sqlstate, condition=""))
+async def test_upload_is_refused_as_overload_when_a_database_error_is_passing(
+    database: Database, sqlstate: str
+) -> None:
+    await database.pool.execute(RAISE_ON_666.format(sqlstate=sqlstate, condition=""))
     (result,) = await _flush_together(database, upload(reading("pi1", t=666)))
     assert isinstance(result, OverloadedError)
     assert str(result) == "The database was too busy to store the upload. Keep the data and send them again."
     assert await database.pool.fetchval("SELECT count(*) FROM reading") == 0
 
 
-async def test_fault_of_ours_is_not_called_overload_when_a_flush_meets_it(database: Database) -> None:
+async def test_error_is_passed_on_when_it_is_not_passing(database: Database) -> None:
     await database.pool.execute("ALTER TABLE series_state RENAME TO elsewhere")
     (result,) = await _flush_together(database, upload(reading("pi1")))
     assert isinstance(result, asyncpg.UndefinedTableError)
 
 
 def _reading(number: int) -> dict[str, Any]:
-    """Make the reading whose value is its number, at a time of its own."""
+    """Return a reading whose value and time depend on its number."""
     return {"sensor": "pi1", "time": START_MS + number, "values": {"t": number}}
 
 
@@ -228,14 +230,14 @@ async def _stored(pool: Pool) -> set[int]:
 
 @asynccontextmanager
 async def _stalled(database: Database) -> AsyncIterator[None]:
-    """Make every flush wait until the block ends."""
+    """Block all flushes until the block ends."""
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE series_state")
         yield
 
 
 async def _flush_together(database: Database, *uploads: Upload) -> list[Receipt | BaseException]:
-    """Store uploads that wait already when a flusher starts, so that they share a flush."""
+    """Store uploads in one flush: they are queued before the flusher starts. Return their receipts or errors."""
     new_writer = Writer(Metrics())
     waiting = [asyncio.create_task(new_writer.store(each)) for each in uploads]
     await asyncio.sleep(0)
@@ -251,9 +253,9 @@ async def _flush_together(database: Database, *uploads: Upload) -> list[Receipt 
 async def _send_overlapping(
     first: Server, second: Server, seconds: float
 ) -> tuple[Counter[str], set[tuple[str, str, int, float]]]:
-    """Send readings of few series and days from many clients at once, some under Idempotency-Keys that clients share.
+    """Send readings of a few series and days from many clients at once, some under shared Idempotency-Keys.
 
-    Gives the sums of all answers, each Idempotency-Key's counted once, and all rows sent.
+    Return the sums over all answers, in which each Idempotency-Key counts once, and all rows sent.
     """
     random = Random(1)
     stop_at = monotonic() + seconds
@@ -281,7 +283,7 @@ async def _send_overlapping(
 
 
 def _overlapping_body(random: Random, rows: set[tuple[str, str, int, float]]) -> bytes:
-    """Make an upload of 1 to 200 readings out of few that there are, in any order, with the same value each time."""
+    """Return a body of 1 to 200 random readings out of a small set, each always with the same value."""
     readings = []
     for _ in range(random.choice((1, 5, 60, 200))):
         sensor, metric = f"pi{random.randrange(6)}", random.choice("th")

@@ -1,4 +1,4 @@
-"""Uploads as the routes make them, for tests that go in behind HTTP."""
+"""Uploads as the routes make them, for tests that do not use HTTP."""
 
 from collections.abc import Mapping
 
@@ -16,23 +16,23 @@ KEY = ApiKey("API_KEY", frozenset({"ingest"}))
 
 
 def key(label: str, sensors: int | None = None) -> ApiKey:
-    """Make a key that may bring so many sensors."""
+    """Return a key that may register `sensors` sensors; None: the default limit."""
     return ApiKey(label, frozenset({"ingest"}), Limits(sensors=sensors))
 
 
 def reading(sensor: str, time_us: int = T0, tags: Tags | None = None, **values: float) -> Reading:
-    """Make a reading; without values, one of temperature."""
+    """Return a reading; without values it has a temperature."""
     return Reading(sensor, time_us, {**values} or {"temperature": 21.5}, tags)
 
 
 def upload(*readings: Reading, received_us: int = T0, gateway: str | None = None, api_key: ApiKey = KEY) -> Upload:
-    """Make an upload of these readings, none of them rejected."""
+    """Return an upload of these readings, without rejections."""
     return Upload(list(readings), Rejected(), received_us, api_key, gateway)
 
 
 def series_ids(*names: tuple[str, str]) -> Mapping[str, Mapping[str, SeriesId]]:
-    """Number series from 1 as a registry would hold them."""
-    held: dict[str, dict[str, SeriesId]] = {}
+    """Return ids for these series, counted from 1, in the form of `SeriesRegistry.series_of`."""
+    series_of: dict[str, dict[str, SeriesId]] = {}
     for number, (sensor, metric) in enumerate(names, start=1):
-        held.setdefault(sensor, {})[metric] = SeriesId(number)
-    return held
+        series_of.setdefault(sensor, {})[metric] = SeriesId(number)
+    return series_of

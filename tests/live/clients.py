@@ -1,4 +1,4 @@
-"""Clients of the two feeds, as strict as a sceptic: they check the order and the shape of what they get."""
+"""Clients of the two feeds, which check the order of cursors and the form of messages."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import API_KEY_WS, Server
 
-PATIENCE_S = 15.0
+TIMEOUT_S = 15.0
 Message = dict[str, Any]
 
 
@@ -22,21 +22,21 @@ class FeedClient:
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
-        #: The newest cursor that came.
+        #: The newest cursor received.
         self.cursor = ""
 
     async def send(self, **message: object) -> None:
         """Send one message."""
         await self.connection.send(json.dumps(message))
 
-    async def subscribe(self, **wishes: object) -> None:
+    async def subscribe(self, **options: object) -> None:
         """Send a subscribe message."""
-        self.cursor = str(wishes.get("resume") or "")
-        await self.send(type="subscribe", **wishes)
+        self.cursor = str(options.get("resume") or "")
+        await self.send(type="subscribe", **options)
 
     async def receive(self) -> Message:
-        """Wait for the next message; cursors must never go back."""
-        async with asyncio.timeout(PATIENCE_S):
+        """Wait for the next message; fail when its cursor is before the last one."""
+        async with asyncio.timeout(TIMEOUT_S):
             message: Message = json.loads(await self.connection.recv())
         if message["type"] == "resync":
             self.cursor = ""
@@ -45,24 +45,24 @@ class FeedClient:
             self.cursor = message["cursor"]
         return message
 
-    async def snapshot(self, **wishes: object) -> Message:
-        """Subscribe and take the snapshot."""
-        await self.subscribe(**wishes)
+    async def snapshot(self, **options: object) -> Message:
+        """Subscribe and return the snapshot."""
+        await self.subscribe(**options)
         message = await self.receive()
         assert message["type"] == "snapshot"
         return message
 
     async def values(self, count: int) -> list[tuple[str, str, str, float]]:
-        """Collect (sensor, time, metric, value) from frames, in order, until there are so many."""
+        """Collect (sensor, time, metric, value) from frames, in order, until there are at least `count`."""
         collected: list[tuple[str, str, str, float]] = []
         while len(collected) < count:
             collected += flatten(await self.receive())
         return collected
 
     async def closed(self) -> tuple[int | None, str | None]:
-        """Read to the end, and give the close code and its reason; 1006 when the connection just broke."""
+        """Read to the end; return the close code and its reason, 1006 for a connection that broke."""
         with suppress(ConnectionClosed):
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while True:
                     await self.connection.recv()
         return self.connection.close_code, self.connection.close_reason
@@ -79,27 +79,27 @@ async def live(server: Server, key: str | None = API_KEY_WS, **options: Any) -> 
 
 @asynccontextmanager
 async def sensor_updates(server: Server, key: str = API_KEY_WS) -> AsyncIterator[FeedClient]:
-    """Connect to /ws/sensor_updates as a client of the replaced server does."""
+    """Connect to /ws/sensor_updates like a client of the replaced server."""
     async with connect(f"{_address(server)}/ws/sensor_updates?api-key={quote(key)}") as connection:
         yield FeedClient(connection)
 
 
 @asynccontextmanager
-async def paused(server: Server, **wishes: object) -> AsyncIterator[FeedClient]:
-    """Subscribe, and then read nothing beyond the snapshot until asked: one message is taken in at a time."""
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-    narrow.setblocking(False)
+async def paused(server: Server, **options: object) -> AsyncIterator[FeedClient]:
+    """Subscribe and read the snapshot; later messages are read one by one when the test asks for them."""
+    small_socket = socket.socket()
+    small_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    small_socket.setblocking(False)
     address = urlsplit(server.address)
-    await asyncio.get_running_loop().sock_connect(narrow, (address.hostname, address.port))
-    # No pings of its own: they would wait for an answer behind all that it does not read.
-    async with live(server, sock=narrow, max_queue=1, ping_interval=None, max_size=None) as client:
-        await client.snapshot(**wishes)
+    await asyncio.get_running_loop().sock_connect(small_socket, (address.hostname, address.port))
+    # Without pings, because their answers would arrive after all unread messages.
+    async with live(server, sock=small_socket, max_queue=1, ping_interval=None, max_size=None) as client:
+        await client.snapshot(**options)
         yield client
 
 
 def flatten(message: Message) -> list[tuple[str, str, str, float]]:
-    """Take a frame apart into (sensor, time, metric, value)."""
+    """Return the values of a frame as (sensor, time, metric, value)."""
     assert message["type"] == "readings", message
     return [
         (reading["sensor"], reading["time"], metric, value)
@@ -109,12 +109,12 @@ def flatten(message: Message) -> list[tuple[str, str, str, float]]:
 
 
 def seq_of(cursor: str) -> int:
-    """Look into a cursor, which only a test may do."""
+    """Return the seq of a cursor; to other clients cursors are opaque."""
     return int(cursor.rpartition(".")[2])
 
 
 def batch(sensor: str, values: Sequence[float], first_ms: int, metric: str = "level") -> list[dict[str, object]]:
-    """Write readings of one sensor, a millisecond apart."""
+    """Return readings of one sensor, a millisecond apart."""
     return [
         {"sensor": sensor, "time": first_ms + number, "values": {metric: value}} for number, value in enumerate(values)
     ]

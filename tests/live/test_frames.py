@@ -1,4 +1,4 @@
-"""One row of the feed in every form that its readers want."""
+"""The messages for one row of the feed, for every kind of client."""
 
 import json
 from typing import Any
@@ -41,31 +41,31 @@ def test_frame_is_written_whole_when_everything_is_wanted() -> None:
     }
 
 
-def test_frame_keeps_what_a_filter_wants() -> None:
+def test_frame_contains_only_wanted_values_when_filtered() -> None:
     message = text(frame(FeedPayload(READINGS)), ["a", "b"], ["flow"])
     assert message is not None
     assert message["readings"] == [{"sensor": "a", "time": "2026-11-21T08:00:00Z", "values": {"flow": 2.0}}]
 
 
-def test_frame_is_not_sent_when_a_filter_wants_nothing_of_it() -> None:
+def test_frame_is_none_when_a_filter_matches_nothing_in_it() -> None:
     assert text(frame(FeedPayload(READINGS)), ["c"], ["*"]) is None
 
 
 @pytest.mark.parametrize(("sensors", "count"), [(["*"], 2), (["a"], 1), (["c"], 0)])
-def test_frame_says_what_it_leaves_out_when_it_is_truncated(sensors: list[str], count: int) -> None:
+def test_frame_describes_omitted_values_when_it_is_truncated(sensors: list[str], count: int) -> None:
     message = text(frame(FeedPayload(READINGS, TRUNCATED)), sensors, ["*"])
     assert message is not None
     assert message["truncated"] == {"omitted": 40, "from": "2026-11-21T07:00:00Z", "to": "2026-11-21T08:00:01Z"}
     assert len(message["readings"]) == count
 
 
-def test_frame_gives_records_of_the_replaced_server_when_it_has_some() -> None:
+def test_frame_has_records_of_the_replaced_server_when_its_row_has() -> None:
     row = frame(FeedPayload(READINGS, TRUNCATED, [RECORD]))
     assert row.legacy_records == [RECORD]
     assert "legacy" not in (row.text_for(EVERYTHING, False) or "")
 
 
-def test_frame_gives_no_records_when_it_is_an_alert() -> None:
+def test_frame_has_no_records_when_it_is_an_alert() -> None:
     assert Frame(Cursor("e", 1), "alert", b'{"rule":"flood"}').legacy_records == []
 
 
@@ -84,7 +84,7 @@ def test_frame_is_encoded_once_when_many_clients_want_the_same() -> None:
 @pytest.mark.parametrize(
     "payload", [b"\xff", b"[]", b'{"readings":[{"sensor":1}]}', b'{"readings":[],"legacy":[{"id":"x"}]}'], ids=repr
 )
-def test_frame_holds_nothing_up_when_it_cannot_be_read(payload: bytes) -> None:
+def test_frame_is_empty_and_logged_when_it_cannot_be_decoded(payload: bytes) -> None:
     row = Frame(Cursor("e", 3), "readings", payload)
     with capture_logs() as logs:
         assert row.text_for(Filter(["a"], ["*"]), False) is None

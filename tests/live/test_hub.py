@@ -1,4 +1,4 @@
-"""Queues of subscribers and the hub, without a socket: what is sent is what a list collects."""
+"""The hub and the queues of subscribers, without sockets: sent messages are collected in a list."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ def alert(seq: int, state: str = "firing") -> Frame:
 
 
 class Collector:
-    """Takes messages, as a connection would; while it is told to block, none gets through."""
+    """Takes messages in place of a connection; while `open` is cleared, sending blocks."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
@@ -41,8 +41,8 @@ class Collector:
         self.messages.append(json.loads(text))
 
 
-class Ends:
-    """Notes how often a subscriber asks for its end."""
+class Closings:
+    """The errors with which a subscriber closed its connection."""
 
     def __init__(self) -> None:
         self.errors: list[ClosedError] = []
@@ -57,18 +57,18 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def ends() -> Ends:
-    return Ends()
+def closings() -> Closings:
+    return Closings()
 
 
 @pytest.fixture
-def everything(metrics: Metrics, ends: Ends) -> AllFrames:
-    return AllFrames(EVERYTHING, Subscribe(alerts=True), at(0), ends, metrics)
+def everything(metrics: Metrics, closings: Closings) -> AllFrames:
+    return AllFrames(EVERYTHING, Subscribe(alerts=True), at(0), closings, metrics)
 
 
 @pytest.fixture
-def latest(metrics: Metrics, ends: Ends) -> LatestValues:
-    return LatestValues(EVERYTHING, Subscribe(alerts=True), at(0), ends, metrics)
+def latest(metrics: Metrics, closings: Closings) -> LatestValues:
+    return LatestValues(EVERYTHING, Subscribe(alerts=True), at(0), closings, metrics)
 
 
 async def drain(queue: AllFrames | LatestValues) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ async def test_all_frames_keeps_order_when_frames_wait(everything: AllFrames) ->
     assert everything.sent == at(5)
 
 
-async def test_all_frames_moves_its_cursor_only_when_a_message_was_sent(everything: AllFrames) -> None:
+async def test_all_frames_moves_its_cursor_when_a_message_was_sent(everything: AllFrames) -> None:
     collector = Collector()
     collector.open.clear()
     everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
@@ -97,7 +97,7 @@ async def test_all_frames_moves_its_cursor_only_when_a_message_was_sent(everythi
     assert everything.sent == at(1)
 
 
-async def test_all_frames_ignores_frames_that_its_client_has_when_it_comes_from_a_process_ahead(
+async def test_all_frames_ignores_frames_when_its_client_has_them_from_another_process(
     everything: AllFrames,
 ) -> None:
     everything.sent = at(7)
@@ -107,12 +107,12 @@ async def test_all_frames_ignores_frames_that_its_client_has_when_it_comes_from_
 
 
 async def test_all_frames_drops_its_client_once_when_its_queue_is_full(
-    everything: AllFrames, ends: Ends, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+    everything: AllFrames, closings: Closings, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "QUEUE_BYTES", 300)
     for seq in range(1, 10):
         everything.offer(frame(seq, ("s", "2026-01-01T00:00:00Z", {"m": seq})))
-    assert [(error.code, error.reason) for error in ends.errors] == [(CloseCode.TOO_SLOW, "e.0")]
+    assert [(error.code, error.reason) for error in closings.errors] == [(CloseCode.TOO_SLOW, "e.0")]
     assert metrics.registry.get_sample_value("tidegauge_clients_dropped_total") == 1
 
 
@@ -121,13 +121,13 @@ async def test_all_frames_sends_nothing_past_a_gap_when_its_queue_was_full(
 ) -> None:
     monkeypatch.setattr(hub, "QUEUE_BYTES", 300)
     everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
-    everything.offer(frame(2, ("s" * 300, "2026-01-01T00:00:00Z", {"m": 2})))  # does not fit any more
-    everything.offer(frame(3, ("s", "2026-01-01T00:00:00Z", {"m": 3})))  # would, but 2 is missing
+    everything.offer(frame(2, ("s" * 300, "2026-01-01T00:00:00Z", {"m": 2})))  # does not fit into the queue
+    everything.offer(frame(3, ("s", "2026-01-01T00:00:00Z", {"m": 3})))  # would fit, but 2 is missing
     assert await drain(everything) == []
 
 
-async def test_all_frames_names_the_last_frame_sent_when_one_got_through_while_it_closed(
-    everything: AllFrames, ends: Ends, monkeypatch: pytest.MonkeyPatch
+async def test_all_frames_closes_with_the_last_cursor_sent_when_a_frame_was_being_sent(
+    everything: AllFrames, closings: Closings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "QUEUE_BYTES", 200)
     collector = Collector()
@@ -138,16 +138,16 @@ async def test_all_frames_names_the_last_frame_sent_when_one_got_through_while_i
     everything.offer(frame(2, ("s" * 300, "2026-01-01T00:00:00Z", {"m": 2})))
     collector.open.set()
     await sending
-    assert [error.reason for error in ends.errors] == ["e.1"]
+    assert [error.reason for error in closings.errors] == ["e.1"]
 
 
-async def test_all_frames_takes_a_frame_beyond_its_limit_when_nothing_waits(
-    everything: AllFrames, ends: Ends, monkeypatch: pytest.MonkeyPatch
+async def test_all_frames_queues_a_frame_beyond_its_limit_when_nothing_waits(
+    everything: AllFrames, closings: Closings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "QUEUE_BYTES", 10)
     everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
     assert [message["cursor"] for message in await drain(everything)] == ["e.1"]
-    assert ends.errors == []
+    assert closings.errors == []
 
 
 async def test_latest_values_conflates_when_its_client_is_slow(latest: LatestValues, metrics: Metrics) -> None:
@@ -175,16 +175,14 @@ async def test_latest_values_conflates_when_its_client_is_slow(latest: LatestVal
         ("2026-01-01T00:00:10Z", "2026-01-01T00:00:09.999999Z"),
     ],
 )
-async def test_latest_values_never_goes_back_when_readings_come_late(
-    latest: LatestValues, shown: str, late: str
-) -> None:
+async def test_latest_values_ignores_readings_when_they_are_late(latest: LatestValues, shown: str, late: str) -> None:
     latest.offer(frame(1, ("s", shown, {"m": 1})))
     assert len(await drain(latest)) == 1
     latest.offer(frame(2, ("s", late, {"m": 2})))
     assert await drain(latest) == []
 
 
-async def test_latest_values_never_goes_back_behind_its_snapshot(latest: LatestValues) -> None:
+async def test_latest_values_ignores_readings_when_they_are_older_than_its_snapshot(latest: LatestValues) -> None:
     latest.begin([(("s", "m"), "2026-01-01T00:00:05Z")])
     latest.offer(frame(1, ("s", "2026-01-01T00:00:04Z", {"m": 1, "n": 7})))
     (message,) = await drain(latest)
@@ -201,8 +199,8 @@ async def test_latest_values_keeps_every_alert_when_its_client_is_slow(latest: L
     ]
 
 
-async def test_latest_values_sends_no_cursor_past_what_waits_when_alerts_and_values_mix(latest: LatestValues) -> None:
-    """Whoever stops reading at any point and resumes there must get the rest."""
+async def test_latest_values_sends_no_cursor_past_waiting_messages_when_an_alert_waits(latest: LatestValues) -> None:
+    """A client that disconnects after any message and resumes there must receive the rest."""
     latest.offer(frame(4, ("s", "2026-01-01T00:00:01Z", {"m": 1})))
     latest.offer(alert(5))
     latest.offer(frame(6, ("s", "2026-01-01T00:00:02Z", {"m": 2})))
@@ -211,19 +209,19 @@ async def test_latest_values_sends_no_cursor_past_what_waits_when_alerts_and_val
     assert messages[0]["readings"][0]["values"] == {"m": 2.0}
 
 
-async def test_latest_values_names_what_was_sent_when_its_client_is_dropped(
-    latest: LatestValues, ends: Ends, monkeypatch: pytest.MonkeyPatch
+async def test_latest_values_closes_with_the_last_cursor_sent_when_its_client_is_too_slow(
+    latest: LatestValues, closings: Closings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     latest.offer(frame(1, ("s", "2026-01-01T00:00:01Z", {"m": 1})))
     await drain(latest)
     monkeypatch.setattr(hub, "CONFLATED_LIMIT", 2)
     for seq in (2, 3, 4, 5):
         latest.offer(alert(seq))
-    assert [(error.code, error.reason) for error in ends.errors] == [(CloseCode.TOO_SLOW, "e.1")]
+    assert [(error.code, error.reason) for error in closings.errors] == [(CloseCode.TOO_SLOW, "e.1")]
     assert await drain(latest) == []
 
 
-def test_hub_goes_on_from_its_head_when_it_begins_again(metrics: Metrics) -> None:
+def test_hub_continues_from_its_head_when_it_begins_again(metrics: Metrics) -> None:
     feed = Hub(metrics)
     feed.begin("e", 5, 0)
     feed.publish([frame(6), frame(9)])
@@ -234,17 +232,17 @@ def test_hub_goes_on_from_its_head_when_it_begins_again(metrics: Metrics) -> Non
 @pytest.mark.parametrize(
     ("epoch", "head", "pruned_to"), [("f", 3, 0), ("f", 50, 0), ("e", 20, 11)], ids=["older", "newer", "pruned"]
 )
-def test_hub_sends_its_clients_away_when_rows_past_its_head_are_gone(
-    metrics: Metrics, everything: AllFrames, ends: Ends, epoch: str, head: int, pruned_to: int
+def test_hub_closes_its_clients_when_rows_past_its_head_are_gone(
+    metrics: Metrics, everything: AllFrames, closings: Closings, epoch: str, head: int, pruned_to: int
 ) -> None:
     feed = Hub(metrics)
     feed.begin("e", 10, 0)
     feed.add(everything)
     feed.begin(epoch, head, pruned_to)
-    assert [error.code for error in ends.errors] == [CloseCode.SERVICE_RESTART]
+    assert [error.code for error in closings.errors] == [CloseCode.SERVICE_RESTART]
     assert feed.cursor == Cursor(epoch, head)
     feed.publish([frame(51, ("s", "2026-01-01T00:00:01Z", {"m": 1}))])
-    assert len(everything) == 0, "a frame of the new epoch would hide what is missing before it"
+    assert len(everything) == 0, "a frame of the new epoch would hide the missing frames before it"
 
 
 def test_hub_offers_nothing_when_a_subscriber_left(metrics: Metrics, everything: AllFrames) -> None:

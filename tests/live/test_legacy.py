@@ -1,4 +1,4 @@
-"""Records of the replaced sensor server, queued for one client."""
+"""The queue of records for one client of the replaced sensor server."""
 
 import json
 from zoneinfo import ZoneInfo
@@ -29,16 +29,18 @@ def sent() -> list[str]:
 
 
 @pytest.fixture
-def ends() -> list[ClosedError]:
+def closings() -> list[ClosedError]:
     return []
 
 
 @pytest.fixture
-def records(ends: list[ClosedError]) -> LegacyRecords:
-    return LegacyRecords(SAO_PAULO, ends.append, Metrics())
+def records(closings: list[ClosedError]) -> LegacyRecords:
+    return LegacyRecords(SAO_PAULO, closings.append, Metrics())
 
 
-async def test_legacy_records_are_written_as_the_replaced_server_did(records: LegacyRecords, sent: list[str]) -> None:
+async def test_legacy_records_are_sent_in_the_format_of_the_replaced_server(
+    records: LegacyRecords, sent: list[str]
+) -> None:
     records.offer(frame(1, 7))
 
     async def send(text: str) -> None:
@@ -59,10 +61,10 @@ async def test_legacy_records_are_written_as_the_replaced_server_did(records: Le
     ]
 
 
-async def test_legacy_records_end_once_when_the_client_is_too_slow(
-    records: LegacyRecords, ends: list[ClosedError], monkeypatch: pytest.MonkeyPatch
+async def test_legacy_records_close_the_connection_once_when_the_client_is_too_slow(
+    records: LegacyRecords, closings: list[ClosedError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(legacy, "RECORDS_LIMIT", 3)
     for seq in range(1, 6):
         records.offer(frame(seq, seq * 2, seq * 2 + 1))
-    assert [(error.code, error.reason) for error in ends] == [(CloseCode.TRY_AGAIN_LATER, "too slow")]
+    assert [(error.code, error.reason) for error in closings] == [(CloseCode.TRY_AGAIN_LATER, "too slow")]

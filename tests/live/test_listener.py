@@ -1,4 +1,4 @@
-"""The listener against a database that ends its connection, loses notifications, or goes away and comes back."""
+"""The listener with a database that ends its connection, loses notifications, or crashes and restarts."""
 
 import asyncio
 import os
@@ -28,12 +28,12 @@ from tests.conftest import Database, wait_until
 SMALL = {"shared_buffers": "16MB", "max_connections": "20", "timescaledb.max_background_workers": "0"}
 
 
-class Witness:
-    """A subscriber that notes all it is offered, and whether it was sent away."""
+class Recorder:
+    """A subscriber that stores the frames it is offered and the codes with which it is closed."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.ends: list[CloseCode] = []
+        self.closings: list[CloseCode] = []
         self.wants_states = False
 
     @property
@@ -47,25 +47,25 @@ class Witness:
     def offer(self, frame: Frame) -> None:
         self.frames.append(frame)
 
-    def beat(self, message: str) -> None:
-        raise AssertionError("a listener sends no sign of life")
+    def send_heartbeat(self, message: str) -> None:
+        raise AssertionError("a listener sends no heartbeats")
 
     def change_states(self, changed: object) -> None:
         raise AssertionError("a listener knows no states")
 
     def close(self, code: CloseCode, reason: str) -> None:
-        self.ends.append(code)
+        self.closings.append(code)
 
 
-class Following:
-    """A running listener and what came of it."""
+class RunningListener:
+    """A running listener with its hub, its metrics and a subscriber."""
 
     def __init__(self, dsn: str) -> None:
         self.metrics = Metrics()
         self.hub = Hub(self.metrics)
         self.listener = Listener(dsn, self.hub, self.metrics)
-        self.witness = Witness()
-        self.hub.add(self.witness)
+        self.recorder = Recorder()
+        self.hub.add(self.recorder)
 
     @property
     def reconnects(self) -> float:
@@ -73,13 +73,13 @@ class Following:
 
 
 @asynccontextmanager
-async def following(dsn: str) -> AsyncIterator[Following]:
-    running = Following(dsn)
+async def running_listener(dsn: str) -> AsyncIterator[RunningListener]:
+    running = RunningListener(dsn)
     task = asyncio.create_task(running.listener.run())
     try:
         await asyncio.wait_for(running.listener.started.wait(), 10)
         yield running
-        assert not task.done(), "the listener must see to itself"
+        assert not task.done(), "the listener must never end by itself"
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -94,7 +94,7 @@ async def insert(database: Database, *numbers: int) -> None:
     await database.pool.executemany("INSERT INTO feed (kind, n, payload) VALUES ('readings', 1, $1)", rows)
 
 
-async def end_listening(database: Database) -> None:
+async def terminate_listener(database: Database) -> None:
     ended = await database.pool.fetchval(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'tidegauge listener'"
@@ -104,97 +104,98 @@ async def end_listening(database: Database) -> None:
 
 async def test_listener_starts_at_the_head_when_rows_are_there(database: Database) -> None:
     await insert(database, 1, 2, 3)
-    async with following(database.dsn) as running:
+    async with running_listener(database.dsn) as running:
         assert running.hub.head == 3
         await insert(database, 4)
-        await wait_until(lambda: running.witness.values == [4])
+        await wait_until(lambda: running.recorder.values == [4])
     assert running.metrics.registry.get_sample_value("tidegauge_feed_seq") == 4
 
 
-async def test_listener_hears_of_a_row_at_once_when_it_is_notified(
+async def test_listener_publishes_a_row_at_once_when_it_is_notified(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "POLL_S", 600)
-    async with following(database.dsn) as running:
+    async with running_listener(database.dsn) as running:
         for number in range(5):
             await insert(database, number)
-            await wait_until(lambda: len(running.witness.values) > number)  # noqa: B023
+            await wait_until(lambda: len(running.recorder.values) > number)  # noqa: B023
         lag = running.metrics.registry.get_sample_value("tidegauge_feed_lag_seconds")
     assert lag is not None
     assert 0 < lag < 5
 
 
 async def test_listener_misses_nothing_when_its_connection_is_ended(database: Database) -> None:
-    async with following(database.dsn) as running:
+    async with running_listener(database.dsn) as running:
         for number in range(0, 40, 4):
-            await end_listening(database)
+            await terminate_listener(database)
             await insert(database, number, number + 1)
             await wait_until(lambda: running.reconnects > number / 4)  # noqa: B023
             await insert(database, number + 2, number + 3)
-            await wait_until(lambda: len(running.witness.values) == number + 4)  # noqa: B023
-        assert running.witness.values == list(range(40))
-        assert running.witness.seqs == sorted(set(running.witness.seqs))
-        assert running.witness.ends == []
+            await wait_until(lambda: len(running.recorder.values) == number + 4)  # noqa: B023
+        assert running.recorder.values == list(range(40))
+        assert running.recorder.seqs == sorted(set(running.recorder.seqs))
+        assert running.recorder.closings == []
 
 
-async def test_listener_goes_on_when_its_connection_is_ended_while_it_is_new(
+async def test_listener_continues_when_each_new_connection_is_ended_at_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "_BACKOFF_S", (0.01,))
-    async with following(database.dsn) as running:
+    async with running_listener(database.dsn) as running:
         for number in range(25):
             await insert(database, number)
-            await end_listening(database)
+            await terminate_listener(database)
             await wait_until(lambda: running.reconnects > number)  # noqa: B023
-        await wait_until(lambda: len(running.witness.values) == 25)
-        assert running.witness.values == list(range(25))
+        await wait_until(lambda: len(running.recorder.values) == 25)
+        assert running.recorder.values == list(range(25))
 
 
 async def test_listener_polls_within_two_seconds_when_a_notification_is_lost(database: Database) -> None:
-    async with following(database.dsn) as running, database.pool.acquire() as connection:
-        # Without its trigger the row is not announced; it gets its number by hand.
+    async with running_listener(database.dsn) as running, database.pool.acquire() as connection:
+        # Without the trigger the row causes no notification, and the test sets its number.
         await connection.execute("SET session_replication_role = replica")
         inserted = time.monotonic()
         await connection.execute(
             "INSERT INTO feed (seq, kind, n, payload) VALUES (nextval('feed_seq'), 'readings', 1, $1)", payload(1)
         )
-        await wait_until(lambda: running.witness.values == [1])
+        await wait_until(lambda: running.recorder.values == [1])
         assert time.monotonic() - inserted < 2
         await connection.execute("SET session_replication_role = origin")
 
 
-async def test_listener_reads_a_long_backlog_without_a_new_connection_when_that_takes_longer_than_a_heartbeat(
+async def test_listener_keeps_its_connection_when_a_backlog_takes_longer_than_a_heartbeat(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "PAGE_ROWS", 1)
-    async with following(database.dsn) as running:
+    async with running_listener(database.dsn) as running:
         started = time.monotonic()
         await database.pool.execute(
             "INSERT INTO feed (kind, n, payload) SELECT 'readings', 1, $1 FROM generate_series(1, 500)", payload(1)
         )
-        await wait_until(lambda: len(running.witness.seqs) == 500)
+        await wait_until(lambda: len(running.recorder.seqs) == 500)
         took_s = time.monotonic() - started
-        # Now five times as much, with less time for a heartbeat than all of it takes, and far more than a page does.
+        # Then five times as many rows, with a heartbeat timeout that is shorter than all pages take together, but much
+        # longer than one page takes.
         monkeypatch.setattr(listener, "TIMEOUT_S", 2.5 * took_s)
         await database.pool.execute(
             "INSERT INTO feed (kind, n, payload) SELECT 'readings', 1, $1 FROM generate_series(1, 2500)", payload(1)
         )
-        await wait_until(lambda: len(running.witness.seqs) == 3_000)
+        await wait_until(lambda: len(running.recorder.seqs) == 3_000)
         assert running.reconnects == 0
 
 
-async def test_listener_sends_clients_away_when_rows_were_pruned_while_it_was_gone(
+async def test_listener_closes_clients_when_rows_were_pruned_while_it_was_disconnected(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "_BACKOFF_S", (1.0,))
-    async with following(database.dsn) as running:
+    async with running_listener(database.dsn) as running:
         await insert(database, 1)
         await wait_until(lambda: running.hub.head == 1)
-        await end_listening(database)
+        await terminate_listener(database)
         await insert(database, 2, 3)
         await prune_feed(database.pool, payload_bytes=1)
         await wait_until(lambda: running.reconnects == 1)
-        assert running.witness.ends == [CloseCode.SERVICE_RESTART]
+        assert running.recorder.closings == [CloseCode.SERVICE_RESTART]
         assert running.hub.head == 3
 
 
@@ -202,21 +203,21 @@ async def test_listener_pauses_between_attempts_when_the_feed_cannot_be_read(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "_BACKOFF_S", (0.2,))
-    async with following(database.dsn) as running:
+    async with running_listener(database.dsn) as running:
         await database.pool.execute("ALTER TABLE feed RENAME COLUMN payload TO hidden")
         started = time.monotonic()
         await insert_hidden(database, 1)
         await wait_until(lambda: running.reconnects >= 3)
-        assert time.monotonic() - started > 0.3, "it should not hammer on a database that refuses"
+        assert time.monotonic() - started > 0.3, "the listener must pause when the database refuses"
         await database.pool.execute("ALTER TABLE feed RENAME COLUMN hidden TO payload")
-        await wait_until(lambda: running.witness.values == [1])
+        await wait_until(lambda: running.recorder.values == [1])
 
 
 async def insert_hidden(database: Database, number: int) -> None:
     await database.pool.execute("INSERT INTO feed (kind, n, hidden) VALUES ('readings', 1, $1)", payload(number))
 
 
-async def test_listener_is_not_healthy_when_the_database_is_away_and_comes_back_by_itself(
+async def test_listener_is_unhealthy_and_recovers_when_the_database_crashes_and_restarts(
     own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "HEARTBEAT_S", 0.5)
@@ -224,25 +225,25 @@ async def test_listener_is_not_healthy_when_the_database_is_away_and_comes_back_
     monkeypatch.setattr(listener, "POLL_S", 0.2)
     monkeypatch.setattr(listener, "_BACKOFF_S", (0.1,))
     await migrate(own_server.dsn)
-    async with following(own_server.dsn) as running:
+    async with running_listener(own_server.dsn) as running:
         await insert_once(own_server.dsn, 1)
-        await wait_until(lambda: running.witness.values == [1])
+        await wait_until(lambda: running.recorder.values == [1])
         epoch = running.hub.epoch
         assert running.listener.is_healthy
         await asyncio.to_thread(crash, own_server)
         await wait_until(lambda: not running.listener.is_healthy)
         assert await asyncio.to_thread(own_server.restart_if_dead)
         await insert_once(own_server.dsn, 2)
-        await wait_until(lambda: running.witness.values == [1, 2])
+        await wait_until(lambda: running.recorder.values == [1, 2])
         assert running.listener.is_healthy
         assert running.hub.epoch == epoch
-        assert running.witness.ends == []
+        assert running.recorder.closings == []
 
 
 def crash(server: EmbeddedServer) -> None:
-    """Kill the postmaster, as a lack of memory would, and wait until it is gone."""
-    note = cluster_folder(server.data_dir) / "data" / "postmaster.pid"
-    os.kill(int(note.read_text().splitlines()[0]), signal.SIGKILL)
+    """Kill the postmaster, as the kernel does when memory runs out, and wait for its end."""
+    pid_file = cluster_folder(server.data_dir) / "data" / "postmaster.pid"
+    os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
     deadline = time.monotonic() + 10
     while server.is_alive():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Messages, cursors and filters of /ws/live."""
+"""The protocol of /ws/live: messages, cursors and filters."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from app.live.protocol import (
     Auth,
     Cursor,
     Filter,
+    Snapshot,
     Subscribe,
     parse_message,
     readings_message,
@@ -27,11 +28,11 @@ def test_parse_message_reads_a_key() -> None:
     assert parse_message('{"type":"auth","key":"k"}') == Auth("k")
 
 
-def test_parse_message_takes_everything_when_a_subscription_names_nothing() -> None:
+def test_parse_message_subscribes_to_everything_when_no_pattern_is_given() -> None:
     assert parse_message('{"type":"subscribe"}') == Subscribe(("*",), ("*",), "all", False, None)
 
 
-def test_parse_message_ignores_what_a_newer_client_adds() -> None:
+def test_parse_message_ignores_fields_when_they_are_unknown() -> None:
     assert parse_message('{"type":"subscribe","sensors":["a"],"colour":"red"}') == Subscribe(("a",))
 
 
@@ -45,18 +46,18 @@ def test_parse_message_ignores_what_a_newer_client_adds() -> None:
         (json.dumps({"type": "subscribe", "metrics": ["m"] * (PATTERNS_LIMIT + 1)}), "100 patterns"),
     ],
 )
-def test_parse_message_says_what_is_wrong(text: str, part: str) -> None:
+def test_parse_message_names_the_problem_when_a_message_is_invalid(text: str, part: str) -> None:
     with pytest.raises(InvalidRequestError, match=part):
         parse_message(text)
 
 
 @pytest.mark.parametrize("cursor", [Cursor("0a1b2c", 0), Cursor("e", 10**18 - 1), Cursor("a.b", 3)])
-def test_cursor_is_what_was_written(cursor: Cursor) -> None:
+def test_cursor_is_unchanged_when_written_and_parsed(cursor: Cursor) -> None:
     assert Cursor.parse(str(cursor)) == cursor
 
 
 @pytest.mark.parametrize("text", ["", "e", "e.", "e.-1", "e.1.5x", "e. 1", "e.٣", "e.1_0", f"e.{10**18}"])
-def test_cursor_is_none_when_the_text_never_was_one(text: str) -> None:
+def test_cursor_is_none_when_the_text_is_not_a_cursor(text: str) -> None:
     assert Cursor.parse(text) is None
 
 
@@ -86,11 +87,11 @@ def test_filter_matches_globs(patterns: list[str], name: str, matches: bool) -> 
 
 
 @pytest.mark.timeout(5)
-def test_filter_answers_soon_when_a_pattern_is_made_to_be_slow() -> None:
+def test_filter_answers_in_time_when_a_pattern_would_backtrack() -> None:
     assert not Filter(["*" + "a*" * 40 + "c"], ["*"]).select("a" * 200, {"m": 1})
 
 
-def test_filter_keeps_the_wanted_values_of_a_sensor() -> None:
+def test_filter_selects_the_wanted_values_of_a_sensor() -> None:
     wanted = Filter(["s*"], ["in", "out"])
     assert wanted.select("s1", {"in": 1, "out": 2, "else": 3}) == {"in": 1, "out": 2}
     assert wanted.select("t1", {"in": 1}) == {}
@@ -100,14 +101,14 @@ def row(name: str, metric: str, last_time: datetime, value: float) -> dict[str, 
     return {"name": name, "metric": metric, "last_time": last_time, "last_value": value}
 
 
-def test_snapshot_message_puts_values_of_one_time_together() -> None:
+def test_snapshot_message_joins_values_when_they_have_one_time() -> None:
     rows: Any = [
         row("a", "in", EIGHT, 1.0),
         row("a", "out", EIGHT, 2.0),
         row("a", "else", EIGHT + timedelta(microseconds=1), 3.0),
         row("b", "in", EIGHT, 4.0),
     ]
-    assert json.loads(snapshot_message(Cursor("e", 4), rows, EVERYTHING)) == {
+    assert json.loads(snapshot_message(Cursor("e", 4), Snapshot(rows, [], [], ["a.yml:1:1: odd"]), EVERYTHING)) == {
         "type": "snapshot",
         "cursor": "e.4",
         "readings": [
@@ -115,6 +116,9 @@ def test_snapshot_message_puts_values_of_one_time_together() -> None:
             {"sensor": "a", "time": "2026-11-21T08:00:00.000001Z", "values": {"else": 3.0}},
             {"sensor": "b", "time": "2026-11-21T08:00:00Z", "values": {"in": 4.0}},
         ],
+        "alerts": [],
+        "sensors": [],
+        "problems": ["a.yml:1:1: odd"],
     }
 
 

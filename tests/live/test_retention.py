@@ -1,4 +1,4 @@
-"""What of the feed is kept."""
+"""Retention of the feed."""
 
 from datetime import timedelta
 
@@ -26,20 +26,20 @@ async def test_prune_feed_keeps_everything_when_it_is_young_and_small(database: 
     assert await kept(database) == ([1, 2, 3], 0)
 
 
-async def test_prune_feed_drops_rows_when_they_are_old(database: Database) -> None:
+async def test_prune_feed_deletes_rows_when_they_are_old(database: Database) -> None:
     await fill(database, 5)
     await age(database, 3, timedelta(minutes=61))
     await prune_feed(database.pool)
     assert await kept(database) == ([4, 5], 3)
 
 
-async def test_prune_feed_drops_the_oldest_when_all_are_too_large_together(database: Database) -> None:
+async def test_prune_feed_deletes_the_oldest_rows_when_all_are_too_large_together(database: Database) -> None:
     await fill(database, 5)
     await prune_feed(database.pool, payload_bytes=250)
     assert await kept(database) == ([4, 5], 3)
 
 
-async def test_prune_feed_keeps_the_newest_whatever_its_age_and_size(database: Database) -> None:
+async def test_prune_feed_keeps_the_newest_row_when_it_is_old_and_large(database: Database) -> None:
     await fill(database, 2, size=5_000)
     await age(database, 2, timedelta(days=3))
     await prune_feed(database.pool, payload_bytes=1)
@@ -51,7 +51,7 @@ async def test_prune_feed_does_nothing_when_the_feed_is_empty(database: Database
     assert await kept(database) == ([], 0)
 
 
-async def test_prune_feed_remembers_the_last_that_went_when_it_runs_again(database: Database) -> None:
+async def test_prune_feed_stores_the_last_pruned_row_when_it_runs_again(database: Database) -> None:
     await fill(database, 4)
     await prune_feed(database.pool, payload_bytes=100)
     await fill(database, 1)

@@ -1,4 +1,4 @@
-"""/ws/sensor_updates, held against what clients of the replaced sensor server know."""
+"""/ws/sensor_updates, compared with the behaviour of the replaced sensor server."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from app.auth.keys import create_key, revoke_key
 from app.live import routes
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
-from tests.live.clients import PATIENCE_S, FeedClient, sensor_updates
+from tests.live.clients import TIMEOUT_S, FeedClient, sensor_updates
 
 BODY = {"temperature": 21.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
 
@@ -33,7 +33,7 @@ async def post(server: Server, **changes: object) -> dict[str, Any]:
 
 
 async def record(client: FeedClient) -> dict[str, Any]:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         message: dict[str, Any] = json.loads(await client.connection.recv())
         return message
 
@@ -98,15 +98,15 @@ async def test_sensor_updates_sends_the_last_record_first_and_then_each_new_one(
     ]
 
 
-async def test_sensor_updates_sends_nothing_first_when_nothing_is_stored(server: Server) -> None:
+async def test_sensor_updates_sends_no_first_record_when_nothing_is_stored(server: Server) -> None:
     async with sensor_updates(server) as client:
         await wait_until(lambda: clients(server) == 1)
         new = await post(server)
         assert await record(client) == new
 
 
-async def test_sensor_updates_sends_each_record_once_when_clients_connect_while_readings_come(server: Server) -> None:
-    """The last record of the database may be the first that the feed still has to bring."""
+async def test_sensor_updates_sends_each_record_once_when_clients_connect_during_uploads(server: Server) -> None:
+    """The last record in the database may also be the first one that the feed has still to send."""
 
     async def watch() -> None:
         async with sensor_updates(server) as client:
@@ -119,7 +119,7 @@ async def test_sensor_updates_sends_each_record_once_when_clients_connect_while_
             await post(server)
 
 
-async def test_sensor_updates_gets_readings_of_other_endpoints_when_they_carry_the_three_metrics(
+async def test_sensor_updates_sends_readings_of_other_endpoints_when_they_have_the_three_metrics(
     server: Server,
 ) -> None:
     async with sensor_updates(server) as client:
@@ -131,9 +131,9 @@ async def test_sensor_updates_gets_readings_of_other_endpoints_when_they_carry_t
                 {"sensor": "half", "time": f"{YESTERDAY}T08:00:00Z", "values": {"temperature": 1, "humidity": 2}},
             ]
         )
-        got = await record(client)
-        assert got == {
-            "id": got["id"],
+        received = await record(client)
+        assert received == {
+            "id": received["id"],
             "temperature": 1.5,
             "humidity": 2.5,
             "pressure": 3.5,
@@ -142,11 +142,11 @@ async def test_sensor_updates_gets_readings_of_other_endpoints_when_they_carry_t
             "sensor_id": "full",
             "client_ip": "127.0.0.1",
         }
-        assert got["id"] > 0
+        assert received["id"] > 0
         assert (await post(server))["id"] == (await record(client))["id"]
 
 
-async def test_sensor_updates_ignores_what_the_client_sends(server: Server) -> None:
+async def test_sensor_updates_ignores_messages_when_the_client_sends_any(server: Server) -> None:
     async with sensor_updates(server) as client:
         for message in ("hello", "", '{"type":"subscribe"}', b"\x00\xff"):
             await client.connection.send(message)

@@ -1,4 +1,4 @@
-"""/ws/live over real sockets: keys, snapshots, frames, filters, resuming, slow clients, ends."""
+"""/ws/live over real sockets: keys, snapshots, frames, filters, resuming, slow clients, closing."""
 
 import asyncio
 import json
@@ -46,17 +46,17 @@ def metric(server: Server, name: str, **labels: str) -> float:
 # Keys
 
 
-async def test_live_lets_in_when_the_key_is_in_a_header(server: Server) -> None:
+async def test_live_accepts_a_client_when_the_key_is_in_a_header(server: Server) -> None:
     async with live(server) as client:
         assert (await client.snapshot())["readings"] == []
 
 
-async def test_live_lets_in_when_the_key_is_a_bearer_token(server: Server) -> None:
+async def test_live_accepts_a_client_when_the_key_is_a_bearer_token(server: Server) -> None:
     async with live(server, key=None, additional_headers={"Authorization": f"Bearer {API_KEY_WS}"}) as client:
         assert (await client.snapshot())["readings"] == []
 
 
-async def test_live_lets_in_when_the_first_message_has_the_key(server: Server) -> None:
+async def test_live_accepts_a_client_when_the_first_message_has_the_key(server: Server) -> None:
     async with live(server, key=None) as client:
         await client.send(type="auth", key=API_KEY_WS)
         assert (await client.snapshot())["readings"] == []
@@ -107,7 +107,7 @@ async def test_live_closes_with_4429_when_the_key_holds_too_many_connections(dat
             await fourth.snapshot()
 
 
-async def test_live_counts_connections_of_the_keys_own_limit_when_it_has_one(server: Server) -> None:
+async def test_live_closes_with_4429_when_the_keys_own_limit_is_exceeded(server: Server) -> None:
     key = await create_key(server.services.pool, "screen", frozenset({"live"}), {"ws_connections": 1})
     async with live(server, key=key) as first:
         await first.snapshot()
@@ -133,8 +133,8 @@ async def test_live_closes_with_4401_when_the_key_is_revoked(
 # Messages
 
 
-#: One server answers them all: to start one for each would take longer than the rest of the test.
-NONSENSE = [
+#: One test with one server checks all of them, because a server for each would take long to start.
+INVALID_MESSAGES = [
     "hello",
     "",
     "[]",
@@ -146,8 +146,8 @@ NONSENSE = [
 ]
 
 
-async def test_live_says_what_is_wrong_and_closes_with_4400_when_a_message_is_nonsense(server: Server) -> None:
-    for text in NONSENSE:
+async def test_live_names_the_problem_and_closes_with_4400_when_a_message_is_invalid(server: Server) -> None:
+    for text in INVALID_MESSAGES:
         async with live(server) as client:
             await client.connection.send(text)
             error = await client.receive()
@@ -163,7 +163,7 @@ async def test_live_closes_with_4400_when_a_message_is_binary(server: Server) ->
         assert (await client.closed())[0] == 4400
 
 
-async def test_live_goes_on_when_a_key_is_sent_again(server: Server) -> None:
+async def test_live_continues_when_a_key_is_sent_again(server: Server) -> None:
     async with live(server) as client:
         await client.snapshot()
         await client.send(type="auth", key="anything")
@@ -171,7 +171,7 @@ async def test_live_goes_on_when_a_key_is_sent_again(server: Server) -> None:
         assert len(await client.values(1)) == 1
 
 
-async def test_live_shows_the_latest_of_every_series_first(server: Server) -> None:
+async def test_live_first_sends_the_latest_value_of_every_series(server: Server) -> None:
     await server.post_readings(
         [
             {"sensor": "b", "time": f"{YESTERDAY}T08:00:00Z", "values": {"level": 1, "flow": 2}},
@@ -230,7 +230,7 @@ async def test_live_sends_no_duplicate_when_a_batch_is_sent_again(server: Server
         await client.snapshot()
         await post(server, "s", 1, 2, first_ms=start)
         await post(server, "s", 1, 2, first_ms=start)
-        await post(server, "s", 9, 2, 3, first_ms=start)  # the first stands, only the third is new
+        await post(server, "s", 9, 2, 3, first_ms=start)  # the first value stored stays; only the third reading is new
         assert [value[3] for value in await client.values(3)] == [1, 2, 3]
         await post(server, "s", 4)
         assert [value[3] for value in await client.values(1)] == [4]
@@ -272,7 +272,7 @@ def names(message: Message) -> list[str]:
     return sorted(f"{sensor}.{metric}" for sensor, _, metric, _ in flatten(message))
 
 
-async def test_live_sends_nothing_of_a_frame_when_its_filter_wants_nothing_of_it(server: Server) -> None:
+async def test_live_sends_no_frame_when_the_filter_matches_nothing_in_it(server: Server) -> None:
     async with live(server) as client:
         await client.snapshot(sensors=["wanted"])
         await post(server, "other", 1)
@@ -280,7 +280,7 @@ async def test_live_sends_nothing_of_a_frame_when_its_filter_wants_nothing_of_it
         assert [value[0] for value in flatten(await client.receive())] == ["wanted"]
 
 
-async def test_live_follows_the_new_wish_when_it_subscribes_again(server: Server) -> None:
+async def test_live_serves_the_new_subscription_when_the_client_subscribes_again(server: Server) -> None:
     async with live(server) as client:
         await client.snapshot(sensors=["a"])
         await client.snapshot(sensors=["b"])
@@ -350,11 +350,11 @@ async def test_live_sends_all_pages_in_order_when_it_resumes_while_readings_come
     start = now_ms()
     for number in range(15):
         await post(server, "s", number, first_ms=start + number)
-    go_on = asyncio.Event()
+    received_all = asyncio.Event()
 
     async def upload() -> None:
         number = 15
-        while not go_on.is_set() or number < 30:
+        while not received_all.is_set() or number < 30:
             await post(server, "s", number, first_ms=start + number)
             number += 1
 
@@ -362,12 +362,12 @@ async def test_live_sends_all_pages_in_order_when_it_resumes_while_readings_come
     async with live(server) as client:
         await client.subscribe(resume=cursor)
         values = await client.values(30)
-        go_on.set()
+        received_all.set()
     await uploading
     assert [value[3] for value in values] == list(range(len(values)))
 
 
-async def test_live_sends_exactly_what_was_missed_when_that_is_many_pages(server: Server, database: Database) -> None:
+async def test_live_sends_exactly_what_was_missed_when_it_fills_many_pages(server: Server, database: Database) -> None:
     async with live(server) as client:
         await client.snapshot()
         cursor = client.cursor
@@ -378,7 +378,7 @@ async def test_live_sends_exactly_what_was_missed_when_that_is_many_pages(server
 
 
 async def insert_frames(database: Database, count: int) -> None:
-    """Insert feed rows as flushes do, without the readings."""
+    """Insert feed rows like those of flushes, without storing the readings."""
     frames = [
         (1, msgspec.json.encode({"readings": [{"sensor": "s", "time": "2026-11-21T08:00:00Z", "values": {"m": n}}]}))
         for n in range(count)
@@ -386,7 +386,7 @@ async def insert_frames(database: Database, count: int) -> None:
     await database.pool.executemany("INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2)", frames)
 
 
-async def test_live_is_told_to_resync_when_the_cursor_was_pruned(server: Server, database: Database) -> None:
+async def test_live_sends_resync_when_the_cursor_was_pruned(server: Server, database: Database) -> None:
     async with live(server) as client:
         await client.snapshot()
         cursor = client.cursor
@@ -409,7 +409,7 @@ async def test_live_resumes_when_the_cursor_is_the_last_row_that_was_pruned(serv
         assert [value[3] for value in await client.values(1)] == [2]
 
 
-async def test_live_is_told_to_resync_when_the_cursor_cannot_be(server: Server) -> None:
+async def test_live_sends_resync_when_the_cursor_is_impossible(server: Server) -> None:
     await post(server, "s", 1)
     async with live(server) as client:
         await client.snapshot()
@@ -429,10 +429,10 @@ async def expect_resync(server: Server, cursor: str) -> None:
         assert [value[3] for value in await client.values(1)] == [7]
 
 
-async def test_live_is_told_to_resync_when_the_cursor_is_of_a_copy_of_the_database(
+async def test_live_sends_resync_when_the_cursor_is_from_the_original_of_a_copied_database(
     database: Database, server_dsn: str
 ) -> None:
-    """A restored copy gives the same numbers out again, to other readings."""
+    """A restored copy assigns the same sequence numbers again, to other readings."""
     async with serving(database.dsn) as server, live(server) as client:
         await client.snapshot()
         await post(server, "s", 1)
@@ -455,7 +455,7 @@ async def copied(dsn: str, server_dsn: str) -> AsyncIterator[str]:
         await connection.close()
 
 
-async def test_live_resumes_when_the_client_comes_from_a_process_that_is_ahead(
+async def test_live_resumes_when_the_client_comes_from_another_process_that_is_ahead(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "_BACKOFF_S", (1.0,))
@@ -486,24 +486,24 @@ async def listener_pids(database: Database) -> set[int]:
 
 
 @pytest.fixture
-async def narrow_server(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    """A server whose sockets take little for a client that does not read: else that would be megabytes."""
+async def small_buffer_server(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """A server with small socket buffers; larger ones would take megabytes for a client that does not read."""
     create_server = socket.create_server
 
-    def create_narrow_server(address: tuple[str, int]) -> socket.socket:
+    def create_with_small_buffer(address: tuple[str, int]) -> socket.socket:
         listening = create_server(address)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         return listening
 
-    monkeypatch.setattr(socket, "create_server", create_narrow_server)
+    monkeypatch.setattr(socket, "create_server", create_with_small_buffer)
     async with serving(database.dsn) as running:
         yield running
 
 
 async def test_live_loses_nothing_when_a_client_that_does_not_read_is_closed_and_resumes(
-    narrow_server: Server, monkeypatch: pytest.MonkeyPatch
+    small_buffer_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = narrow_server
+    server = small_buffer_server
     monkeypatch.setattr(hub, "QUEUE_BYTES", 300_000)
     start, size = now_ms() - 1_000_000, 2_400
     sent = 0
@@ -514,15 +514,15 @@ async def test_live_loses_nothing_when_a_client_that_does_not_read_is_closed_and
             await post(server, "s", *range(sent, sent + size), first_ms=start + sent)
             sent += size
             assert len(await quick.values(size)) == size
-        got = await read_to_the_end(slow)
+        received = await read_to_the_end(slow)
         assert slow.connection.close_code == 4408
         assert slow.connection.close_reason == slow.cursor
-    assert got == list(range(len(got)))
-    assert len(got) < sent
+    assert received == list(range(len(received)))
+    assert len(received) < sent
     async with live(server, max_size=None) as back:
         await back.subscribe(resume=slow.connection.close_reason)
-        got += [value[3] for value in await back.values(sent - len(got))]
-    assert got == list(range(sent))
+        received += [value[3] for value in await back.values(sent - len(received))]
+    assert received == list(range(sent))
 
 
 async def read_to_the_end(client: FeedClient) -> list[float]:
@@ -533,8 +533,8 @@ async def read_to_the_end(client: FeedClient) -> list[float]:
     return values
 
 
-async def test_live_conflates_when_a_client_of_latest_does_not_read(narrow_server: Server) -> None:
-    server = narrow_server
+async def test_live_conflates_when_a_client_of_latest_does_not_read(small_buffer_server: Server) -> None:
+    server = small_buffer_server
     sensors = [f"sensor number {number:04}" for number in range(2_000)]
     start = now_ms() - 1_000_000
 
@@ -554,29 +554,29 @@ async def test_live_conflates_when_a_client_of_latest_does_not_read(narrow_serve
         while min(last.values()) < value:
             frames += 1
             for sensor, _, _, level in flatten(await slow.receive()):
-                assert level > last[sensor], "it went back in time"
+                assert level > last[sensor], "an older value came after a newer one"
                 last[sensor] = level
     assert set(last.values()) == {float(value)}
     assert frames < value
 
 
-async def test_live_latest_never_goes_back_when_it_resumes_after_late_readings(server: Server) -> None:
+async def test_live_latest_sends_no_late_reading_when_the_client_resumes(server: Server) -> None:
     now = now_ms()
     async with live(server) as client:
         await client.snapshot(mode="latest")
         await post(server, "s", 10, first_ms=now)
         assert [value[3] for value in await client.values(1)] == [10]
-    await post(server, "s", 5, first_ms=now - 60_000)  # late: history for whoever saw the 10
+    await post(server, "s", 5, first_ms=now - 60_000)  # late: the client has the newer value 10
     await post(server, "t", 1, first_ms=now)
     async with live(server) as back:
         await back.subscribe(mode="latest", resume=client.cursor)
         assert [(sensor, value) for sensor, _, _, value in await back.values(1)] == [("t", 1)]
 
 
-async def test_live_closes_with_4408_when_rows_are_pruned_ahead_of_a_client_that_catches_up(
-    narrow_server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_live_closes_with_4408_when_rows_are_pruned_before_a_slow_client_reads_them(
+    small_buffer_server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = narrow_server
+    server = small_buffer_server
     monkeypatch.setattr(listener, "PAGE_ROWS", 3)
     async with live(server, max_size=None) as client:
         await client.snapshot()
@@ -586,12 +586,12 @@ async def test_live_closes_with_4408_when_rows_are_pruned_ahead_of_a_client_that
     await wait_until(lambda: server.services.hub.head >= 20)
     async with paused(server, sensors=["none"]) as slow:
         await slow.subscribe(resume=cursor)
-        got = [value[3] for value in flatten(await slow.receive())]
+        received = [value[3] for value in flatten(await slow.receive())]
         await prune_feed(database.pool, payload_bytes=1)
-        got += await read_to_the_end(slow)
+        received += await read_to_the_end(slow)
         assert slow.connection.close_code == 4408
         assert slow.connection.close_reason == slow.cursor
-    assert got == list(range(len(got))), "rows were skipped without a word"
+    assert received == list(range(len(received))), "rows were skipped without an error"
     await expect_resync(server, slow.cursor)
 
 
@@ -600,10 +600,10 @@ def big_frame(number: int) -> bytes:
     return msgspec.json.encode({"readings": [reading]})
 
 
-# Bulk replays
+# Large replays
 
 
-async def test_live_says_what_a_frame_leaves_out_when_a_replay_is_bulky(
+async def test_live_describes_omitted_values_when_a_replay_is_large(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(payload, "FRAME_VALUES_LIMIT", 10)
@@ -630,7 +630,7 @@ async def test_live_says_what_a_frame_leaves_out_when_a_replay_is_bulky(
     assert len(items) == 40
 
 
-# Ends
+# Closing
 
 
 async def test_live_closes_with_1012_when_the_server_stops(database: Database) -> None:
@@ -642,7 +642,7 @@ async def test_live_closes_with_1012_when_the_server_stops(database: Database) -
         assert [(await client.closed())[0] for client in clients] == [1012, 1012, 1012]
 
 
-async def test_live_forgets_a_client_when_it_vanishes_without_a_word(server: Server) -> None:
+async def test_live_removes_a_client_when_its_connection_breaks(server: Server) -> None:
     async with live(server) as client:
         await client.snapshot()
         assert metric(server, "tidegauge_websocket_clients", path="/ws/live") == 1

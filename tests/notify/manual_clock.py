@@ -1,8 +1,8 @@
-"""Time that passes only when told to."""
+"""A clock for tests that moves only when it is set or slept on."""
 
 
 class ManualClock:
-    """A clock in seconds; whoever sleeps by it moves it on. For one sleeper at a time."""
+    """A clock in seconds; `sleep` advances it at once. For one sleeper at a time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -11,5 +11,5 @@ class ManualClock:
         return self.now
 
     async def sleep(self, delay_s: float) -> None:
-        """Let that much time pass, at once."""
+        """Advance the clock by `delay_s` seconds without waiting."""
         self.now += delay_s

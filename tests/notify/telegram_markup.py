@@ -1,4 +1,4 @@
-"""Reads a text's markup as strictly as the Bot API does, and gives what a reader would see."""
+"""Parser for the Bot API's markup, as strict as the original, that returns the text a reader sees."""
 
 import html
 import re
@@ -16,11 +16,14 @@ _HTML_ENTITY = re.compile(r"&(#x?[0-9a-fA-F]+|lt|gt|amp|quot);")
 
 
 class EntityError(Exception):
-    """The markup cannot be parsed; the message is what the Bot API says after "can't parse entities"."""
+    """The markup cannot be parsed; the message is what the Bot API writes after "can't parse entities"."""
 
 
 def read_markup(text: str, parse_mode: str) -> str:
-    """Parse a text in a mode of the Bot API ("" for none); raises EntityError, or LookupError for no such mode."""
+    """Return the visible part of a text in a parse mode of the Bot API ("" for none).
+
+    Raise EntityError if the markup is broken, LookupError for an unknown mode.
+    """
     readers: dict[str, Callable[[str], str]] = {
         "": str,
         "none": str,
@@ -32,7 +35,7 @@ def read_markup(text: str, parse_mode: str) -> str:
 
 
 def _read_markdown(text: str) -> str:
-    """Read the old Markdown: no nesting, and no escapes within an entity."""
+    """Return the visible part of the old Markdown, which has no nesting and no escapes within an entity."""
     seen: list[str] = []
     at = 0
     while at < len(text):
@@ -50,7 +53,7 @@ def _read_markdown(text: str) -> str:
 
 
 def _read_markdown_entity(text: str, at: int) -> tuple[str, int]:
-    """Read one entity; returns its text and where it ends."""
+    """Return the text of the entity that starts at `at`, and the position after it."""
     mark = "```" if text.startswith("```", at) else text[at]
     closing = "]" if mark == "[" else mark
     end = text.find(closing, at + len(mark))
@@ -64,7 +67,7 @@ def _read_markdown_entity(text: str, at: int) -> tuple[str, int]:
 
 
 def _read_markdown_v2(text: str) -> str:
-    """Read MarkdownV2: entities nest, and every reserved character must be escaped."""
+    """Return the visible part of MarkdownV2: entities nest, and every reserved character must be escaped."""
     seen: list[str] = []
     open_marks: list[tuple[str, int]] = []
     at = 0
@@ -90,7 +93,7 @@ def _reserved_now(open_marks: list[tuple[str, int]]) -> str:
 
 
 def _step_mark(text: str, at: int, open_marks: list[tuple[str, int]]) -> int:
-    """Open or close an entity at a reserved character; returns where to go on."""
+    """Open or close an entity at a reserved character, and return the position after the mark."""
     innermost = open_marks[-1][0] if open_marks else ""
     if innermost in ("[", "![") and text[at] == "]":
         open_marks.pop()
@@ -148,7 +151,7 @@ def _step_tag(tag: re.Match[str], open_tags: list[str], offset: int) -> None:
 
 
 def _unescape(text: str) -> str:
-    """Decode the only entities that the Bot API knows; others stay as they are."""
+    """Decode the entities that the Bot API supports; others stay as they are."""
     return _HTML_ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
 
 

@@ -1,4 +1,4 @@
-"""Channels that break, are told of, and are mended; chats that move."""
+"""Broken channels, the notices about them, and how they are mended; chats that have moved."""
 
 from datetime import UTC, datetime
 
@@ -10,19 +10,18 @@ from app.notify.channels import webhook as webhook_module
 from app.notify.dispatcher import ChannelTest
 from app.notify.transport import Endpoints
 from tests.conftest import Database, wait_until
-from tests.notify.alerts import (
+from tests.notify.dispatchers import (
     TOKEN,
-    Alerts,
     Channels,
     make_dispatcher,
     running,
-    said,
     slack_channel,
     telegram_channel,
     until,
     until_idle,
     webhook_channel,
 )
+from tests.notify.episodes import EpisodeWriter, told_changes
 from tests.receivers import RESETS_BEFORE, SlackReceiver, TelegramReceiver, WebhookReceiver
 
 BROKEN = "SELECT EXISTS (SELECT FROM channel_state WHERE channel = $1)"
@@ -30,7 +29,7 @@ TOLD_THROUGH = "SELECT EXISTS (SELECT FROM channel_state WHERE channel = $1 AND 
 
 
 @pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.02)
     monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.01)
 
@@ -40,11 +39,11 @@ async def test_messages_wait_and_people_are_told_once_when_a_channel_breaks(
 ) -> None:
     slack.archive(slack.webhook_url())
     channels: Channels = {"duty": slack_channel(slack, "xyzABC123"), "hook": webhook_channel(webhook)}
-    alerts = Alerts(database.pool, "duty")
+    episodes = EpisodeWriter(database.pool, "duty")
     dispatcher = make_dispatcher(endpoints, channels, fallbacks=["gone", "duty", "hook"])
     async with running(dispatcher, database.pool):
         for rule in ("one", "two", "three"):
-            await alerts.fire(rule, "freezer-1")
+            await episodes.fire(rule, "freezer-1")
         await wait_until(lambda: bool(webhook.accepted))
         await until(database.pool, "SELECT count(*) = 1 FROM notification WHERE state = 'sent'")
         await until(database.pool, "SELECT count(*) = 3 FROM notification WHERE state = 'waiting'")
@@ -76,21 +75,21 @@ async def test_channel_is_mended_when_its_configuration_changes(
     slack.archive(slack.webhook_url("old"))
     channels: Channels = {"duty": slack_channel(slack, "old")}
     async with running(make_dispatcher(endpoints, channels), database.pool):
-        await Alerts(database.pool, "duty").fire("cold-room", "freezer-1")
+        await EpisodeWriter(database.pool, "duty").fire("cold-room", "freezer-1")
         await until(database.pool, BROKEN, "duty")
         channels["duty"] = slack_channel(slack, "new")
         await until_idle(database.pool)
-    assert said(slack) == ["freezer-1 firing"]
+    assert told_changes(slack) == ["freezer-1 firing"]
     assert await database.pool.fetchval("SELECT count(*) FROM channel_state") == 0
 
 
-async def test_channel_stays_broken_when_it_is_configured_as_before(
+async def test_channel_stays_broken_when_its_configuration_is_the_same(
     database: Database, slack: SlackReceiver, endpoints: Endpoints
 ) -> None:
     slack.archive(slack.webhook_url("old"))
     channels: Channels = {"duty": slack_channel(slack, "old")}
     async with running(make_dispatcher(endpoints, channels), database.pool):
-        await Alerts(database.pool, "duty").fire("cold-room", "freezer-1")
+        await EpisodeWriter(database.pool, "duty").fire("cold-room", "freezer-1")
         await until(database.pool, BROKEN, "duty")
     states = ChannelStates(lambda: {"duty": slack_channel(slack, "old")}, lambda name: ())
     assert list(await states.refresh(database.pool)) == ["duty"]
@@ -100,13 +99,13 @@ async def test_channel_stays_broken_when_it_is_configured_as_before(
     assert list(await states.refresh(database.pool)) == []
 
 
-async def test_channel_is_mended_when_a_test_arrives(
+async def test_channel_is_mended_when_a_test_message_arrives(
     database: Database, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     telegram.revoked_tokens.add(TOKEN)
     dispatcher = make_dispatcher(endpoints, {"ops": telegram_channel(telegram)})
     async with running(dispatcher, database.pool):
-        await Alerts(database.pool, "ops").fire("cold-room", "freezer-1")
+        await EpisodeWriter(database.pool, "ops").fire("cold-room", "freezer-1")
         await until(database.pool, BROKEN, "ops")
         failed = await dispatcher.test_channel(database.pool, "ops")
         assert failed == ChannelTest("ops", "refused", "Telegram answered 401: Unauthorized", False)
@@ -114,14 +113,14 @@ async def test_channel_is_mended_when_a_test_arrives(
         assert await dispatcher.test_channel(database.pool, "ops") == ChannelTest("ops", "sent", None, True)
         await until_idle(database.pool)
     assert telegram.texts[0].startswith("ℹ️ Test\n")
-    assert said(telegram) == ["freezer-1 firing"]
+    assert told_changes(telegram) == ["freezer-1 firing"]
 
 
 async def test_people_are_told_through_the_next_channel_when_the_first_breaks_too(
     database: Database, slack: SlackReceiver, telegram: TelegramReceiver, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     telegram.block(77)
-    # It fails first, so that the notice is between attempts when its channel breaks.
+    # The first attempt of the notice fails, so that the notice is between attempts when its channel breaks.
     telegram.fail_next(RESETS_BEFORE)
     slack.archive(slack.webhook_url("duty"))
     channels: Channels = {
@@ -130,7 +129,7 @@ async def test_people_are_told_through_the_next_channel_when_the_first_breaks_to
         "hook": webhook_channel(webhook),
     }
     async with running(make_dispatcher(endpoints, channels, fallbacks=["ops", "hook"]), database.pool):
-        await Alerts(database.pool, "duty").fire("cold-room", "freezer-1")
+        await EpisodeWriter(database.pool, "duty").fire("cold-room", "freezer-1")
         await wait_until(lambda: len(webhook.accepted) == 2)
         await until(database.pool, TOLD_THROUGH, "duty", "hook")
     titles = {message.body["title"] for message in webhook.accepted}
@@ -138,39 +137,39 @@ async def test_people_are_told_through_the_next_channel_when_the_first_breaks_to
     assert await database.pool.fetchval("SELECT count(*) FROM notification WHERE channel = 'ops'") == 0
 
 
-async def test_nobody_is_told_when_the_channel_is_mended_before(
+async def test_nobody_is_told_when_the_channel_is_mended_before_a_fallback_works(
     database: Database, slack: SlackReceiver, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     slack.archive(slack.webhook_url("old"))
     channels: Channels = {"duty": slack_channel(slack, "old")}
     async with running(make_dispatcher(endpoints, channels, fallbacks=["hook"]), database.pool):
-        await Alerts(database.pool, "duty").fire("cold-room", "freezer-1")
+        await EpisodeWriter(database.pool, "duty").fire("cold-room", "freezer-1")
         await until(database.pool, BROKEN, "duty")
-        # Until now there was no other channel through which to tell.
+        # Until now there was no other channel for the notice.
         channels |= {"duty": slack_channel(slack, "new"), "hook": webhook_channel(webhook)}
         await until_idle(database.pool)
-    assert said(slack) == ["freezer-1 firing"]
+    assert told_changes(slack) == ["freezer-1 firing"]
     assert webhook.accepted == []
 
 
-async def test_messages_go_to_where_a_chat_has_moved_also_after_a_restart(
+async def test_messages_go_to_the_new_chat_also_after_a_restart_when_a_chat_has_moved(
     database: Database, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     telegram.moved["77"] = -100_500
-    alerts = Alerts(database.pool, "ops")
-    episode_id = await alerts.fire("cold-room", "freezer-1")
+    episodes = EpisodeWriter(database.pool, "ops")
+    episode_id = await episodes.fire("cold-room", "freezer-1")
     async with running(make_dispatcher(endpoints, {"ops": telegram_channel(telegram)}), database.pool):
         await until_idle(database.pool)
-    await alerts.resolve(episode_id)
+    await episodes.resolve(episode_id)
     async with running(make_dispatcher(endpoints, {"ops": telegram_channel(telegram)}), database.pool):
         await until_idle(database.pool)
-    assert said(telegram) == ["freezer-1 firing", "freezer-1 resolved"]
+    assert told_changes(telegram) == ["freezer-1 firing", "freezer-1 resolved"]
     assert [message.body["chat_id"] for message in telegram.accepted] == [-100_500, -100_500]
     # Only the very first request went to the old chat.
     assert telegram.refused == [400]
 
 
-async def test_hash_of_a_configuration_differs_when_any_setting_does() -> None:
+async def test_config_hash_differs_when_any_setting_differs() -> None:
     configs = (
         webhook_module.Config(url="http://a.example/"),
         webhook_module.Config(url="http://a.example/", headers={"X-A": "1", "X-B": "2"}),

@@ -1,4 +1,4 @@
-"""Claims on a real database: what a message says is what is true when it is claimed, and is told once."""
+"""Claims on a real database: a message tells what is true when it is claimed, and tells it once."""
 
 import asyncpg
 import pytest
@@ -9,7 +9,7 @@ from app.notify.claims import Claim, claim_next
 from app.notify.message import Message
 from app.notify.outbox import Compose, Composed, ToldItem
 from tests.conftest import Database
-from tests.notify.alerts import Alerts, compose
+from tests.notify.episodes import EpisodeWriter, compose
 
 CHANNELS = {"hook": webhook}
 TOLD = "SELECT told, told_level FROM alert_told WHERE channel = 'hook' AND episode_id = $1"
@@ -20,10 +20,10 @@ def title(claim: Claim | None) -> str:
     return str(claim.rendered.body["title"])
 
 
-async def test_claim_tells_what_is_true_now_when_it_was_enqueued_before(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    await alerts.resolve(await alerts.fire("cold-room", "freezer-1"))
-    still_firing = await alerts.fire("cold-room", "freezer-2", "critical")
+async def test_claim_tells_what_is_true_now_when_an_episode_ended_after_it_was_enqueued(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.resolve(await episodes.fire("cold-room", "freezer-1"))
+    still_firing = await episodes.fire("cold-room", "freezer-2", "critical")
     claim = await claim_next(database.pool, CHANNELS, compose)
     assert title(claim) == "freezer-1 summary, freezer-2 firing"
     assert tuple(await database.pool.fetchrow(TOLD, still_firing) or ()) == ("firing", "critical")
@@ -37,77 +37,77 @@ async def test_claim_tells_what_is_true_now_when_it_was_enqueued_before(database
     assert row["text"] == {"body": claim.rendered.body, "fallback": None}
 
 
-async def test_claim_notes_what_was_told_before(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    episode_id = await alerts.fire("cold-room", "freezer-1")
+async def test_claim_stores_what_was_told_before(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    episode_id = await episodes.fire("cold-room", "freezer-1")
     await claim_next(database.pool, CHANNELS, compose)
     await database.pool.execute("UPDATE notification SET state = 'sent'")
-    await alerts.raise_to(episode_id, "critical")
+    await episodes.raise_to(episode_id, "critical")
     assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 raised"
     rows = await database.pool.fetch("SELECT kind, told_before, told_level_before FROM notification_item ORDER BY 1")
     assert [tuple(row) for row in rows] == [("firing", None, None), ("raised", "firing", "warning")]
     assert tuple(await database.pool.fetchrow(TOLD, episode_id) or ()) == ("firing", "critical")
 
 
-async def test_claim_goes_on_to_the_next_message_when_nothing_is_left_to_say(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    await alerts.tell("empty")
-    await alerts.fire("cold-room", "freezer-1")
+async def test_claim_goes_on_to_the_next_message_when_nothing_is_left_to_tell(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.enqueue("empty")
+    await episodes.fire("cold-room", "freezer-1")
     assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 firing"
     assert await database.pool.fetchval("SELECT array_agg(group_key) FROM notification") == ["cold-room"]
 
 
-async def test_claim_leaves_a_message_alone_when_one_of_its_group_is_being_sent(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    episode_id = await alerts.fire("cold-room", "freezer-1")
+async def test_claim_skips_a_message_when_one_of_its_group_is_being_sent(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    episode_id = await episodes.fire("cold-room", "freezer-1")
     await claim_next(database.pool, CHANNELS, compose)
-    await alerts.resolve(episode_id)
+    await episodes.resolve(episode_id)
     assert await claim_next(database.pool, CHANNELS, compose) is None
     await database.pool.execute("UPDATE notification SET state = 'dead' WHERE state = 'sending'")
     assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 resolved"
 
 
-async def test_claim_leaves_a_message_alone_when_the_planner_has_not_committed(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    await alerts.fire("cold-room", "freezer-1")
+async def test_claim_skips_a_message_when_the_planner_has_not_committed(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.fire("cold-room", "freezer-1")
     async with database.pool.acquire() as connection:
         planning = connection.transaction()
         await planning.start()
-        await alerts.enqueue(connection, "cold-room")
+        await episodes.enqueue_in(connection, "cold-room")
         assert await claim_next(database.pool, CHANNELS, compose) is None
         await planning.commit()
     assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 firing"
 
 
-async def test_claim_leaves_a_message_alone_when_its_channel_is_not_asked_for(database: Database) -> None:
-    await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+async def test_claim_skips_a_message_when_its_channel_is_not_asked_for(database: Database) -> None:
+    await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     assert await claim_next(database.pool, {"other": webhook}, compose) is None
 
 
-async def test_claim_leaves_a_message_alone_when_its_channel_is_broken(database: Database) -> None:
-    await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+async def test_claim_skips_a_message_when_its_channel_is_broken(database: Database) -> None:
+    await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     await database.pool.execute("INSERT INTO channel_state (channel, config_hash, reason) VALUES ('hook', '', '')")
     assert await claim_next(database.pool, CHANNELS, compose) is None
 
 
-async def test_message_is_dropped_when_another_evaluator_told_all_of_it(database: Database) -> None:
-    episode_id = await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+async def test_message_is_deleted_when_another_message_has_told_all_its_items(database: Database) -> None:
+    episode_id = await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     await claim_next(database.pool, CHANNELS, compose)
-    await Alerts(database.pool, "hook").tell("twin")
+    await EpisodeWriter(database.pool, "hook").enqueue("twin")
     assert (
-        await claim_next(database.pool, CHANNELS, _telling(ToldItem(episode_id, 1, "firing", "warning", "firing")))
+        await claim_next(database.pool, CHANNELS, _composer_of(ToldItem(episode_id, 1, "firing", "warning", "firing")))
         is None
     )
     assert await database.pool.fetchval("SELECT array_agg(group_key) FROM notification") == ["cold-room"]
 
 
-async def test_message_loses_an_item_when_another_evaluator_told_that_one(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    told = await alerts.fire("cold-room", "freezer-1")
+async def test_message_loses_an_item_when_another_message_has_told_it(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    told = await episodes.fire("cold-room", "freezer-1")
     await claim_next(database.pool, CHANNELS, compose)
-    untold = await alerts.fire("twin", "freezer-2")
+    untold = await episodes.fire("twin", "freezer-2")
     items = [ToldItem(each, 1, "firing", "critical", "firing") for each in (told, untold)]
-    claim = await claim_next(database.pool, CHANNELS, _telling(*items))
+    claim = await claim_next(database.pool, CHANNELS, _composer_of(*items))
     assert claim is not None
     kept = await database.pool.fetch("SELECT episode_id FROM notification_item WHERE notification_id = $1", claim.id)
     assert [row["episode_id"] for row in kept] == [untold]
@@ -115,29 +115,29 @@ async def test_message_loses_an_item_when_another_evaluator_told_that_one(databa
     assert tuple(await database.pool.fetchrow(TOLD, untold) or ()) == ("firing", "critical")
 
 
-async def test_reminder_is_told_as_often_as_it_comes_and_changes_nothing(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    episode_id = await alerts.fire("cold-room", "freezer-1")
+async def test_reminder_can_be_told_again_and_does_not_change_told(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    episode_id = await episodes.fire("cold-room", "freezer-1")
     await claim_next(database.pool, CHANNELS, compose)
     for _ in range(2):
         await database.pool.execute("UPDATE notification SET state = 'sent'")
-        await alerts.tell("cold-room")
-        reminding = _telling(ToldItem(episode_id, 1, "reminder", "critical", None))
+        await episodes.enqueue("cold-room")
+        reminding = _composer_of(ToldItem(episode_id, 1, "reminder", "critical", None))
         assert title(await claim_next(database.pool, CHANNELS, reminding)) == "Told"
     assert tuple(await database.pool.fetchrow(TOLD, episode_id) or ()) == ("firing", "warning")
 
 
-async def test_message_is_headed_when_it_is_a_dead_letter_sent_anew(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    await alerts.fire("cold-room", "freezer-1")
+async def test_title_begins_with_delayed_when_a_dead_letter_is_sent_again(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.fire("cold-room", "freezer-1")
     await database.pool.execute("UPDATE notification SET delayed_from = id")
     assert title(await claim_next(database.pool, CHANNELS, compose)) == "Delayed: freezer-1 firing"
 
 
-async def test_message_is_put_off_and_holds_up_no_other_when_it_cannot_be_composed(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    await alerts.tell("faulty")
-    await alerts.fire("cold-room", "freezer-1")
+async def test_message_is_postponed_and_the_next_is_claimed_when_it_cannot_be_composed(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.enqueue("faulty")
+    await episodes.fire("cold-room", "freezer-1")
 
     async def compose_or_fail(connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:
         if group_key == "faulty":
@@ -152,15 +152,15 @@ async def test_message_is_put_off_and_holds_up_no_other_when_it_cannot_be_compos
     assert tuple(row or ()) == ("waiting", "it could not be composed: KeyError", 60)
 
 
-async def test_message_is_as_due_as_before_when_what_it_tells_was_deleted_in_the_meantime(database: Database) -> None:
-    await Alerts(database.pool, "hook").tell("cold-room")
+async def test_message_stays_due_when_its_episode_was_deleted_in_the_meantime(database: Database) -> None:
+    await EpisodeWriter(database.pool, "hook").enqueue("cold-room")
     with pytest.raises(asyncpg.ForeignKeyViolationError):
-        await claim_next(database.pool, CHANNELS, _telling(ToldItem(4_711, 1, "firing", "warning", "firing")))
+        await claim_next(database.pool, CHANNELS, _composer_of(ToldItem(4_711, 1, "firing", "warning", "firing")))
     row = await database.pool.fetchrow("SELECT state, due_at < now(), error FROM notification")
     assert tuple(row or ()) == ("waiting", True, None)
 
 
-def _telling(*items: ToldItem) -> Compose:
+def _composer_of(*items: ToldItem) -> Compose:
     async def compose_items(connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed:
         return Composed(Message(title="Told"), items)
 

@@ -1,4 +1,4 @@
-"""Delivery over real HTTP out of a real database: in order, once, and through what goes wrong on the way."""
+"""Delivery from a real database over real HTTP: in order and once, also when attempts fail."""
 
 import asyncio
 import contextlib
@@ -18,18 +18,17 @@ from app.notify import dispatcher as module
 from app.notify.dispatcher import ChannelTest
 from app.notify.transport import Endpoints
 from tests.conftest import Database, wait_until
-from tests.notify.alerts import (
-    Alerts,
+from tests.notify.dispatchers import (
     Channels,
     make_dispatcher,
     running,
-    said,
     slack_channel,
     telegram_channel,
     until,
     until_idle,
     webhook_channel,
 )
+from tests.notify.episodes import EpisodeWriter, told_changes
 from tests.receivers import (
     RESETS_AFTER,
     RESETS_BEFORE,
@@ -40,38 +39,39 @@ from tests.receivers import (
     answers,
 )
 
-#: Whatever goes wrong without the message being taken.
+#: Faults with which the message is not accepted.
 FAULTS = (answers(503), answers(500), answers(429, Retry_After="0"), RESETS_BEFORE)
 
 
 @pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.02)
     monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.01)
     monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 0.05)
 
 
 class SlowWebhook(WebhookReceiver):
-    """Takes a message once it is let to, if its sender is still there; `arrived` tells that one came."""
+    """Accepts messages only after `released` is set, and only if the sender is still connected."""
 
     def __init__(self) -> None:
         super().__init__()
+        #: Set when a message has arrived.
         self.arrived = asyncio.Event()
-        self.let = asyncio.Event()
+        self.released = asyncio.Event()
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _receive(self, request: web.Request) -> web.Response:
         self.arrived.set()
-        await self.let.wait()
+        await self.released.wait()
         if request.transport is None:
             return web.Response(status=499)
-        return await super()._take(request)
+        return await super()._receive(request)
 
 
 async def test_message_is_sent_and_noted_as_told_when_due(
     database: Database, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     channels: Channels = {"ops": telegram_channel(telegram)}
-    episode_id = await Alerts(database.pool, "ops").fire("cold-room", "freezer-1")
+    episode_id = await EpisodeWriter(database.pool, "ops").fire("cold-room", "freezer-1")
     async with running(make_dispatcher(endpoints, channels), database.pool):
         await until_idle(database.pool)
     assert telegram.texts == ["⚠️ freezer-1 firing"]
@@ -93,35 +93,35 @@ async def test_message_waits_when_it_is_not_due_yet(
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     channels: Channels = {"ops": webhook_channel(webhook)}
-    alerts = Alerts(database.pool, "ops")
-    await alerts.fire("later", "a")
+    episodes = EpisodeWriter(database.pool, "ops")
+    await episodes.fire("later", "a")
     await database.pool.execute("UPDATE notification SET due_at = now() + INTERVAL '1 minute'")
-    await alerts.fire("now", "b")
+    await episodes.fire("now", "b")
     dispatcher = make_dispatcher(endpoints, channels)
     async with running(dispatcher, database.pool):
-        await wait_until(lambda: said(webhook) == ["b firing"])
-        # What becomes due is then sent: it did not wait for want of a dispatcher.
+        await wait_until(lambda: told_changes(webhook) == ["b firing"])
+        # Once it is due it is sent: it was not held back by anything else.
         await database.pool.execute("UPDATE notification SET due_at = now() WHERE state = 'waiting'")
         dispatcher.wake()
         await until_idle(database.pool)
-    assert said(webhook) == ["b firing", "a firing"]
+    assert told_changes(webhook) == ["b firing", "a firing"]
 
 
-async def test_reply_names_the_message_it_follows_when_the_service_has_replies(
+async def test_reply_refers_to_the_earlier_message_when_the_service_has_replies(
     database: Database, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     channels: Channels = {"ops": telegram_channel(telegram)}
-    alerts = Alerts(database.pool, "ops")
+    episodes = EpisodeWriter(database.pool, "ops")
     async with running(make_dispatcher(endpoints, channels), database.pool):
-        episode_id = await alerts.fire("cold-room", "freezer-1")
+        episode_id = await episodes.fire("cold-room", "freezer-1")
         await until_idle(database.pool)
-        await alerts.resolve(episode_id)
+        await episodes.resolve(episode_id)
         await until_idle(database.pool)
-    assert said(telegram) == ["freezer-1 firing", "freezer-1 resolved"]
+    assert told_changes(telegram) == ["freezer-1 firing", "freezer-1 resolved"]
     assert telegram.accepted[1].body["reply_parameters"]["message_id"] == 1
 
 
-async def test_everything_arrives_once_and_in_order_when_a_third_fails_and_the_rest_is_limited(
+async def test_everything_arrives_once_and_in_order_when_a_third_fails_and_rates_are_limited(
     database: Database,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -139,10 +139,10 @@ async def test_everything_arrives_once_and_in_order_when_a_third_fails_and_the_r
         endpoints = Endpoints(slack_webhook_prefix=slack.prefix, telegram_api_base=telegram.url)
         names = [f"sensor-{number}" for number in range(30)]
         async with running(make_dispatcher(endpoints, channels), database.pool):
-            await _live(database.pool, channels, names, Random(5))
+            await _fire_and_resolve_all(database.pool, channels, names, Random(5))
             await until_idle(database.pool)
         for channel, receiver in receivers.items():
-            assert _courses(receiver.accepted) == dict.fromkeys(names, COMPLETE), channel
+            assert _changes_by_sensor(receiver.accepted) == dict.fromkeys(names, COMPLETE), channel
     failed = await database.pool.fetchval("SELECT count(*) FROM notification_attempt WHERE outcome <> 'sent'")
     assert failed > 20
 
@@ -156,10 +156,10 @@ async def test_everything_arrives_once_and_in_order_when_two_dispatchers_run(
     names = [f"sensor-{number}" for number in range(30)]
     first, second = (make_dispatcher(endpoints, channels) for _ in range(2))
     async with running(first, database.pool), running(second, database.pool):
-        await _live(database.pool, channels, names, Random(6))
+        await _fire_and_resolve_all(database.pool, channels, names, Random(6))
         await until_idle(database.pool)
     for receiver in (webhook, telegram):
-        assert _courses(receiver.accepted) == dict.fromkeys(names, COMPLETE)
+        assert _changes_by_sensor(receiver.accepted) == dict.fromkeys(names, COMPLETE)
     assert await database.pool.fetchval("SELECT count(*) FROM notification WHERE state <> 'sent'") == 0
 
 
@@ -167,38 +167,38 @@ async def test_everything_arrives_in_order_when_processes_are_killed_and_answers
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "GRACE_S", 0.0)
-    monkeypatch.setattr(claims, "LEASE_S", 0.2)
+    monkeypatch.setattr(claims, "CLAIM_S", 0.2)
     webhook.fail_ratio(1 / 3, *FAULTS, RESETS_AFTER, seed=3)
     channels: Channels = {"hook": webhook_channel(webhook)}
     names = [f"sensor-{number}" for number in range(30)]
     random = Random(7)
 
-    async def live_short_lives() -> None:
+    async def keep_restarting() -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 dispatcher = make_dispatcher(endpoints, channels)
                 await asyncio.wait_for(dispatcher.run(database.pool), random.uniform(0.05, 0.2))
 
-    lives = [asyncio.create_task(live_short_lives()) for _ in range(2)]
-    await _live(database.pool, channels, names, Random(8))
+    restarting = [asyncio.create_task(keep_restarting()) for _ in range(2)]
+    await _fire_and_resolve_all(database.pool, channels, names, Random(8))
     await until_idle(database.pool)
-    for life in lives:
-        life.cancel()
-    await asyncio.gather(*lives, return_exceptions=True)
-    assert _courses(webhook.accepted, twice=True) == dict.fromkeys(names, COMPLETE)
+    for task in restarting:
+        task.cancel()
+    await asyncio.gather(*restarting, return_exceptions=True)
+    assert _changes_by_sensor(webhook.accepted, twice=True) == dict.fromkeys(names, COMPLETE)
 
 
-async def test_resolved_waits_for_its_firing_when_that_keeps_failing(
+async def test_resolved_waits_for_its_firing_when_the_firing_keeps_failing(
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     webhook.fail_next(answers(503), times=4)
-    alerts = Alerts(database.pool, "hook")
-    episode_id = await alerts.fire("cold-room", "freezer-1")
+    episodes = EpisodeWriter(database.pool, "hook")
+    episode_id = await episodes.fire("cold-room", "freezer-1")
     async with running(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}), database.pool):
         await wait_until(lambda: bool(webhook.refused))
-        await alerts.resolve(episode_id)
+        await episodes.resolve(episode_id)
         await until_idle(database.pool)
-    assert said(webhook) == ["freezer-1 firing", "freezer-1 resolved"]
+    assert told_changes(webhook) == ["freezer-1 firing", "freezer-1 resolved"]
     rows = await database.pool.fetch(
         "SELECT array_agg(outcome ORDER BY id) AS outcomes FROM notification_attempt GROUP BY notification_id "
         "ORDER BY notification_id"
@@ -206,35 +206,35 @@ async def test_resolved_waits_for_its_firing_when_that_keeps_failing(
     assert [row["outcomes"] for row in rows] == [["failed"] * 4 + ["sent"], ["sent"]]
 
 
-async def test_messages_of_one_destination_go_in_order_of_their_due_times(
+async def test_messages_to_one_destination_are_sent_in_order_of_their_due_times(
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
-    alerts = Alerts(database.pool, "hook")
+    episodes = EpisodeWriter(database.pool, "hook")
     for minutes, rule in ((1, "third"), (3, "first"), (2, "second")):
-        await alerts.fire(rule, rule)
+        await episodes.fire(rule, rule)
         await database.pool.execute(
             "UPDATE notification SET due_at = now() - make_interval(mins => $2) WHERE group_key = $1", rule, minutes
         )
     async with running(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}), database.pool):
         await until_idle(database.pool)
-    assert said(webhook) == ["first firing", "second firing", "third firing"]
+    assert told_changes(webhook) == ["first firing", "second firing", "third firing"]
 
 
-async def test_destination_is_left_alone_for_as_long_as_it_asks_while_others_go_on(
+async def test_destination_is_sent_nothing_for_as_long_as_it_asks_while_others_go_on(
     database: Database, slack: SlackReceiver, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     channels: Channels = {"duty": slack_channel(slack), "hook": webhook_channel(webhook)}
     slack.fail_next(answers(429, "rate_limited", Retry_After="2"))
-    alerts = Alerts(database.pool, *channels)
-    await alerts.fire("one", "a")
+    episodes = EpisodeWriter(database.pool, *channels)
+    await episodes.fire("one", "a")
     started_at = time.monotonic()
     async with running(make_dispatcher(endpoints, channels, speed=2.0), database.pool):
         await wait_until(lambda: slack.refused == [429])
-        await alerts.fire("two", "b")
+        await episodes.fire("two", "b")
         await until_idle(database.pool)
-    assert said(webhook) == ["a firing", "b firing"]
-    # The pacer's time runs twice as fast; the message that was refused keeps to the whole of it.
-    assert said(slack) == ["b firing", "a firing"]
+    assert told_changes(webhook) == ["a firing", "b firing"]
+    # The pacer's clock runs twice as fast, so its hold lasts 1 s; the refused message itself waits the whole 2 s.
+    assert told_changes(slack) == ["b firing", "a firing"]
     assert slack.accepted[0].at - started_at > 1.0
     assert slack.accepted[1].at - started_at > 2.0
     assert webhook.accepted[1].at < slack.accepted[0].at
@@ -247,22 +247,22 @@ async def test_message_is_sent_again_with_the_same_text_when_its_process_died(
     monkeypatch.setattr(module, "GRACE_S", 0.0)
     async with SlowWebhook() as webhook:
         channels: Channels = {"hook": webhook_channel(webhook)}
-        alerts = Alerts(database.pool, "hook")
-        episode_id = await alerts.fire("cold-room", "freezer-1")
+        episodes = EpisodeWriter(database.pool, "hook")
+        episode_id = await episodes.fire("cold-room", "freezer-1")
         async with running(make_dispatcher(endpoints, channels), database.pool):
             await webhook.arrived.wait()
-        webhook.let.set()
-        await alerts.resolve(episode_id)
+        webhook.released.set()
+        await episodes.resolve(episode_id)
         async with running(make_dispatcher(endpoints, channels), database.pool):
-            await alerts.fire("other", "b")
-            await wait_until(lambda: said(webhook) == ["b firing"])
-            # Only now has the lease of the first attempt run out.
+            await episodes.fire("other", "b")
+            await wait_until(lambda: told_changes(webhook) == ["b firing"])
+            # End the lease of the first attempt.
             await database.pool.execute(
                 "UPDATE notification SET attempt_started_at = now() - INTERVAL '2 minutes', next_attempt_at = now() "
                 "WHERE state = 'sending'"
             )
             await until_idle(database.pool)
-    assert said(webhook) == ["b firing", "freezer-1 firing", "freezer-1 resolved"]
+    assert told_changes(webhook) == ["b firing", "freezer-1 firing", "freezer-1 resolved"]
     attempts = await database.pool.fetch(
         "SELECT outcome, attempt.error FROM notification_attempt AS attempt "
         "JOIN notification ON notification.id = notification_id WHERE group_key = 'cold-room' ORDER BY attempt.id"
@@ -271,64 +271,66 @@ async def test_message_is_sent_again_with_the_same_text_when_its_process_died(
     assert [tuple(attempt) for attempt in attempts] == [lost, ("sent", None), ("sent", None)]
 
 
-async def test_message_dies_visibly_at_its_deadline(
+async def test_message_becomes_a_dead_letter_with_its_error_at_its_deadline(
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_BACKOFF_S", 60.0)
     monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 60.0)
     monkeypatch.setattr(attempts, "DEADLINE_S", 0.1)
     webhook.fail_next(answers(503))
-    await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+    await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     async with running(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}), database.pool):
         await until(database.pool, "SELECT EXISTS (SELECT FROM notification WHERE state = 'dead')")
     assert await database.pool.fetchval("SELECT error FROM notification") == "the webhook answered 503"
     assert await database.pool.fetchval("SELECT count(*) FROM alert_told") == 0
 
 
-async def test_message_is_not_sent_again_when_the_stop_lets_it_end(database: Database, endpoints: Endpoints) -> None:
+async def test_message_is_not_sent_again_when_it_finishes_while_the_dispatcher_stops(
+    database: Database, endpoints: Endpoints
+) -> None:
     async with SlowWebhook() as webhook:
-        await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+        await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
         task = asyncio.create_task(make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}).run(database.pool))
         await webhook.arrived.wait()
         task.cancel()
-        webhook.let.set()
+        webhook.released.set()
         with pytest.raises(asyncio.CancelledError):
             await task
     assert await database.pool.fetchval("SELECT state FROM notification") == "sent"
 
 
-async def test_message_goes_to_the_new_address_when_the_channel_changed_while_its_turn_was_awaited(
+async def test_message_goes_to_the_new_address_when_the_channel_changed_while_it_waited_for_its_turn(
     database: Database, slack: SlackReceiver, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     channels: Channels = {"ops": slack_channel(slack)}
     slack.fail_next(answers(429, "rate_limited", Retry_After="1"))
-    alerts = Alerts(database.pool, "ops")
-    await alerts.fire("one", "a")
+    episodes = EpisodeWriter(database.pool, "ops")
+    await episodes.fire("one", "a")
     async with running(make_dispatcher(endpoints, channels, speed=1.0), database.pool):
         await wait_until(lambda: slack.refused == [429])
-        await alerts.fire("two", "b")
+        await episodes.fire("two", "b")
         channels["ops"] = webhook_channel(webhook)
-        await wait_until(lambda: said(webhook) == ["b firing"])
-        # The text of the first was made for the channel as it was, so it is sent as it is.
+        await wait_until(lambda: told_changes(webhook) == ["b firing"])
+        # The first message keeps the text that was rendered for Slack, but it goes to the webhook too.
         await until_idle(database.pool)
     assert slack.accepted == []
     assert len(webhook.accepted) == 2
 
 
-async def test_metrics_count_attempts_and_what_is_left(
+async def test_metrics_count_attempts_and_unsent_messages(
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MEASURE_S", 0.0)
     webhook.fail_next(answers(503))
     webhook.fail_next(answers(400))
     metrics = Metrics()
-    alerts = Alerts(database.pool, "hook", "unknown")
-    await alerts.fire("one", "a")
+    episodes = EpisodeWriter(database.pool, "hook", "unknown")
+    await episodes.fire("one", "a")
     dispatcher = make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}, metrics=metrics)
     async with running(dispatcher, database.pool):
         await until(database.pool, "SELECT EXISTS (SELECT FROM notification WHERE state = 'dead')")
-        await alerts.tell("one")
-        await wait_until(lambda: said(webhook) == ["a firing"])
+        await episodes.enqueue("one")
+        await wait_until(lambda: told_changes(webhook) == ["a firing"])
         await wait_until(lambda: b"tidegauge_dead_letters 1.0" in metrics.render())
         await wait_until(lambda: b"tidegauge_notifications_waiting 1.0" in metrics.render())
         await wait_until(lambda: b'tidegauge_deliveries_total{outcome="sent",type="webhook"} 1.0' in metrics.render())
@@ -338,7 +340,7 @@ async def test_metrics_count_attempts_and_what_is_left(
     assert metrics.notifications_oldest_due_seconds._value.get() > 3_600
 
 
-async def test_channel_test_says_what_became_of_it(
+async def test_channel_test_returns_its_outcome(
     database: Database, slack: SlackReceiver, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     dispatcher = make_dispatcher(endpoints, {"duty": slack_channel(slack), "hook": webhook_channel(webhook)})
@@ -351,7 +353,7 @@ async def test_channel_test_says_what_became_of_it(
         await dispatcher.test_channel(database.pool, "dury")
 
 
-async def test_channel_test_does_not_wait_when_the_service_asked_to_be_left_alone_for_long(
+async def test_channel_test_does_not_wait_when_the_service_asked_for_a_long_wait(
     database: Database, webhook: WebhookReceiver, endpoints: Endpoints
 ) -> None:
     dispatcher = make_dispatcher(endpoints, {"hook": webhook_channel(webhook)}, speed=1.0)
@@ -360,33 +362,33 @@ async def test_channel_test_does_not_wait_when_the_service_asked_to_be_left_alon
         "hook", "failed", "the webhook answered 503"
     )
     asked = await dispatcher.test_channel(database.pool, "hook")
-    assert asked == ChannelTest("hook", "failed", "the service asked to be left alone for another 120 s")
+    assert asked == ChannelTest("hook", "failed", "the service asked to wait for another 120 s")
     assert webhook.accepted == []
 
 
-#: The courses an episode may take: told while it was firing, or only when it was over.
+#: Stands for all changes of an episode, told once each: firing and resolved, or a summary when it was over.
 COMPLETE = "complete"
 
 
-async def _live(pool: Pool, channels: Channels, names: list[str], random: Random) -> None:
-    """Let each sensor fire and recover, two to a rule, all mixed, while messages are under way."""
-    alerts = Alerts(pool, *channels)
-    firing = [await alerts.fire(f"rule-{number // 2}", name) for number, name in enumerate(names)]
+async def _fire_and_resolve_all(pool: Pool, channels: Channels, names: list[str], random: Random) -> None:
+    """Start an episode of each sensor, two for each rule, then end them in random order while messages are sent."""
+    episodes = EpisodeWriter(pool, *channels)
+    firing = [await episodes.fire(f"rule-{number // 2}", name) for number, name in enumerate(names)]
     random.shuffle(firing)
     for number, episode_id in enumerate(firing):
         await until(pool, "SELECT count(*) >= $1 FROM notification WHERE state = 'sent'", min(number, 20))
-        await alerts.resolve(episode_id)
+        await episodes.resolve(episode_id)
 
 
-def _courses(accepted: list[Accepted], *, twice: bool = False) -> dict[str, Any]:
-    """Say for each sensor whether what arrived tells all, once and in order; else what arrived.
+def _changes_by_sensor(accepted: list[Accepted], *, twice: bool = False) -> dict[str, Any]:
+    """Return COMPLETE for each sensor whose changes all arrived, in order and once, else the changes that arrived.
 
-    `twice`: the same may come several times in a row.
+    `twice`: a change may be repeated directly after itself.
     """
     kinds: defaultdict[str, list[str]] = defaultdict(list)
-    for told in said(accepted):
+    for told in told_changes(accepted):
         name, _, kind = told.partition(" ")
         if not twice or kinds[name][-1:] != [kind]:
             kinds[name].append(kind)
-    whole = (["firing", "resolved"], ["summary"])
-    return {name: COMPLETE if course in whole else course for name, course in kinds.items()}
+    complete = (["firing", "resolved"], ["summary"])
+    return {name: COMPLETE if changes in complete else changes for name, changes in kinds.items()}

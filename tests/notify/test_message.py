@@ -2,20 +2,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from app.notify.message import (
-    LEVELS,
-    PLAIN,
-    Entry,
-    Link,
-    Message,
-    clip,
-    fit,
-    format_value,
-    utf16_units,
-    visible,
-    write,
-)
+from app.notify.message import LEVELS, PLAIN, Entry, Link, Message, clip, fit, utf16_units, visible, write
 from app.notify.message import Lines as MessageLines
+from app.rule_texts import format_value
 
 SINCE = datetime(2025, 6, 1, 2, 10, 30, tzinfo=UTC)
 UNTIL = datetime(2025, 6, 1, 4, 40, tzinfo=timezone(timedelta(hours=2)))
@@ -33,7 +22,7 @@ def plain(message: Message, limit: int = 4_096, **bounds: int) -> str:
     return "\n\n".join(write(lines, PLAIN) for lines in fit(message, cost, limit, **bounds).blocks())
 
 
-def test_levels_look_as_the_broker_s_do() -> None:
+def test_levels_have_the_emoji_and_colours_of_the_replaced_broker() -> None:
     looks = [(name, style.emoji, style.colour, style.priority) for name, style in LEVELS.items()]
     assert looks == [
         ("info", "ℹ️", "#36a64f", 1),
@@ -44,7 +33,7 @@ def test_levels_look_as_the_broker_s_do() -> None:
     ]
 
 
-def test_fit_writes_all_that_an_entry_says_when_there_is_room() -> None:
+def test_fit_writes_the_whole_entry_when_there_is_room() -> None:
     entry = Entry(
         level="critical",
         sensor="freezer-3",
@@ -165,5 +154,7 @@ def test_clip_counts_utf16_units_and_splits_no_character(text: str, units: int, 
         (1.5e12, "1.5e+12"),
     ],
 )
-def test_format_value_writes_what_people_read(value: float, written: str) -> None:
+def test_format_value_writes_up_to_three_decimals_or_more_when_it_would_read_as_zero(
+    value: float, written: str
+) -> None:
     assert format_value(value) == written

@@ -1,11 +1,11 @@
-"""The outbox on a real database: what joins, what is sent anew, what is listed and what is forgotten."""
+"""The outbox on a real database: enqueueing, resending, listing and pruning."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app.errors import ConflictError, NotFoundError
-from app.notify.attempts import Ended, record_attempt
+from app.notify.attempts import AttemptResult, record_attempt
 from app.notify.channel_states import ChannelStates
 from app.notify.channels import webhook
 from app.notify.claims import claim_next
@@ -13,7 +13,7 @@ from app.notify.outbox import enqueue, list_notifications, prune_notifications, 
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, PermanentError, UncertainError
 from tests.conftest import Database
-from tests.notify.alerts import Alerts, compose
+from tests.notify.episodes import EpisodeWriter, compose
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CHANNELS = {"hook": webhook}
@@ -26,13 +26,13 @@ LAST_ID = 2**63 - 1
 
 
 async def deliver(database: Database, *outcomes: Delivered | DeliveryError) -> int:
-    """Let the first message end so, and return its id."""
+    """Claim the first message and record these outcomes of its attempts; return its id."""
     notification_id = 0
     for outcome in outcomes:
         claim = await claim_next(database.pool, CHANNELS, compose)
         assert claim is not None
         notification_id = claim.id
-        await record_attempt(database.pool, claim, WEBHOOK, Ended(outcome, 0.1, 0.0))
+        await record_attempt(database.pool, claim, WEBHOOK, AttemptResult(outcome, 0.1, 0.0))
     return notification_id
 
 
@@ -44,7 +44,7 @@ async def waiting(database: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(("minutes", "due_in"), [((5, 3), 3), ((3, 5), 3), ((3, 3), 3)])
-async def test_enqueue_joins_the_message_that_waits_and_keeps_the_earlier_time(
+async def test_enqueue_keeps_one_message_with_the_earlier_time_when_one_waits_already(
     database: Database, minutes: tuple[int, int], due_in: int
 ) -> None:
     async with database.pool.acquire() as connection:
@@ -62,19 +62,19 @@ async def test_enqueue_makes_a_message_for_each_channel_and_group(database: Data
 
 
 async def test_enqueue_makes_another_message_when_one_is_being_sent(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    await alerts.fire("cold-room", "freezer-1")
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.fire("cold-room", "freezer-1")
     await claim_next(database.pool, CHANNELS, compose)
-    await alerts.tell("cold-room")
-    await alerts.tell("cold-room")
+    await episodes.enqueue("cold-room")
+    await episodes.enqueue("cold-room")
     states = await database.pool.fetchval("SELECT array_agg(state ORDER BY id) FROM notification")
     assert states == ["sending", "waiting"]
 
 
 async def test_resend_tells_what_is_still_true_when_the_message_was_refused(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    still_firing = await alerts.fire("cold-room", "freezer-1")
-    over = await alerts.fire("cold-room", "freezer-2")
+    episodes = EpisodeWriter(database.pool, "hook")
+    still_firing = await episodes.fire("cold-room", "freezer-1")
+    over = await episodes.fire("cold-room", "freezer-2")
     dead_id = await deliver(database, REFUSED)
     await database.pool.execute("UPDATE alert_episode SET resolved_at = now(), revision = 2 WHERE id = $1", over)
     new_id = await resend(database.pool, dead_id)
@@ -83,14 +83,14 @@ async def test_resend_tells_what_is_still_true_when_the_message_was_refused(data
     assert (claim.id, claim.rendered.body["title"]) == (new_id, "Delayed: freezer-1 firing, freezer-2 summary")
     told = await database.pool.fetch("SELECT episode_id, told FROM alert_told ORDER BY episode_id")
     assert [tuple(row) for row in told] == [(still_firing, "firing"), (over, "resolved")]
-    (dealt_with,) = await list_notifications(database.pool, "failed", LAST_ID, 10)
-    assert dealt_with.id == dead_id
+    (replaced,) = await list_notifications(database.pool, "failed", LAST_ID, 10)
+    assert replaced.id == dead_id
     (sending,) = await list_notifications(database.pool, "sending", LAST_ID, 10)
     assert sending.delayed_from == dead_id
 
 
-async def test_resend_tells_it_again_when_its_answer_was_lost(database: Database) -> None:
-    await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+async def test_resend_tells_the_same_again_when_an_answer_was_lost(database: Database) -> None:
+    await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     dead_id = await deliver(database, LOST, REFUSED)
     assert await database.pool.fetchval("SELECT told FROM alert_told") == "firing"
     await resend(database.pool, dead_id)
@@ -101,18 +101,18 @@ async def test_resend_tells_it_again_when_its_answer_was_lost(database: Database
     assert [item.kind for item in dead.items] == ["firing"]
 
 
-async def test_resend_joins_the_message_that_waits(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
-    await alerts.fire("cold-room", "freezer-1")
+async def test_resend_uses_the_waiting_message_when_there_is_one(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.fire("cold-room", "freezer-1")
     dead_id = await deliver(database, REFUSED)
-    await alerts.tell("cold-room")
+    await episodes.enqueue("cold-room")
     new_id = await resend(database.pool, dead_id)
     row = await database.pool.fetchrow("SELECT id, delayed_from, due_at FROM notification WHERE state = 'waiting'")
     assert tuple(row or ()) == (new_id, dead_id, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 async def test_resend_is_refused_when_the_message_is_not_dead(database: Database) -> None:
-    await Alerts(database.pool, "hook").fire("cold-room", "freezer-1")
+    await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     sent_id = await deliver(database, Delivered())
     with pytest.raises(ConflictError, match=f"Notification {sent_id} is sent; only dead ones can be sent anew"):
         await resend(database.pool, sent_id)
@@ -120,11 +120,11 @@ async def test_resend_is_refused_when_the_message_is_not_dead(database: Database
         await resend(database.pool, 4_711)
 
 
-async def test_list_notifications_gives_a_page_newest_first(database: Database) -> None:
-    alerts = Alerts(database.pool, "hook")
+async def test_list_notifications_returns_a_page_newest_first(database: Database) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
     ids = []
     for rule in ("one", "two", "three"):
-        await alerts.fire(rule, "freezer-1")
+        await episodes.fire(rule, "freezer-1")
         ids.append(await deliver(database, Delivered()))
     page = await list_notifications(database.pool, "sent", LAST_ID, 2)
     assert [(each.id, each.group) for each in page] == [(ids[2], "three"), (ids[1], "two")]
@@ -135,7 +135,7 @@ async def test_list_notifications_gives_a_page_newest_first(database: Database) 
     assert [attempt.outcome for attempt in rest[0].attempts] == ["sent"]
 
 
-async def test_prune_forgets_what_was_sent_after_a_month_and_dead_letters_after_a_quarter(database: Database) -> None:
+async def test_prune_deletes_sent_messages_after_30_days_and_dead_letters_after_90_days(database: Database) -> None:
     await database.pool.execute(
         """
         INSERT INTO notification (channel, group_key, state, due_at, finished_at)
@@ -151,7 +151,7 @@ async def test_prune_forgets_what_was_sent_after_a_month_and_dead_letters_after_
     ]
 
 
-async def test_prune_keeps_a_dead_letter_until_its_successor_goes(database: Database) -> None:
+async def test_prune_keeps_a_dead_letter_until_the_message_that_replaced_it_is_deleted(database: Database) -> None:
     await database.pool.execute(
         """
         WITH dead AS (

@@ -6,8 +6,8 @@ import pytest
 from app.notify.pacing import Pacer, SendLimit
 
 
-class ManualTime:
-    """A clock that moves on, to the next sleeper, only when everyone sleeps."""
+class SimulatedTime:
+    """A clock that advances to the end of the shortest sleep, once all tasks sleep."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -24,7 +24,7 @@ class ManualTime:
         await woken.wait()
 
     async def run(self, *tasks: asyncio.Task[None]) -> None:
-        """Run the tasks to their end."""
+        """Advance the clock until the tasks are done."""
         while not all(task.done() for task in tasks):
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -35,9 +35,9 @@ class ManualTime:
 
 
 class Sends:
-    """Takes turns and notes when each came, in seconds since the start."""
+    """Waits for turns and records the time of each, in seconds since the start."""
 
-    def __init__(self, pacer: Pacer, time: ManualTime) -> None:
+    def __init__(self, pacer: Pacer, time: SimulatedTime) -> None:
         self._pacer, self._time = pacer, time
         self.log: list[tuple[str, float]] = []
 
@@ -45,43 +45,43 @@ class Sends:
         return asyncio.create_task(self._send(name, limits))
 
     async def _send(self, name: str, limits: tuple[SendLimit, ...]) -> None:
-        await self._pacer.turn(*limits)
+        await self._pacer.wait_turn(*limits)
         self.log.append((name, round(self._time.now - 100.0, 3)))
 
 
 @pytest.fixture
-def time() -> ManualTime:
-    return ManualTime()
+def time() -> SimulatedTime:
+    return SimulatedTime()
 
 
 @pytest.fixture
-def pacer(time: ManualTime) -> Pacer:
+def pacer(time: SimulatedTime) -> Pacer:
     return Pacer(time.clock, time.sleep, keep=4)
 
 
 @pytest.fixture
-def sends(pacer: Pacer, time: ManualTime) -> Sends:
+def sends(pacer: Pacer, time: SimulatedTime) -> Sends:
     return Sends(pacer, time)
 
 
-async def test_turn_spaces_messages_in_order_when_they_go_to_one_destination(sends: Sends, time: ManualTime) -> None:
+async def test_turn_spaces_messages_in_order_when_they_go_to_one_destination(sends: Sends, time: SimulatedTime) -> None:
     limit = SendLimit("a", every_s=1.0)
     await time.run(*(sends.start(name, limit) for name in ("first", "second", "third")))
     assert sends.log == [("first", 0.0), ("second", 1.0), ("third", 2.0)]
 
 
-async def test_turn_does_not_wait_when_destinations_differ(sends: Sends, time: ManualTime) -> None:
+async def test_turn_does_not_wait_when_destinations_differ(sends: Sends, time: SimulatedTime) -> None:
     await time.run(sends.start("a", SendLimit("a", every_s=1.0)), sends.start("b", SendLimit("b", every_s=1.0)))
     assert sends.log == [("a", 0.0), ("b", 0.0)]
 
 
-async def test_turn_lets_a_burst_through_when_the_limit_has_one(sends: Sends, time: ManualTime) -> None:
+async def test_turn_allows_a_burst_when_the_limit_has_one(sends: Sends, time: SimulatedTime) -> None:
     limit = SendLimit("a", every_s=4.0, burst=3)
     await time.run(*(sends.start(str(n), limit) for n in range(5)))
     assert sends.log == [("0", 0.0), ("1", 0.0), ("2", 0.0), ("3", 4.0), ("4", 8.0)]
 
 
-async def test_turn_keeps_every_limit_when_a_message_has_several(sends: Sends, time: ManualTime) -> None:
+async def test_turn_keeps_every_limit_when_a_message_has_several(sends: Sends, time: SimulatedTime) -> None:
     bot = SendLimit("bot", every_s=0.5)
     chats = [SendLimit("chat-a", every_s=1.0), SendLimit("chat-b", every_s=1.0)]
     await time.run(*(sends.start(f"{chat.key}-{n}", chat, bot) for n in range(2) for chat in chats))
@@ -90,7 +90,7 @@ async def test_turn_keeps_every_limit_when_a_message_has_several(sends: Sends, t
     assert all(later - earlier >= 1.0 for earlier, later in by_chat)
 
 
-async def test_hold_pushes_back_the_next_turn_and_those_who_wait(pacer: Pacer, sends: Sends, time: ManualTime) -> None:
+async def test_hold_delays_the_next_turn_and_those_who_wait(pacer: Pacer, sends: Sends, time: SimulatedTime) -> None:
     limit = SendLimit("a", every_s=1.0)
     await time.run(sends.start("first", limit))
     second, third = sends.start("second", limit), sends.start("third", limit)
@@ -107,7 +107,7 @@ async def test_hold_does_not_shorten_a_longer_one(pacer: Pacer) -> None:
     assert pacer.wait_s(SendLimit("a", every_s=1.0)) == 30.0
 
 
-async def test_turn_counts_nothing_when_its_wait_is_cancelled(pacer: Pacer, sends: Sends, time: ManualTime) -> None:
+async def test_turn_counts_nothing_when_its_wait_is_cancelled(pacer: Pacer, sends: Sends, time: SimulatedTime) -> None:
     limit = SendLimit("a", every_s=1.0)
     await time.run(sends.start("first", limit))
     cancelled, third = sends.start("second", limit), sends.start("third", limit)
@@ -118,20 +118,20 @@ async def test_turn_counts_nothing_when_its_wait_is_cancelled(pacer: Pacer, send
     assert sends.log == [("first", 0.0), ("third", 1.0)]
 
 
-async def test_turn_is_free_when_there_is_no_limit(pacer: Pacer) -> None:
-    await pacer.turn()
+async def test_turn_comes_at_once_when_there_is_no_limit(pacer: Pacer) -> None:
+    await pacer.wait_turn()
     assert pacer.wait_s() == 0.0
 
 
-async def test_pacer_forgets_idle_keys_only_when_it_knows_many(pacer: Pacer, time: ManualTime) -> None:
+async def test_pacer_drops_idle_keys_only_when_it_has_many(pacer: Pacer, time: SimulatedTime) -> None:
     for number in range(100):
-        await pacer.turn(SendLimit(f"key-{number}", every_s=1.0))
+        await pacer.wait_turn(SendLimit(f"key-{number}", every_s=1.0))
         time.now += 0.5
-    # At any time two are spaced out; the rest hold nothing.
+    # At any time two keys are still paced; the others are idle.
     assert pacer.known_keys <= 5
     pacer.hold("held", 1_000.0)
     for number in range(100):
-        await pacer.turn(SendLimit(f"other-{number}", every_s=1.0))
+        await pacer.wait_turn(SendLimit(f"other-{number}", every_s=1.0))
         time.now += 0.5
     assert pacer.wait_s(SendLimit("held", every_s=1.0)) > 900.0
 
@@ -141,12 +141,12 @@ async def test_turn_waits_on_the_real_clock_when_none_is_given() -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     for _ in range(3):
-        await pacer.turn(limit)
+        await pacer.wait_turn(limit)
     assert 0.099 <= loop.time() - started < 1.0
 
 
-async def test_turn_counts_all_its_keys_when_there_is_room_for_fewer(time: ManualTime) -> None:
+async def test_turn_counts_all_its_keys_when_the_pacer_keeps_fewer(time: SimulatedTime) -> None:
     pacer = Pacer(time.clock, time.sleep, keep=1)
     chat, bot = SendLimit("chat", every_s=1.0), SendLimit("bot", every_s=0.5)
-    await pacer.turn(chat, bot)
+    await pacer.wait_turn(chat, bot)
     assert (pacer.wait_s(chat), pacer.wait_s(bot)) == (1.0, 0.5)

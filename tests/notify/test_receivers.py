@@ -1,4 +1,4 @@
-"""The receivers refuse what the services refuse; otherwise every test that uses them would prove little."""
+"""The local receivers answer as the real services do, so that the tests that use them prove something."""
 
 import asyncio
 import signal
@@ -54,14 +54,16 @@ def section(text: str) -> dict[str, Any]:
         ({"attachments": [{"text": "x"}] * 101}, (400, "too_many_attachments")),
     ],
 )
-async def test_slack_answers_as_slack_does(
+async def test_slack_receiver_answers_as_slack_does(
     session: aiohttp.ClientSession, slack: SlackReceiver, body: Any, answer: tuple[int, str]
 ) -> None:
     assert await post(session, slack.webhook_url(), body) == answer
     assert len(slack.accepted) == (answer[0] == 200)
 
 
-async def test_slack_refuses_what_is_archived_or_unknown(session: aiohttp.ClientSession, slack: SlackReceiver) -> None:
+async def test_slack_receiver_refuses_a_webhook_when_it_is_archived_or_unknown(
+    session: aiohttp.ClientSession, slack: SlackReceiver
+) -> None:
     slack.archive(slack.webhook_url())
     assert await post(session, slack.webhook_url(), {"text": "a"}) == (410, "channel_is_archived")
     assert await post(session, slack.webhook_url("other"), {"text": "a"}) == (200, "ok")
@@ -88,7 +90,7 @@ async def test_slack_refuses_what_is_archived_or_unknown(session: aiohttp.Client
         ),
     ],
 )
-async def test_telegram_answers_as_the_bot_api_does(
+async def test_telegram_receiver_answers_as_the_bot_api_does(
     session: aiohttp.ClientSession,
     telegram: TelegramReceiver,
     body: dict[str, Any],
@@ -100,7 +102,7 @@ async def test_telegram_answers_as_the_bot_api_does(
     assert (response.status, answer["ok"], answer.get("description")) == (status, status == 200, description)
 
 
-async def test_telegram_refuses_other_methods_blocked_chats_and_revoked_tokens(
+async def test_telegram_receiver_refuses_other_methods_blocked_chats_and_revoked_tokens(
     session: aiohttp.ClientSession, telegram: TelegramReceiver
 ) -> None:
     telegram.block(7)
@@ -112,7 +114,7 @@ async def test_telegram_refuses_other_methods_blocked_chats_and_revoked_tokens(
     assert telegram.refused == [403, 404, 401]
 
 
-async def test_telegram_limits_chats_groups_and_bots(session: aiohttp.ClientSession) -> None:
+async def test_telegram_receiver_limits_chats_groups_and_bots(session: aiohttp.ClientSession) -> None:
     clock = ManualClock()
     async with TelegramReceiver(clock=clock) as telegram:
 
@@ -131,7 +133,7 @@ async def test_telegram_limits_chats_groups_and_bots(session: aiohttp.ClientSess
         assert await send("1:a", -1) == 200
 
 
-async def test_faults_happen_in_order_then_by_chance_the_same_for_the_same_seed(
+async def test_faults_happen_in_order_then_at_random_and_repeatably_when_the_seed_is_the_same(
     session: aiohttp.ClientSession,
 ) -> None:
     async def run() -> list[int]:
@@ -148,7 +150,7 @@ async def test_faults_happen_in_order_then_by_chance_the_same_for_the_same_seed(
 
 
 @pytest.mark.parametrize(("fault", "taken"), [(RESETS_BEFORE, 0), (RESETS_AFTER, 1), (answers(500), 0)])
-async def test_a_fault_takes_the_message_only_when_it_is_said_to(
+async def test_message_is_recorded_when_the_fault_accepts_it(
     session: aiohttp.ClientSession, webhook: WebhookReceiver, fault: Fault, taken: int
 ) -> None:
     webhook.fail_next(fault)
@@ -156,7 +158,9 @@ async def test_a_fault_takes_the_message_only_when_it_is_said_to(
     assert len(webhook.accepted) == taken
 
 
-async def test_a_hanging_receiver_takes_the_message_and_lets_go_when_it_closes(session: aiohttp.ClientSession) -> None:
+async def test_hanging_receiver_records_the_message_and_ends_the_request_when_it_closes(
+    session: aiohttp.ClientSession,
+) -> None:
     taken = asyncio.Event()
     async with WebhookReceiver(on_accept=lambda *_: taken.set()) as webhook, asyncio.timeout(10):
         webhook.fail_next(HANGS_AFTER)
@@ -167,21 +171,21 @@ async def test_a_hanging_receiver_takes_the_message_and_lets_go_when_it_closes(s
         await hanging
 
 
-async def test_a_paced_sender_is_never_refused(session: aiohttp.ClientSession) -> None:
+async def test_sender_is_never_refused_when_it_is_paced(session: aiohttp.ClientSession) -> None:
     clock = ManualClock()
     async with SlackReceiver(clock=clock) as slack:
         config = slack_channel.Config(webhook_url=slack.webhook_url())
         rendered = slack_channel.render(Message(title="Too warm"))
         pacer = Pacer(clock, clock.sleep)
         for _ in range(5):
-            await pacer.turn(*slack_channel.limits(config))
+            await pacer.wait_turn(*slack_channel.limits(config))
             await slack_channel.send(session, config, rendered, Endpoints(slack_webhook_prefix=slack.prefix))
     assert slack.refused == []
     assert slack.texts == ["ℹ️ Too warm\nℹ️ *Too warm*"] * 5
     assert clock.now == 4.0
 
 
-async def test_receivers_show_what_arrives_when_run_by_hand(session: aiohttp.ClientSession) -> None:
+async def test_receivers_print_what_arrives_when_run_by_hand(session: aiohttp.ClientSession) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.receivers", cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""The outbox and the channels over HTTP, on a real port."""
+"""The routes of the outbox and the channels, over HTTP on a real port."""
 
 import asyncio
 import socket
@@ -20,25 +20,24 @@ from app.notify.dispatcher import Dispatcher
 from app.notify.transport import Endpoints
 from app.problems import respond
 from tests.conftest import Database, wait_until
-from tests.notify.alerts import (
+from tests.notify.dispatchers import (
     TOKEN,
-    Alerts,
     Channels,
     make_dispatcher,
     running,
-    said,
     slack_channel,
     telegram_channel,
     until,
     until_idle,
 )
+from tests.notify.episodes import EpisodeWriter, told_changes
 from tests.receivers import SlackReceiver, TelegramReceiver, answers
 
 KEYS = {"reader": ApiKey("reader", frozenset({"read"})), "sender": ApiKey("sender", frozenset({"notify"}))}
 
 
 @pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher_module, "POLL_S", 0.02)
     monkeypatch.setattr(dispatcher_module, "FIRST_BACKOFF_S", 0.01)
 
@@ -57,11 +56,11 @@ async def dispatcher(database: Database, endpoints: Endpoints, channels: Channel
 
 @pytest.fixture
 async def address(database: Database, dispatcher: Dispatcher) -> AsyncIterator[str]:
-    """The routes behind a port, with two keys: one may read, one may notify."""
-    getters = {"pool": database.pool, "read_pool": database.pool, "dispatcher": dispatcher}
+    """Serve the routes on a port with two keys: one may read, one may notify."""
+    provided = {"pool": database.pool, "read_pool": database.pool, "dispatcher": dispatcher}
     app = Litestar(
         route_handlers=routes.handlers,
-        dependencies={name: Provide(_giving(part), sync_to_thread=False) for name, part in getters.items()},
+        dependencies={name: Provide(_provider_of(part), sync_to_thread=False) for name, part in provided.items()},
         state=State({"key_ring": KeyRing({hash_key(key): api_key for key, api_key in KEYS.items()})}),
         exception_handlers={Exception: respond},
         logging_config=None,
@@ -70,13 +69,13 @@ async def address(database: Database, dispatcher: Dispatcher) -> AsyncIterator[s
         yield address
 
 
-async def test_dead_letter_is_listed_and_sent_anew(
+async def test_dead_letter_is_listed_and_sent_again(
     database: Database, address: str, telegram: TelegramReceiver
 ) -> None:
     telegram.fail_next(answers(400, '{"ok": false, "description": "Bad Request: strange"}'))
-    episode_id = await Alerts(database.pool, "ops").fire("cold-room", "freezer-1")
+    episode_id = await EpisodeWriter(database.pool, "ops").fire("cold-room", "freezer-1")
     await until(database.pool, "SELECT EXISTS (SELECT FROM notification WHERE state = 'dead')")
-    status, listed = await _ask("GET", f"{address}/api/v1/notifications/outbox?state=dead", "reader")
+    status, listed = await _request("GET", f"{address}/api/v1/notifications/outbox?state=dead", "reader")
     assert (status, listed["next"]) == (200, None)
     (dead,) = listed["items"]
     assert (dead["channel"], dead["group"], dead["state"]) == ("ops", "cold-room", "dead")
@@ -87,23 +86,23 @@ async def test_dead_letter_is_listed_and_sent_anew(
     assert TOKEN not in str(listed)
 
     resend = f"{address}/api/v1/notifications/outbox/{dead['id']}/resend"
-    status, answer = await _ask("POST", resend, "sender")
+    status, answer = await _request("POST", resend, "sender")
     assert (status, answer["delayed_from"]) == (202, dead["id"])
     await until_idle(database.pool)
     assert telegram.texts == ["⚠️ Delayed: freezer-1 firing"]
-    status, problem = await _ask("POST", resend, "sender")
+    status, problem = await _request("POST", resend, "sender")
     assert (status, problem["type"]) == (409, "/problems/conflict")
-    status, listed = await _ask("GET", f"{address}/api/v1/notifications/outbox?state=sent", "reader")
+    status, listed = await _request("GET", f"{address}/api/v1/notifications/outbox?state=sent", "reader")
     assert [(item["id"], item["delayed_from"]) for item in listed["items"]] == [(answer["id"], dead["id"])]
 
 
 async def test_outbox_is_listed_page_by_page(database: Database, address: str) -> None:
     for rule in ("one", "two", "three"):
-        await Alerts(database.pool, "unknown").fire(rule, "freezer-1")
+        await EpisodeWriter(database.pool, "unknown").fire(rule, "freezer-1")
     url = f"{address}/api/v1/notifications/outbox?state=waiting&limit=2"
-    _, first = await _ask("GET", url, "reader")
+    _, first = await _request("GET", url, "reader")
     assert [item["group"] for item in first["items"]] == ["three", "two"]
-    _, second = await _ask("GET", f"{url}&cursor={first['next']}", "reader")
+    _, second = await _request("GET", f"{url}&cursor={first['next']}", "reader")
     assert [item["group"] for item in second["items"]] == ["one"]
     assert second["next"] is None
 
@@ -112,9 +111,9 @@ async def test_channels_are_listed_without_settings_and_mended_by_a_test(
     database: Database, address: str, slack: SlackReceiver
 ) -> None:
     slack.archive(slack.webhook_url("duty"))
-    await Alerts(database.pool, "duty").fire("cold-room", "freezer-1")
+    await EpisodeWriter(database.pool, "duty").fire("cold-room", "freezer-1")
     await until(database.pool, "SELECT EXISTS (SELECT FROM channel_state)")
-    _, listed = await _ask("GET", f"{address}/api/v1/channels", "reader")
+    _, listed = await _request("GET", f"{address}/api/v1/channels", "reader")
     since = listed["items"][0].pop("broken_since")
     assert since.endswith("Z")
     nothing = {"broken_since": None, "reason": None, "told_through": None}
@@ -132,9 +131,9 @@ async def test_channels_are_listed_without_settings_and_mended_by_a_test(
         "next": None,
     }
     slack.refusals.clear()
-    status, answer = await _ask("POST", f"{address}/api/v1/channels/duty/test", "sender")
+    status, answer = await _request("POST", f"{address}/api/v1/channels/duty/test", "sender")
     assert (status, answer) == (200, {"channel": "duty", "outcome": "sent", "error": None, "mended": True})
-    await wait_until(lambda: said(slack) == ["freezer-1 firing"])
+    await wait_until(lambda: told_changes(slack) == ["freezer-1 firing"])
 
 
 @pytest.mark.parametrize(
@@ -154,19 +153,19 @@ async def test_channels_are_listed_without_settings_and_mended_by_a_test(
         ("POST", "/api/v1/channels/unknown/test", "sender", 404),
     ],
 )
-async def test_request_is_refused_when_it_should_be(
+async def test_request_is_refused_when_its_key_or_a_parameter_is_wrong(
     address: str, telegram: TelegramReceiver, method: str, path: str, key: str, status: int
 ) -> None:
-    answered, problem = await _ask(method, address + path, key)
+    answered, problem = await _request(method, address + path, key)
     assert (answered, problem["status"]) == (status, status)
     assert telegram.accepted == []
 
 
-def _giving(part: Any) -> Any:
+def _provider_of(part: Any) -> Any:
     return lambda: part
 
 
-async def _ask(method: str, url: str, key: str) -> tuple[int, Any]:
+async def _request(method: str, url: str, key: str) -> tuple[int, Any]:
     async with (
         aiohttp.ClientSession(headers={"X-API-Key": key}) as http,
         http.request(method, url) as response,

@@ -19,12 +19,12 @@ from tests.notify.telegram_markup import EntityError, read_markup
         ("HTML", '<b>a</b> <a href="https://a.example/?x=1&amp;y=2">b</a> &lt;c&gt; &copy;', "a b <c> &copy;"),
     ],
 )
-def test_read_markup_gives_what_is_seen_when_it_is_balanced(mode: str, text: str, seen: str) -> None:
+def test_read_markup_returns_the_visible_text_when_the_markup_is_balanced(mode: str, text: str, seen: str) -> None:
     assert read_markup(text, mode) == seen
 
 
 @pytest.mark.parametrize(
-    ("mode", "text", "said"),
+    ("mode", "text", "message"),
     [
         ("Markdown", "disk_usage", "Can't find end of the entity starting at byte offset 4"),
         ("Markdown", "é `x", "Can't find end of the entity starting at byte offset 3"),
@@ -40,12 +40,12 @@ def test_read_markup_gives_what_is_seen_when_it_is_balanced(mode: str, text: str
         ("HTML", "<a href=https://a>b</a>", 'Wrong attributes in the tag "a" at byte offset 0'),
     ],
 )
-def test_read_markup_refuses_when_it_is_broken(mode: str, text: str, said: str) -> None:
+def test_read_markup_raises_the_bot_api_error_when_the_markup_is_broken(mode: str, text: str, message: str) -> None:
     with pytest.raises(EntityError) as caught:
         read_markup(text, mode)
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
-def test_read_markup_refuses_when_there_is_no_such_mode() -> None:
+def test_read_markup_raises_when_the_mode_is_unknown() -> None:
     with pytest.raises(LookupError):
         read_markup("a", "bbcode")

@@ -22,14 +22,14 @@ from app.notify.transport import (
     refusal,
     send_post,
 )
-from tests.notify.dead_ends import closed_server, deaf_server
+from tests.notify.unreachable_servers import closed_port_url, server_with_full_backlog
 from tests.receivers import HANGS, RESETS_AFTER, RESETS_BEFORE, Fault, WebhookReceiver, answers
 
 SECRET = "s3cret-part-of-the-path"
 
 
-class NoNames(aiohttp.abc.AbstractResolver):
-    """A name server that knows nobody, so that no test asks a real one."""
+class UnknownHostResolver(aiohttp.abc.AbstractResolver):
+    """A resolver that finds no host, so that no test asks a real name server."""
 
     async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[aiohttp.abc.ResolveResult]:
         raise OSError(socket.EAI_NONAME, f"no such name: {host}")
@@ -40,7 +40,7 @@ class NoNames(aiohttp.abc.AbstractResolver):
 
 @asynccontextmanager
 async def raw_server(answer: bytes) -> AsyncIterator[str]:
-    """A server that answers every request with the same bytes, then hangs up."""
+    """Serve the same bytes as the answer to every request, closing the connection after each."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -60,7 +60,7 @@ async def fail(session: aiohttp.ClientSession, url: str) -> DeliveryError:
     return caught.value
 
 
-async def test_send_post_gives_status_and_body_when_the_server_answers(
+async def test_send_post_returns_status_and_body_when_the_server_answers(
     session: aiohttp.ClientSession, webhook: WebhookReceiver
 ) -> None:
     webhook.fail_next(answers(418, "short and stout", Retry_After="7"))
@@ -83,27 +83,27 @@ async def test_send_post_keeps_no_cookies(session: aiohttp.ClientSession, webhoo
 
 
 async def test_send_post_is_transient_when_the_connection_is_refused(session: aiohttp.ClientSession) -> None:
-    error = await fail(session, closed_server())
+    error = await fail(session, closed_port_url())
     assert isinstance(error, TransientError)
     assert error.reason == "the connection was refused"
 
 
-async def test_send_post_is_transient_when_no_connection_comes_about_in_time() -> None:
-    with deaf_server() as url:
+async def test_send_post_is_transient_when_no_connection_is_made_in_time() -> None:
+    with server_with_full_backlog() as url:
         async with open_session(connect_timeout_s=0.1, total_timeout_s=5.0) as session:
             error = await fail(session, url)
     assert isinstance(error, TransientError)
     assert error.reason == "no connection came about in time"
 
 
-async def test_send_post_is_transient_when_the_name_is_unknown() -> None:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=NoNames())) as session:
+async def test_send_post_is_transient_when_the_host_name_is_unknown() -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=UnknownHostResolver())) as session:
         error = await fail(session, f"http://nowhere.example/{SECRET}")
     assert isinstance(error, TransientError)
     assert error.reason == "the host name could not be resolved"
 
 
-async def test_send_post_is_transient_when_the_server_speaks_no_tls(
+async def test_send_post_is_transient_when_the_server_has_no_tls(
     session: aiohttp.ClientSession, webhook: WebhookReceiver
 ) -> None:
     error = await fail(session, webhook.url.replace("http:", "https:"))
@@ -198,11 +198,11 @@ async def test_retry_after_is_read_when_it_is_a_date(session: aiohttp.ClientSess
         (404, PermanentError),
     ],
 )
-def test_refusal_is_sorted_by_what_the_status_proves(status: int, kind: type[DeliveryError]) -> None:
+def test_refusal_returns_the_error_that_fits_what_the_status_proves(status: int, kind: type[DeliveryError]) -> None:
     assert type(refusal(Answer(status, b"", 3.0), "why")) is kind
 
 
-def test_refusal_carries_what_the_service_asked_for() -> None:
+def test_refusal_has_the_wait_that_the_service_asked_for() -> None:
     assert refusal(Answer(429, b"", 3.0), "why").retry_after_s == 3.0
     assert refusal(Answer(429, b"", 3.0), "why", retry_after_s=5.0).retry_after_s == 5.0
 
@@ -212,6 +212,6 @@ def test_posts_and_answers_show_no_secret() -> None:
     assert str(Answer(404, f"Cannot POST /{SECRET}".encode())) == "<transport.Answer>"
 
 
-def test_fingerprint_tells_destinations_apart_without_naming_them() -> None:
+def test_fingerprint_differs_between_destinations_and_hides_their_secrets() -> None:
     assert fingerprint("slack", "https://a.example") == "slack:38612c965a9c4c35"
     assert fingerprint("x", "ab", "c") != fingerprint("x", "a", "bc")

@@ -1,4 +1,4 @@
-"""A server that answers uploads by a script, and takes them as Tidegauge does once the script is over."""
+"""A server that answers the first uploads as a script says and accepts all later ones, as Tidegauge would."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ from aiohttp import web
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One upload, decompressed; `at` is of the loop's clock, in seconds."""
+    """One upload, decompressed; `at` is its time on the event loop's clock, in seconds."""
 
     at: float
     headers: dict[str, str]
@@ -18,13 +18,13 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def readings(self) -> list[dict[str, Any]]:
-        """What it carries."""
+        """The readings in the body."""
         upload: dict[str, Any] = msgspec.json.decode(self.body)
         return list(upload["readings"])
 
 
 class ScriptedServer:
-    """Listens on 127.0.0.1; the port can be chosen before, so that it may come up late."""
+    """A server on 127.0.0.1; a test can choose its port and start it after the gateways."""
 
     def __init__(self, *script: tuple[int, dict[str, str]], port: int = 0) -> None:
         self.requests: list[Request] = []
@@ -45,7 +45,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The server's address."""
         return f"http://127.0.0.1:{self._port}"
 
     async def _handle(self, request: web.Request) -> web.Response:
@@ -59,7 +59,7 @@ class ScriptedServer:
 
 
 def free_port() -> int:
-    """Find a port on which nobody listens just now."""
+    """Return a port on which no process listens at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

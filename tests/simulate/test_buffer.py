@@ -6,7 +6,7 @@ def make_reading(number: int, *metrics: str) -> Measurement:
     return Measurement("cellar", number, dict.fromkeys(metrics, 1.0))
 
 
-def test_buffer_gives_the_oldest_first_when_taken_from() -> None:
+def test_buffer_returns_the_oldest_first() -> None:
     buffer = Buffer(10)
     for number in range(3):
         buffer.add(make_reading(number, "temperature", "humidity"))

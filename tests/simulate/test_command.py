@@ -1,4 +1,4 @@
-"""`tidegauge simulate` as a process of its own."""
+"""`tidegauge simulate`, run in a separate process."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ async def finish(process: Process) -> tuple[int, str, str]:
     return process.returncode or 0, output.decode(), errors.decode()
 
 
-async def test_command_prints_the_summary_when_json_is_asked_for(tmp_path: Path) -> None:
+async def test_command_prints_the_summary_as_json_when_the_option_is_given(tmp_path: Path) -> None:
     async with ScriptedServer() as server:
         options = ("--url", server.url, "--key", "k", "--gateways", "1", "--sensors", "1", "--history", "1h")
         process = await start(tmp_path, *options, "--for", "1s", "--speed", "60", "--every", "10s", "--json")
@@ -40,7 +40,7 @@ async def test_command_prints_the_summary_when_json_is_asked_for(tmp_path: Path)
     assert [gateway["gateway"] for gateway in summary["gateways"]] == ["gw-harbour"]
 
 
-async def test_command_sends_what_is_left_when_it_is_interrupted(tmp_path: Path) -> None:
+async def test_command_sends_buffered_readings_when_it_is_interrupted(tmp_path: Path) -> None:
     async with ScriptedServer() as server:
         (tmp_path / ".data").mkdir()
         (tmp_path / ".data" / "development_keys.json").write_bytes(b'{"api_key": "tg_made_up", "api_key_ws": ""}')
@@ -54,11 +54,11 @@ async def test_command_sends_what_is_left_when_it_is_interrupted(tmp_path: Path)
     assert f"gw-harbour {made}" in " ".join(output.split())
 
 
-async def test_command_exits_1_when_a_second_signal_makes_it_drop_what_is_left(tmp_path: Path) -> None:
+async def test_command_exits_with_1_when_a_second_signal_makes_it_drop_readings(tmp_path: Path) -> None:
     async with ScriptedServer() as server:
         process = await start(tmp_path, "--url", server.url, "--key", "k", "--history", "1m", "--every", "10ms")
         await wait_until(lambda: bool(server.requests), timeout_s=60)
-    # Two kinds, because two signals of one kind may arrive as one.
+    # Two different signals, because two equal ones may be delivered as one.
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     code, output, errors = await finish(process)

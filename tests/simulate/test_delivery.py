@@ -7,7 +7,7 @@ from app.errors import SettingsError
 from app.simulate.delivery import DeliveryCounts, GivenUpError, Tries, UploadDelivery
 from app.simulate.plan import Plan
 from app.simulate.uplink import Measurement, Uplink
-from app.simulate.world.habits import Encoding, Habits
+from app.simulate.world.behaviour import Behaviour, Encoding
 from app.simulate.world.timeline import Timeline
 from tests.conftest import wait_until
 from tests.simulate.scripted import ScriptedServer, free_port
@@ -27,11 +27,11 @@ def make_readings(count: int) -> list[Measurement]:
 class Sender:
     """A delivery with its own connection, counts and timeline."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, habits: Habits = Habits()) -> None:  # noqa: B008
+    def __init__(self, url: str, http: aiohttp.ClientSession, behaviour: Behaviour = Behaviour()) -> None:  # noqa: B008
         self.timeline = Timeline(NOW_US, NOW_US, None)
         self.counts = DeliveryCounts()
-        self.delivery = UploadDelivery("gw", PLAN, habits, self.timeline, self.counts)
-        self._uplink = Uplink(http, url, "key", habits.encoding)
+        self.delivery = UploadDelivery("gw", PLAN, behaviour, self.timeline, self.counts)
+        self._uplink = Uplink(http, url, "key", behaviour.encoding)
 
     @property
     def tries(self) -> Tries:
@@ -41,7 +41,7 @@ class Sender:
         await self.delivery.deliver(self._uplink, readings)
 
 
-async def test_delivery_waits_as_long_as_it_is_told_when_the_server_is_busy() -> None:
+async def test_delivery_waits_as_long_as_the_server_asks_when_it_is_busy() -> None:
     async with ScriptedServer((503, {"Retry-After": "1"})) as server, aiohttp.ClientSession() as http:
         sender = Sender(server.url, http)
         await sender.deliver(make_readings(2))
@@ -52,19 +52,19 @@ async def test_delivery_waits_as_long_as_it_is_told_when_the_server_is_busy() ->
     assert sender.tries == Tries(uploads=1, retries=1, last_answer="200", last_refusal="")
 
 
-async def test_delivery_keeps_its_readings_when_nobody_listens_yet() -> None:
+async def test_delivery_keeps_its_readings_when_the_server_is_not_up_yet() -> None:
     port = free_port()
     async with aiohttp.ClientSession() as http:
         sender = Sender(f"http://127.0.0.1:{port}", http)
         delivering = asyncio.create_task(sender.deliver(make_readings(2)))
         await wait_until(lambda: sender.tries.retries >= 2)
-        assert sender.delivery.under_way == 4
+        assert sender.delivery.unacknowledged == 4
         assert sender.tries.last_answer == "no connection"
         async with ScriptedServer(port=port) as server:
             await delivering
     assert len(server.requests) == 1
     assert sender.counts == DeliveryCounts(sent=4, accepted=4)
-    assert sender.delivery.under_way == 0
+    assert sender.delivery.unacknowledged == 0
 
 
 async def test_delivery_sends_halves_when_the_body_is_too_large() -> None:
@@ -101,22 +101,22 @@ async def test_delivery_keeps_its_readings_when_the_key_is_revoked_later() -> No
     assert sender.counts == DeliveryCounts(sent=6, accepted=2, rejected=2)
 
 
-async def test_delivery_gives_up_when_all_is_over_and_nobody_answers() -> None:
+async def test_delivery_gives_up_when_the_timeline_has_ended_and_the_server_is_down() -> None:
     async with aiohttp.ClientSession() as http:
         sender = Sender(f"http://127.0.0.1:{free_port()}", http)
         sender.timeline.stop()
         with pytest.raises(GivenUpError):
             await sender.deliver(make_readings(2))
-    assert sender.delivery.under_way == 4
+    assert sender.delivery.unacknowledged == 4
     assert sender.tries.retries >= 1
 
 
-# zstd has its turn against the real server: aiohttp cannot read it.
+# zstd is tested against the real server, because aiohttp cannot decode it.
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_delivery_sends_the_same_bytes_under_one_key_when_the_answer_is_lost(encoding: Encoding) -> None:
-    habits = Habits(encoding, lost_answers=1.0, idempotent=True)
+    behaviour = Behaviour(encoding, lost_answers=1.0, idempotent=True)
     async with ScriptedServer() as server, aiohttp.ClientSession() as http:
-        sender = Sender(server.url, http, habits)
+        sender = Sender(server.url, http, behaviour)
         await sender.deliver(make_readings(5))
         await sender.deliver(make_readings(4))
     first, again, other, _ = server.requests

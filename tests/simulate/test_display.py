@@ -4,7 +4,7 @@ from io import StringIO
 from rich.console import Console
 
 from app.clock import MINUTE_US
-from app.simulate.display import render_progress, render_summary, shown
+from app.simulate.display import progress_display, render_progress, render_summary
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation
 from app.simulate.world.timeline import Timeline
@@ -24,7 +24,7 @@ def lines_of(console: Console) -> list[list[str]]:
     return [line.split() for line in console.export_text().splitlines()]
 
 
-async def test_display_and_summary_tell_of_every_gateway_when_it_is_over() -> None:
+async def test_display_and_summary_show_every_gateway() -> None:
     console = Console(record=True, width=130, file=StringIO())
     async with ScriptedServer() as server:
         simulation = make_simulation(server.url)
@@ -45,7 +45,7 @@ async def test_summary_fits_when_the_output_is_80_columns_wide() -> None:
     assert ["gw-harbour", *["0"] * 8] in lines_of(console)
 
 
-async def test_summary_says_why_when_the_server_refused_something() -> None:
+async def test_summary_shows_the_reason_when_the_server_refused_readings() -> None:
     console = Console(record=True, width=130, file=StringIO())
     async with ScriptedServer((422, {})) as server:
         summary = await make_simulation(server.url).run()
@@ -56,6 +56,6 @@ async def test_summary_says_why_when_the_server_refused_something() -> None:
 async def test_display_changes_in_place_when_the_console_is_a_terminal() -> None:
     console = Console(record=True, width=130, force_terminal=True, file=StringIO())
     simulation = make_simulation("http://127.0.0.1:8000")
-    async with shown(simulation, console):
+    async with progress_display(simulation, console):
         await asyncio.sleep(0)
     assert "gw-harbour" in console.export_text()

@@ -7,7 +7,7 @@ from app.clock import HOUR_US, MINUTE_US, SECOND_US, now_us
 from app.simulate.delivery import DeliveryCounts
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation, Summary
-from app.simulate.world.habits import Habits, Spells, habits_of
+from app.simulate.world.behaviour import Behaviour, OfflinePeriods, behaviour_of
 from app.simulate.world.sites import list_sensors
 from app.simulate.world.timeline import Timeline
 from tests.conftest import API_KEY, Database, Server, wait_until
@@ -27,13 +27,13 @@ def make_plan(url: str, **options: object) -> Plan:
 
 
 def make_timeline(end_us: int, minutes: int = 20, history_us: int = HOUR_US // 2, speed: float = 2_400) -> Timeline:
-    """History, then minutes that take half a second at the usual speed."""
+    """Return a timeline of a history and some live minutes, of which 20 take half a second at the default speed."""
     live_us = end_us - minutes * MINUTE_US
     return Timeline(live_us - history_us, live_us, end_us, speed)
 
 
-class Story:
-    """What a simulation said."""
+class EventLog:
+    """The events that a simulation has logged."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
@@ -46,10 +46,10 @@ class Story:
 
 
 def expected_rows(plan: Plan, start_us: int, end_us: int) -> Rows:
-    """Work out by hand what gateways make from start to end, each by its own clock."""
+    """Compute independently which readings the gateways make from start to end, each by its own clock."""
     rows: dict[tuple[str, str, int], float] = {}
     for number in range(plan.gateways):
-        skew_us = habits_of(plan.seed, number).skew_us
+        skew_us = behaviour_of(plan.seed, number).skew_us
         for sensor in list_sensors(plan.seed, number, plan.sensors):
             first_us = (start_us + skew_us) // plan.every_us * plan.every_us + int(sensor.offset * plan.every_us)
             for time_us in range(first_us // 1_000 * 1_000, end_us + skew_us, plan.every_us):
@@ -64,52 +64,54 @@ async def stored_rows(database: Database) -> Rows:
     return {(row["name"], row["metric"], row["us"]): row["value"] for row in rows}
 
 
-def lossy(seed: int, number: int, cued_at_us: int | None) -> Habits:
-    """Lose the first answer to every upload; nobody is offline."""
-    return msgspec.structs.replace(habits_of(seed, number, cued_at_us), spells=None, lost_answers=1.0)
+def lossy(seed: int, number: int, demo_start_us: int | None) -> Behaviour:
+    """Return a behaviour that loses the first answer to every upload and is never offline."""
+    return msgspec.structs.replace(behaviour_of(seed, number, demo_start_us), offline=None, lost_answers=1.0)
 
 
-def offline_since(begin_us: int) -> Callable[[int, int, int | None], Habits]:
-    """Be offline for 18 minutes from a time on; lose nothing."""
+def offline_since(begin_us: int) -> Callable[[int, int, int | None], Behaviour]:
+    """Return a function that chooses a behaviour: offline for 18 minutes from a time on, and no lost answers."""
 
-    def choose(seed: int, number: int, cued_at_us: int | None) -> Habits:
-        spells = Spells(HOUR_US, 18 * MINUTE_US, begin_us)
-        return msgspec.structs.replace(habits_of(seed, number, cued_at_us), spells=spells, lost_answers=0.0)
+    def choose(seed: int, number: int, demo_start_us: int | None) -> Behaviour:
+        offline = OfflinePeriods(HOUR_US, 18 * MINUTE_US, begin_us)
+        return msgspec.structs.replace(behaviour_of(seed, number, demo_start_us), offline=offline, lost_answers=0.0)
 
     return choose
 
 
-def without_keys(seed: int, number: int, cued_at_us: int | None) -> Habits:
-    """Send no Idempotency-Key: an upload that happens to be the same as another gets an answer of its own."""
-    return msgspec.structs.replace(habits_of(seed, number, cued_at_us), idempotent=False)
+def without_keys(seed: int, number: int, demo_start_us: int | None) -> Behaviour:
+    """Return a behaviour without Idempotency-Key, so that two equal uploads get an answer each."""
+    return msgspec.structs.replace(behaviour_of(seed, number, demo_start_us), idempotent=False)
 
 
-async def simulate(plan: Plan, timeline: Timeline, story: Story | None = None, habits: object = habits_of) -> Summary:
+async def simulate(
+    plan: Plan, timeline: Timeline, events: EventLog | None = None, behaviour: object = behaviour_of
+) -> Summary:
     async with asyncio.timeout(60):
-        return await Simulation(plan, timeline, story or Story(), habits).run()  # type: ignore[arg-type]
+        return await Simulation(plan, timeline, events or EventLog(), behaviour).run()  # type: ignore[arg-type]
 
 
 async def test_simulation_stores_exactly_what_was_made_when_gateways_go_offline(
     server: Server, database: Database
 ) -> None:
-    plan, timeline, story = make_plan(server.address), make_timeline(now_us(), history_us=0, speed=1_000), Story()
-    summary = await simulate(plan, timeline, story, offline_since(timeline.live_us))
+    plan, timeline, events = make_plan(server.address), make_timeline(now_us(), history_us=0, speed=1_000), EventLog()
+    summary = await simulate(plan, timeline, events, offline_since(timeline.live_us))
     expected = expected_rows(plan, timeline.start_us, timeline.end_us or 0)
     assert await stored_rows(database) == expected
     assert summary.total == DeliveryCounts(made=len(expected), sent=len(expected), accepted=len(expected))
     assert summary.is_clean
-    assert {data["gateway"] for data in story.of("gateway_offline")} == {"gw-harbour", "gw-bakery", "gw-dairy"}
-    assert all(isinstance(data["buffered"], int) and data["buffered"] > 0 for data in story.of("gateway_back"))
+    assert {data["gateway"] for data in events.of("gateway_offline")} == {"gw-harbour", "gw-bakery", "gw-dairy"}
+    assert all(isinstance(data["buffered"], int) and data["buffered"] > 0 for data in events.of("gateway_back"))
 
 
 async def test_simulation_stores_each_reading_once_when_answers_are_lost(server: Server, database: Database) -> None:
     plan, timeline = make_plan(server.address), make_timeline(now_us(), minutes=5)
-    summary = await simulate(plan, timeline, habits=lossy)
+    summary = await simulate(plan, timeline, behaviour=lossy)
     expected = expected_rows(plan, timeline.start_us, timeline.end_us or 0)
     assert await stored_rows(database) == expected
     assert summary.is_clean
     for gateway in summary.gateways:
-        # The one with an Idempotency-Key gets the answer that was lost; to the others all are duplicates.
+        # With an Idempotency-Key, a retry gets the answer that was lost. Without, all its values are duplicates.
         counts = (gateway.made, 0) if gateway.gateway == "gw-bakery" else (0, gateway.made)
         assert (gateway.accepted, gateway.duplicates) == counts
         assert gateway.sent == 2 * gateway.made
@@ -121,41 +123,41 @@ async def test_simulation_stores_nothing_new_when_another_schedule_has_the_same_
 ) -> None:
     end_us = now_us()
     offline = offline_since(end_us - 20 * MINUTE_US)
-    first = await simulate(make_plan(server.address), make_timeline(end_us), habits=offline)
+    first = await simulate(make_plan(server.address), make_timeline(end_us), behaviour=offline)
     stored = await stored_rows(database)
     slower = make_plan(server.address, batch_us=3 * MINUTE_US + SECOND_US)
     timeline = make_timeline(end_us, minutes=7, history_us=43 * MINUTE_US, speed=1_500)
-    second = await simulate(slower, timeline, habits=without_keys)
+    second = await simulate(slower, timeline, behaviour=without_keys)
     assert second.total.made == first.total.made == len(stored)
     assert (second.total.accepted, second.total.duplicates) == (0, second.total.made)
     assert await stored_rows(database) == stored
 
 
-async def test_simulation_measures_something_else_when_the_seed_differs() -> None:
+async def test_simulation_makes_other_values_when_the_seed_differs() -> None:
     values = [list_sensors(seed, 0, 1)[0].measure(1_780_272_000_000_000) for seed in (1, 2)]
     assert values[0] != values[1]
 
 
-async def test_simulation_counts_what_it_dropped_when_the_buffer_is_full() -> None:
+async def test_simulation_counts_dropped_values_when_the_buffer_is_full() -> None:
     plan = make_plan(f"http://127.0.0.1:{free_port()}", gateways=1, sensors=1, buffer_readings=10, patience_s=0.1)
-    story = Story()
-    # 60 readings of one value; the upload under way holds some, and is lost, too, when nobody answers.
-    summary = await simulate(plan, make_timeline(now_us(), minutes=5, history_us=0), story)
+    events = EventLog()
+    # 60 readings of one value. Some are in an upload that the server never answers, and are dropped at the end.
+    summary = await simulate(plan, make_timeline(now_us(), minutes=5, history_us=0), events)
     assert summary.total == DeliveryCounts(made=60, dropped=60)
     assert not summary.is_clean
-    assert story.of("readings_dropped")
-    assert story.of("gateway_gave_up") == [{"gateway": "gw-harbour", "buffered": 60 - _dropped_before(story)}]
+    assert events.of("readings_dropped")
+    assert events.of("gateway_gave_up") == [{"gateway": "gw-harbour", "buffered": 60 - _dropped_before(events)}]
 
 
-def _dropped_before(story: Story) -> int:
-    return sum(int(str(data["values"])) for data in story.of("readings_dropped"))
+def _dropped_before(events: EventLog) -> int:
+    return sum(int(str(data["values"])) for data in events.of("readings_dropped"))
 
 
-async def test_simulation_sends_what_is_left_when_it_is_stopped() -> None:
+async def test_simulation_sends_buffered_readings_when_it_is_stopped() -> None:
     async with ScriptedServer() as server:
         plan = make_plan(server.url, gateways=1, sensors=2, every_us=20_000, batch_us=HOUR_US)
         start_us = now_us()
-        simulation = Simulation(plan, Timeline(start_us, start_us, None), Story())
+        simulation = Simulation(plan, Timeline(start_us, start_us, None), EventLog())
         running = asyncio.create_task(simulation.run())
         await wait_until(lambda: simulation.summarize().total.made >= 20)
         simulation.stop()
@@ -165,9 +167,9 @@ async def test_simulation_sends_what_is_left_when_it_is_stopped() -> None:
     assert summary.is_clean
 
 
-async def test_simulation_drops_what_is_left_when_it_is_stopped_twice() -> None:
+async def test_simulation_drops_buffered_readings_when_it_is_stopped_twice() -> None:
     plan = make_plan(f"http://127.0.0.1:{free_port()}", gateways=2, patience_s=60, history_us=MINUTE_US)
-    simulation = Simulation(plan, Timeline.of(plan, now_us()), Story())
+    simulation = Simulation(plan, Timeline.of(plan, now_us()), EventLog())
     running = asyncio.create_task(simulation.run())
     await wait_until(lambda: simulation.summarize().total.made > 0)
     simulation.stop()

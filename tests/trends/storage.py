@@ -1,4 +1,4 @@
-"""Readings straight into the tables, for tests that ask and do not send."""
+"""Readings inserted directly into the tables, for tests that only read."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,7 +7,7 @@ from app.db.pool import Pool
 
 
 async def store_series(pool: Pool, sensor: str, metric: str, rows: Iterable[tuple[datetime, float]]) -> int:
-    """Store readings of one series, registering it; return its id."""
+    """Register a series, store its readings and return its id."""
     insert_sensor = "INSERT INTO sensor (name, created_by) VALUES ($1, 'test') ON CONFLICT DO NOTHING"
     insert_series = "INSERT INTO series (sensor_id, metric) SELECT id, $2 FROM sensor WHERE name = $1 RETURNING id"
     await pool.execute(insert_sensor, sensor)

@@ -1,4 +1,4 @@
-"""Query parameters: what is taken, what is refused, and that nothing else can happen."""
+"""Query parameters: accepted values, refused values, and any other text."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
@@ -27,7 +27,7 @@ NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
         "1769846400000",
     ],
 )
-def test_time_is_one_moment_in_utc_when_written_in_any_accepted_way(text: str) -> None:
+def test_time_is_the_same_in_utc_when_written_in_any_accepted_format(text: str) -> None:
     parsed = parse_time("from", text)
     assert parsed == NOW
     assert parsed.tzinfo is UTC
@@ -60,7 +60,7 @@ def test_time_keeps_microseconds_when_it_has_a_fraction() -> None:
         "2026-01-31T08:00:00 Z",
     ],
 )
-def test_time_is_refused_with_name_value_and_remedy_when_it_is_none(text: str) -> None:
+def test_time_is_refused_with_name_value_and_remedy_when_it_is_invalid(text: str) -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         parse_time("from", text)
     assert str(refusal.value) == (
@@ -77,7 +77,7 @@ def test_time_is_parsed_or_refused_when_text_is_anything(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.timedeltas(-timedelta(days=700_000), timedelta(days=2_000_000)), st.integers(-23 * 60, 23 * 60))
-def test_time_comes_back_when_written_as_rfc_3339(since: timedelta, offset_minutes: int) -> None:
+def test_time_is_unchanged_when_written_as_rfc_3339_and_parsed(since: timedelta, offset_minutes: int) -> None:
     moment = (NOW + since).astimezone(timezone(timedelta(minutes=offset_minutes)))
     assert parse_time("from", moment.isoformat()) == moment
 

@@ -1,4 +1,4 @@
-"""How PostgreSQL carries out the queries that everything waits for: by index, and on the chunks of the range alone."""
+"""The plans of frequent queries: they use indexes and read only the chunks of their range."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -13,13 +13,14 @@ from app.db.aggregates import LEVELS
 from app.db.edition import detect_edition
 from app.db.pool import Connection
 from app.ingest import sql as ingest_sql
+from app.sensors import sql as sensors_sql
 from app.trends import sql as trends_sql
 from tests.conftest import Database
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 FROM, NO_CURSOR = START + 10 * DAY, -1
-#: Readings every 20 minutes of 20 series over 20 days, among two thousand sensors.
+#: 2,000 sensors, and for 20 series a reading every 20 minutes over 20 days.
 FILL = """
 INSERT INTO sensor (name, created_by) SELECT 'pi' || n, 'test' FROM generate_series(1, 2000) AS n;
 INSERT INTO series (sensor_id, metric) SELECT id, metric FROM sensor, unnest(ARRAY['t', 'h']) AS metric;
@@ -31,11 +32,11 @@ SELECT 'API_KEY', n, '', '{}' FROM generate_series(1, 2000) AS n;
 INSERT INTO api_key (sha256, label, scopes) SELECT sha256(n::text::bytea), n, '{}' FROM generate_series(1, 2000) AS n;
 ANALYZE
 """
-#: Query, arguments, and how many chunks it may touch at most.
+#: Query, arguments, and the largest number of chunks that it may read.
 ON_READINGS: dict[str, tuple[str, tuple[object, ...], int]] = {
     "one sensor's readings": ("list_readings", (["pi3"], None, FROM, FROM + 2 * DAY, FROM, NO_CURSOR, 1_001), 2),
     "a later page": ("list_readings", (["pi3"], None, START, START + 20 * DAY, FROM, 3, 101), 10),
-    "everybody's readings": ("list_readings", (None, None, FROM, FROM + DAY / 12, FROM, NO_CURSOR, 101), 1),
+    "readings of all sensors": ("list_readings", (None, None, FROM, FROM + DAY / 12, FROM, NO_CURSOR, 101), 1),
     "minutes": ("list_buckets_1m", (5, timedelta(minutes=5), FROM, FROM + DAY), 1),
     "hours": ("list_buckets_1h", (5, timedelta(hours=1), FROM, FROM + 3 * DAY), 3),
     "days": ("list_buckets_1d", (5, DAY, FROM, FROM + 5 * DAY), 5),
@@ -44,7 +45,7 @@ LOOK_UPS = {
     "sensor": (trends_sql.SQL["find_sensor"], ("pi77",)),
     "series": (trends_sql.SQL["find_trend_series"], ("pi77", "t")),
     "metrics": (trends_sql.SQL["list_metrics"], ("pi77",)),
-    "one sensor with its values": (trends_sql.SQL["list_sensors"], ("", 1, "pi77")),
+    "one sensor with its values": (sensors_sql.SQL["list_sensors"], ("", 1, "pi77", False)),
     "series of a batch": (ingest_sql.SQL["find_series"], (["pi1", "pi2"],)),
     "descriptions of a batch": (ingest_sql.SQL["list_descriptions"], (["pi1", "pi2"],)),
     "answer": (ingest_sql.SQL["find_idempotency"], ("API_KEY", "77")),
@@ -55,7 +56,7 @@ _CHUNK = re.compile(r"_hyper_\d+_\d+_chunk")
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[Connection]:
-    """A connection to a database with enough in it for indexes to pay."""
+    """A connection to a database with so many rows that indexes are faster."""
     async with database.pool.acquire() as connection:
         await connection.execute(FILL)
         if await detect_edition(connection) == "community":
@@ -64,7 +65,7 @@ async def connection(database: Database) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def test_queries_touch_only_chunks_of_their_range_and_by_index_when_there_are_many(
+async def test_queries_read_only_chunks_of_their_range_and_by_index_when_there_are_many(
     connection: Connection,
 ) -> None:
     for subject, (name, arguments, most) in ON_READINGS.items():
@@ -75,17 +76,19 @@ async def test_queries_touch_only_chunks_of_their_range_and_by_index_when_there_
             assert set(chunks.values()) <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, (subject, mode, scans)
 
 
-async def test_look_ups_go_by_index_when_there_is_much_of_everything(connection: Connection) -> None:
+async def test_look_ups_use_an_index_when_tables_are_large(connection: Connection) -> None:
     for subject, (sql, arguments) in LOOK_UPS.items():
         scans = await _scans(connection, "auto", sql, arguments)
         assert scans, subject
-        assert "Seq Scan" not in {node for node, _ in scans}, (subject, scans)
+        # These hold at most one row here.
+        large = [node for node, relation in scans if relation not in ("ingest_state", "alert_episode")]
+        assert "Seq Scan" not in large, (subject, scans)
 
 
 async def _scans(
     connection: Connection, plan_cache_mode: str, sql: str, arguments: tuple[object, ...]
 ) -> list[tuple[str, str]]:
-    """Run a query as asyncpg would, prepared; give the kind and the relation of each scan that was really done."""
+    """Run a query as a prepared statement; return the kind and the relation of each scan that was executed."""
     await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}; PREPARE explained AS {sql}")
     literals = ", ".join(map(_literal, arguments))
     plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) EXECUTE explained({literals})")

@@ -1,4 +1,4 @@
-"""The choice of a bucket's width."""
+"""The choice of the bucket width."""
 
 from datetime import timedelta
 
@@ -41,7 +41,7 @@ def test_resolution_is_the_narrowest_that_fits_when_range_and_points_are_given(
     assert (chosen.name, chosen.query) == (name, query)
 
 
-def test_resolutions_divide_into_their_relation_when_rebucketed() -> None:
+def test_widths_are_multiples_of_the_buckets_of_their_relation() -> None:
     assert [resolution.name for resolution in RESOLUTIONS] == (
         ["1m", "2m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h", "12h", "1d", "7d"]
     )
@@ -51,6 +51,6 @@ def test_resolutions_divide_into_their_relation_when_rebucketed() -> None:
 
 @settings(deadline=None)
 @given(st.timedeltas(min_value=timedelta(microseconds=1), max_value=7_000 * DAY), st.integers(1, 10_000))
-def test_buckets_are_at_most_about_points_when_any_range_is_asked(span: timedelta, points: int) -> None:
+def test_range_has_at_most_about_as_many_buckets_as_points_when_it_has_any_length(span: timedelta, points: int) -> None:
     chosen = choose_resolution(span, points)
     assert span / chosen.width <= points or chosen.name == "7d"

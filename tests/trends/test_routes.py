@@ -1,4 +1,4 @@
-"""Sensors, readings and trends over HTTP, on the real server."""
+"""Sensors, readings and trends over HTTP."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from app.clock import MINUTE_US, now_us, rfc3339
 from app.trends.resolution import RESOLUTIONS
 from tests.conftest import Database, Server
 from tests.trends.storage import store_series
@@ -38,7 +37,7 @@ ODD_NAMES = [
 ]
 
 
-async def test_trend_agrees_with_the_raw_readings_when_asked_at_each_resolution(
+async def test_trend_equals_the_raw_readings_when_requested_at_each_resolution(
     server: Server, database: Database
 ) -> None:
     random = Random(7)
@@ -58,7 +57,7 @@ async def test_trend_agrees_with_the_raw_readings_when_asked_at_each_resolution(
         ], resolution.name
 
 
-async def test_trend_weighs_each_reading_alike_when_minutes_hold_different_counts(
+async def test_trend_weights_each_reading_equally_when_minutes_have_different_counts(
     server: Server, database: Database
 ) -> None:
     rows = [
@@ -84,7 +83,7 @@ async def test_trend_weighs_each_reading_alike_when_minutes_hold_different_count
     }
 
 
-async def test_trend_leaves_gaps_out_when_a_sensor_was_silent(server: Server, database: Database) -> None:
+async def test_trend_leaves_out_empty_buckets_when_a_sensor_was_silent(server: Server, database: Database) -> None:
     rows = [(START, 1.0), (START + 2 * HOUR, 2.0), (START + 3 * HOUR - timedelta(microseconds=1), 3.0)]
     await store_series(database.pool, "pi1", "temperature", rows)
     trend = await _trend(server, START, START + DAY, points=24)
@@ -95,7 +94,7 @@ async def test_trend_leaves_gaps_out_when_a_sensor_was_silent(server: Server, da
     assert (await _trend(server, START - DAY, START))["buckets"] == []
 
 
-async def test_trend_covers_the_last_day_in_five_minutes_when_only_the_series_is_named(
+async def test_trend_covers_the_last_day_in_buckets_of_five_minutes_when_no_range_is_given(
     server: Server, database: Database
 ) -> None:
     now = datetime.now(UTC)
@@ -106,7 +105,7 @@ async def test_trend_covers_the_last_day_in_five_minutes_when_only_the_series_is
     assert [bucket["avg"] for bucket in trend["buckets"]] == [2.0, 3.0]
 
 
-async def test_trend_is_not_found_and_says_what_there_is_when_a_name_is_wrong(
+async def test_trend_is_not_found_with_the_existing_names_when_a_name_is_wrong(
     server: Server, database: Database
 ) -> None:
     await store_series(database.pool, "pi1", "temperature", [(START, 1.0)])
@@ -121,7 +120,7 @@ async def test_trend_is_not_found_and_says_what_there_is_when_a_name_is_wrong(
     assert await _refusal(server, "/api/v1/sensors/pi2") == no_sensor
 
 
-async def test_ranges_are_the_same_when_times_are_written_in_any_accepted_way(
+async def test_ranges_are_the_same_when_times_are_written_in_any_accepted_format(
     server: Server, database: Database
 ) -> None:
     await store_series(database.pool, "pi1", "temperature", [(START, 1.0), (START + HOUR, 2.0)])
@@ -139,7 +138,7 @@ async def test_ranges_are_the_same_when_times_are_written_in_any_accepted_way(
             assert [item["time"] for item in answer.get("items") or answer["buckets"]] == ["2026-03-02T00:00:00Z"], url
 
 
-async def test_question_is_refused_with_the_parameter_and_a_remedy_when_one_is_wrong(server: Server) -> None:
+async def test_request_is_refused_with_the_parameter_and_a_remedy_when_one_is_wrong(server: Server) -> None:
     for path, detail in {
         "trends?sensor=pi1&metric=t&from=yesterday": "from is 'yesterday'; send RFC 3339 with a zone",
         "trends?sensor=pi1&metric=t&to=%C2%B2": "to is '²'; send RFC 3339 with a zone",
@@ -175,7 +174,7 @@ async def test_question_is_refused_with_the_parameter_and_a_remedy_when_one_is_w
         | st.integers(-(10**15), 10**15).map(str),
     ),
 )
-async def test_question_is_answered_or_refused_when_it_is_anything(
+async def test_request_is_answered_or_refused_when_its_parameters_are_random(
     server: Server, path: str, query: dict[str, str]
 ) -> None:
     encoded = "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in query.items())
@@ -184,7 +183,7 @@ async def test_question_is_answered_or_refused_when_it_is_anything(
         assert await response.json()
 
 
-async def test_sensor_is_found_by_its_path_when_its_name_holds_anything_printable(server: Server) -> None:
+async def test_sensor_is_found_by_its_path_when_its_name_has_special_characters(server: Server) -> None:
     await server.post_readings([{"sensor": name, "values": {"level": 1.5}} for name in ODD_NAMES])
     for name in ODD_NAMES:
         for safe in ("", "/"):
@@ -197,53 +196,7 @@ async def test_sensor_is_found_by_its_path_when_its_name_holds_anything_printabl
         assert [bucket["last"] for bucket in trend["buckets"]] == [1.5]
 
 
-async def test_sensor_shows_its_latest_values_when_readings_came_in_any_order(server: Server) -> None:
-    newest = now_us() - MINUTE_US
-    older = newest - MINUTE_US
-    for time_us, values in (
-        (newest, {"t": 2.0, "h": 50}),
-        (older, {"t": 1.0, "p": -1e-100}),
-        (older - 1_000, {"t": 0}),
-    ):
-        upload = {"gateway": "roof", "readings": [{"sensor": "pi1", "time": rfc3339(time_us), "values": values}]}
-        assert (await server.post_readings(upload)).status == 200
-    sensor = await server.get("/api/v1/sensors/pi1")
-    last_seen = sensor.pop("last_seen")
-    assert abs(datetime.fromisoformat(str(last_seen)) - datetime.now(UTC)) < MINUTE
-    assert sensor == {
-        "name": "pi1",
-        "tags": {},
-        "gateway": "roof",
-        "status": "online",
-        "latest": {
-            "h": {"value": 50.0, "time": rfc3339(newest), "unit": None},
-            "p": {"value": -1e-100, "time": rfc3339(older), "unit": None},
-            "t": {"value": 2.0, "time": rfc3339(newest), "unit": None},
-        },
-    }
-    assert (await server.get("/api/v1/sensors"))["items"] == [{**sensor, "last_seen": last_seen}]
-
-
-async def test_sensor_is_stale_when_three_of_its_intervals_passed_in_silence(
-    server: Server, database: Database
-) -> None:
-    await server.post_readings([{"sensor": name, "values": {"t": 1}} for name in ("default", "quick", "slow")])
-    await database.pool.execute("INSERT INTO sensor (name, created_by) VALUES ('new', 'test')")
-    await database.pool.execute("UPDATE sensor SET expected_interval = '1 minute' WHERE name = 'quick'")
-    await database.pool.execute("UPDATE sensor SET expected_interval = '1 hour' WHERE name = 'slow'")
-    for silence, states in (
-        (2 * MINUTE, {"default": "online", "new": "never seen", "quick": "online", "slow": "online"}),
-        (4 * MINUTE, {"default": "online", "new": "never seen", "quick": "stale", "slow": "online"}),
-        (16 * MINUTE, {"default": "stale", "new": "never seen", "quick": "stale", "slow": "online"}),
-        (181 * MINUTE, {"default": "stale", "new": "never seen", "quick": "stale", "slow": "stale"}),
-    ):
-        await database.pool.execute("UPDATE series_state SET received_at = now() - $1::interval", silence)
-        items: Any = (await server.get("/api/v1/sensors"))["items"]
-        assert {item["name"]: item["status"] for item in items} == states
-    assert (items[1]["last_seen"], items[1]["latest"]) == (None, {})
-
-
-async def test_readings_put_metrics_of_one_time_together_when_listed(server: Server, database: Database) -> None:
+async def test_readings_join_metrics_of_one_time_when_listed(server: Server, database: Database) -> None:
     await store_series(database.pool, "pi1", "t", [(START, 1.0), (START + SECOND, 2.0)])
     await store_series(database.pool, "pi1", "h", [(START, 50.0)])
     await store_series(database.pool, "pi2", "t", [(START, 3.0)])
@@ -257,7 +210,7 @@ async def test_readings_put_metrics_of_one_time_together_when_listed(server: Ser
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1_000])
-async def test_pages_lose_and_repeat_no_reading_when_more_are_stored_meanwhile(
+async def test_pages_omit_and_repeat_no_reading_when_more_are_stored_meanwhile(
     server: Server, database: Database, limit: int
 ) -> None:
     # Ten sensors share each time, so pages end between readings of one time.
@@ -291,7 +244,7 @@ async def test_pages_lose_and_repeat_no_reading_when_more_are_stored_meanwhile(
     assert stored <= set(seen)
 
 
-async def test_pages_lose_and_repeat_no_sensor_when_more_come_in_meanwhile(server: Server) -> None:
+async def test_pages_omit_and_repeat_no_sensor_when_more_are_registered_meanwhile(server: Server) -> None:
     names = {f"sensor {number} 水'{number:03}" for number in range(60)}
     await server.post_readings([{"sensor": name, "values": {"t": 1}} for name in sorted(names)])
 
@@ -317,7 +270,7 @@ async def _trend(server: Server, start: datetime, end: datetime, points: int = 5
 
 
 async def _refusal(server: Server, path: str) -> tuple[int, str]:
-    """Ask for what must be refused; give status and detail."""
+    """Send a request that must be refused; return the status and the detail of its problem."""
     async with server.http.get(URL(server.address + path, encoded=True)) as response:
         assert response.content_type == "application/problem+json"
         problem = msgspec.json.decode(await response.read())
@@ -332,5 +285,5 @@ def _as_row(bucket: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _floor(moment: datetime, width: timedelta) -> datetime:
-    """Find the edge of the bucket that holds a moment; weeks begin on Mondays."""
+    """Return the start of the bucket that contains a moment; weeks begin on Mondays."""
     return moment - (moment - datetime(2000, 1, 3, tzinfo=UTC)) % width

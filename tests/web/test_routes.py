@@ -73,7 +73,7 @@ async def test_file_is_sent_when_browser_has_another_version(server: Server) -> 
         assert await response.read() != b""
 
 
-async def test_head_tells_length_and_no_more(server: Server) -> None:
+async def test_head_returns_the_length_without_a_body(server: Server) -> None:
     async with server.http.get("/") as response:
         length = len(await response.read())
     async with server.http.head("/") as response:
@@ -93,7 +93,7 @@ async def test_path_is_not_found_when_it_names_no_file_of_the_page(server: Serve
 
 
 async def _get_as_written(server: Server, path: str) -> tuple[str, bytes]:
-    """Get a path that a well-behaved client would tidy up first."""
+    """Get a path without the normalisation that a usual client applies; return the head and the body of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(server.address).port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: page\r\nConnection: close\r\n\r\n".encode())
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")

@@ -1,8 +1,8 @@
-"""What a level or `clear` asks of a value: one condition a file, found by itself.
+"""Conditions on values, for levels and `clear`: one module a condition, found by its file name.
 
-A condition is the set of values that it accepts, as closed ranges of floats: `above: 8.0` is everything from
-the next float after 8.0. So whether one implies another is decided exactly, without a case for each pair.
-The file `above.py` holds the class `Above`; its fields, in order, are what the keyword `above:` takes.
+A condition is the set of values that it accepts, as closed ranges of floats: `above: 8.0` is the range from the next
+float after 8.0 to infinity. Comparing ranges decides exactly whether one condition implies another, without code for
+each pair. The module `above` holds the class `Above`; its fields, in order, are the arguments of the keyword `above:`.
 """
 
 import importlib
@@ -21,18 +21,18 @@ class Condition(Protocol):
     def __hash__(self) -> int: ...
 
     def ranges(self) -> tuple[tuple[float, float], ...]:
-        """Give the accepted values as closed ranges, ascending, with a rejected float between any two."""
+        """Return the accepted values as closed ranges in ascending order, with a rejected float between any two."""
         ...
 
 
 def holds(condition: Condition, value: float) -> bool:
-    """Say whether a finite value is among those that the condition accepts."""
+    """Return whether the condition accepts a finite value."""
     return predicate(condition)(value)
 
 
 @lru_cache(maxsize=10_000)
 def predicate(condition: Condition) -> Callable[[float], bool]:
-    """Turn a condition into a function of the value, for loops in which every step counts."""
+    """Return the condition as a function of a finite value, for loops that must be fast."""
     ranges = condition.ranges()
     if len(ranges) == 1:
         ((low, high),) = ranges
@@ -41,18 +41,18 @@ def predicate(condition: Condition) -> Callable[[float], bool]:
 
 
 def implies(narrow: Condition, wide: Condition) -> bool:
-    """Say whether every value that `narrow` accepts is also accepted by `wide`."""
-    around = wide.ranges()
-    return all(any(a <= low and high <= b for a, b in around) for low, high in narrow.ranges())
+    """Return whether `wide` accepts every value that `narrow` accepts."""
+    wide_ranges = wide.ranges()
+    return all(any(a <= low and high <= b for a, b in wide_ranges) for low, high in narrow.ranges())
 
 
 def can_hold_together(one: Condition, other: Condition) -> bool:
-    """Say whether some value is accepted by both."""
+    """Return whether both conditions accept some common value."""
     return any(max(a, c) <= min(b, d) for a, b in one.ranges() for c, d in other.ranges())
 
 
 def farthest(condition: Condition, lowest: float, highest: float) -> float | None:
-    """Return which of two values is farther beyond the condition's threshold; None where it has no open side."""
+    """Return the value farther beyond the condition's threshold, or None if the condition has no open side."""
     beyond: list[tuple[float, float]] = []
     for low, high in condition.ranges():
         if high == math.inf:
@@ -77,13 +77,13 @@ def limit_lines(condition: Condition) -> tuple[tuple[str, float], ...]:
 
 
 def rejects_one_stretch(condition: Condition) -> bool:
-    """Return whether the values that the condition does not accept have no accepted value between them."""
+    """Return whether the rejected values form at most one range."""
     ranges = condition.ranges()
-    stretches = (ranges[0][0] > -math.inf) + (len(ranges) - 1) + (ranges[-1][1] < math.inf)
-    return stretches <= 1
+    rejected_ranges = (ranges[0][0] > -math.inf) + (len(ranges) - 1) + (ranges[-1][1] < math.inf)
+    return rejected_ranges <= 1
 
 
-def _found() -> dict[str, Callable[..., Condition]]:
+def _load_conditions() -> dict[str, Callable[..., Condition]]:
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
     return {
@@ -92,5 +92,5 @@ def _found() -> dict[str, Callable[..., Condition]]:
     }
 
 
-#: Keyword in a rule file -> struct; `CONDITIONS["inside"](2.0, 8.0)`.
-CONDITIONS: Mapping[str, Callable[..., Condition]] = _found()
+#: Keyword in a rule file -> struct, as in `CONDITIONS["inside"](2.0, 8.0)`.
+CONDITIONS: Mapping[str, Callable[..., Condition]] = _load_conditions()

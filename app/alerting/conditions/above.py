@@ -6,7 +6,7 @@ import msgspec
 
 
 class Above(msgspec.Struct, frozen=True, tag="above"):
-    """Accept what is strictly greater than the threshold."""
+    """Accept values strictly greater than the threshold."""
 
     threshold: float
 

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Below(msgspec.Struct, frozen=True, tag="below"):
-    """Accept what is strictly less than the threshold."""
+    """Accept values strictly less than the threshold."""
 
     threshold: float
 

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Outside(msgspec.Struct, frozen=True, tag="outside"):
-    """Accept value < lo and value > hi, the opposite of `inside`; lo must not be greater than hi."""
+    """Accept value < lo and value > hi, the opposite of `Inside`; lo must not be greater than hi."""
 
     lo: float
     hi: float

@@ -1,4 +1,5 @@
-"""Episodes as pure functions of readings and rules: no database, no clock.
+"""Computation of episodes from readings and rules, without a database or a clock.
 
-Read `samples` first, then `machine` (the definition), `replay` (the same at less cost) and `revision` (late readings).
+Read `samples` first, then `machine` (the definition), `replay` (the same result from fewer readings) and `revision`
+(late readings).
 """

@@ -1,6 +1,6 @@
-"""Episodes: a pure function of the rule and of one era's stored readings.
+"""State machine that computes the episodes of one rule and series from the samples of one era.
 
-Times are microseconds since 1970, durations microseconds, counted between samples, never on the wall clock.
+Times are microseconds since 1970. Durations are microseconds between samples; the wall clock is never used.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from app.model import severity
 
 
 class Level(msgspec.Struct, frozen=True):
-    """One level of a rule: it holds once its condition has held for `for_us`."""
+    """One level of a rule. It holds once its condition has been true for `for_us`."""
 
     name: str
     condition: Condition
@@ -22,44 +22,48 @@ class Level(msgspec.Struct, frozen=True):
 
 
 class SeriesRule(msgspec.Struct, frozen=True):
-    """What a rule says for one series, overrides applied.
+    """The terms of a rule for one series that decide its episodes, with overrides applied.
 
-    Levels come least severe first, each implying the one before; `clear` never holds together with the first.
+    Levels are in order of severity, least severe first. The condition of each level implies that of the level before.
+    No value satisfies both `clear` and the condition of the first level.
     """
 
     value: ValueOf
     levels: tuple[Level, ...]
-    #: None: no longer past the lowest level.
+    #: None: the condition of the first level is false.
     clear: Condition | None = None
     clear_for_us: int = 0
     max_gap_us: int | None = None
 
     @property
     def lookback_us(self) -> int:
-        """How long before a sample the machine's clocks may have started and still matter."""
+        """The longest duration of the rule: clocks that started longer before a sample need no replay."""
         return max(self.clear_for_us, *(level.for_us for level in self.levels))
 
     def digest(self) -> str:
-        """Hash what the rule says: the same for another spelling that accepts the same values."""
-        says = (
+        """Return a hash of these terms. It is equal for conditions that are written differently but accept the same."""
+        content = (
             (self.value.kind, self.value.window_us),
             tuple((level.name, _values(level.condition), level.for_us) for level in self.levels),
             None if self.clear is None else _values(self.clear),
             self.clear_for_us,
             self.max_gap_us,
         )
-        return hashlib.sha256(repr(says).encode()).hexdigest()
+        return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """The level that an episode had from `t` on."""
+    """A level of an episode and the time `t` at which it was reached."""
 
     level: str
     t: int
 
 
 class Episode(msgspec.Struct, frozen=True, gc=False):
-    """One stretch of firing; the first step is the level that it fired at, the levels only rise."""
+    """A period during which a rule fires for a series.
+
+    The first step is the level at which it fired. The levels of the steps only rise.
+    """
 
     started_at: int
     fired_at: int
@@ -68,7 +72,7 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def level(self) -> str:
-        """The level it has, or had in the end."""
+        """The level of the last step."""
         return self.steps[-1].level
 
     @property
@@ -77,11 +81,11 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def span(self) -> tuple[int, int | None]:
-        """When it was true, both ends included; None: endless so far."""
+        """Start and end, both included; an open episode has the end None."""
         return self.started_at, self.resolved_at
 
     def as_of(self, t: int) -> "Episode | None":
-        """Show it as it stood after the sample at `t`, None before it fired."""
+        """Return the episode as it was after the sample at `t`, or None if it had not fired yet."""
         if self.fired_at > t:
             return None
         resolved_at = None if self.resolved_at is None or self.resolved_at > t else self.resolved_at
@@ -90,21 +94,22 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
 
 class Memory(msgspec.Struct, frozen=True, gc=False):
-    """A machine's clocks after the reading at `evaluated_to`: a cache, for samples tell as much."""
+    """The clocks of a machine after the reading at `evaluated_to`. It is a cache: samples can restore the clocks."""
 
     evaluated_to: int
-    #: Time of the last sample, None before the first.
+    #: Time of the last sample; None before the first one.
     sample_at: int | None
-    #: When each level's clock started, None where it stands still.
+    #: Time at which the clock of each level started; None if it is stopped.
     starts: tuple[int | None, ...]
-    #: Since when `clear` has held.
+    #: Time since which `clear` has been true; None if it is false.
     hold: int | None
 
 
 class Machine:
-    """The machine of one rule, fed with the samples of one era in order of time.
+    """State machine of one rule and series. It takes the samples of one era in order of time.
 
-    It begins clear or in an episode that is still open. `closed` are the episodes resolved since.
+    It begins clear, or in an episode that is still open. `closed` holds the episodes that it resolved, `open` the
+    open one.
     """
 
     __slots__ = (
@@ -132,67 +137,68 @@ class Machine:
         self._sample_at: int | None = None
         self.closed: list[Episode] = []
         self.open = open_episode
-        #: How many of the rule's levels are no more severe than the open episode's; firing sets it anew.
+        #: Number of the rule's levels that are at most as severe as the open episode. Firing sets it again.
         self._rank = 0 if open_episode is None else _rank(rule, open_episode.level)
 
     @property
     def level(self) -> str | None:
-        """The open episode's level, None while clear."""
+        """The level of the open episode; None while clear."""
         return None if self.open is None else self.open.level
 
     @property
     def episodes(self) -> list[Episode]:
-        """All of them, in order of time, the open one last."""
+        """All episodes in order of time, the open one last."""
         return self.closed if self.open is None else [*self.closed, self.open]
 
     def step(self, sample: Sample) -> None:
-        """Take the next sample: fire, rise, resolve or stay."""
-        held = self.tick(sample)
+        """Take the next sample, which may start an episode, raise its level or resolve it."""
+        holding_rank = self.tick(sample)
         episode = self.open
         if episode is None:
-            if held:
-                self._fire(held, sample.t)
-        elif held > self._rank:
-            self._raise(episode, held, sample.t)
+            if holding_rank:
+                self._fire(holding_rank, sample.t)
+        elif holding_rank > self._rank:
+            self._raise(episode, holding_rank, sample.t)
         elif self._hold is not None and sample.t - self._hold >= self._clear_for_us:
             self._resolve(episode, sample.t)
 
     def tick(self, sample: Sample) -> int:
-        """Run the clocks only, and give the most severe level that holds, counted from 1, 0 for none.
+        """Update only the clocks; return the rank of the most severe level that holds, from 1, or 0 if none holds.
 
-        The clear-hold runs while clear, too: firing needs a sample past the lowest level, which stops it.
+        The clock of `clear` also runs while the machine is clear. That does no harm: firing needs a sample that meets
+        the first level, and such a sample stops it.
         """
         t, value = sample.t, sample.value
         last, self._sample_at = self._sample_at, t
-        hole = self._max_gap_us is not None and last is not None and t - last > self._max_gap_us
+        is_after_hole = self._max_gap_us is not None and last is not None and t - last > self._max_gap_us
         starts = self._starts
-        held = 0
-        for rank, (past, for_us) in enumerate(self._levels):
-            if past(value):
-                start = starts[rank]
-                if start is None or hole:
-                    start = starts[rank] = t
+        holding_rank = 0
+        for index, (is_met, for_us) in enumerate(self._levels):
+            if is_met(value):
+                start = starts[index]
+                if start is None or is_after_hole:
+                    start = starts[index] = t
                 if t - start >= for_us:
-                    held = rank + 1
+                    holding_rank = index + 1
             else:
-                starts[rank] = None
+                starts[index] = None
         if not (starts[0] is None if self._clear is None else self._clear(value)):
             self._hold = None
-        elif self._hold is None or hole:
+        elif self._hold is None or is_after_hole:
             self._hold = t
-        return held
+        return holding_rank
 
     def memory(self, evaluated_to: int) -> Memory:
-        """Write down the clocks, to go on from the reading at `evaluated_to` later."""
+        """Return the clocks, so that another machine can continue after the reading at `evaluated_to`."""
         return Memory(evaluated_to, self._sample_at, tuple(self._starts), self._hold)
 
     def remember(self, memory: Memory) -> None:
-        """Set the clocks as they were written down by a machine of the same rule and era."""
+        """Restore the clocks from the memory of a machine of the same rule and era."""
         self._sample_at, self._starts, self._hold = memory.sample_at, list(memory.starts), memory.hold
 
     def _fire(self, rank: int, t: int) -> None:
         start = self._starts[0]
-        # Clock 1 runs whenever a higher one does: `check` refuses levels that do not imply the one below.
+        # The first clock runs whenever a higher one does: `check` refuses levels that do not imply the one before.
         started_at = t if start is None else start
         self.open = Episode(started_at, t, None, (self._step_to(rank, t),))
 
@@ -210,7 +216,7 @@ class Machine:
 
 
 def run(rule: SeriesRule, era_samples: Iterable[Sample], open_episode: Episode | None = None) -> list[Episode]:
-    """Give one era's episodes in order of time; it begins clear or in an episode left open before it."""
+    """Return the episodes of one era in order of time. The era begins clear, or in an episode that was open before."""
     machine = Machine(rule, open_episode)
     for sample in era_samples:
         machine.step(sample)

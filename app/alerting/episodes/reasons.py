@@ -1,14 +1,14 @@
-"""Why an episode ended or was withdrawn where its readings do not say so: the texts of alert_episode.reason."""
+"""Values of alert_episode.reason. It is null for an episode that fired and ended by its readings alone."""
 
-#: Late readings show that the episode never was, or was part of another.
+#: Late readings showed that the episode did not happen, or was part of another one.
 RETRACTED = "retracted"
-#: An alert of missing data, while it lasts and after data are back.
+#: An alert of missing data, while data are missing and after they are back.
 NO_DATA = "no_data"
-#: Marks a silent series of a rule whose `no_data` says `then: clear`.
+#: The row marks a series without data whose rule says `no_data: {then: clear}`. It is not an alert.
 NO_DATA_CLEAR = "no_data_clear"
 #: The rule was removed.
 RULE_REMOVED = "rule removed"
-#: The series no longer falls under the rule.
+#: The rule no longer selects the series.
 UNSELECTED = "no longer selected"
-#: No rule watches the series, or the gateway, for missing data any more.
+#: No rule checks the series or the gateway for missing data any more.
 UNWATCHED = "no longer watched"

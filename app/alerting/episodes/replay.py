@@ -1,10 +1,12 @@
-"""Bring stored episodes up to date with new readings, at a cost in proportion to what is new.
+"""Replay: updates stored episodes with new readings, at a cost in proportion to the new readings.
 
-The memory is the stored episodes. For each range of new times the machine's clocks are recovered from the
-samples in [p - D, p], p the last sample before the range, D the rule's longest `for`. That is exact: a clock
-that started earlier has held by p, so its level is in the stored episode already, and it no longer matters.
-From there the samples are taken anew until, past the reach of the new readings, the machine agrees with what
-is stored; the rest stands. That is exact, too: whatever clock still matters then started after that reach.
+For each range of new times, the clocks of the machine are recovered from the samples in [p - D, p], where p is the last
+sample before the range and D the longest duration of the rule. This is exact: a clock that started earlier has been
+running for D by p, so the stored episode already has its level.
+
+From there the machine takes all samples again. It stops at the first sample beyond the reach of the new readings at
+which it agrees with the stored episodes; the later stored episodes stay as they are. This is exact too: every clock
+that still matters at that sample started after the reach.
 """
 
 from bisect import bisect_right
@@ -17,16 +19,16 @@ from app.alerting.conditions import predicate
 from app.alerting.episodes.machine import Episode, Machine, Memory, SeriesRule
 from app.alerting.episodes.samples import Sample, Sampler, StoredReading
 
-#: How many readings the first page asks for; each further page of a walk asks for twice as many.
+#: Number of readings in the first page. Each further page is twice as long, up to LARGEST_PAGE.
 FIRST_PAGE = 128
 LARGEST_PAGE = 16_384
 
 
 class Want(msgspec.Struct, frozen=True, gc=False):
-    """Readings that a replay needs next: at most `limit` with from_us <= t < to_us (None: no bound).
+    """The readings that a replay needs next: at most `limit` readings with from_us <= t < to_us (None: no bound).
 
-    The oldest of them, or the newest if `newest`; in either case in ascending order of time.
-    Fewer than `limit` means that there are no more.
+    They are the oldest readings of that range, or the newest if `newest` is set, always in ascending order of time.
+    An answer of fewer than `limit` readings means that the range has no more.
     """
 
     from_us: int | None
@@ -36,33 +38,33 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 
 
 class Replay(msgspec.Struct, frozen=True, gc=False):
-    """What a replay came to."""
+    """The result of a replay."""
 
-    #: The earliest new time within the era, None if there was none.
+    #: The earliest new time within the era; None if no new reading is within it.
     from_us: int | None
-    #: The sample from which on the stored episodes stand, None: replayed to the newest.
+    #: Time of the sample after which the stored episodes stay as they are; None if replayed to the newest reading.
     to_us: int | None
-    #: What is true now in place of all the stored episodes that were given, in order of time.
+    #: The episodes that replace all given stored ones, in order of time.
     episodes: tuple[Episode, ...]
     #: Time of the newest reading evaluated so far.
     evaluated_to: int | None
-    #: Clocks at `evaluated_to`, to be kept in the same transaction as the episodes, or None if unknown.
+    #: The clocks at `evaluated_to`, to be stored in the same transaction as the episodes; None if unknown.
     memory: Memory | None
 
 
 ReadWanted = Callable[[Want], Sequence[StoredReading]]
-#: Yields what it needs, is sent the readings, returns the result: any number of these can share one query.
+#: A generator that yields wants, is sent the wanted readings and returns the replay. Many of them can share one query.
 Replaying = Generator[Want, Sequence[StoredReading], Replay]
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
-    """What is stored about one rule and series before a replay."""
+    """The stored state of one rule and series before a replay."""
 
-    #: All that ended at or after the earliest new time or are open, in order of time; more do no harm.
+    #: At least all episodes that are open or ended at or after the earliest new time, in order of time.
     episodes: Sequence[Episode] = ()
-    #: Time of the newest reading evaluated so far in this era, None before the first evaluation.
+    #: Time of the newest reading evaluated so far in this era; None before the first evaluation.
     evaluated_to: int | None = None
-    #: The era's first microsecond; readings before it do not exist for the rule. None: unbounded.
+    #: The first microsecond of the era. Earlier readings are ignored. None: the era has no beginning.
     era_from: int | None = None
     memory: Memory | None = None
 
@@ -74,7 +76,7 @@ def replay(
     read: ReadWanted,
     first_page: int = FIRST_PAGE,
 ) -> Replay:
-    """Run `replaying` with readings that can be had at once."""
+    """Run `replaying` to its end, with a function that reads the wanted readings."""
     steps = replaying(rule, known, new, first_page)
     try:
         want = next(steps)
@@ -88,37 +90,38 @@ def replay(
 def replaying(
     rule: SeriesRule, known: Known, new: Iterable[tuple[int, int]], first_page: int = FIRST_PAGE
 ) -> Replaying:
-    """Take in the readings of the given ranges of time (earliest, latest; both included; in any order).
+    """Replay the readings in the new ranges (earliest time, latest time; both included). Ranges may be in any order.
 
-    Ranges may hold old readings, too. Readings may be seen before their range is given, so long as it comes
-    in the end.
+    A range may also contain readings that were evaluated before. A new reading may be read before its range is
+    given, as long as a later call gives the range.
     """
     ranges = deque(_within_era(new, known.era_from))
     from_us = ranges[0][0] if ranges else None
     result = Replay(from_us, None, tuple(known.episodes), known.evaluated_to, known.memory)
     while ranges:
-        result = yield from _Passage(rule, known.era_from, result, ranges).through(first_page)
+        result = yield from _ReplayPass(rule, known.era_from, result, ranges).run(first_page)
     return msgspec.structs.replace(result, from_us=from_us)
 
 
 def skip(rule: SeriesRule, known: Known, new: Sequence[StoredReading]) -> Memory | None:
-    """Give the memory after new readings, in order of time, that change nothing; None: they must be replayed.
+    """Return the memory after new readings (in order of time) if they change no episode, or None: replay them.
 
-    Exact only for `value: last` (an average may pass the threshold though no new reading does) and for
-    readings after the last evaluated (a late one may break the clock of an episode that is over).
+    None is returned unless this shortcut is exact. It is exact for `value: last` only, because an average may pass the
+    threshold although no new reading does. It is exact only for readings after the last evaluated one, because a late
+    reading may stop a clock of an episode that is over.
     """
     memory = known.memory
     if memory is None or memory.evaluated_to != known.evaluated_to or rule.value.kind != "last":
         return None
-    past = predicate(rule.levels[0].condition)
-    if is_eventful(known, memory) or new[0][0] <= memory.evaluated_to or any(past(value) for _, value in new):
+    is_met = predicate(rule.levels[0].condition)
+    if is_eventful(known, memory) or new[0][0] <= memory.evaluated_to or any(is_met(value) for _, value in new):
         return None
     newest = new[-1][0]
     return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
 
 
 def is_eventful(known: Known, memory: Memory) -> bool:
-    """Tell whether an episode is open or a level's clock runs, so that any reading may change something."""
+    """Return whether an episode is open or a level's clock runs, so that any reading may change the episodes."""
     return (bool(known.episodes) and known.episodes[-1].is_open) or memory.starts.count(None) < len(memory.starts)
 
 
@@ -128,8 +131,8 @@ def _within_era(new: Iterable[tuple[int, int]], era_from: int | None) -> list[tu
     return sorted((max(first, era_from), last) for first, last in new if last >= era_from)
 
 
-class _Passage:
-    """One passage over the samples from the first range on; it takes along each range that it comes to."""
+class _ReplayPass:
+    """One pass over the samples from the first range on. It removes each range that it reaches from `ranges`."""
 
     def __init__(self, rule: SeriesRule, era_from: int | None, before: Replay, ranges: deque[tuple[int, int]]) -> None:
         self._rule = rule
@@ -139,64 +142,64 @@ class _Passage:
         self._ranges = ranges
         self._start = ranges[0][0]
         self._newest = before.evaluated_to
-        #: No sample up to here may be trusted to go on as it is stored.
+        #: New readings may affect the samples up to this time, so the pass must not stop before it.
         self._reach = self._start
         self._sampler = Sampler(rule.value)
         covering = self._stored_at(self._start - 1)
         self._machine = Machine(rule, covering and covering.as_of(self._start - 1))
 
-    def through(self, first_page: int) -> Replaying:
-        """Recover the clocks, then replay page by page until stored and true agree or the readings end."""
+    def run(self, first_page: int) -> Replaying:
+        """Recover the clocks, then replay page by page until the machine agrees with the stored episodes or the end."""
         yield from self._recover(first_page)
         cursor, limit = self._start, first_page
-        self._take_along(cursor)
+        self._take_ranges(cursor)
         while True:
             page = yield Want(cursor, None, limit)
-            stop = self._take(page)
+            stop = self._replay_page(page)
             if stop is not None or len(page) < limit:
                 return self._result(stop)
             cursor, limit = page[-1][0] + 1, min(2 * limit, LARGEST_PAGE)
 
     def _recover(self, first_page: int) -> Generator[Want, Sequence[StoredReading], None]:
-        """Set clocks and window as they were before the first range."""
+        """Set the clocks and the window to their state before the first range."""
         memory, window_us = self._before.memory, self._rule.value.window_us
         if memory is not None and self._before.evaluated_to == memory.evaluated_to < self._start:
             self._machine.remember(memory)
             yield from self._look_back(self._start - window_us, first_page)
             return
         gap_us, lookback_us = self._rule.max_gap_us, self._rule.lookback_us
-        # Past a hole nothing matters, which bounds how far back the last sample is looked for.
+        # A gap longer than max_gap restarts the clocks, so an older last sample does not matter.
         floor = None if gap_us is None else self._start - gap_us - lookback_us - window_us
-        seen = yield from self._look_back(floor, first_page)
-        for sample in seen:
-            if sample.t >= seen[-1].t - lookback_us:
+        samples_before = yield from self._look_back(floor, first_page)
+        for sample in samples_before:
+            if sample.t >= samples_before[-1].t - lookback_us:
                 self._machine.tick(sample)
 
     def _look_back(self, floor: int | None, limit: int) -> Generator[Want, Sequence[StoredReading], list[Sample]]:
-        """Fill the window and give samples up to the start: right in [p - D, p], perhaps wrong before."""
+        """Fill the window and return the samples before the start. Samples before p - D may be wrong."""
         if self._era_from is not None:
             floor = self._era_from if floor is None else max(floor, self._era_from)
         readings: list[StoredReading] = []
-        seen: list[Sample] = []
+        found: list[Sample] = []
         until = self._start
         while floor is None or floor < until:
             page = yield Want(floor, until, limit, newest=True)
             readings = [*page, *readings]
             self._sampler = Sampler(self._rule.value)
-            seen = [sample for t, value in readings if (sample := self._sampler.push(t, value)) is not None]
-            if len(page) < limit or self._is_far_enough(page[0][0], seen):
+            found = [sample for t, value in readings if (sample := self._sampler.push(t, value)) is not None]
+            if len(page) < limit or self._is_far_enough(page[0][0], found):
                 break
             until, limit = page[0][0], min(2 * limit, LARGEST_PAGE)
-        return seen
+        return found
 
-    def _is_far_enough(self, oldest: int, seen: Sequence[Sample]) -> bool:
-        # p is the last sample, not the last reading: `rate` and `delta` give none where readings are sparse.
-        return bool(seen) and oldest <= seen[-1].t - self._rule.lookback_us - self._rule.value.window_us
+    def _is_far_enough(self, oldest: int, found: Sequence[Sample]) -> bool:
+        # p is the last sample, not the last reading: `rate` and `delta` give no sample where readings are sparse.
+        return bool(found) and oldest <= found[-1].t - self._rule.lookback_us - self._rule.value.window_us
 
-    def _take(self, page: Sequence[StoredReading]) -> int | None:
-        """Step through a page; give the time of the sample from which on the stored episodes stand."""
+    def _replay_page(self, page: Sequence[StoredReading]) -> int | None:
+        """Replay a page; return the time of the sample at which the pass may stop, or None."""
         for t, value in page:
-            self._take_along(t)
+            self._take_ranges(t)
             self._newest = t if self._newest is None else max(t, self._newest)
             sample = self._sampler.push(t, value)
             if sample is not None:
@@ -205,8 +208,8 @@ class _Passage:
                     return t
         return None
 
-    def _take_along(self, t: int) -> None:
-        """Enter the ranges that begin by `t`; their readings reach as far as their windows and clocks."""
+    def _take_ranges(self, t: int) -> None:
+        """Take the ranges that begin at or before `t`, and extend the reach by their window and longest duration."""
         while self._ranges and self._ranges[0][0] <= t:
             _, last = self._ranges.popleft()
             reach = last + self._rule.value.window_us + self._rule.lookback_us
@@ -221,7 +224,7 @@ class _Passage:
         return self._machine.level == (as_stored and as_stored.level)
 
     def _stored_at(self, t: int) -> Episode | None:
-        """Give the stored episode that was open after the sample at `t`."""
+        """Return the stored episode that was open after the sample at `t`, or None."""
         index = bisect_right(self._fired, t) - 1
         if index < 0:
             return None
@@ -239,7 +242,7 @@ class _Passage:
         return Replay(self._start, stop, episodes, self._newest, self._before.memory)
 
     def _joined(self, stop: int) -> list[Episode]:
-        """Give the episode that spans the stop: until then as replayed, from then on as stored."""
+        """Return the episode that is open at the stop, as a list: replayed until the stop, as stored after it."""
         stored, replayed = self._stored_at(stop), self._machine.open
         if stored is None or replayed is None:
             return []

@@ -1,7 +1,7 @@
-"""What late readings do to episodes: content is recomputed, identity is history.
+"""Matching of recomputed episodes with stored ones after late readings.
 
-Stored episodes and recomputed ones are matched by their spans, so that an id, what people were told under it
-and who acknowledged it stay with the same stretch of trouble when late readings move, join, cut or remove it.
+Episodes are matched by their spans. A recomputed episode keeps the id of the stored one that it matches, with what
+was told about it and its acknowledgement, when late readings move, merge, split or remove episodes.
 """
 
 from bisect import bisect_left
@@ -17,7 +17,7 @@ ChannelName = str
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
-    """The last thing a channel was told about an episode; no entry for a channel means nothing."""
+    """What a channel was last told about an episode. A channel without an entry was told nothing."""
 
     state: Literal["firing", "resolved"]
     level: str
@@ -32,7 +32,7 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredEpisode(msgspec.Struct, frozen=True, gc=False):
-    """An episode as people know it."""
+    """A stored episode with its id, what each channel was told, and its acknowledgement."""
 
     id: int
     episode: Episode
@@ -41,7 +41,7 @@ class StoredEpisode(msgspec.Struct, frozen=True, gc=False):
 
 
 class Kept(msgspec.Struct, frozen=True, tag="kept"):
-    """The episode goes on under its id with another content, or with what it inherited."""
+    """A stored episode that keeps its id and gets another content, or inherits `told` or `ack` from merged ones."""
 
     id: int
     episode: Episode
@@ -50,33 +50,33 @@ class Kept(msgspec.Struct, frozen=True, tag="kept"):
 
 
 class New(msgspec.Struct, frozen=True, tag="new"):
-    """An episode that nobody knew of."""
+    """A recomputed episode that overlaps no stored one."""
 
     episode: Episode
 
 
 class Split(msgspec.Struct, frozen=True, tag="split"):
-    """A further part of what was known as one episode; if over, it counts as told where that was told."""
+    """A recomputed episode that overlaps stored ones but matches none. If over, it counts as told where they were."""
 
     episode: Episode
     told: Mapping[ChannelName, Told]
 
 
 class Merged(msgspec.Struct, frozen=True, tag="merged"):
-    """The episode is retracted as part of another, with which what was told about it now stands."""
+    """A stored episode that is retracted as part of the episode `into`, which inherits what was told about it."""
 
     id: int
     into: int
 
 
 class Retracted(msgspec.Struct, frozen=True, tag="retracted"):
-    """The episode never was, and someone had been told of it."""
+    """A stored episode that overlaps no recomputed one and was told to some channel."""
 
     id: int
 
 
 class Deleted(msgspec.Struct, frozen=True, tag="deleted"):
-    """The episode never was, or is part of another, and nobody had been told of it."""
+    """A stored episode that matches no recomputed one and was told to no channel."""
 
     id: int
 
@@ -84,56 +84,58 @@ class Deleted(msgspec.Struct, frozen=True, tag="deleted"):
 RevisionOutcome = Kept | New | Split | Merged | Retracted | Deleted
 
 
-def revise(stored: Sequence[StoredEpisode], true: Sequence[Episode]) -> list[RevisionOutcome]:
-    """Match the stored episodes of one rule and series with the true ones.
+def revise(stored: Sequence[StoredEpisode], recomputed: Sequence[Episode]) -> list[RevisionOutcome]:
+    """Match the stored episodes of one rule and series with the recomputed ones; return the changes.
 
-    Both hold the same stretch of time; within each, spans do not overlap. What stays as it is has no outcome.
+    Both sequences must cover the same time, and the spans within each must not overlap. An episode that stays
+    unchanged has no outcome.
     """
-    return _Matching(stored, true).outcomes()
+    return _Matching(stored, recomputed).outcomes()
 
 
 class _Matching:
-    """Old and new episodes in order of time, by index; a shared microsecond is enough for an overlap."""
+    """Old (stored) and new (recomputed) episodes in order of time, by index. One shared microsecond is an overlap."""
 
-    def __init__(self, stored: Sequence[StoredEpisode], true: Sequence[Episode]) -> None:
+    def __init__(self, stored: Sequence[StoredEpisode], recomputed: Sequence[Episode]) -> None:
         self.old = sorted(stored, key=lambda each: each.episode.started_at)
-        self.new = sorted(true, key=lambda each: each.started_at)
+        self.new = sorted(recomputed, key=lambda each: each.started_at)
         spans = [each.episode for each in self.old]
+        #: New index -> the old indexes that it overlaps, and the other way round.
         self.old_of = [_overlapping(spans, each) for each in self.new]
         self.new_of = [_overlapping(self.new, each) for each in spans]
-        #: New index -> the old index that it takes.
-        self.takes = self._takes()
-        #: Old index -> the new index that it is merged into, which took another, or it would have taken this.
+        #: New index -> the old index that it matches.
+        self.matches = self._matches()
+        #: Old index -> the new index that it is merged into. That one matches another old one.
         self.merges = self._merges()
 
     def outcomes(self) -> list[RevisionOutcome]:
-        left = [index for index in range(len(self.old)) if index not in self.takes.values()]
-        untaken = [index for index in range(len(self.new)) if index not in self.takes]
+        unmatched_old = [index for index in range(len(self.old)) if index not in self.matches.values()]
+        unmatched_new = [index for index in range(len(self.new)) if index not in self.matches]
         return [
-            *(self._ended(index) for index in left),
-            *(kept for new, old in sorted(self.takes.items()) if (kept := self._kept(new, old)) is not None),
-            *(self._begun(index) for index in untaken),
+            *(self._removed(index) for index in unmatched_old),
+            *(kept for new, old in sorted(self.matches.items()) if (kept := self._kept(new, old)) is not None),
+            *(self._added(index) for index in unmatched_new),
         ]
 
-    def _takes(self) -> dict[int, int]:
-        takes = {}
+    def _matches(self) -> dict[int, int]:
+        matches = {}
         if self.old and self.new and self.old[-1].episode.is_open and self.new[-1].is_open:
-            takes[len(self.new) - 1] = len(self.old) - 1
-        taken = set(takes.values())
+            matches[len(self.new) - 1] = len(self.old) - 1
+        matched_old = set(matches.values())
         for new, overlapped in enumerate(self.old_of):
-            free = next((old for old in overlapped if old not in taken), None)
-            if new not in takes and free is not None:
-                takes[new] = free
-                taken.add(free)
-        return takes
+            free = next((old for old in overlapped if old not in matched_old), None)
+            if new not in matches and free is not None:
+                matches[new] = free
+                matched_old.add(free)
+        return matches
 
     def _merges(self) -> dict[int, int]:
-        taken = set(self.takes.values())
+        matched_old = set(self.matches.values())
         return {
-            # The open one is the last of all.
+            # An open episode is always the last one.
             old: overlapped[-1] if self.new[overlapped[-1]].is_open else overlapped[0]
             for old, overlapped in enumerate(self.new_of)
-            if overlapped and old not in taken
+            if overlapped and old not in matched_old
         }
 
     def _kept(self, new: int, old: int) -> Kept | None:
@@ -145,15 +147,15 @@ class _Matching:
         unchanged = Kept(before.id, before.episode, before.told, before.ack)
         return None if kept == unchanged else kept
 
-    def _ended(self, old: int) -> Merged | Retracted | Deleted:
-        ended = self.old[old]
-        if not ended.told:
-            return Deleted(ended.id)
+    def _removed(self, old: int) -> Merged | Retracted | Deleted:
+        removed = self.old[old]
+        if not removed.told:
+            return Deleted(removed.id)
         if old in self.merges:
-            return Merged(ended.id, self.old[self.takes[self.merges[old]]].id)
-        return Retracted(ended.id)
+            return Merged(removed.id, self.old[self.matches[self.merges[old]]].id)
+        return Retracted(removed.id)
 
-    def _begun(self, new: int) -> New | Split:
+    def _added(self, new: int) -> New | Split:
         episode = self.new[new]
         told: Mapping[ChannelName, Told] = {}
         if not self.old_of[new]:
@@ -165,19 +167,19 @@ class _Matching:
 
 
 def _higher_told(one: Mapping[ChannelName, Told], other: Mapping[ChannelName, Told]) -> Mapping[ChannelName, Told]:
-    """Give what was told under either: firing over resolved over nothing, then the higher level."""
+    """Return for each channel the stronger of both: firing over resolved over nothing, then the higher level."""
     both = [*one.items(), *other.items()]
     return dict(sorted(both, key=lambda item: (item[1].state == "firing", severity(item[1].level))))
 
 
 def _higher_ack(one: Ack | None, other: Ack | None) -> Ack | None:
-    """Give the ack that holds up to the higher level, of two for the same level the later."""
+    """Return the ack of the higher level; of two acks for the same level, the later one."""
     acks = [ack for ack in (one, other) if ack is not None]
     return max(acks, key=lambda ack: (severity(ack.level), ack.at_us), default=None)
 
 
 def _overlapping(spans: Sequence[Episode], other: Episode) -> range:
-    """Give the indexes of the spans, ascending and apart from one another, that overlap `other`."""
+    """Return the indexes of the spans that overlap `other`. The spans ascend in time and do not overlap each other."""
     first = bisect_left(spans, float(other.started_at), key=_end)
     last = first
     while last < len(spans) and spans[last].started_at <= _end(other):

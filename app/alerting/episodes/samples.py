@@ -1,4 +1,4 @@
-"""Samples: what a rule looks at, computed from the stored readings."""
+"""Samples: the values that a rule compares with its thresholds, computed from the stored readings."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,21 +14,21 @@ StoredReading = tuple[int, float]
 
 
 class ValueOf(msgspec.Struct, frozen=True):
-    """What `value:` says; every kind but `last` looks back over a window longer than 0."""
+    """The `value:` of a rule. Every kind but `last` has a window longer than 0."""
 
     kind: Literal["last", "avg", "min", "max", "rate", "delta"] = "last"
     window_us: int = 0
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """What the machine sees at `t`, microseconds since 1970."""
+    """The value that a rule compares at `t`, in microseconds since 1970."""
 
     t: int
     value: float
 
 
 def samples(value_of: ValueOf, readings: Iterable[StoredReading]) -> Iterator[Sample]:
-    """Compute the samples of readings that ascend in time, one a time."""
+    """Yield the samples of readings. Readings must ascend strictly in time."""
     sampler = Sampler(value_of)
     for t, value in readings:
         sample = sampler.push(t, value)
@@ -37,7 +37,10 @@ def samples(value_of: ValueOf, readings: Iterable[StoredReading]) -> Iterator[Sa
 
 
 class Sampler:
-    """The window behind one series' newest reading; a reading leaves it as soon as it is too old."""
+    """The readings in the window that ends at the newest reading of one series.
+
+    `push(t, value)` adds the next reading and returns its sample, or None if it has none.
+    """
 
     def __init__(self, value_of: ValueOf) -> None:
         self._window_us = value_of.window_us
@@ -62,7 +65,10 @@ class Sampler:
                 assert_never(unknown)
 
     def _summary(self, summarize: Callable[[list[float]], float]) -> Callable[[int, float], Sample]:
-        """Summarize (t-w, t], anew each time: a running sum drifts and flips a threshold now and then."""
+        """Return a push function that summarizes the readings in (t-w, t].
+
+        Each sample is computed from the whole window: the rounding errors of a running sum would cross thresholds.
+        """
         window, window_us = self._window, self._window_us
 
         def push(t: int, value: float) -> Sample:
@@ -74,7 +80,7 @@ class Sampler:
         return push
 
     def _push_delta(self, t: int, value: float) -> Sample | None:
-        """Compare with the oldest reading in [t-w, t]; over less than half a window it would say little."""
+        """Return the difference from the oldest reading in [t-w, t], or None if that is less than w/2 old."""
         window = self._window
         window.append((t, value))
         while window[0][0] < t - self._window_us:

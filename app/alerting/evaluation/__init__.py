@@ -1,4 +1,4 @@
-"""From new readings to stored episodes: evaluates what flushes left in `dirty`, and watches for missing data.
+"""Evaluation of rules: turns the readings listed in `dirty` into stored episodes, and checks for missing data.
 
-What people are told about the episodes is the task of `telling`; the two meet in the table alert_episode only.
+Messages about the episodes are the task of `telling`. The two packages share only the table alert_episode.
 """

@@ -1,7 +1,7 @@
-"""The watch over silence: the one thing in alerting that goes by the wall clock, and never part of an episode.
+"""Alerts of missing data. They go by the wall clock and are never part of a threshold episode.
 
-A series is silent when its last new reading came longer ago than it should, counted from the moment since which
-ingest has run without a break: our own downtime is nobody's silence.
+A series is silent if its last new reading was received longer ago than `no_data: {after: …}` allows. Time before the
+last break of ingest does not count, so that a downtime of this service makes no series silent.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,32 +11,32 @@ import msgspec
 
 from app.alerting.conditions import limit_lines
 from app.alerting.episodes.reasons import NO_DATA, NO_DATA_CLEAR, UNWATCHED
-from app.alerting.evaluation.alert_feed import AlertFrame, end_alerts, publish
+from app.alerting.evaluation.alert_feed import end_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.model import GATEWAY_OFFLINE, NoData
-from app.clock import MINUTE_US, SECOND_US, from_us, now_us
+from app.clock import MINUTE_US, SECOND_US, now_us
 from app.db.locks import lock_evaluation
 from app.db.pool import Connection
 from app.durations import format_duration
 from app.model import SeriesId, Tags
 
-#: A series with no known interval is silent after this long, and no other any sooner.
+#: The shortest `after` that is derived from upload intervals, also used if no interval is known.
 SHORTEST_AFTER_US = 5 * MINUTE_US
 _OFFLINE_LEVEL = "error"
-#: Rule, series, gateway: what a silence is known by while it lasts.
+#: (rule, series id, gateway) of an alert of missing data. One of series id and gateway is None.
 Key = tuple[str, int | None, str | None]
 
 
-class Watched(msgspec.Struct, frozen=True):
-    """A series that was seen; times in microseconds since 1970."""
+class WatchedSeries(msgspec.Struct, frozen=True):
+    """A series with at least one reading; times in microseconds since 1970."""
 
     id: int
     sensor: str
     metric: str
     tags: Tags
     gateway: str | None
-    #: The gateway or, where it does not name itself, the API key that brought the sensor.
+    #: The gateway, or else the API key whose upload created the sensor.
     uploader: str
     expected_s: float | None
     received_us: int
@@ -45,8 +45,8 @@ class Watched(msgspec.Struct, frozen=True):
     limits: list[Any] = []
 
 
-class Silent(msgspec.Struct, frozen=True):
-    """A series or, without one, a gateway that has fallen silent."""
+class SilentSource(msgspec.Struct, frozen=True):
+    """A series or a gateway that is silent by a rule."""
 
     rule: str
     series_id: int | None
@@ -54,32 +54,34 @@ class Silent(msgspec.Struct, frozen=True):
     since_us: int
     level: str
     reason: str
+    unit: str | None = None
 
     @property
     def key(self) -> Key:
-        """What it is known by while it lasts."""
+        """The key of the alert."""
         return self.rule, self.series_id, self.gateway
 
 
-class Found(msgspec.Struct, frozen=True):
-    """What came of one look at all series."""
+class NoDataOutcome(msgspec.Struct, frozen=True):
+    """The outcome of one check of all series."""
 
-    #: Alerts of missing data, and marks of cleared ones, that began or ended.
+    #: Number of rows that were opened or ended: alerts, and marks of series whose rule says `then: clear`.
     changes: int
-    #: By rule, why its `after` will alarm between uploads.
+    #: Rule name -> why its `after` is too short.
     warnings: dict[str, str]
 
 
-def usual_after_us(watched: Watched, upload_interval_s: float | None) -> int:
-    """Give how long a series may be silent when its rule does not say: three times its usual interval."""
-    return max(round(3 * _usual_s(watched, upload_interval_s) * SECOND_US), SHORTEST_AFTER_US)
+def default_after_us(series: WatchedSeries, upload_interval_s: float | None) -> int:
+    """Return the `after` of a rule that gives none: three usual intervals, at least SHORTEST_AFTER_US."""
+    return max(round(3 * _usual_interval_s(series, upload_interval_s) * SECOND_US), SHORTEST_AFTER_US)
 
 
-class Watch:
-    """Looks at all series at one moment.
+class NoDataCheck:
+    """A check of all series at one moment.
 
-    `already` are the silences that are known: they go on until something new comes, whatever happened to ingest.
-    `back_us` says when gateways that had been offline came back: their series have as long as ever from then on.
+    `open_keys` holds the keys of open alerts. Such an alert goes on until new data come, also after a break of ingest.
+    `back_us` maps gateways that were offline to the time when they came back; their series are silent at the earliest
+    `after` later than that.
     """
 
     def __init__(
@@ -88,30 +90,30 @@ class Watch:
         upload_intervals_s: Mapping[str, float],
         ingest_since_us: int,
         at_us: int,
-        already: Collection[Key] = (),
+        open_keys: Collection[Key] = (),
         back_us: Mapping[str, int] | None = None,
     ) -> None:
         self._book = book
         self._upload_intervals_s = upload_intervals_s
         self._ingest_since_us = ingest_since_us
         self._at_us = at_us
-        self._already = already
+        self._open_keys = open_keys
         self._back_us = back_us or {}
         #: Silent series, each with its gateway.
-        self._silent: list[tuple[Silent, str | None]] = []
-        self._alive: set[str] = set()
-        #: Gateways with series whose silence some rule would tell, and when the last reading of those came.
+        self._silent: list[tuple[SilentSource, str | None]] = []
+        self._alive_gateways: set[str] = set()
+        #: Gateway -> receive time of the newest reading of its series that some rule alerts on.
         self._gateways: dict[str, int] = {}
-        #: What some rule watches, silent or not.
+        #: Keys of all series and gateways that some rule checks, silent or not.
         self.watched: set[Key] = set()
         self.warnings: dict[str, str] = {}
         #: How long each series may be silent and its limits, where they differ from what is stored.
         self.changed: dict[int, tuple[int, list[Any]]] = {}
 
-    def look(self, series: Watched) -> None:
-        """Judge one series under every rule that watches it."""
+    def add(self, series: WatchedSeries) -> None:
+        """Check one series by every rule that selects it."""
         interval_s = self._upload_intervals_s.get(series.uploader)
-        usual_us = usual_after_us(series, interval_s)
+        default_us = default_after_us(series, interval_s)
         shortest_us = None
         limits: list[Any] = []
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
@@ -119,138 +121,130 @@ class Watch:
             no_data = match.terms.no_data
             if no_data is None or no_data.then == "keep":
                 continue
-            after_us = usual_us if no_data.after_us is None else no_data.after_us
+            after_us = default_us if no_data.after_us is None else no_data.after_us
             shortest_us = after_us if shortest_us is None else min(after_us, shortest_us)
-            self._judge(series, match, no_data, after_us)
-            if after_us < 2 * _usual_s(series, interval_s) * SECOND_US:
+            self._check(series, match, no_data, after_us)
+            if after_us < 2 * _usual_interval_s(series, interval_s) * SECOND_US:
                 self._warn(series, match, after_us, interval_s)
-        after_us = usual_us if shortest_us is None else shortest_us
-        self._note_gateway(series, after_us)
+        after_us = default_us if shortest_us is None else shortest_us
+        self._check_gateway(series, after_us)
         if (after_us, limits) != (series.silent_after_us, series.limits):
             self.changed[series.id] = (after_us, limits)
 
-    def silent(self) -> list[Silent]:
-        """Give all that is silent; an offline gateway stands in place of its series that are not known yet."""
-        offline = {gateway: since for gateway, since in self._gateways.items() if gateway not in self._alive}
+    def silent(self) -> list[SilentSource]:
+        """Return all silent series and gateways. An offline gateway replaces its series that have no open alert yet."""
+        offline = {gateway: since for gateway, since in self._gateways.items() if gateway not in self._alive_gateways}
         kept = [
             each
             for each, gateway in self._silent
-            if gateway not in offline or each.reason == NO_DATA_CLEAR or each.key in self._already
+            if gateway not in offline or each.reason == NO_DATA_CLEAR or each.key in self._open_keys
         ]
         gateways = [
-            Silent(GATEWAY_OFFLINE, None, gateway, since_us, _OFFLINE_LEVEL, NO_DATA)
+            SilentSource(GATEWAY_OFFLINE, None, gateway, since_us, _OFFLINE_LEVEL, NO_DATA)
             for gateway, since_us in offline.items()
         ]
         return kept + gateways
 
-    def _judge(self, series: Watched, match: Match, no_data: NoData, after_us: int) -> None:
-        silent = _silent(series, match, no_data)
-        self.watched.add(silent.key)
+    def _check(self, series: WatchedSeries, match: Match, no_data: NoData, after_us: int) -> None:
+        source = _silent_source(series, match, no_data)
+        self.watched.add(source.key)
         if no_data.then == "alert" and series.gateway is not None:
             last = max(self._gateways.get(series.gateway, series.received_us), series.received_us)
             self._gateways[series.gateway] = last
             self.watched.add((GATEWAY_OFFLINE, None, series.gateway))
-        if self._quiet_us(series, silent.key) > after_us:
-            self._silent.append((silent, series.gateway))
+        if self._silence_us(series, source.key) > after_us:
+            self._silent.append((source, series.gateway))
 
-    def _note_gateway(self, series: Watched, after_us: int) -> None:
-        """A gateway is alive while any series that came through it is, watched or not."""
+    def _check_gateway(self, series: WatchedSeries, after_us: int) -> None:
+        """Mark the gateway as alive if this series is not silent. The series need not be selected by any rule."""
         if series.gateway is not None:
-            quiet_us = self._quiet_us(series, (GATEWAY_OFFLINE, None, series.gateway))
-            if quiet_us <= after_us:
-                self._alive.add(series.gateway)
+            silence_us = self._silence_us(series, (GATEWAY_OFFLINE, None, series.gateway))
+            if silence_us <= after_us:
+                self._alive_gateways.add(series.gateway)
 
-    def _quiet_us(self, series: Watched, key: Key) -> int:
-        if key in self._already:
+    def _silence_us(self, series: WatchedSeries, key: Key) -> int:
+        if key in self._open_keys:
             return self._at_us - series.received_us
         back_us = self._back_us.get(series.gateway or "", 0)
         return self._at_us - max(series.received_us, self._ingest_since_us, back_us)
 
-    def _warn(self, series: Watched, match: Match, after_us: int, interval_s: float | None) -> None:
-        usual = format_duration(round(_usual_s(series, interval_s)) * SECOND_US)
+    def _warn(self, series: WatchedSeries, match: Match, after_us: int, interval_s: float | None) -> None:
+        usual = format_duration(round(_usual_interval_s(series, interval_s)) * SECOND_US)
         self.warnings[match.rule.name] = (
             f"no_data after {format_duration(after_us)} is under twice the {usual} between uploads of "
             f"{series.uploader}: it will alarm between them"
         )
 
 
-async def watch_silence(connection: Connection, book: RuleBook, ingest_since_us: int) -> Found:
-    """Open and end alerts of missing data in the caller's transaction."""
+async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_since_us: int) -> NoDataOutcome:
+    """Check all series; open and end alerts of missing data in the caller's transaction.
+
+    `ingest_since_us` is the time since which ingest has run without a break, in microseconds since 1970.
+    """
     await lock_evaluation(connection)
-    series = [Watched(**row) for row in await connection.fetch(SQL["list_watched"])]
+    series = [WatchedSeries(**row) for row in await connection.fetch(SQL["list_watched"])]
     intervals_s = {row["name"]: row["median_s"] for row in await connection.fetch(SQL["list_upload_intervals"])}
     back_us = {row["gateway"]: row["us"] for row in await connection.fetch(SQL["list_gateways_back"])}
     known = {
         (row["rule"], row["series_id"], row["gateway"]): row["id"]
-        for row in await connection.fetch(SQL["list_open_silences_of_data"])
+        for row in await connection.fetch(SQL["list_open_no_data"])
     }
-    watch = Watch(book, intervals_s, ingest_since_us, now_us(), known, back_us)
+    check = NoDataCheck(book, intervals_s, ingest_since_us, now_us(), known, back_us)
     for each in series:
-        watch.look(each)
-    await _write_changed(connection, watch, ingest_since_us)
-    silent = watch.silent()
-    begun = [each for each in silent if each.key not in known]
-    by_id = {each.id: each for each in series}
-    for each_silent in begun:
-        await _open(connection, each_silent, by_id.get(each_silent.series_id or 0))
-    over = known.keys() - {each.key for each in silent}
-    await end_alerts(connection, {known[key]: None if key in watch.watched else UNWATCHED for key in over})
-    await _count_changes(connection, [each.key for each in begun if each.reason == NO_DATA_CLEAR], over)
-    return Found(len(begun) + len(over), watch.warnings)
+        check.add(each)
+    await _write_changed(connection, check, ingest_since_us)
+    silent = check.silent()
+    begun = [source for source in silent if source.key not in known]
+    for source in begun:
+        await _open(connection, source)
+    ended = known.keys() - {source.key for source in silent}
+    await end_alerts(connection, {known[key]: None if key in check.watched else UNWATCHED for key in ended})
+    await _count_changes(connection, [source.key for source in begun if source.reason == NO_DATA_CLEAR], ended)
+    return NoDataOutcome(len(begun) + len(ended), check.warnings)
 
 
-async def end_silences(connection: Connection, series_ids: Sequence[SeriesId]) -> int:
-    """End alerts of missing data of series that something new came of, in the caller's transaction; return how many.
+async def end_no_data_alerts(connection: Connection, series_ids: Sequence[SeriesId]) -> int:
+    """End alerts of missing data of these series and their gateways if new data came; return how many.
 
-    It is the transaction that evaluates what came, so that one message tells both.
+    Must run in the transaction that evaluates the new readings, so that one message tells both.
     """
-    rows = await connection.fetch(SQL["list_broken_silences"], series_ids)
+    rows = await connection.fetch(SQL["list_no_data_with_new_readings"], series_ids)
     await end_alerts(connection, {row["id"]: None for row in rows})
     await _count_changes(connection, [], [(row["rule"], row["series_id"], None) for row in rows])
     return len(rows)
 
 
-async def _count_changes(connection: Connection, cleared: Sequence[Key], over: Collection[Key]) -> None:
-    """Count a change of episodes that people take for over, or no more, for lack of data."""
-    keys = [key for key in (*cleared, *over) if key[1] is not None]
+async def _count_changes(connection: Connection, cleared: Sequence[Key], ended: Collection[Key]) -> None:
+    """Increase the revision of open episodes whose series is now cleared for missing data, or no longer is."""
+    keys = [key for key in (*cleared, *ended) if key[1] is not None]
     if keys:
         await connection.execute(
             SQL["count_change_of_open"], [rule for rule, _, _ in keys], [series_id for _, series_id, _ in keys]
         )
 
 
-async def _open(connection: Connection, silent: Silent, watched: Watched | None) -> None:
+async def _open(connection: Connection, source: SilentSource) -> None:
     episode_id = await connection.fetchval(
         SQL["insert_no_data"],
-        silent.rule,
-        silent.series_id,
-        silent.gateway,
-        silent.since_us,
-        silent.level,
-        silent.reason,
+        source.rule,
+        source.series_id,
+        source.gateway,
+        source.since_us,
+        source.level,
+        source.reason,
+        source.unit,
     )
-    if episode_id is None or silent.reason == NO_DATA_CLEAR:
+    if episode_id is None or source.reason == NO_DATA_CLEAR:
         return
-    frame = AlertFrame(
-        transition="firing",
-        id=episode_id,
-        rule=silent.rule,
-        sensor=watched.sensor if watched else None,
-        metric=watched.metric if watched else None,
-        gateway=watched.gateway if watched else silent.gateway,
-        level=silent.level,
-        started_at=from_us(silent.since_us),
-        reason=silent.reason,
-    )
-    await publish(connection, [frame])
+    await publish(connection, [("firing", episode_id)])
 
 
-async def _write_changed(connection: Connection, watch: Watch, ingest_since_us: int) -> None:
+async def _write_changed(connection: Connection, check: NoDataCheck, ingest_since_us: int) -> None:
     """Store what the views judge silence by, and the limits of each series, where they have changed."""
     await connection.execute(SQL["update_ingest_state"], ingest_since_us)
-    if watch.changed:
-        ids = list(watch.changed)
-        after_us, limits = zip(*watch.changed.values(), strict=True)
+    if check.changed:
+        ids = list(check.changed)
+        after_us, limits = zip(*check.changed.values(), strict=True)
         encoded = [msgspec.json.encode(each).decode() for each in limits]
         await connection.execute(SQL["update_series_watch"], ids, after_us, encoded)
 
@@ -264,10 +258,12 @@ def _limits(match: Match) -> list[Any]:
     ]
 
 
-def _usual_s(watched: Watched, upload_interval_s: float | None) -> float:
-    return max(watched.expected_s or 0.0, upload_interval_s or 0.0)
+def _usual_interval_s(series: WatchedSeries, upload_interval_s: float | None) -> float:
+    return max(series.expected_s or 0.0, upload_interval_s or 0.0)
 
 
-def _silent(watched: Watched, match: Match, no_data: NoData) -> Silent:
+def _silent_source(series: WatchedSeries, match: Match, no_data: NoData) -> SilentSource:
     reason = NO_DATA if no_data.then == "alert" else NO_DATA_CLEAR
-    return Silent(match.rule.name, watched.id, None, watched.received_us, match.terms.levels[0].name, reason)
+    return SilentSource(
+        match.rule.name, series.id, None, series.received_us, match.terms.levels[0].name, reason, match.terms.unit
+    )

@@ -1,4 +1,4 @@
-"""How far one process has come with each rule and series, and the short way past readings that change nothing."""
+"""Evaluation progress of one process for each pair of rule and series, and the shortcut for quiet readings."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ from app.alerting.rules.matching import RuleBook
 from app.clock import MINUTE_US
 from app.model import SeriesId
 
-#: A pair in which nothing happens is written down before its stored state is older than this, in event time.
+#: The state of a quiet pair is stored before the stored one is older than this, in event time.
 QUIET_WRITE_US = 10 * MINUTE_US
 
 
 class Cache(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is kept beside the episodes to save work; all of it can be found again from the readings."""
+    """Stored values that save work. All of them can be computed again from the readings."""
 
     memory: Memory | None = None
-    #: Every reading since then was on the good side of the lowest level.
+    #: No reading since this time met the condition of the lowest level.
     quiet_since: int | None = None
 
 
@@ -32,7 +32,7 @@ _encode_cache = msgspec.json.Encoder().encode
 
 
 class PairState(msgspec.Struct, gc=False):
-    """How far one rule has come with one series."""
+    """Evaluation state of one rule and series."""
 
     era: int
     era_from: int | None
@@ -40,51 +40,51 @@ class PairState(msgspec.Struct, gc=False):
     stored: list[StoredEpisode] = []
     known: Known = Known()
     quiet_since: int | None = None
-    #: Evaluated to, as it is written down; None: nothing is.
+    #: `evaluated_to` of the stored state; None if there is none.
     written_us: int | None = None
-    #: This process evaluated the pair last: `known` is the newest there is.
-    is_ours: bool = False
+    #: This process evaluated the pair last, so `known` is newer than the stored state or equal to it.
+    is_evaluated_here: bool = False
     must_write: bool = True
-    #: The rule has just met a series older than itself: what is over by now is not announced.
-    is_beginning: bool = False
+    #: First evaluation of a rule that is newer than the series: no message is sent about episodes that are over.
+    is_backfill: bool = False
 
     def is_due(self, series_id: SeriesId) -> bool:
-        """Tell whether it is to be written down; quiet pairs take turns, so that they are not all written at once."""
+        """Return whether the state must be stored now. Quiet pairs are due at different times, to spread the writes."""
         age_us = (self.known.evaluated_to or 0) - (self.written_us or 0)
         return self.must_write or age_us > QUIET_WRITE_US // 2 + series_id % 32 * QUIET_WRITE_US // 64
 
     def cache(self) -> str:
-        """Write as JSON what is kept to save work."""
+        """Return the cache column as JSON."""
         return _encode_cache(Cache(self.known.memory, self.quiet_since)).decode()
 
 
 class EvaluationProgress:
-    """How far this process has come with each pair, while it is the leader.
+    """Evaluation states of all pairs while this process is the leader.
 
-    Pairs in which nothing happens are written down now and then only: their stored state is old, and as good as new,
-    for no clock has run since.
+    The states of quiet pairs are stored only from time to time. An older stored state of a quiet pair gives the same
+    episodes, because no clock has run since.
     """
 
     def __init__(self) -> None:
         self.states: dict[Pair, PairState] = {}
-        #: The rules that each series fell under when it was evaluated last.
+        #: The names of the rules that selected each series at its last evaluation.
         self.rules_of: dict[SeriesId, tuple[str, ...]] = {}
         self._book: RuleBook | None = None
 
-    def go_by(self, book: RuleBook) -> None:
-        """Look up which states there are when the rules have changed: those of rules that are gone were deleted."""
+    def use_rules(self, book: RuleBook) -> None:
+        """Read stored states again if the rules have changed, because the states of removed rules were deleted."""
         if book is not self._book:
             self.rules_of.clear()
             self._book = book
 
     def forget(self) -> None:
-        """Go by what is stored: a transaction failed, or another process was the leader."""
+        """Use only the stored states from now on: a transaction failed, or another process was the leader."""
         self.states.clear()
         self.rules_of.clear()
 
 
 def stored_state(row: asyncpg.Record) -> PairState:
-    """Take over what is written down of a pair."""
+    """Return the state in a row of alert_state, without its episodes."""
     cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
     known = Known((), row["evaluated_us"], row["era_from_us"], cache.memory)
     return PairState(
@@ -99,13 +99,14 @@ def stored_state(row: asyncpg.Record) -> PairState:
 
 
 def skip_quiet(rule: SeriesRule, state: PairState, new: Sequence[StoredReading]) -> Memory | None:
-    """Give the memory after new readings that change nothing, and note since when readings have been quiet.
+    """Return the memory after new readings that change no episode, or None: replay them. Update `state.quiet_since`.
 
-    Beyond `value: last` (see `skip`) this is exact for averages, minima and maxima whose whole window was quiet, if
-    the quiet side is one stretch: all of them lie between readings of the window.
+    A reading is quiet if it does not meet the condition of the lowest level. For `value: last` see `skip`. For
+    averages, minima and maxima the shortcut is exact if all readings of the window are quiet and the quiet values form
+    one range: then the sample lies in that range, too.
     """
-    past = predicate(rule.levels[0].condition)
-    if any(past(value) for _, value in new):
+    is_met = predicate(rule.levels[0].condition)
+    if any(is_met(value) for _, value in new):
         state.quiet_since = None
         return None
     since, state.quiet_since = state.quiet_since, new[0][0] if state.quiet_since is None else state.quiet_since

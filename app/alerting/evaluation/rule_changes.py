@@ -1,4 +1,4 @@
-"""What a change of rules does to alerts: those that no rule is about any more end, with the reason."""
+"""Ends of alerts when the rules change."""
 
 from app.alerting.episodes.reasons import RULE_REMOVED, UNSELECTED
 from app.alerting.evaluation.alert_feed import end_alerts
@@ -8,10 +8,10 @@ from app.alerting.rules.model import RuleSet
 from app.db.pool import Connection
 
 
-async def end_unruled(connection: Connection, rules: RuleSet) -> int:
-    """End open alerts whose rule was removed or no longer selects their series; return how many.
+async def end_alerts_without_rule(connection: Connection, rules: RuleSet) -> int:
+    """End the open alerts whose rule was removed or no longer selects their series; return their number.
 
-    Runs in the transaction that accepts the rules, and forgets how far removed rules had come.
+    Also delete the evaluation states of removed rules. Must run in the transaction that accepts the rules.
     """
     names = {rule.name for rule in rules.rules}
     book = RuleBook(rules)
@@ -22,5 +22,5 @@ async def end_unruled(connection: Connection, rules: RuleSet) -> int:
         elif not book.selects(row["rule"], row["sensor"], row["metric"], row["tags"], row["gateway"]):
             ended[row["id"]] = UNSELECTED
     await end_alerts(connection, ended)
-    await connection.execute(SQL["delete_unruled_states"], list(names))
+    await connection.execute(SQL["delete_states_of_removed_rules"], list(names))
     return len(ended)

@@ -1,4 +1,4 @@
-"""The SQL statements of evaluation, by name."""
+"""SQL statements of `evaluation`, by name."""
 
 from pathlib import Path
 

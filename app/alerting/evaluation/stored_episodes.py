@@ -1,4 +1,4 @@
-"""Episodes in the database: loaded for a replay, and written back with the identity that revision gives them."""
+"""Episodes in the database: loading them for a replay, and storing the outcomes of a revision."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import msgspec
 
 from app.alerting.conditions import Condition
 from app.alerting.episodes.machine import Episode, Step
-from app.alerting.episodes.reasons import RETRACTED, UNSELECTED
+from app.alerting.episodes.reasons import UNSELECTED
 from app.alerting.episodes.revision import (
     Ack,
     Deleted,
@@ -22,10 +22,10 @@ from app.alerting.episodes.revision import (
     Told,
     revise,
 )
-from app.alerting.evaluation.alert_feed import AlertFrame, Transition, end_alerts, publish
+from app.alerting.evaluation.alert_feed import Transition, end_alerts, load_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match
-from app.clock import from_us, now_us
+from app.clock import now_us
 from app.db.pool import Connection
 from app.model import SeriesId, Tags, severity
 
@@ -34,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EvaluatedSeries(msgspec.Struct, frozen=True):
-    """What rules look at in a series."""
+    """The fields of a series that rules use."""
 
     id: SeriesId
     sensor: str
@@ -46,7 +46,7 @@ class EvaluatedSeries(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Something that happened to an episode, for the log and the live feed."""
+    """A change of an episode, for the log."""
 
     transition: Transition
     episode_id: int
@@ -58,9 +58,9 @@ class Change(msgspec.Struct, frozen=True):
 async def load_stored(
     connection: Connection, series_ids: Sequence[SeriesId], oldest_revised_us: int | None
 ) -> dict[Pair, list[tuple[int, StoredEpisode]]]:
-    """Load what is open and, where readings came out of order, what ended at or after the oldest of them.
+    """Load the open episodes and, if `oldest_revised_us` is given, those that ended at or after that time.
 
-    By (rule, series), in order of time, each with its era: those of earlier eras are never recomputed.
+    Return (era, episode) by (rule, series id), in order of time. Episodes of earlier eras are never recomputed.
     """
     if oldest_revised_us is None:
         rows = await connection.fetch(SQL["list_open_episodes"], series_ids)
@@ -77,8 +77,8 @@ async def load_stored(
     return episodes
 
 
-class _Note(msgspec.Struct):
-    """A change on its way; the id of a new episode is known once it is inserted."""
+class _PendingChange(msgspec.Struct):
+    """A change that is not stored yet. The id of a new episode is set when it has been inserted."""
 
     transition: Transition
     pair: Pair
@@ -87,15 +87,15 @@ class _Note(msgspec.Struct):
 
 
 class _Insert(msgspec.Struct):
-    """A new episode on its way, and what was told of what it was split from."""
+    """A new episode to insert, and what it inherits of what was told about the episode that it was split from."""
 
     row: tuple[Any, ...]
     told: Mapping[str, Told]
-    note: _Note
+    change: _PendingChange
 
 
 class Changes:
-    """Collects the outcomes of one evaluation, writes them all at once, and keeps a list of what happened."""
+    """Collects the outcomes of one evaluation and stores them together. `made` lists the stored changes."""
 
     def __init__(
         self, connection: Connection, series: Mapping[SeriesId, EvaluatedSeries], matches: Mapping[Pair, Match]
@@ -104,46 +104,47 @@ class Changes:
         self._connection = connection
         self._series = series
         self._matches = matches
-        self._notes: list[_Note] = []
+        self._pending: list[_PendingChange] = []
         self._inserts: list[_Insert] = []
         self._updates: list[tuple[Any, ...]] = []
-        #: Episode, and the one that it is part of.
-        self._withdrawn: list[tuple[int, int | None]] = []
+        #: (episode id, id of the episode that it was merged into or None).
+        self._retracted: list[tuple[int, int | None]] = []
         self._deleted: list[int] = []
-        #: Channel, episode, what it was told, level.
+        #: (channel, episode id, told, level).
         self._told: list[tuple[str, int, str, str]] = []
 
     def revise(
-        self, pair: Pair, era: int, stored: Sequence[StoredEpisode], true: Sequence[Episode], *, beginning: bool
+        self, pair: Pair, era: int, stored: Sequence[StoredEpisode], recomputed: Sequence[Episode], *, is_backfill: bool
     ) -> None:
-        """Match stored episodes with true ones and note what differs.
+        """Match stored episodes with recomputed ones and collect the outcomes.
 
-        `beginning`: the rule has just met this series, so what is over by now is history and not news.
+        With `is_backfill`, new episodes that are over are stored as settled: no message is sent about them.
         """
         before = {each.id: each for each in stored}
-        for outcome in revise(stored, true):
+        for outcome in revise(stored, recomputed):
             match outcome:
                 case New(episode):
-                    self._insert(pair, era, episode, {}, beginning=beginning)
+                    self._insert(pair, era, episode, {}, is_backfill=is_backfill)
                 case Split(episode, told):
-                    self._insert(pair, era, episode, told, beginning=beginning)
+                    self._insert(pair, era, episode, told, is_backfill=is_backfill)
                 case Kept():
                     self._update(pair, outcome, before[outcome.id])
                 case Merged(episode_id, into):
-                    self._withdraw(pair, episode_id, into)
+                    self._retract(pair, episode_id, into)
                 case Retracted(episode_id):
-                    self._withdraw(pair, episode_id, None)
+                    self._retract(pair, episode_id, None)
                 case Deleted(episode_id):
                     self._deleted.append(episode_id)
 
     async def write(self) -> None:
-        """Write all that was noted: first what goes, so that a rule and a series never have two open episodes."""
-        if self._withdrawn:
-            # What was told of a merged one stands with the other now: a merge by itself tells nobody anything.
-            merged = [episode_id for episode_id, into in self._withdrawn if into is not None]
+        """Store everything collected. Removals come first: a rule and a series have at most one open episode."""
+        if self._retracted:
+            # The other episode inherits alert_told of a merged one, so that the merge itself sends no message.
+            merged = [episode_id for episode_id, into in self._retracted if into is not None]
             await self._connection.execute(SQL["delete_told"], merged)
-            await self._connection.execute(SQL["withdraw_episodes"], *_columns(self._withdrawn))
-        if self._deleted:
+            await self._connection.execute(SQL["retract_episodes"], *_columns(self._retracted))
+        deleted = await load_alerts(self._connection, self._deleted)
+        if deleted:
             await self._connection.execute(SQL["delete_episodes"], self._deleted)
         if self._updates:
             await self._connection.execute(SQL["update_episodes"], *_columns(self._updates))
@@ -151,23 +152,23 @@ class Changes:
             await self._write_inserts()
         if self._told:
             await self._connection.execute(SQL["upsert_told"], *_columns(self._told))
-        self.made = [self._change(note) for note in self._notes]
-        await publish(self._connection, [self._frame(note) for note in self._notes])
+        self.made = [self._change(change) for change in self._pending]
+        await publish(self._connection, [(change.transition, change.episode_id) for change in self._pending], deleted)
 
     async def end_unselected(self, pairs: Sequence[Pair]) -> None:
-        """End the alerts of series that no longer fall under a rule."""
+        """End the open alerts of pairs whose rule no longer selects the series."""
         rows = await self._connection.fetch(SQL["list_open_alerts_of"], *_columns(pairs))
         await end_alerts(self._connection, {row["id"]: UNSELECTED for row in rows})
         await self._connection.execute(SQL["mark_unselected"], *_columns(pairs))
 
-    def _insert(self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, beginning: bool) -> None:
-        settled = (beginning and not episode.is_open) or self._is_history(pair, episode)
-        note = self._note("firing" if episode.is_open else "resolved", pair, episode)
-        row = (*pair, era, *_content(episode), self._threshold(pair, episode.level), settled)
-        self._inserts.append(_Insert(row, told, note))
+    def _insert(self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, is_backfill: bool) -> None:
+        settled = (is_backfill and not episode.is_open) or self._is_settled(pair, episode)
+        change = self._add_change("firing" if episode.is_open else "resolved", pair, episode)
+        row = (*pair, era, *_content(episode), *self._rule_content(pair, episode.level), settled)
+        self._inserts.append(_Insert(row, told, change))
 
-    def _is_history(self, pair: Pair, episode: Episode) -> bool:
-        """Tell whether an episode that is over when it becomes known is told to nobody."""
+    def _is_settled(self, pair: Pair, episode: Episode) -> bool:
+        """Return whether no message is sent about a new episode because it is over, by the `late_data` of its rule."""
         late_data = self._matches[pair].terms.late_data
         if episode.resolved_at is None:
             return False
@@ -176,66 +177,54 @@ class Changes:
     def _update(self, pair: Pair, kept: Kept, before: StoredEpisode) -> None:
         episode, ack = kept.episode, kept.ack
         acked = (None, None, None) if ack is None else (ack.by, ack.at_us, ack.level)
-        # What is over and settled stays so: history is not news because it changes. But of what people were told of,
-        # others may have to hear at a higher level.
+        # A settled episode that is over stays settled when only its times change. But if it was told and its level has
+        # risen, channels of the higher level may still need a message.
         has_risen = bool(kept.told) and severity(episode.level) > severity(before.episode.level)
-        has_news = episode.is_open or has_risen or any(told.state == "firing" for told in kept.told.values())
-        self._updates.append((kept.id, *_content(episode), self._threshold(pair, episode.level), *acked, has_news))
-        # Only what it inherits: a message may have been claimed since what was told was loaded.
+        unsettles = episode.is_open or has_risen or any(told.state == "firing" for told in kept.told.values())
+        self._updates.append((kept.id, *_content(episode), *self._rule_content(pair, episode.level), *acked, unsettles))
+        # Write only inherited values: a claimed message may have changed the others since they were loaded.
         inherited = {channel: told for channel, told in kept.told.items() if before.told.get(channel) != told}
-        self._tell(kept.id, inherited)
+        self._add_told(kept.id, inherited)
         ended = before.episode.is_open and not episode.is_open
-        self._note("resolved" if ended else "changed", pair, episode, kept.id)
+        self._add_change("resolved" if ended else "changed", pair, episode, kept.id)
 
-    def _withdraw(self, pair: Pair, episode_id: int, into: int | None) -> None:
-        self._withdrawn.append((episode_id, into))
-        self._note("retracted", pair, None, episode_id)
+    def _retract(self, pair: Pair, episode_id: int, into: int | None) -> None:
+        self._retracted.append((episode_id, into))
+        self._add_change("retracted", pair, None, episode_id)
 
-    def _tell(self, episode_id: int, told: Mapping[str, Told]) -> None:
+    def _add_told(self, episode_id: int, told: Mapping[str, Told]) -> None:
         self._told += [(channel, episode_id, each.state, each.level) for channel, each in told.items()]
 
-    def _note(self, transition: Transition, pair: Pair, episode: Episode | None, episode_id: int = 0) -> _Note:
-        note = _Note(transition, pair, episode, episode_id)
-        self._notes.append(note)
-        return note
+    def _add_change(
+        self, transition: Transition, pair: Pair, episode: Episode | None, episode_id: int = 0
+    ) -> _PendingChange:
+        change = _PendingChange(transition, pair, episode, episode_id)
+        self._pending.append(change)
+        return change
 
     async def _write_inserts(self) -> None:
         rows = await self._connection.fetch(SQL["insert_episodes"], *_columns([insert.row for insert in self._inserts]))
         ids = {(row["rule"], row["series_id"], row["fired_us"]): row["id"] for row in rows}
         for insert in self._inserts:
             rule, series_id, _, _, fired_us, *_ = insert.row
-            insert.note.episode_id = ids[rule, series_id, fired_us]
-            self._tell(insert.note.episode_id, insert.told)
+            insert.change.episode_id = ids[rule, series_id, fired_us]
+            self._add_told(insert.change.episode_id, insert.told)
 
-    def _threshold(self, pair: Pair, level: str) -> str | None:
-        for each in self._matches[pair].series_rule.levels:
-            if each.name == level:
-                return _encode(threshold_of(each.condition)).decode()
-        return None
+    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None]:
+        """Return the level's threshold as JSON, and the rule's text and unit."""
+        match = self._matches[pair]
+        conditions = {each.name: each.condition for each in match.series_rule.levels}
+        threshold = _encode(threshold_of(conditions[level])).decode() if level in conditions else None
+        return threshold, match.terms.message, match.terms.unit
 
-    def _change(self, note: _Note) -> Change:
-        return Change(note.transition, note.episode_id, *note.pair, note.episode.level if note.episode else "")
-
-    def _frame(self, note: _Note) -> AlertFrame:
-        """Write a change as clients of the live feed get it."""
-        episode, series = note.episode, self._series[note.pair[1]]
-        return AlertFrame(
-            transition=note.transition,
-            id=note.episode_id,
-            rule=note.pair[0],
-            sensor=series.sensor,
-            metric=series.metric,
-            gateway=series.gateway,
-            level=None if episode is None else episode.level,
-            started_at=None if episode is None else from_us(episode.started_at),
-            fired_at=None if episode is None else from_us(episode.fired_at),
-            resolved_at=None if episode is None or episode.resolved_at is None else from_us(episode.resolved_at),
-            reason=RETRACTED if note.transition == "retracted" else None,
+    def _change(self, change: _PendingChange) -> Change:
+        return Change(
+            change.transition, change.episode_id, *change.pair, change.episode.level if change.episode else ""
         )
 
 
 def threshold_of(condition: Condition) -> Any:
-    """Give a condition's numbers: one, or [low, high]."""
+    """Return the numbers of a condition: one number, or [low, high]."""
     numbers = msgspec.structs.astuple(condition)  # type: ignore[arg-type]
     return numbers[0] if len(numbers) == 1 else list(numbers)
 
@@ -245,7 +234,7 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 def _content(episode: Episode) -> tuple[int, int, int | None, str, str]:
-    """Give what the readings decide: times, steps as JSON, level."""
+    """Return started_at, fired_at and resolved_at, the steps as JSON, and the level."""
     steps = _encode([[step.level, step.t] for step in episode.steps]).decode()
     return episode.started_at, episode.fired_at, episode.resolved_at, steps, episode.level
 

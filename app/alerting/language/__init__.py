@@ -1,1 +1,1 @@
-"""The language of rule files: from YAML to rules, with every mistake at its line and column."""
+"""The parser of rule files: turns YAML into rules and reports each mistake with its line and column."""

@@ -1,4 +1,4 @@
-"""The `channels:` part of rule files: each type has its own fields, and secrets come from the environment."""
+"""The `channels:` section of rule files: each type of channel has its own fields; secrets come from the environment."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -6,39 +6,40 @@ from typing import Any
 import msgspec
 
 from app.alerting.language.channel_secrets import is_secret, missing_secrets, references, resolve_fields
-from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, read_logged, unlike
+from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, mismatch, read_logged
 from app.alerting.language.leaves import SECRET, SETTING, one_of
 from app.alerting.language.yaml_nodes import MappingNode, Node
 from app.alerting.rules.model import ChannelDefinition, FieldValue
 from app.alerting.rules.problems import ProblemLog
 from app.notify.channels import find_channels
 
-#: Takes a type and its settings, secrets included; gives what is wrong as (field or None, message without secrets).
+#: Takes a channel's type and its settings with all secrets filled in.
+#: Returns each problem as (field, message); the field may be None, and the message contains no secret.
 ChannelCheck = Callable[[str, Mapping[str, FieldValue]], Iterable[tuple[str | None, str]]]
 
 
 class ChannelFields(msgspec.Struct, frozen=True):
-    """Which fields a type of channel has."""
+    """The names of the fields of one type of channel."""
 
     required: frozenset[str]
     optional: frozenset[str] = frozenset()
-    #: These hold a text for each name instead of a text.
-    named: frozenset[str] = frozenset()
+    #: Fields whose value is a mapping of texts, such as `headers`.
+    mappings: frozenset[str] = frozenset()
 
 
 class ReadChannel(msgspec.Struct, frozen=True):
-    """A channel's type, and its fields with their places."""
+    """A channel as read from a file: its type, and its fields with their places."""
 
     type: str
     given: Given
 
-    def named(self, name: str) -> ChannelDefinition:
-        """Make the channel's configuration, secrets unresolved."""
+    def define(self, name: str) -> ChannelDefinition:
+        """Return the channel's definition under the given name, with references to secrets unresolved."""
         return ChannelDefinition(name, self.type, _field_values(self.given))
 
 
 class ChannelKind:
-    """A channel: `type` decides which other fields it has."""
+    """The kind of a channel: its `type` decides which other fields it has."""
 
     def __init__(self, channel_fields: Mapping[str, ChannelFields]) -> None:
         self._by_type = {name: _fields_kind(name, fields) for name, fields in channel_fields.items()}
@@ -46,9 +47,9 @@ class ChannelKind:
         self._accepted = 'a mapping, such as {type: slack, webhook_url: "${SLACK_WEBHOOK_URL}"}'
 
     def read(self, node: Node, log: ProblemLog) -> Any:
-        """Give a ReadChannel, or UNFIT when the type is missing or unknown."""
+        """Return a ReadChannel, or UNFIT when the type is missing or unknown."""
         if not isinstance(node, MappingNode):
-            raise unlike(self._accepted, node)
+            raise mismatch(self._accepted, node)
         type_node = next((value for key, value in node.entries if key.text == "type"), None)
         if type_node is None:
             log.add(node.place, f'"type" is missing: one of {", ".join(self._by_type)}')
@@ -61,14 +62,14 @@ class ChannelKind:
         return ReadChannel(type_name, given)
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe every type."""
+        """Return a schema that accepts a channel of any of the types."""
         return {"oneOf": [kind.schema(definitions) for kind in self._by_type.values()]}
 
 
 def check_channel(
     channel: ChannelDefinition, given: Given, environ: Mapping[str, str], check: ChannelCheck | None, log: ProblemLog
 ) -> None:
-    """Log each variable that is not set; with all of them, what the channel's own check objects to."""
+    """Log each environment variable that is missing; when none is, log what the channel's own check finds wrong."""
     missing = False
     for field, value in channel.fields.items():
         for name in missing_secrets({field: value}, environ):
@@ -80,7 +81,7 @@ def check_channel(
 
 
 def find_channel_fields() -> dict[str, ChannelFields]:
-    """Return the fields of each type of channel that there is, taken from its module's `Config`."""
+    """Return the fields of every type of channel, derived from the `Config` struct in its module."""
     return {name: channel_fields(channel.Config) for name, channel in find_channels().items()}
 
 
@@ -90,14 +91,14 @@ def channel_fields(config: type[msgspec.Struct]) -> ChannelFields:
     return ChannelFields(
         required=frozenset(field.name for field in fields if field.required),
         optional=frozenset(field.name for field in fields if not field.required),
-        named=frozenset(field.name for field in fields if field.type == dict[str, str]),
+        mappings=frozenset(field.name for field in fields if field.type == dict[str, str]),
     )
 
 
 def _fields_kind(type_name: str, fields: ChannelFields) -> Fields:
     def field(name: str) -> Field:
         kind: Kind = SECRET if is_secret(name) else SETTING
-        if name in fields.named:
+        if name in fields.mappings:
             kind = MapOf(SETTING, 'a mapping of text, such as {X-Token: "${HOOK_TOKEN}"}')
         return Field(kind, _field_doc(type_name, name), required=name in fields.required)
 
@@ -125,7 +126,7 @@ def _refuse_literal_secrets(given: Given, type_name: str, log: ProblemLog) -> No
         if isinstance(value, Given):
             _refuse_literal_secrets(value, type_name, log)
         elif is_secret(name) and not references(value):
-            variable = _variable(f"{type_name}_{name}")
+            variable = _variable_name(f"{type_name}_{name}")
             log.add(
                 given.places[name],
                 f'"{name}" is a secret, and rule files and the database hold none: '
@@ -133,5 +134,5 @@ def _refuse_literal_secrets(given: Given, type_name: str, log: ProblemLog) -> No
             )
 
 
-def _variable(name: str) -> str:
+def _variable_name(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name).upper()

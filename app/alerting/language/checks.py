@@ -1,4 +1,4 @@
-"""What no single value shows: levels that contradict each other, overrides that never match."""
+"""Checks that compare several values: levels that contradict each other, overrides that never match."""
 
 from itertools import pairwise
 
@@ -17,17 +17,17 @@ def check_level_order(levels: Given, log: ProblemLog) -> None:
 
 
 def check_terms(terms: Terms, given: Given, log: ProblemLog, base: Terms | None = None) -> None:
-    """Log levels of which the more severe does not imply the less severe, and a clear that overlaps the first.
+    """Log each level that does not imply the less severe one before it, and a `clear` that overlaps the lowest level.
 
-    What an override only takes over from `base` is the rule's problem.
+    `base` is set for an override: a contradiction that the rule itself has is logged for the rule only.
     """
     levels: Given = given.get("levels", given)
-    read = {level.name for level in terms.levels}
-    if "levels" in given.places and not read.issuperset(levels.places):
+    valid = {level.name for level in terms.levels}
+    if "levels" in given.places and not valid.issuperset(levels.places):
         return
-    told = _contradictions(base) if base else {}
+    of_base = _contradictions(base) if base else {}
     for contradiction, names in _contradictions(terms).items():
-        if contradiction not in told:
+        if contradiction not in of_base:
             place = given.place_of("clear", "levels") if names[0] == "clear" else levels.place_of(*names)
             log.add(place, contradiction)
 
@@ -35,34 +35,40 @@ def check_terms(terms: Terms, given: Given, log: ProblemLog, base: Terms | None 
 def check_can_match(rule: Selector, override: Selector, given: Given, log: ProblemLog) -> None:
     """Log an override whose selector excludes every sensor of its rule."""
     contradictions = [
-        (name, theirs, ours)
-        for name, theirs, ours in (
+        (name, in_rule, in_override)
+        for name, in_rule, in_override in (
             ("metric", rule.metric, override.metric),
             ("gateway", rule.gateway, override.gateway),
             *((f"tag {tag}", rule.tags.get(tag), value) for tag, value in override.tags.items()),
         )
-        if theirs is not None and ours is not None and theirs != ours
+        if in_rule is not None and in_override is not None and in_rule != in_override
     ]
-    for name, theirs, ours in contradictions:
-        log.add(given.place_of("sensors"), f'this never matches: {name} is "{ours}" here and "{theirs}" in the rule')
+    for name, in_rule, in_override in contradictions:
+        log.add(
+            given.place_of("sensors"),
+            f'this never matches: {name} is "{in_override}" here and "{in_rule}" in the rule',
+        )
 
 
 def _contradictions(terms: Terms) -> dict[str, tuple[str, str]]:
-    """Say what contradicts what, by the names of the keys concerned."""
+    """Return the contradictions as message → names of the two keys that contradict each other."""
     found: dict[str, tuple[str, str]] = {}
     for mild, severe in pairwise(terms.levels):
         if not implies(severe.condition, mild.condition):
-            found[
-                f"{_shown(severe)} can hold without {_shown(mild)}; a more severe level must lie within the one before"
-            ] = (severe.name, mild.name)
+            message = (
+                f"{_level_text(severe)} can hold without {_level_text(mild)}; "
+                "a more severe level must lie within the one before"
+            )
+            found[message] = (severe.name, mild.name)
     clear = terms.clear.condition
     if clear is not None and terms.levels and can_hold_together(clear, terms.levels[0].condition):
-        found[
-            f'"clear" ({condition_text(clear)}) can hold together with {_shown(terms.levels[0])}; '
+        message = (
+            f'"clear" ({condition_text(clear)}) can hold together with {_level_text(terms.levels[0])}; '
             "it must lie outside the lowest level"
-        ] = ("clear", terms.levels[0].name)
+        )
+        found[message] = ("clear", terms.levels[0].name)
     return found
 
 
-def _shown(level: LevelRule) -> str:
+def _level_text(level: LevelRule) -> str:
     return f'"{level.name}" ({condition_text(level.condition)})'

@@ -1,14 +1,15 @@
-"""Rule files: a folder of *.yml in, a checked rule set out, or every problem at once."""
+"""Reading of rule files: turns a folder of *.yml into a checked rule set, or reports every problem at once."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from app.alerting.language.channels import ChannelCheck
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
-from app.alerting.language.names import Links
+from app.alerting.language.names import Names
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
 from app.alerting.language.yaml_nodes import ScalarNode, compose
 from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms
@@ -17,33 +18,37 @@ from app.notify.channels import ChannelConfigError, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings
 
-#: A rule takes some 500 bytes; reading a megabyte takes seconds.
+#: The largest file that is read. A rule takes about 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000
 
 
 def load_checked(path: Path, settings: Settings) -> RuleSet:
-    """Read a folder of rules, or one file, ready to run; raises RuleErrors with every problem of every file."""
+    """Read a folder of rules, or one file, and check channels and secrets too, so that the rules can run.
+
+    Raise RuleErrors with every problem of every file.
+    """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    return load_rules(path, settings.environment, _channel_check(endpoints))
+    return load_rules(path, settings.environment, _channel_check(endpoints), settings.extra_rules)
 
 
 def load_unsent(path: Path) -> RuleSet:
-    """Read rules that send nothing, so that none of their channels' secrets has to be there; raises RuleErrors."""
-    return load_rules(path, _AnySecret())
+    """Read rules for a use that sends nothing, so that the secrets of channels may be missing; raise RuleErrors."""
+    return load_rules(path, _EverySecret())
 
 
 def load_rules(
     path: Path,
     environ: Mapping[str, str],
     channel_check: ChannelCheck | None = None,
+    extra: Mapping[str, str] = MappingProxyType({}),
 ) -> RuleSet:
-    """Read a folder's *.yml, or one file; `environ` is only asked whether the channels' secrets are there.
+    """Read a folder's *.yml, or one file, and `extra`, texts by name; the secrets of channels must be in `environ`.
 
-    Raises RuleErrors with every problem of every file, also for an empty, missing or unreadable folder.
+    Raise RuleErrors with every problem of every file, also for an empty, missing or unreadable folder.
     """
     log = ProblemLog()
     texts = _read_texts(path, log)
-    return _read_rule_set(texts, environ, channel_check, log)
+    return _read_rule_set({**texts, **extra}, environ, channel_check, log)
 
 
 def parse_rules(
@@ -51,15 +56,15 @@ def parse_rules(
     environ: Mapping[str, str],
     channel_check: ChannelCheck | None = None,
 ) -> RuleSet:
-    """Read rule files that are at hand as text, by the name that problems call them; raises RuleErrors."""
+    """Read rule files from their texts, given by file name; raise RuleErrors with every problem."""
     return _read_rule_set(texts, environ, channel_check, ProblemLog())
 
 
 def read_text(file: Path, log: ProblemLog) -> str | None:
-    """Read one file as UTF-8; None when it cannot be."""
+    """Return a file's text, decoded as UTF-8; when it cannot be read, log why and return None."""
     place = Place(str(file))
     try:
-        # Opening anything else, such as a pipe, could wait for ever.
+        # Only a regular file is opened: opening a pipe could wait for ever.
         content = file.read_bytes() if file.is_file() and file.stat().st_size <= LARGEST_BYTES else None
     except OSError as error:
         log.add(place, f"this file cannot be read: {_reason(error)}")
@@ -87,8 +92,8 @@ def _channel_check(endpoints: Endpoints) -> ChannelCheck:
     return check
 
 
-class _AnySecret(Mapping[str, str]):
-    """An environment in which every variable is set."""
+class _EverySecret(Mapping[str, str]):
+    """An environment in which every variable is set; its value is its own name."""
 
     def __getitem__(self, name: str) -> str:
         return name
@@ -110,17 +115,18 @@ def _read_rule_set(
     all_readable = not log.problems
     read = [_read_file(kind, text, name, log) for name, text in sorted(texts.items())]
     files = [file for file in read if file is not None]
-    links = Links(log)
-    reader = RuleReader(log, links)
+    names = Names(log)
+    reader = RuleReader(log, names)
     channels = tuple(channel for file in files for channel in reader.read_channels(file, environ, channel_check))
     rules = [rule for file in files for rule in reader.read_rules(file)]
-    # A name may be defined in the very part that cannot be read: then nobody can say that it is unknown.
-    if all_readable and len(files) == len(read) and all(map(_sections_fit, files)):
-        links.check()
+    # A name that looks unknown may be defined in a part that could not be read, so names are checked only when
+    # everything was read.
+    if all_readable and len(files) == len(read) and all(map(_sections_were_read, files)):
+        names.check()
     if log.problems:
         raise RuleErrors(log.problems)
-    every = tuple(channel.name for channel in channels)
-    return RuleSet(tuple(_notifying(rule, every) for rule in rules), channels)
+    every_channel = tuple(channel.name for channel in channels)
+    return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels)
 
 
 def _read_file(kind: Kind, text: str, name: str, log: ProblemLog) -> Given | None:
@@ -136,29 +142,29 @@ def _read_file(kind: Kind, text: str, name: str, log: ProblemLog) -> Given | Non
     return None if file is UNFIT else file
 
 
-def _sections_fit(file: Given) -> bool:
+def _sections_were_read(file: Given) -> bool:
     return all(section in file.values for section in ("rules", "channels") if section in file.places)
 
 
-def _notifying(rule: Rule, every: tuple[str, ...]) -> Rule:
-    """Put the names of all channels where the files leave open who is told."""
+def _with_channels(rule: Rule, every_channel: tuple[str, ...]) -> Rule:
+    """Return the rule with EVERY_CHANNEL, in its terms and overrides, replaced by the names of all channels."""
 
-    def told(terms: Terms) -> Terms:
-        return msgspec.structs.replace(terms, notify=every) if terms.notify == EVERY_CHANNEL else terms
+    def replaced(terms: Terms) -> Terms:
+        return msgspec.structs.replace(terms, notify=every_channel) if terms.notify == EVERY_CHANNEL else terms
 
-    overrides = tuple(Override(override.sensors, told(override.terms)) for override in rule.overrides)
-    return msgspec.structs.replace(rule, terms=told(rule.terms), overrides=overrides)
+    overrides = tuple(Override(override.sensors, replaced(override.terms)) for override in rule.overrides)
+    return msgspec.structs.replace(rule, terms=replaced(rule.terms), overrides=overrides)
 
 
 def _read_texts(path: Path, log: ProblemLog) -> dict[str, str]:
-    """Read the files' texts by path; those that cannot be read are logged and left out."""
+    """Return the text of each file by its path; files that cannot be read are logged and left out."""
     files = _list_files(path, log)
     texts = ((str(file), read_text(file, log)) for file in files)
     return {name: text for name, text in texts if text is not None}
 
 
 def _list_files(folder: Path, log: ProblemLog) -> list[Path]:
-    """List a folder's *.yml; a file stands for itself."""
+    """List a folder's *.yml; for a file, return only that file."""
     place = Place(str(folder))
     try:
         if folder.is_file():

@@ -1,7 +1,7 @@
-"""The language of rule files: which keys stand where, what they accept, and what they mean.
+"""The grammar of rule files: the keys of each mapping, the values that they accept, and their descriptions.
 
-Reading, its messages and the JSON Schema all come from these tables; a new key is one line here and its use in
-`reader.py`. A new condition in `conditions/` is a new keyword by itself.
+The parser, its error texts and the JSON Schema are all derived from these tables. A new key needs one line here and
+its use in `reader.py`. A new condition in `conditions/` becomes a keyword without a change here.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import msgspec
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.language.channels import ChannelFields, ChannelKind, find_channel_fields
-from app.alerting.language.kinds import Ascending, Field, Fields, Kind, ListOf, MapOf, Schema
+from app.alerting.language.kinds import Ascending, Field, Fields, ListOf, MapOf, Schema
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
     DURATION,
@@ -39,13 +39,13 @@ from app.model import LEVEL_NAMES
 
 
 def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fields:
-    """Make the kind of a whole rule file, for the given types of channels or all that there are."""
+    """Return the kind of a whole rule file, with the given types of channels; None: all types."""
     return Fields(
         "file",
         "{version: 1, rules: []}",
         {
-            "version": Field(VERSION, "the version of this language, 1", required=True),
-            "defaults": Field(_DEFAULTS, "what holds for each rule of this file that does not say otherwise"),
+            "version": Field(VERSION, "the version of the rule language, always 1", required=True),
+            "defaults": Field(_DEFAULTS, "settings for those rules of this file that do not have their own"),
             "rules": Field(ListOf(_RULE, "a list of rules"), "the rules"),
             "channels": Field(
                 MapOf(
@@ -54,23 +54,22 @@ def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fiel
                     name_pattern=NAME_PATTERN,
                     name_rule=NAME_RULE,
                 ),
-                "where messages go, by a name that notify: uses",
+                "the channels that messages are sent to, each under the name that notify: refers to",
             ),
         },
     )
 
 
 def _condition_fields() -> dict[str, Field]:
-    return {keyword: Field(_condition_kind(keyword), _condition_doc(keyword)) for keyword in CONDITIONS}
+    return {keyword: _condition_field(keyword) for keyword in CONDITIONS}
 
 
-def _condition_kind(keyword: str) -> Kind:
+def _condition_field(keyword: str) -> Field:
     count = len(msgspec.structs.fields(cast("type[msgspec.Struct]", CONDITIONS[keyword])))
-    return NUMBER if count == 1 else Ascending(NUMBER, count)
-
-
-def _condition_doc(keyword: str) -> str:
-    return f"a condition: holds while the value is {keyword.replace('_', ' ')}"
+    words = keyword.replace("_", " ")
+    if count == 1:
+        return Field(NUMBER, f"the condition: value {words} this number")
+    return Field(Ascending(NUMBER, count), f"the condition: value {words} these limits, the lower one first")
 
 
 _ONE_CONDITION: list[Schema] = [{"required": [keyword]} for keyword in CONDITIONS]
@@ -87,14 +86,14 @@ _SELECTOR = Fields(
         "id": Field(GLOB, "the sensor's name; * stands for any text, ? for one character"),
         "metric": Field(LABEL, "the metric's name"),
         "tags": Field(MapOf(TAG_VALUE, "a mapping, such as {room: cold}"), "tags that the sensor must have"),
-        "gateway": Field(LABEL, "the gateway that sends the sensor's readings"),
+        "gateway": Field(LABEL, "the gateway that uploads the sensor's readings"),
     },
     also={"minProperties": 1},
 )
 
 _LEVEL_TIMING = {
-    "for": Field(DURATION, "how long the condition must hold before the level does; left out: 0"),
-    "notify": Field(_CHANNELS, "who is told of this level instead of the rule's notify"),
+    "for": Field(DURATION, "how long the condition must hold before this level fires; left out: 0"),
+    "notify": Field(_CHANNELS, "the channels that messages of this level are sent to; left out: the rule's notify"),
 }
 _LEVEL_EXAMPLE = "{above: 8.0, for: 10m}"
 _LEVEL = Fields("level", _LEVEL_EXAMPLE, _condition_fields() | _LEVEL_TIMING, also=_EXACTLY_ONE)
@@ -117,10 +116,19 @@ _LATE_DATA = Fields(
     "late-data",
     "{accept: 24h}",
     {
-        "accept": Field(POSITIVE_DURATION, "what ended longer ago than this is history only; left out: 24h"),
-        "live": Field(POSITIVE_DURATION, "a series whose newest reading is older catches up; left out: 15m"),
+        "accept": Field(
+            POSITIVE_DURATION,
+            "no message is sent about an episode that ended longer ago than this when it was first seen; left out: 24h",
+        ),
+        "live": Field(
+            POSITIVE_DURATION,
+            "while a series' newest reading is older than this, the series is catching up, and its messages wait; "
+            "left out: 15m",
+        ),
         "notify": Field(
-            one_of(("summary", "normal", "never")), "how people are told what was over already; left out: summary"
+            one_of(("summary", "normal", "never")),
+            "which messages are sent for an episode that had ended before its first message: "
+            "one summary, the normal firing and resolved, or none; left out: summary",
         ),
     },
 )
@@ -128,8 +136,16 @@ _NO_DATA = Fields(
     "no-data",
     "{after: 30m, then: alert}",
     {
-        "after": Field(POSITIVE_DURATION, "left out: three times the usual interval, at least 5m"),
-        "then": Field(one_of(("alert", "keep", "clear")), "what happens; left out: alert"),
+        "after": Field(
+            POSITIVE_DURATION,
+            "a series is silent when no new reading has arrived for this long; "
+            "left out: three times its usual interval, at least 5m",
+        ),
+        "then": Field(
+            one_of(("alert", "keep", "clear")),
+            "alert: send an alert; clear: send a message that the alert ended for lack of data; keep: do nothing; "
+            "left out: alert",
+        ),
     },
 )
 _MUTE = Fields(
@@ -140,9 +156,11 @@ _MUTE = Fields(
             ListOf(one_of(DAYS), "a list of days, such as [sat, sun]", unique=True, least=1),
             "the days on which the window begins; left out: every day",
         ),
-        "from": Field(TIME_OF_DAY, 'when it begins; left out: "00:00"'),
-        "to": Field(TIME_OF_DAY, 'when it ends, the next day if not later than from; left out: "24:00"'),
-        "tz": Field(TIME_ZONE, "the time zone of the clock; left out: UTC"),
+        "from": Field(TIME_OF_DAY, 'the time at which the window begins; left out: "00:00"'),
+        "to": Field(
+            TIME_OF_DAY, 'the time at which the window ends, on the next day if not later than from; left out: "24:00"'
+        ),
+        "tz": Field(TIME_ZONE, "the time zone of from and to; left out: UTC"),
     },
     also={"anyOf": [{"required": [key]} for key in ("days", "from", "to")]},
 )
@@ -150,39 +168,47 @@ _INHIBITION = Fields(
     "inhibition",
     "{rule: gateway-offline, same: [gateway]}",
     {
-        "rule": Field(RULE_NAME, "the rule that, while firing, holds this one's messages back", required=True),
-        "same": Field(_LABELS, "what must be the same on both sides: sensor, metric, gateway or tags", required=True),
+        "rule": Field(RULE_NAME, "the rule that holds back this rule's messages while it fires", required=True),
+        "same": Field(
+            _LABELS, "what must be equal for both alerts: sensor, metric, gateway or names of tags", required=True
+        ),
     },
 )
 
-#: What `defaults`, a rule and an override may say.
+#: Keys of `defaults`, of a rule and of an override.
 _COMMON = {
     "max_gap": Field(
-        POSITIVE_DURATION, "a longer hole between readings restarts the clocks; left out: holes do not count"
+        POSITIVE_DURATION,
+        "a longer hole between two readings restarts the clocks of for:; left out: holes have no effect",
     ),
-    "late_data": Field(_LATE_DATA, "how readings that come late are told"),
+    "late_data": Field(_LATE_DATA, "which messages are sent about readings that arrive late"),
     "no_data": Field(_NO_DATA, "what happens when a series falls silent; left out: nothing"),
-    "notify": Field(_CHANNELS, "who is told; left out: every channel; []: nobody"),
+    "notify": Field(_CHANNELS, "the channels that messages are sent to; left out: every channel; []: none"),
     "mute": Field(
         ListOf(_MUTE, 'a list, such as [{days: [sat, sun], from: "22:00", to: "06:00"}]'),
-        "when nothing is told but the end of what was told before",
+        "windows of time without messages; only the end of an alert that was already sent is still sent",
     ),
-    "message": Field(TEMPLATE, "the wording, with {sensor}, {value}, {threshold} and others"),
-    "runbook": Field(LINK, "an address with what to do"),
+    "message": Field(TEMPLATE, "the text of messages, with {sensor}, {value}, {threshold} and other placeholders"),
+    "runbook": Field(LINK, "the address of instructions for whoever handles the alert"),
 }
-#: What a rule and an override may say.
-_SAYS = {
-    "value": Field(VALUE_OF, "what is compared: the reading, or avg, min, max, rate an hour or delta of a window"),
-    "unit": Field(TEXT, "the unit shown in messages; left out: the series' own"),
+#: Keys of a rule and of an override.
+_COMPARISON = {
+    "value": Field(
+        VALUE_OF,
+        "what is compared: last, which is the reading itself, or the avg, min, max, delta or hourly rate over a window",
+    ),
+    "unit": Field(TEXT, "the unit shown in messages; left out: the series' own unit"),
     "clear": Field(_CLEAR, "when an episode ends; left out: as soon as the lowest level no longer holds"),
 }
-#: What `defaults` and a rule may say, for a rule as a whole.
-_WHOLE = {
-    "group_by": Field(_LABELS, "one message for each value of these; left out: one for the rule"),
-    "remind_every": Field(REMINDER, "how often people are reminded while it fires; left out: 4h"),
+#: Keys of `defaults` and of a rule, which concern a rule as a whole and so cannot be overridden.
+_WHOLE_RULE = {
+    "group_by": Field(
+        _LABELS, "alerts with equal values of these share one message; left out: one message for the rule"
+    ),
+    "remind_every": Field(REMINDER, 'the time between two reminders while an alert fires, or "never"; left out: 4h'),
     "inhibited_by": Field(
         ListOf(_INHIBITION, "a list, such as [{rule: gateway-offline, same: [gateway]}]"),
-        "rules that, while firing, hold this one's messages back",
+        "rules that hold back this rule's messages while they fire",
     ),
 }
 
@@ -190,11 +216,12 @@ _OVERRIDE = Fields(
     "override",
     "{sensors: {id: freezer-3}, levels: {warning: {above: -15.0}}}",
     {
-        "sensors": Field(_SELECTOR, "which of the rule's sensors", required=True),
+        "sensors": Field(_SELECTOR, "which of the rule's sensors the override applies to", required=True),
         "levels": Field(
-            _levels("changed-levels", _CHANGED_LEVEL), "levels that differ: a condition is replaced, the rest stays"
+            _levels("changed-levels", _CHANGED_LEVEL),
+            "the levels that differ; what a level does not set here, such as for:, stays as in the rule",
         ),
-        **_SAYS,
+        **_COMPARISON,
         **_COMMON,
     },
     also={"minProperties": 2},
@@ -203,16 +230,16 @@ _RULE = Fields(
     "rule",
     "{name: too-warm, sensors: {metric: temperature}, levels: {warning: {above: 8.0}}}",
     {
-        "name": Field(NAME, "the rule's name, by which it is known", required=True),
-        "sensors": Field(_SELECTOR, "which sensors and metric the rule is about", required=True),
+        "name": Field(NAME, "the rule's name, unique over all files", required=True),
+        "sensors": Field(_SELECTOR, "which sensors and metric the rule applies to", required=True),
         "levels": Field(_levels("levels", _LEVEL), "the levels, least severe first", required=True),
-        **_SAYS,
+        **_COMPARISON,
         **_COMMON,
-        **_WHOLE,
+        **_WHOLE_RULE,
         "overrides": Field(
             ListOf(_OVERRIDE, "a list, such as [{sensors: {id: freezer-3}, levels: …}]"),
-            "what differs for some sensors; the first that matches counts",
+            "what differs for some sensors; the first override that matches a sensor applies",
         ),
     },
 )
-_DEFAULTS = Fields("defaults", "{notify: [ops-telegram]}", {**_COMMON, **_WHOLE})
+_DEFAULTS = Fields("defaults", "{notify: [ops-telegram]}", {**_COMMON, **_WHOLE_RULE})

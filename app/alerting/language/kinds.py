@@ -1,4 +1,4 @@
-"""Kinds of values in rule files: each reads a node, says what it accepts, and describes itself as JSON Schema."""
+"""Kinds of values in rule files: each reads a node, explains a wrong value, and describes itself as JSON Schema."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,23 +14,23 @@ Schema = dict[str, Any]
 
 
 class WrongValueError(Exception):
-    """A node does not fit; the message goes on after the name of its key: ` takes …` or `: …`."""
+    """A node's value is not accepted; the message is appended to the name of its key: ` takes …` or `: …`."""
 
 
 class Kind(Protocol):
-    """What one place in a rule file accepts."""
+    """A kind of value, such as a duration, a list of channels or a whole rule."""
 
     def read(self, node: Node, log: ProblemLog) -> Any:
-        """Give the value; WrongValueError where there is none. Problems further inside go to the log."""
+        """Return the node's value; raise WrongValueError when it is not accepted. Problems inside it go to the log."""
         ...
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe what is accepted; known mappings are put among the definitions."""
+        """Return the JSON Schema of the values accepted; schemas of named mappings are added to `definitions`."""
         ...
 
 
 class Leaf:
-    """A single value; `parse` raises WrongTypeError for another type, ValueError for what the type does not allow."""
+    """A single value; `parse` raises WrongTypeError for a value of another type, ValueError for any other fault."""
 
     def __init__(
         self, accepted: str, parse: Callable[[ScalarNode], Any], schema: Schema, *, blocks: bool = False
@@ -41,31 +41,31 @@ class Leaf:
         self._blocks = blocks
 
     def read(self, node: Node, log: ProblemLog) -> Any:
-        """Give what `parse` makes of the text."""
+        """Return the value that `parse` makes of the scalar."""
         if (
             not isinstance(node, ScalarNode)
             or node.meaning == "nothing"
             or (node.style == "block" and not self._blocks)
         ):
-            raise unlike(self._accepted, node)
+            raise mismatch(self._accepted, node)
         try:
             return self._parse(node)
         except WrongTypeError as error:
-            raise unlike(self._accepted, node, str(error)) from None
+            raise mismatch(self._accepted, node, str(error)) from None
         except ValueError as error:
             raise WrongValueError(f": {error}") from None
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe the value."""
+        """Return the schema of the value."""
         return dict(self._schema)
 
 
 class WrongTypeError(Exception):
-    """A leaf's text is of another type; the message is a hint, or empty."""
+    """A scalar has the wrong type for its leaf; the message is a hint, or empty."""
 
 
 class ListOf:
-    """A list of one kind, read as a tuple."""
+    """A list whose items are all of one kind, read as a tuple."""
 
     def __init__(self, item: Kind, accepted: str, *, unique: bool = False, least: int = 0) -> None:
         self._item = item
@@ -74,25 +74,25 @@ class ListOf:
         self._least = least
 
     def read(self, node: Node, log: ProblemLog) -> tuple[Any, ...]:
-        """Give the items that fit."""
+        """Return the items that are accepted."""
         if not isinstance(node, SequenceNode):
-            raise unlike(self._accepted, node)
+            raise mismatch(self._accepted, node)
         if len(node.items) < self._least:
             raise WrongValueError(f" takes {self._accepted}; got an empty list")
         if self._unique:
             _refuse_repeated(node, log)
-        read = [read_logged(self._item, item, "this item", log) for item in node.items]
-        return tuple(value for value in read if value is not UNFIT)
+        values = [read_logged(self._item, item, "this item", log) for item in node.items]
+        return tuple(value for value in values if value is not UNFIT)
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe the list."""
+        """Return the schema of the list."""
         least = {"minItems": self._least} if self._least else {}
         unique = {"uniqueItems": True} if self._unique else {}
         return {"type": "array", "items": self._item.schema(definitions), **least, **unique}
 
 
 class Ascending:
-    """A list of just so many numbers, none less than the one before, read as a tuple."""
+    """A list of exactly `count` numbers in ascending order, read as a tuple; neighbours may be equal."""
 
     def __init__(self, number: Kind, count: int) -> None:
         self._number = number
@@ -100,9 +100,9 @@ class Ascending:
         self._accepted = f"a list of {count} numbers, such as [2.0, 8.0]"
 
     def read(self, node: Node, log: ProblemLog) -> tuple[float, ...]:
-        """Give the numbers, or UNFIT when one of them is none."""
+        """Return the numbers, or UNFIT when an item is not a number."""
         if not isinstance(node, SequenceNode) or len(node.items) != self._count:
-            raise unlike(self._accepted, node)
+            raise mismatch(self._accepted, node)
         numbers = tuple(read_logged(self._number, item, "this item", log) for item in node.items)
         if UNFIT in numbers:
             return cast("tuple[float, ...]", UNFIT)
@@ -111,13 +111,13 @@ class Ascending:
         return numbers
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe the list; JSON Schema cannot say that numbers ascend."""
+        """Return the schema of the list; JSON Schema cannot express the order."""
         items = self._number.schema(definitions)
         return {"type": "array", "items": items, "minItems": self._count, "maxItems": self._count}
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One key of a mapping: its kind, and what it means, with what holds when it is left out."""
+    """One key of a mapping: its kind, and a description of its meaning and of its default."""
 
     kind: Kind
     doc: str
@@ -125,25 +125,25 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class Given(msgspec.Struct, frozen=True):
-    """What a file gives for a mapping: the keys that are there, and the values that fit."""
+    """A mapping as read from a file: the places of its known keys, and those of their values that are accepted."""
 
     place: Place
     places: dict[str, Place] = msgspec.field(default_factory=dict)
     values: dict[str, Any] = msgspec.field(default_factory=dict)
-    #: Keys that nobody knows; perhaps one of them was meant to be what is missing.
+    #: Keys that are not known; one of them may be a misspelling of a key that is missing.
     unknown: list[str] = msgspec.field(default_factory=list)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Give a key's value, or the default where it is left out or does not fit."""
+        """Return a key's value, or the default when the key is left out or its value is not accepted."""
         return self.values.get(key, default)
 
     def lacks(self, *keys: str) -> bool:
-        """Say whether none of the keys is there, not even misspelt."""
+        """Return whether none of the keys is present, not even misspelt."""
         misspelt = any(did_you_mean(name, keys) for name in self.unknown)
         return not misspelt and not any(key in self.places for key in keys)
 
     def place_of(self, *keys: str) -> Place:
-        """Find the first of the keys that is there, else the mapping itself."""
+        """Return the place of the first of the keys that is present, else the place of the mapping itself."""
         return next((self.places[key] for key in keys if key in self.places), self.place)
 
 
@@ -157,9 +157,9 @@ class MapOf:
         self._name_rule = name_rule or "must not be empty"
 
     def read(self, node: Node, log: ProblemLog) -> Given:
-        """Give the entries that fit."""
+        """Return the entries whose key and value are accepted."""
         if not isinstance(node, MappingNode):
-            raise unlike(self._accepted, node)
+            raise mismatch(self._accepted, node)
         given = Given(node.place)
         for name, (key, value) in distinct_entries(node, log).items():
             if re.fullmatch(self._name_pattern, name):
@@ -169,7 +169,7 @@ class MapOf:
         return given
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe the mapping."""
+        """Return the schema of the mapping."""
         return {
             "type": "object",
             "propertyNames": {"pattern": self._name_pattern},
@@ -178,7 +178,7 @@ class MapOf:
 
 
 class Fields:
-    """A mapping with known keys: an unknown one is a problem, and a required one that is left out."""
+    """A mapping with a fixed set of keys; an unknown key and a missing required key are problems."""
 
     def __init__(self, name: str, example: str, fields: Mapping[str, Field], *, also: Schema | None = None) -> None:
         self.fields = fields
@@ -187,9 +187,9 @@ class Fields:
         self._also = also or {}
 
     def read(self, node: Node, log: ProblemLog) -> Given:
-        """Give the known keys whose values fit."""
+        """Return the known keys and those of their values that are accepted."""
         if not isinstance(node, MappingNode):
-            raise unlike(self._accepted, node)
+            raise mismatch(self._accepted, node)
         given = Given(node.place)
         for name, (key, value) in distinct_entries(node, log).items():
             if name in self.fields:
@@ -203,7 +203,7 @@ class Fields:
         return given
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Refer to the definition, which is made on first use."""
+        """Return a reference to the mapping's schema, which is added to `definitions` on first use."""
         if self.name not in definitions:
             definitions[self.name] = {}
             definitions[self.name] = self._definition(definitions)
@@ -223,12 +223,12 @@ class Fields:
         }
 
 
-#: Stands for a value that did not fit and was logged; None would be a value.
+#: Stands for a value that was not accepted; its problem is logged. None would be a valid value.
 UNFIT: Any = object()
 
 
 def read_logged(kind: Kind, node: Node, name: str, log: ProblemLog) -> Any:
-    """Read a node; where it does not fit, log that under the name and give UNFIT."""
+    """Return a node's value; when it is not accepted, log the problem under the name and return UNFIT."""
     try:
         return kind.read(node, log)
     except WrongValueError as wrong:
@@ -237,15 +237,15 @@ def read_logged(kind: Kind, node: Node, name: str, log: ProblemLog) -> Any:
 
 
 def put_logged(given: Given, key: ScalarNode, value: Node, kind: Kind, log: ProblemLog) -> None:
-    """Note a key that is there, and its value if that fits."""
+    """Record a key's place in `given`, and its value if the kind accepts it."""
     given.places[key.text] = key.place
-    read = read_logged(kind, value, shown(key.text), log)
-    if read is not UNFIT:
-        given.values[key.text] = read
+    accepted = read_logged(kind, value, shown(key.text), log)
+    if accepted is not UNFIT:
+        given.values[key.text] = accepted
 
 
 def distinct_entries(node: MappingNode, log: ProblemLog) -> dict[str, tuple[ScalarNode, Node]]:
-    """Give a mapping's entries by key, the first of each; a repeated key is a problem that names both places."""
+    """Return a mapping's entries by key; for a repeated key, return the first and log both places."""
     entries: dict[str, tuple[ScalarNode, Node]] = {}
     for key, value in node.entries:
         if key.text in entries:
@@ -256,8 +256,8 @@ def distinct_entries(node: MappingNode, log: ProblemLog) -> dict[str, tuple[Scal
     return entries
 
 
-def unlike(accepted: str, node: Node, hint: str = "") -> WrongValueError:
-    """Say what is accepted and what came instead, with a hint where the slip is a known one."""
+def mismatch(accepted: str, node: Node, hint: str = "") -> WrongValueError:
+    """Return the error that names what is accepted and what was found, with a hint for a common mistake."""
     hint = hint or _hint(node)
     return WrongValueError(f" takes {accepted}; got {_described(node)}{f' ({hint})' if hint else ''}")
 

@@ -1,4 +1,4 @@
-"""The single values of rule files: numbers, durations, times, names, templates, and how each may go wrong."""
+"""The single values of rule files: numbers, durations, times, names and templates, with their error texts."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,6 @@ from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
 from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
 from app.alerting.language.yaml_nodes import ScalarNode
-from app.alerting.rules.message_templates import template_fault
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.rules.problems import Place
 from app.clock import MINUTE_US
@@ -25,21 +24,22 @@ from app.durations import (
 )
 from app.hints import did_you_mean, listed, shown
 from app.model import VALUE_LIMIT
+from app.rule_texts import template_fault
 
-#: Rules and channels go into addresses, metrics and group keys.
+#: Names of rules and channels. They become parts of URLs, metrics and group keys.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 NAME_RULE = "may have letters, digits, dots, dashes and underscores, at most 100, a letter or digit first"
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """The name of a rule or channel, where it is used."""
+    """The name of a rule or channel at a place that refers to it."""
 
     name: str
     place: Place
 
 
 def one_of(words: Iterable[str]) -> Leaf:
-    """Make the kind for one of a few words."""
+    """Return the kind of value that is one of the given words."""
     accepted = tuple(words)
 
     def parse(scalar: ScalarNode) -> str:
@@ -48,7 +48,7 @@ def one_of(words: Iterable[str]) -> Leaf:
             raise ValueError(f"{shown(scalar.text)} is not known{meant} (accepted: {listed(accepted)})")
         return scalar.text
 
-    return Leaf(f"{listed(accepted)}", parse, {"enum": list(accepted)})
+    return Leaf(listed(accepted), parse, {"enum": list(accepted)})
 
 
 def _number(scalar: ScalarNode) -> float:
@@ -57,7 +57,7 @@ def _number(scalar: ScalarNode) -> float:
     if scalar.text.lower().lstrip("+-") in (".inf", ".nan"):
         raise ValueError(f"{scalar.text} is never crossed; write a number such as 8.0")
     if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*|(?=\.))(\.[0-9]*)?([eE][-+]?[0-9]+)?", scalar.text):
-        raise ValueError(f"{scalar.text[:40]} is not read alike everywhere; write a plain decimal such as 8 or 0.5")
+        raise ValueError(f"YAML tools disagree about {scalar.text[:40]}; write a plain decimal such as 8 or 0.5")
     value = float(scalar.text)
     if abs(value) > VALUE_LIMIT:
         raise ValueError(f"no reading is beyond ±{VALUE_LIMIT:g}")
@@ -75,7 +75,7 @@ def _number_hint(scalar: ScalarNode) -> str:
     if re.fullmatch(r"[0-9]+(:[0-9]{2})+", text):
         return "YAML 1.1 tools take it for a number in base 60"
     if unit := re.fullmatch(r"(-?[0-9.]+)\s*([^\d\s.].{0,20})", text):
-        return f"did you mean {unit[1]}? The unit goes to unit: {shown(unit[2])}"
+        return f"did you mean {unit[1]}? Give the unit by itself, as unit: {shown(unit[2])}"
     return ""
 
 
@@ -106,7 +106,7 @@ def _reminder(scalar: ScalarNode) -> int | None:
 def _time_of_day(scalar: ScalarNode) -> int:
     if scalar.meaning == "number" and scalar.text.isdigit() and int(scalar.text[:5]) <= 24 * 60:
         clock = format_time_of_day(int(scalar.text) * MINUTE_US)
-        raise WrongTypeError(f'did you mean "{clock}"? Unquoted, YAML 1.1 tools make {scalar.text} of it')
+        raise WrongTypeError(f'did you mean "{clock}"? Unquoted, YAML 1.1 tools read it as {scalar.text}')
     if scalar.meaning != "text":
         raise WrongTypeError
     time = parse_time_of_day(scalar.text)
@@ -128,8 +128,8 @@ def _text(scalar: ScalarNode) -> str:
 def _name(scalar: ScalarNode) -> str:
     text = _text(scalar)
     if not re.fullmatch(NAME_PATTERN, text):
-        near = re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-_.")[:100]
-        meant = f"; did you mean {shown(near)}?" if near else ""
+        suggestion = re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-_.")[:100]
+        meant = f"; did you mean {shown(suggestion)}?" if suggestion else ""
         raise ValueError(f"{shown(text)} is not a name{meant} A name {NAME_RULE}")
     return text
 
@@ -185,7 +185,7 @@ def _value_of(scalar: ScalarNode) -> ValueOf:
         raise ValueError(f"{shown(text)} is not known{did_you_mean(kind, _VALUE_KINDS)} (accepted: {_VALUES})")
     if kind == "last":
         if window:
-            raise ValueError('"last" takes no window: it is each reading as it is')
+            raise ValueError('"last" takes no window: each reading is compared as it is')
         return ValueOf()
     if not window:
         raise ValueError(f'"{kind}" needs a window: write "{kind} 5m"')
@@ -225,6 +225,6 @@ RULE_NAME = Leaf(f"a rule's name, such as {GATEWAY_OFFLINE}", _reference, _TEXT)
 CHANNEL_NAME = Leaf("a channel's name, such as ops-telegram", _reference, _TEXT)
 TEMPLATE = Leaf('text, such as "{sensor}: {value}{unit}"', _template, _TEXT, blocks=True)
 LINK = Leaf("an address, such as https://wiki.example/cold-room", _link, {"type": "string", "pattern": "^https?://"})
-VALUE_OF = Leaf(f"{_VALUES}", _value_of, {"type": "string", "pattern": _VALUE_PATTERN})
+VALUE_OF = Leaf(_VALUES, _value_of, {"type": "string", "pattern": _VALUE_PATTERN})
 SETTING = Leaf('text, such as "-1001234567890"', _setting, {"type": ["string", "number"]})
 SECRET = Leaf('text, such as "${SLACK_WEBHOOK_URL}"', _setting, {"type": "string", "pattern": REFERENCE_PATTERN})

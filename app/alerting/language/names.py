@@ -1,4 +1,4 @@
-"""Names across rule files: each rule and channel defined once, each name that is used defined somewhere."""
+"""Check of names across rule files: each rule and channel is defined once, and each name that is used is defined."""
 
 from app.alerting.language.leaves import Reference
 from app.alerting.rules.model import BUILT_IN_RULES
@@ -6,8 +6,8 @@ from app.alerting.rules.problems import Place, ProblemLog
 from app.hints import did_you_mean, listed
 
 
-class Links:
-    """Gathers names while files are read, then checks them together."""
+class Names:
+    """Collects the names of rules and channels while files are read, and then checks them together."""
 
     def __init__(self, log: ProblemLog) -> None:
         self._log = log
@@ -17,27 +17,27 @@ class Links:
         self._inhibitors: dict[str, list[Reference]] = {}
 
     def define_rule(self, name: str, place: Place) -> None:
-        """Note a rule's name; one that is taken is a problem that names both places."""
+        """Record the name of a rule; log a name that is built in or defined already, with both places."""
         if name in BUILT_IN_RULES:
             self._log.add(place, f'the rule "{name}" is built in; choose another name')
         else:
             self._define("rule", self._rules, name, place)
 
     def define_channel(self, name: str, place: Place) -> None:
-        """Note a channel's name; one that is taken is a problem that names both places."""
+        """Record the name of a channel; log a name that is defined already, with both places."""
         self._define("channel", self._channels, name, place)
 
     def use_channels(self, channels: tuple[Reference, ...]) -> tuple[str, ...]:
-        """Note that channels are told, and give their names."""
+        """Record that channels are referred to, and return their names."""
         self._used_channels.extend(channels)
         return tuple(channel.name for channel in channels)
 
     def inhibit(self, rule: str, by: Reference) -> None:
-        """Note that a rule is held back by another."""
+        """Record that a rule is inhibited by another."""
         self._inhibitors.setdefault(rule, []).append(by)
 
     def check(self) -> None:
-        """Log every name that is used but defined nowhere, and every cycle of inhibitions."""
+        """Log every name that is used but not defined, and every cycle of inhibitions."""
         for channel in self._used_channels:
             if channel.name not in self._channels:
                 self._log.add(channel.place, _unknown("channel", channel.name, list(self._channels)))
@@ -59,14 +59,14 @@ class Links:
             self._walk(rule, [], finished)
 
     def _walk(self, rule: str, path: list[str], finished: set[str]) -> None:
-        """Follow inhibitions depth first; one that leads back into the path closes a cycle."""
+        """Follow the inhibitions of a rule depth first, and log each that leads back to a rule on the path."""
         if rule in finished:
             return
         path.append(rule)
         for by in self._inhibitors.get(rule, ()):
             if by.name in path:
                 cycle = [*path[path.index(by.name) :], by.name]
-                self._log.add(by.place, f"rules hold each other back in a circle: {' by '.join(cycle)}")
+                self._log.add(by.place, f'"inhibited_by" forms a cycle: {", inhibited by ".join(cycle)}')
             else:
                 self._walk(by.name, path, finished)
         path.pop()

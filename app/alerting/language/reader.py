@@ -1,4 +1,8 @@
-"""From what rule files give to rules: each part is read over what holds without it."""
+"""Turning the mappings read from rule files into rules; what a mapping leaves out keeps the value of its base.
+
+The base of an override is its rule, the base of a rule is the `defaults` section of its file, and the base of that
+section is the built-in defaults.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -9,7 +13,7 @@ from app.alerting.conditions import CONDITIONS, Condition
 from app.alerting.language.channels import ChannelCheck, ReadChannel, check_channel
 from app.alerting.language.checks import check_can_match, check_level_order, check_terms
 from app.alerting.language.kinds import Given
-from app.alerting.language.names import Links
+from app.alerting.language.names import Names
 from app.alerting.rules.model import (
     ChannelDefinition,
     Clear,
@@ -27,26 +31,26 @@ from app.alerting.rules.problems import ProblemLog
 from app.clock import DAY_US
 from app.model import LEVEL_NAMES, severity
 
-#: Stands for "every channel" until all files are read; no channel can have this name.
+#: Stands for "every channel" until all files are read. No channel can have this name.
 EVERY_CHANNEL = ("*",)
 
 Otherwise = TypeVar("Otherwise", tuple[str, ...], tuple[str, ...] | None)
 
 _NO_NAME = "?"
-_NOTHING_SAID = Rule(name=_NO_NAME, sensors=Selector(), terms=Terms(levels=(), notify=EVERY_CHANNEL))
+_BUILT_IN_DEFAULTS = Rule(name=_NO_NAME, sensors=Selector(), terms=Terms(levels=(), notify=EVERY_CHANNEL))
 
 
 class RuleReader:
-    """Reads rules and channels of one file after the other; what does not fit goes to the log."""
+    """Reads the rules and channels of one file after another; problems go to the log."""
 
-    def __init__(self, log: ProblemLog, links: Links) -> None:
+    def __init__(self, log: ProblemLog, names: Names) -> None:
         self._log = log
-        self._links = links
+        self._names = names
 
     def read_rules(self, file: Given) -> Iterator[Rule]:
-        """Give the rules of a file over its defaults; one with problems may lack parts."""
+        """Yield the rules of a file, with its defaults applied; a rule with problems may lack parts."""
         given_defaults: Given = file.get("defaults", Given(file.place))
-        defaults = self._over(given_defaults, _NOTHING_SAID)
+        defaults = self._apply(given_defaults, _BUILT_IN_DEFAULTS)
         for given in file.get("rules", ()):
             rule = self._read_rule(given, defaults)
             yield msgspec.structs.replace(rule, inhibited_by=self._inhibitions(rule.name, given, given_defaults))
@@ -54,28 +58,28 @@ class RuleReader:
     def read_channels(
         self, file: Given, environ: Mapping[str, str], check: ChannelCheck | None
     ) -> Iterator[ChannelDefinition]:
-        """Give the channels of a file, secrets unresolved."""
+        """Yield the channels of a file, with references to secrets unresolved."""
         channels: Given = file.get("channels", Given(file.place))
         for name, place in channels.places.items():
-            self._links.define_channel(name, place)
+            self._names.define_channel(name, place)
             channel: ReadChannel | None = channels.get(name)
             if channel is not None:
-                config = channel.named(name)
-                check_channel(config, channel.given, environ, check, self._log)
-                yield config
+                definition = channel.define(name)
+                check_channel(definition, channel.given, environ, check, self._log)
+                yield definition
 
     def _read_rule(self, given: Given, defaults: Rule) -> Rule:
         name = given.get("name", _NO_NAME)
         if name != _NO_NAME:
-            self._links.define_rule(name, given.places["name"])
-        named = msgspec.structs.replace(defaults, name=name, sensors=self._selector(given))
-        rule = self._over(given, named)
+            self._names.define_rule(name, given.places["name"])
+        base = msgspec.structs.replace(defaults, name=name, sensors=self._selector(given))
+        rule = self._apply(given, base)
         check_terms(rule.terms, given, self._log)
         overrides = tuple(self._override(override, rule) for override in given.get("overrides", ()))
         return msgspec.structs.replace(rule, overrides=overrides)
 
-    def _over(self, given: Given, base: Rule) -> Rule:
-        """Read what a rule, or a file's defaults, say for a rule as a whole."""
+    def _apply(self, given: Given, base: Rule) -> Rule:
+        """Return the base with what a rule, or a file's `defaults`, set; overrides and inhibitions are read apart."""
         return msgspec.structs.replace(
             base,
             terms=self._terms(given, base.terms),
@@ -127,14 +131,14 @@ class RuleReader:
             self._log.add(changed.place, '"levels" takes at least one level, such as {warning: {above: 8.0}}')
         check_level_order(changed, self._log)
         levels: dict[str, LevelRule] = {level.name: level for level in base}
-        for name, level in changed.values.items():
-            read = self._level(name, level, levels.get(name))
-            if read is not None:
-                levels[read.name] = read
+        for name, given_level in changed.values.items():
+            level = self._level(name, given_level, levels.get(name))
+            if level is not None:
+                levels[level.name] = level
         return tuple(sorted(levels.values(), key=lambda level: severity(level.name)))
 
     def _level(self, name: Any, given: Given, base: LevelRule | None) -> LevelRule | None:
-        """Read a level; None when it has no condition, neither of its own nor from the rule."""
+        """Return a level; log a level without a condition, neither its own nor from the rule, and return None."""
         condition = self._condition(given) or (base.condition if base else None)
         if condition is None:
             if given.lacks(*CONDITIONS):
@@ -162,15 +166,15 @@ class RuleReader:
         return CONDITIONS[keywords[0]](*(numbers if isinstance(numbers, tuple) else (numbers,)))
 
     def _channels(self, given: Given, otherwise: Otherwise) -> tuple[str, ...] | Otherwise:
-        return self._links.use_channels(given.values["notify"]) if "notify" in given.values else otherwise
+        return self._names.use_channels(given.values["notify"]) if "notify" in given.values else otherwise
 
     def _inhibitions(self, name: str, given: Given, defaults: Given) -> tuple[Inhibition, ...]:
-        """Read what holds a rule back; a default that names the rule itself is meant for the others."""
+        """Return the inhibitions of a rule; those from `defaults` that name the rule itself are left out."""
         own: tuple[Given, ...] | None = given.get("inhibited_by")
         inherited = (one for one in defaults.get("inhibited_by", ()) if _inhibitor(one) != name)
         named = [one for one in (inherited if own is None else own) if "rule" in one.values]
         for one in named:
-            self._links.inhibit(name, one.values["rule"])
+            self._names.inhibit(name, one.values["rule"])
         return tuple(Inhibition(one.values["rule"].name, one.get("same", ())) for one in named)
 
     def _mute(self, given: Given, base: tuple[MuteWindow, ...]) -> tuple[MuteWindow, ...]:
@@ -184,7 +188,7 @@ class RuleReader:
             tz=given.get("tz", "UTC"),
         )
         if given.lacks("days", "from", "to"):
-            self._log.add(given.place, 'this would mute the rule for ever; say when: days, "from" or "to"')
+            self._log.add(given.place, 'this would mute the rule for ever; set "days", "from" or "to"')
         if window.from_us == window.to_us:
             self._log.add(given.place_of("to"), 'this window is empty; for a whole day leave out "from" and "to"')
         return window

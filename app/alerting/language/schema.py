@@ -1,7 +1,7 @@
 """JSON Schema of rule files, for editors; `make schema` writes it to rules/schema.json.
 
-It says what the tables of the language say. What only reading tells (order, names, contradictions) is left to
-`tidegauge check`.
+The schema is derived from the tables in `grammar.py`. It cannot express the order of levels, the use of names and
+contradictions; `tidegauge check` finds those.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ import msgspec
 from app.alerting.language.channels import ChannelFields
 from app.alerting.language.grammar import file_kind
 
-#: Draft 7 is what all editors know.
+#: The newest draft that all editors support.
 DIALECT = "http://json-schema.org/draft-07/schema#"
 
 
 def rule_schema(channel_fields: Mapping[str, ChannelFields] | None = None) -> dict[str, Any]:
-    """Describe one rule file."""
+    """Return the schema of a rule file."""
     definitions: dict[str, Any] = {}
     kind = file_kind(channel_fields)
     kind.schema(definitions)
@@ -27,7 +27,7 @@ def rule_schema(channel_fields: Mapping[str, ChannelFields] | None = None) -> di
 
 
 def encode_rule_schema(schema: Mapping[str, Any]) -> bytes:
-    """Write a schema as it is kept in rules/, for people to read."""
+    """Return a schema as the indented JSON that is kept in rules/."""
     return msgspec.json.format(msgspec.json.encode(schema), indent=2) + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""YAML as nodes that know their place; what a plain word means is decided by YAML 1.2, whatever a file declares."""
+"""Parser of YAML into nodes with their places; plain values are always read as YAML 1.2."""
 
 import re
 from typing import Literal
@@ -19,14 +19,14 @@ from ruamel.yaml.events import (
 
 from app.alerting.rules.problems import Place, problem_at
 
-#: Rules need six levels; the limit keeps hostile nesting from costing anything.
+#: The deepest nesting that is read. Rules need six levels; the limit keeps a hostile file cheap.
 DEEPEST = 24
 
 ScalarMeaning = Literal["text", "number", "boolean", "nothing"]
 
 
 class ScalarNode(msgspec.Struct, frozen=True):
-    """A single value, as written between its quotes, if it has any."""
+    """A single value: its text, without quotes."""
 
     place: Place
     text: str
@@ -34,7 +34,7 @@ class ScalarNode(msgspec.Struct, frozen=True):
 
     @property
     def meaning(self) -> ScalarMeaning:
-        """Tell what YAML 1.2 takes the value for."""
+        """Return the type that the value has in YAML 1.2."""
         if self.style != "plain":
             return "text"
         if self.text in _NOTHING:
@@ -52,7 +52,7 @@ class SequenceNode(msgspec.Struct, frozen=True):
 
 
 class MappingNode(msgspec.Struct, frozen=True):
-    """Keys and values in order, as written: a key may come twice."""
+    """Keys and values in the order of the file; a key may occur twice."""
 
     place: Place
     entries: "tuple[tuple[ScalarNode, Node], ...]"
@@ -62,7 +62,7 @@ Node = ScalarNode | SequenceNode | MappingNode
 
 
 def compose(text: str, file: str) -> Node:
-    """Read one YAML document; RuleErrors with one problem where it is not YAML."""
+    """Return the root node of one YAML document; raise RuleErrors with one problem when the text is not YAML."""
     composer = _Composer(file)
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
@@ -72,13 +72,13 @@ def compose(text: str, file: str) -> Node:
     except YAMLError as error:
         raise problem_at(_unprintable_place(text, file), _UNPRINTABLE) from error
     except (ValueError, OverflowError) as error:
-        # The scanner stumbles over escapes such as "\UFFFFFFFF" instead of refusing them.
+        # The scanner raises these for escapes such as "\UFFFFFFFF" that stand for no character.
         raise problem_at(composer.last_place, f"this is not YAML: {error}") from error
     return composer.root or ScalarNode(Place(file, 1, 1), "", "plain")
 
 
 class _Open(msgspec.Struct):
-    """A list or mapping whose end is still to come; a mapping's keys and values alternate."""
+    """A list or mapping whose end has not been reached; the items of a mapping are its keys and values in turn."""
 
     place: Place
     anchor: str | None
@@ -86,7 +86,7 @@ class _Open(msgspec.Struct):
 
 
 class _Composer:
-    """Builds nodes from parser events on a stack of its own, so that deep nesting cannot exhaust Python's."""
+    """Builds nodes from parser events. It keeps its own stack, so that deep nesting cannot exhaust Python's."""
 
     def __init__(self, file: str) -> None:
         self.root: Node | None = None
@@ -97,7 +97,7 @@ class _Composer:
         self._anchors: dict[str, Node] = {}
 
     def take(self, event: Event) -> None:
-        """Add what one event of the parser means."""
+        """Process the next event of the parser."""
         place = self.last_place = _place(event.start_mark, self._file)
         match event:
             case DocumentStartEvent():
@@ -156,7 +156,7 @@ _NUMBER = re.compile(
 )
 _UNPRINTABLE = "this character is not allowed in YAML; is the file text?"
 
-#: What the parser says (or was doing) when people write what looks right, and what to tell them.
+#: Common mistakes: part of the parser's message or of its context, and the hint that is appended to the error.
 _PITFALLS = (
     ("while scanning a block scalar", "an unquoted > or | begins a block of text; for a limit write {above: 8}"),
     ("while scanning an alias", 'an unquoted * refers to an anchor; quote the text: "*"'),
@@ -201,7 +201,7 @@ def _pairs(items: list[Node]) -> tuple[tuple[ScalarNode, Node], ...]:
                 key.place, "a key must be a word, not a list or a mapping; quote text that begins with { or ["
             )
         if isinstance(value, ScalarNode) and value.text == "" and value.style == "plain":
-            # What is left out has no place of its own: the parser gives that of whatever comes next.
+            # For an empty value the parser reports the place of the next token, so the key's place is used.
             value = ScalarNode(key.place, "", "plain")
         pairs.append((key, value))
     return tuple(pairs)
@@ -212,14 +212,14 @@ def _error_place(error: MarkedYAMLError, file: str) -> Place:
 
 
 def _explained(error: MarkedYAMLError) -> str:
-    said = error.problem or error.context or "malformed"
-    doing = f" ({error.context})" if error.context and error.context != said else ""
-    hints = (hint for sign, hint in _PITFALLS if sign in f"{error.context} {error.problem}")
-    return "; ".join([f"this is not YAML: {said}{doing}", *list(hints)[:1]])
+    problem = error.problem or error.context or "malformed"
+    context = f" ({error.context})" if error.context and error.context != problem else ""
+    hints = (hint for part, hint in _PITFALLS if part in f"{error.context} {error.problem}")
+    return "; ".join([f"this is not YAML: {problem}{context}", *list(hints)[:1]])
 
 
 def _unprintable_place(text: str, file: str) -> Place:
-    """Find the character that the reader refuses; it says only that there is one."""
-    odd = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
-    before = text[: odd.start()] if odd else ""
+    """Return the place of the first character that YAML does not allow; the parser's error does not name it."""
+    forbidden = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
+    before = text[: forbidden.start()] if forbidden else ""
     return Place(file, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)

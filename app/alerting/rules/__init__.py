@@ -1,1 +1,1 @@
-"""Rules as the program holds them: the model, which rule applies to which series, and the rules in force."""
+"""Checked rules: their structs, their matching with series, and the rules in force."""

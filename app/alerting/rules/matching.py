@@ -1,4 +1,4 @@
-"""Which rules say something about a series, and what each says there: its terms, with the override that fits."""
+"""Matching of series with rules: the rules that apply to a series, and their terms with the first matching override."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -9,70 +9,74 @@ from app.alerting.episodes.machine import Level, SeriesRule
 from app.alerting.rules.model import Rule, RuleSet, Selector, Terms
 from app.globs import compile_glob
 
-#: Answers kept for distinct (metric, tags, gateway); beyond, all are forgotten and found again.
-KEPT_ANSWERS = 50_000
+#: Largest number of (metric, tags, gateway) in the cache of a RuleBook. When it is full, it is emptied.
+CACHE_SIZE = 50_000
 
 
 class Match(msgspec.Struct, frozen=True, eq=False):
-    """A rule that applies to a series, and what it says there."""
+    """A rule that applies to a series, with its terms for that series."""
 
     rule: Rule
     terms: Terms
     series_rule: SeriesRule
-    #: Of value, levels, clear and max_gap only: when it changes, a new era begins.
+    #: Hash of value, levels, clear and max_gap. When it changes, a new era begins.
     rule_hash: str
 
 
 class RuleBook:
-    """The rules of a set, prepared to be asked about many series; each rule and override is compiled once."""
+    """The rules of a set, indexed for fast matching with many series. Each rule and override is compiled once."""
 
     def __init__(self, rule_set: RuleSet) -> None:
         self._by_metric: defaultdict[str | None, list[_CompiledRule]] = defaultdict(list)
         for number, rule in enumerate(rule_set.rules):
-            self._by_metric[rule.sensors.metric].append(_entry(number, rule))
-        self._kept: dict[_Labels, tuple[_Candidate, ...]] = {}
+            self._by_metric[rule.sensors.metric].append(_compile(number, rule))
+        self._cache: dict[_Labels, tuple[_Candidate, ...]] = {}
 
     def matches(self, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> tuple[Match, ...]:
-        """Give what applies to a series, at most one match a rule, in the order of the rules."""
+        """Return the matches of a series in the order of the rules, at most one for each rule."""
         return tuple(
-            next(choice.match for choice in candidate.choices if choice.names(sensor))
+            next(choice.match for choice in candidate.choices if choice.matches_name(sensor))
             for candidate in self._candidates(metric, tags, gateway)
-            if candidate.names(sensor)
+            if candidate.matches_name(sensor)
         )
 
     def selects(self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> bool:
-        """Return whether a rule, by name, applies to a series."""
+        """Return whether the rule of this name applies to a series."""
         return any(match.rule.name == rule for match in self.matches(sensor, metric, tags, gateway))
 
     def _candidates(self, metric: str, tags: Mapping[str, str], gateway: str | None) -> "tuple[_Candidate, ...]":
-        """Narrow rules and overrides down by all but the sensor's name: many sensors share the rest."""
+        """Return the rules and overrides that match these labels, which many sensors share, so that they are cached."""
         labels = (metric, gateway, frozenset(tags.items()))
-        if labels not in self._kept:
-            if len(self._kept) >= KEPT_ANSWERS:
-                self._kept.clear()
-            entries = sorted(
-                [*self._by_metric.get(metric, ()), *self._by_metric.get(None, ())], key=lambda entry: entry.number
+        if labels not in self._cache:
+            if len(self._cache) >= CACHE_SIZE:
+                self._cache.clear()
+            rules = sorted(
+                [*self._by_metric.get(metric, ()), *self._by_metric.get(None, ())], key=lambda rule: rule.number
             )
-            self._kept[labels] = tuple(
+            self._cache[labels] = tuple(
                 _Candidate(
-                    entry.names, tuple(choice for choice in entry.choices if _labels_fit(choice.sensors, labels))
+                    rule.matches_name,
+                    tuple(choice for choice in rule.choices if _labels_match(choice.sensors, labels)),
                 )
-                for entry in entries
-                if _labels_fit(entry.sensors, labels)
+                for rule in rules
+                if _labels_match(rule.sensors, labels)
             )
-        return self._kept[labels]
+        return self._cache[labels]
 
 
 def compile_rule(
     rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
 ) -> SeriesRule | None:
-    """Give what one rule says for one series, or None when the series is none of its."""
+    """Return the compiled terms of a rule for a series, or None if the rule does not select the series."""
     terms = terms_for(rule, sensor, metric, tags, gateway)
     return None if terms is None else compile_terms(terms)
 
 
 def terms_for(rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> Terms | None:
-    """Find the terms of the first override that fits a series, else the rule's, or None when the rule does not fit."""
+    """Return the terms of a rule for a series, or None if the rule does not select it.
+
+    They are the terms of the first override that matches the series, or else the rule's own.
+    """
     labels = (metric, gateway, frozenset(tags.items()))
     if not _selects(rule.sensors, sensor, labels):
         return None
@@ -81,7 +85,7 @@ def terms_for(rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gat
 
 
 def compile_terms(terms: Terms) -> SeriesRule:
-    """Take from the terms what decides about episodes."""
+    """Return the part of the terms that decides the episodes."""
     return SeriesRule(
         value=terms.value,
         levels=tuple(Level(level.name, level.condition, level.for_us) for level in terms.levels),
@@ -96,30 +100,30 @@ _NameTest = Callable[[str], bool]
 
 
 class _Choice(msgspec.Struct, frozen=True, eq=False):
-    """An override, or last the rule itself."""
+    """An override of a rule, or the rule's own terms. The own terms come last and match every series of the rule."""
 
     sensors: Selector
-    names: _NameTest
+    matches_name: _NameTest
     match: Match
 
 
 class _Candidate(msgspec.Struct, frozen=True, eq=False):
-    """A rule that fits by its labels, if the sensor's name fits too; the last choice always does."""
+    """A rule that matches all labels but the sensor's name, with those of its choices that do so too."""
 
-    names: _NameTest
+    matches_name: _NameTest
     choices: tuple[_Choice, ...]
 
 
 class _CompiledRule(msgspec.Struct, frozen=True, eq=False):
-    """A rule and all it may say."""
+    """A rule with all its choices. `number` is its place in the rule set."""
 
     number: int
     sensors: Selector
-    names: _NameTest
+    matches_name: _NameTest
     choices: tuple[_Choice, ...]
 
 
-def _entry(number: int, rule: Rule) -> _CompiledRule:
+def _compile(number: int, rule: Rule) -> _CompiledRule:
     overrides = [(override.sensors, override.terms) for override in rule.overrides]
     choices = tuple(
         _Choice(sensors, _name_test(sensors.id), _match(rule, terms))
@@ -134,10 +138,10 @@ def _match(rule: Rule, terms: Terms) -> Match:
 
 
 def _selects(selector: Selector, sensor: str, labels: _Labels) -> bool:
-    return _name_test(selector.id)(sensor) and _labels_fit(selector, labels)
+    return _name_test(selector.id)(sensor) and _labels_match(selector, labels)
 
 
-def _labels_fit(selector: Selector, labels: _Labels) -> bool:
+def _labels_match(selector: Selector, labels: _Labels) -> bool:
     metric, gateway, tags = labels
     return (
         selector.metric in (None, metric)

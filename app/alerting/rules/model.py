@@ -1,6 +1,6 @@
-"""Rules as the program knows them: durations in microseconds, defaults and overrides applied.
+"""Structs of checked rules: durations in microseconds, with the file's defaults and overrides already applied.
 
-A RuleSet holds no secrets: channels keep their `${NAME}` references, so it can be stored and restored as JSON.
+A RuleSet holds no secrets, so it can be stored as JSON: channels keep their `${NAME}` references.
 """
 
 from typing import TYPE_CHECKING, Literal, Union, cast
@@ -16,18 +16,18 @@ from app.model import LevelName
 if TYPE_CHECKING:
     StoredCondition = Condition
 else:
-    # A union of tagged structs: the form in which msgspec can read a condition back.
+    # msgspec decodes a condition by the tag of its struct, so it needs the union of all of them.
     StoredCondition = Union[tuple(CONDITIONS.values())]  # noqa: UP007
 
-#: The rule that is always there: every series of a gateway is silent.
+#: Built-in rule. It fires when no series of a gateway sends data any more.
 GATEWAY_OFFLINE = "gateway-offline"
 BUILT_IN_RULES = (GATEWAY_OFFLINE,)
 
 
 class Selector(msgspec.Struct, frozen=True):
-    """Which sensors and metric are meant; what is left out matches everything."""
+    """A selection of series. A field that is None or empty matches everything."""
 
-    #: A sensor's name; `*` stands for any text, `?` for one character.
+    #: Pattern of the sensor's name: `*` stands for any text, `?` for one character.
     id: str | None = None
     metric: str | None = None
     tags: dict[str, str] = {}
@@ -35,108 +35,108 @@ class Selector(msgspec.Struct, frozen=True):
 
 
 class LevelRule(msgspec.Struct, frozen=True):
-    """One level: its condition, how long that must hold, and who is told."""
+    """One level: its condition, how long the condition must hold, and the channels that are notified."""
 
     name: LevelName
     condition: StoredCondition
     for_us: int = 0
-    #: None: those whom the rule tells.
+    #: None: the channels of the rule.
     notify: tuple[str, ...] | None = None
 
 
 class Clear(msgspec.Struct, frozen=True):
-    """When an episode ends; without a condition: no longer past the lowest level."""
+    """The condition that ends an episode. None: the condition of the lowest level is false."""
 
     condition: StoredCondition | None = None
     for_us: int = 0
 
 
 class LateData(msgspec.Struct, frozen=True):
-    """How readings that come late are told."""
+    """How messages treat episodes of late readings."""
 
-    #: Readings of an episode that ended longer ago than this make history only.
+    #: No message is sent about an episode that ended longer ago than this when it becomes known.
     accept_us: int = 24 * HOUR_US
-    #: A series whose newest reading is older than this catches up.
+    #: A series whose newest reading is older than this counts as catching up.
     live_us: int = 15 * MINUTE_US
     notify: Literal["summary", "normal", "never"] = "summary"
 
 
 class NoData(msgspec.Struct, frozen=True):
-    """What happens when a series falls silent."""
+    """What happens when a series sends no data."""
 
-    #: None: three times the usual interval, at least five minutes.
+    #: None: three times the usual interval between uploads, at least five minutes.
     after_us: int | None = None
     then: Literal["alert", "keep", "clear"] = "alert"
 
 
 class Inhibition(msgspec.Struct, frozen=True):
-    """A rule that, while firing, holds this one's messages back where all of `same` agree."""
+    """Another rule that holds back messages: it must fire with equal values of all labels in `same`."""
 
     rule: str
-    #: `sensor`, `metric`, `gateway` or names of tags.
+    #: Labels: `sensor`, `metric`, `gateway` or names of tags.
     same: tuple[str, ...]
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What a rule says for the series of one selector."""
+    """The terms of a rule for the series of one selector."""
 
-    #: Least severe first, each implying the one before; never empty.
+    #: At least one level, least severe first. The condition of each level implies that of the level before.
     levels: tuple[LevelRule, ...]
     value: ValueOf = ValueOf()
-    #: None: the series' own.
+    #: None: the unit of the series.
     unit: str | None = None
     clear: Clear = Clear()
     max_gap_us: int | None = None
     late_data: LateData = LateData()
-    #: None: silence changes nothing, as `then: keep`.
+    #: None: missing data change nothing, as with `then: keep`.
     no_data: NoData | None = None
-    #: Names of channels; empty: nobody.
+    #: Names of channels. Empty: no message is sent.
     notify: tuple[str, ...] = ()
     mute: tuple[MuteWindow, ...] = ()
     message: str | None = None
     runbook: str | None = None
 
     def notified_at(self, level: str) -> tuple[str, ...]:
-        """Name the channels that are told of one level."""
+        """Return the names of the channels that are notified of a level."""
         own = next((rule.notify for rule in self.levels if rule.name == level), None)
         return self.notify if own is None else own
 
 
 class Override(msgspec.Struct, frozen=True):
-    """What the rule says instead for some of its sensors, everything it keeps included."""
+    """The terms of a rule for some of its sensors. They are complete: terms that the override keeps are copied."""
 
     sensors: Selector
     terms: Terms
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One rule, known by its name."""
+    """One rule, identified by its name."""
 
     name: str
     sensors: Selector
     terms: Terms
-    #: The first that matches a series counts.
+    #: The first override that matches a series applies.
     overrides: tuple[Override, ...] = ()
     inhibited_by: tuple[Inhibition, ...] = ()
-    #: `sensor`, `metric`, `gateway` or names of tags; empty: one message for the whole rule.
+    #: Labels: `sensor`, `metric`, `gateway` or names of tags. Empty: one group for the whole rule.
     group_by: tuple[str, ...] = ()
-    #: None: never.
+    #: None: no reminders.
     remind_every_us: int | None = 4 * HOUR_US
 
 
 def condition_text(condition: Condition) -> str:
-    """Write a condition in words, its numbers with all their digits: `above 8`, `outside 2 to 8.5`."""
+    """Return a condition as text, with all digits of its numbers: `above 8`, `outside 2 to 8.5`."""
     keyword = next(keyword for keyword, struct in CONDITIONS.items() if struct is type(condition))
     numbers = msgspec.structs.astuple(cast("msgspec.Struct", condition))
     return f"{keyword} {' to '.join(repr(number).removesuffix('.0') for number in numbers)}"
 
 
-#: A field's text, or for a field such as `headers` one text for each name.
+#: The text of a field, or the texts by name for a field such as `headers`.
 FieldValue = str | dict[str, str]
 
 
 class ChannelDefinition(msgspec.Struct, frozen=True):
-    """Where messages go; `fields` as written, references to secrets included."""
+    """A channel for messages; `fields` as written in the file, with references to secrets."""
 
     name: str
     type: str
@@ -144,18 +144,21 @@ class ChannelDefinition(msgspec.Struct, frozen=True):
 
 
 class RuleSet(msgspec.Struct, frozen=True):
-    """All rules and channels of a folder, checked."""
+    """All checked rules and channels of a folder."""
 
     rules: tuple[Rule, ...] = ()
-    #: In the order of the files: when one fails for good, the first that works is told.
+    #: In the order of the files. When a channel fails for good, a message about it goes to the first that works.
     channels: tuple[ChannelDefinition, ...] = ()
 
 
 def encode_rule_set(rule_set: RuleSet) -> bytes:
-    """Write a rule set as JSON, defaults included: it means the same when later versions default otherwise."""
+    """Return a rule set as JSON. It contains all defaults, so a version with other defaults reads the same rules."""
     return msgspec.json.encode(rule_set)
 
 
 def decode_rule_set(stored: bytes | str) -> RuleSet:
-    """Read back what `encode_rule_set` wrote; msgspec.ValidationError when another version wrote it differently."""
+    """Return the rule set that `encode_rule_set` wrote.
+
+    Raise msgspec.ValidationError if another version wrote it in another form.
+    """
     return msgspec.json.decode(stored, type=RuleSet)

@@ -1,4 +1,4 @@
-"""Mute windows: hours of the week, on a wall clock somewhere, during which a rule does not make itself heard."""
+"""Mute windows: times of the week, in a time zone, during which a rule sends no messages."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -14,29 +14,32 @@ from app.clock import DAY_US, SECOND_US, from_us, to_us
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-#: How far ahead the end of a mute is looked for; windows that cover the whole week never end.
+#: How far ahead the end of a mute is looked for. Windows that cover the whole week have no end.
 HORIZON_DAYS = 8
 
 
 class MuteWindow(msgspec.Struct, frozen=True):
-    """From one time of the day to another, on the days it begins on; past midnight where `to` is not later."""
+    """A time of day from which, and one until which, a rule is muted. It ends on the next day if `to` is not later.
+
+    `days` are the days on which the window begins.
+    """
 
     days: tuple[Day, ...] = DAYS
-    #: Microseconds the wall clock shows since midnight.
+    #: Wall-clock times in microseconds since midnight.
     from_us: int = 0
     to_us: int = DAY_US
     tz: str = "UTC"
 
 
 def is_muted(windows: Iterable[MuteWindow], at_us: int) -> bool:
-    """Say whether any window covers the instant; a window begins inclusive and ends exclusive."""
+    """Return whether any window covers the instant. The start of a window is included, its end is not."""
     return any(start <= at_us < end for window in windows for start, end in _spans(window, at_us, days_ahead=1))
 
 
 def muted_until(windows: Iterable[MuteWindow], at_us: int) -> int | None:
-    """Find when the mute that covers the instant ends, windows that touch taken together; None when not muted.
+    """Return when the mute that covers the instant ends, or None if none does. Adjacent windows count as one.
 
-    Looks about HORIZON_DAYS ahead: where windows cover the whole week, ask again then.
+    The search ends about HORIZON_DAYS ahead; windows that cover the whole week are still muted at the returned time.
     """
     spans = sorted(span for window in windows for span in _spans(window, at_us, days_ahead=HORIZON_DAYS))
     end = at_us
@@ -47,10 +50,10 @@ def muted_until(windows: Iterable[MuteWindow], at_us: int) -> int | None:
 
 
 def _spans(window: MuteWindow, at_us: int, days_ahead: int) -> Iterator[tuple[int, int]]:
-    """List the window's instants [start, end) that begin around `at_us`, in microseconds since 1970."""
+    """Yield the spans [start, end) of the window that begin around `at_us`, in microseconds since 1970."""
     zone = _zone(window.tz)
     today = from_us(at_us).astimezone(zone).date()
-    # Two days back: a window lasts up to a day, and zones have skipped a whole date (Samoa, 2011).
+    # Start two days back: a window lasts up to a day, and a zone may skip a whole date (Samoa, 2011).
     for offset in range(-2, days_ahead + 1):
         day = today + timedelta(days=offset)
         if DAYS[day.weekday()] in window.days:
@@ -59,9 +62,9 @@ def _spans(window: MuteWindow, at_us: int, days_ahead: int) -> Iterator[tuple[in
 
 
 def _instant(day: date, time_us: int, zone: ZoneInfo, *, first: bool) -> int:
-    """Find when the wall clock shows a time: the first or the last moment of an hour that comes twice.
+    """Return when the wall clock shows a time, in microseconds since 1970.
 
-    An hour that is skipped is the moment of the jump.
+    For a time that the clock shows twice, return the first or the last one; for a skipped time, the moment of the jump.
     """
     wall = datetime(day.year, day.month, day.day, tzinfo=zone) + timedelta(microseconds=time_us)
     before, after = (to_us(wall.replace(fold=fold).astimezone(UTC)) for fold in (0, 1))
@@ -71,7 +74,7 @@ def _instant(day: date, time_us: int, zone: ZoneInfo, *, first: bool) -> int:
 
 
 def _jump_between(low_us: int, high_us: int, zone: ZoneInfo) -> int:
-    """Find the second at which the zone's offset changes between two instants."""
+    """Return the second at which the zone's offset changes between two instants, in microseconds since 1970."""
     low = low_us // SECOND_US
     offset = _offset_at(low, zone)
     later = range(low, high_us // SECOND_US + 1)

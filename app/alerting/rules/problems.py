@@ -1,4 +1,4 @@
-"""What is wrong with rule files: each problem at its place, all of them at once."""
+"""Problems of rule files, each with its place; all problems are reported together."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -9,7 +9,7 @@ from app.errors import AppError
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
-    """Where something stands in a file; line and column count from 1, line 0 is the file as a whole."""
+    """A place in a file. Line and column count from 1; line 0 is the file as a whole."""
 
     file: str
     line: int = 0
@@ -20,7 +20,7 @@ class Place(msgspec.Struct, frozen=True, order=True):
 
 
 class RuleProblem(msgspec.Struct, frozen=True, order=True):
-    """One thing to mend, in a person's words."""
+    """One problem of a file, with a message for people."""
 
     file: str
     line: int
@@ -31,8 +31,8 @@ class RuleProblem(msgspec.Struct, frozen=True, order=True):
         return f"{Place(self.file, self.line, self.column)}: {self.message}"
 
 
-class RuleErrors(AppError):  # noqa: N818 (it is several)
-    """Rule files cannot be used; `problems` holds every one, in order of file, line and column."""
+class RuleErrors(AppError):  # noqa: N818 (it holds several errors)
+    """Rule files cannot be used. `problems` holds all problems in order of file, line and column."""
 
     code = "rules"
     title = "The rules cannot be used"
@@ -44,16 +44,16 @@ class RuleErrors(AppError):  # noqa: N818 (it is several)
 
 
 class ProblemLog:
-    """Collects problems, so that one pass over the files finds all of them."""
+    """Collects problems, so that one pass over the files reports all of them."""
 
     def __init__(self) -> None:
         self.problems: list[RuleProblem] = []
 
     def add(self, place: Place, message: str) -> None:
-        """Note one problem."""
+        """Add one problem."""
         self.problems.append(RuleProblem(place.file, place.line, place.column, message))
 
 
 def problem_at(place: Place, message: str) -> RuleErrors:
-    """Make the error for a file in which the one problem hides all others."""
+    """Return the error for a file whose one problem prevents reading the rest."""
     return RuleErrors([RuleProblem(place.file, place.line, place.column, message)])

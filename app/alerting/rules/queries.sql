@@ -1,4 +1,4 @@
--- The rules in force.
+-- Queries for the rules in force.
 
 -- name: get_rule_set
 SELECT rules::text FROM rule_set;
@@ -9,7 +9,7 @@ INSERT INTO rule_set (rules) VALUES ($1::text::jsonb)
 ON CONFLICT (id) DO UPDATE SET rules = excluded.rules, accepted_at = now();
 
 -- name: sync_rules
--- $1 names of all rules: new ones are known from now on, removed ones are forgotten
+-- $1 names of all rules. Inserts new names (`since` is now) and deletes removed ones.
 WITH gone AS (
     DELETE FROM alert_rule WHERE name <> ALL($1::text[])
 )

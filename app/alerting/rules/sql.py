@@ -1,4 +1,4 @@
-"""The SQL statements of the rules in force, by name."""
+"""SQL statements for the rules in force, by name."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
-"""From stored episodes to messages: decides who is told what and when, and writes the text.
+"""Messages about stored episodes: decides which channel is sent what and when, and writes the messages.
 
-`situation` loads what is known, `decisions` compares it with what was told, `planner` fills the outbox, and
-`messages` writes a message at the moment it is sent.
+`situation` loads the episodes and what was told of them. `decisions` compares both. `planner` fills the outbox, and
+composes a message when it is claimed. `messages` writes its entries.
 """

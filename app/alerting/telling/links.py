@@ -1,4 +1,4 @@
-"""Where a message leads: the page and Grafana, each at the series that it is about, and the rule's runbook."""
+"""Links of a message entry: the built-in page and Grafana for its series, and the rule's runbook."""
 
 from urllib.parse import quote, urlencode
 
@@ -9,19 +9,19 @@ from app.clock import HOUR_US
 from app.notify.message import Link
 
 _DASHBOARD = "d/tidegauge-overview"
-#: A dashboard shows so much before an alert began and after it ended.
+#: Time that a dashboard shows before the start and after the end of an alert.
 _MARGIN_US = HOUR_US
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Where people reach the page and Grafana; None: nowhere that we know of."""
+    """Public addresses of the built-in page and of Grafana; None: unknown, so there is no link."""
 
     page: str | None = None
     grafana: str | None = None
 
 
 def links(addresses: Addresses, episode: UntoldEpisode, runbook: str | None) -> tuple[Link, ...]:
-    """Give the links of one entry."""
+    """Return the links of one entry."""
     pages = {
         "Page": addresses.page and _page(addresses.page, episode),
         "Grafana": addresses.grafana and _dashboard(addresses.grafana, episode),
@@ -31,7 +31,7 @@ def links(addresses: Addresses, episode: UntoldEpisode, runbook: str | None) -> 
 
 
 def _page(address: str, episode: UntoldEpisode) -> str:
-    """Search for the sensor; for a whole gateway all are shown."""
+    """Return a link that searches for the sensor, or shows all sensors if the alert is of a gateway."""
     query = f"?q={quote(episode.sensor)}" if episode.sensor else ""
     return f"{address.rstrip('/')}/{query}"
 

@@ -1,7 +1,7 @@
-"""What people read: one entry an episode, most severe first, in the words of what happened."""
+"""Texts of messages: a title, and one entry for each episode."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from app.alerting.episodes.reasons import NO_DATA
 from app.alerting.rules.model import GATEWAY_OFFLINE
@@ -11,7 +11,8 @@ from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.alerting.telling.wording import rule_message
 from app.clock import from_us
 from app.model import LevelName, severity
-from app.notify.message import Entry, Message, format_value
+from app.notify.message import Entry, Message
+from app.rule_texts import format_threshold, format_value
 
 _HEADINGS = {
     "firing": "firing",
@@ -23,8 +24,9 @@ _HEADINGS = {
     "withdrawn": "withdrawn",
     "summary": "over by now",
 }
-#: In place of "resolved" where data were missing: that they are back says nothing of what they say.
-_BACK = "data are back"
+#: Used instead of "resolved" for missing data: the alert itself may go on.
+_DATA_BACK = "data are back"
+#: Order of entries by kind.
 _ORDER = ("raised", "firing", "again", "reminder", "retracted", "resolved", "summary", "withdrawn")
 
 
@@ -35,43 +37,37 @@ def write_message(
     values: Mapping[int, float | None],
     addresses: Addresses,
 ) -> Message:
-    """Write one message for one channel and group; `values` are what the rules look at now, by episode."""
-    ordered = sorted(actions, key=_importance)
+    """Return the message with these actions of one channel and group; `values` are current samples by episode id."""
+    ordered = sorted(actions, key=_sort_key)
     refs = [ref for each in ordered if (ref := situation.refs.get((channel, each.episode.id)))]
     return Message(
         title=_title(situation, ordered),
         entries=tuple(_entry(situation, each, values.get(each.episode.id), addresses) for each in ordered),
-        silent=all(_is_over(each) for each in ordered) and all(situation.is_hushed(each.episode) for each in ordered),
+        silent=all(_is_over(each) for each in ordered)
+        and all(situation.is_silenced_or_muted(each.episode) for each in ordered),
         reply_to=refs[0] if refs else None,
     )
 
 
-def _importance(action: Action) -> tuple[int, int, int]:
-    """Order entries: what happened first, then the more severe; the last are dropped when there is no room."""
+def _sort_key(action: Action) -> tuple[int, int, int]:
+    """Order entries by kind, then by severity. If a message is too long, its last entries are dropped."""
     return _ORDER.index(action.kind), -severity(action.episode.level), action.episode.id
 
 
-def threshold_text(threshold: Any) -> str:
-    """Write a stored threshold as people do: `8`, `2 to 8.5`."""
-    if threshold is None:
-        return ""
-    numbers = threshold if isinstance(threshold, list) else [threshold]
-    return " to ".join(format_value(float(number)) for number in numbers)
-
-
 def _title(situation: Situation, actions: Sequence[Action]) -> str:
-    """Name the rule, what happened, and what the group has in common."""
+    """Return the rule's name, the values that the group has in common, and the kinds of the actions."""
     episode = actions[0].episode
-    kinds = dict.fromkeys(_BACK if _is_back(each) else _HEADINGS[each.kind] for each in actions)
+    headings = dict.fromkeys(_DATA_BACK if _is_end_of_no_data(each) else _HEADINGS[each.kind] for each in actions)
     rule = situation.rule(episode)
     values = [episode.label(name) for name in rule.group_by] if rule else []
-    where = ", ".join(value for value in values if value)
-    return f"{episode.rule}{f' · {where}' if where else ''}: {', '.join(kinds)}"
+    group = ", ".join(value for value in values if value)
+    return f"{episode.rule}{f' · {group}' if group else ''}: {', '.join(headings)}"
 
 
 def _entry(situation: Situation, action: Action, value: float | None, addresses: Addresses) -> Entry:
-    # What goes on after a silence is shown as such, not as the silence that is over.
-    episode = (situation.open_episode(action.episode) if _is_back(action) else None) or action.episode
+    # When data are back and the series has an open episode, the entry shows that episode.
+    open_episode = situation.open_episode(action.episode) if _is_end_of_no_data(action) else None
+    episode = open_episode or action.episode
     over = _is_over(action) and episode is action.episode
     terms = situation.terms(episode)
     return Entry(
@@ -80,7 +76,7 @@ def _entry(situation: Situation, action: Action, value: float | None, addresses:
         metric=episode.metric or "",
         value=value if episode.kind == "threshold" and not over else None,
         unit=_unit(situation, episode),
-        threshold=threshold_text(episode.threshold),
+        threshold=format_threshold(episode.threshold),
         since=from_us(episode.started_us),
         until=None if episode.resolved_us is None else from_us(episode.resolved_us),
         over=over,
@@ -96,7 +92,7 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
             told = situation.told[episode.id][action.channel]
             return f"raised from {told.level} to {episode.level}"
         case "again" if situation.has_data_back(episode):
-            return "data are back, and it still is"
+            return "data are back, and it still fires"
         case "again":
             return "the end that was told is withdrawn"
         case "summary":
@@ -106,35 +102,35 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
         case "retracted" | "withdrawn":
             return "later readings show that it never was"
         case "resolved":
-            return _why_over(situation, episode)
+            return _resolved_note(situation, episode)
         case _ if episode.kind == "no_data":
-            return _known_last(situation, episode)
+            return _no_data_note(situation, episode)
         case _:
             return _rule_message(situation, episode, value)
 
 
-def _why_over(situation: Situation, episode: UntoldEpisode) -> str:
+def _resolved_note(situation: Situation, episode: UntoldEpisode) -> str:
     if episode.reason == NO_DATA:
-        return _after_silence(situation, episode)
+        return _data_back_note(situation, episode)
     if situation.is_cleared(episode):
         return f"ended for lack of data since {_clock(situation, episode.received_us or episode.started_us)}"
     return episode.reason or ""
 
 
-def _after_silence(situation: Situation, silence: UntoldEpisode) -> str:
-    """Say in one line how it stands now that data are back."""
-    if silence.rule == GATEWAY_OFFLINE:
+def _data_back_note(situation: Situation, no_data_alert: UntoldEpisode) -> str:
+    """Return the state of the series now that data are back: firing, over, or below the thresholds all along."""
+    if no_data_alert.rule == GATEWAY_OFFLINE:
         return "data are back"
-    goes_on = situation.open_episode(silence)
-    if goes_on is not None:
-        return f"data are back, past {threshold_text(goes_on.threshold)} since {_clock(situation, goes_on.started_us)}"
-    ended_us = situation.last_end(silence)
+    firing = situation.open_episode(no_data_alert)
+    if firing is not None:
+        return f"data are back, past {format_threshold(firing.threshold)} since {_clock(situation, firing.started_us)}"
+    ended_us = situation.last_end(no_data_alert)
     if ended_us is not None:
         return f"data are back; it was over at {_clock(situation, ended_us)}"
     return "data are back, fine all along"
 
 
-def _known_last(situation: Situation, episode: UntoldEpisode) -> str:
+def _no_data_note(situation: Situation, episode: UntoldEpisode) -> str:
     last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
     return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
 
@@ -152,7 +148,7 @@ def _rule_message(situation: Situation, episode: UntoldEpisode, value: float | N
         tags=episode.tags or {},
         unit=episode.unit,
         value=value,
-        threshold=threshold_text(episode.threshold),
+        threshold=format_threshold(episode.threshold),
         since=_clock(situation, episode.started_us),
     )
 
@@ -162,8 +158,8 @@ def _unit(situation: Situation, episode: UntoldEpisode) -> str:
     return (terms.unit if terms is not None else None) or episode.unit or ""
 
 
-def _is_back(action: Action) -> bool:
-    """Tell whether it says that data came back."""
+def _is_end_of_no_data(action: Action) -> bool:
+    """Return whether the action tells that missing data are back."""
     return action.kind == "resolved" and action.episode.reason == NO_DATA
 
 
@@ -174,6 +170,6 @@ def _is_over(action: Action) -> bool:
 
 
 def _clock(situation: Situation, us: int) -> str:
-    """Write a time, with its day unless that is today."""
+    """Return a time in UTC as text, with its date unless it is today."""
     moment, now = from_us(us), from_us(situation.now_us)
     return f"{moment:%H:%M} UTC" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M} UTC"

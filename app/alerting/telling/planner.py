@@ -1,11 +1,11 @@
-"""From what is true to the outbox, and from the outbox to words: decides when a group hears something, and what."""
+"""Planning of messages: puts groups that need a message into the outbox, and composes a message when it is claimed."""
 
 from app.alerting.episodes.samples import samples
 from app.alerting.rules.model import RuleSet
 from app.alerting.telling.decisions import Action, decide, is_acked, reminders, schedule
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.messages import write_message
-from app.alerting.telling.situation import Situation, load_situation
+from app.alerting.telling.situation import Group, Situation, load_situation
 from app.alerting.telling.sql import SQL
 from app.clock import from_us, now_us
 from app.db.pool import Connection
@@ -13,16 +13,16 @@ from app.notify.outbox import Composed, ToldItem, enqueue
 
 
 async def plan(connection: Connection, rules: RuleSet) -> int:
-    """Put every group that has something to hear into the outbox, and settle what is told; return how many groups."""
+    """Put every group with a message to send into the outbox, and settle episodes; return the number of groups."""
     situation = await load_situation(connection, rules, now_us())
     decision = decide(situation)
     if decision.settled:
         await connection.execute(SQL["settle"], decision.settled)
     due = schedule(situation, decision)
-    for group in _told_groups(situation) - due.keys():
+    for group in _groups_told_firing(situation) - due.keys():
         if reminders(situation, *group):
             due[group] = situation.now_us
-    # In one order, so that two who plan never deadlock.
+    # In a fixed order, so that two transactions that plan cannot deadlock.
     for group, due_us in sorted(due.items()):
         await enqueue(connection, *group, from_us(due_us))
     return len(due)
@@ -31,9 +31,10 @@ async def plan(connection: Connection, rules: RuleSet) -> int:
 async def compose(
     connection: Connection, rules: RuleSet, addresses: Addresses, channel: str, group_key: str, at_once: bool
 ) -> Composed | None:
-    """Write what is true for a group at this moment; None when nothing is left to say, or not yet.
+    """Return a message about the current state of a group; None if there is nothing to tell, or it is not due yet.
 
-    What is planned while a message is being claimed is planned too early; the turn is kept here, but `at_once`.
+    The check that it is due is needed because a group may be planned while another message of it is being claimed, and
+    then it is planned too early. With `at_once` there is no such check.
     """
     situation = await load_situation(connection, rules, now_us())
     decision = decide(situation)
@@ -42,11 +43,11 @@ async def compose(
     if not at_once and schedule(situation, decision).get(group, 0) > situation.now_us:
         return None
     if all(action.is_passive for action in actions):
-        reminding = reminders(situation, channel, group_key)
-        actions = [*reminding, *actions] if reminding else []
+        reminder_actions = reminders(situation, channel, group_key)
+        actions = [*reminder_actions, *actions] if reminder_actions else []
     if not actions:
         return None
-    await _note_told(connection, actions)
+    await _update_episodes(connection, actions)
     values = await _sample_values(connection, situation, actions)
     message = write_message(situation, channel, actions, values, addresses)
     return Composed(message, tuple(_item(action) for action in actions))
@@ -55,7 +56,7 @@ async def compose(
 async def _sample_values(
     connection: Connection, situation: Situation, actions: list[Action]
 ) -> dict[int, float | None]:
-    """Compute what the rules look at now, by episode: the newest reading, or what is made of its window."""
+    """Return the current sample of each episode's rule, by episode id; None if there is no sample now."""
     values: dict[int, float | None] = {}
     for episode in (action.episode for action in actions):
         terms = situation.terms(episode)
@@ -69,10 +70,11 @@ async def _sample_values(
     return values
 
 
-async def _note_told(connection: Connection, actions: list[Action]) -> None:
-    """A higher level ends an acknowledgement.
+async def _update_episodes(connection: Connection, actions: list[Action]) -> None:
+    """Update the episodes for the message that tells these actions.
 
-    What was over when it is told as firing has its end left to tell: another change.
+    An episode that is over but told as firing needs another message about its end, so its revision is increased. An
+    acknowledgement of a lower level than the one told is removed.
     """
     ended = [action.episode.id for action in actions if action.kind == "firing" and not action.episode.is_open]
     if ended:
@@ -87,8 +89,8 @@ def _item(action: Action) -> ToldItem:
     return ToldItem(episode.id, episode.revision, action.kind, episode.level, action.told)
 
 
-def _told_groups(situation: Situation) -> set[tuple[str, str]]:
-    """Name the groups of which some channel was told that they fire."""
+def _groups_told_firing(situation: Situation) -> set[Group]:
+    """Return the groups with an episode that is not resolved and that the channel was told is firing."""
     return {
         (channel, situation.group_key(episode))
         for episode in situation.episodes

@@ -1,8 +1,9 @@
--- What is left to tell of episodes. Times are microseconds since 1970 (from_us, to_us).
+-- Queries for messages about episodes. Times are microseconds since 1970 (from_us, to_us).
 
--- name: list_untold
--- Episodes of which something may be left to tell, with what a message needs and what was told, all as of one moment.
--- A channel that was told in a line that an episode never was has nothing more to hear of it.
+-- name: list_unsettled
+-- Episodes about which a message may still be needed, with the fields of a message and what each channel was told. It is
+-- one statement, so that everything is of one moment.
+-- `told` leaves out channels that have received the item `withdrawn`: they get no further message about the episode.
 SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, sensor.gateway) AS gateway, episode.kind,
        to_us(episode.started_at) AS started_us, to_us(episode.fired_at) AS fired_us,
        to_us(episode.resolved_at) AS resolved_us, episode.level, episode.steps, episode.threshold,
@@ -13,13 +14,13 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
        episode.id IN (SELECT item.episode_id
                         FROM notification
                         JOIN notification_item AS item ON item.notification_id = notification.id
-                       WHERE notification.state = 'sending') AS is_on_its_way,
+                       WHERE notification.state = 'sending') AS is_being_sent,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(told.channel, told.told, told.told_level, told.message_ref)), '[]')
           FROM alert_told AS told
          WHERE told.episode_id = episode.id
-           AND NOT EXISTS (SELECT FROM notification_item AS line
-                            WHERE line.channel = told.channel AND line.episode_id = episode.id
-                              AND line.kind = 'withdrawn')) AS told
+           AND NOT EXISTS (SELECT FROM notification_item AS item
+                            WHERE item.channel = told.channel AND item.episode_id = episode.id
+                              AND item.kind = 'withdrawn')) AS told
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
@@ -32,7 +33,8 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
 UPDATE alert_episode SET settled = TRUE WHERE id = ANY($1::bigint[]);
 
 -- name: list_last_messages
--- When each group last heard something through each channel (sent), and when its last dead letter was given up.
+-- For each channel and group: when the last message was sent or claimed (`sent`), and when the last dead letter was
+-- given up (`dead`).
 SELECT channel, group_key, CASE WHEN state = 'dead' THEN 'dead' ELSE 'sent' END AS state,
        to_us(max(coalesce(finished_at, claimed_at))) AS us
   FROM notification
@@ -40,19 +42,19 @@ SELECT channel, group_key, CASE WHEN state = 'dead' THEN 'dead' ELSE 'sent' END 
  GROUP BY 1, 2, 3;
 
 -- name: list_silences
--- Those in force
+-- The silences in force.
 SELECT id, matchers, to_us(ends_at) AS ends_us FROM silence WHERE starts_at <= now() AND ends_at > now();
 
 -- name: count_change
--- $1 episode ids: there is something more to tell of them
+-- $1 episode ids. Increases their revision, because a further message is needed.
 UPDATE alert_episode SET revision = revision + 1 WHERE id = ANY($1::bigint[]);
 
 -- name: drop_ack
--- $1 episode ids: a level was told that is higher than the one acknowledged
+-- $1 episode ids. Removes their acknowledgement, because a higher level than the acknowledged one was told.
 UPDATE alert_episode SET acked_by = NULL, acked_at = NULL, acked_level = NULL WHERE id = ANY($1::bigint[]);
 
 -- name: list_window
--- $1 series, $2 from, $3 to: the readings that a sample at $3 is made of
+-- $1 series id, $2 from, $3 to. The readings of the window of a sample at $3.
 SELECT to_us(time) AS us, value
   FROM reading
  WHERE series_id = $1 AND time >= from_us($2) AND time <= from_us($3)

@@ -1,4 +1,4 @@
-"""What the planner looks at: unsettled episodes, what was told of them, silences and the rules, at one moment."""
+"""The data for planning messages at one moment: unsettled episodes, what was told of them, silences and rules."""
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -17,16 +17,17 @@ from app.db.pool import Connection
 from app.globs import compile_glob
 from app.model import Tags
 
-#: A series that catches up is told of so long after its last upload, and at most so long after it became known.
+#: A series that catches up is held until this long after its last upload,
 CATCH_UP_WAIT_US = 60 * SECOND_US
+#: but at most until this long after its episode became known.
 CATCH_UP_LIMIT_US = 600 * SECOND_US
 _OFFLINE_RULE = Rule(GATEWAY_OFFLINE, Selector(), Terms(levels=()), group_by=("gateway",))
-#: A channel and the key of a group.
+#: (channel, group key)
 Group = tuple[str, str]
 
 
 class UntoldEpisode(msgspec.Struct, frozen=True):
-    """An episode of which something may be left to tell; times in microseconds since 1970."""
+    """An episode about which a message may still be needed; times in microseconds since 1970."""
 
     id: int
     rule: str
@@ -52,28 +53,28 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     last_us: int | None
     last_value: float | None
     received_us: int | None
-    #: A message about it is being sent: what it told may yet be taken back.
-    is_on_its_way: bool
+    #: A message about it is being sent. If it is refused, what it told is taken back.
+    is_being_sent: bool
 
     @property
     def is_open(self) -> bool:
-        """Whether it goes on, as far as readings tell."""
+        """Whether the episode is neither resolved nor retracted."""
         return self.resolved_us is None and self.reason != RETRACTED
 
     def label(self, name: str) -> str:
-        """Give a label by name: sensor, metric, gateway, or a tag; empty where there is none."""
+        """Return a label by name: sensor, metric, gateway or a tag; empty if the episode has no such label."""
         own = {"sensor": self.sensor, "metric": self.metric, "gateway": self.gateway}
         return (own[name] if name in own else (self.tags or {}).get(name)) or ""
 
 
 class Silence(msgspec.Struct, frozen=True):
-    """Matchers in force now; texts may hold * and ?."""
+    """A silence in force. The texts of its matchers may contain the wildcards * and ?."""
 
     id: int
     matchers: Mapping[str, Any]
 
     def covers(self, episode: UntoldEpisode) -> bool:
-        """Tell whether every matcher fits."""
+        """Return whether every matcher matches the episode."""
         return all(
             all(compile_glob(pattern)((episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
             if name == "tags"
@@ -83,7 +84,7 @@ class Silence(msgspec.Struct, frozen=True):
 
 
 class Situation:
-    """Everything known at one moment, and the questions that the planner asks of it."""
+    """All data for planning messages at one moment, with derived properties of episodes."""
 
     def __init__(
         self,
@@ -99,11 +100,11 @@ class Situation:
         self.now_us = now_us
         self.episodes = list(episodes)
         self.told = told
-        #: What the service calls the message that told a channel of an episode.
+        #: (channel, episode id) -> the service's reference of the message about the episode.
         self.refs = refs
-        #: When each group last heard something, or begins to just now.
+        #: When the last message of each group was sent or claimed, in microseconds since 1970.
         self.last_sent = last_sent
-        #: When the last message of each was given up.
+        #: When the last dead letter of each group was given up, in microseconds since 1970.
         self.last_refused = last_refused
         self._rules: dict[str, Rule] = {rule.name: rule for rule in (*rules.rules, _OFFLINE_RULE)}
         self._silences = list(silences)
@@ -118,11 +119,14 @@ class Situation:
                 self._firing.setdefault(each.rule, []).append(each)
 
     def rule(self, episode: UntoldEpisode) -> Rule | None:
-        """Give the rule, unless it was removed."""
+        """Return the episode's rule, or None if it was removed."""
         return self._rules.get(episode.rule)
 
     def terms(self, episode: UntoldEpisode) -> Terms | None:
-        """Give what the rule says for the episode's series."""
+        """Return the terms of the rule for the episode's series.
+
+        None if the rule was removed or does not select the series, or the episode has no series.
+        """
         pair = (episode.rule, episode.series_id)
         if pair not in self._terms:
             rule = self.rule(episode)
@@ -136,14 +140,14 @@ class Situation:
 
     @cached_property
     def groups(self) -> dict[str, list[UntoldEpisode]]:
-        """All episodes by group."""
+        """All episodes by group key."""
         groups: dict[str, list[UntoldEpisode]] = {}
         for episode in self.episodes:
             groups.setdefault(self.group_key(episode), []).append(episode)
         return groups
 
     def channels(self, episode: UntoldEpisode) -> tuple[str, ...]:
-        """Name who is to be told of the episode at its level."""
+        """Return the configured channels that are notified of the episode at its level."""
         if episode.rule == GATEWAY_OFFLINE:
             return self.channels_of_gateway(episode.gateway)
         terms = self.terms(episode)
@@ -152,7 +156,10 @@ class Situation:
         )
 
     def channels_of_gateway(self, gateway: str | None) -> tuple[str, ...]:
-        """Name the channels of rules that may watch it for silence: gateway-offline stands in place of their alerts."""
+        """Return the configured channels of rules that alert on missing data and may select series of the gateway.
+
+        The alert of gateway-offline replaces the alerts of these rules.
+        """
         names = (
             name
             for rule in self._rules.values()
@@ -164,51 +171,50 @@ class Situation:
         return tuple(name for name in dict.fromkeys(names) if name in self._channels)
 
     def is_configured(self, channel: str) -> bool:
-        """Tell whether there is such a channel: one that was taken out of the files can be told nothing more."""
+        """Return whether the rule files still define the channel."""
         return channel in self._channels
 
     def group_key(self, episode: UntoldEpisode) -> str:
-        """Name the group: the rule, and the values of what it groups by."""
+        """Return the key of the episode's group: the rule's name and the values of its `group_by` labels, as JSON."""
         rule = self.rule(episode)
         values = [episode.label(name) for name in rule.group_by] if rule else []
         return msgspec.json.encode([episode.rule, values]).decode()
 
     def is_cleared(self, episode: UntoldEpisode) -> bool:
-        """Tell whether people think it over, for lack of data, though its readings do not say so."""
+        """Return whether the alert counts as resolved because data are missing, although its episode is open."""
         return episode.kind == "threshold" and (episode.rule, episode.series_id) in self._cleared
 
     def has_data_back(self, episode: UntoldEpisode) -> bool:
-        """Tell whether people thought it over for lack of data, which came back."""
+        """Return whether the alert was cleared for missing data, and data are back."""
         return any(
             (each.rule, each.series_id, each.reason) == (episode.rule, episode.series_id, NO_DATA_CLEAR)
             for each in self.episodes
             if each.resolved_us is not None
         )
 
-    def open_episode(self, silence: UntoldEpisode) -> UntoldEpisode | None:
-        """Give what goes on in the series of an alert of missing data."""
-        return next((each for each in self._episodes_of(silence) if each.is_open), None)
+    def open_episode(self, no_data_alert: UntoldEpisode) -> UntoldEpisode | None:
+        """Return the open threshold episode of the rule and series of an alert of missing data, or None."""
+        return next((each for each in self._threshold_episodes(no_data_alert) if each.is_open), None)
 
-    def last_end(self, silence: UntoldEpisode) -> int | None:
-        """Say when something ended last in the series of an alert of missing data, as far as it may be news."""
-        return max(
-            (each.resolved_us for each in self._episodes_of(silence) if each.resolved_us is not None), default=None
-        )
+    def last_end(self, no_data_alert: UntoldEpisode) -> int | None:
+        """Return the last end of an unsettled threshold episode of the rule and series of an alert of missing data."""
+        ends = (each.resolved_us for each in self._threshold_episodes(no_data_alert) if each.resolved_us is not None)
+        return max(ends, default=None)
 
-    def _episodes_of(self, silence: UntoldEpisode) -> list[UntoldEpisode]:
-        own = (silence.rule, silence.series_id, "threshold")
+    def _threshold_episodes(self, no_data_alert: UntoldEpisode) -> list[UntoldEpisode]:
+        key = (no_data_alert.rule, no_data_alert.series_id, "threshold")
         return [
-            each for each in self.episodes if (each.rule, each.series_id, each.kind) == own and each.reason != RETRACTED
+            each for each in self.episodes if (each.rule, each.series_id, each.kind) == key and each.reason != RETRACTED
         ]
 
-    def is_hushed(self, episode: UntoldEpisode) -> bool:
-        """Tell whether a silence or a mute window covers the episode now."""
+    def is_silenced_or_muted(self, episode: UntoldEpisode) -> bool:
+        """Return whether a silence or a mute window covers the episode now."""
         terms = self.terms(episode)
         muted = terms is not None and bool(terms.mute) and is_muted(terms.mute, self.now_us)
         return muted or any(silence.covers(episode) for silence in self._silences)
 
     def is_inhibited(self, episode: UntoldEpisode) -> bool:
-        """Tell whether a rule that is firing now speaks for this one."""
+        """Return whether a firing episode of a rule in `inhibited_by` has equal values of all labels in `same`."""
         rule = self.rule(episode)
         return rule is not None and any(
             source.id != episode.id and all(source.label(name) == episode.label(name) != "" for name in inhibition.same)
@@ -217,7 +223,10 @@ class Situation:
         )
 
     def is_catching_up(self, episode: UntoldEpisode) -> bool:
-        """Tell whether a late upload is perhaps still under way; for missing data, since they came back."""
+        """Return whether a late upload of the series may still be going on.
+
+        The time limit counts from when the episode became known, or from the end of an alert of missing data.
+        """
         terms = self.terms(episode)
         known_us = episode.first_known_us if episode.kind == "threshold" else episode.resolved_us
         if terms is None or known_us is None or episode.last_us is None or episode.received_us is None:
@@ -228,11 +237,11 @@ class Situation:
 
 
 async def load_situation(connection: Connection, rules: RuleSet, now_us: int) -> Situation:
-    """Read the situation inside the caller's transaction."""
+    """Load the situation in the caller's transaction."""
     episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
-    for row in await connection.fetch(SQL["list_untold"]):
+    for row in await connection.fetch(SQL["list_unsettled"]):
         facts = dict(row)
         for channel, state, level, ref in facts.pop("told"):
             told.setdefault(row["id"], {})[channel] = Told(state, level)

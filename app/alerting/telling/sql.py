@@ -1,4 +1,4 @@
-"""The SQL statements of telling, by name."""
+"""SQL statements of `telling`, by name."""
 
 from pathlib import Path
 

@@ -1,9 +1,8 @@
-"""A rule's own message about one episode, with the facts filled in."""
+"""The message of a rule about one episode, with its placeholders replaced."""
 
-from app.alerting.rules.message_templates import MISSING, render_template
 from app.alerting.rules.model import Terms
 from app.model import Tags
-from app.notify.message import format_value
+from app.rule_texts import rule_text
 
 
 def rule_message(
@@ -19,18 +18,21 @@ def rule_message(
     threshold: str,
     since: str,
 ) -> str:
-    """Write the rule's message, or nothing when it has none; `unit` is the series' own, `value` the rule's sample."""
+    """Return the rule's message, or an empty text if it has none.
+
+    `unit` is the unit of the series, `value` the sample that the rule compares.
+    """
     if terms.message is None:
         return ""
-    facts = {
-        **tags,
-        "sensor": sensor,
-        "metric": metric,
-        "rule": rule,
-        "level": level,
-        "value": MISSING if value is None else format_value(value),
-        "unit": terms.unit or unit or "",
-        "threshold": threshold,
-        "since": since,
-    }
-    return render_template(terms.message, facts)
+    return rule_text(
+        terms.message,
+        rule=rule,
+        level=level,
+        sensor=sensor,
+        metric=metric,
+        tags=tags,
+        unit=terms.unit or unit or "",
+        value=value,
+        threshold=threshold,
+        since=since,
+    )

@@ -1,1 +1,1 @@
-"""Rules tried out without telling anybody: tests with readings written by hand, and backtests over stored ones."""
+"""Trials of rules that send no message: unit tests on readings written by hand, and backtests on stored readings."""

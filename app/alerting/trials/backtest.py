@@ -1,7 +1,7 @@
-"""Rules over stored readings: the episodes that they make; nothing is sent, nothing is written.
+"""Backtests: the episodes that rules make of stored readings; nothing is sent, nothing is written.
 
-Each series is read once for all its rules, in order of time, a few thousand readings at a time, so that memory does
-not grow with the span. Windows see what came before the start; the machines start clear.
+Each series is read once for all its rules, in order of time and a few thousand readings at a time, so that memory
+does not grow with the span of time. Windows also cover readings from before the start; the machines start clear.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,42 +21,41 @@ from app.db.pool import DATABASE_ERRORS, Connection
 from app.errors import AppError, DatabaseUnavailableError
 from app.model import MetricName, ReportProgress, SensorName, SeriesId, Tags
 
-#: Clocks of sensors may run ahead, by less than this.
+#: How far ahead of now a reading's time may be, because a sensor's clock runs fast.
 AHEAD_US = HOUR_US
 SERIES_AT_ONCE = 500
 READINGS_AT_ONCE = 5_000
-#: Takes how many series are done, and how many there are.
 
 
 class NotMigratedError(AppError):
-    """The database lacks what a backtest reads."""
+    """The database lacks a table that a backtest reads."""
 
     code = "not_migrated"
     title = "The database is not up to date"
 
 
 class BacktestEpisode(msgspec.Struct, frozen=True):
-    """An episode that a rule makes of a series."""
+    """One episode that a rule makes of a series."""
 
     rule: str
     sensor: SensorName
     metric: MetricName
-    #: The rule's, else the series' own.
+    #: The rule's unit, else the series' own.
     unit: str | None
     episode: Episode
-    #: The sample farthest past the lowest level's limit.
+    #: Value of the sample that is farthest past the lowest level's limit.
     peak: float
-    #: Time of the newest reading; until then an open episode has lasted.
+    #: Time of the newest reading, up to which the duration of an open episode is counted.
     seen_to_us: int
     touches: tuple[Edge, ...]
 
 
 class Backtest(msgspec.Struct, frozen=True):
-    """What a backtest came to."""
+    """The result of a backtest."""
 
     from_us: int
     to_us: int
-    #: Series with readings that a rule looks at.
+    #: Number of series that have readings and match a rule.
     series: int
     readings: int
     #: In the order in which they fired.
@@ -70,7 +69,7 @@ async def run_backtest(
     now_us: int,
     progress: ReportProgress = lambda done, total: None,
 ) -> Backtest:
-    """Run rules over the readings since `from_us`; raises NotMigratedError or DatabaseUnavailableError."""
+    """Run rules over the readings since `from_us`; raise NotMigratedError or DatabaseUnavailableError."""
     try:
         return await _Backtesting(connection, book, from_us, now_us).run(progress)
     except asyncpg.UndefinedTableError as error:
@@ -80,7 +79,7 @@ async def run_backtest(
 
 
 class _Series(msgspec.Struct, frozen=True):
-    """What rules look at in a series."""
+    """The properties of a series that rules match."""
 
     id: SeriesId
     sensor: SensorName
@@ -90,11 +89,12 @@ class _Series(msgspec.Struct, frozen=True):
     gateway: str | None
 
 
+#: Series, rule and hash of the rule → start of the era in microseconds.
 _Eras = Mapping[tuple[SeriesId, str, str], int]
 
 
 class _Backtesting:
-    """One backtest under way."""
+    """One run of a backtest."""
 
     def __init__(self, connection: Connection, book: RuleBook, from_us: int, now_us: int) -> None:
         self._connection = connection
@@ -151,8 +151,8 @@ class _Backtesting:
         has_past = await self._has_past(series.id)
         for match, run in zip(matches, runs, strict=True):
             rule = match.rule.name
-            # Under another wording the live evaluation saw other episodes anyway.
-            era = eras.get((series.id, rule, match.rule_hash))
+            # An era under another hash is of no use: that rule was different, and so were its episodes.
+            era_us = eras.get((series.id, rule, match.rule_hash))
             self._episodes.extend(
                 BacktestEpisode(
                     rule=rule,
@@ -164,11 +164,11 @@ class _Backtesting:
                     seen_to_us=newest,
                     touches=found.touches,
                 )
-                for found in run.found(Edges(self._retention_us, has_past, era))
+                for found in run.found(Edges(self._retention_us, has_past, era_us))
             )
 
     async def _pages(self, series_id: SeriesId, from_us_: int) -> AsyncIterator[list[StoredReading]]:
-        """Give a series' readings through a cursor, which looks at one chunk after the other."""
+        """Yield a series' readings, page by page, through a cursor, which reads one chunk after another."""
         until = from_us(self._now_us + AHEAD_US)
         async with self._connection.transaction(readonly=True):
             cursor = await self._connection.cursor(SQL["list_readings_between"], series_id, from_us(from_us_), until)

@@ -1,4 +1,4 @@
-"""What a backtest found, as JSON for programs and as a table for people."""
+"""Reports of backtests: JSON for programs and a table for people."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,14 +10,14 @@ from app.alerting.rules.model import RuleSet
 from app.alerting.trials.backtest import Backtest, BacktestEpisode
 from app.clock import SECOND_US, from_us, rfc3339
 from app.durations import format_duration
-from app.notify.message import format_value
+from app.rule_texts import format_value
 
 _DATE, _TIME = "%Y-%m-%d", "%H:%M:%S"
 _HEADINGS = ("rule", "sensor", "metric", "level", "started (UTC)", "fired", "resolved", "duration", "peak", "touches")
 
 
 def describe_backtest(result: Backtest, rule_set: RuleSet) -> dict[str, Any]:
-    """Give what JSON can hold; times are RFC 3339 in UTC."""
+    """Return the result as values that JSON can hold; times are RFC 3339 in UTC."""
     return {
         "from": rfc3339(result.from_us),
         "to": rfc3339(result.to_us),
@@ -29,7 +29,7 @@ def describe_backtest(result: Backtest, rule_set: RuleSet) -> dict[str, Any]:
 
 
 def episode_table(episodes: Iterable[BacktestEpisode]) -> Table:
-    """Lay episodes out, one a line; on the day on which it started, times show no date."""
+    """Return a table with one episode a line; times on the day on which the episode started show no date."""
     table = Table(*_HEADINGS, box=None, pad_edge=False)
     for found in episodes:
         table.add_row(*map(Text, _row(found)))
@@ -56,7 +56,7 @@ def _describe(found: BacktestEpisode) -> dict[str, Any]:
 
 def _row(found: BacktestEpisode) -> tuple[str, ...]:
     episode = found.episode
-    lasted = format_duration(_duration_us(found) // SECOND_US * SECOND_US)
+    duration = format_duration(_duration_us(found) // SECOND_US * SECOND_US)
     return (
         found.rule,
         found.sensor,
@@ -65,14 +65,14 @@ def _row(found: BacktestEpisode) -> tuple[str, ...]:
         f"{from_us(episode.started_at):{_DATE} {_TIME}}",
         _moment(episode.fired_at, episode.started_at),
         "still firing" if episode.resolved_at is None else _moment(episode.resolved_at, episode.started_at),
-        lasted,
+        duration,
         f"{format_value(found.peak)} {found.unit or ''}".strip(),
         ", ".join(found.touches),
     )
 
 
 def _duration_us(found: BacktestEpisode) -> int:
-    """Count from the start to the end, or while there is none to the newest reading."""
+    """Return the time from the episode's start to its end, or to the newest reading while it is open."""
     end = found.episode.resolved_at
     return (found.seen_to_us if end is None else end) - found.episode.started_at
 

@@ -1,4 +1,4 @@
-"""One rule over one series of a backtest: its episodes, their peaks, and what makes them uncertain."""
+"""One rule run over one series in a backtest: its episodes, their peaks, and the edges that make them uncertain."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -8,34 +8,34 @@ import msgspec
 from app.alerting.episodes.machine import Episode, Machine, SeriesRule, Step
 from app.alerting.episodes.samples import Sample, Sampler
 
-#: What an episode touches that may have made the live evaluation see it otherwise.
+#: An edge of the data near an episode, because of which the live evaluation may have found another episode.
 Edge = Literal["start", "era", "retention"]
 
 
 class Edges(msgspec.Struct, frozen=True):
-    """Where a series is known worse, or the live evaluation of it began anew; microseconds since 1970."""
+    """The edges of a series in a backtest; times are microseconds since 1970."""
 
-    #: Older readings may be gone.
+    #: Older readings may have been deleted.
     retention_us: int
-    #: There are readings from before the backtest's start.
+    #: Whether there are readings from before the backtest's start.
     has_past: bool
-    #: None: the live evaluation has seen all of the series, and the rule has said the same all along.
+    #: Start of the live evaluation's era. None: it has evaluated the whole series, and the rule has not changed.
     era_us: int | None = None
 
 
 class FoundEpisode(msgspec.Struct, frozen=True):
-    """An episode and what a backtest says about it."""
+    """An episode, its peak and the edges that it touches."""
 
     episode: Episode
-    #: The sample farthest past the lowest level's limit.
+    #: Value of the sample that is farthest past the lowest level's limit.
     peak: float
     touches: tuple[Edge, ...]
 
 
 class RuleRun:
-    """A rule's machine, started clear, and beside it one that starts in an episode.
+    """A rule's state machine, which starts clear, together with a second one, which starts in an episode.
 
-    As long as that one has not become clear, too, the state depends on what came before the start.
+    Until the second machine has become clear, too, the state depends on readings from before the start.
     """
 
     def __init__(self, rule: SeriesRule, start_us: int) -> None:
@@ -43,16 +43,17 @@ class RuleRun:
         self._start_us = start_us
         self._sampler = Sampler(rule.value)
         self._machine = Machine(rule)
-        self._other: Machine | None = Machine(rule, _begun_at(rule, start_us))
-        #: Since when the state has depended on nothing from before the start.
+        self._other: Machine | None = Machine(rule, _episode_at_highest_level(rule, start_us))
+        #: Time of the sample at which the second machine became clear.
         self._certain_us: int | None = None
         self._limit = rule.levels[0].condition.ranges()
+        #: One for each closed episode.
         self._peaks: list[float] = []
-        #: Of what is an episode, or may become one.
+        #: Depth and sample of the peak so far of the open episode, or of the stretch that may become an episode.
         self._farthest: tuple[float, Sample] | None = None
 
     def push(self, t: int, value: float) -> None:
-        """Take the next reading; one from before the start only fills the window."""
+        """Process the next reading; a reading from before the start only fills the window."""
         sample = self._sampler.push(t, value)
         if sample is None or t < self._start_us:
             return
@@ -68,7 +69,7 @@ class RuleRun:
         return bool(self._machine.episodes)
 
     def found(self, edges: Edges) -> list[FoundEpisode]:
-        """Give the episodes in order of time."""
+        """Return the episodes in order of time."""
         peaks = list(self._peaks)
         if self._farthest is not None and self._machine.open is not None:
             peaks.append(self._farthest[1].value)
@@ -105,11 +106,11 @@ class RuleRun:
             yield "retention"
 
 
-def _begun_at(rule: SeriesRule, t: int) -> Episode:
-    """Make an episode that can rise no further."""
+def _episode_at_highest_level(rule: SeriesRule, t: int) -> Episode:
+    """Return an open episode that started at t at the rule's most severe level."""
     return Episode(t, t, None, (Step(rule.levels[-1].name, t),))
 
 
 def _depth(ranges: tuple[tuple[float, float], ...], value: float) -> float | None:
-    """Measure how far inside the accepted values one is, to the nearest limit; None when it is outside."""
+    """Return how far a value is inside the accepted ranges, to the nearest limit; None when it is outside."""
     return next((min(value - low, high - value) for low, high in ranges if low <= value <= high), None)

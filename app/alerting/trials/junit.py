@@ -1,4 +1,4 @@
-"""Results of rule tests as JUnit XML, which continuous integration shows test by test."""
+"""Results of rule tests as JUnit XML, for continuous integration."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from app.alerting.trials.rule_tests import RuleTestResult
 
 
 class FileResult(msgspec.Struct, frozen=True):
-    """What came of one file: its tests' outcomes, or why it cannot be used."""
+    """The result of one file: the outcomes of its tests, or the problems because of which it cannot be used."""
 
     outcomes: tuple[RuleTestResult, ...] = ()
     problems: tuple[RuleProblem, ...] = ()
@@ -22,7 +22,7 @@ class FileResult(msgspec.Struct, frozen=True):
 
 
 def write_junit(results: Mapping[str, FileResult]) -> bytes:
-    """Write the results by the name of their file; a file that cannot be used is one test with an error."""
+    """Return the results by file name as JUnit XML; a file that cannot be used becomes one test with an error."""
     suites = Element("testsuites", _counts(list(results.values())))
     for name, result in results.items():
         suite = SubElement(suites, "testsuite", {"name": _legal(name), **_counts([result])})
@@ -60,5 +60,5 @@ def _detail(case: Element, kind: str, message: str, lines: Sequence[str]) -> Non
 
 
 def _legal(text: str) -> str:
-    """Replace what XML cannot hold, not even escaped."""
+    """Return the text with U+FFFD in place of each character that XML does not allow, not even escaped."""
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

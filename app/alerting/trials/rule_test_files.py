@@ -1,4 +1,4 @@
-"""Files with unit tests of rules: strict as rule files are, with every problem at its place."""
+"""Reading of files with unit tests of rules; every problem is reported with its line and column."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from app.alerting.episodes.samples import StoredReading
 from app.alerting.language.files import load_unsent, read_text
 from app.alerting.language.kinds import UNFIT, Given, read_logged
 from app.alerting.language.leaves import Reference
-from app.alerting.language.names import Links
+from app.alerting.language.names import Names
 from app.alerting.language.reader import RuleReader
 from app.alerting.language.yaml_nodes import ScalarNode, compose
 from app.alerting.rules.matching import RuleBook
@@ -20,12 +20,12 @@ from app.alerting.trials.series_notation import expand
 from app.hints import did_you_mean, listed, shown
 from app.model import LEVEL_NAMES, Tags
 
-#: When a test begins that does not say; only `{since}` in messages shows it.
+#: The time at which a test without `start` begins, 2026-01-01T00:00:00Z; it is visible only in `{since}` of messages.
 START_US = 1_767_225_600_000_000
 
 
 class GivenSeries(msgspec.Struct, frozen=True):
-    """The readings of a test, and what rules look at in their series."""
+    """The readings of one series in a test, and the properties of the series that rules match."""
 
     sensor: str
     metric: str
@@ -36,9 +36,9 @@ class GivenSeries(msgspec.Struct, frozen=True):
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """An episode that a test expects; what is None is not compared, save that no end means none.
+    """An episode that a test expects. Times are microseconds from the test's start.
 
-    Times are microseconds from the test's start.
+    A field that is None is not compared, except `resolved_us`: there None means that the episode is still open.
     """
 
     rule: str
@@ -47,21 +47,21 @@ class Expected(msgspec.Struct, frozen=True):
     resolved_us: int | None = None
     metric: str | None = None
     started_us: int | None = None
-    #: In the end.
+    #: The last level, which is the most severe one.
     level: str | None = None
     steps: tuple[tuple[str, int], ...] | None = None
-    #: The rule's own words as it fires.
+    #: The text of the rule's `message` when the episode fires.
     message: str | None = None
-    #: The channels that are told of the level that it has in the end.
+    #: The channels that messages of the last level are sent to.
     notify: tuple[str, ...] | None = None
 
 
 class RuleTest(msgspec.Struct, frozen=True):
-    """Readings, and the episodes that they should make."""
+    """One test: readings, and the episodes that the rules are expected to make of them."""
 
     place: Place
     name: str
-    #: The only rule looked at; None: all of them.
+    #: The only rule under test; None: all of them.
     rule: str | None
     start_us: int
     series: tuple[GivenSeries, ...]
@@ -69,14 +69,14 @@ class RuleTest(msgspec.Struct, frozen=True):
 
 
 class RuleTestFile(msgspec.Struct, frozen=True):
-    """The tests of a file and the rules that they are about."""
+    """The tests of a file and the rules under test."""
 
     rule_set: RuleSet
     tests: tuple[RuleTest, ...]
 
 
 def read_rule_tests(path: Path) -> RuleTestFile:
-    """Read a file of tests and the rules that it names; raises RuleErrors with every problem of both."""
+    """Read a file of tests and the rules that it names; raise RuleErrors with every problem of both."""
     log = ProblemLog()
     text = read_text(path, log)
     if text is None:
@@ -95,16 +95,16 @@ def read_rule_tests(path: Path) -> RuleTestFile:
 
 
 def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:
-    """Read the rules under test; None when they are left out, do not fit or have problems."""
+    """Return the rules under test; None when they are left out, are of the wrong type or have problems."""
     rules: str | tuple[Given, ...] | None = file.get("rules")
     if rules is None:
         return None
     if isinstance(rules, tuple):
-        reader = RuleReader(log, Links(log))
+        reader = RuleReader(log, Names(log))
         return RuleSet(tuple(reader.read_rules(Given(file.places["rules"], values={"rules": rules}))))
     named = path.parent / rules
     if not named.exists():
-        log.add(file.places["rules"], f"there is no {named}; the path counts from the folder of this file")
+        log.add(file.places["rules"], f"there is no {named}; the path is relative to the folder of this file")
         return None
     try:
         return load_unsent(named)
@@ -114,7 +114,7 @@ def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:
 
 
 class _RuleTestReader:
-    """Makes tests of what a file gives; what does not fit goes to the log."""
+    """Turns the mappings read from a file into tests; problems go to the log."""
 
     def __init__(self, log: ProblemLog, rule_set: RuleSet | None) -> None:
         self._log = log
@@ -130,7 +130,7 @@ class _RuleTestReader:
             start_us = given.get("start", START_US)
             series = tuple(self._series(given, start_us))
             expected = tuple(self._expected(each, rule, series) for each in given.get("expect", ()))
-            self._check_looked_at(given, rule, series)
+            self._check_has_match(given, rule, series)
             yield RuleTest(given.place, given.get("name", ""), rule, start_us, series, expected)
 
     def _define(self, given: Given) -> None:
@@ -141,7 +141,7 @@ class _RuleTestReader:
                 self._log.add(place, f"the test {shown(name)} is here twice, first at {first}; choose another name")
 
     def _rule(self, given: Given) -> str | None:
-        """Give the rule that is named, which must exist."""
+        """Return the name of the rule that a test or an expected episode names; log a rule that does not exist."""
         reference: Reference | None = given.get("rule")
         if reference is None:
             return None
@@ -165,7 +165,9 @@ class _RuleTestReader:
                 unit=given.get("unit"),
             )
             if seen.setdefault((one.sensor, one.metric), given.place) != given.place:
-                self._log.add(given.place, f"{shown(one.sensor)} has {shown(one.metric)} above already; join the two")
+                self._log.add(
+                    given.place, f"{shown(one.sensor)} has a series {shown(one.metric)} above already; join the two"
+                )
             yield one
 
     def _readings(self, given: Given, start_us: int, every_us: int) -> tuple[StoredReading, ...]:
@@ -177,7 +179,7 @@ class _RuleTestReader:
 
     def _expected(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> Expected:
         if given.lacks("level", "steps"):
-            self._log.add(given.place, '"level" is missing: the level that the episode has in the end')
+            self._log.add(given.place, '"level" is missing: the last level of the episode')
         steps: Given | None = given.get("steps")
         notify: tuple[Reference, ...] | None = given.get("notify")
         return Expected(
@@ -196,9 +198,9 @@ class _RuleTestReader:
     def _expected_rule(self, given: Given, rule: str | None) -> str:
         own = self._rule(given)
         if own is None and rule is None:
-            self._log.add(given.place, '"rule" is missing: whose episode it is; the test as a whole may name it')
+            self._log.add(given.place, '"rule" is missing: the rule of the episode, here or for the test as a whole')
         if own is not None and rule is not None and own != rule:
-            self._log.add(given.places["rule"], f"this test looks at {shown(rule)} only")
+            self._log.add(given.places["rule"], f"this test is about the rule {shown(rule)} only")
         return own or rule or ""
 
     def _expected_sensor(self, given: Given, series: tuple[GivenSeries, ...]) -> str:
@@ -213,22 +215,22 @@ class _RuleTestReader:
             self._log.add(given.places["sensor"], f"this test has no readings of {shown(sensor)}{meant}")
         return sensor
 
-    def _check_looked_at(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> None:
-        """Refuse a test that nothing could ever fail."""
+    def _check_has_match(self, given: Given, rule: str | None, series: tuple[GivenSeries, ...]) -> None:
+        """Log a test whose series match no rule under test: it would make no episode whatever its readings are."""
         if self._rules is None or (rule is not None and rule not in self._rules):
             return
-        # What was not read has been told of already.
-        is_read = series and all(one.sensor and one.metric for one in series)
-        if not is_read or any(self._is_looked_at(one, rule) for one in series):
+        # A series that could not be read has its own problem in the log.
+        all_read = series and all(one.sensor and one.metric for one in series)
+        if not all_read or any(self._has_match(one, rule) for one in series):
             return
-        who = "no rule looks" if rule is None else f"{shown(rule)} does not look"
-        self._log.add(given.place_of("series"), f"{who} at any of these series: its sensors: selects others")
+        who = "no rule applies" if rule is None else f"{shown(rule)} does not apply"
+        self._log.add(given.place_of("series"), f"{who} to any of these series: sensors: selects others")
 
-    def _is_looked_at(self, one: GivenSeries, rule: str | None) -> bool:
+    def _has_match(self, one: GivenSeries, rule: str | None) -> bool:
         matches = self._book.matches(one.sensor, one.metric, one.tags, one.gateway)
         return any(rule in (None, match.rule.name) for match in matches)
 
 
 def _steps(given: Given) -> tuple[tuple[str, int], ...]:
-    """Give levels as they were reached; they rise only."""
+    """Return the levels with their times, least severe first: an episode's level only rises."""
     return tuple((name, given.values[name]) for name in LEVEL_NAMES if name in given.values)

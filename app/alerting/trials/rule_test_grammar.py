@@ -1,10 +1,13 @@
-"""The language of rule tests: which keys stand where, and what they accept; it takes what it can from that of rules."""
+"""The grammar of rule tests: the keys of each mapping, the values that they accept, and their descriptions.
+
+Kinds of values are shared with the grammar of rule files.
+"""
 
 from datetime import datetime
 from typing import Any
 
 from app.alerting.language.grammar import file_kind
-from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, unlike
+from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, mismatch
 from app.alerting.language.leaves import CHANNEL_NAME, LABEL, POSITIVE_DURATION, RULE_NAME, TAG_VALUE, TEXT, one_of
 from app.alerting.language.yaml_nodes import Node, ScalarNode, SequenceNode
 from app.alerting.rules.problems import ProblemLog
@@ -18,21 +21,21 @@ EVERY_US = MINUTE_US
 
 
 class _RulesKind:
-    """A path, or the rules themselves."""
+    """The kind of `rules:`, which is a path or a list of rules."""
 
     def __init__(self) -> None:
         self._rules = file_kind().fields["rules"].kind
 
     def read(self, node: Node, log: ProblemLog) -> Any:
-        """Give the path as text, or a Given for each rule."""
+        """Return the path as text, or a Given for each rule."""
         if isinstance(node, SequenceNode):
             return self._rules.read(node, log)
         if isinstance(node, ScalarNode) and node.meaning == "text":
             return node.text
-        raise unlike("a file or folder, such as ../climate.yml, or a list of rules", node)
+        raise mismatch("a file or folder, such as ../climate.yml, or a list of rules", node)
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """Describe both; the schema of rule files lies one folder up."""
+        """Return a schema that accepts both; it refers to the schema of rule files, which is one folder up."""
         rules: Schema = {"type": "array", "items": {"$ref": "../schema.json#/definitions/rule"}}
         return {"anyOf": [{"type": "string", "minLength": 1}, rules]}
 
@@ -49,7 +52,7 @@ def _start(scalar: ScalarNode) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{shown(scalar.text)} has no zone; write a time such as 2026-01-31T08:00:00Z")
     if not 1970 < moment.year < 2500:
-        raise ValueError(f"{shown(scalar.text)} is not of this age")
+        raise ValueError(f"{shown(scalar.text)} is not between the years 1971 and 2499")
     return to_us(moment)
 
 
@@ -57,19 +60,19 @@ def _readings(scalar: ScalarNode) -> Any:
     return parse_notation(" ".join(scalar.text.split()))
 
 
-def _words(scalar: ScalarNode) -> str:
+def _any_text(scalar: ScalarNode) -> str:
     return scalar.text
 
 
 _OFFSET_SCHEMA: Schema = {"type": "string", "pattern": r"^\+"}
-_OFFSET: Kind = Leaf("a time from the start, such as +5m", _offset, _OFFSET_SCHEMA)
+_OFFSET: Kind = Leaf("a time counted from the start, such as +5m", _offset, _OFFSET_SCHEMA)
 _READINGS: Kind = Leaf(f"readings, such as {NOTATION_EXAMPLE}", _readings, {"type": ["string", "number"]}, blocks=True)
 _START: Kind = Leaf("a time with its zone, such as 2026-01-31T08:00:00Z", _start, {"type": "string"})
-_WORDS: Kind = Leaf("text", _words, {"type": "string"}, blocks=True)
+_ANY_TEXT: Kind = Leaf("text", _any_text, {"type": "string"}, blocks=True)
 _STEPS = Fields(
     "test-steps",
     "{warning: +10m, critical: +12m}",
-    {name: Field(_OFFSET, f"when it reached {name}") for name in LEVEL_NAMES},
+    {name: Field(_OFFSET, f"when the episode reached the level {name}") for name in LEVEL_NAMES},
     also={"minProperties": 1},
 )
 
@@ -78,28 +81,31 @@ _SERIES = Fields(
     '{sensor: cellar, metric: temperature, readings: "20 x5, 31 x12"}',
     {
         "sensor": Field(LABEL, "the sensor's name", required=True),
-        "metric": Field(LABEL, "what it measures", required=True),
+        "metric": Field(LABEL, "the metric's name", required=True),
         "readings": Field(_READINGS, f"the readings, such as {NOTATION_EXAMPLE}", required=True),
         "tags": Field(MapOf(TAG_VALUE, "a mapping, such as {room: cold}"), "the sensor's tags"),
-        "gateway": Field(LABEL, "the gateway that sends it"),
+        "gateway": Field(LABEL, "the gateway that uploads the sensor's readings"),
         "unit": Field(TEXT, "the unit that the sensor reports"),
-        "every": Field(POSITIVE_DURATION, "the time between two readings; left out: the test's"),
+        "every": Field(POSITIVE_DURATION, "the time between two readings; left out: as for the test"),
     },
 )
 _EXPECTED = Fields(
     "test-expected",
     "{rule: temperature-high, level: warning, fired: +15m, resolved: +25m}",
     {
-        "rule": Field(RULE_NAME, "whose episode it is; left out: the test's rule"),
-        "sensor": Field(LABEL, "whose readings made it; left out: the only sensor"),
-        "metric": Field(LABEL, "which of the sensor's series; left out: any"),
-        "level": Field(one_of(LEVEL_NAMES), "the level that it has in the end"),
-        "steps": Field(_STEPS, "when it reached each level"),
+        "rule": Field(RULE_NAME, "the rule that makes the episode; left out: the test's rule"),
+        "sensor": Field(LABEL, "the sensor of the episode; left out: the only sensor of the test"),
+        "metric": Field(LABEL, "the metric of the episode; left out: any"),
+        "level": Field(one_of(LEVEL_NAMES), "the last level of the episode"),
+        "steps": Field(_STEPS, "when the episode reached each level"),
         "started": Field(_OFFSET, "since when the value had been past the limit"),
-        "fired": Field(_OFFSET, "when it fired", required=True),
-        "resolved": Field(_OFFSET, "when it ended; left out: it has not"),
-        "message": Field(_WORDS, "the rule's message as it fires"),
-        "notify": Field(ListOf(CHANNEL_NAME, "a list of channels, such as [ops-telegram]"), "who is told of the level"),
+        "fired": Field(_OFFSET, "when the episode fired", required=True),
+        "resolved": Field(_OFFSET, "when the episode ended; left out: it is still firing"),
+        "message": Field(_ANY_TEXT, "the text of the rule's message when the episode fires"),
+        "notify": Field(
+            ListOf(CHANNEL_NAME, "a list of channels, such as [ops-telegram]"),
+            "the channels that messages of the last level are sent to",
+        ),
     },
 )
 _TEST = Fields(
@@ -107,12 +113,14 @@ _TEST = Fields(
     "{name: a warm hour fires, series: […], expect: […]}",
     {
         "name": Field(TEXT, "what the test shows", required=True),
-        "rule": Field(RULE_NAME, "the only rule to look at; left out: all"),
-        "start": Field(_START, "when it begins; left out: 2026-01-01T00:00:00Z"),
+        "rule": Field(RULE_NAME, "the only rule under test; left out: all"),
+        "start": Field(_START, "the time of the first reading; left out: 2026-01-01T00:00:00Z"),
         "every": Field(POSITIVE_DURATION, f"the time between two readings; left out: {format_duration(EVERY_US)}"),
         "series": Field(ListOf(_SERIES, "a list of series", least=1), "the readings", required=True),
         "expect": Field(
-            ListOf(_EXPECTED, "a list of episodes"), "all episodes that they make; []: none", required=True
+            ListOf(_EXPECTED, "a list of episodes"),
+            "all episodes that the rules make of the readings; []: none",
+            required=True,
         ),
     },
 )

@@ -8,7 +8,7 @@ from app.alerting.trials.rule_test_grammar import TEST_FILE
 
 
 def rule_test_schema() -> dict[str, Any]:
-    """Describe one file of tests; the rules in it are described by the schema of rule files."""
+    """Return the schema of a file of tests; for the rules in it, the schema refers to that of rule files."""
     definitions: dict[str, Any] = {}
     TEST_FILE.schema(definitions)
     file = definitions.pop(TEST_FILE.name)

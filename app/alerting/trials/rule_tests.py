@@ -1,4 +1,4 @@
-"""Unit tests of rules: given readings, the episodes and messages that were expected against those that come."""
+"""Runner of unit tests of rules: compares the episodes and messages that the readings make with those expected."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
@@ -11,19 +11,20 @@ from app.alerting.evaluation.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.problems import Place
-from app.alerting.telling.messages import threshold_text
 from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
+from app.rule_texts import format_threshold
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):
-    """How one test went."""
+    """The result of one test."""
 
     place: Place
     name: str
-    #: Line by line, `-` expected, `+` happened, both or neither marked with a space; empty: the test passed.
+    #: One line for each episode: `-` was expected only, `+` happened only, a space was expected and happened.
+    #: Empty: the test passed.
     difference: tuple[str, ...]
     seconds: float
 
@@ -33,7 +34,7 @@ class RuleTestResult(msgspec.Struct, frozen=True):
 
 
 def run_rule_tests(file: RuleTestFile) -> Iterator[RuleTestResult]:
-    """Run the tests of a file, one after the other."""
+    """Run the tests of a file, one after another, and yield their results."""
     book = RuleBook(file.rule_set)
     for test in file.tests:
         begun = perf_counter()
@@ -42,13 +43,13 @@ def run_rule_tests(file: RuleTestFile) -> Iterator[RuleTestResult]:
 
 
 def _episodes(test: RuleTest, book: RuleBook) -> Iterator[Expected]:
-    """Give what really happens, in the form of what could be expected, everything filled in."""
+    """Yield the episodes that the rules make of a test's readings, each as an Expected with every field set."""
     for series in test.series:
         for match in book.matches(series.sensor, series.metric, series.tags, series.gateway):
             if test.rule in (None, match.rule.name):
-                values = {sample.t: sample.value for sample in samples(match.series_rule.value, series.readings)}
-                seen = samples(match.series_rule.value, series.readings)
-                for episode in run(match.series_rule, seen):
+                taken = list(samples(match.series_rule.value, series.readings))
+                values = {sample.t: sample.value for sample in taken}
+                for episode in run(match.series_rule, taken):
                     yield _happened(test, series, match, episode, values)
 
 
@@ -66,7 +67,7 @@ def _happened(
         level=episode.level,
         steps=tuple((step.level, step.t - test.start_us) for step in episode.steps),
         message=_message(series, match, episode, values[episode.fired_at]),
-        # Rules within a test's file, without channels, tell every channel that there is: none.
+        # A rule written in the test file itself notifies every channel, and such a file defines none.
         notify=() if notify == EVERY_CHANNEL else notify,
     )
 
@@ -83,18 +84,19 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
         tags=series.tags,
         unit=series.unit,
         value=value,
-        threshold=threshold_text(threshold_of(conditions[level])),
+        threshold=format_threshold(threshold_of(conditions[level])),
         since=f"{from_us(episode.started_at):%H:%M} UTC",
     )
 
 
-#: What an expectation may leave open. Not `resolved_us`: without an end it says that there is none.
-_OPEN = ("metric", "started_us", "level", "steps", "message", "notify")
+#: Fields of Expected that are not compared when they are None.
+_OPTIONAL = ("metric", "started_us", "level", "steps", "message", "notify")
+#: An expected episode and the one that happened; None on one side: there is no such episode.
 _Comparison = tuple[Expected | None, Expected | None]
 
 
 def _compare(expected: Sequence[Expected], happened: Sequence[Expected]) -> tuple[str, ...]:
-    """Write both, side by side where they belong together, or nothing where they agree."""
+    """Return the difference, line by line and in order of time; empty when every episode was expected."""
     pairs = _pair(expected, happened)
     if all(wanted == found for wanted, found in pairs):
         return ()
@@ -102,36 +104,36 @@ def _compare(expected: Sequence[Expected], happened: Sequence[Expected]) -> tupl
 
 
 def _pair(expected: Sequence[Expected], happened: Sequence[Expected]) -> list[_Comparison]:
-    """Give each expectation the episode that fits it, else one of the same rule and sensor, else none."""
-    left = list(happened)
-    # Those that say most choose first: what fits them may fit others, too.
-    waiting = sorted(expected, key=lambda one: sum(getattr(one, name) is None for name in _OPEN))
+    """Pair each expected episode with one that is equal, else with one of the same rule and sensor, else with None."""
+    unpaired = list(happened)
+    # The expectations with the most fields choose first: an episode equal to one of them may also equal another.
+    waiting = sorted(expected, key=lambda one: sum(getattr(one, name) is None for name in _OPTIONAL))
     pairs: list[_Comparison] = []
-    for fits in (_fits, _is_near):
+    for is_partner in (_is_equal, _has_same_rule_and_sensor):
         for wanted in list(waiting):
-            found = next((one for one in left if fits(wanted, one)), None)
+            found = next((one for one in unpaired if is_partner(wanted, one)), None)
             if found is not None:
-                left.remove(found)
+                unpaired.remove(found)
                 waiting.remove(wanted)
-                pairs.append((wanted, _as_said(wanted, found)))
-    return [*pairs, *((wanted, None) for wanted in waiting), *((None, _in_short(one)) for one in left)]
+                pairs.append((wanted, _reduced(wanted, found)))
+    return [*pairs, *((wanted, None) for wanted in waiting), *((None, _shortened(one)) for one in unpaired)]
 
 
-def _fits(wanted: Expected, happened: Expected) -> bool:
-    return wanted == _as_said(wanted, happened)
+def _is_equal(wanted: Expected, happened: Expected) -> bool:
+    return wanted == _reduced(wanted, happened)
 
 
-def _is_near(wanted: Expected, happened: Expected) -> bool:
+def _has_same_rule_and_sensor(wanted: Expected, happened: Expected) -> bool:
     return (wanted.rule, wanted.sensor) == (happened.rule, happened.sensor)
 
 
-def _as_said(wanted: Expected, happened: Expected) -> Expected:
-    """Leave out of what happened what the expectation leaves open."""
-    return msgspec.structs.replace(happened, **{name: None for name in _OPEN if getattr(wanted, name) is None})
+def _reduced(wanted: Expected, happened: Expected) -> Expected:
+    """Return the episode that happened without the fields that the expected episode leaves out."""
+    return msgspec.structs.replace(happened, **{name: None for name in _OPTIONAL if getattr(wanted, name) is None})
 
 
-def _in_short(happened: Expected) -> Expected:
-    """Leave out of an episode that nobody expected what its line need not say."""
+def _shortened(happened: Expected) -> Expected:
+    """Return an episode that was not expected without the fields that its line need not show."""
     return msgspec.structs.replace(happened, steps=None, message=None, notify=None)
 
 
@@ -150,7 +152,7 @@ def _lines(wanted: Expected | None, found: Expected | None) -> Iterator[str]:
 
 
 def _text(one: Expected) -> str:
-    says = [
+    parts = [
         one.level,
         None if one.started_us is None else f"started {format_offset(one.started_us)}",
         f"fired {format_offset(one.fired_us)}",
@@ -160,4 +162,4 @@ def _text(one: Expected) -> str:
         None if one.notify is None else f"notify [{', '.join(one.notify)}]",
     ]
     series = one.sensor if one.metric is None else f"{one.sensor} {one.metric}"
-    return f"{one.rule}, {series}: {', '.join(part for part in says if part is not None)}"
+    return f"{one.rule}, {series}: {', '.join(part for part in parts if part is not None)}"

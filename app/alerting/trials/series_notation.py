@@ -1,7 +1,7 @@
-"""Readings as rule tests write them: `20 x5, 20..31 x12, gap 3, 31 x10, +1h=19.5`.
+"""The notation for readings in rule tests: `20 x5, 20..31 x12, gap 3, 31 x10, +1h=19.5`.
 
-Values follow each other at a steady interval; `xN` repeats one, `a..b xN` goes from a to b in N readings, `gap N`
-leaves N readings out and `gap 1h` that much time. `+1h=19.5` puts one reading at a time counted from the start.
+Values follow each other at a fixed interval. `xN` repeats a value N times, `a..b xN` goes from a to b in N readings,
+`gap N` leaves N readings out, and `gap 1h` leaves an hour out. `+1h=19.5` is one reading an hour after the start.
 """
 
 import re
@@ -14,7 +14,7 @@ from app.durations import LONGEST_US, format_duration, parse_duration
 from app.hints import shown
 from app.model import VALUE_LIMIT
 
-#: For one series; a test with more would be slow, and nobody could check it by hand.
+#: The most readings in one series of a test. More would be slow, and nobody could check them by hand.
 MOST_READINGS = 100_000
 NOTATION_EXAMPLE = "20 x5, 20..31 x12, gap 3, +1h=19.5"
 
@@ -34,14 +34,14 @@ class Values(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Readings left out, or time."""
+    """A number of readings to leave out, or a time to leave out, in microseconds."""
 
     readings: int = 0
     us: int = 0
 
 
 class At(msgspec.Struct, frozen=True):
-    """One reading at a time of its own, in microseconds from the start."""
+    """One reading at a given time, in microseconds from the start."""
 
     offset_us: int
     value: float
@@ -51,12 +51,16 @@ NotationItem = Values | Gap | At
 
 
 def parse_notation(text: str) -> tuple[NotationItem, ...]:
-    """Read the notation; ValueError says what would be right."""
+    """Return the items of a text in this notation; raise ValueError, which says what is accepted."""
     return tuple(_item(part.strip()) for part in text.split(","))
 
 
 def expand(items: tuple[NotationItem, ...], start_us: int, every_us: int) -> tuple[StoredReading, ...]:
-    """Give the readings in order of time; ValueError when there are too many, or two at one time."""
+    """Return the readings in order of time.
+
+    Raise ValueError when there are more than MOST_READINGS, two at the same time, or one later than LONGEST_US after
+    the start.
+    """
     count = sum(item.count if isinstance(item, Values) else 1 for item in items)
     if count > MOST_READINGS:
         raise ValueError(f"these are {count:,} readings; a series may have {MOST_READINGS:,}")
@@ -71,14 +75,14 @@ def expand(items: tuple[NotationItem, ...], start_us: int, every_us: int) -> tup
 
 
 def parse_offset(text: str) -> int:
-    """Read a time counted from the start, `+5m`, as microseconds; ValueError says what would be right."""
+    """Return a time counted from the start, such as `+5m`, in microseconds; raise ValueError when it is not one."""
     if not text.startswith("+"):
         raise ValueError(f"{shown(text)} is not a time counted from the start, such as +5m")
     return parse_duration(text[1:])
 
 
 def format_offset(us: int) -> str:
-    """Write a time counted from the start: `+5m`."""
+    """Return a time counted from the start as text, such as `+5m`."""
     return f"+{format_duration(us)}"
 
 
@@ -87,9 +91,9 @@ _COUNT = r"\s*x\s*([0-9]{1,9})"
 
 
 def _item(text: str) -> NotationItem:
-    for pattern, make in _FORMS.items():
+    for pattern, parse in _FORMS.items():
         if match := re.fullmatch(pattern, text):
-            return make(*match.groups())
+            return parse(*match.groups())
     raise ValueError(f'{shown(text)} is not known; write readings such as "{NOTATION_EXAMPLE}"')
 
 
@@ -99,7 +103,7 @@ def _values(first: str, last: str, count: str) -> Values:
     return Values(_value(first), _value(last), int(count))
 
 
-def _slope(first: str, last: str, count: str) -> Values:
+def _ramp(first: str, last: str, count: str) -> Values:
     if int(count) < 2:
         raise ValueError(f"{shown(f'{first}..{last} x{count}')} needs at least x2: the first value and the last")
     return _values(first, last, count)
@@ -115,7 +119,7 @@ def _value(text: str) -> float:
 _FORMS: dict[str, Callable[..., NotationItem]] = {
     f"({_NUMBER})": lambda value: _values(value, value, "1"),
     f"({_NUMBER}){_COUNT}": lambda value, count: _values(value, value, count),
-    rf"({_NUMBER})\s*\.\.\s*({_NUMBER}){_COUNT}": _slope,
+    rf"({_NUMBER})\s*\.\.\s*({_NUMBER}){_COUNT}": _ramp,
     r"gap\s+([0-9]{1,9})": lambda count: Gap(readings=int(count)),
     r"gap\s+([0-9]\S*)": lambda duration: Gap(us=parse_duration(duration)),
     rf"(\+\S+?)\s*=\s*({_NUMBER})": lambda offset, value: At(parse_offset(offset), _value(value)),

@@ -1,4 +1,4 @@
-"""The SQL statements of trials over stored readings, by name."""
+"""The SQL statements of backtests, by name."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""The embedded server: a private TimescaleDB for one DATA_DIR, on a machine that has nothing but Python.
+"""The embedded server: a private TimescaleDB for one DATA_DIR, for machines where no database is installed.
 
-Read `server` first, then `programs` (where PostgreSQL comes from), `cluster` (its files) and `postmaster` (one run).
+Read `server` first, then `programs` (finds or fetches PostgreSQL), `cluster` (the files of a database), `postmaster`
+(one run of the server) and its `launcher`. `debian` and `apt_sources` fetch PostgreSQL from a Debian archive.
 """

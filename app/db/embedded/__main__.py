@@ -1,4 +1,4 @@
-"""`python -m app.db.embedded` makes sure that an embedded server can be started, and starts none."""
+"""`python -m app.db.embedded`: fetches what the embedded server needs, without starting it."""
 
 import sys
 
@@ -9,7 +9,7 @@ from app.settings import Settings
 
 
 def main() -> int:
-    """Fetch the programs unless they are there or DATABASE_URL is set; return the exit code."""
+    """Fetch the programs unless they are present or DATABASE_URL is set; return the exit code."""
     try:
         if Settings.from_environment().database_url:
             say_on_stderr("DATABASE_URL is set: no embedded server is needed.")

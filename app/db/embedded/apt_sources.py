@@ -1,4 +1,4 @@
-"""The machine's apt configuration, read in both of its formats, and pointed at another Debian release.
+"""The machine's apt sources, read in both formats and changed to another Debian release.
 
 Formats: https://manpages.debian.org/sources.list.5
 """
@@ -13,7 +13,7 @@ import msgspec
 _RELEASES = "buster|bullseye|bookworm|trixie|forky|duke|sid|oldoldstable|oldstable|stable|testing|unstable"
 _SUITE = re.compile(rf"(?:{_RELEASES})(?P<part>-updates|-security|/updates)?")
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<components>.*)")
-#: Options of the one-line format that have another name in the other.
+#: Options of the one-line format that have another name in the deb822 format.
 _FIELDS = {"arch": "architectures", "lang": "languages", "target": "targets"}
 _SPECIFIC = {"types", "uris", "suites", "components", "enabled", "x-repolib-name"}
 
@@ -28,7 +28,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def read_sources(folder: Path) -> list[Source]:
-    """Read `sources.list` and `sources.list.d` of an apt folder; what is not readable is left out."""
+    """Read `sources.list` and `sources.list.d` of an apt folder; unreadable files are left out."""
     parts = folder / "sources.list.d"
     lists = [folder / "sources.list", *sorted(parts.glob("*.list"))]
     one_line = [source for path in lists for source in parse_one_line(_text(path))]
@@ -53,24 +53,24 @@ def parse_one_line(text: str) -> list[Source]:
 
 
 def parse_deb822(text: str) -> list[Source]:
-    """Parse stanzas of `Field: value`; disabled ones and those without binary packages are left out."""
+    """Parse stanzas of `Field: value`; disabled stanzas and those without binary packages are left out."""
     uncommented = "\n".join(line.rstrip() for line in text.splitlines() if not line.startswith("#"))
     stanzas = (dict(_fields(stanza)) for stanza in re.split(r"\n{2,}", uncommented))
     return [_source(fields) for fields in stanzas if _is_used(fields)]
 
 
 def retarget(sources: Iterable[Source], release: str) -> list[Source]:
-    """Keep Debian's own archives and name `release` instead of the suites they have now.
+    """Return Debian's own archives, with the suites of `release` in place of their present suites.
 
-    An archive is taken for Debian's when its suite is a Debian release and it has a component `main`;
-    `-updates` and `-security` follow, backports and proposed updates do not.
+    An archive counts as Debian's own when its suite is a Debian release and it has a component `main`. Suites with
+    `-updates` and `-security` are kept, backports and proposed updates are left out.
     """
     found = (_retargeted(source, release) for source in sources if "main" in source.components)
     return list(dict.fromkeys(source for source in found if source.uris and source.suites))
 
 
 def render(sources: Iterable[Source]) -> str:
-    """Write sources in the deb822 format."""
+    """Format sources in the deb822 format."""
     return "\n\n".join(_stanza(source) for source in sources) + "\n"
 
 
@@ -89,7 +89,7 @@ def _one_line_options(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _fields(stanza: str) -> Iterator[tuple[str, str]]:
-    """Split a stanza; a value keeps its further lines, each with its leading space, as a key block needs."""
+    """Yield the fields of a stanza; a value keeps its further lines with their leading space, as a key block needs."""
     for match in re.finditer(r"^([\w-]+):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE):
         yield match[1].lower(), match[2]
 

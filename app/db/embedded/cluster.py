@@ -1,4 +1,4 @@
-"""The files of one embedded database: where they are, whose they are, and how they come to be."""
+"""The files of one embedded database: their place, their owner and their creation."""
 
 import hashlib
 import os
@@ -20,37 +20,37 @@ NAME = "tidegauge"
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What outlives a run, so that the address of the database stays the same."""
+    """The password and the port, stored so that the database has the same address in each run."""
 
     password: str
     port: int | None = None
 
     def dsn(self) -> str:
-        """Write the address that psql, Grafana and asyncpg take."""
+        """Return the address for psql, Grafana and asyncpg."""
         return f"postgresql://{NAME}:{self.password}@127.0.0.1:{self.port}/{NAME}"
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """The database of one DATA_DIR: `folder` holds `data`, which is PostgreSQL's own, and `credentials.json`."""
+    """The database of one DATA_DIR: `folder` holds PostgreSQL's folder `data`, and `credentials.json`."""
 
     folder: Path
-    #: The user that the server runs as; None: the user that we are.
+    #: The user that the server runs as; None: the user of this process.
     account: Account | None
 
     @property
     def data(self) -> Path:
-        """Name the folder that PostgreSQL calls PGDATA."""
+        """Return the folder that PostgreSQL calls PGDATA."""
         return self.folder / "data"
 
     def major(self) -> int | None:
-        """Read which PostgreSQL wrote the data; None when there are none yet."""
+        """Return the major version of the PostgreSQL that wrote the data, or None when there are no data yet."""
         try:
             return int((self.data / "PG_VERSION").read_text())
         except FileNotFoundError:
             return None
 
     def credentials(self) -> Credentials:
-        """Read the stored credentials; raises EmbeddedServerError when they are gone."""
+        """Read the stored credentials; raise EmbeddedServerError when they are missing or damaged."""
         try:
             return msgspec.json.decode((self.folder / "credentials.json").read_bytes(), type=Credentials)
         except (FileNotFoundError, msgspec.MsgspecError):
@@ -64,9 +64,9 @@ class Cluster(msgspec.Struct, frozen=True):
         write_private(self.folder / "credentials.json", msgspec.json.encode(credentials))
 
     def create(self, programs: Programs, *, durable: bool) -> None:
-        """Run initdb so that afterwards the data are there as a whole or not at all.
+        """Run initdb so that afterwards the data exist completely or not at all.
 
-        `durable=False` skips waiting for the disk. Raises EmbeddedServerError.
+        `durable=False` does not wait until the data are on the disk. Raises EmbeddedServerError.
         """
         credentials = Credentials(secrets.token_urlsafe(24))
         self.store_credentials(credentials)
@@ -84,9 +84,9 @@ class Cluster(msgspec.Struct, frozen=True):
         unfinished.rename(self.data)
 
     def processes(self) -> list[int]:
-        """List the processes that have this database open, also those whose postmaster was killed.
+        """List the processes that have this database open, including those whose postmaster was killed.
 
-        PostgreSQL's processes all have PGDATA as their working directory.
+        All processes of a PostgreSQL server have PGDATA as their working directory.
         """
         return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._is_server(entry)]
 
@@ -98,7 +98,7 @@ class Cluster(msgspec.Struct, frozen=True):
         options = ["--pgdata", str(data), "--username", NAME, "--pwfile", str(password)]
         options += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale"]
         if programs.major >= 17:
-            # Upper and lower case beyond ASCII, without asking the host for a locale.
+            # Upper and lower case beyond ASCII, without a locale of the host.
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not durable:
             options.append("--no-sync")
@@ -114,12 +114,12 @@ class Cluster(msgspec.Struct, frozen=True):
             return process.joinpath("cwd").readlink() == self.data and b"postgres" in (
                 process.joinpath("cmdline").read_bytes()
             )
-        except OSError:  # it has ended, or is another user's
+        except OSError:  # the process has ended or belongs to another user
             return False
 
 
 def cluster_folder(data_dir: Path) -> Path:
-    """Name the folder that holds the database of a DATA_DIR; root's is elsewhere, one for each full path."""
+    """Return the folder of the database of a DATA_DIR: inside it, or for root under SYSTEM_FOLDER by its full path."""
     data_dir = data_dir.resolve()
     if os.geteuid() != 0:
         return data_dir / "postgres"
@@ -128,7 +128,7 @@ def cluster_folder(data_dir: Path) -> Path:
 
 
 def open_cluster(data_dir: Path, say: Say) -> Cluster:
-    """Make the folder for the database of `data_dir` (a full path, ours); raises EmbeddedServerError or OSError."""
+    """Make the folder for the database of `data_dir`, which is a full path; raise EmbeddedServerError or OSError."""
     folder = cluster_folder(data_dir)
     if os.geteuid() == 0:
         _link(data_dir / "postgres", folder, say)
@@ -137,7 +137,7 @@ def open_cluster(data_dir: Path, say: Say) -> Cluster:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step by one that only its owner can read."""
+    """Replace a file atomically by one that only its owner can read."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with open(new, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -148,10 +148,10 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _link(link: Path, folder: Path, say: Say) -> None:
-    """Show in DATA_DIR where root's database is, and notice a DATA_DIR that is new under an old path.
+    """Link from DATA_DIR to root's database, and set aside a database that belongs to an earlier folder of that path.
 
-    Without the link the path was deleted and made again, or moved or copied here: it starts empty, and what
-    the path had before is set aside.
+    A missing link means that DATA_DIR was deleted and made again, or was moved or copied to this path. Its database
+    starts empty, and the database that the path had before is renamed.
     """
     if link.is_symlink() and link.readlink() == folder:
         return
@@ -162,7 +162,7 @@ def _link(link: Path, folder: Path, say: Say) -> None:
         )
     if folder.exists():
         aside = folder.rename(folder.with_name(f"{folder.name}.{datetime.now(UTC):%Y%m%dT%H%M%S%f}"))
-        say(f"{link.parent} is new; what the folder of that name had in its database before is now in {aside}.")
+        say(f"{link.parent} is a new folder; the database of the earlier folder of that name is now in {aside}.")
     link.unlink(missing_ok=True)
     link.symlink_to(folder)
 
@@ -176,10 +176,11 @@ def _owner(path: Path) -> str:
 
 
 def _account(data: Path) -> Account | None:
-    """Choose whom the server runs as, since PostgreSQL refuses root.
+    """Return the user that the server runs as, or None for the present one; PostgreSQL refuses to run as root.
 
-    initdb insists on a user that the system knows by name, and making one would change the machine. So it is
-    the user that a PostgreSQL package made, or else `nobody`, whom every Linux has. Data stay with their owner.
+    initdb requires a user that the system knows by name, and adding a user would change the machine. So root takes
+    the user that a PostgreSQL package has added, or else `nobody`, which every Linux has. Existing data keep their
+    owner. Raises EmbeddedServerError.
     """
     if os.geteuid() != 0:
         return None

@@ -1,6 +1,6 @@
-"""Fetches PostgreSQL with TimescaleDB from the Debian archive, unpacked into a folder and never installed.
+"""PostgreSQL with TimescaleDB from the Debian archive: downloaded and unpacked into a folder, not installed.
 
-The programs bring their own C library and run through its loader, so that the host may be older than they are.
+The programs come with their own C library and run through its loader, so that they run on older hosts, too.
 """
 
 import os
@@ -18,14 +18,14 @@ from app.db.embedded import apt_sources
 MAJOR = 17
 _RELEASE = "trixie"
 _PACKAGES = ("postgresql-17", "postgresql-17-timescaledb")
-#: Of what the packages depend on, only programs and libraries that the server loads: not LLVM and Z3 (26 and
-#: 9 MB, needed for JIT compilation alone), not Perl (Debian's own scripts), not what sets up a whole system.
+#: Of all dependencies, only the programs and libraries that the server loads: not LLVM and Z3 (26 and 9 MB, needed for
+#: JIT compilation only), not Perl (needed by Debian's scripts only), not the packages that set up a whole system.
 _NEEDED = re.compile(r"postgresql-(client-)?17|postgresql-17-timescaledb|lib(?!llvm|z3|perl)(?!.*-perl$).*")
-#: Unpacked and of no use without LLVM, or never read by a server: half of the size on disk.
+#: Deleted after unpacking: useless without LLVM, or never read by a server. They are half of the size on disk.
 _UNUSED = ("usr/lib/postgresql/17/lib/bitcode", "usr/share/doc", "usr/share/locale", "usr/share/man")
 _BIN = Path("usr/lib/postgresql/17/bin")
-#: Kept of the machine's apt configuration: how to reach archives and for which processor. Its hooks, pins and
-#: default release would act on, or trip over, an archive that is not the machine's own.
+#: The options kept from the machine's apt configuration: how to reach archives, and the processor architecture. Its
+#: hooks, pins and default release are left out, because they are not meant for another release.
 _KEPT_CONFIGURATION = re.compile(r"(Acquire::(?!IndexTargets|Languages)|APT::(Architecture|Sandbox))")
 _TIMEOUT_S = 600
 
@@ -37,15 +37,15 @@ class FetchError(Exception):
 
 
 def fetch(target: Path, say: Say, apt_folder: Path = Path("/etc/apt")) -> None:
-    """Make `target` hold the programs, complete or not at all; raises FetchError.
+    """Create the folder `target` with the programs, completely or not at all; raise FetchError.
 
-    `target` must not exist, and the caller keeps others from fetching to it meanwhile.
+    `target` must not exist, and the caller must keep other processes from fetching to it at the same time.
     """
     sources = _debian_sources(apt_folder)
     for leftover in target.parent.glob(".fetch-*"):
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent, ignore_cleanup_errors=True) as work:
-        # apt downloads as a user of its own when root runs it, and that user has to get in.
+        # When root runs apt, it downloads as another user, who must be able to enter the folder.
         Path(work).chmod(0o755)
         started = time.monotonic()
         size_mb = _download(Path(work), sources, say)
@@ -72,7 +72,7 @@ def _download(work: Path, sources: list[apt_sources.Source], say: Say) -> int:
     environment = _configure_apt(work, sources)
     debs = work / "debs"
     debs.mkdir()
-    # An archive that has no such suite fails the update; what counts is whether the packages can be had after it.
+    # An archive without the suite fails the update. What counts is whether the packages are found afterwards.
     updated = _run(["apt-get", "-qq", "update"], work, environment)
     planned = _run(
         ["apt-get", "-qq", "-y", "--no-install-recommends", "--print-uris", "install", *_PACKAGES],
@@ -88,7 +88,7 @@ def _download(work: Path, sources: list[apt_sources.Source], say: Say) -> int:
 
 
 def _configure_apt(work: Path, sources: list[apt_sources.Source]) -> dict[str, str]:
-    """Give apt a configuration and state of its own in `work`; return the environment that makes it use them."""
+    """Write a private configuration and state of apt to `work`; return the environment that makes apt use them."""
     dump = _run(["apt-config", "dump"], work, dict(os.environ)).stdout
     kept = [line for line in dump.splitlines() if _KEPT_CONFIGURATION.match(line)]
     for folder in ("state/lists/partial", "cache/archives/partial"):
@@ -116,7 +116,7 @@ def _configure_apt(work: Path, sources: list[apt_sources.Source]) -> dict[str, s
 
 
 def _needed(print_uris: str) -> list[str]:
-    """Pick package names out of lines `'http://…' name_version_arch.deb size hash`."""
+    """Return the names of the needed packages from lines `'http://…' name_version_arch.deb size hash`."""
     files = (line.split()[1] for line in print_uris.splitlines() if line.startswith("'"))
     names = (file.partition("_")[0] for file in files)
     return [name for name in names if _NEEDED.fullmatch(name)]
@@ -138,10 +138,10 @@ def _unpack(work: Path) -> Path:
 
 
 def _wrap(root: Path) -> None:
-    """Put a script in the place of each program, which runs it through the loader that came along.
+    """Replace each program by a script that runs the program through the loader of the packages.
 
-    PostgreSQL's programs find each other, their libraries and shared files from the path in argv[0], so it
-    names the script; the script finds the rest from its own place, so that the folder may be moved.
+    PostgreSQL's programs find each other, their libraries and shared files by the path in argv[0], so argv[0] names
+    the script. The script uses paths relative to itself, so that the folder may be moved.
     """
     loader = next(iter(sorted(root.glob("usr/lib/*/ld*.so.*"))), None)
     if loader is None:
@@ -180,7 +180,7 @@ def _run(command: Iterable[str], folder: Path, environment: dict[str, str]) -> s
 
 
 def _last_lines(text: str) -> str:
-    """Quote the errors that apt marks as such, or else the end of what a program said."""
+    """Return the lines that apt marks as errors, or else the last lines of a program's output."""
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E:")]
     return " / ".join(errors[-5:] or lines[-5:]) or "it gave no reason"

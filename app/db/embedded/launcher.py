@@ -1,9 +1,9 @@
-"""Starts a server program so that it ends when the process that started it ends.
+"""The launcher of a server program that ends when the process that started it ends.
 
-The program is started by this file, run as a script, because code between fork and exec is unsafe in a process
-with threads, and because the signal must be asked for after the change of user, which forgets it. The script
-starts with the caller's rights, as another user may be unable to read it or to run Python, and so imports
-nothing of ours.
+The program is started through this file, run as a script, for two reasons: code between fork and exec is unsafe in a
+process with threads, and the signal must be requested after the change of user, which cancels such a request. The
+script starts with the caller's rights, because another user may be unable to read it or to run Python. It imports
+nothing but the standard library.
 """
 
 import ctypes
@@ -23,16 +23,16 @@ class Account(NamedTuple):
 
 
 def launch_command(death_signal: str, account: Account | None, *command: str) -> list[str]:
-    """Write the command that becomes `command`, as `account` if given.
+    """Return the command line that starts `command`, as `account` if given.
 
-    It gets the signal when the thread that starts it ends: that is how Linux counts the death of a parent.
+    The program receives the signal when the thread that started it ends: to Linux, that is the end of the parent.
     """
     uid, gid = account or ("", "")
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), death_signal, str(uid), str(gid), *command]
 
 
 def launch(parent: str, death_signal: str, uid: str, gid: str, *command: str) -> None:
-    """Replace this process by the command; it never returns."""
+    """Replace this process by the command; never return."""
     if uid:
         os.setgroups([])
         os.setgid(int(gid))

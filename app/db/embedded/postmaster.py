@@ -1,4 +1,4 @@
-"""One run of a PostgreSQL server as our child: start, readiness, stop."""
+"""One run of a PostgreSQL server as a child process: start, readiness, stop."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ from app.db.embedded.debian import Say
 from app.db.embedded.launcher import launch_command
 from app.db.embedded.programs import EmbeddedServerError, Programs
 
-#: What a small machine bears and TimescaleDB needs; durability stays as PostgreSQL has it: on.
+#: Settings for TimescaleDB on a small machine; durability keeps PostgreSQL's default: on.
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -34,18 +34,18 @@ _SETTINGS = {
     "lc_messages": "C",
     "log_destination": "stderr",
     "logging_collector": "off",
-    # The log has to stay small by itself. Errors of statements are told to the client that sent them, and a
-    # duplicate reading is such an error; what the server itself meets is LOG, FATAL or PANIC.
+    # The log must stay small, because only a start rotates it. Failed statements, such as a duplicate reading, are
+    # reported to their client. Problems of the server itself have the level LOG, FATAL or PANIC.
     "log_min_messages": "log",
     "log_checkpoints": "off",
 }
-#: Replaying what `max_wal_size` allows, on a slow disk.
+#: Enough to replay a WAL of `max_wal_size` on a slow disk.
 _RECOVERY_TIMEOUT_S = 300.0
 _FAST_STOP_TIMEOUT_S = 60.0
 _IMMEDIATE_STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 
-#: Starts every server, since a server ends with the thread that started it, and this one lasts.
+#: The thread that starts every server: a server ends with its starting thread, and this thread lasts until exit.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="postmaster")
 
 
@@ -53,7 +53,7 @@ class Postmaster:
     """A running server; not yet ready to answer until `wait_until_ready` returns."""
 
     def __init__(self, programs: Programs, cluster: Cluster, port: int, options: Mapping[str, str], log: Path) -> None:
-        """Start the server; its output goes to `log`, and what was there moves to `log` + `.1`."""
+        """Start the server; its output goes to `log`, and an existing `log` is renamed to `log` + `.1`."""
         self._cluster = cluster
         self._log = log
         settings = {**_SETTINGS, "port": str(port), **options}
@@ -64,25 +64,25 @@ class Postmaster:
         self._process = _starter.submit(_spawn, command, log).result()
 
     def is_alive(self) -> bool:
-        """Tell whether the server still runs."""
+        """Return whether the server process runs."""
         return self._process.poll() is None
 
     def wait_until_ready(self, say: Say) -> None:
-        """Wait for recovery to end; raises EmbeddedServerError, and stops the server, when it does not."""
+        """Wait for recovery to end; when it does not, stop the server and raise EmbeddedServerError."""
         started = time.monotonic()
-        told = False
+        said = False
         while not self._is_ready():
             elapsed_s = time.monotonic() - started
             if not self.is_alive() or elapsed_s > _RECOVERY_TIMEOUT_S:
                 self.stop()
-                raise EmbeddedServerError(f"PostgreSQL did not start. {self.last_words()}")
-            if elapsed_s > 5 and not told:
-                say("PostgreSQL is still recovering from having been cut off ...")
-                told = True
+                raise EmbeddedServerError(f"PostgreSQL did not start. {self._last_lines()}")
+            if elapsed_s > 5 and not said:
+                say("PostgreSQL is still recovering from an unclean stop ...")
+                said = True
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
-        """Shut down cleanly: clients are disconnected, everything is on disk when this returns."""
+        """Disconnect clients and shut down cleanly, with all data on disk; kill a server that does not stop in time."""
         for sign, timeout_s in (
             (signal.SIGINT, _FAST_STOP_TIMEOUT_S),
             (signal.SIGQUIT, _IMMEDIATE_STOP_TIMEOUT_S),
@@ -95,13 +95,13 @@ class Postmaster:
                 continue
             return
 
-    def last_words(self) -> str:
-        """Quote the end of the server's log."""
+    def _last_lines(self) -> str:
+        """Return the last lines of the server's log."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
         return "\n  ".join([f"The last lines of {self._log}:", *lines])
 
     def _is_ready(self) -> bool:
-        """Read the state that the server writes into its eighth line, as pg_ctl does."""
+        """Return whether the server accepts connections, by the eighth line of postmaster.pid, as pg_ctl does."""
         try:
             lines = (self._cluster.data / "postmaster.pid").read_text(errors="replace").splitlines()
         except FileNotFoundError:
@@ -110,7 +110,7 @@ class Postmaster:
 
 
 def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start in a session of its own, so that Ctrl-C in the terminal is ours to handle."""
+    """Start a command in a session of its own, so that Ctrl-C in the terminal does not reach it."""
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
     with log.open("ab") as output:

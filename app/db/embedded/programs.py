@@ -1,4 +1,4 @@
-"""Where the PostgreSQL programs of the embedded server come from: installed, a private copy, or fetched."""
+"""The PostgreSQL programs of the embedded server: installed ones, a private copy, or fetched ones."""
 
 import fcntl
 import os
@@ -16,34 +16,34 @@ from app.db.embedded import debian
 from app.db.embedded.debian import Say
 from app.errors import AppError
 
-#: Where root keeps programs and data: the server runs as another user, who cannot enter root's home.
+#: The folder of programs and data when root runs the server: it runs as another user, who cannot enter root's home.
 SYSTEM_FOLDER = Path("/var/lib/tidegauge")
 
 
 class EmbeddedServerError(AppError):
-    """The embedded server cannot be had or does not start; the message says what was tried and what to do."""
+    """The embedded server is not available or does not start; the message says what was tried and what to do."""
 
     code = "embedded_server"
     title = "The embedded database cannot run"
 
 
 class Programs(msgspec.Struct, frozen=True):
-    """The programs of one PostgreSQL that has TimescaleDB beside it."""
+    """The programs of one PostgreSQL that has the extension TimescaleDB."""
 
     bin: Path
     major: int
 
     def path(self, name: str) -> str:
-        """Name one of the programs by its full path."""
+        """Return the full path of one of the programs."""
         return str(self.bin / name)
 
 
 def ensure_programs(
     say: Say, *, major: int | None = None, cache: Path | None = None, root: Path = Path("/")
 ) -> Programs:
-    """Find the programs or fetch them, of one major version if `major` is given; raises EmbeddedServerError.
+    """Find or fetch the programs, of one major version if `major` is given; raise EmbeddedServerError.
 
-    `cache` is where the private copy is, by default the user's; `root` is where installed ones are looked for.
+    `cache` is the folder of the private copy, by default that of the user. Installed programs are sought below `root`.
     """
     if sys.platform != "linux":
         raise _refusal(f"the embedded server runs on Linux only, and this is {sys.platform}")
@@ -59,14 +59,14 @@ def ensure_programs(
 
 
 def cache_folder() -> Path:
-    """Name the folder for private copies; root's is readable by the user that the server runs as."""
+    """Return the folder for private copies; the one for root is readable by the user that the server runs as."""
     if os.geteuid() == 0:
         return SYSTEM_FOLDER
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "tidegauge"
 
 
 def make_open_folder(folder: Path) -> None:
-    """Make a folder, and its parents, that all users may enter whatever the umask says."""
+    """Make a folder and its parents so that all users may enter them, whatever the umask."""
     if not folder.is_dir():
         make_open_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -74,14 +74,14 @@ def make_open_folder(folder: Path) -> None:
 
 
 def installed_programs(root: Path = Path("/")) -> list[Programs]:
-    """List the installed PostgreSQLs that have TimescaleDB, the newest first."""
+    """List the installed versions of PostgreSQL that have TimescaleDB, newest first."""
     with_extension = (folder for folder, share, lib in _installations(root) if _has_timescaledb(share, lib))
     found = [Programs(folder, _major(folder)) for folder in dict.fromkeys(with_extension)]
     return sorted((each for each in found if each.major), key=lambda each: each.major, reverse=True)
 
 
 def _installations(root: Path) -> Iterator[tuple[Path, Path, Path]]:
-    """Walk over what is installed, as (programs, shared files, modules)."""
+    """Yield the folders of each installed PostgreSQL: (programs, shared files, modules)."""
     for folder in root.glob("usr/lib/postgresql/*/bin"):  # Debian and its family
         yield folder, root / "usr/share/postgresql" / folder.parent.name, folder.parent / "lib"
     for folder in root.glob("usr/pgsql-*/bin"):  # Red Hat's family
@@ -97,7 +97,7 @@ def _has_timescaledb(share: Path, lib: Path) -> bool:
 
 
 def _major(folder: Path) -> int:
-    """Ask the server for its version, which it gives as `postgres (PostgreSQL) 17.5 (…)`; 0 if it does not."""
+    """Return the major version from `postgres (PostgreSQL) 17.5 (…)`, or 0 if the programs do not work."""
     match = re.search(r"\(PostgreSQL\) (\d+)", _answer(str(folder / "postgres"), "--version"))
     return int(match[1]) if match and (folder / "initdb").is_file() else 0
 
@@ -116,7 +116,7 @@ def _private_copy(folder: Path) -> list[Programs]:
 
 
 def _fetch(folder: Path, say: Say) -> Programs:
-    """Fetch the private copy, unless another process did so while this one waited for the lock."""
+    """Fetch the private copy, unless another process has done so while this one waited for the lock."""
     try:
         make_open_folder(folder.parent)
         with _locked(folder.parent / "lock", say):
@@ -132,7 +132,7 @@ def _fetch(folder: Path, say: Say) -> Programs:
 
 @contextmanager
 def _locked(path: Path, say: Say) -> Iterator[None]:
-    """Hold a file lock, which ends with the process whatever happens."""
+    """Hold a file lock during the block; the lock also ends when the process ends."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""A private TimescaleDB for one DATA_DIR, which lives as long as the process that starts it."""
+"""The embedded server: a private TimescaleDB for one DATA_DIR, which runs until its starting process ends."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from app.db.embedded.postmaster import Postmaster
 from app.db.embedded.programs import EmbeddedServerError, Programs, ensure_programs
 from app.db.pool import DATABASE_ERRORS
 
-#: Where ports are drawn from: above the well-known ones, below those that Linux gives to outgoing connections.
+#: Ports to choose from: above the well-known ports, below those that Linux assigns to outgoing connections.
 _PORTS = range(20_000, 30_000)
 _PREDECESSOR_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 30.0
@@ -32,7 +32,7 @@ _POLL_S = 0.05
 
 
 def say_on_stderr(line: str) -> None:
-    """Write a line of progress for people."""
+    """Write a line of progress to standard error."""
     sys.stderr.write(f"{line}\n")
 
 
@@ -40,17 +40,17 @@ class EmbeddedServer:
     """A private TimescaleDB for one DATA_DIR, `data_dir`; `dsn` is its address, with the password.
 
     While it runs, `DATA_DIR/dsn.json` holds the address for psql, Grafana and tools, `DATA_DIR/postgres` holds
-    the data or points to them, and `DATA_DIR/postgres.log` is the server's log. Methods may be called from any
-    thread. The server ends with this process, even when that is killed.
+    the data or links to them, and `DATA_DIR/postgres.log` is the server's log. Methods may be called from any
+    thread. The server ends with this process, even when this process is killed.
     """
 
-    def __init__(self, data_dir: Path, cluster: Cluster, programs: Programs, claim: IO[str], say: Say) -> None:
+    def __init__(self, data_dir: Path, cluster: Cluster, programs: Programs, lock: IO[str], say: Say) -> None:
         """Use `start`."""
         self.dsn = ""
         self.data_dir = data_dir
         self._cluster = cluster
         self._programs = programs
-        self._claim = claim
+        self._lock = lock
         self._say = say
         self._options: Mapping[str, str] = {}
         self._postmaster: Postmaster | None = None
@@ -66,8 +66,8 @@ class EmbeddedServer:
     ) -> Self:
         """Start the server of `data_dir`, creating an empty database the first time.
 
-        `options` are further settings of PostgreSQL by name; `say` is told of what takes long, line by line.
-        Raises EmbeddedServerError.
+        `options` are further settings of PostgreSQL by name. `say` is called with a line of text for each step that
+        takes long. Raises EmbeddedServerError.
         """
         data_dir = data_dir.resolve()
         try:
@@ -83,7 +83,7 @@ class EmbeddedServer:
         return server
 
     def stop(self) -> None:
-        """Shut down cleanly and wait for it; calling it again does nothing."""
+        """Shut the server down cleanly and wait for its end; a second call does nothing."""
         with self._changing:
             try:
                 if self._postmaster:
@@ -91,16 +91,16 @@ class EmbeddedServer:
             finally:
                 self._postmaster = None
                 (self.data_dir / "dsn.json").unlink(missing_ok=True)
-                self._claim.close()
+                self._lock.close()
 
     def is_alive(self) -> bool:
-        """Tell whether the server process runs."""
+        """Return whether the server process runs."""
         return self._postmaster is not None and self._postmaster.is_alive()
 
     def restart_if_dead(self) -> bool:
-        """Start a server again that ended without `stop`, at the same address; return whether that was so.
+        """Start the server again, at the same address, if it has ended without `stop`; return whether it had.
 
-        It recovers all that was committed. Raises EmbeddedServerError when it does not come back.
+        It recovers all committed data. Raises EmbeddedServerError when it does not start.
         """
         with self._changing:
             if self._postmaster is None or self._postmaster.is_alive():
@@ -118,11 +118,11 @@ class EmbeddedServer:
 
     @classmethod
     def _prepare(cls, data_dir: Path, say: Say, *, durable: bool) -> Self:
-        """Claim DATA_DIR, find the programs and see that there is a database to start."""
+        """Lock DATA_DIR, find the programs, and create a database if there is none."""
         data_dir.mkdir(parents=True, exist_ok=True)
         data_dir.chmod(0o700)
         with contextlib.ExitStack() as undo:
-            claim = undo.enter_context(_claim(data_dir))
+            lock = undo.enter_context(_lock(data_dir))
             (data_dir / "dsn.json").unlink(missing_ok=True)
             cluster = open_cluster(data_dir, say)
             programs = ensure_programs(say, major=cluster.major())
@@ -130,7 +130,7 @@ class EmbeddedServer:
                 say(f"Creating an empty database in {cluster.folder} ...")
                 cluster.create(programs, durable=durable)
             undo.pop_all()
-        return cls(data_dir, cluster, programs, claim, say)
+        return cls(data_dir, cluster, programs, lock, say)
 
     def _launch_on_a_free_port(self) -> None:
         """Launch on the port of the last run, or on another when it is taken."""
@@ -160,10 +160,11 @@ class EmbeddedServer:
         self._postmaster.wait_until_ready(self._say)
 
     def _await_predecessor(self) -> None:
-        """Wait for a server whose process was killed, or whose owner was, to have ended.
+        """Wait for the end of an earlier server that was killed, or whose starting process was killed.
 
-        Then its note of its process id may go: that number may be another's by now, or a zombie's where nobody
-        collects those, and PostgreSQL would take either for the server. Our own claim keeps others out.
+        Then delete its postmaster.pid. The process id in that file may belong to another process by now, or to a
+        zombie that no parent has collected, and PostgreSQL would take either for a running server. The lock of
+        DATA_DIR keeps other servers away meanwhile.
         """
         deadline = time.monotonic() + _PREDECESSOR_TIMEOUT_S
         while processes := self._cluster.processes():
@@ -176,9 +177,9 @@ class EmbeddedServer:
         (self._cluster.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _open_database(self) -> None:
-        """See that the database and the extension answer, then publish the address."""
+        """Create or update the database and the extension, then write dsn.json; raise EmbeddedServerError."""
         try:
-            # In a thread of its own, because the caller's may have an event loop already.
+            # In a thread of its own, because the thread of the caller may run an event loop already.
             with ThreadPoolExecutor(max_workers=1) as thread:
                 thread.submit(asyncio.run, _bring_up_to_date(self.dsn)).result()
         except DATABASE_ERRORS as error:
@@ -186,8 +187,8 @@ class EmbeddedServer:
         write_private(self.data_dir / "dsn.json", msgspec.json.encode({"dsn": self.dsn}))
 
 
-def _claim(data_dir: Path) -> IO[str]:
-    """Take the lock of a DATA_DIR, which ends with this process; raises EmbeddedServerError saying who has it."""
+def _lock(data_dir: Path) -> IO[str]:
+    """Lock a DATA_DIR until this process ends; raise EmbeddedServerError that names the process with the lock."""
     file = (data_dir / "lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,7 +214,7 @@ def _free_port(preferred: int | None) -> int:
 
 
 def _is_free(port: int) -> bool:
-    """Try to bind a port the way PostgreSQL does, which may take one whose last connections are still closing."""
+    """Return whether PostgreSQL could bind a port; like PostgreSQL, take one whose last connections are closing."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -224,14 +225,14 @@ def _is_free(port: int) -> bool:
 
 
 async def _bring_up_to_date(dsn: str) -> None:
-    """Create the database and the extension where they are missing, and update the extension to the programs'."""
+    """Create a missing database and a missing extension; update the extension to the version of the programs."""
     try:
         connection = await _connect(dsn)
     except asyncpg.InvalidCatalogNameError:
         await _create_database(dsn)
         connection = await _connect(dsn)
     try:
-        # The update has to be the first statement of its session: the old library must not be loaded yet.
+        # The update must be the first statement of its session, before the old library is loaded.
         await connection.execute("ALTER EXTENSION timescaledb UPDATE")
     except asyncpg.UndefinedObjectError:
         await connection.execute("CREATE EXTENSION timescaledb")

@@ -1,4 +1,5 @@
-"""One flush: what many uploads bring, stored in one transaction.
+"""The flush: the readings of several uploads, stored in one transaction.
 
-Read `batch` first (what is to be stored), then `transaction` (the statements) and `feed_payload` (the live feed's row).
+Read `batch` first (the readings to store), then `transaction` (the statements) and `feed_payload` (the live feed's
+row).
 """

@@ -1,6 +1,6 @@
-"""What one flush stores: what many uploads bring, by day and series, deduplicated.
+"""The samples of a flush: those of all its uploads, grouped by day and series, without duplicates.
 
-Blocks are sorted by (UTC day, series) and their samples by time, so every flush takes its locks in the same order:
+Blocks are sorted by (UTC day, series) and their samples by time. So all flushes take their locks in the same order:
 chunks by day, then rows within them.
 """
 
@@ -17,30 +17,32 @@ from app.clock import DAY_US, MINUTE_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 
-#: Microseconds since 1970, place in order of arrival, value.
+#: A sample: microseconds since 1970, position in order of arrival, value.
 Point = tuple[int, int, float]
 
-#: One row of PostgreSQL's binary COPY: three fields, each with its length; timestamptz counts from 2000.
+#: A row of PostgreSQL's binary COPY: the number of fields, then each field after its length.
 _pack_row = Struct(">hiiiqid").pack
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
-#: Readings older than this when they are received count as late.
+#: Readings that are older than this when they are received count as late.
 LATE_AFTER_US = 15 * MINUTE_US
+#: 2000-01-01T00:00:00Z, from which timestamptz counts.
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
-    """What one series gets on one UTC day, counted since 1970: at least one sample, in order of time, none twice."""
+    """The samples of one series on one UTC day: at least one, in ascending order of time, each time once."""
 
+    #: Days since 1970.
     day: int
     series_id: SeriesId
     points: list[Point]
 
 
 class Batch:
-    """The blocks of some uploads; where two carry the same key, the first stands and the other is a duplicate.
+    """The blocks of some uploads. Of samples with the same series and time, the first is kept; others are duplicates.
 
-    Raises KeyError when a series is not registered yet.
+    Raise KeyError if a series is not registered yet.
     """
 
     def __init__(
@@ -49,23 +51,23 @@ class Batch:
         self.uploads = uploads
         #: Sorted by (day, series).
         self.blocks = _make_blocks(_collect(uploads, series_of))
-        #: Values in all blocks.
+        #: Number of values in all blocks.
         self.size = _size(self.blocks)
-        #: Place in order of arrival at which each upload ends.
+        #: Position in order of arrival at which each upload ends.
         self._ends = list(accumulate(upload.value_count for upload in uploads))
 
     def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
-        """Give all samples as columns: series, microseconds since 1970, values."""
+        """Return all samples as columns: series, microseconds since 1970, values."""
         ids = [block.series_id for block in self.blocks for _ in block.points]
         points = [point for block in self.blocks for point in block.points]
         return ids, [point[0] for point in points], [point[2] for point in points]
 
     def upload_of(self, point: Point) -> Upload:
-        """Find the upload that brought a sample."""
+        """Return the upload that brought a sample."""
         return self.uploads[bisect_right(self._ends, point[1])]
 
     def counts(self, blocks: Sequence[Block]) -> list[int]:
-        """Count the samples that each upload brought."""
+        """Return for each upload how many samples of the blocks it brought."""
         if self._ends and _size(blocks) == self._ends[-1]:
             return [upload.value_count for upload in self.uploads]
         counts = Counter(bisect_right(self._ends, point[1]) for block in blocks for point in block.points)
@@ -73,24 +75,25 @@ class Batch:
 
 
 class NewReadings:
-    """What of a batch was really new, and all that follows from it; `blocks` are sorted like the batch's."""
+    """The samples of a batch that were not stored before; `blocks` are sorted like the batch's."""
 
     def __init__(self, batch: Batch, blocks: list[Block]) -> None:
         self.batch = batch
         self.blocks = blocks
-        #: New values in all.
+        #: Number of new values.
         self.size = _size(blocks)
-        #: New values of each upload.
+        #: Number of new values of each upload.
         self.accepted = batch.counts(blocks)
-        # Days ascend: a series' last block holds its newest sample.
+        # Days ascend, so the last block of a series holds its newest sample.
         self.newest: dict[SeriesId, Point] = {block.series_id: block.points[-1] for block in blocks}
         #: Oldest new time of each touched UTC day.
         self.oldest_of_day = {day: min(block.points[0][0] for block in of_day) for day, of_day in by_day(blocks)}
 
     def ranges(self) -> dict[bool, tuple[list[SeriesId], list[int], list[int]]]:
-        """Give the times that each series got new readings in, as columns; late ones apart from fresh.
+        """Return the range of new times of each series, as columns (series, earliest, latest), by whether it is late.
 
-        One range over both would span, and make alerting look at, all that is stored between them.
+        Late and fresh readings have separate ranges. One range over both would include all stored readings between
+        them, and alerting would evaluate these again.
         """
         fresh_from = min(upload.received_us for upload in self.batch.uploads) - LATE_AFTER_US
         fresh: dict[SeriesId, tuple[int, int]] = {}
@@ -102,19 +105,19 @@ class NewReadings:
         return {is_late: _as_columns(ranges) for is_late, ranges in ((False, fresh), (True, late)) if ranges}
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
-        """Give the newest reading of each series as columns, in order of series."""
+        """Return the newest sample of each series as columns (series, time, value), in ascending order of series."""
         ordered = sorted(self.newest)
         points = [self.newest[series_id] for series_id in ordered]
         return ordered, [point[0] for point in points], [point[2] for point in points]
 
 
 def by_day(blocks: Iterable[Block]) -> Iterator[tuple[int, Iterator[Block]]]:
-    """Split sorted blocks into UTC days, ascending."""
+    """Group sorted blocks by UTC day, in ascending order."""
     return groupby(blocks, key=attrgetter("day"))
 
 
 def select(blocks: Iterable[Block], keys: Collection[tuple[SeriesId, int]]) -> list[Block]:
-    """Keep the samples with these (series, time)."""
+    """Return blocks of only the samples with these (series, time)."""
     kept = ((block, [point for point in block.points if (block.series_id, point[0]) in keys]) for block in blocks)
     return [Block(block.day, block.series_id, points) for block, points in kept if points]
 
@@ -161,7 +164,7 @@ def _make_blocks(collected: Mapping[SeriesId, list[Point]]) -> list[Block]:
 
 
 def _drop_duplicates(points: list[Point]) -> list[Point]:
-    """Keep the first arrival of each time; sorted, the others follow it at once."""
+    """Return the first sample to arrive for each time; `points` are sorted by time and arrival."""
     if len({point[0] for point in points}) == len(points):
         return points
     return [next(of_time) for _, of_time in groupby(points, key=itemgetter(0))]
@@ -172,7 +175,7 @@ def _size(blocks: Iterable[Block]) -> int:
 
 
 def _extend(ranges: dict[SeriesId, tuple[int, int]], series_id: SeriesId, points: list[Point]) -> None:
-    """Extend a series' range up to these samples; those of one series come in order of time."""
+    """Extend the range of a series to these samples; calls for one series come in ascending order of time."""
     if points:
         earliest, _ = ranges.get(series_id, (points[0][0], 0))
         ranges[series_id] = (earliest, points[-1][0])

@@ -1,4 +1,4 @@
-"""What a flush tells the live feed: its new readings, encoded once for every client."""
+"""The payload of a flush's feed row: its new readings, encoded once for all clients of the live feed."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,17 +8,17 @@ from app.clock import rfc3339
 from app.ingest.flush.batch import NewReadings, Point
 from app.model import FeedReading, LegacyRecord, MetricName, SensorName, SeriesId
 
-#: A flush of more new values is a bulk replay: clients get the newest of each series, and read the rest by HTTP.
+#: A flush with more new values is a bulk replay: clients get only the newest of each series, and read the rest by HTTP.
 FRAME_VALUES_LIMIT = 2_500
 
 SeriesNames = Mapping[SeriesId, tuple[SensorName, MetricName]]
-#: Values by metric, of one sensor at one time in microseconds since 1970.
+#: Values by metric, for each time in microseconds since 1970 and sensor.
 Grouped = dict[tuple[int, SensorName], dict[MetricName, float]]
 _encode = msgspec.json.Encoder().encode
 
 
 class Truncated(msgspec.Struct, frozen=True):
-    """How many values of a bulk replay a frame leaves out, and between which times they lie, both included."""
+    """The number of values of a bulk replay that a frame omits, and the range of their times, both ends included."""
 
     omitted: int
     from_: str = msgspec.field(name="from")
@@ -26,7 +26,7 @@ class Truncated(msgspec.Struct, frozen=True):
 
 
 class FeedPayload(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The payload column of one `feed` row of kind `readings`."""
+    """The column `payload` of a `feed` row of kind `readings`."""
 
     readings: list[FeedReading]
     truncated: Truncated | None = None
@@ -34,7 +34,7 @@ class FeedPayload(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def group_readings(new: NewReadings, names: SeriesNames) -> Grouped:
-    """Put the new values of a flush, or of a bulk replay the newest of each series, back together as readings."""
+    """Return the new values of a flush as readings; of a bulk replay, only the newest value of each series."""
     grouped: Grouped = {}
     for series_id, points in _cut(new) if new.size > FRAME_VALUES_LIMIT else _all(new):
         sensor, metric = names[series_id]
@@ -44,7 +44,7 @@ def group_readings(new: NewReadings, names: SeriesNames) -> Grouped:
 
 
 def encode_payload(new: NewReadings, grouped: Grouped, legacy: list[LegacyRecord]) -> bytes:
-    """Write the feed row's payload as JSON, readings in order of time."""
+    """Return the feed row's payload as JSON, with the readings in order of time."""
     times: dict[int, str] = {}
     readings = []
     for time_us, sensor in sorted(grouped):
@@ -58,7 +58,7 @@ def _all(new: NewReadings) -> Iterator[tuple[SeriesId, list[Point]]]:
 
 
 def _cut(new: NewReadings) -> Iterator[tuple[SeriesId, list[Point]]]:
-    """Keep the newest of each series, and what a client of the replaced sensor server waits for."""
+    """Yield the newest sample of each series, and all samples whose upload needs a legacy id for its answer."""
     for series_id, newest in new.newest.items():
         yield series_id, [newest]
     if any(upload.wants_legacy_id for upload in new.batch.uploads):

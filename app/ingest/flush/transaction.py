@@ -1,8 +1,8 @@
-"""One flush: everything that some uploads bring, in one transaction.
+"""The transaction of a flush, which stores everything that some uploads bring.
 
-The order of rows, days and statements is what keeps concurrent flushes from deadlocking: readings by (day, series,
-time) with one COPY a day, then `series_state` by series, then idempotency keys by key. Creating a chunk holds a lock
-on the hypertable until commit, so days must ascend in every flush.
+Concurrent flushes do not deadlock because all use the same order: readings by (day, series, time) with one COPY for
+each day, then `series_state` by series, then idempotency keys by key. Creating a chunk locks the hypertable until
+commit, so days must ascend in every flush.
 """
 
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, SensorName
 
-#: Up to here INSERT … ON CONFLICT is as fast as COPY, and says at once what was new.
+#: Batches from this size on are written by COPY. Below, INSERT … ON CONFLICT is as fast and returns what was new.
 COPY_FROM = 101
 _1970 = date(1970, 1, 1)
 
@@ -36,21 +36,21 @@ async def write_flush(
 ) -> list[Receipt]:
     """Store a batch and return each upload's receipt, in order, after the commit.
 
-    Raises asyncpg.UniqueViolationError when COPY meets a stored reading, asyncpg.DeadlockDetectedError,
-    AnsweredElsewhereError, and whatever a lost database raises; nothing is stored then.
+    Raise asyncpg.UniqueViolationError if COPY meets a stored reading, asyncpg.DeadlockDetectedError,
+    AnsweredElsewhereError, and what a lost database raises. The transaction is rolled back then.
     """
     async with connection.transaction():
         if any_decompression:
             await connection.execute(SQL["allow_any_decompression"])
         new = await (_copy if by_copy else _insert)(connection, batch)
         feed_id = await _record(connection, new, registry) if new.blocks else None
-        await _remember_answers(connection, new, feed_id)
+        await _store_answers(connection, new, feed_id)
     seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
     return _receipts(new, seq)
 
 
 async def _copy(connection: Connection, batch: Batch) -> NewReadings:
-    """Append all readings, which must all be new, day by day."""
+    """Copy all samples into `reading`, day by day; all must be new."""
     for _day, blocks in by_day(batch.blocks):
         await connection.copy_to_table(
             "reading",
@@ -62,13 +62,13 @@ async def _copy(connection: Connection, batch: Batch) -> NewReadings:
 
 
 async def _insert(connection: Connection, batch: Batch) -> NewReadings:
-    """Insert what is not stored yet."""
+    """Insert the samples that are not stored yet."""
     stored = await connection.fetch(SQL["insert_readings"], *batch.columns())
     return NewReadings(batch, select(batch.blocks, {(row["series_id"], to_us(row["time"])) for row in stored}))
 
 
 async def _record(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> int:
-    """Write all that follows from new readings, and return the id of the feed row."""
+    """Write the rows that follow from new readings, and return the id of the feed row."""
     days = [_1970 + timedelta(days=day) for day in new.oldest_of_day]
     await connection.execute(SQL["insert_late_days"], days, list(new.oldest_of_day.values()))
     await connection.execute(SQL["upsert_series_state"], *new.states())
@@ -82,7 +82,10 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
 
 
 async def _insert_legacy(connection: Connection, new: NewReadings, grouped: Grouped) -> list[LegacyRecord]:
-    """Give readings with temperature, humidity and pressure the id of a record of the replaced sensor server."""
+    """Store new readings with temperature, humidity and pressure as records of the replaced sensor server.
+
+    Return the records, and set the id of each in its upload.
+    """
     found = [
         (sensor, time_us, values)
         for (time_us, sensor), values in sorted(grouped.items())
@@ -108,7 +111,7 @@ async def _insert_legacy(connection: Connection, new: NewReadings, grouped: Grou
 
 
 def _origins(new: NewReadings) -> dict[tuple[SensorName, int], Upload]:
-    """Find the upload that first brought each (sensor, time)."""
+    """Return the upload that first brought each (sensor, time)."""
     origins: dict[tuple[SensorName, int], Upload] = {}
     for upload in new.batch.uploads:
         for reading in upload.readings:
@@ -116,10 +119,10 @@ def _origins(new: NewReadings) -> dict[tuple[SensorName, int], Upload]:
     return origins
 
 
-async def _remember_answers(connection: Connection, new: NewReadings, feed_id: int | None) -> None:
-    """Store the answers of uploads that brought an Idempotency-Key; the trigger on `feed` adds their seq.
+async def _store_answers(connection: Connection, new: NewReadings, feed_id: int | None) -> None:
+    """Store the answers to uploads with an Idempotency-Key; the trigger on `feed` adds their `seq`.
 
-    Waits for another process that is storing an answer under the same key just now; raises AnsweredElsewhereError.
+    Wait for a process that is storing an answer under the same key; raise AnsweredElsewhereError if it succeeds.
     """
     rows = [
         (

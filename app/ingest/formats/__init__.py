@@ -1,8 +1,8 @@
-"""Body formats of uploads: one module each, found by itself.
+"""Body formats of uploads: each module of this package is one format and is found automatically.
 
-A module defines `handlers`, the Litestar routes that take its bodies. A route whose body becomes readings has a
-function `parse(body, media_type, times)` that returns `Parsed`, and passes it to `Ingest.take`, which reads the body,
-stores the readings and returns the receipt. `native.py` is the model to follow.
+A module defines `handlers`, the Litestar routes that accept its bodies. A route whose body becomes readings passes a
+function `parse(body, media_type, times)`, which returns `Parsed`, to `Ingest.take`, which reads the body, stores the
+readings and returns the receipt. Take `native.py` as the model for a new format.
 """
 
 import importlib
@@ -15,24 +15,24 @@ from app.model import Reading
 
 
 class Parsed(NamedTuple):
-    """What a body brings."""
+    """The contents of a body."""
 
-    #: Checked, each with its place in the body as `index`.
+    #: Checked readings, each with its position in the body as `index`.
     readings: list[Reading]
     rejected: Rejected
-    #: The gateway, where the body names it.
+    #: The gateway's name, if the body has one.
     gateway: str | None = None
 
 
 class ReceiptTimes:
-    """The times of readings that bring none: the time of receipt, in microseconds since 1970.
+    """Times for readings without one: the time of receipt, in microseconds since 1970.
 
-    The second such reading of one sensor gets a microsecond more, and so on, so that each is a reading of its own.
+    Each further reading of the same sensor gets a microsecond more, so that no two have the same time.
     """
 
     def __init__(self, received_us: int) -> None:
         self.received_us = received_us
-        #: The latest time that was given.
+        #: The latest time that `give` has returned.
         self.last_us = received_us
         self._next: dict[str, int] = {}
 
@@ -44,13 +44,13 @@ class ReceiptTimes:
         return us
 
 
-#: Turns a body, its media type in lower case without parameters, and the times to give into readings; raises
-#: InvalidRequestError or PayloadTooLargeError for a body that cannot be used at all.
+#: Takes a body, its media type in lower case without parameters, and times for readings without one. Raises
+#: InvalidRequestError or PayloadTooLargeError if no part of the body can be used.
 Parse = Callable[[bytes, str, ReceiptTimes], Parsed]
 
 
 def find_handlers() -> list[Any]:
-    """Import every module of this package and return the route handlers of all, in order of module name."""
+    """Import every module of this package, and return all their route handlers in order of module name."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     handlers: list[Any] = []
     for name in names:

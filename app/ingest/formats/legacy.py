@@ -35,9 +35,9 @@ Problems = list[dict[str, Any]]
 
 
 def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
-    """Give the sensor and its values, or what is wrong in the shape that FastAPI gives it.
+    """Return the problems in FastAPI's format (none if the body is right), the sensor and its values.
 
-    Further numeric fields are stored as metrics of their own, as that server's firmware clients send them.
+    Additional numeric fields become metrics of their own, because that server's firmware clients send them.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -55,7 +55,10 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
 
 
 def _read_number(fields: dict[str, Any], name: str, problems: Problems) -> float:
-    """Take a number, or a text that is one: the replaced server took both."""
+    """Return a field as a number; add a problem if it is missing or wrong.
+
+    A text that is a number is accepted, because the replaced server accepted it.
+    """
     value: Any = fields.get(name)
     if isinstance(value, str):
         with suppress(ValueError):
@@ -97,7 +100,7 @@ _TEMPERATURE_EXAMPLE = Example(
     value={"temperature": 25.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
 )
 _REFUSAL = Schema(type=OpenAPIType.OBJECT, required=["detail"], properties={"detail": _TEXT})
-#: One entry a field that is wrong, as FastAPI lists them.
+#: One entry for each wrong field, as FastAPI lists them.
 _FIELD_ERRORS = Schema(
     type=OpenAPIType.ARRAY,
     items=Schema(
@@ -125,9 +128,9 @@ _TEMPERATURE_ERRORS = {
     "400": _refused("The body cannot be decompressed"),
     "401": _refused("Missing or unknown API key"),
     "403": _refused("The key lacks the scope `ingest`"),
-    "413": _refused("More bytes or decompressed bytes than one request may bring"),
+    "413": _refused("More bytes or decompressed bytes than one request may have"),
     "422": _refused("Fields are missing or wrong, or the sensor is one too many for the key", _WRONG_FIELDS),
-    "503": _refused("Overload, or the database is away: nothing stored, see Retry-After"),
+    "503": _refused("Overload, or the database is away: nothing was stored, see Retry-After"),
 }
 
 
@@ -136,13 +139,13 @@ class TemperatureOperation(Operation):
     """`POST /api/temperature_reading`: the replaced sensor server's body and errors."""
 
     def __post_init__(self) -> None:
-        """Describe the body and the errors, which are no problem details."""
+        """Set the body and the errors, which are not RFC 9457 problem details."""
         self.request_body = RequestBody(content=_json(_TEMPERATURE, _TEMPERATURE_EXAMPLE), required=True)
         self.responses = {**(self.responses or {}), **_TEMPERATURE_ERRORS}
 
 
 def _legacy_problem(request: AnyRequest, error: Exception) -> Response[Any]:
-    """Answer errors in the replaced server's shape, where it has one."""
+    """Answer an error in the replaced server's format: `{"detail": …}`."""
     if isinstance(error, UnauthorizedError):
         return Response({"detail": "Invalid or missing API Key."}, status_code=401)
     answer = respond(request, error)
@@ -165,7 +168,10 @@ async def post_temperature_reading(
     pool: NamedDependency[Pool],
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
-    """Store temperature, humidity and pressure of one sensor at the time of receipt; further numbers as metrics."""
+    """Store temperature, humidity and pressure of one sensor at the time of receipt.
+
+    Additional numeric fields are stored as metrics of their own.
+    """
     body = await read_body(request)
     received_us = ingest.clock()
     problems, sensor, values = parse(body)

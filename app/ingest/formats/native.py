@@ -1,8 +1,8 @@
 """Tidegauge's own format, in JSON and MessagePack.
 
-A body is `{"gateway"?, "readings": [...]}` or the bare list; a reading is `{"sensor", "time"?, "values", "tags"?}`.
-Well-formed bodies take one typed pass and are checked as a whole. Any other is decoded loosely and checked reading by
-reading, so that one bad value costs nothing but itself.
+A body is `{"gateway"?, "readings": [...]}` or the list alone; a reading is `{"sensor", "time"?, "values", "tags"?}`.
+A body whose types are all right is decoded into structs and checked as a whole. Any other body is decoded without
+types and checked reading by reading, so that one bad value does not reject others.
 """
 
 import json
@@ -49,15 +49,15 @@ from app.ingest.upload import Receipt, Rejected
 from app.model import VALUE_LIMIT, Reading, Tags
 from app.problems import problem_responses
 
-#: More readings in one body are refused with 413, so that a sender halves its batch.
+#: A body with more readings is refused with 413, so that the sender makes its batches smaller.
 READINGS_LIMIT = 100_000
-#: No clock is off by thirty thousand years.
+#: Greater times, beyond thirty thousand years, are rejected before the conversion to microseconds.
 _MILLISECONDS_LIMIT = 10**15
 MSGPACK_TYPES = frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"})
 
 
 class ReadingBody(msgspec.Struct, gc=False):
-    """One reading as it comes: time in RFC 3339 with a zone, or milliseconds since 1970; absent, the receive time."""
+    """A reading as sent. `time` is RFC 3339 with a zone or milliseconds since 1970; without it, the time of receipt."""
 
     sensor: str
     values: dict[str, Annotated[float, msgspec.Meta(ge=-VALUE_LIMIT, le=VALUE_LIMIT)]]
@@ -66,7 +66,7 @@ class ReadingBody(msgspec.Struct, gc=False):
 
 
 class UploadBody(msgspec.Struct):
-    """A batch of readings, with the name of the gateway that sends it."""
+    """A batch of readings, with the name of the gateway that sent it."""
 
     readings: list[ReadingBody]
     gateway: str | None = None
@@ -78,7 +78,10 @@ _decode_msgpack = msgspec.msgpack.Decoder(_Typed).decode
 
 
 def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
-    """Parse a body into readings and rejections; raise InvalidRequestError when it cannot be decoded at all."""
+    """Return the readings and rejections of a body.
+
+    Raise InvalidRequestError if it cannot be decoded at all, PayloadTooLargeError if it has too many readings.
+    """
     typed, loose = (
         (_decode_msgpack, _decode_msgpack_loosely)
         if media_type in MSGPACK_TYPES
@@ -104,7 +107,7 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
 
 
 def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTimes) -> list[Reading]:
-    """Take readings whose types and values are right: all at once if all is, else one by one."""
+    """Return the readings of items with the right types: all at once if all are valid, else checked one by one."""
     times_us = _in_microseconds([item.time for item in items])
     earliest, latest = time_limits(times.received_us)
     if times_us and earliest <= min(times_us) and max(times_us) <= latest and _are_good(items):
@@ -120,7 +123,7 @@ def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTime
 
 
 def _in_microseconds(times: list[Any]) -> list[int] | None:
-    """Convert times that are all milliseconds, or all datetimes with a zone; None: they need a closer look."""
+    """Return the times in microseconds if all are whole milliseconds, or all datetimes with a zone; else None."""
     types = set(map(type, times))
     if types == {int}:
         return [time * 1_000 for time in times]
@@ -130,7 +133,7 @@ def _in_microseconds(times: list[Any]) -> list[int] | None:
 
 
 def _are_good(items: list[ReadingBody]) -> bool:
-    """Tell whether all names and tags can be stored, looking at each name once."""
+    """Return whether all names and tags can be stored and no reading lacks values; each name is checked once."""
     metrics = set().union(*[item.values for item in items])
     return (
         all(map(is_sensor_name, {item.sensor for item in items}))
@@ -141,7 +144,7 @@ def _are_good(items: list[ReadingBody]) -> bool:
 
 
 def _check_reading(index: int, item: object, rejected: Rejected, times: ReceiptTimes) -> Reading | None:
-    """Check one loosely decoded reading; keep its good values."""
+    """Return a reading with its valid values, or None if it has none; add its rejections."""
     if not isinstance(item, dict):
         rejected.add(index, "reading_invalid", f"a reading is {item!r:.60}; send an object with sensor and values")
         return None
@@ -180,7 +183,7 @@ def _check_values(index: int, values: Any, rejected: Rejected) -> dict[str, floa
         if refusal is None:
             good[metric] = float(value)
         else:
-            # As it came, a refused name could be too long to repeat, or not even be text.
+            # A refused name is shortened, because it may be very long or not even text.
             rejected.add(index, *refusal, metric=metric if _is_metric(metric) else show(metric))
     return good
 
@@ -190,7 +193,7 @@ def _is_metric(metric: object) -> bool:
 
 
 def _time_us(time: object, sensor: str, times: ReceiptTimes) -> int | Refusal:
-    """Convert any accepted form of time to microseconds."""
+    """Return a time of any accepted form in microseconds since 1970, or a refusal."""
     if time is None:
         return times.give(sensor)
     if isinstance(time, datetime):
@@ -234,7 +237,7 @@ def _check_gateway(gateway: object) -> str | None:
 
 
 def _decode_json_loosely(body: bytes) -> object:
-    """Decode JSON with the standard library, which reads the NaN and Infinity that many senders write."""
+    """Decode JSON with the standard library, which accepts the NaN and Infinity that many senders write."""
     return _explain_failure("JSON", json.loads, body)
 
 
@@ -249,17 +252,17 @@ def _explain_failure(name: str, decode: Callable[[bytes], object], body: bytes) 
         raise InvalidRequestError(f"The body is not valid {name}: {error}") from None
 
 
-_TIME = "RFC 3339 with a zone, or milliseconds since 1970; absent, the time of receipt"
+_TIME = "RFC 3339 with a zone, or milliseconds since 1970; without it, the time of receipt"
 _READING = Schema(
     type=OpenAPIType.OBJECT,
     required=["sensor", "values"],
     properties={
-        "sensor": Schema(type=OpenAPIType.STRING, max_length=200, description="Registered on first sight"),
+        "sensor": Schema(type=OpenAPIType.STRING, max_length=200, description="Registered with its first reading"),
         "time": Schema(one_of=[Schema(type=OpenAPIType.STRING), Schema(type=OpenAPIType.NUMBER)], description=_TIME),
         "values": Schema(
             type=OpenAPIType.OBJECT,
             additional_properties=Schema(type=OpenAPIType.NUMBER),
-            description="Metric to value",
+            description="Values by metric",
         ),
         "tags": Schema(type=OpenAPIType.OBJECT, additional_properties=Schema(type=OpenAPIType.STRING)),
     },
@@ -296,7 +299,7 @@ class ReadingsOperation(Operation):
     """`POST /api/v1/readings`: JSON or MessagePack, plain, gzip or zstd."""
 
     def __post_init__(self) -> None:
-        """Describe the body."""
+        """Set the body; Litestar cannot derive it."""
         message_pack = {"application/msgpack": OpenAPIMediaType(schema=_BATCH)}
         self.request_body = RequestBody(content=_json(_BATCH, _EXAMPLE) | message_pack, required=True)
 
@@ -304,9 +307,9 @@ class ReadingsOperation(Operation):
 _PROBLEMS = problem_responses(
     {
         400: "The body cannot be decoded",
-        413: "More bytes, decompressed bytes or readings than one request may bring",
+        413: "More bytes, decompressed bytes or readings than one request may have",
         422: "The Idempotency-Key was used for another body",
-        503: "Overload, or the database is away: nothing stored, see Retry-After",
+        503: "Overload, or the database is away: nothing was stored, see Retry-After",
     }
 )
 
@@ -322,10 +325,10 @@ _PROBLEMS = problem_responses(
     summary="Store a batch of readings",
 )
 async def post_readings(request: AnyRequest, ingest: NamedDependency[Ingest], pool: NamedDependency[Pool]) -> Receipt:
-    """Store readings; sending the same ones again is safe and counted as duplicates.
+    """Store readings. Sending the same ones again is safe: they are counted as duplicates.
 
-    Bad values are refused one by one with a code and a remedy, and the rest is stored: the answer is 200 even then,
-    so that a sender does not retry for ever what can never succeed.
+    Bad values are rejected one by one, with a code and a message that says what to send instead; the others are
+    stored. The answer is 200 even then, so that a sender does not repeat values that can never be stored.
     """
     return await ingest.take(request, pool, parse)
 

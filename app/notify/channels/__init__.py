@@ -1,4 +1,4 @@
-"""One module a notification channel; a module put here is found by itself."""
+"""Notification channels: each module of this package is one type of channel and is found automatically."""
 
 import difflib
 import importlib
@@ -16,40 +16,41 @@ from app.notify.transport import ChannelConfig, Delivered, Endpoints
 
 
 class Channel(Protocol):
-    """What a channel module defines; `config` is an instance of its `Config`."""
+    """The contents of a channel module; each `config` is an instance of its `Config`."""
 
-    #: The `type` that rule files name it by.
+    #: The `type` in rule files.
     TYPE: str
-    #: Its settings, a ChannelConfig; `__post_init__` raises ValueError for a bad value, its field's name first.
+    #: The class of its settings, a ChannelConfig. `__post_init__` raises ValueError for a bad value; the error's text
+    #: begins with the field's name.
     Config: Any
 
     def check(self, config: Any, endpoints: Endpoints) -> str | None:
-        """Say what about the settings the endpoints do not allow, beginning with the field's name."""
+        """Return what the endpoints do not allow in the settings, or None; the text begins with the field's name."""
 
     def destination(self, config: Any) -> str:
-        """Name where messages go, without a secret: messages with the same name are sent one by one."""
+        """Return the destination's name without secrets; messages to the same destination are sent one by one."""
 
     def limits(self, config: Any) -> tuple[SendLimit, ...]:
-        """Say how fast the service takes messages; the first limit's key is the destination."""
+        """Return how fast the service accepts messages; the first limit's key is the destination."""
 
     def render(self, message: Message) -> RenderedMessage:
-        """Write a message as the service takes it, within its limits."""
+        """Return the message as the service accepts it, within its limits."""
 
     async def send(
         self, session: aiohttp.ClientSession, config: Any, rendered: RenderedMessage, endpoints: Endpoints
     ) -> Delivered:
-        """Send once; raises TransientError, PermanentError or UncertainError."""
+        """Send once; raise TransientError, PermanentError or UncertainError."""
 
 
 class ConfigProblem(msgspec.Struct, frozen=True):
-    """One thing wrong with a channel's settings; `field` is None when it is about none in particular."""
+    """One problem of a channel's settings; `field` is None if the problem is not about a single field."""
 
     field: str | None
     message: str
 
 
 class ChannelConfigError(InvalidRequestError):
-    """A channel's settings cannot be used; `problems` has all that was found."""
+    """A channel's settings cannot be used; `problems` has all problems that were found."""
 
     code = "channel_config"
     title = "Wrong channel settings"
@@ -60,16 +61,16 @@ class ChannelConfigError(InvalidRequestError):
 
 
 def find_channels() -> Mapping[str, Channel]:
-    """Import every module of this package, by TYPE."""
+    """Import every module of this package and return the modules by TYPE."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = (cast("Channel", importlib.import_module(f"{__name__}.{name}")) for name in names)
     return {module.TYPE: module for module in modules}
 
 
 def parse_config(type_name: str, settings: Mapping[str, Any], endpoints: Endpoints) -> tuple[Channel, ChannelConfig]:
-    """Check settings as a rule file has them, references resolved; what is said holds no secret.
+    """Return the channel and its settings, from a rule file's settings with references to secrets resolved.
 
-    Raises ChannelConfigError.
+    Raise ChannelConfigError, whose text holds no secret, if they cannot be used.
     """
     channels = find_channels()
     if type_name not in channels:
@@ -113,7 +114,7 @@ def _build(channel: Channel, values: Mapping[str, Any], endpoints: Endpoints) ->
 
 
 def _name_unknown(kind: str, given: object, known: Mapping[str, Any]) -> str:
-    """Name the accepted values, and the one that was likely meant."""
+    """Return an error text with the accepted values and the one that was probably meant."""
     close = difflib.get_close_matches(str(given), known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"{kind} {given!r} is not known; there are: {', '.join(sorted(known))}.{hint}"

@@ -24,28 +24,29 @@ from app.notify.transport import (
 
 TYPE: Final = "slack"
 
-# Documented are 3,000 a section and 50 blocks; in practice refusals begin at about 13,000 in all.
+# Documented limits are 3,000 characters for a section and 50 blocks. In practice Slack refuses a message from about
+# 13,000 characters in all.
 SECTION_CHARS: Final = 3_000
 MAX_BLOCKS: Final = 50
 BLOCKS_CHARS: Final = 10_000
-#: The plain `text` that notifications and screen readers get, before escaping; a fifth of what is left at most.
+#: Length, before escaping, of the plain `text` for notifications and screen readers. Escaped it has at most 2,500.
 FALLBACK_CHARS: Final = 500
 
-#: Title, text, "+N more" and footer take a block each.
+#: One block each for title, text, "+N more" and footer.
 _FRAME_BLOCKS: Final = 4
-#: Slack's error codes; anything else in a body is a proxy's, which may quote the address.
+#: The form of Slack's error codes. Any other body comes from a proxy, which may quote the secret address.
 _ERROR_CODE: Final = re.compile(r"[a-z_]{2,60}")
 _CHANNEL_BROKEN: Final = frozenset({301, 302, 307, 308, 401, 403, 404, 410})
 
 
 class Config(ChannelConfig, frozen=True):
-    """A Slack channel: the whole address is its secret."""
+    """An incoming webhook of a Slack channel; the whole address is secret."""
 
     webhook_url: str
 
 
 def check(config: Config, endpoints: Endpoints) -> str | None:
-    """Say what is wrong with the webhook's address, if anything."""
+    """Return what is wrong with the webhook's address, or None."""
     prefix = endpoints.slack_webhook_prefix.rstrip("/") + "/"
     if config.webhook_url.startswith(prefix):
         return None
@@ -53,17 +54,17 @@ def check(config: Config, endpoints: Endpoints) -> str | None:
 
 
 def destination(config: Config) -> str:
-    """Name the webhook without giving it away."""
+    """Return a name for the webhook that does not reveal its address."""
     return fingerprint(TYPE, config.webhook_url)
 
 
 def limits(config: Config) -> tuple[SendLimit, ...]:
-    """One message a second for each webhook."""
+    """Allow one message a second for each webhook."""
     return (SendLimit(destination(config), every_s=1.0),)
 
 
 def render(message: Message) -> RenderedMessage:
-    """Write a message as blocks, with a coloured bar for each run of entries alike in severity."""
+    """Return the message as blocks, with one coloured bar for consecutive entries of the same level."""
     fitted = fit(
         message,
         lambda lines: len(write(lines, MRKDWN)),
@@ -79,7 +80,7 @@ def render(message: Message) -> RenderedMessage:
     tail = [_context(lines) for lines in (fitted.more, fitted.footer) if lines]
     if tail:
         bars.append(_bar(message.style.colour, tail))
-    # With blocks beside it, `text` is shown in notifications only, not twice.
+    # When there are blocks, Slack shows `text` in notifications only.
     blocks = [_section(lines) for lines in ((fitted.title,), fitted.text) if lines]
     return RenderedMessage({"text": fallback, "blocks": blocks, "attachments": bars})
 
@@ -87,7 +88,7 @@ def render(message: Message) -> RenderedMessage:
 async def send(
     session: aiohttp.ClientSession, config: Config, rendered: RenderedMessage, endpoints: Endpoints
 ) -> Delivered:
-    """Post to the webhook; it has taken the message if it answers `ok`."""
+    """Post to the webhook; the answer `ok` means that Slack has accepted the message."""
     objection = check(config, endpoints)
     if objection is not None:
         raise PermanentError(objection, channel_broken=True)
@@ -98,13 +99,13 @@ async def send(
 
 
 def escape(text: str) -> str:
-    """Escape the only three characters that Slack wants escaped."""
+    """Escape the three characters that Slack's markup reserves."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _refuse(answer: Answer) -> DeliveryError:
-    said = answer.body.decode("utf-8", "replace").strip()
-    code = f": {said}" if _ERROR_CODE.fullmatch(said) else ""
+    text = answer.body.decode("utf-8", "replace").strip()
+    code = f": {text}" if _ERROR_CODE.fullmatch(text) else ""
     reason = f"Slack answered {answer.status}{code}"
     return refusal(answer, reason, channel_broken=answer.status in _CHANNEL_BROKEN)
 

@@ -37,7 +37,7 @@ from app.notify.transport import (
 TYPE: Final = "telegram"
 
 TEXT_UNITS: Final = 4_096
-#: What the server takes before parsing, in bytes of UTF-8.
+#: Longest text with markup that the server accepts, in bytes of UTF-8.
 SOURCE_BYTES: Final = 32_768
 _REASON_UNITS: Final = 200
 
@@ -48,7 +48,7 @@ _CHAT_BROKEN: Final = re.compile(r"chat not found|peer_id_invalid|chat_write_for
 
 
 class Config(ChannelConfig, frozen=True):
-    """A bot and a chat it writes to. The token is part of the address of every call."""
+    """A bot and the chat it writes to. The token is part of the address of every request."""
 
     bot_token: str
     chat_id: int | str
@@ -77,27 +77,27 @@ class _Reply(Redacted, frozen=True):
 
 
 def check(config: Config, endpoints: Endpoints) -> str | None:
-    """Allow whatever `Config` allows: the address is the endpoints' own."""
+    """Allow any settings, because the address comes from the endpoints."""
     return None
 
 
 def destination(config: Config) -> str:
-    """Name the chat as this bot sees it, without giving the token away."""
+    """Return a name for the pair of bot and chat that does not reveal the token."""
     return fingerprint(TYPE, config.bot_token, str(config.chat_id))
 
 
 def limits(config: Config) -> tuple[SendLimit, ...]:
-    """One message a second for each chat, 20 a minute for each group, 30 a second for each bot."""
+    """Allow one message a second for each chat, 20 a minute for each group and 30 a second for each bot."""
     chat = destination(config)
     bot = SendLimit(fingerprint("telegram-bot", config.bot_token), every_s=1 / 30, burst=1)
     if str(config.chat_id).startswith(("-", "@")):
-        # 5 at once and 15 more in a minute: never more than 20 in any minute.
+        # 5 at once and one every 4 seconds: at most 20 in any minute.
         return SendLimit(chat, every_s=1.0), SendLimit(f"{chat}:minute", every_s=4.0, burst=5), bot
     return SendLimit(chat, every_s=1.0), bot
 
 
 def render(message: Message) -> RenderedMessage:
-    """Write a message as HTML, and as plain text in case the HTML is refused."""
+    """Return the message as HTML, with plain text as the fallback if Telegram refuses the HTML."""
     options: dict[str, Any] = {"link_preview_options": {"is_disabled": True}, "disable_notification": message.silent}
     if message.reply_to is not None:
         reply = {"message_id": int(message.reply_to), "allow_sending_without_reply": True}
@@ -113,7 +113,10 @@ def render(message: Message) -> RenderedMessage:
 async def send(
     session: aiohttp.ClientSession, config: Config, rendered: RenderedMessage, endpoints: Endpoints
 ) -> Delivered:
-    """Send to the chat; once more to where it moved, once more as plain text if its markup is refused."""
+    """Send to the chat; raise TransientError, PermanentError or UncertainError.
+
+    Repeat once with the chat's new id if it has moved, and once with the fallback if the markup is refused.
+    """
     body, fallback = rendered.body, rendered.fallback
     moved_to: int | None = None
     while True:
@@ -130,7 +133,7 @@ async def send(
 
 
 def escape(text: str) -> str:
-    """Escape what Telegram's HTML reserves; a quote needs it only within a tag."""
+    """Escape what Telegram's HTML reserves; quotes need escaping only inside a tag."""
     return html.escape(text, quote=False)
 
 
@@ -142,7 +145,10 @@ HTML: Final = Markup(
 
 
 def _cost(lines: Lines) -> int:
-    """Count a block against both limits at once: characters seen, and bytes sent as their share of TEXT_UNITS."""
+    """Return the cost of a block in UTF-16 units of TEXT_UNITS, so that both limits are kept.
+
+    It is the greater of the visible text's length and the markup's bytes, scaled from SOURCE_BYTES to TEXT_UNITS.
+    """
     source_bytes = len(write(lines, HTML).encode("utf-8", "replace"))
     return max(utf16_units(visible(lines)), -(-source_bytes * TEXT_UNITS // SOURCE_BYTES)) + len("\n\n")
 
@@ -165,7 +171,7 @@ async def _exchange(session: aiohttp.ClientSession, post: Post, moved_to: int | 
     try:
         return answer, msgspec.json.decode(answer.body, type=_Reply)
     except msgspec.DecodeError:
-        # Not Telegram's: a gateway on the way. Its text may quote the address, so it is not passed on.
+        # The answer is that of an HTTP proxy, not Telegram's. It may quote the secret address, so it is not passed on.
         return answer, _Reply()
 
 

@@ -1,4 +1,4 @@
-"""Any HTTP endpoint: the message as JSON, signed if there is a secret."""
+"""Webhooks: the message is posted as JSON to any HTTP endpoint, signed if a secret is configured."""
 
 import hashlib
 import hmac
@@ -15,7 +15,7 @@ from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fing
 
 TYPE: Final = "webhook"
 
-#: Bytes of entries in one body; those beyond are left out and counted in `omitted`.
+#: Bytes of entries in one body; further entries are left out and counted in `omitted`.
 ENTRIES_BYTES: Final = 256 * 1024
 SIGNATURE_HEADER: Final = "X-Tidegauge-Signature"
 
@@ -28,11 +28,11 @@ _CHANNEL_BROKEN: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405,
 
 
 class Config(ChannelConfig, frozen=True):
-    """An endpoint; its address and headers may hold secrets as much as `secret` does."""
+    """An endpoint. Its address and headers may be secret as well."""
 
     url: str
     headers: dict[str, str] = msgspec.field(default_factory=dict)
-    #: Key of the HMAC-SHA256 of the body, sent as `X-Tidegauge-Signature: sha256=<hex>`.
+    #: Key for the HMAC-SHA256 of the body, which is sent as `X-Tidegauge-Signature: sha256=<hex>`.
     secret: str | None = None
 
     def __post_init__(self) -> None:
@@ -46,22 +46,22 @@ class Config(ChannelConfig, frozen=True):
 
 
 def check(config: Config, endpoints: Endpoints) -> str | None:
-    """Allow whatever `Config` allows: the operator says where it goes."""
+    """Allow any address, because the operator chooses it."""
     return None
 
 
 def destination(config: Config) -> str:
-    """Name the endpoint without giving its address away."""
+    """Return a name for the endpoint that does not reveal its address."""
     return fingerprint(TYPE, config.url)
 
 
 def limits(config: Config) -> tuple[SendLimit, ...]:
-    """Ten messages a second for each endpoint."""
+    """Allow ten messages a second for each endpoint."""
     return (SendLimit(destination(config), every_s=0.1, burst=10),)
 
 
 def render(message: Message) -> RenderedMessage:
-    """Write all that a message holds; times are RFC 3339."""
+    """Return the whole message as JSON; times are RFC 3339."""
     entries = _fit_entries(message)
     body = {
         "version": 1,
@@ -80,18 +80,18 @@ def render(message: Message) -> RenderedMessage:
 async def send(
     session: aiohttp.ClientSession, config: Config, rendered: RenderedMessage, endpoints: Endpoints
 ) -> Delivered:
-    """Post to the endpoint; it has taken the message if it answers with any status of success."""
+    """Post to the endpoint; any 2xx status means that it has accepted the message."""
     body = msgspec.json.encode(rendered.body)
     answer = await send_post(session, Post(config.url, body, _headers(config, body)))
     if answer.ok:
         return Delivered(response=answer.status)
-    # What it says beyond the status is not passed on: it may quote our headers.
+    # The answer's body is not passed on, because it may quote our headers.
     reason = f"the webhook answered {answer.status}"
     raise refusal(answer, reason, channel_broken=answer.status in _CHANNEL_BROKEN)
 
 
 def sign(secret: str, body: bytes) -> str:
-    """Compute the HMAC-SHA256 of a body, in hexadecimal."""
+    """Return the HMAC-SHA256 of a body, in hexadecimal."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 

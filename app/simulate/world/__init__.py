@@ -1,1 +1,1 @@
-"""The simulated world, a pure function of a seed: places and their sensors, what they measure, how gateways behave."""
+"""The simulated world, a pure function of a seed: sites, sensors, their values, and the behaviour of gateways."""

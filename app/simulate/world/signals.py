@@ -1,7 +1,7 @@
-"""What a sensor would measure at any time: a daily curve, slow wandering, noise, and now and then an excursion.
+"""The values of a sensor as functions of time: a daily curve, slow wander, noise and rare excursions.
 
-A value depends on the seed, the sensor, the metric and the time alone. So however readings are batched, delayed or
-sent twice, the same ones are made.
+A value depends only on the seed, the sensor, the metric and the time. So the same readings are made however they are
+batched, delayed or repeated on the way to the server.
 """
 
 from math import cos, pi, sin
@@ -11,13 +11,13 @@ import msgspec
 from app.clock import DAY_US, HOUR_US, MINUTE_US
 from app.simulate.world.chance import fraction, key_of, noise
 
-#: Days are warmest at this hour, UTC.
+#: Time of the day, in UTC, at which the daily curve has its maximum.
 WARMEST_US = 15 * HOUR_US
 _WANDER_PERIODS_US = (47 * MINUTE_US, 7 * HOUR_US)
 
 
 class Excursion(msgspec.Struct, frozen=True):
-    """Something that goes wrong every `every_us`: the value leaves by `change`, stays, and comes back."""
+    """A fault that happens once in every `every_us`: the value changes by `change`, stays there, and comes back."""
 
     what: str
     change: float
@@ -25,11 +25,11 @@ class Excursion(msgspec.Struct, frozen=True):
     rise_us: int
     hold_us: int
     fall_us: int
-    #: Where it begins in the demo, counted from the demo's start: before it when negative.
-    cue_us: int
+    #: Its beginning in the demo, counted from the demo's start; negative: before the start.
+    demo_offset_us: int
 
     def share(self, since_us: int) -> float:
-        """Give how much of the change there is so long after the beginning, from 0 to 1."""
+        """Return the fraction of `change`, from 0 to 1, that is in effect `since_us` after the beginning."""
         if since_us < self.rise_us:
             return _smooth(since_us / self.rise_us)
         since_us -= self.rise_us + self.hold_us
@@ -37,7 +37,7 @@ class Excursion(msgspec.Struct, frozen=True):
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What is normal for a metric in a kind of place."""
+    """The normal course of a metric in one kind of place, and its excursion."""
 
     mean: float
     daily_swing: float
@@ -50,19 +50,22 @@ class Shape(msgspec.Struct, frozen=True):
 class Signal:
     """One metric of one sensor as a function of time, in microseconds since 1970.
 
-    `course` names what wandering and excursions belong to: the sensor itself, or the weather that several share.
+    `course` identifies the source of the wander and of the excursions: the sensor itself, or the weather, which
+    several sensors share.
     """
 
-    def __init__(self, shape: Shape, seed: int, sensor: str, metric: str, course: str, cued_at_us: int | None) -> None:
+    def __init__(
+        self, shape: Shape, seed: int, sensor: str, metric: str, course: str, demo_start_us: int | None
+    ) -> None:
         self.excursion = shape.excursion
         self._shape = shape
         self._noise = key_of(seed, sensor, metric, "noise")
         self._course = key_of(seed, course, metric)
         self._phases = [2 * pi * fraction(self._course, number) for number in range(len(_WANDER_PERIODS_US))]
-        self._begins_us = self._first_excursion(cued_at_us)
+        self._begins_us = self._first_excursion(demo_start_us)
 
     def value(self, time_us: int) -> float:
-        """Give the value that the sensor shows at a time."""
+        """Return the value that the sensor measures at a time."""
         shape = self._shape
         warmth = cos(2 * pi * (time_us - WARMEST_US) / DAY_US)
         wander = sum(
@@ -74,20 +77,20 @@ class Signal:
             value += self.excursion.change * self.excursion.share(self._since_us(time_us))
         return round(value + shape.noise * noise(self._noise, time_us), shape.digits)
 
-    def is_out(self, time_us: int) -> bool:
-        """Tell whether an excursion is on its way out, or stays."""
-        found = self.excursion
-        return found is not None and self._since_us(time_us) < found.rise_us + found.hold_us
+    def is_in_excursion(self, time_us: int) -> bool:
+        """Return whether an excursion has begun and the value does not come back yet."""
+        excursion = self.excursion
+        return excursion is not None and self._since_us(time_us) < excursion.rise_us + excursion.hold_us
 
     def _since_us(self, time_us: int) -> int:
-        assert self.excursion is not None  # noqa: S101 -- its callers have looked
+        assert self.excursion is not None  # noqa: S101 -- its callers check that
         return (time_us - self._begins_us) % self.excursion.every_us
 
-    def _first_excursion(self, cued_at_us: int | None) -> int:
+    def _first_excursion(self, demo_start_us: int | None) -> int:
         if self.excursion is None:
             return 0
-        if cued_at_us is not None:
-            return cued_at_us + self.excursion.cue_us
+        if demo_start_us is not None:
+            return demo_start_us + self.excursion.demo_offset_us
         return int(fraction(self._course, -1) * self.excursion.every_us)
 
 

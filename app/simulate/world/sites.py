@@ -1,4 +1,4 @@
-"""The places that are simulated: sites with a gateway each, and believable sensors in their rooms."""
+"""The simulated sites: each has a gateway, and sensors of several kinds with realistic values."""
 
 from collections.abc import Iterator
 
@@ -24,13 +24,13 @@ _PRESSURE = Shape(
         rise_us=150 * MINUTE_US,
         hold_us=30 * MINUTE_US,
         fall_us=150 * MINUTE_US,
-        cue_us=-55 * MINUTE_US,
+        demo_offset_us=-55 * MINUTE_US,
     ),
 )
 
 
 class SensorKind(msgspec.Struct, frozen=True):
-    """A kind of place to hang a sensor in."""
+    """A kind of sensor: the room that it is in, and the metrics that it measures."""
 
     name: str
     room: str
@@ -55,7 +55,7 @@ KINDS = (
                     rise_us=5 * MINUTE_US,
                     hold_us=12 * MINUTE_US,
                     fall_us=15 * MINUTE_US,
-                    cue_us=-8 * MINUTE_US,
+                    demo_offset_us=-8 * MINUTE_US,
                 ),
             )
         },
@@ -77,7 +77,7 @@ KINDS = (
                     rise_us=4 * MINUTE_US,
                     hold_us=12 * MINUTE_US,
                     fall_us=12 * MINUTE_US,
-                    cue_us=MINUTE_US,
+                    demo_offset_us=MINUTE_US,
                 ),
             ),
             "humidity": Shape(mean=44, daily_swing=-1, wander=1.5, noise=0.3, digits=1),
@@ -110,7 +110,7 @@ KINDS = (
                     rise_us=5 * MINUTE_US,
                     hold_us=30 * MINUTE_US,
                     fall_us=20 * MINUTE_US,
-                    cue_us=-14 * MINUTE_US,
+                    demo_offset_us=-14 * MINUTE_US,
                 ),
             ),
             "pressure": _PRESSURE,
@@ -134,7 +134,7 @@ KINDS = (
                     rise_us=10 * MINUTE_US,
                     hold_us=40 * MINUTE_US,
                     fall_us=90 * MINUTE_US,
-                    cue_us=8 * MINUTE_US,
+                    demo_offset_us=8 * MINUTE_US,
                 ),
             ),
         },
@@ -143,7 +143,7 @@ KINDS = (
 
 
 class SimulatedSensor(msgspec.Struct, frozen=True):
-    """A sensor of one gateway; it measures once an interval, `offset` (a fraction of it) after the others' beat."""
+    """A sensor of one gateway; it measures once in each interval, at `offset`, which is a fraction of the interval."""
 
     name: SensorName
     tags: Tags
@@ -151,36 +151,36 @@ class SimulatedSensor(msgspec.Struct, frozen=True):
     offset: float
 
     def measure(self, time_us: int) -> dict[MetricName, float]:
-        """Read all metrics at a time, in microseconds since 1970."""
+        """Return the values of all metrics at a time, in microseconds since 1970."""
         return {metric: signal.value(time_us) for metric, signal in self.signals.items()}
 
-    def list_out(self, time_us: int) -> list[str]:
-        """Say what is going wrong at a time."""
+    def list_excursions(self, time_us: int) -> list[str]:
+        """Return the descriptions of the excursions that have begun and do not end yet at a time."""
         return [
             signal.excursion.what
             for signal in self.signals.values()
-            if signal.excursion is not None and signal.is_out(time_us)
+            if signal.excursion is not None and signal.is_in_excursion(time_us)
         ]
 
 
 def gateway_name(number: int) -> str:
-    """Name the gateway of a site, counted from 0."""
+    """Return the name of gateway `number`, counted from 0."""
     return f"gw-{_site(number)}"
 
 
-def list_sensors(seed: int, gateway_number: int, count: int, cued_at_us: int | None = None) -> list[SimulatedSensor]:
-    """List the sensors at one gateway; the first gateway's excursions follow the demo's cues where there are any."""
-    return list(_each_sensor(seed, gateway_number, count, cued_at_us))
+def list_sensors(seed: int, gateway_number: int, count: int, demo_start_us: int | None = None) -> list[SimulatedSensor]:
+    """Return the sensors of one gateway; in a demo, the excursions of the first gateway begin near the demo's start."""
+    return list(_each_sensor(seed, gateway_number, count, demo_start_us))
 
 
-def _each_sensor(seed: int, gateway_number: int, count: int, cued_at_us: int | None) -> Iterator[SimulatedSensor]:
+def _each_sensor(seed: int, gateway_number: int, count: int, demo_start_us: int | None) -> Iterator[SimulatedSensor]:
     site = _site(gateway_number)
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
         round_number = number // len(KINDS) + 1
         name = f"{kind.name}-{site}" if round_number == 1 else f"{kind.name}-{site}-{round_number}"
         signals = {
-            metric: _signal(shape, seed, name, metric, cued_at_us if gateway_number == 0 else None, cued_at_us)
+            metric: _signal(shape, seed, name, metric, demo_start_us if gateway_number == 0 else None, demo_start_us)
             for metric, shape in kind.shapes.items()
         }
         tags = {"site": site, "room": kind.room if round_number == 1 else f"{kind.room} {round_number}"}
@@ -188,12 +188,12 @@ def _each_sensor(seed: int, gateway_number: int, count: int, cued_at_us: int | N
 
 
 def _signal(
-    shape: Shape, seed: int, sensor: str, metric: str, own_cue_us: int | None, weather_cue_us: int | None
+    shape: Shape, seed: int, sensor: str, metric: str, own_start_us: int | None, weather_start_us: int | None
 ) -> Signal:
-    """Let all barometers follow the same weather, and each sensor its own course otherwise."""
+    """Return the signal of one metric: all pressures follow the same weather, every other metric its own course."""
     if metric == "pressure":
-        return Signal(shape, seed, sensor, metric, "weather", weather_cue_us)
-    return Signal(shape, seed, sensor, metric, sensor, own_cue_us)
+        return Signal(shape, seed, sensor, metric, "weather", weather_start_us)
+    return Signal(shape, seed, sensor, metric, sensor, own_start_us)
 
 
 def _site(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Event time of a simulation: it may run faster than ours, and it ends."""
+"""The event time of a simulation: it may run faster than real time, and it may end."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,12 +8,15 @@ from time import monotonic
 from app.clock import SECOND_US
 from app.simulate.plan import Plan
 
-#: However fast event time runs, nobody wakes more often than this.
+#: The shortest sleep, however fast event time runs.
 SHORTEST_SLEEP_S = 0.01
 
 
 class Timeline:
-    """Maps our time to event time, in microseconds since 1970: history, then what happens live, up to an end."""
+    """Maps real time to event time, in microseconds since 1970.
+
+    The history is from `start_us` to `live_us`. From `live_us` on, event time runs live, up to `end_us`; None: no end.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,7 @@ class Timeline:
 
     @classmethod
     def of(cls, plan: Plan, now_us: int) -> "Timeline":
-        """Lay a plan out so that it ends in the present, however fast it runs."""
+        """Return the timeline of a plan; event time reaches real time at the end, whatever the speed."""
         if plan.duration_us is None:
             return cls(now_us - plan.history_us, now_us, None)
         end_us = now_us + plan.duration_us
@@ -42,28 +45,28 @@ class Timeline:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was ended before its time."""
+        """Return whether `stop` was called."""
         return self._stopped.is_set()
 
     @property
     def over_since(self) -> float:
-        """When it ended or will end, on the clock; infinity without an end."""
+        """Time of the end on the monotonic clock, in seconds; infinity without an end."""
         if self.end_us is None:
             return inf
         return self._began + (self.end_us - self.live_us) / SECOND_US / self._speed
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Return whether the end is reached."""
         return self.end_us is not None and self.now_us() >= self.end_us
 
     def now_us(self) -> int:
-        """Read the event time; it stands still at the end."""
+        """Return the event time; after the end it stays at `end_us`."""
         now_us = self.live_us + round((self._clock() - self._began) * self._speed * SECOND_US)
         return now_us if self.end_us is None else min(now_us, self.end_us)
 
     def stop(self) -> None:
-        """End it now."""
+        """End the timeline now."""
         self.end_us = self.now_us()
         self._stopped.set()
 
@@ -74,7 +77,7 @@ class Timeline:
         await self.sleep(max((time_us - self.now_us()) / SECOND_US / self._speed, SHORTEST_SLEEP_S))
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep for so long of our time, or until somebody stops the timeline."""
+        """Sleep for some seconds of real time, or until the timeline is stopped."""
         if self.is_stopped:
             await asyncio.sleep(seconds)
             return

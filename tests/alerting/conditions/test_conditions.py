@@ -59,7 +59,7 @@ def test_can_hold_together_sees_shared_values_when_borders_touch(
     assert can_hold_together(other, one) is expected
 
 
-def test_implies_and_can_hold_together_agree_with_trying_values_when_all_pairs_are_tried() -> None:
+def test_implies_and_can_hold_together_agree_with_a_grid_of_values() -> None:
     pairs = [(one, other) for one in POOL.all for other in POOL.all]
 
     assert len(pairs) == 60 * 60
@@ -92,7 +92,7 @@ def test_farthest_is_the_value_farther_past_the_threshold(condition: Condition, 
         (Equals(8.0), False),
     ],
 )
-def test_rejected_values_lie_in_one_stretch_unless_accepted_ones_part_them(
+def test_rejects_one_stretch_is_false_when_accepted_values_lie_between_rejected_ones(
     condition: Condition, one_stretch: bool
 ) -> None:
     assert rejects_one_stretch(condition) is one_stretch

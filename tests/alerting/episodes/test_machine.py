@@ -19,7 +19,7 @@ COLD_ROOM = SeriesRule(
     clear_for_us=5 * M,
     max_gap_us=None,
 )
-FROZEN = Episode(0, 10 * M, None, (Step("warning", 10 * M),))
+OPEN_EPISODE = Episode(0, 10 * M, None, (Step("warning", 10 * M),))
 
 
 def with_gap(rule: SeriesRule, max_gap_us: int) -> SeriesRule:
@@ -32,7 +32,7 @@ def episodes(rule: SeriesRule, by_minute: dict[float, float], inherited: Episode
 
 
 def episode(started: float, fired: float, resolved: float | None, **steps: float) -> Episode:
-    """Times in minutes; further steps as level=minute, the first one is at `fired`."""
+    """Make an episode; times in minutes, steps as level=minute."""
     at = [Step(level, round(minute * M)) for level, minute in steps.items()]
     return Episode(round(started * M), round(fired * M), None if resolved is None else round(resolved * M), tuple(at))
 
@@ -41,11 +41,11 @@ def test_level_fires_when_its_condition_has_held_for_exactly_its_for() -> None:
     assert episodes(COLD_ROOM, {0: 9, 9.999: 9, 10: 9}) == [episode(0, 10, None, warning=10)]
 
 
-def test_level_waits_when_a_microsecond_is_missing() -> None:
+def test_level_does_not_fire_when_its_duration_is_short_by_a_microsecond() -> None:
     assert run(COLD_ROOM, samples(LAST, [(1, 9.0), (10 * M, 9.0)])) == []
 
 
-def test_level_waits_when_value_equals_threshold() -> None:
+def test_level_does_not_fire_when_the_value_equals_the_threshold() -> None:
     assert episodes(COLD_ROOM, {0: 8.0, 20: 8.0}) == []
 
 
@@ -68,9 +68,9 @@ def test_level_stays_when_only_a_lower_one_holds_again() -> None:
 
 
 def test_level_jumps_once_when_two_levels_hold_at_the_same_sample() -> None:
-    three = SeriesRule(LAST, tuple(Level(name, Above(8.0), 10 * M) for name in ("info", "error", "disaster")))
+    rule = SeriesRule(LAST, tuple(Level(name, Above(8.0), 10 * M) for name in ("info", "error", "disaster")))
 
-    assert episodes(three, {0: 9, 10: 9}) == [episode(0, 10, None, disaster=10)]
+    assert episodes(rule, {0: 9, 10: 9}) == [episode(0, 10, None, disaster=10)]
 
 
 def test_episode_resolves_when_clear_has_held_for_exactly_its_for() -> None:
@@ -87,19 +87,19 @@ def test_clear_hold_restarts_when_one_sample_lacks_clear() -> None:
     assert found == [episode(0, 10, 20.5, warning=10)]
 
 
-def test_clear_means_no_longer_past_the_lowest_level_when_left_out() -> None:
+def test_episode_resolves_when_the_lowest_level_is_not_met_and_clear_is_left_out() -> None:
     rule = SeriesRule(LAST, (Level("warning", Above(8.0)), Level("critical", Above(12.0))))
 
     assert episodes(rule, {0: 13, 1: 9, 2: 8}) == [episode(0, 0, 2, critical=0)]
 
 
-def test_clear_for_counts_when_only_the_condition_is_left_out() -> None:
+def test_clear_duration_applies_when_only_its_condition_is_left_out() -> None:
     rule = SeriesRule(LAST, (Level("warning", Above(8.0)),), clear=None, clear_for_us=5 * M)
 
     assert episodes(rule, {0: 9, 1: 8, 5: 8, 6: 8}) == [episode(0, 0, 6, warning=0)]
 
 
-def test_no_hole_when_the_gap_is_exactly_max_gap() -> None:
+def test_clocks_go_on_when_the_gap_is_exactly_max_gap() -> None:
     rule = with_gap(COLD_ROOM, 5 * M)
 
     assert episodes(rule, {0: 9, 5: 9, 10: 9}) == [episode(0, 10, None, warning=10)]
@@ -117,13 +117,13 @@ def test_clear_hold_restarts_when_there_is_a_hole() -> None:
     assert found == [episode(0, 10, 21, warning=10)]
 
 
-def test_hole_itself_resolves_nothing_when_an_episode_is_open() -> None:
+def test_episode_stays_open_when_there_is_a_hole() -> None:
     found = episodes(with_gap(COLD_ROOM, 5 * M), {0: 9, 5: 9, 10: 9, 500: 9})
 
     assert found == [episode(0, 10, None, warning=10)]
 
 
-def test_clock_started_before_firing_again_counts_from_the_last_clearing_when_flapping() -> None:
+def test_clock_starts_again_after_each_clearing_when_values_flap() -> None:
     rule = SeriesRule(LAST, (Level("warning", Above(8.0), 2 * M),))
 
     assert episodes(rule, {0: 9, 2: 9, 3: 5, 4: 9, 6: 9, 7: 5}) == [
@@ -133,18 +133,18 @@ def test_clock_started_before_firing_again_counts_from_the_last_clearing_when_fl
 
 
 def test_open_episode_goes_on_when_a_new_era_begins() -> None:
-    assert episodes(COLD_ROOM, {20: 13, 22: 13, 23: 6, 28: 6}, FROZEN) == [
+    assert episodes(COLD_ROOM, {20: 13, 22: 13, 23: 6, 28: 6}, OPEN_EPISODE) == [
         episode(0, 10, 28, warning=10, critical=22),
     ]
 
 
-def test_open_episode_keeps_a_level_when_the_new_era_does_not_know_it() -> None:
+def test_open_episode_keeps_its_level_when_the_new_era_has_no_such_level() -> None:
     rule = SeriesRule(LAST, (Level("info", Above(8.0)), Level("critical", Above(12.0))), Below(7.0))
 
-    assert episodes(rule, {20: 9, 21: 13}, FROZEN) == [episode(0, 10, None, warning=10, critical=21)]
+    assert episodes(rule, {20: 9, 21: 13}, OPEN_EPISODE) == [episode(0, 10, None, warning=10, critical=21)]
 
 
-def test_machine_goes_on_as_if_never_stopped_when_its_clocks_are_remembered() -> None:
+def test_machine_continues_unchanged_when_its_clocks_are_restored() -> None:
     first = Machine(COLD_ROOM)
     for sample in samples(LAST, [(0, 9.0), (9 * M, 13.0)]):
         first.step(sample)
@@ -156,7 +156,7 @@ def test_machine_goes_on_as_if_never_stopped_when_its_clocks_are_remembered() ->
     assert second.episodes == [episode(0, 10, None, warning=10, critical=11)]
 
 
-def test_episode_shows_what_was_known_when_asked_for_an_earlier_time() -> None:
+def test_as_of_returns_the_episode_as_it_was_at_an_earlier_time() -> None:
     whole = episode(0, 10, 20, warning=10, critical=15)
 
     assert whole.as_of(10 * M - 1) is None
@@ -177,8 +177,8 @@ def test_digest_is_the_same_when_a_rule_accepts_the_same_values() -> None:
     assert one.digest() == other.digest()
 
 
-def test_digest_stays_when_the_program_is_upgraded() -> None:
-    # Another digest would start a new era for every series.
+def test_digest_has_the_value_of_earlier_versions() -> None:
+    # A different digest after an upgrade would start a new era for every series.
     assert COLD_ROOM.digest() == "ff59fd1292c2145586bb2a2cba357ca8b9706341124ba1adb2ba4f8796ea0116"
 
 
@@ -198,7 +198,7 @@ def test_digest_differs_when_any_part_that_counts_differs() -> None:
     assert len({variant.digest() for variant in variants}) == 8
 
 
-def test_severity_ranks_the_names_when_compared() -> None:
+def test_severity_orders_the_level_names() -> None:
     assert [severity(name) for name in ("info", "warning", "error", "critical", "disaster")] == [
         0,
         1,

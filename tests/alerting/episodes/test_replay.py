@@ -25,7 +25,7 @@ QUIET = Memory(evaluated_to=10 * M, sample_at=10 * M, starts=(None,), hold=0)
 
 
 class Store:
-    """Stored readings that count how many of them were read."""
+    """Stored readings with a record of the wants and the number of readings read."""
 
     def __init__(self, by_minute: Mapping[int, float]) -> None:
         self.readings = [(minute * M, value) for minute, value in by_minute.items()]
@@ -93,7 +93,7 @@ def test_clear_hold_is_recovered_when_an_episode_is_open() -> None:
     assert result.episodes == (episode(0, 10, 16, warning=10),)
 
 
-def test_start_is_the_stored_one_when_the_episode_began_long_before_the_look_back() -> None:
+def test_start_is_kept_when_the_episode_began_before_the_readings_looked_at() -> None:
     store = Store(dict.fromkeys(range(101), 9) | {101: 6, 106: 6})
 
     result = replay(RULE, Known((episode(0, 10, None, warning=10),), 101 * M), minutes(106), store, first_page=1)
@@ -101,7 +101,7 @@ def test_start_is_the_stored_one_when_the_episode_began_long_before_the_look_bac
     assert result.episodes == (episode(0, 10, 106, warning=10),)
 
 
-def test_late_reading_cuts_an_episode_when_it_broke_its_clock() -> None:
+def test_late_reading_removes_an_episode_when_it_stops_the_clock() -> None:
     store = Store({0: 9, 5: 5, 10: 9, 20: 6, 25: 6})
 
     result = replay(RULE, Known((episode(0, 10, 25, warning=10),), 25 * M), minutes(5), store)
@@ -120,7 +120,7 @@ def test_steps_before_a_late_reading_stay_when_the_episode_covers_it() -> None:
     assert result.episodes == (stored,)
 
 
-def test_replay_stops_where_it_agrees_when_a_late_reading_changed_nothing_further_on() -> None:
+def test_replay_stops_early_when_a_late_reading_changes_nothing_after_it() -> None:
     store = Store(dict.fromkeys(range(1_000), 5))
     store.readings.append((500 * M + 1, 9.0))
 
@@ -132,7 +132,7 @@ def test_replay_stops_where_it_agrees_when_a_late_reading_changed_nothing_furthe
 
 
 def test_replay_goes_on_past_the_reach_when_the_level_is_not_what_is_stored() -> None:
-    # The late reading breaks clock 1, so the episode fires 20 minutes later, at the next sample past 8.
+    # The late reading stops the clock, so the episode fires 20 minutes later, at the next sample past 8.
     store = Store({0: 9, 5: 5, 10: 9, 30: 9, 40: 6, 45: 6, 60: 5, 80: 5})
 
     result = replay(RULE, Known((episode(0, 10, 45, warning=10),), 80 * M), minutes(5), store)
@@ -141,8 +141,8 @@ def test_replay_goes_on_past_the_reach_when_the_level_is_not_what_is_stored() ->
     assert result.to_us == 30 * M
 
 
-def test_replay_goes_to_the_end_when_what_it_agrees_on_was_never_evaluated() -> None:
-    # The readings after 10 were stored meanwhile, their range was not given yet.
+def test_replay_goes_to_the_end_when_later_readings_were_never_evaluated() -> None:
+    # The readings after minute 10 are stored, but their range has not been given yet.
     store = Store({0: 5, 10: 5, 30: 5, 40: 9})
 
     result = replay(RULE, Known((), 0), minutes(10), store)
@@ -150,7 +150,7 @@ def test_replay_goes_to_the_end_when_what_it_agrees_on_was_never_evaluated() -> 
     assert result == Replay(10 * M, None, (), 40 * M, Memory(40 * M, 40 * M, (40 * M,), None))
 
 
-def test_later_episodes_stand_when_replay_stops_before_them() -> None:
+def test_later_episodes_are_kept_when_replay_stops_before_them() -> None:
     later = episode(200, 210, 220, warning=210)
     store = Store({0: 5, 1: 5, 30: 5, 200: 9, 210: 9, 215: 6, 220: 6})
 
@@ -159,7 +159,7 @@ def test_later_episodes_stand_when_replay_stops_before_them() -> None:
     assert (result.to_us, result.episodes) == (30 * M, (later,))
 
 
-def test_each_range_is_replayed_alone_when_they_lie_far_apart() -> None:
+def test_ranges_are_replayed_separately_when_they_lie_far_apart() -> None:
     store = Store(dict.fromkeys(range(10_001), 5))
 
     result = replay(RULE, Known((), 9_999 * M), minutes(10_000, 3, 5_000), store, first_page=8)
@@ -168,7 +168,7 @@ def test_each_range_is_replayed_alone_when_they_lie_far_apart() -> None:
     assert store.read_count == 100
 
 
-def test_ranges_are_replayed_in_one_passage_when_one_begins_within_the_reach_of_another() -> None:
+def test_ranges_are_replayed_in_one_pass_when_one_begins_within_the_reach_of_another() -> None:
     store = Store(dict.fromkeys(range(100), 5))
 
     result = replay(RULE, Known((), 99 * M), minutes(20, 30, 25), store)
@@ -177,7 +177,7 @@ def test_ranges_are_replayed_in_one_passage_when_one_begins_within_the_reach_of_
     assert len(store.wants) == 2
 
 
-def test_one_late_reading_costs_the_same_when_a_hundred_times_as_much_is_stored() -> None:
+def test_late_reading_costs_the_same_when_the_history_is_a_hundred_times_longer() -> None:
     counts = []
     for total in (1_000, 100_000):
         store = Store(dict.fromkeys(range(total), 5))
@@ -187,7 +187,7 @@ def test_one_late_reading_costs_the_same_when_a_hundred_times_as_much_is_stored(
     assert counts == [256, 256]
 
 
-def test_new_reading_costs_one_page_when_the_clocks_are_remembered() -> None:
+def test_new_reading_costs_one_page_when_the_memory_is_current() -> None:
     store = Store(dict.fromkeys(range(12), 5))
 
     result = replay(RULE, Known((), 10 * M, memory=QUIET), minutes(11), store)
@@ -196,7 +196,7 @@ def test_new_reading_costs_one_page_when_the_clocks_are_remembered() -> None:
     assert result.memory == Memory(11 * M, 11 * M, (None,), 0)
 
 
-def test_remembered_clocks_are_left_when_something_was_evaluated_since() -> None:
+def test_memory_is_ignored_when_something_was_evaluated_since() -> None:
     store = Store({0: 9, 6: 9, 10: 9})
     stale = Memory(evaluated_to=5 * M, sample_at=5 * M, starts=(None,), hold=None)
 
@@ -205,19 +205,19 @@ def test_remembered_clocks_are_left_when_something_was_evaluated_since() -> None
     assert result.episodes == (episode(0, 10, None, warning=10),)
 
 
-def test_window_is_filled_again_when_the_clocks_are_remembered() -> None:
+def test_window_is_read_again_when_the_clocks_come_from_memory() -> None:
     rule = SeriesRule(ValueOf("avg", 5 * M), RULE.levels)
     store = Store({6: 90, 7: 0, 10: 3, 11: 15})
     memory = Memory(10 * M, 10 * M, (None,), None)
 
     result = replay(rule, Known((), 10 * M, memory=memory), minutes(11), store)
 
-    # The average of 0, 3 and 15 is not past 8; the reading at 6 has just left the window.
+    # The average of 0, 3 and 15 is not past 8. The reading at minute 6 has just left the window.
     assert result.memory == Memory(11 * M, 11 * M, (None,), 11 * M)
 
 
-def test_clock_is_found_behind_readings_without_a_sample_when_the_value_is_a_delta() -> None:
-    # The reading at 60 stands alone in its window and gives no sample: the sample before 66 is the one at 6.
+def test_clock_is_recovered_when_the_readings_between_give_no_sample() -> None:
+    # The reading at minute 60 is alone in its window and gives no sample, so the last sample before 66 is at 6.
     rule = SeriesRule(ValueOf("delta", 10 * M), (Level("warning", Above(1.0), 10 * M),))
     store = Store({0: 0, 6: 2, 60: 0, 66: 2})
 
@@ -235,7 +235,7 @@ def test_look_back_is_bounded_when_there_is_a_max_gap() -> None:
     assert store.wants[0] == Want((29_970 - 20 - 10 - 10) * M, 29_970 * M, 128, newest=True)
 
 
-def test_readings_before_the_era_do_not_count_when_a_range_reaches_back() -> None:
+def test_readings_before_the_era_are_ignored_when_a_range_begins_before_it() -> None:
     store = Store({0: 9, 9: 9, 10: 9, 15: 9})
 
     result = replay(RULE, Known((), None, era_from=10 * M), [(0, 15 * M)], store)
@@ -253,7 +253,7 @@ def test_open_episode_from_an_earlier_era_goes_on_when_its_range_begins_before()
     assert result.episodes == (episode(0, 10, 16, warning=10),)
 
 
-def test_replay_changes_nothing_when_all_that_is_new_is_before_the_era() -> None:
+def test_replay_changes_nothing_when_all_new_readings_are_before_the_era() -> None:
     store = Store({0: 9})
     known = Known((episode(0, 10, None, warning=10),), 20 * M, era_from=11 * M)
 
@@ -263,7 +263,7 @@ def test_replay_changes_nothing_when_all_that_is_new_is_before_the_era() -> None
     assert store.wants == []
 
 
-def test_replaying_asks_for_twice_as_much_when_a_page_was_full() -> None:
+def test_replaying_doubles_the_limit_when_a_page_was_full() -> None:
     steps = replaying(RULE, Known(), minutes(0), first_page=1)
     wants = [next(steps), steps.send([]), steps.send([(0, 9.0)]), steps.send([(1, 9.0), (2, 9.0)])]
 
@@ -275,14 +275,14 @@ def test_replaying_asks_for_twice_as_much_when_a_page_was_full() -> None:
     ]
 
 
-def test_skip_gives_the_memory_when_nothing_in_the_batch_is_past_the_lowest_level() -> None:
+def test_skip_returns_the_new_memory_when_no_reading_is_past_the_lowest_level() -> None:
     known = Known((), 10 * M, memory=QUIET)
 
     assert skip(RULE, known, [(11 * M, 8.0), (12 * M, 3.0)]) == Memory(12 * M, 12 * M, (None,), 0)
     assert skip(RULE, known, [(11 * M, 8.5)]) is None
 
 
-def test_skip_is_refused_when_the_memory_does_not_allow_it() -> None:
+def test_skip_returns_none_when_the_memory_is_missing_old_or_eventful() -> None:
     running = Memory(10 * M, 10 * M, (10 * M,), None)
     firing = (episode(0, 5, None, warning=5),)
     new = [(11 * M, 3.0)]
@@ -293,19 +293,19 @@ def test_skip_is_refused_when_the_memory_does_not_allow_it() -> None:
     assert skip(RULE, Known((), 11 * M, memory=QUIET), [(12 * M, 3.0)]) is None
 
 
-def test_skip_is_refused_when_a_reading_is_late() -> None:
-    # It may break the clock of an episode that is over, though nothing fires and no clock runs now.
+def test_skip_returns_none_when_a_reading_is_late() -> None:
+    # It may stop a clock of an episode that is over, although nothing fires and no clock runs now.
     assert skip(RULE, Known((), 10 * M, memory=QUIET), [(9 * M, 3.0), (11 * M, 3.0)]) is None
 
 
-def test_skip_is_refused_when_the_value_is_an_average() -> None:
-    # With 0 at minute 6 and 12 at minute 7, the average falls to 6; once the 0 has left, 7 brings it to 9.5.
+def test_skip_returns_none_when_the_value_is_an_average() -> None:
+    # With 0 at minute 6 and 12 at minute 7, the average is 6. When the 0 has left the window, 7 brings it to 9.5.
     rule = SeriesRule(ValueOf("avg", 5 * M), RULE.levels)
 
     assert skip(rule, Known((), 10 * M, memory=QUIET), [(11 * M, 7.0)]) is None
 
 
-def test_replay_spans_pages_when_a_day_of_buffer_comes_at_once() -> None:
+def test_replay_reads_several_pages_when_a_day_of_readings_comes_at_once() -> None:
     store = Store({})
     store.readings = [(t * SECOND_US, 9.0) for t in range(0, 86_400, 20)]
 

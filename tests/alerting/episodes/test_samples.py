@@ -13,11 +13,11 @@ def sampled(value_of: ValueOf, readings: list[StoredReading]) -> list[tuple[int,
     return [(sample.t, sample.value) for sample in samples(value_of, readings)]
 
 
-def test_last_takes_each_reading_when_they_lie_close() -> None:
+def test_last_gives_a_sample_for_each_reading_when_they_lie_close() -> None:
     assert sampled(ValueOf("last"), [(0, 1.5), (1, 2.5)]) == [(0, 1.5), (1, 2.5)]
 
 
-def test_avg_leaves_out_a_reading_when_it_is_exactly_a_window_old() -> None:
+def test_avg_excludes_a_reading_when_it_is_exactly_a_window_old() -> None:
     readings = [(0, 10.0), (5 * M - 1, 4.0), (5 * M, 1.0)]
 
     assert sampled(ValueOf("avg", 5 * M), readings) == [(0, 10.0), (5 * M - 1, 7.0), (5 * M, 2.5)]
@@ -33,26 +33,26 @@ def test_avg_is_exact_when_large_values_leave_the_window() -> None:
     assert sampled(ValueOf("avg", 5 * M), readings)[-1] == (6 * M, 0.25)
 
 
-def test_min_and_max_look_at_the_window_when_values_turn() -> None:
+def test_min_and_max_look_at_the_window_only() -> None:
     readings = [(0, 3.0), (2 * M, 5.0), (4 * M, 4.0), (5 * M, 4.5)]
 
     assert sampled(ValueOf("min", 5 * M), readings) == [(0, 3.0), (2 * M, 3.0), (4 * M, 3.0), (5 * M, 4.0)]
     assert sampled(ValueOf("max", 5 * M), readings) == [(0, 3.0), (2 * M, 5.0), (4 * M, 5.0), (5 * M, 5.0)]
 
 
-def test_delta_takes_in_a_reading_when_it_is_exactly_a_window_old() -> None:
+def test_delta_includes_a_reading_when_it_is_exactly_a_window_old() -> None:
     readings = [(0, 1.0), (10 * M, 4.0), (10 * M + 1, 9.0)]
 
     assert sampled(ValueOf("delta", 10 * M), readings) == [(10 * M, 3.0)]
 
 
-def test_delta_gives_none_when_the_oldest_is_less_than_half_a_window_away() -> None:
+def test_delta_gives_no_sample_when_the_oldest_reading_is_less_than_half_a_window_old() -> None:
     readings = [(0, 1.0), (5 * M - 1, 2.0), (5 * M, 4.0)]
 
     assert sampled(ValueOf("delta", 10 * M), readings) == [(5 * M, 3.0)]
 
 
-def test_delta_takes_half_of_an_odd_window_exactly_when_microseconds_count() -> None:
+def test_delta_halves_an_odd_window_exactly() -> None:
     assert sampled(ValueOf("delta", 3), [(0, 1.0), (1, 2.0)]) == []
     assert sampled(ValueOf("delta", 3), [(0, 1.0), (2, 2.0)]) == [(2, 1.0)]
 

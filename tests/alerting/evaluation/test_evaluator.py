@@ -1,4 +1,4 @@
-"""The evaluator on a real database, held against the naive reading of the specification."""
+"""The evaluator on a real database, compared with the oracle."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,16 +27,16 @@ from tests.conftest import Database
 KEY = ApiKey("test", frozenset({"ingest"}))
 
 
-def as_rule(name: str, sensor: str, says: SeriesRule) -> Rule:
-    """Write what a random rule says for a series as a rule of a file."""
-    levels = tuple(LevelRule(level.name, level.condition, level.for_us) for level in says.levels)  # type: ignore[arg-type]
-    clear = Clear(says.clear, says.clear_for_us)
-    terms = Terms(levels=levels, value=says.value, clear=clear, max_gap_us=says.max_gap_us)
+def as_rule(name: str, sensor: str, series_rule: SeriesRule) -> Rule:
+    """Return a rule that selects one sensor and has these terms."""
+    levels = tuple(LevelRule(level.name, level.condition, level.for_us) for level in series_rule.levels)  # type: ignore[arg-type]
+    clear = Clear(series_rule.clear, series_rule.clear_for_us)
+    terms = Terms(levels=levels, value=series_rule.value, clear=clear, max_gap_us=series_rule.max_gap_us)
     return Rule(name, Selector(id=sensor, metric="m"), terms)
 
 
-class World:
-    """A database with many series, each under a rule of its own, and the readings that were stored, as they came."""
+class EvaluatorRun:
+    """A database with many series, one rule for each, and `arrived`, their readings in order of arrival."""
 
     def __init__(self, connection: Connection, histories: Sequence[History], shift_us: int) -> None:
         self.connection = connection
@@ -69,7 +69,7 @@ class World:
                 return
 
     async def restart(self, rng: Random) -> None:
-        """Lose what a process knows, now and then also what is stored only to save work."""
+        """Discard the progress in memory, and in half of the cases also the stored caches."""
         self.progress = EvaluationProgress()
         if rng.random() < 0.5:
             await self.connection.execute("UPDATE alert_state SET cache = NULL")
@@ -97,17 +97,17 @@ class World:
 
 
 @asynccontextmanager
-async def world(database: Database, seed: int, count: int, shift_us: int) -> AsyncIterator[World]:
+async def evaluator_run(database: Database, seed: int, count: int, shift_us: int) -> AsyncIterator[EvaluatorRun]:
     connection = await connect(database.dsn)
     try:
-        yield World(connection, [random_history(seed * 1_000 + n) for n in range(count)], shift_us)
+        yield EvaluatorRun(connection, [random_history(seed * 1_000 + n) for n in range(count)], shift_us)
     finally:
         await connection.close()
 
 
-async def play(world: World, rng: Random) -> None:
-    """Let the histories of all series happen interleaved, several series a flush."""
-    waiting = [[each for each in history.actions if not hasattr(each, "rule")] for history in world.histories]
+async def apply_all(run: EvaluatorRun, rng: Random) -> None:
+    """Apply the actions of all histories interleaved, with uploads of several series in one flush."""
+    waiting = [[each for each in history.actions if not hasattr(each, "rule")] for history in run.histories]
     while any(waiting):
         batches: list[tuple[int, Arrival]] = []
         for number in rng.sample(range(len(waiting)), k=min(6, len(waiting))):
@@ -117,18 +117,18 @@ async def play(world: World, rng: Random) -> None:
             if isinstance(action, Arrival):
                 batches.append((number, action))
             elif isinstance(action, Restart) and rng.random() < 0.1:
-                await world.restart(rng)
+                await run.restart(rng)
             elif isinstance(action, Evaluate) and rng.random() < 0.5:
-                await world.evaluate()
+                await run.evaluate()
         if batches:
-            await world.upload(batches)
-    await world.evaluate()
+            await run.upload(batches)
+    await run.evaluate()
 
 
-# Some lie wholly in the past, some end just now, so that readings count as late, as fresh, and as both.
+# The newest reading is two days, two hours or no time ago, so that readings count as late, as fresh, and as both.
 @pytest.mark.parametrize("age_us", [2 * DAY_US, 2 * HOUR_US, 0])
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_episodes_equal_the_oracle_when_uploads_are_shuffled_split_duplicated_and_interrupted(
+async def test_episodes_agree_with_the_oracle_when_uploads_are_shuffled_and_the_process_restarts(
     database: Database, seed: int, age_us: int
 ) -> None:
     latest = max(
@@ -140,6 +140,6 @@ async def test_episodes_equal_the_oracle_when_uploads_are_shuffled_split_duplica
     )
     shift_us = now_us() - age_us - latest
     assert latest > FIRST_US
-    async with world(database, seed, 40, shift_us) as trial:
-        await play(trial, Random(seed))
-        await trial.check()
+    async with evaluator_run(database, seed, 40, shift_us) as run:
+        await apply_all(run, Random(seed))
+        await run.check()

@@ -1,4 +1,4 @@
-"""When a pair is written down, and which quiet readings are passed over without a replay."""
+"""Storing the states of pairs, and skipping quiet readings without a replay."""
 
 import pytest
 
@@ -19,14 +19,14 @@ T0 = 1_000 * MINUTE_US
 
 
 def quiet_state(since_us: int | None = T0 - 60 * MINUTE_US, starts: tuple[int | None, ...] = (None,)) -> PairState:
-    """Make a clear pair, evaluated to T0, whose readings have been quiet since a time."""
+    """Make the state of a clear pair, evaluated to T0, whose readings have been quiet since `since_us`."""
     memory = Memory(T0, T0, starts, None)
     return PairState(
         1, None, "hash", known=Known((), T0, None, memory), quiet_since=since_us, written_us=T0, must_write=False
     )
 
 
-def test_quiet_pair_is_written_down_once_it_is_old_and_series_take_turns() -> None:
+def test_quiet_pair_is_due_at_another_age_for_each_series() -> None:
     state = quiet_state()
     ages_us = []
     for series_id in range(32):
@@ -39,20 +39,20 @@ def test_quiet_pair_is_written_down_once_it_is_old_and_series_take_turns() -> No
     assert max(ages_us) <= QUIET_WRITE_US
 
 
-def test_pair_is_written_down_at_once_when_it_must_be() -> None:
+def test_pair_is_due_at_once_when_must_write_is_set() -> None:
     state = quiet_state()
     state.must_write = True
     assert state.is_due(SeriesId(1))
 
 
-def test_progress_asks_the_database_again_when_the_rules_have_changed() -> None:
+def test_progress_forgets_the_rules_of_series_when_the_rules_have_changed() -> None:
     progress, book = EvaluationProgress(), RuleBook(RuleSet())
-    progress.go_by(book)
+    progress.use_rules(book)
     progress.rules_of[SeriesId(1)] = ("warm",)
     progress.states["warm", SeriesId(1)] = quiet_state()
-    progress.go_by(book)
+    progress.use_rules(book)
     assert progress.rules_of
-    progress.go_by(RuleBook(RuleSet()))
+    progress.use_rules(RuleBook(RuleSet()))
     assert not progress.rules_of
     assert progress.states
     progress.forget()
@@ -60,40 +60,40 @@ def test_progress_asks_the_database_again_when_the_rules_have_changed() -> None:
 
 
 @pytest.mark.parametrize("rule", [LAST, AVERAGE], ids=["last", "avg"])
-def test_quiet_readings_are_passed_over_and_only_the_memory_moves_on(rule: SeriesRule) -> None:
+def test_skip_quiet_returns_the_new_memory_when_all_readings_are_quiet(rule: SeriesRule) -> None:
     new = [(T0 + MINUTE_US, 1.0), (T0 + 2 * MINUTE_US, 8.0)]
     assert skip_quiet(rule, quiet_state(), new) == Memory(T0 + 2 * MINUTE_US, T0 + 2 * MINUTE_US, (None,), None)
 
 
 @pytest.mark.parametrize("rule", [LAST, AVERAGE], ids=["last", "avg"])
-def test_readings_are_replayed_when_one_is_past_the_limit(rule: SeriesRule) -> None:
+def test_skip_quiet_returns_none_when_a_reading_is_past_the_threshold(rule: SeriesRule) -> None:
     state = quiet_state()
     assert skip_quiet(rule, state, [(T0 + MINUTE_US, 8.1)]) is None
     assert state.quiet_since is None
 
 
 @pytest.mark.parametrize("rule", [LAST, AVERAGE], ids=["last", "avg"])
-def test_readings_are_replayed_when_a_clock_runs(rule: SeriesRule) -> None:
+def test_skip_quiet_returns_none_when_a_clock_runs(rule: SeriesRule) -> None:
     assert skip_quiet(rule, quiet_state(starts=(T0,)), [(T0 + MINUTE_US, 1.0)]) is None
 
 
 @pytest.mark.parametrize("rule", [LAST, AVERAGE], ids=["last", "avg"])
-def test_readings_are_replayed_when_the_first_is_not_newer_than_what_was_evaluated(rule: SeriesRule) -> None:
+def test_skip_quiet_returns_none_when_a_reading_is_not_after_the_last_evaluated_one(rule: SeriesRule) -> None:
     assert skip_quiet(rule, quiet_state(), [(T0, 1.0), (T0 + MINUTE_US, 1.0)]) is None
 
 
-def test_average_is_replayed_when_its_window_began_before_the_quiet() -> None:
+def test_skip_quiet_returns_none_when_the_window_began_before_the_quiet_readings() -> None:
     new = [(T0 + MINUTE_US, 1.0)]
     window_start_us = T0 + MINUTE_US - 5 * MINUTE_US
     assert skip_quiet(AVERAGE, quiet_state(since_us=window_start_us), new) is not None
     assert skip_quiet(AVERAGE, quiet_state(since_us=window_start_us + 1), new) is None
 
 
-def test_average_is_replayed_when_quiet_values_surround_the_limit() -> None:
+def test_skip_quiet_returns_none_when_quiet_values_lie_on_both_sides_of_the_condition() -> None:
     rule = SeriesRule(ValueOf("avg", 5 * MINUTE_US), (Level("warning", Inside(2.0, 8.0)),))
     assert skip_quiet(rule, quiet_state(), [(T0 + MINUTE_US, 1.0), (T0 + 2 * MINUTE_US, 9.0)]) is None
 
 
-def test_differences_are_always_replayed() -> None:
+def test_skip_quiet_returns_none_when_the_value_is_a_delta() -> None:
     rule = SeriesRule(ValueOf("delta", 5 * MINUTE_US), (Level("warning", Above(8.0)),))
     assert skip_quiet(rule, quiet_state(), [(T0 + MINUTE_US, 1.0)]) is None

@@ -1,8 +1,8 @@
-"""What later readings make of episodes that people were told of, in the database."""
+"""Stored episodes and their messages after late readings."""
 
-from tests.alerting.office import Office
+from tests.alerting.harness import AlertingHarness
 
-#: Above 12 also `duty` is told.
+#: Like WARM of the harness, but the critical level also notifies `duty`.
 WARM = """
   - name: warm
     sensors: {metric: temperature}
@@ -12,25 +12,27 @@ WARM = """
 """
 
 
-async def test_those_told_of_a_higher_level_hear_of_it_when_it_becomes_known_once_all_is_over(office: Office) -> None:
-    await office.use(WARM)
-    await office.upload("freezer-1", (30, 9), (20, 7), (1, 6))
-    await office.tick()
-    await office.wait(1)
-    await office.tick()  # which finds that there is nothing more to tell
-    assert office.heard("ops") == ["warm · quay: over by now [freezer-1]"]
-    await office.upload("freezer-1", (25, 13))
-    await office.tick()
-    await office.wait(6)
-    assert office.heard("duty") == ["warm · quay: over by now [freezer-1]"]
-    assert len(office.heard("ops")) == 1
+async def test_channel_of_a_higher_level_gets_a_summary_when_that_level_becomes_known_afterwards(
+    harness: AlertingHarness,
+) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (30, 9), (20, 7), (1, 6))
+    await harness.tick()
+    await harness.advance(1)
+    await harness.tick()  # settles the episode
+    assert harness.messages("ops") == ["warm · quay: over by now [freezer-1]"]
+    await harness.upload("freezer-1", (25, 13))
+    await harness.tick()
+    await harness.advance(6)
+    assert harness.messages("duty") == ["warm · quay: over by now [freezer-1]"]
+    assert len(harness.messages("ops")) == 1
 
 
-async def test_history_stays_untold_when_later_readings_raise_its_level(office: Office) -> None:
-    await office.use(WARM + "    late_data: {notify: never}\n")
-    await office.upload("freezer-1", (30, 9), (20, 7), (1, 6))
-    await office.tick()
-    await office.upload("freezer-1", (25, 13))
-    await office.tick()
-    await office.wait(6)
-    assert await office.told() == []
+async def test_settled_episode_stays_untold_when_later_readings_raise_its_level(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM + "    late_data: {notify: never}\n")
+    await harness.upload("freezer-1", (30, 9), (20, 7), (1, 6))
+    await harness.tick()
+    await harness.upload("freezer-1", (25, 13))
+    await harness.tick()
+    await harness.advance(6)
+    assert await harness.told() == []

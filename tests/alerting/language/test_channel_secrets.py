@@ -9,7 +9,7 @@ FIELDS: dict[str, FieldValue] = {
 }
 
 
-def test_fields_hold_the_secrets_when_resolved() -> None:
+def test_fields_contain_the_secrets_when_resolved() -> None:
     assert resolve_fields(FIELDS, {"PATH_KEY": "k1", "TOKEN": "$1\\1${X}"}) == {
         "url": "https://relay.example/k1/x",
         "headers": {"Authorization": "Bearer $1\\1${X}", "X-Site": "Kiel", "X-Again": "$1\\1${X}"},
@@ -24,10 +24,10 @@ def test_error_names_each_variable_once_when_not_set_or_empty() -> None:
 
 
 @pytest.mark.parametrize("name", ["bot_token", "webhook_url", "secret", "Authorization", "X-Api-Key", "password"])
-def test_name_is_a_secrets_when_it_says_so(name: str) -> None:
+def test_field_is_a_secret_by_its_name(name: str) -> None:
     assert is_secret(name)
 
 
 @pytest.mark.parametrize("name", ["chat_id", "url", "headers", "X-Site", "Accept-Language"])
-def test_name_is_no_secrets_when_it_says_nothing(name: str) -> None:
+def test_field_is_not_a_secret_by_its_name(name: str) -> None:
     assert not is_secret(name)

@@ -9,7 +9,7 @@ class Loft(msgspec.Struct, frozen=True):
     pin_token: str | None = None
 
 
-def test_fields_of_a_channel_are_those_of_its_settings() -> None:
+def test_fields_of_a_channel_are_derived_from_its_settings() -> None:
     assert channel_fields(Loft) == ChannelFields(
-        required=frozenset({"place"}), optional=frozenset({"rings", "pin_token"}), named=frozenset({"rings"})
+        required=frozenset({"place"}), optional=frozenset({"rings", "pin_token"}), mappings=frozenset({"rings"})
     )

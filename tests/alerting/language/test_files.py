@@ -16,7 +16,7 @@ SHIPPED = Path(__file__).parents[3] / "rules"
 
 
 def problems(texts: str | dict[str, str], **options: Any) -> list[str]:
-    """Read texts that cannot be used, and give what is wrong with them, without the name of the only file."""
+    """Return the problems of texts that cannot be used; the name of a single file is left out."""
     named = {"x.yml": texts} if isinstance(texts, str) else texts
     with pytest.raises(RuleErrors) as raised:
         parse_rules(named, options.pop("environ", ENVIRON), **options)
@@ -33,7 +33,7 @@ def test_shipped_rules_work_without_any_environment() -> None:
     assert rule_set.channels == ()
 
 
-def test_shipped_channels_are_told_of_every_rule_when_copied(tmp_path: Path) -> None:
+def test_shipped_channels_are_notified_of_every_rule_when_copied(tmp_path: Path) -> None:
     for file in SHIPPED.glob("*.yml"):
         (tmp_path / file.name).write_text(file.read_text())
     (tmp_path / "channels.yml").write_text((SHIPPED / "channels.yml.example").read_text())
@@ -44,7 +44,7 @@ def test_shipped_channels_are_told_of_every_rule_when_copied(tmp_path: Path) -> 
         load_rules(tmp_path, {})
 
 
-def test_folder_is_refused_when_missing_empty_or_no_folder(tmp_path: Path) -> None:
+def test_folder_is_refused_when_missing_empty_or_unreadable(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     (tmp_path / ".hidden.yml").write_text(FULL)
     (tmp_path / "notes.txt").write_text("")
@@ -60,7 +60,7 @@ def test_folder_is_refused_when_missing_empty_or_no_folder(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_folder_is_refused_when_it_may_not_be_read(tmp_path: Path) -> None:
+def test_folder_is_refused_when_permission_is_denied(tmp_path: Path) -> None:
     tmp_path.chmod(0)
     try:
         with pytest.raises(RuleErrors, match="cannot be read: Permission denied"):
@@ -88,11 +88,11 @@ def test_files_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
         "f.yml: this is not a file of at most 1,000,000 bytes",
         'g.yml:1:10: "version" takes the number 1; got the number 2',
         'g.yml:2:9: "levels" is missing: the levels, least severe first',
-        'g.yml:2:9: "sensors" is missing: which sensors and metric the rule is about',
+        'g.yml:2:9: "sensors" is missing: which sensors and metric the rule applies to',
     ]
 
 
-def test_single_file_is_read_when_it_is_named(tmp_path: Path) -> None:
+def test_single_file_is_read_when_the_path_is_a_file(tmp_path: Path) -> None:
     file = tmp_path / "one.yml"
     file.write_bytes(b"\xef\xbb\xbf" + FULL.replace("\n", "\r\n").encode())
     assert load_rules(file, ENVIRON) == parse_rules({"one.yml": FULL}, ENVIRON)
@@ -131,7 +131,7 @@ def test_defaults_hold_for_their_own_file_only() -> None:
     assert (s.terms.no_data.after_us, s.terms.no_data.then) == (1_200_000_000, "clear")
 
 
-def test_unknown_names_are_not_reported_when_a_file_is_no_yaml() -> None:
+def test_unknown_names_are_not_reported_when_a_file_is_not_yaml() -> None:
     user = rule("levels: {warning: {above: 8}}\nnotify: [ops]\ninhibited_by: [{rule: other, same: []}]")
     assert problems({"a.yml": user, "b.yml": "version: 1\n\tchannels:"}) == [
         (
@@ -141,25 +141,25 @@ def test_unknown_names_are_not_reported_when_a_file_is_no_yaml() -> None:
     ]
 
 
-# What is written wrong
+# Mistakes
 
 
 @pytest.mark.parametrize(("text", "said"), mistakes("files"))
-def test_file_is_refused_with_the_way_out(text: str, said: list[str]) -> None:
+def test_file_is_refused_with_a_helpful_message(text: str, said: list[str]) -> None:
     assert problems(text) == said
 
 
 @pytest.mark.parametrize(("body", "said"), mistakes("rules"))
-def test_rule_is_refused_with_the_way_out(body: str, said: list[str]) -> None:
+def test_rule_is_refused_with_a_helpful_message(body: str, said: list[str]) -> None:
     assert problems(rule(body)) == said
 
 
 @pytest.mark.parametrize(("channel", "said"), mistakes("channels"))
-def test_channel_is_refused_with_the_way_out(channel: str, said: list[str]) -> None:
+def test_channel_is_refused_with_a_helpful_message(channel: str, said: list[str]) -> None:
     assert problems(f"version: 1\nchannels: {{ops: {channel}}}\n", environ={"U": "x", "B": "x"}) == said
 
 
-# What is right
+# Valid rules
 
 
 def test_levels_may_share_a_threshold() -> None:
@@ -167,7 +167,7 @@ def test_levels_may_share_a_threshold() -> None:
     assert [level.for_us for level in read.terms.levels] == [0, 3_600_000_000]
 
 
-def test_override_keeps_what_it_does_not_say() -> None:
+def test_override_keeps_the_settings_of_its_rule_that_it_does_not_change() -> None:
     body = """
 levels: {warning: {above: 8, for: 10m, notify: []}, critical: {above: 12, for: 2m}}
 clear: {below: 7, for: 5m}
@@ -197,15 +197,15 @@ def test_clear_may_have_a_duration_only() -> None:
     assert (read.terms.clear.condition, read.terms.clear.for_us) == (None, 300_000_000)
 
 
-def test_circle_of_inhibitions_is_refused_once() -> None:
+def test_cycle_of_inhibitions_is_refused_once() -> None:
     files = {
         f"{name}.yml": rule(f"levels: {{info: {{above: 8}}}}\ninhibited_by: [{{rule: {by}, same: []}}]", name=name)
         for name, by in (("a", "b"), ("b", "c"), ("c", "b"))
     }
-    assert problems(files) == ["c.yml:6:27: rules hold each other back in a circle: b by c by b"]
+    assert problems(files) == ['c.yml:6:27: "inhibited_by" forms a cycle: b, inhibited by c, inhibited by b']
 
 
-def test_default_inhibition_spares_the_rule_that_it_names() -> None:
+def test_default_inhibition_does_not_apply_to_the_rule_that_it_names() -> None:
     text = rule("levels: {info: {above: 8}}", name="power") + (
         "  - {name: other, sensors: {metric: m}, levels: {info: {above: 8}}}\n"
         "defaults: {inhibited_by: [{rule: power, same: [site]}]}\n"
@@ -221,7 +221,7 @@ def test_built_in_rule_cannot_be_redefined() -> None:
     ]
 
 
-def test_rule_without_notify_tells_every_channel_and_an_empty_list_nobody() -> None:
+def test_rule_notifies_every_channel_without_notify_and_none_with_an_empty_list() -> None:
     text = rule("levels: {info: {above: 8}, error: {above: 9, notify: []}}") + (
         "  - {name: quiet, sensors: {metric: m}, levels: {info: {above: 8}}, notify: []}\n"
         'channels: {b: {type: slack, webhook_url: "${U}"}, a: {type: slack, webhook_url: "${U}"}}\n'
@@ -235,13 +235,13 @@ def test_rule_without_notify_tells_every_channel_and_an_empty_list_nobody() -> N
 # Channels
 
 
-def test_channel_takes_a_number_where_text_is_meant() -> None:
+def test_channel_accepts_a_number_as_text() -> None:
     text = 'version: 1\nchannels: {ops: {type: telegram, bot_token: "${T}", chat_id: -1001234567890}}\n'
     (channel,) = parse_rules({"x.yml": text}, {"T": "x"}).channels
     assert channel.fields == {"bot_token": "${T}", "chat_id": "-1001234567890"}
 
 
-def test_channel_check_is_asked_with_secrets_and_its_objections_are_placed() -> None:
+def test_channel_check_gets_the_secrets_and_its_problems_are_reported_at_their_place() -> None:
     def check(type_name: str, fields: Any) -> list[tuple[str | None, str]]:
         assert (type_name, fields) == ("slack", {"webhook_url": "https://hooks.slack.com/x"})
         return [("webhook_url", "webhook_url is odd"), (None, "so is the rest")]
@@ -250,26 +250,21 @@ def test_channel_check_is_asked_with_secrets_and_its_objections_are_placed() -> 
     assert problems(text, channel_check=check) == ["2:18: so is the rest", "2:31: webhook_url is odd"]
 
 
-# Anything
+# Arbitrary text
 
 
-def faults(text: str) -> tuple[RuleProblem, ...] | None:
-    """Read any text; None when it is right."""
+def is_valid_or_has_placed_problems(text: str) -> bool:
     try:
         parse_rules({"x.yml": text}, {"HOOK": "x"})
     except RuleErrors as errors:
-        return errors.problems
-    return None
-
-
-def sound(found: tuple[RuleProblem, ...] | None) -> bool:
-    return found is None or (found != () and all(one.line >= 1 and one.column >= 1 for one in found))
+        return errors.problems != () and all(one.line >= 1 and one.column >= 1 for one in errors.problems)
+    return True
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(max_size=80), SYNTAX))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    assert sound(faults(text))
+    assert is_valid_or_has_placed_problems(text)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -278,7 +273,7 @@ def test_any_damage_to_valid_rules_is_read_or_refused(document: dict[str, Any], 
     text = as_yaml(document)
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 20)))
-    assert sound(faults(text[:start] + data.draw(SYNTAX) + text[end:]))
+    assert is_valid_or_has_placed_problems(text[:start] + data.draw(SYNTAX) + text[end:])
 
 
 _values = st.recursive(
@@ -299,7 +294,7 @@ def test_any_value_in_any_place_is_read_or_refused(document: dict[str, Any], dat
             break
         place = place[data.draw(st.sampled_from(inner))]
     place[data.draw(st.sampled_from(_keys(place)))] = data.draw(_values)
-    assert sound(faults(as_yaml(damaged)))
+    assert is_valid_or_has_placed_problems(as_yaml(damaged))
 
 
 def _keys(place: Any) -> list[Any]:
@@ -320,7 +315,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_secrets_come_from_the_environment_and_from_the_env_file(folder: Path) -> None:
+def test_secrets_are_read_from_the_environment_and_from_the_env_file(folder: Path) -> None:
     env_file = folder / "environment"
     env_file.write_text("HOOK=https://pager.example/alerts\nSLACK_WEBHOOK_URL=https://hooks.slack.com/other\n")
     settings = Settings.from_environment({"SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/x"}, env_file)
@@ -331,7 +326,7 @@ def test_secrets_come_from_the_environment_and_from_the_env_file(folder: Path) -
     assert [channel.name for channel in load_checked(folder, settings).channels] == ["a", "b"]
 
 
-def test_values_that_a_channel_cannot_use_are_refused_at_their_place(folder: Path) -> None:
+def test_channel_settings_are_refused_at_their_place_when_invalid(folder: Path) -> None:
     settings = Settings(environment={"SLACK_WEBHOOK_URL": "https://relay.example/x", "HOOK": "pager"})
     with pytest.raises(RuleErrors) as raised:
         load_checked(folder, settings)
@@ -357,6 +352,6 @@ def test_settings_are_shown_without_their_values() -> None:
     assert (repr(settings), f"{settings}") == ("<Settings>", "<Settings>")
 
 
-def test_variable_named_like_the_field_of_all_variables_is_one_of_them(tmp_path: Path) -> None:
+def test_variable_environment_is_read_like_any_other(tmp_path: Path) -> None:
     settings = Settings.from_environment({"ENVIRONMENT": "production", "EMPTY": ""}, tmp_path / "none")
     assert settings.environment == {"ENVIRONMENT": "production"}

@@ -12,7 +12,7 @@ from app.alerting.language.channels import ChannelFields
 from app.alerting.language.schema import encode_rule_schema, rule_schema
 from tests.alerting.rule_texts import FULL, rule, rule_documents
 
-# check-jsonschema brings it; it has no types of its own.
+# jsonschema is installed with check-jsonschema. It has no types.
 Draft7Validator: Any = importlib.import_module("jsonschema").Draft7Validator
 
 SHIPPED = Path(__file__).parents[3] / "rules"
@@ -23,23 +23,23 @@ def faults(text: str) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors(YAML(typ="safe", pure=True).load(text))]
 
 
-def test_shipped_schema_is_what_the_language_says() -> None:
+def test_shipped_schema_is_up_to_date() -> None:
     assert (SHIPPED / "schema.json").read_bytes() == encode_rule_schema(rule_schema()), "run make schema"
 
 
-def test_schema_is_a_schema() -> None:
+def test_schema_is_valid_json_schema() -> None:
     Draft7Validator.check_schema(rule_schema())
 
 
 @pytest.mark.parametrize(
     "file", sorted([*SHIPPED.glob("*.yml"), SHIPPED / "channels.yml.example"]), ids=lambda file: file.name
 )
-def test_shipped_file_fits_and_names_the_schema(file: Path) -> None:
+def test_shipped_file_is_accepted_and_names_the_schema(file: Path) -> None:
     assert file.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
     assert faults(file.read_text()) == []
 
 
-def test_documented_rule_fits() -> None:
+def test_documented_rule_is_accepted() -> None:
     assert faults(FULL) == []
 
 
@@ -63,17 +63,17 @@ def test_documented_rule_fits() -> None:
         "version: 1\nchannels: {a: {type: pigeon}}",
     ],
 )
-def test_schema_refuses_what_reading_refuses(wrong: str) -> None:
+def test_schema_refuses_what_the_reader_refuses(wrong: str) -> None:
     assert faults(wrong) != []
 
 
-def test_schema_knows_every_condition_with_a_description() -> None:
+def test_schema_describes_every_condition() -> None:
     level = rule_schema()["definitions"]["level"]
     assert set(CONDITIONS) <= set(level["properties"])
     assert all(field["description"] for field in level["properties"].values())
 
 
-def test_schema_knows_the_channels_that_are_given() -> None:
+def test_schema_describes_the_given_channels() -> None:
     schema = rule_schema({"pigeon": ChannelFields(required=frozenset({"loft"}), optional=frozenset({"pin_token"}))})
     assert schema["definitions"]["channel-pigeon"] == {
         "type": "object",
@@ -93,6 +93,6 @@ def test_schema_knows_the_channels_that_are_given() -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents)
-def test_whatever_can_be_read_fits_the_schema(document: dict[str, Any]) -> None:
+def test_schema_accepts_valid_rules(document: dict[str, Any]) -> None:
     errors = [error.message for error in VALIDATOR.iter_errors(json.loads(json.dumps(document)))]
     assert errors == []

@@ -44,7 +44,7 @@ def test_nodes_know_their_place_and_order() -> None:
         ("'true'", "text"),
     ],
 )
-def test_plain_words_mean_what_yaml_1_2_says(written: str, meaning: str) -> None:
+def test_plain_value_has_the_type_of_yaml_1_2(written: str, meaning: str) -> None:
     node = compose(f"a: {written}", "x.yml")
     assert isinstance(node, MappingNode)
     value = node.entries[0][1]
@@ -52,26 +52,26 @@ def test_plain_words_mean_what_yaml_1_2_says(written: str, meaning: str) -> None
     assert value.meaning == meaning
 
 
-def test_anchors_are_followed_when_they_come_first() -> None:
+def test_alias_stands_for_the_anchored_node_when_the_anchor_comes_first() -> None:
     node = compose("a: &x [1]\nb: *x\n", "x.yml")
     assert isinstance(node, MappingNode)
     assert node.entries[1][1] is node.entries[0][1]
 
 
-def test_place_is_found_when_a_character_is_not_allowed() -> None:
+def test_place_is_reported_when_a_character_is_not_allowed() -> None:
     assert problem("ab\ncd\x07e") == "x.yml:2:3: this character is not allowed in YAML; is the file text?"
 
 
-def test_nesting_is_refused_when_it_is_hostile() -> None:
+def test_nesting_is_refused_when_it_is_too_deep() -> None:
     assert problem("[" * 5000) == "x.yml:1:25: this is nested too deeply for a rule file"
 
 
-def test_empty_text_is_nothing() -> None:
+def test_empty_text_is_a_scalar_without_text() -> None:
     assert compose("# only a comment\n", "x.yml") == ScalarNode(Place("x.yml", 1, 1), "", "plain")
 
 
 @pytest.mark.parametrize("text", ['a: "\\UFFFFFFFF"', 'a: "\\U00110000"', 'a: "\\ud800"', "%YAML 9999999999.1\n--- a"])
-def test_problem_is_reported_when_the_scanner_itself_stumbles(text: str) -> None:
+def test_problem_is_reported_when_the_scanner_raises_an_error_of_its_own(text: str) -> None:
     assert problem(text).startswith("x.yml:1:")
 
 

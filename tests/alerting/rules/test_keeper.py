@@ -1,4 +1,4 @@
-"""The rules in force, through bad files, lost folders and restarts."""
+"""The rules in force with invalid files, missing folders and restarts."""
 
 import asyncio
 import os
@@ -18,9 +18,9 @@ from app.db.pool import Pool
 from app.metrics import Metrics
 from app.settings import Settings
 from tests import processes
-from tests.alerting.office import WARM, Office
+from tests.alerting.harness import WARM, AlertingHarness
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
-from tests.notify.alerts import until
+from tests.notify.dispatchers import until
 
 RULE = """
   - name: {name}
@@ -35,7 +35,7 @@ def write(folder: Path, *names: str, file: str = "rules.yml") -> None:
     (folder / file).write_text(f"version: 1\nrules:{rules or ' []'}\n")
 
 
-def spoil(folder: Path) -> None:
+def write_invalid(folder: Path) -> None:
     (folder / "rules.yml").write_text("version: 1\nrules:\n  - name: warm\n    sensor: {metric: temperature}\n")
 
 
@@ -44,7 +44,7 @@ def make_keeper(folder: Path, metrics: Metrics | None = None) -> RuleKeeper:
 
 
 async def opened(folder: Path, pool: Pool) -> RuleKeeper:
-    """Open a keeper as a process does that starts."""
+    """Open a keeper as a starting process does."""
     keeper = make_keeper(folder)
     await keeper.open(pool)
     return keeper
@@ -71,7 +71,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_keeper, "_LOOK_EVERY_S", 0.02)
 
 
-async def test_rules_are_in_force_and_kept_when_they_are_right(database: Database, tmp_path: Path) -> None:
+async def test_rules_are_in_force_and_stored_when_they_are_valid(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm", "cold")
     keeper = await opened(tmp_path, database.pool)
     assert (names(keeper), keeper.problems) == (["warm", "cold"], ())
@@ -80,12 +80,12 @@ async def test_rules_are_in_force_and_kept_when_they_are_right(database: Databas
     assert await database.pool.fetchval("SELECT count(*) FROM rule_set") == 1
 
 
-async def test_rules_go_on_when_their_file_is_spoilt(database: Database, tmp_path: Path) -> None:
+async def test_rules_stay_in_force_when_their_file_becomes_invalid(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     metrics = Metrics()
     keeper = make_keeper(tmp_path, metrics)
     await keeper.open(database.pool)
-    spoil(tmp_path)
+    write_invalid(tmp_path)
     assert not await keeper.reload(database.pool)
     assert names(keeper) == ["warm"]
     assert str(keeper.problems[0]) == f'{tmp_path}/rules.yml:3:5: "levels" is missing: the levels, least severe first'
@@ -96,16 +96,16 @@ async def test_rules_go_on_when_their_file_is_spoilt(database: Database, tmp_pat
     assert b"\ntidegauge_rule_problems 0.0\n" in metrics.render()
 
 
-@pytest.mark.parametrize("loss", ["spoilt", "empty", "missing", "unreadable"])
-async def test_rules_go_on_through_a_restart_when_their_files_are_lost(
+@pytest.mark.parametrize("loss", ["invalid", "empty", "missing", "unreadable"])
+async def test_rules_stay_in_force_after_a_restart_when_their_files_are_unusable(
     database: Database, tmp_path: Path, loss: str
 ) -> None:
     folder = tmp_path / "rules"
     folder.mkdir()
     write(folder, "warm")
     before = await opened(folder, database.pool)
-    if loss == "spoilt":
-        spoil(folder)
+    if loss == "invalid":
+        write_invalid(folder)
     else:
         (folder / "rules.yml").unlink()
     if loss == "missing":
@@ -119,19 +119,19 @@ async def test_rules_go_on_through_a_restart_when_their_files_are_lost(
     assert after.since == before.since
 
 
-async def test_lost_folder_ends_no_alert_and_an_empty_list_ends_all(office: Office) -> None:
-    await office.use(WARM)
-    await office.upload("freezer-1", (1, 9))
-    await office.tick()
-    (office.folder / "rules.yml").unlink()
-    assert not await office.alerting.keeper.reload(office.pool)
-    await office.tick()
-    assert await office.open_alerts() == [("warm", "freezer-1", "threshold")]
-    await office.use("")
-    assert await office.open_alerts() == []
+async def test_alerts_stay_open_when_the_file_is_lost_and_end_when_the_list_is_empty(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (1, 9))
+    await harness.tick()
+    (harness.folder / "rules.yml").unlink()
+    assert not await harness.alerting.keeper.reload(harness.pool)
+    await harness.tick()
+    assert await harness.open_alerts() == [("warm", "freezer-1", "threshold")]
+    await harness.use_rules("")
+    assert await harness.open_alerts() == []
 
 
-async def test_nothing_is_in_force_when_there_never_were_rules(database: Database, tmp_path: Path) -> None:
+async def test_no_rules_are_in_force_when_there_never_were_any(database: Database, tmp_path: Path) -> None:
     keeper = await opened(tmp_path / "nowhere", database.pool)
     assert names(keeper) == []
     assert [str(problem) for problem in keeper.problems] == [
@@ -139,7 +139,9 @@ async def test_nothing_is_in_force_when_there_never_were_rules(database: Databas
     ]
 
 
-async def test_rule_is_new_when_it_comes_back_after_it_was_removed(database: Database, tmp_path: Path) -> None:
+async def test_rule_is_known_since_its_return_when_it_was_removed_in_between(
+    database: Database, tmp_path: Path
+) -> None:
     write(tmp_path, "warm", "cold")
     keeper = await opened(tmp_path, database.pool)
     first = dict(keeper.since)
@@ -152,7 +154,7 @@ async def test_rule_is_new_when_it_comes_back_after_it_was_removed(database: Dat
 
 
 @pytest.mark.usefixtures("quick")
-async def test_files_are_read_again_when_they_have_been_still_for_a_while(database: Database, tmp_path: Path) -> None:
+async def test_files_are_read_again_when_they_have_not_changed_for_a_while(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     async with watching(keeper, database.pool):
@@ -165,14 +167,16 @@ async def test_files_are_read_again_when_they_have_been_still_for_a_while(databa
         await wait_until(lambda: names(keeper) == ["more-7", "warm-7"])
         (tmp_path / "more.yml").unlink()
         await wait_until(lambda: names(keeper) == ["warm-7"])
-        spoil(tmp_path)
+        write_invalid(tmp_path)
         await wait_until(lambda: bool(keeper.problems))
         assert names(keeper) == ["warm-7"]
     assert await database.pool.fetchval("SELECT accepted_at FROM rule_set") > accepted_at
 
 
 @pytest.mark.usefixtures("quick")
-async def test_files_are_read_again_when_they_changed_before_anyone_watched(database: Database, tmp_path: Path) -> None:
+async def test_files_are_read_again_when_they_changed_before_the_watch_began(
+    database: Database, tmp_path: Path
+) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     write(tmp_path, "cold")
@@ -181,7 +185,7 @@ async def test_files_are_read_again_when_they_changed_before_anyone_watched(data
 
 
 @pytest.mark.usefixtures("quick")
-async def test_files_are_read_again_when_the_database_was_away(database: Database, tmp_path: Path) -> None:
+async def test_files_are_read_again_when_the_database_had_failed(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     await database.pool.execute("ALTER TABLE rule_set RENAME TO away")
@@ -207,9 +211,7 @@ async def test_files_are_read_again_at_once_when_asked(
 
 
 @pytest.mark.usefixtures("quick")
-async def test_hidden_and_dangling_files_do_not_disturb_when_editors_make_them(
-    database: Database, tmp_path: Path
-) -> None:
+async def test_hidden_and_dangling_files_are_ignored_when_editors_make_them(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     (tmp_path / ".#rules.yml").symlink_to("anna@host.1234")
@@ -225,7 +227,7 @@ async def metric(server: Server, name: str) -> str:
     return next(line for line in lines if line.startswith(f"{name} "))
 
 
-async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_spoilt(
+async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_invalid(
     database: Database, tmp_path: Path
 ) -> None:
     write(tmp_path, "warm")
@@ -233,7 +235,7 @@ async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_spoilt(
     async with running_server(settings) as server:
         assert await metric(server, "tidegauge_rule_problems") == "tidegauge_rule_problems 0.0"
         assert "rule_problems" not in await server.get("/health/ready")
-        spoil(tmp_path)
+        write_invalid(tmp_path)
         await server.services.alerting.keeper.reload(server.services.pool)
         rules = await server.get("/api/v1/rules")
         ready = await server.get("/health/ready")
@@ -251,7 +253,7 @@ async def test_hangup_reads_the_rules_again_and_does_not_end_the_server(database
     dsn, rules = database.dsn, str(folder)
     async with processes.running(tmp_path / "server", "serve", DATABASE_URL=dsn, RULES_DIR=rules) as server:
         for name in ("cold", "damp"):
-            # As long as before, and as old: only a hangup makes the server look at it.
+            # The file has the same size and time of change as before, so only a hangup makes the server read it.
             write(folder, name)
             os.utime(folder / "rules.yml", ns=(unchanged, unchanged))
             server.process.send_signal(signal.SIGHUP)

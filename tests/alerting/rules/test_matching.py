@@ -18,13 +18,13 @@ from tests.alerting.rule_texts import ENVIRON, FULL, as_yaml, rule, rule_documen
 COLD = {"room": "cold", "site": "Kiel"}
 
 
-def one_rule(selector: str, rest: str = "levels: {warning: {above: 8}}") -> Rule:
+def parse_rule(selector: str, rest: str = "levels: {warning: {above: 8}}") -> Rule:
     text = f"version: 1\nrules:\n  - name: r\n    sensors: {selector}\n    {rest}\n"
     return parse_rules({"x.yml": text}, {}).rules[0]
 
 
 def applies(selector: str, sensor: str = "s1", metric: str = "m", gateway: str | None = None, **tags: str) -> bool:
-    read = one_rule(selector)
+    read = parse_rule(selector)
     found = RuleBook(RuleSet((read,))).matches(sensor, metric, tags, gateway)
     assert bool(found) is (compile_rule(read, sensor, metric, tags, gateway) is not None)
     return bool(found)
@@ -50,7 +50,7 @@ def applies(selector: str, sensor: str = "s1", metric: str = "m", gateway: str |
         ("*x", "a\nx", True),
     ],
 )
-def test_id_matches_by_stars_and_question_marks_only(glob: str, sensor: str, fits: bool) -> None:
+def test_id_treats_only_stars_and_question_marks_as_wildcards(glob: str, sensor: str, fits: bool) -> None:
     read = parse_rules(
         {
             "x.yml": as_yaml(
@@ -62,14 +62,14 @@ def test_id_matches_by_stars_and_question_marks_only(glob: str, sensor: str, fit
     assert bool(RuleBook(read).matches(sensor, "m", {}, None)) is fits
 
 
-def test_id_matches_quickly_when_a_pattern_is_hostile() -> None:
-    book = RuleBook(RuleSet((one_rule('{id: "' + "*a" * 40 + 'b"}'),)))
+def test_id_is_matched_quickly_when_the_pattern_has_many_stars() -> None:
+    book = RuleBook(RuleSet((parse_rule('{id: "' + "*a" * 40 + 'b"}'),)))
     started = time.monotonic()
     assert book.matches("a" * 5_000, "m", {}, None) == ()
     assert time.monotonic() - started < 2
 
 
-def test_selector_needs_all_that_it_names() -> None:
+def test_selector_applies_when_every_given_field_matches() -> None:
     assert applies("{metric: m}")
     assert not applies("{metric: other}")
     assert applies("{gateway: g}", gateway="g")
@@ -81,7 +81,7 @@ def test_selector_needs_all_that_it_names() -> None:
     assert not applies("{id: s1, metric: m, gateway: g}", gateway="h")
 
 
-def test_rule_compiles_to_what_it_says_for_the_series() -> None:
+def test_compile_rule_returns_the_terms_of_the_series_with_its_override() -> None:
     (read,) = parse_rules({"x.yml": FULL}, ENVIRON).rules
     assert compile_rule(read, "fridge", "temperature", COLD, None) == SeriesRule(
         value=ValueOf("last", 0),
@@ -100,8 +100,8 @@ def test_rule_compiles_to_what_it_says_for_the_series() -> None:
     assert compile_rule(read, "fridge", "temperature", {"room": "warm"}, None) is None
 
 
-def test_first_override_that_matches_counts() -> None:
-    read = one_rule(
+def test_matches_use_the_first_override_that_applies() -> None:
+    read = parse_rule(
         "{metric: m}",
         "levels: {warning: {above: 8}}\n"
         "    overrides:\n"
@@ -125,16 +125,16 @@ def test_matches_come_in_the_order_of_the_rules() -> None:
 
 
 def hash_of(rest: str) -> str:
-    return RuleBook(RuleSet((one_rule("{metric: m}", rest),))).matches("s", "m", {}, None)[0].rule_hash
+    return RuleBook(RuleSet((parse_rule("{metric: m}", rest),))).matches("s", "m", {}, None)[0].rule_hash
 
 
-def test_hash_stays_when_only_words_change() -> None:
+def test_rule_hash_stays_when_only_messages_and_notification_settings_change() -> None:
     before = hash_of("levels: {warning: {above: 8, for: 10m}}")
     assert before == hash_of(
         "levels: {warning: {above: 8.0, for: 600s, notify: []}}\n    unit: K\n    message: x\n    notify: []\n"
         "    no_data: {after: 5m}\n    late_data: {accept: 1h}\n    mute: [{days: [sat]}]"
     )
-    # Written down: another hash after an upgrade would restart every clock.
+    # The hash is stored: another hash after an upgrade would restart every clock.
     assert len(before) == 64
 
 
@@ -152,19 +152,19 @@ def test_hash_stays_when_only_words_change() -> None:
         "levels: {warning: {above: 8, for: 10m}}\n    max_gap: 5m",
     ],
 )
-def test_hash_changes_when_what_the_rule_says_changes(rest: str) -> None:
+def test_rule_hash_changes_when_value_levels_clear_or_max_gap_change(rest: str) -> None:
     assert hash_of(rest) != hash_of("levels: {warning: {above: 8, for: 10m}}")
 
 
-def test_series_share_what_was_compiled_once() -> None:
-    book = RuleBook(RuleSet((one_rule("{metric: m}"),)))
+def test_matches_of_different_series_share_one_compiled_match() -> None:
+    book = RuleBook(RuleSet((parse_rule("{metric: m}"),)))
     (one,), (other,) = book.matches("s1", "m", {"a": "x"}, None), book.matches("s2", "m", {}, "g")
     assert one is other
 
 
-def test_answers_stay_right_when_more_labels_come_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "KEPT_ANSWERS", 3)
-    book = RuleBook(RuleSet((one_rule("{tags: {n: 4}}"),)))
+def test_matches_stay_right_when_the_cache_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "CACHE_SIZE", 3)
+    book = RuleBook(RuleSet((parse_rule("{tags: {n: 4}}"),)))
     assert [len(book.matches("s", "m", {"n": str(n % 8)}, None)) for n in range(24)] == [0, 0, 0, 0, 1, 0, 0, 0] * 3
 
 
@@ -185,7 +185,7 @@ _labels = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents, st.lists(st.tuples(st.sampled_from(["m", "n"]), _labels), max_size=6), st.data())
-def test_book_says_what_each_rule_says_by_itself(
+def test_rule_book_agrees_with_terms_for_when_rules_are_random(
     document: dict[str, Any], labels: list[tuple[str, dict[str, str]]], data: st.DataObject
 ) -> None:
     read = parse_rules({"x.yml": as_yaml(document)}, {"HOOK": "x"})

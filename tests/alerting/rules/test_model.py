@@ -32,7 +32,7 @@ MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 
 
-def test_rule_set_holds_all_that_the_file_says() -> None:
+def test_rule_set_holds_every_field_of_the_file() -> None:
     window = MuteWindow(days=("sat", "sun"), from_us=22 * HOUR, to_us=6 * HOUR, tz="Europe/Berlin")
     terms = Terms(
         levels=(
@@ -89,7 +89,7 @@ def test_rule_set_holds_all_that_the_file_says() -> None:
     )
 
 
-def test_rule_has_the_documented_defaults_when_it_says_little() -> None:
+def test_rule_has_the_documented_defaults_when_fields_are_left_out() -> None:
     (read,) = parse_rules({"rules.yml": rule("levels: {error: {inside: [2, 8]}}")}, {}).rules
     assert read == Rule(
         name="r",
@@ -114,14 +114,14 @@ def test_stored_rule_set_holds_no_secrets() -> None:
     assert not any(secret in stored for secret in ENVIRON.values())
 
 
-def test_level_is_told_to_its_own_channels_when_it_names_some() -> None:
+def test_notified_at_returns_the_channels_of_the_level_when_it_has_some() -> None:
     (read,) = parse_rules({"rules.yml": FULL}, ENVIRON).rules
     assert read.terms.notified_at("warning") == ("ops-telegram",)
     assert read.terms.notified_at("critical") == ("ops-telegram", "duty-slack")
     assert read.terms.notified_at("disaster") == ("ops-telegram",)
 
 
-def test_condition_is_written_as_people_write_numbers() -> None:
+def test_condition_text_drops_needless_zeros() -> None:
     assert condition_text(Above(8.0)) == "above 8"
     assert condition_text(Outside(-2.5, 8.0)) == "outside -2.5 to 8"
     assert condition_text(Below(0.1)) == "below 0.1"
@@ -130,7 +130,7 @@ def test_condition_is_written_as_people_write_numbers() -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents)
-def test_valid_rules_are_read_and_restored_as_they_were(document: dict[str, Any]) -> None:
+def test_rule_set_survives_encoding_when_rules_are_random(document: dict[str, Any]) -> None:
     read = parse_rules({"rules.yml": as_yaml(document)}, {"HOOK": "x"})
     assert decode_rule_set(encode_rule_set(read)) == read
     for rule_read, written in zip(read.rules, document["rules"], strict=True):

@@ -17,7 +17,7 @@ def window(start: str, end: str, *days: Day, tz: str = BERLIN) -> MuteWindow:
 
 
 def at(text: str, zone: str = BERLIN) -> int:
-    """Read a wall-clock time of a zone; with an offset, as it is."""
+    """Parse a time: with an offset as it is, without one as a wall-clock time of the zone."""
     moment = datetime.fromisoformat(text)
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
 
@@ -89,7 +89,7 @@ def test_window_within_the_skipped_hour_is_empty() -> None:
     assert not is_muted(skipped, at("2026-03-29T01:00:00+00:00"))
 
 
-def test_window_takes_both_when_an_hour_comes_twice() -> None:
+def test_window_covers_both_hours_when_an_hour_comes_twice() -> None:
     # On 2026-10-25 the clocks of Berlin go from 03:00 back to 02:00, at 01:00 UTC.
     twice = [window("02:15", "02:45")]
     assert not is_muted(twice, at("2026-10-25T00:14:59+00:00"))
@@ -98,7 +98,7 @@ def test_window_takes_both_when_an_hour_comes_twice() -> None:
     assert not is_muted(twice, at("2026-10-25T01:45:00+00:00"))
 
 
-def test_window_survives_a_date_that_never_was() -> None:
+def test_window_is_right_when_the_zone_skipped_a_date() -> None:
     # Samoa had no 2011-12-30.
     nights = [window("22:00", "06:00", tz="Pacific/Apia")]
     assert is_muted(nights, at("2011-12-29T23:00", "Pacific/Apia"))

@@ -1,7 +1,8 @@
-"""What is left to tell, clause by clause of the table of told and true, and of what is due when."""
+"""Messages decided for each state of alert_told and episode, and the times at which groups are due."""
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from app.alerting.episodes.revision import Told
@@ -10,17 +11,17 @@ from app.alerting.rules.mutes import MuteWindow
 from app.alerting.telling.decisions import ActionKind, decide, reminders, schedule
 from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
-from tests.alerting.told import (
+from tests.alerting.situations import (
     FIRING,
     NOON_US,
     RESOLVED,
-    cleared,
+    ended,
     episode,
-    gone,
-    lacking_data,
+    gateway_offline,
     level,
-    offline,
-    over,
+    no_data_alert,
+    no_data_mark,
+    retracted,
     rule,
     situation,
 )
@@ -32,18 +33,19 @@ SILENCED = [{"sensor": "freezer-*"}]
 MUTED = (MuteWindow(),)
 
 
-def to_tell(of: Situation) -> list[tuple[int, str, ActionKind, bool]]:
-    """Give (episode, channel, kind, held) of all that is left to tell."""
-    return [(each.episode.id, each.channel, each.kind, each.held) for each in decide(of).actions]
+def actions_of(given: Situation) -> list[tuple[int, str, ActionKind, bool]]:
+    """Return (episode id, channel, kind, held) of all actions."""
+    return [(each.episode.id, each.channel, each.kind, each.held) for each in decide(given).actions]
 
 
-def due_s(of: Situation) -> dict[str, float]:
-    """Give in how many seconds each channel is due its message; there is one group."""
-    return {channel: (due_us - of.now_us) / SECOND_US for (channel, _), due_us in schedule(of, decide(of)).items()}
+def seconds_until_due(given: Situation) -> dict[str, float]:
+    """Return the seconds until each channel's message is due, for situations with one group."""
+    due = schedule(given, decide(given))
+    return {channel: (due_us - given.now_us) / SECOND_US for (channel, _), due_us in due.items()}
 
 
-def reminded(of: Situation, channel: str = "ops") -> list[int]:
-    return [each.episode.id for each in reminders(of, channel, QUAY)]
+def reminded_ids(given: Situation, channel: str = "ops") -> list[int]:
+    return [each.episode.id for each in reminders(given, channel, QUAY)]
 
 
 def sent_minutes_ago(minutes: float, channel: str = "ops") -> dict[tuple[str, str], int]:
@@ -51,57 +53,59 @@ def sent_minutes_ago(minutes: float, channel: str = "ops") -> dict[tuple[str, st
 
 
 @pytest.mark.parametrize(
-    ("told", "true", "kind"),
+    ("told", "current", "kind"),
     [
         (None, episode(), "firing"),
-        (None, over(), "summary"),
-        (None, gone(), None),
+        (None, ended(), "summary"),
+        (None, retracted(), None),
         (FIRING, episode(), None),
         (FIRING, episode(level="error"), "raised"),
         (CRITICAL, episode(level="warning"), None),
-        (FIRING, over(), "resolved"),
-        (FIRING, over(level="critical"), "resolved"),
-        (FIRING, gone(), "retracted"),
-        (FIRING, gone(resolved_us=NOON_US - 5), "retracted"),
+        (FIRING, ended(), "resolved"),
+        (FIRING, ended(level="critical"), "resolved"),
+        (FIRING, retracted(), "retracted"),
+        (FIRING, retracted(resolved_us=NOON_US - 5), "retracted"),
         (RESOLVED, episode(), "again"),
-        (RESOLVED, over(), None),
-        (RESOLVED, over(level="critical"), None),
-        (RESOLVED, gone(resolved_us=NOON_US - 5), "withdrawn"),
-        (RESOLVED, gone(), "withdrawn"),
+        (RESOLVED, ended(), None),
+        (RESOLVED, ended(level="critical"), None),
+        (RESOLVED, retracted(resolved_us=NOON_US - 5), "withdrawn"),
+        (RESOLVED, retracted(), "withdrawn"),
     ],
 )
-def test_told_and_true_are_reconciled_when(told: Told | None, true: UntoldEpisode, kind: ActionKind | None) -> None:
-    at_hand = situation(true, told={} if told is None else {1: {"ops": told}})
-    assert to_tell(at_hand) == ([] if kind is None else [(1, "ops", kind, False)])
+def test_action_follows_from_what_was_told_and_the_episode(
+    told: Told | None, current: UntoldEpisode, kind: ActionKind | None
+) -> None:
+    given = situation(current, told={} if told is None else {1: {"ops": told}})
+    assert actions_of(given) == ([] if kind is None else [(1, "ops", kind, False)])
 
 
 @pytest.mark.parametrize(
-    ("told", "true", "settled"),
+    ("told", "current", "settled"),
     [
         (None, episode(), False),
         (FIRING, episode(), False),
-        (FIRING, over(), False),
-        (None, over(), False),
-        (RESOLVED, over(), True),
-        (None, gone(), True),
-        (RESOLVED, gone(), False),
+        (FIRING, ended(), False),
+        (None, ended(), False),
+        (RESOLVED, ended(), True),
+        (None, retracted(), True),
+        (RESOLVED, retracted(), False),
     ],
 )
-def test_episode_is_settled_when_nothing_can_be_left_to_tell(
-    told: Told | None, true: UntoldEpisode, settled: bool
+def test_episode_is_settled_when_no_message_about_it_can_follow(
+    told: Told | None, current: UntoldEpisode, settled: bool
 ) -> None:
-    at_hand = situation(true, told={} if told is None else {1: {"ops": told}})
-    assert decide(at_hand).settled == ([1] if settled else [])
+    given = situation(current, told={} if told is None else {1: {"ops": told}})
+    assert decide(given).settled == ([1] if settled else [])
 
 
-def test_episode_is_not_settled_when_its_end_is_on_its_way() -> None:
-    assert decide(situation(over(is_on_its_way=True), told={1: {"ops": RESOLVED}})).settled == []
+def test_episode_is_not_settled_when_a_message_about_it_is_being_sent() -> None:
+    assert decide(situation(ended(is_being_sent=True), told={1: {"ops": RESOLVED}})).settled == []
 
 
-def test_line_about_an_end_that_never_was_brings_about_no_message() -> None:
-    at_hand = situation(gone(), told={1: {"ops": RESOLVED}})
-    assert due_s(at_hand) == {}
-    assert [action.is_passive for action in decide(at_hand).actions] == [True]
+def test_withdrawn_item_makes_no_group_due_when_it_is_the_only_one() -> None:
+    given = situation(retracted(), told={1: {"ops": RESOLVED}})
+    assert seconds_until_due(given) == {}
+    assert [action.is_passive for action in decide(given).actions] == [True]
 
 
 @pytest.mark.parametrize(
@@ -115,18 +119,20 @@ def test_line_about_an_end_that_never_was_brings_about_no_message() -> None:
         ("summary", "resolved"),
     ],
 )
-def test_action_says_what_counts_as_told_when_it_was(kind: ActionKind, told: Literal["firing", "resolved"]) -> None:
+def test_action_knows_what_counts_as_told_once_it_is_sent(
+    kind: ActionKind, told: Literal["firing", "resolved"]
+) -> None:
     told_before = {"raised": FIRING, "again": RESOLVED, "resolved": FIRING, "retracted": FIRING}
-    true = {"raised": episode(level="error"), "resolved": over(), "retracted": gone(), "summary": over()}
+    current = {"raised": episode(level="error"), "resolved": ended(), "retracted": retracted(), "summary": ended()}
     before = {1: {"ops": told_before[kind]}} if kind in told_before else {}
-    (action,) = decide(situation(true.get(kind, episode()), told=before)).actions
+    (action,) = decide(situation(current.get(kind, episode()), told=before)).actions
     assert (action.kind, action.told) == (kind, told)
 
 
-# Who is told.
+# Channels.
 
 
-def levels_of_their_own() -> Rule:
+def rule_with_channels_of_a_level() -> Rule:
     return rule(levels=(level("warning"), level("critical", notify=("duty",))))
 
 
@@ -139,236 +145,239 @@ def levels_of_their_own() -> Rule:
         ("critical", {"ops": FIRING, "duty": CRITICAL}, []),
     ],
 )
-def test_level_tells_those_whom_it_names_when_it_names_any(
+def test_level_notifies_its_own_channels_when_it_names_any(
     at: str, told: dict[str, Told], expected: list[tuple[str, ActionKind]]
 ) -> None:
-    at_hand = situation(episode(level=at), rules=[levels_of_their_own()], told={1: told})
-    assert [(channel, kind) for _, channel, kind, _ in to_tell(at_hand)] == expected
+    given = situation(episode(level=at), rules=[rule_with_channels_of_a_level()], told={1: told})
+    assert [(channel, kind) for _, channel, kind, _ in actions_of(given)] == expected
 
 
-def test_end_is_told_to_all_that_were_told_when_the_rule_names_others_by_now() -> None:
+def test_end_is_told_to_every_channel_that_was_told_when_the_rule_names_others_now() -> None:
     told = {1: {"ops": FIRING, "duty": FIRING}}
-    assert to_tell(situation(over(), rules=[rule(notify=())], told=told)) == [
+    assert actions_of(situation(ended(), rules=[rule(notify=())], told=told)) == [
         (1, "ops", "resolved", False),
         (1, "duty", "resolved", False),
     ]
 
 
-def test_nothing_is_left_to_tell_a_channel_when_it_is_configured_no_more() -> None:
-    at_hand = situation(over(), told={1: {"ops": FIRING}}, channels=["duty"])
-    assert to_tell(at_hand) == []
-    assert decide(at_hand).settled == [1]
+def test_channel_is_told_nothing_when_it_is_no_longer_configured() -> None:
+    given = situation(ended(), told={1: {"ops": FIRING}}, channels=["duty"])
+    assert actions_of(given) == []
+    assert decide(given).settled == [1]
 
 
-def test_rule_that_is_no_more_tells_the_end_when_it_had_told_the_beginning() -> None:
-    ended = over(reason="rule removed")
-    assert to_tell(situation(ended, rules=[], told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
-    assert to_tell(situation(ended, rules=[])) == []
+def test_end_is_told_when_the_rule_was_removed_after_its_alert_was_told() -> None:
+    removed = ended(reason="rule removed")
+    assert actions_of(situation(removed, rules=[], told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
+    assert actions_of(situation(removed, rules=[])) == []
 
 
-def test_offline_gateway_is_told_to_all_who_would_hear_of_its_series() -> None:
+def test_offline_gateway_is_told_to_the_channels_of_all_rules_that_alert_on_missing_data() -> None:
     rules = [
         rule("warm", no_data=NoData(), notify=("ops",)),
         rule("cold", no_data=NoData(then="keep"), notify=("cold-people",)),
         rule("damp", no_data=NoData(), notify=("duty",)),
         rule("elsewhere", no_data=NoData(), notify=("far",), sensors=Selector(gateway="another")),
     ]
-    at_hand = situation(offline(), rules=rules, channels=["duty", "far", "cold-people", "ops"])
-    assert to_tell(at_hand) == [(1, "ops", "firing", False), (1, "duty", "firing", False)]
+    given = situation(gateway_offline(), rules=rules, channels=["duty", "far", "cold-people", "ops"])
+    assert actions_of(given) == [(1, "ops", "firing", False), (1, "duty", "firing", False)]
 
 
-# What came and went before anyone was told.
+# Episodes that ended before any message.
 
 
 @pytest.mark.parametrize(("notify", "kind"), [("summary", "summary"), ("normal", "firing"), ("never", None)])
-def test_late_data_says_how_to_tell_what_was_over_when_first_told(
+def test_late_data_decides_the_first_message_when_the_episode_is_over_by_then(
     notify: Literal["summary", "normal", "never"], kind: ActionKind | None
 ) -> None:
-    at_hand = situation(over(), rules=[rule(late_data=LateData(notify=notify))])
-    assert to_tell(at_hand) == ([] if kind is None else [(1, "ops", kind, False)])
-    assert decide(at_hand).settled == ([1] if kind is None else [])
+    given = situation(ended(), rules=[rule(late_data=LateData(notify=notify))])
+    assert actions_of(given) == ([] if kind is None else [(1, "ops", kind, False)])
+    assert decide(given).settled == ([1] if kind is None else [])
 
 
-def test_both_messages_are_told_when_late_data_are_told_as_usual() -> None:
+def test_end_is_told_after_the_firing_when_late_data_says_normal() -> None:
     normal = rule(late_data=LateData(notify="normal"))
-    assert to_tell(situation(over(), rules=[normal], told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
+    assert actions_of(situation(ended(), rules=[normal], told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
 
 
-def test_open_episode_is_told_when_late_data_are_never_to_be() -> None:
-    at_hand = situation(episode(), rules=[rule(late_data=LateData(notify="never"))])
-    assert to_tell(at_hand) == [(1, "ops", "firing", False)]
+def test_open_episode_is_told_when_late_data_says_never() -> None:
+    given = situation(episode(), rules=[rule(late_data=LateData(notify="never"))])
+    assert actions_of(given) == [(1, "ops", "firing", False)]
 
 
 @pytest.mark.parametrize("notify", ["summary", "normal"])
 @pytest.mark.parametrize(("ago_us", "told"), [(HOUR_US, True), (HOUR_US + 1, False)])
-def test_end_longer_ago_than_accept_is_history(notify: Literal["summary", "normal"], ago_us: int, told: bool) -> None:
+def test_ended_episode_is_settled_untold_when_its_end_is_older_than_accept(
+    notify: Literal["summary", "normal"], ago_us: int, told: bool
+) -> None:
     terms = LateData(accept_us=HOUR_US, notify=notify)
-    at_hand = situation(over(resolved_us=NOON_US - ago_us), rules=[rule(late_data=terms)])
-    assert bool(to_tell(at_hand)) is told
-    assert decide(at_hand).settled == ([] if told else [1])
+    given = situation(ended(resolved_us=NOON_US - ago_us), rules=[rule(late_data=terms)])
+    assert bool(actions_of(given)) is told
+    assert decide(given).settled == ([] if told else [1])
 
 
-def test_end_of_a_told_episode_is_told_when_it_is_longer_ago_than_accept() -> None:
-    at_hand = situation(
-        over(minutes_ago=90),
+def test_end_of_a_told_episode_is_told_when_it_is_older_than_accept() -> None:
+    given = situation(
+        ended(minutes_ago=90),
         rules=[rule(late_data=LateData(accept_us=HOUR_US))],
         told={1: {"ops": FIRING}},
     )
-    assert to_tell(at_hand) == [(1, "ops", "resolved", False)]
+    assert actions_of(given) == [(1, "ops", "resolved", False)]
 
 
 @pytest.mark.parametrize(("muted", "silences"), [(MUTED, []), ((), SILENCED)])
-def test_what_came_and_went_is_history_when_it_was_silenced_or_muted(
+def test_ended_episode_is_settled_untold_when_it_is_silenced_or_muted(
     muted: tuple[MuteWindow, ...], silences: list[dict[str, str]]
 ) -> None:
-    at_hand = situation(over(), rules=[rule(mute=muted)], silences=silences)
-    assert to_tell(at_hand) == []
-    assert decide(at_hand).settled == [1]
+    given = situation(ended(), rules=[rule(mute=muted)], silences=silences)
+    assert actions_of(given) == []
+    assert decide(given).settled == [1]
 
 
-def inhibited() -> dict[str, Any]:
-    """Let `fire` inhibit `warm` at the same site."""
+def rules_with_inhibition() -> dict[str, Any]:
+    """Make rules by which `fire` inhibits `warm` at the same site."""
     return {"rules": [rule(inhibited_by=(Inhibition("fire", ("site",)),)), rule("fire", notify=())]}
 
 
-def test_what_came_and_went_is_summed_up_when_it_was_only_inhibited() -> None:
+def test_ended_episode_gets_a_summary_when_it_was_only_inhibited() -> None:
     source = episode(2, rule="fire")
-    assert to_tell(situation(over(), source, **inhibited())) == [(1, "ops", "summary", True)]
-    assert to_tell(situation(over(), over(2, rule="fire"), **inhibited())) == [(1, "ops", "summary", False)]
+    assert actions_of(situation(ended(), source, **rules_with_inhibition())) == [(1, "ops", "summary", True)]
+    assert actions_of(situation(ended(), ended(2, rule="fire"), **rules_with_inhibition())) == [
+        (1, "ops", "summary", False)
+    ]
 
 
-# What holds messages back.
+# Silences, mutes, inhibition, catching up.
 
 HELD = [(None, episode(), "firing"), (FIRING, episode(level="error"), "raised"), (RESOLVED, episode(), "again")]
-NEVER_HELD = [(FIRING, over(), "resolved"), (FIRING, gone(), "retracted")]
+NEVER_HELD = [(FIRING, ended(), "resolved"), (FIRING, retracted(), "retracted")]
 
 
-@pytest.mark.parametrize(("told", "true", "kind"), [*HELD, *NEVER_HELD])
+@pytest.mark.parametrize(("told", "current", "kind"), [*HELD, *NEVER_HELD])
 @pytest.mark.parametrize("hold", ["silence", "mute", "inhibition"])
-def test_hold_keeps_back_all_but_the_end_of_what_was_told(
-    hold: str, told: Told | None, true: UntoldEpisode, kind: ActionKind
+def test_hold_delays_all_kinds_but_resolved_and_retracted(
+    hold: str, told: Told | None, current: UntoldEpisode, kind: ActionKind
 ) -> None:
     before = {} if told is None else {1: {"ops": told}}
     holds: dict[str, dict[str, Any]] = {
         "silence": {"silences": SILENCED},
         "mute": {"rules": [rule(mute=MUTED)]},
-        "inhibition": inhibited(),
+        "inhibition": rules_with_inhibition(),
     }
     source = [episode(2, rule="fire")] if hold == "inhibition" else []
-    at_hand = situation(true, *source, told=before, **holds[hold])
-    may_wait = kind not in ("resolved", "retracted")
-    assert to_tell(at_hand) == [(1, "ops", kind, may_wait)]
-    assert bool(due_s(at_hand)) is not may_wait
+    given = situation(current, *source, told=before, **holds[hold])
+    held = kind not in ("resolved", "retracted")
+    assert actions_of(given) == [(1, "ops", kind, held)]
+    assert bool(seconds_until_due(given)) is not held
 
 
-@pytest.mark.parametrize(("told", "true", "kind"), [*HELD, *NEVER_HELD, (None, over(), "summary")])
-def test_late_upload_keeps_back_all_but_the_end_of_what_was_told(
-    told: Told | None, true: UntoldEpisode, kind: ActionKind
+@pytest.mark.parametrize(("told", "current", "kind"), [*HELD, *NEVER_HELD, (None, ended(), "summary")])
+def test_catching_up_delays_all_kinds_but_resolved_and_retracted(
+    told: Told | None, current: UntoldEpisode, kind: ActionKind
 ) -> None:
-    facts = {"last_us": NOON_US - 16 * MINUTE_US, "received_us": NOON_US, "first_known_us": NOON_US - MINUTE_US}
-    late = type(true)(**{**{name: getattr(true, name) for name in true.__struct_fields__}, **facts})
-    at_hand = situation(late, told={} if told is None else {1: {"ops": told}})
-    assert to_tell(at_hand) == [(1, "ops", kind, kind not in ("resolved", "retracted"))]
+    fields = {"last_us": NOON_US - 16 * MINUTE_US, "received_us": NOON_US, "first_known_us": NOON_US - MINUTE_US}
+    late = msgspec.structs.replace(current, **fields)
+    given = situation(late, told={} if told is None else {1: {"ops": told}})
+    assert actions_of(given) == [(1, "ops", kind, kind not in ("resolved", "retracted"))]
 
 
 def test_raise_waits_when_inhibition_starts_after_the_target_was_told() -> None:
-    at_hand = situation(episode(level="critical"), episode(2, rule="fire"), told={1: {"ops": FIRING}}, **inhibited())
-    assert due_s(at_hand) == {}
+    given = situation(
+        episode(level="critical"), episode(2, rule="fire"), told={1: {"ops": FIRING}}, **rules_with_inhibition()
+    )
+    assert seconds_until_due(given) == {}
 
 
-@pytest.mark.parametrize("mark", ["cleared", "over", "gone"])
-def test_rule_does_not_inhibit_when_nothing_of_it_fires(mark: str) -> None:
-    source = {
-        "cleared": cleared(2, series=3, rule="fire"),
-        "over": over(2, rule="fire"),
-        "gone": gone(2, rule="fire"),
-    }[mark]
-    assert to_tell(situation(episode(), source, **inhibited()))[0] == (1, "ops", "firing", False)
+@pytest.mark.parametrize(
+    "source", [no_data_mark(2, series=3, rule="fire"), ended(2, rule="fire"), retracted(2, rule="fire")]
+)
+def test_rule_does_not_inhibit_when_none_of_its_episodes_fires(source: UntoldEpisode) -> None:
+    assert actions_of(situation(episode(), source, **rules_with_inhibition()))[0] == (1, "ops", "firing", False)
 
 
-def test_rule_does_not_inhibit_when_it_ended_for_lack_of_data() -> None:
-    source, lack = episode(2, rule="fire"), cleared(3, series=2, rule="fire")
-    assert to_tell(situation(episode(), source, lack, **inhibited())) == [(1, "ops", "firing", False)]
+def test_rule_does_not_inhibit_when_its_episode_was_cleared_for_missing_data() -> None:
+    source, mark = episode(2, rule="fire"), no_data_mark(3, series=2, rule="fire")
+    assert actions_of(situation(episode(), source, mark, **rules_with_inhibition())) == [(1, "ops", "firing", False)]
 
 
 # Missing data.
 
 
-def test_missing_data_are_told_and_so_is_their_end() -> None:
-    silent = [rule(no_data=NoData())]
-    assert to_tell(situation(lacking_data(), rules=silent)) == [(1, "ops", "firing", False)]
-    back = lacking_data(resolved_us=NOON_US)
-    assert to_tell(situation(back, rules=silent, told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
+def test_missing_data_are_told_as_firing_and_then_as_resolved() -> None:
+    rules = [rule(no_data=NoData())]
+    assert actions_of(situation(no_data_alert(), rules=rules)) == [(1, "ops", "firing", False)]
+    back = no_data_alert(resolved_us=NOON_US)
+    assert actions_of(situation(back, rules=rules, told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
 
 
-def test_missing_data_are_history_when_they_came_back_before_anyone_was_told() -> None:
-    at_hand = situation(lacking_data(resolved_us=NOON_US), rules=[rule(no_data=NoData())])
-    assert to_tell(at_hand) == []
-    assert decide(at_hand).settled == [1]
+def test_missing_data_alert_is_settled_untold_when_data_came_back_before_any_message() -> None:
+    given = situation(no_data_alert(resolved_us=NOON_US), rules=[rule(no_data=NoData())])
+    assert actions_of(given) == []
+    assert decide(given).settled == [1]
 
 
-def test_end_of_silence_waits_when_the_series_is_catching_up() -> None:
-    facts = {"resolved_us": NOON_US, "last_us": NOON_US - HOUR_US, "received_us": NOON_US, "first_known_us": 0}
+def test_end_of_missing_data_waits_when_the_series_is_catching_up() -> None:
+    fields = {"resolved_us": NOON_US, "last_us": NOON_US - HOUR_US, "received_us": NOON_US, "first_known_us": 0}
     told = {1: {"ops": FIRING}}
-    assert to_tell(situation(lacking_data(**facts), told=told)) == [(1, "ops", "resolved", True)]
-    done = situation(lacking_data(**facts), told=told, now_us=NOON_US + 60 * SECOND_US)
-    assert to_tell(done) == [(1, "ops", "resolved", False)]
+    assert actions_of(situation(no_data_alert(**fields), told=told)) == [(1, "ops", "resolved", True)]
+    done = situation(no_data_alert(**fields), told=told, now_us=NOON_US + 60 * SECOND_US)
+    assert actions_of(done) == [(1, "ops", "resolved", False)]
 
 
-def test_end_of_silence_is_told_when_uploads_go_on_for_long() -> None:
+def test_end_of_missing_data_is_told_after_ten_minutes_when_uploads_continue() -> None:
     now_us = NOON_US + 10 * MINUTE_US
-    facts = {"resolved_us": NOON_US, "last_us": NOON_US - HOUR_US, "received_us": now_us, "first_known_us": 0}
+    fields = {"resolved_us": NOON_US, "last_us": NOON_US - HOUR_US, "received_us": now_us, "first_known_us": 0}
     for at_us, held in ((now_us - 1, True), (now_us, False)):
-        at_hand = situation(lacking_data(**facts), told={1: {"ops": FIRING}}, now_us=at_us)
-        assert to_tell(at_hand) == [(1, "ops", "resolved", held)]
+        given = situation(no_data_alert(**fields), told={1: {"ops": FIRING}}, now_us=at_us)
+        assert actions_of(given) == [(1, "ops", "resolved", held)]
 
 
-def test_alert_ends_for_lack_of_data_when_the_rule_says_clear() -> None:
-    mark = cleared(2, series=1)
-    assert to_tell(situation(episode(), mark, told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
-    assert to_tell(situation(episode(), mark, told={1: {"ops": RESOLVED}})) == []
-    assert to_tell(situation(episode(), mark)) == []
+def test_alert_is_told_as_resolved_when_data_are_missing_and_the_rule_says_clear() -> None:
+    mark = no_data_mark(2, series=1)
+    assert actions_of(situation(episode(), mark, told={1: {"ops": FIRING}})) == [(1, "ops", "resolved", False)]
+    assert actions_of(situation(episode(), mark, told={1: {"ops": RESOLVED}})) == []
+    assert actions_of(situation(episode(), mark)) == []
 
 
-def test_alert_that_ended_for_lack_of_data_is_told_again_when_data_come_back_and_it_still_is() -> None:
-    back = cleared(2, series=1, resolved_us=NOON_US)
-    at_hand = situation(episode(), back, told={1: {"ops": RESOLVED}})
-    assert to_tell(at_hand) == [(1, "ops", "again", False)]
-    assert decide(at_hand).settled == []
+def test_cleared_alert_is_told_again_when_data_come_back_and_it_still_fires() -> None:
+    back = no_data_mark(2, series=1, resolved_us=NOON_US)
+    given = situation(episode(), back, told={1: {"ops": RESOLVED}})
+    assert actions_of(given) == [(1, "ops", "again", False)]
+    assert decide(given).settled == []
     assert decide(situation(episode(), back, told={1: {"ops": FIRING}})).settled == [2]
 
 
-def test_episode_stays_unsettled_when_it_ended_for_lack_of_data_only() -> None:
-    assert decide(situation(episode(), cleared(2, series=1), told={1: {"ops": RESOLVED}})).settled == []
+def test_episode_stays_unsettled_when_it_is_only_cleared_for_missing_data() -> None:
+    assert decide(situation(episode(), no_data_mark(2, series=1), told={1: {"ops": RESOLVED}})).settled == []
 
 
-# When a group is due its message.
+# When a group's message is due.
 
 
 @pytest.mark.parametrize(
     ("known_s_ago", "due_in_s"),
     [((5,), 25), ((5, 20, 2), 10), ((31,), 0), ((3_600,), 0)],
 )
-def test_group_waits_half_a_minute_from_its_first_change_when_it_was_told_nothing(
+def test_group_waits_half_a_minute_from_its_first_change_when_nothing_was_told(
     known_s_ago: tuple[int, ...], due_in_s: float
 ) -> None:
     members = [episode(n, first_known_us=NOON_US - ago * SECOND_US) for n, ago in enumerate(known_s_ago, 1)]
-    assert max(0.0, due_s(situation(*members))["ops"]) == due_in_s
+    assert max(0.0, seconds_until_due(situation(*members))["ops"]) == due_in_s
 
 
 @pytest.mark.parametrize(("at", "due_in_s"), [("error", 25), ("critical", 0), ("disaster", 0)])
 def test_group_does_not_wait_when_any_member_is_critical(at: str, due_in_s: float) -> None:
-    news = {"first_known_us": NOON_US - 5 * SECOND_US}
+    recent = {"first_known_us": NOON_US - 5 * SECOND_US}
     levels = [level(name) for name in ("warning", "error", "critical", "disaster")]
-    assert due_s(situation(episode(**news), episode(2, level=at, **news), rules=[rule(levels=levels)])) == {
-        "ops": due_in_s
-    }
+    assert seconds_until_due(
+        situation(episode(**recent), episode(2, level=at, **recent), rules=[rule(levels=levels)])
+    ) == {"ops": due_in_s}
 
 
 def test_group_waits_when_its_critical_member_is_held() -> None:
-    news = {"first_known_us": NOON_US - 5 * SECOND_US}
-    at_hand = situation(episode(**news), episode(2, level="critical", **news), silences=[{"sensor": "freezer-2"}])
-    assert due_s(at_hand) == {"ops": 25}
+    recent = {"first_known_us": NOON_US - 5 * SECOND_US}
+    given = situation(episode(**recent), episode(2, level="critical", **recent), silences=[{"sensor": "freezer-2"}])
+    assert seconds_until_due(given) == {"ops": 25}
 
 
 @pytest.mark.parametrize(
@@ -376,55 +385,57 @@ def test_group_waits_when_its_critical_member_is_held() -> None:
     [
         (episode(2), {}),
         (episode(2, level="error"), {2: {"ops": FIRING}}),
-        (over(2), {2: {"ops": FIRING}}),
-        (over(2), {}),
+        (ended(2), {2: {"ops": FIRING}}),
+        (ended(2), {}),
         (episode(2), {2: {"ops": RESOLVED}}),
         (episode(2, level="critical"), {}),
     ],
 )
-def test_later_changes_wait_for_their_turn_when_the_group_was_told(
+def test_later_changes_wait_for_update_every_when_the_group_was_told(
     change: UntoldEpisode, told: dict[int, dict[str, Told]]
 ) -> None:
     before = {1: {"ops": CRITICAL}, **told}
-    at_hand = situation(episode(level="critical"), change, told=before, last_sent=sent_minutes_ago(2))
-    assert due_s(at_hand) == {"ops": 180}
+    given = situation(episode(level="critical"), change, told=before, last_sent=sent_minutes_ago(2))
+    assert seconds_until_due(given) == {"ops": 180}
     late = situation(episode(level="critical"), change, told=before, last_sent=sent_minutes_ago(7))
-    assert due_s(late) == {"ops": 0}
+    assert seconds_until_due(late) == {"ops": 0}
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [(episode(2, level="error"), {}), (episode(2, level="error"), {2: {"ops": FIRING}})],
 )
-def test_level_higher_than_any_told_is_told_at_once(change: UntoldEpisode, told: dict[int, dict[str, Told]]) -> None:
-    at_hand = situation(episode(), change, told={1: {"ops": FIRING}, **told}, last_sent=sent_minutes_ago(0.1))
-    assert due_s(at_hand) == {"ops": 0}
+def test_change_is_due_at_once_when_its_level_is_higher_than_any_told(
+    change: UntoldEpisode, told: dict[int, dict[str, Told]]
+) -> None:
+    given = situation(episode(), change, told={1: {"ops": FIRING}, **told}, last_sent=sent_minutes_ago(0.1))
+    assert seconds_until_due(given) == {"ops": 0}
 
 
-def last_end(*others: UntoldEpisode, told: dict[int, dict[str, Told]] | None = None, **options: Any) -> float:
-    """Give in how many seconds `ops` hears that episode 1 is over, half a minute after the last message."""
+def end_due_in_s(*others: UntoldEpisode, told: dict[int, dict[str, Told]] | None = None, **options: Any) -> float:
+    """Return the seconds until `ops` is told the end of episode 1, half a minute after the last message."""
     before = {1: {"ops": FIRING}, **(told or {})}
-    at_hand = situation(over(), *others, told=before, last_sent=sent_minutes_ago(0.5), **options)
-    return due_s(at_hand)["ops"]
+    given = situation(ended(), *others, told=before, last_sent=sent_minutes_ago(0.5), **options)
+    return seconds_until_due(given)["ops"]
 
 
-def test_end_waits_for_its_turn_when_another_member_still_fires() -> None:
-    assert last_end(episode(2), told={2: {"ops": FIRING}}) == 270
+def test_end_waits_for_update_every_when_another_member_still_fires() -> None:
+    assert end_due_in_s(episode(2), told={2: {"ops": FIRING}}) == 270
 
 
 def test_last_members_end_is_told_at_once() -> None:
-    assert last_end() == 0
-    assert last_end(over(2), told={2: {"ops": FIRING}}) == 0
+    assert end_due_in_s() == 0
+    assert end_due_in_s(ended(2), told={2: {"ops": FIRING}}) == 0
 
 
-def test_last_members_end_is_told_at_once_when_it_is_for_lack_of_data() -> None:
-    at_hand = situation(episode(), cleared(2, series=1), told={1: {"ops": FIRING}}, last_sent=sent_minutes_ago(0.5))
-    assert due_s(at_hand) == {"ops": 0}
+def test_last_members_end_is_told_at_once_when_it_is_cleared_for_missing_data() -> None:
+    given = situation(episode(), no_data_mark(2, series=1), told={1: {"ops": FIRING}}, last_sent=sent_minutes_ago(0.5))
+    assert seconds_until_due(given) == {"ops": 0}
 
 
 def test_last_members_end_is_told_at_once_when_the_others_were_never_told_to_the_channel() -> None:
-    silenced = last_end(episode(2), silences=[{"sensor": "freezer-2"}])
-    of_other_channel = last_end(
+    silenced = end_due_in_s(episode(2), silences=[{"sensor": "freezer-2"}])
+    of_other_channel = end_due_in_s(
         episode(2),
         rules=[rule(levels=(level("warning", notify=("duty",)), level("error")))],
         told={2: {"duty": FIRING}},
@@ -432,53 +443,59 @@ def test_last_members_end_is_told_at_once_when_the_others_were_never_told_to_the
     assert (silenced, of_other_channel) == (0, 0)
 
 
-def test_group_that_ended_waits_anew_when_it_fires_again() -> None:
+def test_group_waits_again_when_it_fires_after_its_end() -> None:
     fresh = episode(2, first_known_us=NOON_US - 10 * SECOND_US)
     before = {1: {"ops": RESOLVED}}
-    assert due_s(situation(over(), fresh, told=before, last_sent=sent_minutes_ago(60))) == {"ops": 20}
-    assert due_s(situation(over(), fresh, told=before, last_sent=sent_minutes_ago(1))) == {"ops": 240}
+    assert seconds_until_due(situation(ended(), fresh, told=before, last_sent=sent_minutes_ago(60))) == {"ops": 20}
+    assert seconds_until_due(situation(ended(), fresh, told=before, last_sent=sent_minutes_ago(1))) == {"ops": 240}
 
 
 @pytest.mark.parametrize("ago", [1, 4.5])
-def test_group_waits_for_its_turn_when_its_last_message_was_refused(ago: float) -> None:
+def test_group_waits_for_update_every_when_its_last_message_was_refused(ago: float) -> None:
     refused = {("ops", QUAY): NOON_US - round(ago * MINUTE_US)}
-    at_hand = situation(episode(level="critical"), last_refused=refused)
-    assert due_s(at_hand) == {"ops": 300 - ago * 60}
+    given = situation(episode(level="critical"), last_refused=refused)
+    assert seconds_until_due(given) == {"ops": 300 - ago * 60}
 
 
-def test_each_channel_has_a_turn_of_its_own() -> None:
+def test_update_every_is_counted_for_each_channel_separately() -> None:
     both = rule(notify=("ops", "duty"))
     told = {1: {"ops": FIRING, "duty": FIRING}}
     sent = {**sent_minutes_ago(2), **sent_minutes_ago(4, "duty")}
-    assert due_s(situation(episode(), episode(2), rules=[both], told=told, last_sent=sent)) == {"ops": 180, "duty": 60}
+    assert seconds_until_due(situation(episode(), episode(2), rules=[both], told=told, last_sent=sent)) == {
+        "ops": 180,
+        "duty": 60,
+    }
 
 
 # Reminders.
 
 
-def remembered(*episodes: UntoldEpisode, minutes_ago: float = 241, **options: Any) -> Situation:
+def all_told_firing(*episodes: UntoldEpisode, minutes_ago: float = 241, **options: Any) -> Situation:
+    """Make a situation in which `ops` was told some minutes ago that all episodes fire."""
     told = {each.id: {"ops": Told("firing", each.level)} for each in episodes}
     return situation(*episodes, told=told, last_sent=sent_minutes_ago(minutes_ago), **options)
 
 
 @pytest.mark.parametrize(("minutes_ago", "expected"), [(239, []), (240, [1, 2]), (1_000, [1, 2])])
-def test_group_is_reminded_of_when_it_heard_nothing_for_long(minutes_ago: float, expected: list[int]) -> None:
-    assert reminded(remembered(episode(), episode(2), minutes_ago=minutes_ago)) == expected
+def test_reminder_is_due_when_the_last_message_is_older_than_remind_every(
+    minutes_ago: float, expected: list[int]
+) -> None:
+    assert reminded_ids(all_told_firing(episode(), episode(2), minutes_ago=minutes_ago)) == expected
 
 
-def test_reminder_counts_as_no_change() -> None:
-    (reminder,) = reminders(remembered(episode()), "ops", QUAY)
+def test_reminder_does_not_change_what_counts_as_told() -> None:
+    (reminder,) = reminders(all_told_firing(episode()), "ops", QUAY)
     assert (reminder.kind, reminder.told, reminder.held, reminder.is_passive) == ("reminder", None, False, False)
 
 
-def test_group_is_not_reminded_of_when_the_rule_says_never() -> None:
-    assert reminded(remembered(episode(), rules=[rule(remind_every_us=None)])) == []
+def test_reminder_is_never_due_when_the_rule_says_never() -> None:
+    assert reminded_ids(all_told_firing(episode(), rules=[rule(remind_every_us=None)])) == []
 
 
-def test_reminder_leaves_out_what_is_over_or_gone_or_was_never_told() -> None:
+def test_reminder_leaves_out_episodes_that_are_ended_retracted_or_untold() -> None:
     told = {number: {"ops": FIRING} for number in (1, 2, 3)}
-    at_hand = situation(episode(), over(2), gone(3), episode(4), told=told, last_sent=sent_minutes_ago(241))
-    assert reminded(at_hand) == [1]
+    given = situation(episode(), ended(2), retracted(3), episode(4), told=told, last_sent=sent_minutes_ago(241))
+    assert reminded_ids(given) == [1]
 
 
 @pytest.mark.parametrize(
@@ -490,34 +507,34 @@ def test_reminder_leaves_out_what_is_over_or_gone_or_was_never_told() -> None:
         ({}, [1, 2]),
     ],
 )
-def test_reminder_leaves_out_what_is_acked_up_to_its_level(first: dict[str, Any], expected: list[int]) -> None:
-    assert reminded(remembered(episode(**first), episode(2))) == expected
+def test_reminder_leaves_out_episodes_that_are_acked_at_their_level(first: dict[str, Any], expected: list[int]) -> None:
+    assert reminded_ids(all_told_firing(episode(**first), episode(2))) == expected
 
 
 def test_reminder_is_skipped_when_every_member_is_acked_or_held() -> None:
     acked, silenced = episode(acked_level="warning"), episode(2)
-    assert reminded(remembered(acked, silenced, silences=[{"sensor": "freezer-2"}])) == []
+    assert reminded_ids(all_told_firing(acked, silenced, silences=[{"sensor": "freezer-2"}])) == []
 
 
 @pytest.mark.parametrize("hold", ["mute", "inhibition", "catching up"])
 def test_reminder_is_skipped_when_held(hold: str) -> None:
     if hold == "mute":
-        assert reminded(remembered(episode(), rules=[rule(mute=MUTED)])) == []
+        assert reminded_ids(all_told_firing(episode(), rules=[rule(mute=MUTED)])) == []
     elif hold == "inhibition":
-        assert reminded(remembered(episode(), episode(2, rule="fire"), **inhibited())) == []
+        assert reminded_ids(all_told_firing(episode(), episode(2, rule="fire"), **rules_with_inhibition())) == []
     else:
-        facts = {"last_us": NOON_US - HOUR_US, "received_us": NOON_US, "first_known_us": NOON_US}
-        assert reminded(remembered(episode(**facts))) == []
+        fields = {"last_us": NOON_US - HOUR_US, "received_us": NOON_US, "first_known_us": NOON_US}
+        assert reminded_ids(all_told_firing(episode(**fields))) == []
 
 
-def test_reminder_goes_to_those_whom_the_rule_tells_by_now() -> None:
-    assert reminded(remembered(episode(), rules=[rule(notify=("duty",))])) == []
+def test_reminder_is_left_out_when_the_rule_no_longer_names_the_channel() -> None:
+    assert reminded_ids(all_told_firing(episode(), rules=[rule(notify=("duty",))])) == []
 
 
-def test_offline_gateway_is_reminded_of_as_often_as_rules_are_by_default() -> None:
+def test_offline_gateway_is_reminded_of_every_four_hours() -> None:
     group = '["gateway-offline",["gw"]]'
     told = {1: {"ops": Told("firing", "error")}}
     for hours, expected in ((3, []), (4, [1])):
         sent = {("ops", group): NOON_US - hours * HOUR_US}
-        at_hand = situation(offline(), rules=[rule(no_data=NoData())], told=told, last_sent=sent)
-        assert [each.episode.id for each in reminders(at_hand, "ops", group)] == expected
+        given = situation(gateway_offline(), rules=[rule(no_data=NoData())], told=told, last_sent=sent)
+        assert [each.episode.id for each in reminders(given, "ops", group)] == expected

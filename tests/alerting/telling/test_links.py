@@ -1,19 +1,18 @@
-"""Where messages lead."""
+"""Links of message entries."""
 
 import pytest
 
 from app.alerting.telling.links import Addresses, links
-from app.alerting.telling.situation import UntoldEpisode
 from app.clock import HOUR_US
 from app.notify.message import Link
-from tests.alerting.told import NOON_US, episode
+from tests.alerting.situations import NOON_US, episode
 
 BOTH = Addresses("https://tidegauge.example/", "https://grafana.example/base")
 #: 2026-06-01T09:50:00Z, an hour before the episode began.
 FROM_MS = 1_780_307_400_000
 
 
-def test_links_lead_to_the_series_on_each_page_when_their_addresses_are_known() -> None:
+def test_links_lead_to_the_series_when_the_addresses_are_known() -> None:
     told = episode(sensor="Kühl & Gut", metric="temperature")
     assert links(BOTH, told, "https://wiki.example/cold") == (
         Link("Page", "https://tidegauge.example/?q=K%C3%BChl%20%26%20Gut"),
@@ -26,13 +25,13 @@ def test_links_lead_to_the_series_on_each_page_when_their_addresses_are_known() 
     )
 
 
-def test_dashboard_ends_an_hour_after_the_alert_when_it_is_over() -> None:
+def test_dashboard_range_ends_an_hour_after_the_alert_when_it_is_over() -> None:
     told = episode(resolved_us=NOON_US)
     (_, dashboard) = links(BOTH, told, None)
     assert f"?from={FROM_MS}&to={(NOON_US + HOUR_US) // 1_000}&" in dashboard.url
 
 
-def test_links_show_everything_when_a_whole_gateway_is_meant() -> None:
+def test_links_name_no_sensor_when_the_alert_is_of_a_gateway() -> None:
     told = episode(series_id=None, sensor=None, metric=None)
     assert [link.url for link in links(BOTH, told, None)] == [
         "https://tidegauge.example/",
@@ -44,6 +43,5 @@ def test_links_show_everything_when_a_whole_gateway_is_meant() -> None:
     ("addresses", "labels"),
     [(Addresses(), []), (Addresses(grafana="http://g"), ["Grafana"]), (BOTH, ["Page", "Grafana"])],
 )
-def test_links_are_left_out_when_nobody_said_where_they_lead(addresses: Addresses, labels: list[str]) -> None:
-    told: UntoldEpisode = episode()
-    assert [link.label for link in links(addresses, told, None)] == labels
+def test_links_are_left_out_when_their_address_is_unknown(addresses: Addresses, labels: list[str]) -> None:
+    assert [link.label for link in links(addresses, episode(), None)] == labels

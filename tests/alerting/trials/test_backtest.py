@@ -36,7 +36,7 @@ FAST = Rule(
 
 
 class Store:
-    """Writes readings as ingest leaves them, without its checks."""
+    """Writes readings to the tables that ingest fills, without the checks of ingest."""
 
     def __init__(self, database: Database) -> None:
         self.pool = database.pool
@@ -73,7 +73,7 @@ def store(database: Database) -> Store:
 async def backtested(
     database: Database, *rules: Rule, since_us: int = DAY_US, now_us: int = NOW, **options: Any
 ) -> backtest.Backtest:
-    """Run rules on a connection that can write nothing."""
+    """Run a backtest of the rules on a read-only connection."""
     connection = await connect(database.dsn, default_transaction_read_only="on")
     try:
         return await run_backtest(connection, RuleBook(RuleSet(rules)), now_us - since_us, now_us, **options)
@@ -107,7 +107,7 @@ async def test_backtest_finds_episodes_in_the_order_in_which_they_fired(database
     assert result.episodes[4].episode.is_open
 
 
-async def test_backtest_takes_what_each_series_labels_and_overrides_say(database: Database, store: Store) -> None:
+async def test_backtest_applies_selectors_and_overrides_to_each_series(database: Database, store: Store) -> None:
     start = NOW - HOUR_US
     terms = Terms((LevelRule("warning", Above(8)),))
     cold = Override(Selector(id="freezer-*"), Terms((LevelRule("warning", Above(-10)),)))
@@ -124,11 +124,11 @@ async def test_backtest_takes_what_each_series_labels_and_overrides_say(database
     assert result.series == 2
 
 
-async def test_backtest_reads_in_pages_that_change_nothing(
+async def test_backtest_finds_the_same_episodes_when_it_reads_in_small_pages(
     database: Database, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
-        # Over three chunks of the hypertable.
+        # The readings cover three chunks of the hypertable.
         values = [9.0 if n % 7 in (1, 2, 3, 4) else 5.0 for n in range(60)]
         await store.add(f"s{number}", [(NOW - 3 * DAY_US + n * HOUR_US, value) for n, value in enumerate(values)])
     whole = await backtested(database, WARM, since_us=4 * DAY_US)
@@ -138,7 +138,7 @@ async def test_backtest_reads_in_pages_that_change_nothing(
     assert (whole.series, whole.readings, len(whole.episodes)) == (5, 300, 45)
 
 
-async def test_windows_see_readings_from_before_the_start_that_are_not_counted(
+async def test_window_covers_readings_from_before_the_start_without_counting_them(
     database: Database, store: Store
 ) -> None:
     await store.add("a", [(NOW - DAY_US - M, 1.0), (NOW - DAY_US, 5.0), (NOW, 5.0)])
@@ -147,7 +147,7 @@ async def test_windows_see_readings_from_before_the_start_that_are_not_counted(
     assert result.readings == 2
 
 
-async def test_episodes_are_marked_when_the_past_before_the_start_matters(database: Database, store: Store) -> None:
+async def test_episodes_are_marked_when_readings_from_before_the_start_matter(database: Database, store: Store) -> None:
     start = NOW - DAY_US
     await store.add("begins", minutes(start, 9, 9, 9, 5))
     await store.add("goes on", [(start - HOUR_US, 9.0), *minutes(start, 9, 9, 9, 5, 9, 9, 9)])
@@ -159,9 +159,7 @@ async def test_episodes_are_marked_when_the_past_before_the_start_matters(databa
     ]
 
 
-async def test_episodes_are_marked_when_an_era_of_the_same_wording_began_there(
-    database: Database, store: Store
-) -> None:
+async def test_episodes_are_marked_when_an_era_of_the_same_rule_began_there(database: Database, store: Store) -> None:
     start = NOW - HOUR_US
     same = compile_terms(WARM.terms).digest()
     for sensor, digest in (("same", same), ("other", "0" * 64)):
@@ -176,7 +174,7 @@ async def test_episodes_are_marked_when_an_era_of_the_same_wording_began_there(
     assert {each.sensor: each.touches for each in result.episodes} == {"same": ("era",), "other": ()}
 
 
-async def test_episodes_are_marked_when_retention_may_have_taken_what_mattered(
+async def test_episodes_are_marked_when_retention_may_have_deleted_readings_that_matter(
     database: Database, store: Store
 ) -> None:
     edge = NOW - RAW_RETENTION // timedelta(microseconds=1)
@@ -185,7 +183,7 @@ async def test_episodes_are_marked_when_retention_may_have_taken_what_mattered(
     assert [each.touches for each in result.episodes] == [("retention",), ()]
 
 
-async def test_readings_of_clocks_that_run_ahead_are_taken(database: Database, store: Store) -> None:
+async def test_backtest_includes_readings_when_a_clock_runs_ahead(database: Database, store: Store) -> None:
     await store.add("a", [(NOW + 9 * M, 13.0)])
     assert len((await backtested(database, WARM)).episodes) == 1
 
@@ -194,9 +192,9 @@ async def test_progress_counts_series(database: Database, store: Store) -> None:
     await store.add("old", [(NOW - 2 * DAY_US, 1.0)])
     for sensor in ("a", "b"):
         await store.add(sensor, [(NOW - SECOND_US, 1.0)])
-    told: list[tuple[int, int]] = []
-    await backtested(database, WARM, progress=lambda done, total: told.append((done, total)))
-    assert told == [(0, 2), (1, 2), (2, 2)]
+    reported: list[tuple[int, int]] = []
+    await backtested(database, WARM, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(0, 2), (1, 2), (2, 2)]
 
 
 async def test_backtest_of_an_empty_database_finds_nothing(database: Database) -> None:
@@ -219,11 +217,11 @@ async def test_every_query_can_be_prepared(database: Database) -> None:
             await connection.prepare(statement)
 
 
-async def test_only_chunks_of_the_span_are_read_in_order_of_time(database: Database, store: Store) -> None:
+async def test_readings_come_in_order_of_time_from_chunks_of_the_span_only(database: Database, store: Store) -> None:
     series_id = await store.add("a", [(NOW - day * DAY_US, 1.0) for day in range(20)])
     span = from_us(NOW - 2 * DAY_US), from_us(NOW)
     async with database.pool.acquire() as connection:
-        # With so few rows it might sort them even so.
+        # With so few rows the planner might choose a sort or a sequential scan.
         await connection.execute("SET enable_sort = off; SET enable_seqscan = off")
         lines = await connection.fetch(f"EXPLAIN {SQL['list_readings_between']}", series_id, *span)
     plan = "\n".join(line[0] for line in lines)

@@ -1,4 +1,4 @@
-"""What a backtest finds from somewhere in a series on, held against the whole of it."""
+"""Backtests of one series; some start within the series and are compared with a run over the whole of it."""
 
 from app.alerting.conditions import holds
 from app.alerting.conditions.above import Above
@@ -20,11 +20,11 @@ WARM = SeriesRule(ValueOf(), (Level("warning", Above(8), 2 * M),), Below(7), M)
 def found(
     rule: SeriesRule, readings: list[StoredReading], start_us: int = LONG_AGO, edges: Edges = NO_EDGE
 ) -> list[FoundEpisode]:
-    running = RuleRun(rule, start_us)
+    rule_run = RuleRun(rule, start_us)
     for t, value in readings:
-        running.push(t, value)
-    episodes = running.found(edges)
-    assert running.has_episodes == bool(episodes)
+        rule_run.push(t, value)
+    episodes = rule_run.found(edges)
+    assert rule_run.has_episodes == bool(episodes)
     return episodes
 
 
@@ -49,22 +49,22 @@ def test_peak_is_the_value_farthest_past_the_limit() -> None:
     assert outside.peak == 7.0
 
 
-def test_peak_is_that_of_the_samples_when_a_window_is_looked_at() -> None:
+def test_peak_is_that_of_the_samples_when_the_value_has_a_window() -> None:
     rule = SeriesRule(ValueOf("delta", 2 * M), (Level("warning", Above(3)),))
     (rise,) = found(rule, minutes(100, 105, 109, 109, 109))
     assert rise.peak == 9.0
 
 
-def test_peak_does_not_count_what_a_hole_cut_off() -> None:
+def test_peak_leaves_out_samples_from_before_a_hole() -> None:
     rule = SeriesRule(ValueOf(), (Level("warning", Above(8), 2 * M),), max_gap_us=M)
     (episode,) = found(rule, [(0, 50.0), *((t + 9 * M, value) for t, value in minutes(9, 10, 9))])
     assert (episode.episode.started_at, episode.peak) == (9 * M, 10.0)
 
 
-def test_episode_is_marked_when_what_was_before_the_start_may_matter() -> None:
+def test_episode_is_marked_when_readings_from_before_the_start_may_matter() -> None:
     readings = minutes(9, 7.5, 9, 9, 9, 6, 6, 9, 9, 9)
     known = Edges(LONG_AGO, has_past=True)
-    # The first may have gone on since before the start: nothing was below 7 for a minute yet.
+    # The first episode may have been open before the start: since then no value was below 7 for a minute.
     assert [each.touches for each in found(WARM, readings, M, known)] == [("start",), ()]
     assert [each.touches for each in found(WARM, readings, M, NO_EDGE)] == [(), ()]
 
@@ -76,7 +76,7 @@ def test_episode_is_marked_when_it_touches_the_edge_of_an_era() -> None:
         for edge in (-2, -1, 5, 6, 99)
     }
     assert touches == {
-        # Clocks of up to two minutes began anew there.
+        # An era restarts the clocks, so an episode that starts within the two minutes of "for" after it is marked.
         -2: [(), ()],
         -1: [("era",), ()],
         5: [("era",), ("era",)],
@@ -85,7 +85,7 @@ def test_episode_is_marked_when_it_touches_the_edge_of_an_era() -> None:
     }
 
 
-def test_episode_is_marked_when_readings_that_mattered_may_be_gone() -> None:
+def test_episode_is_marked_when_readings_that_matter_may_be_deleted() -> None:
     readings = minutes(5, 9, 9, 9, 6, 6, 9, 9, 9)
     touches = [each.touches for each in found(WARM, readings, edges=Edges(-M, has_past=False))]
     assert touches == [("retention",), ()]
@@ -94,7 +94,7 @@ def test_episode_is_marked_when_readings_that_mattered_may_be_gone() -> None:
     assert episode.touches == ("retention",)
 
 
-def test_window_sees_what_came_before_the_start() -> None:
+def test_window_covers_readings_from_before_the_start() -> None:
     rule = SeriesRule(ValueOf("avg", 3 * M), (Level("warning", Above(8)),))
     readings = minutes(0, 20, 9, 0)
     assert [each.episode.fired_at for each in found(rule, readings, 2 * M)] == [2 * M]
@@ -116,7 +116,7 @@ def test_episode_without_a_mark_is_one_of_the_whole_series() -> None:
         certain = [each.episode for each in marked if not each.touches]
         if certain:
             whole = run(rule, samples(rule.value, readings))
-            # From the first certain one on, none is missing either.
+            # No episode of the whole series from the first certain one on is missing.
             assert certain == [each for each in whole if each.fired_at >= certain[0].fired_at], seed
             compared += len(certain)
     assert compared > 400
@@ -126,12 +126,12 @@ def test_peak_is_a_sample_of_the_episode_past_the_lowest_limit() -> None:
     for seed in range(300):
         rule, readings = random_readings(seed)
         lowest = rule.levels[0].condition
-        seen = list(samples(rule.value, readings))
+        taken = list(samples(rule.value, readings))
         for each in found(rule, readings):
             episode = each.episode
-            end = seen[-1].t if episode.resolved_at is None else episode.resolved_at
-            past = [sample.value for sample in seen if episode.started_at <= sample.t <= end]
-            past = [value for value in past if holds(lowest, value)]
+            end = taken[-1].t if episode.resolved_at is None else episode.resolved_at
+            values = [sample.value for sample in taken if episode.started_at <= sample.t <= end]
+            past = [value for value in values if holds(lowest, value)]
             assert each.peak in past, seed
             if isinstance(lowest, Above):
                 assert each.peak == max(past), seed

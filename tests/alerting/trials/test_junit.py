@@ -9,7 +9,7 @@ def written(**results: FileResult) -> Element:
     return fromstring(write_junit(results))  # noqa: S314 -- our own
 
 
-def test_results_are_counted_and_told_test_by_test() -> None:
+def test_results_are_counted_and_listed_test_by_test() -> None:
     passed = RuleTestResult(Place("a", 3, 5), "fires", (), 0.25)
     failed = RuleTestResult(Place("a", 9, 5), "ends", ("- a < b", "+ c"), 0.5)
     problem = RuleProblem("b", 2, 1, 'unknown key "x"')
@@ -27,7 +27,7 @@ def test_results_are_counted_and_told_test_by_test() -> None:
     ]
 
 
-def test_characters_that_xml_cannot_hold_are_replaced() -> None:
+def test_characters_that_xml_does_not_allow_are_replaced() -> None:
     outcome = RuleTestResult(Place("a", 1, 1), "bell \x07", ("- \x00 \ud800 😀",), 0.0)
     (suite,) = written(a=FileResult((outcome,)))
     assert suite[0].attrib["name"] == "bell \ufffd"

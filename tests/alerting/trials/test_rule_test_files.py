@@ -16,7 +16,7 @@ rules:
 
 
 def problems(folder: Path, text: str) -> list[str]:
-    """Read a file that cannot be used, and give what is wrong with it, without its name."""
+    """Return the problems of a file that cannot be used, without the file's name."""
     file = folder / "x.yml"
     file.write_text(text)
     with pytest.raises(RuleErrors) as raised:
@@ -24,7 +24,7 @@ def problems(folder: Path, text: str) -> list[str]:
     return [str(problem).replace(f"{folder}/", "").removeprefix("x.yml:") for problem in raised.value.problems]
 
 
-def test_test_is_read_with_what_it_leaves_out(tmp_path: Path) -> None:
+def test_test_gets_defaults_when_keys_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "x.yml").write_text(
         f"""{RULES}
 tests:
@@ -41,7 +41,7 @@ tests:
     assert test.expected == (Expected("warm", "a", M, level="warning"),)
 
 
-def test_test_is_read_with_all_it_can_say(tmp_path: Path) -> None:
+def test_test_is_read_when_every_key_is_given(tmp_path: Path) -> None:
     (tmp_path / "x.yml").write_text(
         f"""{RULES}
 tests:
@@ -93,7 +93,7 @@ tests:
     )
 
 
-def test_rules_are_found_from_the_folder_of_the_file(tmp_path: Path) -> None:
+def test_path_of_the_rules_is_relative_to_the_folder_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "rules.yml").write_text(f"version: 1\n{RULES}")
     (tmp_path / "channels.yml").write_text('version: 1\nchannels: {ops: {type: slack, webhook_url: "${NOWHERE_SET}"}}')
@@ -105,7 +105,7 @@ def test_rules_are_found_from_the_folder_of_the_file(tmp_path: Path) -> None:
         assert [(rule.name, rule.terms.notify) for rule in rule_set.rules] == [("warm", notified), ("hot", notified)]
 
 
-def test_every_problem_is_named_at_its_place(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_its_place(tmp_path: Path) -> None:
     said = problems(
         tmp_path,
         """\
@@ -129,17 +129,17 @@ tests:
 """,
     )
     assert said == [
-        "1:1: there is no nowhere.yml; the path counts from the folder of this file",
+        "1:1: there is no nowhere.yml; the path is relative to the folder of this file",
         '2:1: unknown key "test"; did you mean "tests"? (accepted: rules or tests)',
         '6:12: "start": "2026-01-31T08:00:00" has no zone; write a time such as 2026-01-31T08:00:00Z',
         '7:12: "every": it must be longer than 0',
         ('9:42: "readings": "foo" is not known; write readings such as "20 x5, 20..31 x12, gap 3, +1h=19.5"'),
-        '10:9: "a" has "t" above already; join the two',
+        '10:9: "a" has a series "t" above already; join the two',
         '11:32: "readings": there are two readings at +1m',
-        '13:9: "level" is missing: the level that the episode has in the end',
+        '13:9: "level" is missing: the last level of the episode',
         '13:10: this test has no readings of "b"',
         '13:28: "fired": "5m" is not a time counted from the start, such as +5m',
-        '14:10: this test looks at "x" only',
+        '14:10: this test is about the rule "x" only',
         '14:38: "level": "fatal" is not known (accepted: info, warning, error, critical or disaster)',
         '15:5: the test "a" is here twice, first at x.yml:4:5; choose another name',
         '16:13: "series" takes a list of series; got an empty list',
@@ -162,12 +162,12 @@ tests:
     assert said == [
         '9:16: there is no rule "warn"; did you mean "warm"? (there are: warm or hot)',
         '9:22: this test has no readings of "ovem-1"; did you mean "oven-1"?',
-        '10:9: "rule" is missing: whose episode it is; the test as a whole may name it',
+        '10:9: "rule" is missing: the rule of the episode, here or for the test as a whole',
         '10:9: "sensor" is missing: one of oven-1, oven-2',
     ]
 
 
-def test_test_that_nothing_could_fail_is_refused(tmp_path: Path) -> None:
+def test_test_is_refused_when_its_series_match_no_rule(tmp_path: Path) -> None:
     said = problems(
         tmp_path,
         f"""{RULES}
@@ -182,17 +182,17 @@ tests:
 """,
     )
     assert said == [
-        "7:5: no rule looks at any of these series: its sensors: selects others",
-        '11:5: "hot" does not look at any of these series: its sensors: selects others',
+        "7:5: no rule applies to any of these series: sensors: selects others",
+        '11:5: "hot" does not apply to any of these series: sensors: selects others',
     ]
 
 
-def test_problems_of_the_rules_are_named_with_those_of_the_tests(tmp_path: Path) -> None:
+def test_problems_of_the_rules_are_reported_with_those_of_the_tests(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text("version: 1\nrules: [{name: r}]\n")
     said = problems(tmp_path, "rules: rules.yml\ntests: []\n")
     assert said == [
         'rules.yml:2:9: "levels" is missing: the levels, least severe first',
-        'rules.yml:2:9: "sensors" is missing: which sensors and metric the rule is about',
+        'rules.yml:2:9: "sensors" is missing: which sensors and metric the rule applies to',
         '2:8: "tests" takes a list of tests; got an empty list',
     ]
     said = problems(tmp_path, 'rules: [{name: r, sensors: {metric: t}, levels: {warning: {above: "8"}}}]\ntests: []\n')
@@ -202,7 +202,7 @@ def test_problems_of_the_rules_are_named_with_those_of_the_tests(tmp_path: Path)
     ]
 
 
-def test_file_that_is_no_mapping_or_no_file_is_refused(tmp_path: Path) -> None:
+def test_file_is_refused_when_it_is_missing_or_holds_no_mapping(tmp_path: Path) -> None:
     assert problems(tmp_path, "") == ["1:1: the file is empty; a file of tests has rules: and tests:"]
     assert problems(tmp_path, "- a") == [
         "1:1: a file of tests takes a mapping, such as {rules: ../climate.yml, tests: […]}; got a list of 1"

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from app.alerting.language.schema import encode_rule_schema
 from app.alerting.trials.rule_test_schema import rule_test_schema
 
-# check-jsonschema brings it; it has no types of its own.
+# jsonschema is installed with check-jsonschema. It has no types.
 Draft7Validator: Any = importlib.import_module("jsonschema").Draft7Validator
 
 TESTS = Path(__file__).parents[3] / "rules" / "tests"
@@ -19,12 +19,12 @@ def faults(text: str) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors(YAML(typ="safe", pure=True).load(text))]
 
 
-def test_shipped_schema_is_what_the_language_says() -> None:
+def test_shipped_schema_is_up_to_date() -> None:
     assert (TESTS / "schema.json").read_bytes() == encode_rule_schema(rule_test_schema()), "run make schema"
 
 
 @pytest.mark.parametrize("file", sorted(TESTS.glob("*.yml")), ids=lambda file: file.name)
-def test_shipped_file_fits(file: Path) -> None:
+def test_shipped_file_is_accepted(file: Path) -> None:
     assert faults(file.read_text()) == []
 
 

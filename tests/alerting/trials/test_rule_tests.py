@@ -30,7 +30,7 @@ SERIES = """\
 
 
 def differences(folder: Path, expect: str, *, series: str = SERIES, rule: str = "") -> list[str]:
-    """Run one test; nothing when it passes."""
+    """Run one test and return the lines of its difference; an empty list means that it passed."""
     file = folder / "x.yml"
     file.write_text(
         f"{RULES}tests:\n  - name: a\n    start: 2026-07-01T12:00:00Z\n    series:\n{indent(series, '      ')}"
@@ -68,12 +68,12 @@ def test_test_passes_when_all_episodes_are_expected(tmp_path: Path) -> None:
     assert differences(tmp_path, RISING + WARM) == []
 
 
-def test_test_looks_at_one_rule_only_when_it_names_it(tmp_path: Path) -> None:
+def test_test_is_about_one_rule_when_it_names_the_rule(tmp_path: Path) -> None:
     assert differences(tmp_path, "- {level: critical, fired: +3m, resolved: +7m}\n", rule="warm") == []
 
 
-def test_all_that_an_episode_is_can_be_expected(tmp_path: Path) -> None:
-    words = "cellar in harbour at –: 9°C, limit 8, warning since 12:01 UTC (warm, temperature)"
+def test_every_property_of_an_episode_can_be_expected(tmp_path: Path) -> None:
+    message = "cellar in harbour at –: 9°C, limit 8, warning since 12:01 UTC (warm, temperature)"
     episode = f"""\
 - rule: warm
   sensor: cellar
@@ -83,7 +83,7 @@ def test_all_that_an_episode_is_can_be_expected(tmp_path: Path) -> None:
   started: +1m
   fired: +3m
   resolved: +7m
-  message: "{words}"
+  message: "{message}"
   notify: []
 """
     assert differences(tmp_path, episode + RISING) == []
@@ -117,21 +117,21 @@ def test_difference_sets_expected_and_happened_side_by_side_in_order_of_time(tmp
     ]
 
 
-def test_episode_that_does_not_come_is_shown_alone(tmp_path: Path) -> None:
+def test_expected_episode_is_shown_alone_when_it_does_not_happen(tmp_path: Path) -> None:
     series = '- {sensor: a, metric: temperature, readings: "5 x3"}\n'
     assert differences(tmp_path, "- {rule: warm, level: warning, fired: +2m}\n", series=series) == [
         "- warm, a: warning, fired +2m, still firing"
     ]
 
 
-def test_episode_without_an_expected_end_must_not_end(tmp_path: Path) -> None:
+def test_test_fails_when_an_episode_ends_that_was_expected_to_stay_open(tmp_path: Path) -> None:
     assert differences(tmp_path, "- {level: critical, fired: +3m}\n", rule="warm") == [
         "- warm, cellar: critical, fired +3m, still firing",
         "+ warm, cellar: critical, fired +3m, resolved +7m",
     ]
 
 
-def test_expectation_that_says_more_chooses_first(tmp_path: Path) -> None:
+def test_expectation_with_more_fields_chooses_its_episode_first(tmp_path: Path) -> None:
     any_metric = "- {rule: r, level: info, fired: +0s}\n- {rule: r, metric: t, level: info, fired: +0s}\n"
     (tmp_path / "y.yml").write_text(
         "rules: [{name: r, sensors: {id: a}, levels: {info: {above: 1}}}]\n"
@@ -142,7 +142,7 @@ def test_expectation_that_says_more_chooses_first(tmp_path: Path) -> None:
     assert outcome.difference == ()
 
 
-def test_overrides_and_channels_of_a_folder_are_tested_without_any_secret(tmp_path: Path) -> None:
+def test_overrides_and_channels_of_a_folder_are_tested_when_secrets_are_missing(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(
         "version: 1\n"
         "rules:\n"

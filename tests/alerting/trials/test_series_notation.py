@@ -14,7 +14,7 @@ def test_values_follow_each_other_at_the_interval() -> None:
     assert read("20, 20.5 x2, -1e1", start_us=7, every_us=10) == [(7, 20.0), (17, 20.5), (27, 20.5), (37, -10.0)]
 
 
-def test_slope_ends_at_its_last_value_when_steps_are_not_exact() -> None:
+def test_ramp_ends_at_its_last_value_when_steps_are_not_exact() -> None:
     assert read("27..22 x6") == [(n * M, 27.0 - n) for n in range(6)]
     assert [value for _, value in read("0.1..0.3 x4")][-1] == 0.3
 
@@ -23,11 +23,11 @@ def test_gap_leaves_out_readings_or_time() -> None:
     assert read("1 x2, gap 3, 2, gap 1h, 3") == [(0, 1.0), (M, 1.0), (5 * M, 2.0), (6 * M + HOUR_US, 3.0)]
 
 
-def test_explicit_time_does_not_move_what_follows() -> None:
+def test_reading_at_an_explicit_time_does_not_move_the_next_ones() -> None:
     assert read("1, +30s=9, +1h=4, 2") == [(0, 1.0), (30 * SECOND_US, 9.0), (M, 2.0), (HOUR_US, 4.0)]
 
 
-def test_spaces_are_free() -> None:
+def test_spaces_are_ignored_between_parts() -> None:
     assert read(" 1  x 2 ,3 .. 4x2, +5m = 6 ") == read("1 x2, 3..4 x2, +5m=6")
 
 
@@ -48,13 +48,13 @@ def test_spaces_are_free() -> None:
         ("1, gap 999999999, 2", "the last of these readings is more than ten years after the start"),
     ],
 )
-def test_notation_is_refused_with_the_way_out(text: str, said: str) -> None:
+def test_notation_is_refused_with_a_helpful_message(text: str, said: str) -> None:
     with pytest.raises(ValueError) as raised:
         read(text)
     assert str(raised.value).startswith(said)
 
 
-def test_offsets_are_read_and_written_alike() -> None:
+def test_offsets_are_read_and_written_in_the_same_form() -> None:
     assert parse_offset("+1h30m") == 90 * M
     assert format_offset(90 * M) == "+1h30m"
     assert format_offset(0) == "+0"

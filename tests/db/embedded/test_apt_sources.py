@@ -40,7 +40,7 @@ def _source(*suites: str, uri: str = "http://archive.example/debian", component:
     return Source((uri,), suites, (component,))
 
 
-def test_deb822_gives_enabled_binary_archives_when_others_stand_beside() -> None:
+def test_deb822_returns_enabled_binary_archives_when_there_are_others() -> None:
     assert parse_deb822(DEB822) == [
         Source(
             ("http://archive.example/debian",),
@@ -65,7 +65,7 @@ def test_deb822_keeps_a_key_block_when_rendered_again() -> None:
     )
 
 
-def test_one_line_gives_binary_archives_when_comments_and_sources_stand_beside() -> None:
+def test_one_line_returns_binary_archives_when_there_are_comments_and_sources() -> None:
     text = (
         "# deb http://commented.example/debian bookworm main\n"
         "deb http://archive.example/debian bookworm main contrib # the archive\n"
@@ -113,11 +113,11 @@ def test_retarget_drops_archives_when_they_are_not_debian() -> None:
     assert retarget(sources, "trixie") == []
 
 
-def test_retarget_gives_one_archive_when_two_releases_name_it() -> None:
+def test_retarget_returns_one_archive_when_two_releases_name_it() -> None:
     assert retarget([_source("bookworm"), _source("trixie")], "trixie") == [_source("trixie")]
 
 
-def test_read_sources_reads_both_formats_when_both_are_there(tmp_path: Path) -> None:
+def test_read_sources_reads_both_formats_when_both_exist(tmp_path: Path) -> None:
     (tmp_path / "sources.list").write_text("deb http://one.example/debian bookworm main\n")
     parts = tmp_path / "sources.list.d"
     parts.mkdir()
@@ -131,5 +131,5 @@ def test_read_sources_reads_both_formats_when_both_are_there(tmp_path: Path) -> 
     ]
 
 
-def test_read_sources_gives_nothing_when_the_machine_has_no_apt(tmp_path: Path) -> None:
+def test_read_sources_returns_nothing_when_the_machine_has_no_apt(tmp_path: Path) -> None:
     assert read_sources(tmp_path / "missing") == []

@@ -1,4 +1,4 @@
-"""Fetches from a small archive made here, with apt and dpkg as they are; its programs are shell scripts."""
+"""Fetching from a small archive made by the test, with the real apt and dpkg; its programs are shell scripts."""
 
 import hashlib
 import shutil
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 BIN = "usr/lib/postgresql/17/bin"
-#: Stands for the loader: tells where it looks for libraries and as what it runs the program, then runs it.
+#: Takes the place of the loader: prints the folder of libraries and the program's argv[0], then runs the program.
 LOADER = '#!/bin/sh\n(cd "$2" && pwd)\necho "$4"\nshift 4\nexec "$@"\n'
-#: Package: what it depends on, a file that it brings, the file's text.
+#: Package: its dependencies, a file in it, the file's text.
 PACKAGES = {
     "postgresql-17": ("libc6, libllvm19, liburi-perl, perl", f"{BIN}/postgres", '#!/bin/sh\necho "got $*"\n'),
     "postgresql-17-timescaledb": ("postgresql-17", "usr/lib/postgresql/17/lib/timescaledb.so", "module"),
@@ -29,7 +29,7 @@ PACKAGES = {
 
 @pytest.fixture
 def apt_folder(tmp_path: Path) -> Path:
-    """An apt folder that names an archive with the packages, though by an older release."""
+    """An apt folder whose source is an archive with the packages, but names an older release."""
     _make_archive(tmp_path / "archive")
     folder = tmp_path / "apt"
     folder.mkdir()
@@ -44,7 +44,7 @@ def target(tmp_path: Path) -> Path:
     return cache / "postgresql-17"
 
 
-def test_fetch_brings_programs_that_run_through_their_loader_when_called(apt_folder: Path, target: Path) -> None:
+def test_fetched_programs_run_through_their_loader_when_called(apt_folder: Path, target: Path) -> None:
     debian.fetch(target, lambda _: None, apt_folder)
 
     program = target / BIN / "postgres"
@@ -60,9 +60,7 @@ def test_fetched_programs_run_when_their_folder_was_moved(apt_folder: Path, targ
     assert ran.stdout.splitlines()[0] == f"{moved}/usr/lib/triplet"
 
 
-def test_fetch_leaves_out_what_the_server_never_loads_when_packages_depend_on_it(
-    apt_folder: Path, target: Path
-) -> None:
+def test_fetch_leaves_out_packages_when_the_server_never_loads_them(apt_folder: Path, target: Path) -> None:
     debian.fetch(target, lambda _: None, apt_folder)
 
     files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
@@ -74,7 +72,7 @@ def test_fetch_leaves_out_what_the_server_never_loads_when_packages_depend_on_it
     }
 
 
-def test_fetch_tells_from_where_and_to_where_when_called(apt_folder: Path, target: Path) -> None:
+def test_fetch_says_the_source_and_the_target_when_called(apt_folder: Path, target: Path) -> None:
     said: list[str] = []
     debian.fetch(target, said.append, apt_folder)
 
@@ -93,9 +91,7 @@ def test_fetch_leaves_nothing_when_the_archive_lacks_the_package(
     assert list(target.parent.iterdir()) == []
 
 
-def test_fetch_refuses_a_package_when_it_is_not_what_the_index_promised(
-    apt_folder: Path, target: Path, tmp_path: Path
-) -> None:
+def test_fetch_refuses_a_package_when_it_differs_from_the_index(apt_folder: Path, target: Path, tmp_path: Path) -> None:
     package = tmp_path / "archive/postgresql-17_1_all.deb"
     content = package.read_bytes()
     package.write_bytes(content[:-1] + b"x")
@@ -105,21 +101,21 @@ def test_fetch_refuses_a_package_when_it_is_not_what_the_index_promised(
     assert list(target.parent.iterdir()) == []
 
 
-def test_fetch_refuses_an_archive_when_nobody_vouches_for_it(apt_folder: Path, target: Path, tmp_path: Path) -> None:
+def test_fetch_refuses_an_archive_when_it_is_not_signed(apt_folder: Path, target: Path, tmp_path: Path) -> None:
     (apt_folder / "sources.list").write_text(f"deb copy:{tmp_path}/archive bookworm main\n")
 
     with pytest.raises(debian.FetchError, match="is not signed"):
         debian.fetch(target, lambda _: None, apt_folder)
 
 
-def test_fetch_clears_what_an_interrupted_one_left_when_called(apt_folder: Path, target: Path) -> None:
+def test_fetch_deletes_the_rest_of_an_interrupted_fetch_when_called(apt_folder: Path, target: Path) -> None:
     (target.parent / ".fetch-abc").mkdir()
     debian.fetch(target, lambda _: None, apt_folder)
 
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_fetch_names_the_reason_when_apt_knows_no_debian_archive(tmp_path: Path, target: Path) -> None:
+def test_fetch_names_the_reason_when_apt_has_no_debian_archive(tmp_path: Path, target: Path) -> None:
     with pytest.raises(debian.FetchError, match="names no Debian archive"):
         debian.fetch(target, lambda _: None, tmp_path / "missing")
 

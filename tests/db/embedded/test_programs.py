@@ -7,7 +7,7 @@ from app.db.embedded.programs import EmbeddedServerError, Programs, ensure_progr
 
 
 def _install(root: Path, version: str, *, timescaledb: bool) -> Path:
-    """Lay out a PostgreSQL as Debian does, with a server that can tell its version."""
+    """Make the folders of a PostgreSQL as Debian does, with a server that only prints its version."""
     programs = root / f"usr/lib/postgresql/{version}/bin"
     extension = root / f"usr/share/postgresql/{version}/extension"
     modules = root / f"usr/lib/postgresql/{version}/lib"
@@ -28,7 +28,7 @@ def _private_copy(cache: Path) -> Path:
     return programs
 
 
-def _refuse_to_speak(line: str) -> None:
+def _fail_on_output(line: str) -> None:
     pytest.fail(f"said {line!r}")
 
 
@@ -43,12 +43,12 @@ def test_installed_programs_are_newest_first_when_several_have_timescaledb(tmp_p
     assert installed_programs(tmp_path) == [Programs(new, 17), Programs(old, 9)]
 
 
-def test_installed_programs_are_passed_over_when_timescaledb_is_missing(tmp_path: Path) -> None:
+def test_installed_programs_are_ignored_when_timescaledb_is_missing(tmp_path: Path) -> None:
     _install(tmp_path, "15", timescaledb=False)
     assert installed_programs(tmp_path) == []
 
 
-def test_installed_programs_are_passed_over_when_only_the_client_is_there(tmp_path: Path) -> None:
+def test_installed_programs_are_ignored_when_only_the_client_is_installed(tmp_path: Path) -> None:
     programs = _install(tmp_path, "16", timescaledb=True)
     (programs / "postgres").unlink()
     assert installed_programs(tmp_path) == []
@@ -71,23 +71,23 @@ def test_installed_programs_are_found_when_pg_config_on_path_names_them(
     assert installed_programs(tmp_path) == [Programs(programs, 18)]
 
 
-def test_installed_programs_come_before_the_private_copy_when_both_are_there(tmp_path: Path) -> None:
+def test_installed_programs_are_preferred_when_there_is_a_private_copy(tmp_path: Path) -> None:
     installed = _install(tmp_path, "16", timescaledb=True)
     _private_copy(tmp_path / "cache")
-    found = ensure_programs(_refuse_to_speak, cache=tmp_path / "cache", root=tmp_path)
+    found = ensure_programs(_fail_on_output, cache=tmp_path / "cache", root=tmp_path)
     assert found == Programs(installed, 16)
 
 
-def test_private_copy_is_used_quietly_when_nothing_is_installed(tmp_path: Path) -> None:
+def test_private_copy_is_used_without_output_when_nothing_is_installed(tmp_path: Path) -> None:
     private = _private_copy(tmp_path / "cache")
-    found = ensure_programs(_refuse_to_speak, cache=tmp_path / "cache", root=tmp_path)
+    found = ensure_programs(_fail_on_output, cache=tmp_path / "cache", root=tmp_path)
     assert found == Programs(private, 17)
 
 
-def test_private_copy_is_used_when_it_wrote_the_data_and_the_installed_one_did_not(tmp_path: Path) -> None:
+def test_private_copy_is_used_when_only_its_version_can_read_the_data(tmp_path: Path) -> None:
     _install(tmp_path, "18", timescaledb=True)
     private = _private_copy(tmp_path / "cache")
-    found = ensure_programs(_refuse_to_speak, major=17, cache=tmp_path / "cache", root=tmp_path)
+    found = ensure_programs(_fail_on_output, major=17, cache=tmp_path / "cache", root=tmp_path)
     assert found == Programs(private, 17)
 
 
@@ -96,12 +96,12 @@ def test_programs_are_refused_when_no_version_can_read_the_data(tmp_path: Path) 
     with pytest.raises(
         EmbeddedServerError, match=r"written by PostgreSQL 16, and no PostgreSQL 16 .*`docker compose up`"
     ):
-        ensure_programs(_refuse_to_speak, major=16, cache=tmp_path / "cache", root=tmp_path)
+        ensure_programs(_fail_on_output, major=16, cache=tmp_path / "cache", root=tmp_path)
 
 
 def test_programs_are_refused_with_the_remedies_when_there_is_neither_server_nor_apt(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServerError) as refusal:
-        ensure_programs(_refuse_to_speak, cache=tmp_path / "cache", root=tmp_path)
+        ensure_programs(_fail_on_output, cache=tmp_path / "cache", root=tmp_path)
     assert str(refusal.value) == (
         "There is no database to run on: DATABASE_URL is not set, and no installed PostgreSQL has TimescaleDB (looked "
         "in /usr/lib/postgresql, /usr/pgsql-* and pg_config on PATH), and none could be fetched into "
@@ -118,27 +118,27 @@ def test_programs_are_refused_with_the_remedies_when_the_system_is_not_linux(
     with pytest.raises(
         EmbeddedServerError, match=r"Linux only, and this is darwin\. .*`docker compose up`.*DATABASE_URL="
     ):
-        ensure_programs(_refuse_to_speak, cache=tmp_path / "cache", root=tmp_path)
+        ensure_programs(_fail_on_output, cache=tmp_path / "cache", root=tmp_path)
 
 
 def test_programs_are_refused_with_the_path_when_the_cache_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedServerError, match=r"fetched into .*/file/cache/postgresql-17: .*File exists"):
-        ensure_programs(_refuse_to_speak, cache=tmp_path / "file/cache", root=tmp_path)
+        ensure_programs(_fail_on_output, cache=tmp_path / "file/cache", root=tmp_path)
 
 
-def test_programs_are_those_that_another_process_fetched_when_it_was_first(tmp_path: Path) -> None:
+def test_programs_are_not_fetched_again_when_another_process_has_fetched_them(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     said: list[str] = []
     with (cache / "lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
 
-        def other_is_done(line: str) -> None:
+        def finish_other_fetch(line: str) -> None:
             said.append(line)
             _private_copy(cache)
             fcntl.flock(other, fcntl.LOCK_UN)
 
-        found = ensure_programs(other_is_done, cache=cache, root=tmp_path)
+        found = ensure_programs(finish_other_fetch, cache=cache, root=tmp_path)
     assert found.bin.is_relative_to(cache)
     assert said == ["Waiting for another process that is fetching PostgreSQL ..."]

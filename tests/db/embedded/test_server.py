@@ -24,12 +24,12 @@ from app.db.embedded.programs import SYSTEM_FOLDER, EmbeddedServerError, ensure_
 from app.db.embedded.server import EmbeddedServer
 from tests.conftest import project_folder
 
-#: One worker runs them all, so that they share one server.
+#: One worker runs all tests of this module, so that they share one server.
 pytestmark = pytest.mark.xdist_group("embedded")
 
 CHECKOUT = project_folder()
 OPTIONS = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "20"}
-#: Starts a server on the folder in its first argument, tells about it, and stops it when its input ends.
+#: Starts a server on the folder in the first argument, prints its address, and stops it at the end of standard input.
 HOLDER = """
 import json, sys
 from pathlib import Path
@@ -43,7 +43,7 @@ with EmbeddedServer.start(Path(sys.argv[1]), options=json.loads(sys.argv[2])) as
 
 @pytest.fixture(scope="module")
 def new_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
-    """Names folders, with a space and more letters than ASCII has, and clears away what root's hold elsewhere."""
+    """A function that returns a new folder name with a space and a non-ASCII letter; root's data are deleted later."""
     made: list[Path] = []
 
     def make() -> Path:
@@ -58,14 +58,14 @@ def new_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 @pytest.fixture(scope="module")
 def server(new_data_dir: Callable[[], Path]) -> Iterator[EmbeddedServer]:
-    """A server that tests share and leave running."""
+    """A server that several tests share and that they must leave running."""
     with EmbeddedServer.start(new_data_dir(), options=OPTIONS) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def data_dir(new_data_dir: Callable[[], Path]) -> Path:
-    """A folder that tests start servers on, one after the other."""
+    """A folder on which tests start servers one after the other."""
     return new_data_dir()
 
 
@@ -108,17 +108,17 @@ def test_address_is_in_a_private_file_when_the_server_runs(server: EmbeddedServe
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_data_are_closed_to_others_when_the_server_runs(server: EmbeddedServer) -> None:
+def test_data_are_unreadable_for_other_users_when_the_server_runs(server: EmbeddedServer) -> None:
     data = server.data_dir / "postgres/data"
     assert data.stat().st_mode & 0o777 == 0o700
     assert data.stat().st_uid != 0
 
 
-def test_server_is_out_of_the_terminals_reach_when_ctrl_c_is_pressed_there(server: EmbeddedServer) -> None:
+def test_server_has_a_session_of_its_own_when_started(server: EmbeddedServer) -> None:
     assert {os.getsid(pid) for pid in _processes(server.data_dir)}.isdisjoint({os.getsid(0)})
 
 
-def test_start_is_refused_when_another_process_has_the_folder(server: EmbeddedServer) -> None:
+def test_start_is_refused_when_another_process_uses_the_folder(server: EmbeddedServer) -> None:
     with pytest.raises(EmbeddedServerError, match=f"in use by another Tidegauge, process {os.getpid()}"):
         EmbeddedServer.start(server.data_dir, options=OPTIONS)
     assert _ask(server.dsn, "SELECT 1") == 1
@@ -129,7 +129,7 @@ def test_restart_does_nothing_when_the_server_is_alive(server: EmbeddedServer) -
     assert server.restart_if_dead() is False
 
 
-def test_two_servers_do_not_disturb_each_other_when_one_comes_and_goes(server: EmbeddedServer, data_dir: Path) -> None:
+def test_two_servers_are_independent_when_one_starts_and_stops(server: EmbeddedServer, data_dir: Path) -> None:
     with EmbeddedServer.start(data_dir, options=OPTIONS) as other:
         assert other.dsn != server.dsn
         assert set(_processes(other.data_dir)).isdisjoint(_processes(server.data_dir))
@@ -157,13 +157,13 @@ def test_stop_leaves_no_process_and_no_address_when_clients_are_connected(data_d
 
 def test_second_start_is_quick_and_has_the_data_when_the_first_was_stopped(data_dir: Path) -> None:
     with EmbeddedServer.start(data_dir, options=OPTIONS) as first:
-        _keep_the_answer(first.dsn)
+        _store_answer(first.dsn)
     said: list[str] = []
     started = time.monotonic()
     with EmbeddedServer.start(data_dir, say=said.append, options=OPTIONS) as second:
         assert time.monotonic() - started < 5
         assert second.dsn == first.dsn
-        assert _ask(second.dsn, "SELECT answer FROM kept") == 42
+        assert _ask(second.dsn, "SELECT answer FROM stored") == 42
     assert said == []
 
 
@@ -187,7 +187,7 @@ def test_start_creates_an_empty_database_when_the_folder_was_deleted(new_data_di
         assert _ask(second.dsn, "SELECT to_regclass('gone')::text") is None
 
 
-def test_start_creates_an_empty_database_when_the_first_creation_was_cut_off(
+def test_start_creates_an_empty_database_when_the_first_creation_was_interrupted(
     new_data_dir: Callable[[], Path],
 ) -> None:
     data_dir = new_data_dir()
@@ -199,7 +199,7 @@ def test_start_creates_an_empty_database_when_the_first_creation_was_cut_off(
     assert not (folder / "unfinished").exists()
 
 
-def test_start_quotes_the_log_and_frees_the_folder_when_postgres_refuses(data_dir: Path) -> None:
+def test_start_quotes_the_log_and_unlocks_the_folder_when_postgres_refuses(data_dir: Path) -> None:
     with pytest.raises(EmbeddedServerError, match='invalid value for parameter "shared_buffers": "plenty"'):
         EmbeddedServer.start(data_dir, options={**OPTIONS, "shared_buffers": "plenty"})
     EmbeddedServer.start(data_dir, options=OPTIONS).stop()
@@ -222,45 +222,45 @@ def test_start_says_what_to_do_when_the_password_is_lost(data_dir: Path) -> None
 
 def test_restart_brings_back_committed_data_when_the_server_was_killed(data_dir: Path) -> None:
     with EmbeddedServer.start(data_dir, options=OPTIONS) as server:
-        _keep_the_answer(server.dsn)
+        _store_answer(server.dsn)
         os.kill(_postmaster(data_dir), signal.SIGKILL)
         _wait_until(lambda: not server.is_alive())
         assert server.restart_if_dead() is True
-        assert _ask(server.dsn, "SELECT answer FROM kept") == 42
+        assert _ask(server.dsn, "SELECT answer FROM stored") == 42
 
 
 def test_no_server_is_left_when_its_parent_was_killed(data_dir: Path) -> None:
     with _holder(data_dir) as (holder, dsn):
-        _keep_the_answer(dsn)
+        _store_answer(dsn)
         postmaster = _postmaster(data_dir)
         holder.kill()
         _wait_until(lambda: not _runs(postmaster))
         assert _processes(data_dir) == []
 
 
-def test_start_recovers_when_its_predecessor_is_still_stopping(data_dir: Path) -> None:
+def test_start_recovers_when_the_earlier_server_is_still_stopping(data_dir: Path) -> None:
     with _holder(data_dir) as (holder, dsn), _connected(dsn):
-        _keep_the_answer(dsn)
+        _store_answer(dsn)
         holder.kill()
         holder.wait()
         with EmbeddedServer.start(data_dir, options=OPTIONS) as server:
             assert server.dsn == dsn
-            assert _ask(server.dsn, "SELECT answer FROM kept") == 42
+            assert _ask(server.dsn, "SELECT answer FROM stored") == 42
 
 
 def test_start_recovers_when_everything_was_killed(data_dir: Path) -> None:
     with _holder(data_dir) as (holder, dsn):
-        _keep_the_answer(dsn)
+        _store_answer(dsn)
         os.kill(_postmaster(data_dir), signal.SIGKILL)
         holder.kill()
         holder.wait()
     assert (data_dir / "dsn.json").exists()
     with EmbeddedServer.start(data_dir, options=OPTIONS) as server:
-        assert _ask(server.dsn, "SELECT answer FROM kept") == 42
+        assert _ask(server.dsn, "SELECT answer FROM stored") == 42
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become an ordinary user")
-def test_ordinary_user_has_programs_and_data_of_their_own_when_root_has_too() -> None:
+def test_ordinary_user_has_separate_programs_and_data_when_root_has_some() -> None:
     user = pwd.getpwnam("nobody")
     with _home_of(user) as home:
         programs = _copy_programs(home / "cache/tidegauge")
@@ -277,15 +277,15 @@ def test_ordinary_user_has_programs_and_data_of_their_own_when_root_has_too() ->
         assert not (data_dir / "postgres").is_symlink()
 
 
-def test_start_goes_ahead_when_the_noted_process_id_is_anothers_by_now(server: EmbeddedServer, data_dir: Path) -> None:
+def test_start_succeeds_when_the_pid_file_names_another_process(server: EmbeddedServer, data_dir: Path) -> None:
     EmbeddedServer.start(data_dir, options=OPTIONS).stop()
-    note = (server.data_dir / "postgres/data/postmaster.pid").read_text()
-    (data_dir / "postgres/data/postmaster.pid").write_text(note)
+    foreign = (server.data_dir / "postgres/data/postmaster.pid").read_text()
+    (data_dir / "postgres/data/postmaster.pid").write_text(foreign)
     with EmbeddedServer.start(data_dir, options=OPTIONS) as started:
         assert _ask(started.dsn, "SELECT 1") == 1
 
 
-async def test_restarted_server_lives_on_when_the_thread_that_restarted_it_ended(data_dir: Path) -> None:
+async def test_restarted_server_keeps_running_when_the_thread_that_restarted_it_ended(data_dir: Path) -> None:
     with EmbeddedServer.start(data_dir, options=OPTIONS) as server:
         os.kill(_postmaster(data_dir), signal.SIGKILL)
         _wait_until(lambda: not server.is_alive())
@@ -315,7 +315,7 @@ def test_setup_fetches_nothing_when_a_database_is_given(
 
 
 def _ask(dsn: str, query: str) -> Any:
-    """Run a query over a connection of its own; return the first value, if it has one."""
+    """Run a query over a new connection; return its first value, or None."""
 
     async def ask() -> Any:
         connection = await asyncpg.connect(dsn, timeout=10)
@@ -328,14 +328,15 @@ def _ask(dsn: str, query: str) -> Any:
         return runner.run(ask())
 
 
-def _keep_the_answer(dsn: str) -> None:
-    _ask(dsn, "DROP TABLE IF EXISTS kept")
-    _ask(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+def _store_answer(dsn: str) -> None:
+    """Store the value 42 in the table `stored`."""
+    _ask(dsn, "DROP TABLE IF EXISTS stored")
+    _ask(dsn, "CREATE TABLE stored AS SELECT 42 AS answer")
 
 
 @contextmanager
 def _connected(dsn: str) -> Iterator[None]:
-    """Hold a connection that neither side closes."""
+    """Keep a connection open until the block ends, then end it without closing it."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         connection = runner.run(asyncpg.connect(dsn, timeout=10))
         yield
@@ -355,16 +356,16 @@ def _postmaster(data_dir: Path) -> int:
 
 
 def _runs(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and waits to be collected does not."""
+    """Return whether a process runs; a zombie does not count."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def _wait_until(is_so: Callable[[], bool]) -> None:
+def _wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while not is_so():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -376,7 +377,7 @@ def _holder(
     user: pwd.struct_passwd | None = None,
     home: Path | None = None,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a process that has a server, with `python` as (program, PYTHONPATH); give it and the address."""
+    """Run a process that runs a server, with `python` as (program, PYTHONPATH); yield the process and the address."""
     program, path = python
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path}
     identity: dict[str, Any] = {}
@@ -403,7 +404,7 @@ def _holder(
 
 
 def _end(holder: subprocess.Popen[str]) -> None:
-    """Let a holder stop its server and end."""
+    """End a holder's input, and wait until it has stopped its server and ended."""
     assert holder.stdin
     holder.stdin.close()
     assert holder.wait(30) == 0
@@ -417,7 +418,7 @@ def _home_of(user: pwd.struct_passwd) -> Iterator[Path]:
 
 
 def _copy_programs(cache: Path) -> Path:
-    """Give a user the private copy that root has, without another download; return where programs then are."""
+    """Copy root's private copy for a user, to avoid a download; return the folder of the programs."""
     programs = ensure_programs(print)
     if not programs.bin.is_relative_to(SYSTEM_FOLDER):
         return programs.bin.parent
@@ -427,7 +428,7 @@ def _copy_programs(cache: Path) -> Path:
 
 
 def _python_for(user: pwd.struct_passwd) -> tuple[str, str]:
-    """Find a Python that a user can run with our packages, which root's home may close to them."""
+    """Return a Python and a PYTHONPATH with which a user can run Tidegauge; root's home may be closed to the user."""
     packages = Path(asyncpg.__file__).parents[1]
     for program in (sys.executable, shutil.which("python3", path=os.defpath)):
         path = f"{CHECKOUT}:{packages}"

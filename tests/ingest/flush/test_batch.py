@@ -1,4 +1,4 @@
-"""What a flush stores, held against the plain reading of what it should be."""
+"""The samples of a flush, compared with a simple computation from its uploads."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -27,13 +27,13 @@ UPLOADS = st.lists(st.lists(READINGS, max_size=6).map(lambda readings: upload(*r
 
 
 def flat(blocks: Iterable[Block]) -> Iterator[tuple[Block, Point]]:
-    """Give each sample with its block, in order."""
+    """Return each sample with its block, in order."""
     return ((block, point) for block in blocks for point in block.points)
 
 
 @settings(deadline=None)
 @given(UPLOADS)
-def test_samples_are_sorted_unique_and_the_first_to_come_when_uploads_overlap(uploads: list[Upload]) -> None:
+def test_samples_are_sorted_unique_and_the_first_to_arrive_when_uploads_overlap(uploads: list[Upload]) -> None:
     first: dict[tuple[int, int], tuple[int, float]] = {}
     for number, each in enumerate(uploads):
         for item in each.readings:
@@ -57,7 +57,7 @@ def test_samples_are_sorted_unique_and_the_first_to_come_when_uploads_overlap(up
 
 @settings(deadline=None)
 @given(UPLOADS, st.data())
-def test_news_follow_from_what_was_new_when_some_was_stored(uploads: list[Upload], data: st.DataObject) -> None:
+def test_new_readings_have_only_new_samples_when_some_were_stored(uploads: list[Upload], data: st.DataObject) -> None:
     batch = Batch(uploads, IDS)
     new = {(block.series_id, point[0]) for block, point in flat(batch.blocks) if data.draw(st.booleans())}
     blocks = select(batch.blocks, new)
@@ -80,11 +80,11 @@ def test_news_follow_from_what_was_new_when_some_was_stored(uploads: list[Upload
 
 @settings(deadline=None)
 @given(UPLOADS)
-def test_ranges_span_each_series_late_apart_from_fresh_when_told_to_alerting(uploads: list[Upload]) -> None:
+def test_ranges_are_separate_for_late_and_fresh_readings_of_each_series(uploads: list[Upload]) -> None:
     batch = Batch(uploads, IDS)
     assume(batch.blocks)
     found = NewReadings(batch, batch.blocks)
-    told = {
+    ranges = {
         (is_late, series_id): (first_us, last_us)
         for is_late, columns in found.ranges().items()
         for series_id, first_us, last_us in zip(*columns, strict=True)
@@ -92,16 +92,16 @@ def test_ranges_span_each_series_late_apart_from_fresh_when_told_to_alerting(upl
     times: dict[tuple[bool, int], list[int]] = {}
     for block, (time_us, _, _) in flat(found.blocks):
         times.setdefault((time_us < T0 - LATE_AFTER_US, block.series_id), []).append(time_us)
-    assert told == {key: (min(of_series), max(of_series)) for key, of_series in times.items()}
+    assert ranges == {key: (min(of_series), max(of_series)) for key, of_series in times.items()}
 
 
-def test_batch_asks_for_registration_when_a_series_is_unknown() -> None:
+def test_batch_raises_key_error_when_a_series_is_unknown() -> None:
     for unknown in (reading("pi3", t=1), reading("pi1", t=1, x=1)):
         with pytest.raises(KeyError):
             Batch([upload(reading("pi1", t=1)), upload(unknown)], IDS)
 
 
-def test_copy_payload_is_what_postgresql_documents_for_binary_copy() -> None:
+def test_copy_payload_has_postgresqls_binary_copy_format() -> None:
     batch = Batch([upload(reading("pi1", 946_684_800_000_001, t=-0.5))], IDS)
     payload = copy_payload(batch.blocks)
     assert payload[:19] == b"PGCOPY\n\xff\r\n\0" + bytes(8)

@@ -1,4 +1,4 @@
-"""The payload of a feed row: readings put back together, and a bulk replay cut to the newest of each series."""
+"""The payload of a feed row: all new readings, or only the newest of each series after a bulk replay."""
 
 import msgspec
 
@@ -17,14 +17,14 @@ NAMES: dict[SeriesId, tuple[SensorName, MetricName]] = {
 
 
 def payload_of(*uploads: Upload, legacy: list[LegacyRecord] | None = None) -> dict[str, object]:
-    """Encode what these uploads bring, all of it new, and decode it as a client would."""
+    """Return the decoded payload for these uploads, of which every value is new."""
     batch = Batch(uploads, IDS)
     new = NewReadings(batch, batch.blocks)
     payload: dict[str, object] = msgspec.json.decode(encode_payload(new, group_readings(new, NAMES), legacy or []))
     return payload
 
 
-def test_payload_has_one_reading_a_sensor_and_time_in_order_of_time() -> None:
+def test_payload_has_one_reading_for_each_sensor_and_time_in_order_of_time() -> None:
     payload = payload_of(
         upload(reading("pi2", T0 + MINUTE, t=3), reading("pi1", T0, t=1, h=60)), upload(reading("pi2", T0, t=2))
     )
@@ -37,13 +37,13 @@ def test_payload_has_one_reading_a_sensor_and_time_in_order_of_time() -> None:
     }
 
 
-def test_payload_is_whole_when_it_holds_as_many_values_as_a_frame_may() -> None:
+def test_payload_is_complete_when_the_number_of_values_equals_the_limit() -> None:
     payload = payload_of(upload(*(reading("pi1", T0 + number, t=number) for number in range(FRAME_VALUES_LIMIT))))
     assert "truncated" not in payload
     assert len(msgspec.convert(payload["readings"], list[object])) == FRAME_VALUES_LIMIT
 
 
-def test_payload_is_cut_to_the_newest_of_each_series_when_it_holds_one_value_more() -> None:
+def test_payload_has_the_newest_of_each_series_when_the_limit_is_exceeded() -> None:
     readings = [reading("pi1", T0 + number, t=number) for number in range(FRAME_VALUES_LIMIT)]
     payload = payload_of(upload(*readings, reading("pi2", T0 - MINUTE, t=7)))
     newest = f"2026-01-31T08:00:00.{FRAME_VALUES_LIMIT - 1:06}Z"
@@ -56,11 +56,11 @@ def test_payload_is_cut_to_the_newest_of_each_series_when_it_holds_one_value_mor
     }
 
 
-def test_cut_payload_keeps_what_a_client_of_the_replaced_sensor_server_waits_for() -> None:
+def test_truncated_payload_has_all_readings_of_an_upload_that_needs_a_legacy_id() -> None:
     readings = [reading("pi1", T0 + number, t=number) for number in range(FRAME_VALUES_LIMIT)]
-    waits = upload(reading("pi2", T0 - MINUTE, t=7), reading("pi2", T0, t=8))
-    waits.wants_legacy_id = True
-    payload = payload_of(upload(*readings), waits)
+    legacy_upload = upload(reading("pi2", T0 - MINUTE, t=7), reading("pi2", T0, t=8))
+    legacy_upload.wants_legacy_id = True
+    payload = payload_of(upload(*readings), legacy_upload)
     sensors = [
         (each["sensor"], each["values"]) for each in msgspec.convert(payload["readings"], list[dict[str, object]])
     ]

@@ -1,4 +1,4 @@
-"""What one flush leaves in the database beside the readings, and in which order the world learns of it."""
+"""The rows that a flush writes in addition to the readings, and the order of feed rows."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from app.ingest.upload import Receipt, Upload
 from tests.conftest import Database
 from tests.ingest.uploads import DAY, HOUR, MINUTE, SECOND, T0, reading, upload
 
-#: As on a Community database whose aggregates reach up to here.
+#: Simulates a Community database whose aggregates are complete up to this time.
 WATERMARK = """
 CREATE OR REPLACE FUNCTION late_before() RETURNS timestamptz LANGUAGE sql STABLE
 AS $$ SELECT TIMESTAMPTZ '2026-01-31T07:00:00Z' $$
@@ -32,15 +32,13 @@ NAMES = iter(range(10**9))
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[Connection]:
-    """A connection as a flusher holds one."""
+    """Yield a connection as a flusher has one."""
     async with database.pool.acquire() as connection:
         yield connection
 
 
 @pytest.mark.parametrize("by_copy", [False, True])
-async def test_rows_are_stored_to_the_microsecond_and_bit_when_written_either_way(
-    connection: Connection, by_copy: bool
-) -> None:
+async def test_rows_are_stored_exactly_when_written_by_insert_or_by_copy(connection: Connection, by_copy: bool) -> None:
     values = (0.1, -0.0, 5e-324, 1e100, -1e100, 1 / 3)
     readings = [reading("pi1", T0 + number, t=value) for number, value in enumerate(values)]
     (receipt,) = await _flush(connection, upload(*readings), by_copy=by_copy)
@@ -51,7 +49,7 @@ async def test_rows_are_stored_to_the_microsecond_and_bit_when_written_either_wa
     ]
 
 
-async def test_first_value_stays_and_is_latest_when_another_comes_for_the_same_time(connection: Connection) -> None:
+async def test_first_value_is_kept_and_latest_when_another_comes_for_the_same_time(connection: Connection) -> None:
     await _flush(connection, upload(reading("pi1", T0, t=1)))
     (receipt,) = await _flush(connection, upload(reading("pi1", T0, t=2)))
     assert receipt == Receipt(None, 0, 1, [], 0)
@@ -68,7 +66,7 @@ async def test_latest_is_the_newest_reading_when_older_ones_come_after_it(connec
     assert await _states(connection) == [("pi1", "t", T0 + SECOND, 2.0)]
 
 
-async def test_late_days_are_noted_when_and_only_when_readings_lie_behind_the_watermark(
+async def test_late_days_are_stored_only_when_readings_are_behind_the_watermark(
     connection: Connection,
 ) -> None:
     await connection.execute(WATERMARK)
@@ -82,7 +80,7 @@ async def test_late_days_are_noted_when_and_only_when_readings_lie_behind_the_wa
     assert len(await connection.fetchval(late_days)) == 2
 
 
-async def test_feed_gets_one_row_a_flush_and_none_when_nothing_is_new(connection: Connection) -> None:
+async def test_feed_gets_one_row_for_a_flush_and_none_when_nothing_is_new(connection: Connection) -> None:
     uploads = [upload(reading("pi1", T0, t=1, h=2)), upload(reading("pi2", T0 + 1, t=3), reading("pi1", T0 - 1, t=4))]
     receipts = await _flush(connection, *uploads)
     again = await _flush(connection, *uploads)
@@ -99,7 +97,7 @@ async def test_feed_gets_one_row_a_flush_and_none_when_nothing_is_new(connection
     }
 
 
-async def test_feed_tells_only_what_is_new_when_an_upload_brings_old_readings_too(connection: Connection) -> None:
+async def test_feed_row_has_only_new_values_when_an_upload_has_stored_ones_too(connection: Connection) -> None:
     await _flush(connection, upload(reading("pi1", T0, t=1)))
     await _flush(connection, upload(reading("pi1", T0, t=9, h=2), reading("pi1", T0 + 1, t=3)))
     _, row = await connection.fetch(FEED)
@@ -112,7 +110,7 @@ async def test_feed_tells_only_what_is_new_when_an_upload_brings_old_readings_to
     )
 
 
-async def test_feed_row_is_whole_or_cut_to_the_newest_when_a_replay_is_just_or_too_large(
+async def test_feed_row_is_whole_at_the_limit_and_has_only_the_newest_beyond_it(
     connection: Connection,
 ) -> None:
     readings = [reading("pi1", T0 - number * SECOND, t=number) for number in range(FRAME_VALUES_LIMIT + 1)]
@@ -126,7 +124,7 @@ async def test_feed_row_is_whole_or_cut_to_the_newest_when_a_replay_is_just_or_t
     }
 
 
-async def test_alerting_is_told_what_was_touched_late_apart_from_fresh(connection: Connection) -> None:
+async def test_dirty_ranges_are_separate_for_late_and_fresh_readings(connection: Connection) -> None:
     await _flush(
         connection, upload(reading("pi1", T0, t=1), reading("pi1", T0 - MINUTE, t=2), reading("pi1", T0 - DAY, t=3))
     )
@@ -139,7 +137,7 @@ async def test_alerting_is_told_what_was_touched_late_apart_from_fresh(connectio
     ]
 
 
-async def test_records_of_the_replaced_server_are_kept_when_any_upload_holds_all_three_metrics(
+async def test_legacy_records_are_stored_when_a_reading_has_all_three_metrics(
     connection: Connection,
 ) -> None:
     three: Any = {"temperature": 1.0, "humidity": 2.0, "pressure": 3.0}
@@ -161,7 +159,7 @@ async def test_records_of_the_replaced_server_are_kept_when_any_upload_holds_all
     ]
 
 
-async def test_feed_is_seen_whole_and_in_order_when_it_is_polled_while_many_write(database: Database) -> None:
+async def test_feed_rows_appear_in_order_without_gaps_when_many_write_at_once(database: Database) -> None:
     stop_at = monotonic() + 1.5
     seen: list[int] = []
 
@@ -192,7 +190,7 @@ async def test_feed_is_seen_whole_and_in_order_when_it_is_polled_while_many_writ
     copies=st.lists(st.booleans(), min_size=4, max_size=4),
     data=st.data(),
 )
-async def test_rows_and_states_are_the_same_however_readings_are_put_into_flushes(
+async def test_rows_and_states_do_not_depend_on_how_readings_are_divided_into_flushes(
     connection: Connection, sizes: list[int], copies: list[bool], data: st.DataObject
 ) -> None:
     name = f"pi{next(NAMES)}"

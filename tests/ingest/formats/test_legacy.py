@@ -1,4 +1,4 @@
-"""The replaced sensor server's body: what is a reading, and what is 422 in FastAPI's shape."""
+"""The body of the replaced sensor server: readings, and errors in FastAPI's format."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ JSON = st.recursive(
 )
 
 
-def test_record_is_a_reading_when_all_fields_are_right() -> None:
+def test_record_becomes_a_reading_when_all_fields_are_valid() -> None:
     values = {"temperature": 25.5, "humidity": 60.0, "pressure": -1012.5}
     assert _parse(RECORD) == ([], "sensor_001", values)
     assert all(type(value) is float for value in _parse(RECORD)[2].values())
 
 
-def test_numbers_are_taken_when_they_are_texts() -> None:
+def test_numbers_are_accepted_when_they_are_texts() -> None:
     assert _parse({**RECORD, "temperature": "-3.25", "humidity": "1e2"})[2] == {
         "temperature": -3.25,
         "humidity": 100.0,
@@ -32,7 +32,7 @@ def test_numbers_are_taken_when_they_are_texts() -> None:
     }
 
 
-def test_further_numbers_become_metrics_and_anything_else_is_left_out() -> None:
+def test_additional_numbers_become_metrics_and_other_fields_are_left_out() -> None:
     further = {
         "concentration": 5,
         "flow": -0.5,
@@ -50,7 +50,7 @@ def test_further_numbers_become_metrics_and_anything_else_is_left_out() -> None:
     )
 
 
-def test_every_missing_field_is_named_when_the_body_is_empty() -> None:
+def test_all_missing_fields_are_listed_when_the_body_is_empty() -> None:
     problems, _, _ = _parse({})
     assert problems == [
         {"type": "missing", "loc": ["body", name], "msg": "Field required"}
@@ -85,7 +85,7 @@ def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"5", b"null", b'"text"'])
-def test_body_is_refused_when_it_is_no_object(body: bytes) -> None:
+def test_body_is_refused_when_it_is_not_an_object(body: bytes) -> None:
     assert parse(body)[0] == [
         {"type": "model_attributes_type", "loc": ["body"], "msg": "Input should be a valid dictionary"}
     ]
@@ -93,14 +93,14 @@ def test_body_is_refused_when_it_is_no_object(body: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=100))
-def test_parsing_ends_in_a_reading_or_problems_when_bytes_are_anything(body: bytes) -> None:
+def test_parse_returns_problems_when_bytes_are_random(body: bytes) -> None:
     problems, _, _ = parse(body)
     assert problems
 
 
 @settings(deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(RECORD, JSON)), st.dictionaries(st.text(max_size=5), JSON, max_size=3))
-def test_parsing_ends_in_a_reading_or_problems_when_fields_are_anything(
+def test_parse_returns_a_reading_or_problems_when_fields_are_random(
     record: dict[str, Any], further: dict[str, Any]
 ) -> None:
     problems, sensor, values = _parse({**further, **record})

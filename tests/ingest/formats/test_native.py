@@ -1,4 +1,4 @@
-"""Our own format in JSON and MessagePack: any bytes give readings, rejections or a refusal, and nothing else."""
+"""Tidegauge's own format in JSON and MessagePack: any bytes become readings and rejections, or are refused."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -56,7 +56,7 @@ GOOD_READING = st.fixed_dictionaries(
 )
 
 
-def test_list_becomes_readings_when_all_is_right() -> None:
+def test_list_becomes_readings_when_all_items_are_valid() -> None:
     readings, rejected, gateway = _parse_json(
         [
             {"sensor": "pi1", "time": "2026-01-31T07:59:59.000001Z", "values": {"t": 21.5, "h": 60}},
@@ -75,14 +75,14 @@ def test_list_becomes_readings_when_all_is_right() -> None:
     assert all(type(value) is float for reading in readings for value in reading.values.values())
 
 
-def test_object_names_its_gateway_when_it_has_one() -> None:
+def test_gateway_is_returned_when_the_object_has_one() -> None:
     assert _parse_json({"gateway": "roof", "readings": []})[2] == "roof"
     assert _parse_json({"gateway": "roof", "readings": [None]})[2] == "roof"
     assert _parse_json({"readings": []})[2] is None
 
 
 @pytest.mark.parametrize("gateway", [5, "", " ", "a\0", "x" * 201, [], True])
-def test_upload_is_refused_when_its_gateway_has_no_name(gateway: object) -> None:
+def test_upload_is_refused_when_its_gateways_name_is_not_valid(gateway: object) -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         _parse_json({"gateway": gateway, "readings": []})
     assert str(refusal.value) == f"gateway is {gateway!r:.60}; send a text of 1 to 200 printable characters"
@@ -104,13 +104,13 @@ def test_readings_without_time_are_a_microsecond_apart_when_they_share_a_sensor(
 
 
 def test_readings_without_time_get_the_same_times_when_a_value_is_out_of_range() -> None:
-    # Such a body takes the typed pass, and only its bad reading the careful one.
+    # The value out of range makes the typed decoding fail, so that each reading is checked by itself.
     body = [{"sensor": "pi1", "values": {"t": 1, "h": 1e101}}, {"sensor": "pi1", "values": {"t": 2}}]
     readings, _, _ = _parse_json(body)
     assert [reading.time_us - NOW_US for reading in readings] == [0, 1]
 
 
-def test_each_bad_part_is_rejected_by_itself_when_the_rest_is_right() -> None:
+def test_each_bad_part_is_rejected_by_itself_when_the_others_are_valid() -> None:
     good = {"sensor": "pi1", "values": {"t": 1}}
     body = [
         good,
@@ -171,20 +171,20 @@ def test_each_bad_part_is_rejected_by_itself_when_the_rest_is_right() -> None:
         (17, "reading_invalid", None),
         (18, "reading_invalid", None),
     ]
-    # A reading that is refused whole counts each of its values: two of number 7, three of number 13.
+    # A reading that is refused as a whole counts each of its values: two of number 7, three of number 13.
     assert rejected.count == 27 + 1 + 2
     assert rejected.by_code["sensor_invalid"] == 4
     assert rejected.by_code["time_invalid"] == 4
 
 
-def test_all_rejections_count_but_a_hundred_are_listed_when_there_are_more() -> None:
+def test_100_rejections_are_listed_and_all_are_counted_when_there_are_more() -> None:
     readings, rejected, _ = _parse_json([{"sensor": "pi1", "values": {"t": None, "h": None}} for _ in range(150)])
     assert (readings, rejected.count, len(rejected.listed)) == ([], 300, 100)
     assert [item.index for item in rejected.listed] == [index for index in range(50) for _ in "th"]
 
 
 @pytest.mark.parametrize("time", ["1" + "0" * 400, "9" * 4_299, "-" + "9" * 4_300, "1e300", "NaN", "-Infinity"])
-def test_time_is_rejected_when_it_is_a_monstrous_number(time: str) -> None:
+def test_time_is_rejected_when_it_is_a_huge_number(time: str) -> None:
     body = f'[{{"sensor": "pi1", "values": {{"t": 1}}, "time": {time}}}]'
     readings, rejected, _ = _parse(body.encode())
     assert (readings, [item.code for item in rejected.listed]) == ([], ["time_invalid"])
@@ -226,13 +226,13 @@ def test_body_is_refused_when_it_holds_too_many_readings(loose: bool) -> None:
     assert str(refusal.value) == "The body has 100001 readings; send at most 100000 at a time"
 
 
-def test_messagepack_is_the_same_as_json_when_it_says_the_same() -> None:
+def test_messagepack_gives_the_same_readings_as_equal_json() -> None:
     body = {"gateway": "roof", "readings": [{"sensor": "pi1", "time": 1_769_846_399_000, "values": {"t": 1, "h": 2.5}}]}
     for media_type in ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack"):
         assert _comparable(_parse(msgspec.msgpack.encode(body), media_type)) == _comparable(_parse_json(body))
 
 
-def test_messagepack_time_is_taken_when_it_is_a_timestamp() -> None:
+def test_messagepack_time_is_accepted_when_it_is_a_timestamp() -> None:
     for loose in (False, True):
         body = [{"sensor": "pi1", "time": NOW - timedelta(microseconds=1), "values": {"t": 1}}, *([5] if loose else [])]
         readings, _, _ = _parse(msgspec.msgpack.encode(body), "application/msgpack")
@@ -253,13 +253,13 @@ def test_messagepack_names_are_rejected_when_they_are_not_text() -> None:
 
 @settings(deadline=None)
 @given(st.lists(ANY_READING | ANY, max_size=4) | st.fixed_dictionaries({"readings": ANY}, optional={"gateway": ANY}))
-def test_parsing_gives_good_readings_or_refuses_when_json_is_anything(body: object) -> None:
+def test_parse_returns_valid_readings_or_refuses_when_json_is_random(body: object) -> None:
     _check_sanity(json.dumps(body).encode(), "application/json")
 
 
 @settings(deadline=None)
 @given(st.lists(ANY_READING | ANY, max_size=4))
-def test_parsing_gives_good_readings_or_refuses_when_messagepack_is_anything(body: object) -> None:
+def test_parse_returns_valid_readings_or_refuses_when_messagepack_is_random(body: object) -> None:
     try:
         encoded = msgspec.msgpack.encode(body)
     except (OverflowError, UnicodeEncodeError):  # an integer or a text that MessagePack cannot hold
@@ -269,22 +269,22 @@ def test_parsing_gives_good_readings_or_refuses_when_messagepack_is_anything(bod
 
 @settings(deadline=None)
 @given(st.binary(max_size=100), st.sampled_from(["application/json", "application/msgpack"]))
-def test_parsing_gives_good_readings_or_refuses_when_bytes_are_anything(body: bytes, media_type: str) -> None:
+def test_parse_returns_valid_readings_or_refuses_when_bytes_are_random(body: bytes, media_type: str) -> None:
     _check_sanity(body, media_type)
 
 
 @settings(deadline=None)
 @given(st.lists(GOOD_READING, max_size=6))
-def test_readings_are_the_same_when_the_careful_way_is_taken(body: list[dict[str, Any]]) -> None:
+def test_readings_are_the_same_when_each_is_checked_by_itself(body: list[dict[str, Any]]) -> None:
     typed = _parse_json(body)
     assert typed[1].count == 0
     assert len(typed[0]) == len(body)
-    assert _comparable(typed) == _comparable(_parse_carefully(body))
+    assert _comparable(typed) == _comparable(_parse_one_by_one(body))
     assert _comparable(typed) == _comparable(_parse(msgspec.msgpack.encode(body), "application/msgpack"))
 
 
 def _check_sanity(body: bytes, media_type: str) -> None:
-    """Check what holds of every parse: only storable readings, every value counted, an answer that can be written."""
+    """Check that all readings can be stored, all rejections are counted, and the receipt can be encoded."""
     try:
         readings, rejected, _ = _parse(body, media_type)
     except (InvalidRequestError, PayloadTooLargeError):
@@ -310,8 +310,8 @@ def _parse_json(body: Any) -> Parsed:
     return _parse(json.dumps(body).encode())
 
 
-def _parse_carefully(body: list[Any]) -> Parsed:
-    """Parse a list as it is parsed when some reading does not fit the types."""
+def _parse_one_by_one(body: list[Any]) -> Parsed:
+    """Parse a list with each reading checked by itself, as if some reading did not fit the types."""
     return _parse_json([*body, None])
 
 

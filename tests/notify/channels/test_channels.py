@@ -19,21 +19,21 @@ from app.notify.channels import (
 )
 from app.notify.message import Message
 from app.notify.transport import ChannelConfig, DeliveryError, Endpoints, open_session
-from tests.notify.dead_ends import closed_server, deaf_server
+from tests.notify.unreachable_servers import closed_port_url, server_with_full_backlog
 from tests.receivers import HANGS, RESETS_BEFORE, WebhookReceiver, answers
 
-#: mypy checks here that every module has what a channel needs.
+#: By this type, mypy checks that every module defines what a channel needs.
 KNOWN: tuple[Channel, ...] = (slack, telegram, webhook)
 
-PIGEON = '''
-    """Messages by pigeon."""
+SMS_MODULE = '''
+    """A made-up channel."""
     from app.notify.pacing import SendLimit
     from app.notify.transport import ChannelConfig, Delivered
 
-    TYPE = "pigeon"
+    TYPE = "sms"
 
     class Config(ChannelConfig, frozen=True):
-        loft: str
+        number: str
 
     def check(config, endpoints):
         return None
@@ -44,14 +44,14 @@ SECRET = "s3cret-part-of-the-address"
 
 
 def secret_configs(base: str) -> Iterator[tuple[Channel, ChannelConfig]]:
-    """Every channel, at the same server."""
+    """Yield every channel with settings that hold SECRET and lead to the same server."""
     yield slack, slack.Config(webhook_url=f"{base}/{SECRET}")
     yield telegram, telegram.Config(bot_token=f"1:{SECRET}", chat_id=-100)
     yield webhook, webhook.Config(url=f"{base}/{SECRET}", headers={"X-Token": SECRET}, secret=SECRET)
 
 
-async def show_failures(session: aiohttp.ClientSession, base: str) -> AsyncIterator[tuple[DeliveryError, str]]:
-    """Let every channel fail, and show each error as talkatively as can be."""
+async def failures_with_locals(session: aiohttp.ClientSession, base: str) -> AsyncIterator[tuple[DeliveryError, str]]:
+    """Send through every channel, and yield each error with its text, traceback and local variables."""
     endpoints = Endpoints(slack_webhook_prefix=base, telegram_api_base=base)
     for channel, config in secret_configs(base):
         with pytest.raises(DeliveryError) as caught:
@@ -70,30 +70,28 @@ def test_find_channels_finds_every_module_by_its_type() -> None:
     assert dict(find_channels()) == {channel.TYPE: channel for channel in KNOWN}
 
 
-def test_find_channels_finds_a_new_module_when_one_is_put_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "pigeon.py").write_text(textwrap.dedent(PIGEON))
+def test_find_channels_finds_a_new_module_when_one_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sms.py").write_text(textwrap.dedent(SMS_MODULE))
     monkeypatch.setattr(channels, "__path__", [*channels.__path__, str(tmp_path)])
-    assert list(find_channels()) == ["pigeon", "slack", "telegram", "webhook"]
-    _, config = parse_config("pigeon", {"loft": "attic"}, Endpoints())
-    assert repr(config) == "<pigeon.Config>"
-    assert problems("pigeon", {}) == [("loft", "loft is missing")]
+    assert list(find_channels()) == ["slack", "sms", "telegram", "webhook"]
+    _, config = parse_config("sms", {"number": "+49301234"}, Endpoints())
+    assert repr(config) == "<sms.Config>"
+    assert problems("sms", {}) == [("number", "number is missing")]
 
 
-def test_parse_config_gives_the_channel_and_its_settings() -> None:
+def test_parse_config_returns_the_channel_and_its_settings() -> None:
     channel, config = parse_config("telegram", {"bot_token": "1:abc", "chat_id": "-100"}, Endpoints())
     assert channel is find_channels()["telegram"]
     assert config == telegram.Config(bot_token="1:abc", chat_id="-100")
 
 
-def test_parse_config_names_what_was_meant_when_the_type_is_unknown() -> None:
+def test_parse_config_suggests_a_type_when_the_type_is_unknown() -> None:
     assert problems("telegramm", {}) == [
         ("type", "type 'telegramm' is not known; there are: slack, telegram, webhook. Did you mean telegram?")
     ]
 
 
-def test_parse_config_reports_everything_at_once_when_much_is_wrong() -> None:
+def test_parse_config_reports_all_problems_at_once_when_there_are_several() -> None:
     assert problems("telegram", {"bot_tokn": "1:s3cret", "chat_id": 1.5}) == [
         ("bot_tokn", "setting 'bot_tokn' is not known; there are: bot_token, chat_id. Did you mean bot_token?"),
         ("bot_token", "bot_token is missing"),
@@ -101,7 +99,7 @@ def test_parse_config_reports_everything_at_once_when_much_is_wrong() -> None:
     ]
 
 
-def test_parse_config_says_what_is_right_without_the_secret_when_a_value_is_wrong() -> None:
+def test_parse_config_explains_without_the_secret_when_a_value_is_wrong() -> None:
     assert problems("telegram", {"bot_token": "s3cret", "chat_id": 1}) == [
         ("bot_token", "bot_token must be digits, a colon, then letters, digits, _ or -")
     ]
@@ -111,21 +109,21 @@ def test_parse_config_says_what_is_right_without_the_secret_when_a_value_is_wron
     assert problems("webhook", {"url": "s3cret"}) == [("url", "url must be an http:// or https:// address")]
 
 
-def test_error_says_all_problems_in_one_line() -> None:
+def test_config_error_lists_all_problems_in_one_line() -> None:
     error = ChannelConfigError((ConfigProblem("a", "a is missing"), ConfigProblem(None, "and more")))
     assert str(error) == "a is missing; and more"
 
 
-async def test_errors_show_no_secret_however_they_are_shown() -> None:
-    """No text, repr, traceback, context or local variable of any frame of ours has it."""
+async def test_delivery_errors_show_no_secret_however_they_are_shown() -> None:
+    """Check the text, repr, traceback, context and local variables of our frames."""
     faults = [RESETS_BEFORE, HANGS, *(answers(status, f"Cannot POST /{SECRET}") for status in (404, 500))]
     async with WebhookReceiver() as receiver, open_session(connect_timeout_s=0.1, total_timeout_s=0.2) as session:
         for fault in faults:
             receiver.fail_next(fault, times=len(KNOWN))
-        with deaf_server() as deaf:
-            bases = [closed_server(), deaf, "http://a..b", receiver.url.replace("http:", "https:")]
+        with server_with_full_backlog() as full:
+            bases = [closed_port_url(), full, "http://a..b", receiver.url.replace("http:", "https:")]
             for base in [*bases, *[receiver.url] * len(faults)]:
-                async for error, shown in show_failures(session, base):
+                async for error, shown in failures_with_locals(session, base):
                     assert SECRET not in shown
                     assert error.__context__ is None
                     assert error.__cause__ is None

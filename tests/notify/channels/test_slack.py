@@ -75,7 +75,7 @@ def test_render_writes_blocks_with_a_colour_for_each_run_of_levels() -> None:
     }
 
 
-async def test_send_delivers_when_slack_says_ok(
+async def test_send_delivers_when_slack_answers_ok(
     session: aiohttp.ClientSession, slack: SlackReceiver, config: channel.Config, endpoints: Endpoints
 ) -> None:
     delivered = await channel.send(session, config, channel.render(MESSAGE), endpoints)
@@ -84,7 +84,7 @@ async def test_send_delivers_when_slack_says_ok(
 
 
 @pytest.mark.parametrize("text", ["x", "&" * 1_000, "💀" * 1_000])
-async def test_render_stays_within_what_slack_takes_when_there_is_too_much(
+async def test_render_stays_within_slacks_limits_when_there_is_too_much(
     session: aiohttp.ClientSession, slack: SlackReceiver, config: channel.Config, endpoints: Endpoints, text: str
 ) -> None:
     links = [Link(text[:10], "https://t.example/" + "a&" * 400)] * 5
@@ -167,7 +167,7 @@ async def test_send_is_uncertain_when_slack_fails(
     assert error.reason == f"Slack answered {status}: rollup_error"
 
 
-async def test_send_is_uncertain_when_the_answer_is_not_slack_s(
+async def test_send_is_uncertain_when_the_answer_is_not_from_slack(
     session: aiohttp.ClientSession, slack: SlackReceiver, config: channel.Config, endpoints: Endpoints
 ) -> None:
     slack.fail_next(answers(200, "<html>Please sign in</html>"))
@@ -208,13 +208,13 @@ async def test_send_is_permanent_and_sends_nothing_when_the_webhook_is_foreign(
     assert error.reason == "webhook_url must begin with https://hooks.slack.com/"
 
 
-def test_check_lets_no_longer_host_pass_when_the_prefix_has_no_slash() -> None:
+def test_check_refuses_a_longer_host_when_the_prefix_has_no_slash() -> None:
     endpoints = Endpoints(slack_webhook_prefix="https://relay.example")
     assert channel.check(channel.Config(webhook_url="https://relay.example/x"), endpoints) is None
     assert channel.check(channel.Config(webhook_url="https://relay.example.evil/x"), endpoints) is not None
 
 
-async def test_send_passes_nothing_on_when_a_proxy_quotes_the_address(
+async def test_send_hides_the_answer_when_a_proxy_quotes_the_address(
     session: aiohttp.ClientSession, slack: SlackReceiver, config: channel.Config, endpoints: Endpoints
 ) -> None:
     slack.fail_next(answers(404, f"Cannot POST {config.webhook_url}"))

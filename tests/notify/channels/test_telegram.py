@@ -36,7 +36,7 @@ async def refuse(
     return caught.value
 
 
-def test_render_writes_html_and_a_plain_text_in_case_it_is_refused() -> None:
+def test_render_returns_html_and_plain_text_as_the_fallback() -> None:
     options = {"link_preview_options": {"is_disabled": True}, "disable_notification": False}
     assert channel.render(MESSAGE) == RenderedMessage(
         body={
@@ -68,7 +68,7 @@ def test_render_is_the_same_after_being_stored() -> None:
     assert msgspec.json.decode(msgspec.json.encode(rendered), type=RenderedMessage) == rendered
 
 
-async def test_send_delivers_and_keeps_the_message_id(
+async def test_send_delivers_and_returns_the_message_id(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     delivered = await channel.send(session, CONFIG, channel.render(MESSAGE), endpoints)
@@ -79,7 +79,7 @@ async def test_send_delivers_and_keeps_the_message_id(
     assert telegram.texts[0].startswith("🚨 Cold & wet\n\n🚨 freezer_3 <b> temperature")
 
 
-async def test_send_replies_without_sound_when_the_message_says_so(
+async def test_send_replies_without_sound_when_the_message_asks_for_it(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     message = Message(title="Over", silent=True, reply_to="77")
@@ -90,7 +90,7 @@ async def test_send_replies_without_sound_when_the_message_says_so(
 
 
 @pytest.mark.parametrize("text", ["x", "<&>" * 300, "💀" * 1_000])
-async def test_render_stays_within_what_telegram_takes_when_there_is_too_much(
+async def test_render_stays_within_telegrams_limits_when_there_is_too_much(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints, text: str
 ) -> None:
     links = (Link("Page", "https://t.example/" + "&" * 900),) * 5
@@ -106,7 +106,7 @@ async def test_render_stays_within_what_telegram_takes_when_there_is_too_much(
         assert f"+{400 - kept} more" in seen
 
 
-async def test_render_counts_what_is_seen_not_the_links_addresses(
+async def test_render_counts_the_visible_text_but_not_the_addresses_of_links(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     links = (Link("Page", "https://t.example/sensors/a"), Link("Grafana", "https://g.example/d/x?var-sensor=a"))
@@ -117,7 +117,7 @@ async def test_render_counts_what_is_seen_not_the_links_addresses(
     assert len(telegram.texts[0].encode("utf-16-le")) // 2 in range(4_000, 4_097)
 
 
-async def test_send_tries_plain_text_once_when_the_markup_is_refused(
+async def test_send_sends_the_fallback_once_when_the_markup_is_refused(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     broken = RenderedMessage({"text": "<b>a_b", "parse_mode": "HTML"}, {"text": "a_b"})
@@ -126,7 +126,7 @@ async def test_send_tries_plain_text_once_when_the_markup_is_refused(
     assert telegram.texts == ["a_b"]
 
 
-async def test_send_is_permanent_when_the_second_markup_is_refused_too(
+async def test_send_is_permanent_when_the_fallback_is_refused_too(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     broken = RenderedMessage({"text": "<b>", "parse_mode": "HTML"}, {"text": "a_b", "parse_mode": "Markdown"})
@@ -140,7 +140,7 @@ async def test_send_is_permanent_when_the_second_markup_is_refused_too(
     assert telegram.refused == [400, 400]
 
 
-async def test_send_follows_once_and_tells_when_the_chat_has_moved(
+async def test_send_goes_to_the_new_chat_and_reports_it_when_the_chat_has_moved(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     telegram.moved["-100123"] = -100999
@@ -149,7 +149,7 @@ async def test_send_follows_once_and_tells_when_the_chat_has_moved(
     assert telegram.accepted[0].body["chat_id"] == -100999
 
 
-async def test_send_tells_where_the_chat_moved_when_it_is_refused_there(
+async def test_send_reports_the_new_chat_when_it_is_refused_there(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     telegram.moved.update({"-100123": -100999, "-100999": -100123})
@@ -159,7 +159,7 @@ async def test_send_tells_where_the_chat_moved_when_it_is_refused_there(
     assert telegram.refused == [400, 400]
 
 
-async def test_send_tells_where_the_chat_moved_when_the_answer_from_there_is_lost(
+async def test_send_reports_the_new_chat_when_the_answer_from_there_is_lost(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     moved = '{"ok":false,"description":"Bad Request","parameters":{"migrate_to_chat_id":-100999}}'
@@ -170,7 +170,7 @@ async def test_send_tells_where_the_chat_moved_when_the_answer_from_there_is_los
     assert error.moved_to == -100999
 
 
-async def test_send_falls_back_where_the_chat_moved_when_both_are_needed(
+async def test_send_sends_the_fallback_to_the_new_chat_when_both_are_needed(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     telegram.moved["-100123"] = -100999
@@ -247,7 +247,7 @@ async def test_send_is_uncertain_when_telegram_hangs(
     assert isinstance(await refuse(impatient_session, endpoints), UncertainError)
 
 
-async def test_send_is_uncertain_when_a_success_is_not_telegram_s(
+async def test_send_is_uncertain_when_a_success_is_not_from_telegram(
     session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
 ) -> None:
     telegram.fail_next(answers(200, "<html>Please sign in</html>"))
@@ -293,7 +293,7 @@ async def test_limits_keep_a_group_within_twenty_messages_in_any_minute() -> Non
     clock = ManualClock()
     pacer, sent_at = Pacer(clock, clock.sleep), []
     for _ in range(100):
-        await pacer.turn(*channel.limits(CONFIG))
+        await pacer.wait_turn(*channel.limits(CONFIG))
         sent_at.append(clock.now)
     assert all(later - earlier >= 59.999 for earlier, later in zip(sent_at, sent_at[20:], strict=False))
     assert all(later - earlier >= 0.999 for earlier, later in itertools.pairwise(sent_at))

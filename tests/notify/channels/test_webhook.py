@@ -74,7 +74,7 @@ async def test_send_signs_the_body_when_there_is_a_secret(
     )
 
 
-def test_render_is_json_through_and_through() -> None:
+def test_render_returns_only_json_values() -> None:
     assert channel.render(MESSAGE).body == BODY
 
 
@@ -99,7 +99,7 @@ def test_render_leaves_out_entries_and_counts_them_when_there_are_too_many() -> 
         (500, UncertainError, None),
     ],
 )
-async def test_send_sorts_refusals_without_passing_on_what_they_quote(
+async def test_send_raises_the_right_error_without_the_answers_text_when_refused(
     session: aiohttp.ClientSession,
     webhook: WebhookReceiver,
     status: int,
@@ -125,13 +125,13 @@ async def test_send_is_uncertain_when_the_answer_is_lost(
 
 
 @pytest.mark.parametrize("url", ["", "ftp://a.example", "https://", "https://a.example/\n", "//a.example", "http://[x"])
-def test_config_refuses_what_is_no_web_address(url: str) -> None:
+def test_config_refuses_a_url_when_it_is_not_a_web_address(url: str) -> None:
     with pytest.raises(ValueError, match="url must be an http:// or https:// address"):
         channel.Config(url=url)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("X Team", "a", "headers has a name or value that HTTP does not allow: 'X Team'"),
         ("X-Team", "a\r\nHost: b", "headers has a name or value that HTTP does not allow: 'X-Team'"),
@@ -139,10 +139,10 @@ def test_config_refuses_what_is_no_web_address(url: str) -> None:
         ("content-type", "a", "headers must not set content-type"),
     ],
 )
-def test_config_refuses_headers_that_would_break_the_request(name: str, value: str, said: str) -> None:
+def test_config_refuses_headers_when_they_would_break_the_request(name: str, value: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         channel.Config(url="https://a.example", headers={name: value})
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 def test_destination_and_repr_hold_no_secret() -> None:

@@ -1,13 +1,13 @@
 from app.simulate.world.chance import bits, fraction, key_of, noise
 
 
-def test_bits_are_those_of_splitmix64_when_it_starts_from_zero() -> None:
+def test_bits_are_those_of_splitmix64_when_the_key_is_0() -> None:
     # First outputs of the reference implementation (Vigna, splitmix64.c) for the seed 0.
     assert bits(0, 1) == 0xE220A8397B1DCDAF
     assert bits(0, 2) == 0x6E789E6AA1B965F4
 
 
-def test_key_of_tells_parts_apart_when_they_join_to_the_same_text() -> None:
+def test_key_of_differs_when_different_parts_join_to_the_same_text() -> None:
     assert key_of("ab", "c") != key_of("a", "bc")
 
 

@@ -14,16 +14,16 @@ DOOR = Excursion(
     rise_us=4 * MINUTE_US,
     hold_us=10 * MINUTE_US,
     fall_us=6 * MINUTE_US,
-    cue_us=-5 * MINUTE_US,
+    demo_offset_us=-5 * MINUTE_US,
 )
 
 
-def make_signal(excursion: Excursion | None = None, *, swing: float = 0, cued_at_us: int | None = None) -> Signal:
+def make_signal(excursion: Excursion | None = None, *, swing: float = 0, demo_start_us: int | None = None) -> Signal:
     shape = Shape(mean=20, daily_swing=swing, wander=0, noise=0, digits=2, excursion=excursion)
-    return Signal(shape, 1, "cellar", "temperature", "cellar", cued_at_us)
+    return Signal(shape, 1, "cellar", "temperature", "cellar", demo_start_us)
 
 
-def test_signal_is_warmest_in_the_afternoon_when_days_swing() -> None:
+def test_signal_is_highest_in_the_afternoon_when_it_has_a_daily_swing() -> None:
     signal = make_signal(swing=5)
     assert signal.value(MIDNIGHT_US + 15 * HOUR_US) == 25
     assert signal.value(MIDNIGHT_US + 3 * HOUR_US) == 15
@@ -34,14 +34,14 @@ def test_signal_is_warmest_in_the_afternoon_when_days_swing() -> None:
     ("minutes", "value"),
     [(-6, 20), (-5, 20), (-3, 25), (-1, 30), (0, 30), (8.99, 30), (12, 25), (15, 20), (60, 20), (117, 25)],
 )
-def test_excursion_leaves_and_comes_back_when_it_is_cued(minutes: float, value: float) -> None:
-    signal = make_signal(DOOR, cued_at_us=MIDNIGHT_US)
+def test_value_leaves_and_comes_back_during_an_excursion(minutes: float, value: float) -> None:
+    signal = make_signal(DOOR, demo_start_us=MIDNIGHT_US)
     assert signal.value(MIDNIGHT_US + int(minutes * MINUTE_US)) == value
 
 
-def test_excursion_is_out_until_it_falls_when_it_is_cued() -> None:
-    signal = make_signal(DOOR, cued_at_us=MIDNIGHT_US)
-    assert [signal.is_out(MIDNIGHT_US + minute * MINUTE_US) for minute in (-6, -4, 8, 9, 115)] == [
+def test_signal_is_in_an_excursion_until_the_value_comes_back() -> None:
+    signal = make_signal(DOOR, demo_start_us=MIDNIGHT_US)
+    assert [signal.is_in_excursion(MIDNIGHT_US + minute * MINUTE_US) for minute in (-6, -4, 8, 9, 115)] == [
         False,
         True,
         True,
@@ -50,15 +50,15 @@ def test_excursion_is_out_until_it_falls_when_it_is_cued() -> None:
     ]
 
 
-def test_excursion_comes_once_a_period_when_nothing_cues_it() -> None:
+def test_excursion_happens_once_in_each_period_when_there_is_no_demo() -> None:
     signal = make_signal(DOOR)
-    out = [signal.is_out(MIDNIGHT_US + minute * MINUTE_US) for minute in range(DAY_US // MINUTE_US)]
-    assert sum(now and not before for before, now in pairwise(out)) == 12
-    assert sum(out) == 12 * 14
+    active = [signal.is_in_excursion(MIDNIGHT_US + minute * MINUTE_US) for minute in range(DAY_US // MINUTE_US)]
+    assert sum(now and not before for before, now in pairwise(active)) == 12
+    assert sum(active) == 12 * 14
 
 
 def test_values_stay_the_same_when_made_again() -> None:
     shape = Shape(mean=20, daily_swing=2, wander=1, noise=0.5, digits=2, excursion=DOOR)
     signal = Signal(shape, 7, "cellar", "temperature", "cellar", None)
-    # Literal, so that another version, machine or process would have to make them, too.
+    # Literal values, because every version, machine and process must make the same ones.
     assert [signal.value(MIDNIGHT_US + second * 1_000_000) for second in (0, 5, 86_400)] == [17.86, 17.61, 18.91]

@@ -3,7 +3,7 @@ from app.alerting.episodes.samples import samples
 from app.alerting.language.files import load_rules
 from app.alerting.rules.matching import RuleBook
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
-from app.simulate.world.habits import habits_of
+from app.simulate.world.behaviour import behaviour_of
 from app.simulate.world.sites import SimulatedSensor, gateway_name, list_sensors
 from tests.conftest import project_folder
 
@@ -13,7 +13,10 @@ HISTORY_US = 4 * HOUR_US
 
 
 def fired_minutes(sensor: SimulatedSensor, gateway: str, until_us: int) -> list[tuple[str, str, int]]:
-    """Hold an hour of a sensor against the example rules: (rule, level, whole minutes since the start)."""
+    """Evaluate the example rules on a sensor's values up to a time.
+
+    Return each level reached as (rule, level, whole minutes since the start), from ten minutes before the start on.
+    """
     book = RuleBook(load_rules(project_folder() / "rules", {}))
     times = range(START_US - HISTORY_US, until_us, 5 * SECOND_US)
     fired = []
@@ -25,8 +28,8 @@ def fired_minutes(sensor: SimulatedSensor, gateway: str, until_us: int) -> list[
     return [one for one in fired if one[2] >= -10]
 
 
-def test_demo_fires_the_example_rules_within_minutes_when_it_starts() -> None:
-    sensors = list_sensors(1, 0, 4, cued_at_us=START_US)
+def test_demo_makes_the_example_rules_fire_within_minutes() -> None:
+    sensors = list_sensors(1, 0, 4, demo_start_us=START_US)
     fired = {sensor.name: fired_minutes(sensor, "gw-harbour", START_US + 12 * MINUTE_US) for sensor in sensors}
     assert fired == {
         "freezer-harbour": [("temperature-high", "critical", 0), ("temperature-rising-fast", "warning", -6)],
@@ -58,7 +61,7 @@ def test_sensors_are_named_after_their_place_when_there_are_more_than_kinds_and_
     ]
 
 
-def test_sensors_carry_site_and_room_when_listed() -> None:
+def test_sensors_have_site_and_room_as_tags() -> None:
     (sensor,) = list_sensors(1, 8, 1)
     assert (sensor.name, sensor.tags) == ("freezer-harbour-2", {"site": "harbour-2", "room": "cold store"})
 
@@ -68,24 +71,24 @@ def test_barometers_of_all_sites_fall_together_when_a_storm_comes() -> None:
     storm_us = next(
         time_us
         for time_us in range(START_US, START_US + 16 * HOUR_US, MINUTE_US)
-        if roofs[0].list_out(time_us) and not roofs[0].list_out(time_us - MINUTE_US)
+        if roofs[0].list_excursions(time_us) and not roofs[0].list_excursions(time_us - MINUTE_US)
     )
     for roof in roofs:
         before, after = (roof.measure(storm_us + offset_us)["pressure"] for offset_us in (0, 150 * MINUTE_US))
         assert -10.2 < after - before < -7.8
 
 
-def test_gateways_have_other_habits_when_there_are_three() -> None:
-    habits = [habits_of(1, number) for number in range(3)]
-    assert [each.encoding for each in habits] == ["gzip", "zstd", "identity"]
-    assert [each.skew_us for each in habits] == [2_000_000, -3_000_000, 250_000]
-    assert [each.idempotent for each in habits] == [False, True, False]
+def test_three_gateways_have_three_behaviours() -> None:
+    behaviours = [behaviour_of(1, number) for number in range(3)]
+    assert [each.encoding for each in behaviours] == ["gzip", "zstd", "identity"]
+    assert [each.skew_us for each in behaviours] == [2_000_000, -3_000_000, 250_000]
+    assert [each.idempotent for each in behaviours] == [False, True, False]
 
 
-def test_gateways_go_offline_by_the_demos_cue_when_there_is_one() -> None:
-    spells = [habits_of(1, number, START_US).spells for number in range(3)]
+def test_gateways_go_offline_at_fixed_times_in_a_demo() -> None:
+    offline = [behaviour_of(1, number, START_US).offline for number in range(3)]
     first_minutes = [
         next(minute for minute in range(60) if each is not None and each.cover(START_US + minute * MINUTE_US))
-        for each in spells
+        for each in offline
     ]
     assert first_minutes == [10, 2, 4]

@@ -29,16 +29,16 @@ def test_timeline_reaches_the_present_at_its_end_when_it_runs_fast() -> None:
 
 
 def test_timeline_stands_still_when_it_is_over() -> None:
-    ours = [100.0]
-    timeline = Timeline(NOW_US, NOW_US, NOW_US + MINUTE_US, speed=10, clock=lambda: ours[0])
-    ours[0] = 105.0
+    real_time_s = [100.0]
+    timeline = Timeline(NOW_US, NOW_US, NOW_US + MINUTE_US, speed=10, clock=lambda: real_time_s[0])
+    real_time_s[0] = 105.0
     assert (timeline.now_us(), timeline.is_over) == (NOW_US + 50 * SECOND_US, False)
-    ours[0] = 107.0
+    real_time_s[0] = 107.0
     assert (timeline.now_us(), timeline.is_over) == (NOW_US + MINUTE_US, True)
     assert timeline.over_since == 106.0
 
 
-async def test_sleeper_wakes_when_the_timeline_is_stopped() -> None:
+async def test_sleep_ends_when_the_timeline_is_stopped() -> None:
     timeline = Timeline(NOW_US, NOW_US, None)
     sleeping = asyncio.create_task(timeline.sleep_until(NOW_US + HOUR_US))
     asyncio.get_running_loop().call_soon(timeline.stop)
@@ -53,17 +53,17 @@ async def test_sleeper_wakes_when_the_timeline_is_stopped() -> None:
         ({"url": "127.0.0.1:8000"}, "The URL is '127.0.0.1:8000'; it must look like http://127.0.0.1:8000"),
         ({"url": "http://"}, "The URL is 'http://'; it must look like http://127.0.0.1:8000"),
         ({"url": "http://h:port"}, "The URL is 'http://h:port'; it must look like http://127.0.0.1:8000"),
-        ({"speed": 2}, "--speed needs --for: event time has to know where to start to end at the present"),
+        ({"speed": 2}, "--speed needs --for: without an end it is not known how far in the past to start"),
         ({"every_us": 0}, "--every and --batch must be at least 1ms"),
     ],
 )
-def test_plan_is_refused_when_it_cannot_work(options: dict[str, object], message: str) -> None:
+def test_plan_is_refused_when_it_cannot_be_simulated(options: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         Plan(**{"url": "http://127.0.0.1:8000", "key": "key", **options}).check()  # type: ignore[arg-type]
     assert str(refusal.value) == message
 
 
-def test_buffer_holds_twice_the_longest_spell_when_sensors_are_many() -> None:
+def test_buffer_limit_covers_twice_the_longest_offline_period_when_there_are_many_sensors() -> None:
     assert make_plan().buffer_limit == 100_000
     assert make_plan(sensors=10_000).buffer_limit == 1_920_000
     assert make_plan(sensors=10_000, buffer_readings=3).buffer_limit == 3

@@ -1,4 +1,4 @@
-"""A day of twelve noisy sensors, and rules about them: as a file, and once more as the oracle takes them."""
+"""A day of random readings of twelve sensors, with rules for them as a rule file and as structs for the oracle."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import sin, tau
@@ -17,7 +17,7 @@ from app.alerting.episodes.samples import StoredReading, ValueOf
 from app.clock import HOUR_US, MINUTE_US, SECOND_US, rfc3339
 from tests.alerting.oracle import oracle_episodes
 
-#: Readings of each sensor by its name, in order of time; no two sensors' readings are of the same microsecond.
+#: Sensor name -> its readings in order of time. Readings of different sensors have different times.
 Day = Mapping[str, Sequence[StoredReading]]
 
 SITES = ("quay", "dock", "pier")
@@ -25,7 +25,7 @@ SENSORS = tuple(f"{site}-{number}" for site in SITES for number in range(1, 5))
 SPACING_US = 2 * MINUTE_US
 READINGS = 24 * HOUR_US // SPACING_US
 
-#: `{url}` is the receiver's.
+#: `{url}` is the address of the receiver.
 RULE_FILE = """
 version: 1
 channels:
@@ -74,22 +74,23 @@ rules:
 """
 
 
-class Watch(msgspec.Struct, frozen=True):
-    """One rule of the file once more: about whom, what, and who is told at each level."""
+class DayRule(msgspec.Struct, frozen=True):
+    """One rule of RULE_FILE: the sensors that it selects, its conditions, and the channels of each level."""
 
     sensors: tuple[str, ...]
-    says: SeriesRule
+    series_rule: SeriesRule
     channels: Mapping[str, tuple[str, ...]]
-    late: Literal["summary", "normal", "never"] = "summary"
+    late_notify: Literal["summary", "normal", "never"] = "summary"
 
 
-def _of(site: str) -> tuple[str, ...]:
+def _sensors_at(site: str) -> tuple[str, ...]:
     return tuple(sensor for sensor in SENSORS if sensor.startswith(site))
 
 
-WATCHES: Mapping[str, Watch] = {
-    "quay-warm": Watch(
-        _of("quay"),
+#: The rules of RULE_FILE by name.
+RULES: Mapping[str, DayRule] = {
+    "quay-warm": DayRule(
+        _sensors_at("quay"),
         SeriesRule(
             ValueOf("last"),
             (Level("warning", Above(8), 6 * MINUTE_US), Level("critical", Above(11), 2 * MINUTE_US)),
@@ -98,8 +99,8 @@ WATCHES: Mapping[str, Watch] = {
         ),
         {"warning": ("ops",), "critical": ("ops", "duty")},
     ),
-    "dock-rising": Watch(
-        _of("dock"),
+    "dock-rising": DayRule(
+        _sensors_at("dock"),
         SeriesRule(
             ValueOf("rate", 10 * MINUTE_US),
             (Level("info", Above(16)), Level("error", Above(22))),
@@ -108,62 +109,63 @@ WATCHES: Mapping[str, Watch] = {
         ),
         {"info": ("duty",), "error": ("duty",)},
     ),
-    "pier-warm": Watch(
-        _of("pier"),
+    "pier-warm": DayRule(
+        _sensors_at("pier"),
         SeriesRule(
             ValueOf("last"),
             (Level("warning", Above(8), 8 * MINUTE_US), Level("error", Above(10.5), 4 * MINUTE_US)),
             max_gap_us=4 * MINUTE_US,
         ),
         {"warning": ("ops",), "error": ("ops",)},
-        late="normal",
+        late_notify="normal",
     ),
-    "average": Watch(
+    "average": DayRule(
         SENSORS,
         SeriesRule(
             ValueOf("avg", 10 * MINUTE_US), (Level("warning", Above(8.5)), Level("disaster", Above(11.5))), Below(8)
         ),
         {"warning": ("ops",), "disaster": ("ops",)},
     ),
-    "outside": Watch(
+    "outside": DayRule(
         tuple(f"{site}-1" for site in SITES),
         SeriesRule(ValueOf("last"), (Level("warning", Outside(4, 10), 2 * MINUTE_US),), Inside(5, 9), 6 * MINUTE_US),
         {"warning": ("ops", "duty")},
     ),
-    "cold": Watch(
-        _of("dock"),
+    "cold": DayRule(
+        _sensors_at("dock"),
         SeriesRule(ValueOf("min", 6 * MINUTE_US), (Level("warning", Below(4.5)),), Above(5), 4 * MINUTE_US),
         {"warning": ("ops",)},
-        late="never",
+        late_notify="never",
     ),
 }
 
 
-def noisy_day(end_us: int, rng: Random) -> Day:
-    """Make the 24 hours before `end_us`; sensors drift about 7.5 and are off for a while now and then."""
-    return {sensor: _noisy_series(end_us, rng) for sensor in SENSORS}
+def random_day(end_us: int, rng: Random) -> Day:
+    """Make the readings of the 24 hours before `end_us`: a noisy sine around 7.5 with some gaps for each sensor."""
+    return {sensor: _random_series(end_us, rng) for sensor in SENSORS}
 
 
-def true_episodes(day: Day) -> dict[tuple[str, str], list[Episode]]:
-    """Compute what every rule comes to for every sensor, by (rule, sensor), naively and from all readings at once."""
+def expected_episodes(day: Day) -> dict[tuple[str, str], list[Episode]]:
+    """Compute the episodes by (rule, sensor) with the oracle, from all readings at once."""
     return {
-        (name, sensor): oracle_episodes(watch.says, day[sensor])
-        for name, watch in WATCHES.items()
-        for sensor in watch.sensors
+        (name, sensor): oracle_episodes(rule.series_rule, day[sensor])
+        for name, rule in RULES.items()
+        for sensor in rule.sensors
     }
 
 
-def scattered(day: Day, late_h: float, rng: Random) -> list[list[dict[str, Any]]]:
-    """Cut the day into bodies of uploads, some stretches of some sensors each, in any order, a tenth of them twice.
+def shuffled_uploads(day: Day, late_h: float, rng: Random) -> list[list[dict[str, Any]]]:
+    """Cut the day into upload bodies in random order; a tenth of the bodies comes twice.
 
-    Each stretch comes up to `late_h` hours late: of few hours a sensor's day grows with holes, of 24 it is shuffled.
+    A body holds runs of consecutive readings of one or more sensors. Each run arrives up to `late_h` hours late:
+    with few hours, a sensor's readings arrive roughly in order with holes; with 24 hours, in any order.
     """
-    stretches = [
+    runs = [
         (readings[0][0] + rng.uniform(0, late_h) * HOUR_US, _as_posted(sensor, readings))
         for sensor in day
         for readings in _cut(day[sensor], rng)
     ]
-    arriving = [readings for _, readings in sorted(stretches, key=itemgetter(0))]
+    arriving = [readings for _, readings in sorted(runs, key=itemgetter(0))]
     uploads = []
     while arriving:
         count = rng.choice((1, 5, 20, 60))
@@ -175,7 +177,7 @@ def scattered(day: Day, late_h: float, rng: Random) -> list[list[dict[str, Any]]
     return uploads
 
 
-def _noisy_series(end_us: int, rng: Random) -> list[StoredReading]:
+def _random_series(end_us: int, rng: Random) -> list[StoredReading]:
     period, phase = rng.uniform(90, 180), rng.uniform(0, tau)
     noise, readings = 0.0, []
     off = {hole + n for hole in rng.sample(range(READINGS), k=6) for n in range(rng.randint(1, 12))}

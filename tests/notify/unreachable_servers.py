@@ -1,4 +1,4 @@
-"""Addresses at which no connection comes about."""
+"""Addresses on this machine to which no connection can be made."""
 
 import socket
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def deaf_server() -> Iterator[str]:
-    """A server whose queue of connections is full: the next one is never made."""
+def server_with_full_backlog() -> Iterator[str]:
+    """Yield the URL of a server whose connection queue is full, so that new connections are never made."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -17,8 +17,8 @@ def deaf_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def closed_server() -> str:
-    """A port at which nobody listens."""
+def closed_port_url() -> str:
+    """Return the URL of a port on which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

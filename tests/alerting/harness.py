@@ -1,4 +1,4 @@
-"""Alerting as a process runs it, on a real database, with people who listen at two webhooks."""
+"""Alerting as a process runs it, on a real database, with a local receiver for two webhook channels."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -20,10 +20,10 @@ from app.model import Reading, Tags
 from app.notify.dispatcher import Dispatcher
 from app.settings import Settings
 from tests.conftest import Database
-from tests.notify.alerts import quick_pacer, until
+from tests.notify.dispatchers import quick_pacer, until
 from tests.receivers import Accepted, WebhookReceiver
 
-#: Above 8 a warning, above 12 critical; over at 8 or less.
+#: A warning above 8, critical above 12; the episode ends at 8 or less.
 WARM = """
   - name: warm
     sensors: {metric: temperature}
@@ -32,28 +32,28 @@ WARM = """
     notify: [ops]
 """
 _KEY = ApiKey("test", frozenset({"ingest"}))
-#: All columns by which wall-clock time is known.
-_CLOCKS = {
+#: The columns of each table that hold wall-clock times.
+_WALL_CLOCK_COLUMNS = {
     "alert_episode": ("first_known_at",),
     "alert_told": ("told_at",),
     "notification": ("due_at", "claimed_at", "finished_at", "next_attempt_at", "attempt_started_at"),
     "series_state": ("received_at",),
     "silence": ("starts_at", "ends_at"),
 }
-#: Missing data know no other time.
-_AGE_SILENCES = """
+#: Alerts of missing data have wall-clock times only.
+_AGE_NO_DATA_ALERTS = """
 UPDATE alert_episode
    SET started_at = started_at - $1 * INTERVAL '1 minute', fired_at = fired_at - $1 * INTERVAL '1 minute',
        resolved_at = resolved_at - $1 * INTERVAL '1 minute'
  WHERE kind = 'no_data'
 """
-_UNDER_WAY = (
+_NOTHING_DUE = (
     "SELECT NOT EXISTS (SELECT FROM notification WHERE state = 'sending' OR state = 'waiting' AND due_at <= now())"
 )
 
 
-class Office:
-    """Rules, readings, people; nothing happens by itself but deliveries."""
+class AlertingHarness:
+    """Rules, readings and deliveries of one database. Only deliveries happen without a call."""
 
     def __init__(self, database: Database, connection: Connection, receiver: WebhookReceiver, folder: Path) -> None:
         self.pool = database.pool
@@ -72,7 +72,7 @@ class Office:
         self._connection = connection
         self._registry = SeriesRegistry()
 
-    async def use(self, rules: str) -> None:
+    async def use_rules(self, rules: str) -> None:
         """Put these rules in force, with the channels `ops` and `duty`."""
         channels = "".join(
             f'  {name}: {{type: webhook, url: "{self.receiver.url}/{name}"}}\n' for name in ("ops", "duty")
@@ -83,7 +83,7 @@ class Office:
     async def upload(
         self, sensor: str, *readings: tuple[float, float], tags: Tags | None = None, gateway: str | None = None
     ) -> None:
-        """Store readings of a sensor's temperature as one flush, each with how many minutes ago it was taken."""
+        """Store temperature readings of a sensor as one flush; each reading is (minutes ago, value)."""
         at_us = now_us()
         tags = {"site": "quay"} if tags is None else tags
         taken = [
@@ -96,14 +96,14 @@ class Office:
         batch = Batch([upload], self._registry.series_of)
         await write_flush(self._connection, batch, self._registry, by_copy=False)
 
-    async def tell_firing(self, sensor: str = "freezer-1", value: float = 9) -> None:
-        """Let a sensor's alert fire, and people be told."""
+    async def notify_firing(self, sensor: str = "freezer-1", value: float = 9) -> None:
+        """Let a sensor's alert fire and wait until its message has been sent."""
         await self.upload(sensor, (3, value))
         await self.tick()
-        await self.wait(1)
+        await self.advance(1)
 
     async def silence(self, minutes: float, **matchers: Any) -> int:
-        """Silence what matches from now on, and give the silence's id."""
+        """Silence matching alerts from now on; return the id of the silence."""
         silence_id: int = await self.pool.fetchval(
             "INSERT INTO silence (matchers, starts_at, ends_at, author) "
             "VALUES ($1, now(), now() + $2 * INTERVAL '1 minute', 'anna') RETURNING id",
@@ -113,7 +113,7 @@ class Office:
         return silence_id
 
     async def ack(self, sensor: str) -> None:
-        """Let `anna` take over the alert of a sensor."""
+        """Acknowledge the alert of a sensor as `anna`."""
         episode_id = await self.pool.fetchval(
             """SELECT episode.id
                  FROM alert_episode AS episode
@@ -129,23 +129,23 @@ class Office:
         await self.alerting.tick(self.pool, 1)
         await self.deliver()
 
-    async def watch(self) -> None:
-        """Look for silence, then deliver all that is due."""
+    async def check_no_data(self) -> None:
+        """Look for missing data, then deliver all that is due."""
         await self.alerting.watch_silence(self.pool)
         await self.deliver()
 
     async def deliver(self) -> None:
-        """Wait until nothing that is due is left."""
+        """Wait until no message is due or being sent."""
         self.dispatcher.wake()
-        await until(self.pool, _UNDER_WAY)
+        await until(self.pool, _NOTHING_DUE)
 
-    async def wait(self, minutes: float) -> None:
-        """Let time pass on the wall clock; readings keep their times. Then plan and deliver."""
+    async def advance(self, minutes: float) -> None:
+        """Move all wall-clock times into the past, then plan and deliver. Readings keep their times."""
         async with self._deliveries_paused():
-            for table, columns in _CLOCKS.items():
+            for table, columns in _WALL_CLOCK_COLUMNS.items():
                 shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
                 await self.pool.execute(f"UPDATE {table} SET {shifts}", float(minutes))
-            await self.pool.execute(_AGE_SILENCES, float(minutes))
+            await self.pool.execute(_AGE_NO_DATA_ALERTS, float(minutes))
         self.alerting.ingest_since_us -= round(minutes * MINUTE_US)
         await self.tick()
 
@@ -172,22 +172,23 @@ class Office:
         with suppress(asyncio.CancelledError):
             await self._delivering
 
-    def heard(self, channel: str = "ops") -> list[str]:
-        """Give what a channel was told: each message's title, and whom it names."""
-        return [_in_short(message) for message in self.receiver.accepted if message.path == f"/{channel}"]
-
-    def notes(self, channel: str = "ops") -> list[str]:
-        """Give the notes of all entries of the last message to a channel."""
-        last = [message for message in self.receiver.accepted if message.path == f"/{channel}"][-1]
-        return [entry["note"] for entry in last.body["entries"]]
+    def messages(self, channel: str = "ops") -> list[str]:
+        """Return each message to a channel in order, as its title and the sensors of its entries."""
+        return [_summary(message) for message in self._accepted(channel)]
 
     def entries(self, channel: str = "ops") -> list[dict[str, Any]]:
-        """Give all entries of the last message to a channel."""
-        last = [message for message in self.receiver.accepted if message.path == f"/{channel}"][-1]
-        return list(last.body["entries"])
+        """Return all entries of the last message to a channel."""
+        return list(self._accepted(channel)[-1].body["entries"])
+
+    def notes(self, channel: str = "ops") -> list[str]:
+        """Return the notes of all entries of the last message to a channel."""
+        return [entry["note"] for entry in self.entries(channel)]
+
+    def _accepted(self, channel: str) -> list[Accepted]:
+        return [message for message in self.receiver.accepted if message.path == f"/{channel}"]
 
     async def told(self) -> list[tuple[Any, ...]]:
-        """Give (channel, sensor, told, level) of all that was told, in order."""
+        """Return (channel, sensor or gateway, told, level) of every row of alert_told, by episode and channel."""
         rows = await self.pool.fetch(
             """SELECT told.channel, coalesce(sensor.name, episode.gateway), told.told, told.told_level
                  FROM alert_told AS told
@@ -199,7 +200,7 @@ class Office:
         return [tuple(row) for row in rows]
 
     async def open_alerts(self) -> list[tuple[Any, ...]]:
-        """Give (rule, sensor or gateway, kind) of all open alerts."""
+        """Return (rule, sensor or gateway, kind) of all open alerts."""
         rows = await self.pool.fetch(
             """SELECT episode.rule, coalesce(sensor.name, episode.gateway), episode.kind
                  FROM alert_episode AS episode
@@ -213,19 +214,19 @@ class Office:
 
 
 @asynccontextmanager
-async def opened_office(database: Database, folder: Path) -> AsyncIterator[Office]:
-    """Open an office whose deliveries run until the block ends."""
+async def running_harness(database: Database, folder: Path) -> AsyncIterator[AlertingHarness]:
+    """Open a harness whose deliveries run until the block ends."""
     connection = await connect(database.dsn)
     try:
         async with WebhookReceiver() as receiver:
-            office = Office(database, connection, receiver, folder)
-            async with office.delivering():
-                yield office
+            harness = AlertingHarness(database, connection, receiver, folder)
+            async with harness.delivering():
+                yield harness
     finally:
         await connection.close()
 
 
-def _in_short(message: Accepted) -> str:
+def _summary(message: Accepted) -> str:
     entries: Sequence[dict[str, Any]] = message.body["entries"]
-    quietly = " (silent)" if message.body["silent"] else ""
-    return f"{message.body['title']} [{' '.join(entry['sensor'] for entry in entries)}]{quietly}"
+    silent = " (silent)" if message.body["silent"] else ""
+    return f"{message.body['title']} [{' '.join(entry['sensor'] for entry in entries)}]{silent}"

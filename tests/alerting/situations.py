@@ -1,4 +1,4 @@
-"""What there is to tell, made by hand, and alerting as a process runs it with people who listen at webhooks."""
+"""Builders of rules, episodes and situations for tests of `telling`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ TEMPERATURES = Selector(metric="temperature")
 
 
 def level(name: LevelName, notify: tuple[str, ...] | None = None) -> LevelRule:
-    """Make a level that holds above THRESHOLDS, and tells those whom the rule tells unless it says otherwise."""
+    """Make a level that holds above THRESHOLDS[name]; it notifies the rule's channels unless `notify` is given."""
     return LevelRule(name, Above(THRESHOLDS[name]), notify=notify)
 
 
@@ -34,14 +34,14 @@ def rule(
     sensors: Selector = TEMPERATURES,
     **terms: Any,
 ) -> Rule:
-    """Make a rule that tells `ops`."""
-    says = Terms(**{"levels": tuple(levels), "notify": ("ops",), **terms})
-    return Rule(name, sensors, says, (), inhibited_by, group_by, remind_every_us)
+    """Make a rule that notifies `ops`."""
+    all_terms = Terms(**{"levels": tuple(levels), "notify": ("ops",), **terms})
+    return Rule(name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us)
 
 
-def episode(number: int = 1, **facts: Any) -> UntoldEpisode:
-    """Make an open episode of `warm`, an hour old; its id, sensor and series go by the number."""
-    known: dict[str, Any] = {
+def episode(number: int = 1, **fields: Any) -> UntoldEpisode:
+    """Make an open episode of `warm` that fired an hour ago; `number` sets its id, sensor and series."""
+    defaults: dict[str, Any] = {
         "id": number,
         "rule": "warm",
         "series_id": number,
@@ -66,39 +66,39 @@ def episode(number: int = 1, **facts: Any) -> UntoldEpisode:
         "last_us": NOON_US,
         "last_value": 9.4,
         "received_us": NOON_US,
-        "is_on_its_way": False,
+        "is_being_sent": False,
     }
-    return UntoldEpisode(**{**known, **facts})
+    return UntoldEpisode(**{**defaults, **fields})
 
 
-def over(number: int = 1, minutes_ago: float = 1, **facts: Any) -> UntoldEpisode:
+def ended(number: int = 1, minutes_ago: float = 1, **fields: Any) -> UntoldEpisode:
     """Make an episode that ended some minutes ago."""
-    return episode(number, **{"resolved_us": NOON_US - round(minutes_ago * MINUTE_US), **facts})
+    return episode(number, **{"resolved_us": NOON_US - round(minutes_ago * MINUTE_US), **fields})
 
 
-def gone(number: int = 1, **facts: Any) -> UntoldEpisode:
-    """Make an episode that later readings took back."""
-    return episode(number, **{"reason": "retracted", **facts})
+def retracted(number: int = 1, **fields: Any) -> UntoldEpisode:
+    """Make an episode that late readings retracted."""
+    return episode(number, **{"reason": "retracted", **fields})
 
 
-def lacking_data(number: int = 1, **facts: Any) -> UntoldEpisode:
-    """Make an alert of missing data, twenty minutes old."""
+def no_data_alert(number: int = 1, **fields: Any) -> UntoldEpisode:
+    """Make an alert of missing data; the last reading came twenty minutes ago."""
     since_us = NOON_US - 20 * MINUTE_US
-    silence = {"kind": "no_data", "reason": "no_data", "started_us": since_us, "received_us": since_us}
-    return episode(number, **{**silence, "fired_us": NOON_US, "first_known_us": NOON_US - MINUTE_US, **facts})
+    no_data = {"kind": "no_data", "reason": "no_data", "started_us": since_us, "received_us": since_us}
+    return episode(number, **{**no_data, "fired_us": NOON_US, "first_known_us": NOON_US - MINUTE_US, **fields})
 
 
-def cleared(number: int, series: int, **facts: Any) -> UntoldEpisode:
-    """Make the mark of a silent series whose rule says `then: clear`."""
-    return lacking_data(
-        number, **{"reason": "no_data_clear", "series_id": series, "sensor": f"freezer-{series}", **facts}
+def no_data_mark(number: int, series: int, **fields: Any) -> UntoldEpisode:
+    """Make the row that marks a series without data whose rule says `then: clear`."""
+    return no_data_alert(
+        number, **{"reason": "no_data_clear", "series_id": series, "sensor": f"freezer-{series}", **fields}
     )
 
 
-def offline(number: int = 1, **facts: Any) -> UntoldEpisode:
-    """Make an alert of a gateway that is offline."""
-    nothing = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
-    return lacking_data(number, **{**nothing, "rule": "gateway-offline", "level": "error", "threshold": None, **facts})
+def gateway_offline(number: int = 1, **fields: Any) -> UntoldEpisode:
+    """Make an alert of the rule gateway-offline."""
+    empty = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
+    return no_data_alert(number, **{**empty, "rule": "gateway-offline", "level": "error", "threshold": None, **fields})
 
 
 def situation(
@@ -112,7 +112,7 @@ def situation(
     refs: Mapping[tuple[str, int], str] | None = None,
     last_refused: Mapping[tuple[str, str], int] | None = None,
 ) -> Situation:
-    """Put a situation together; silences are given by their matchers."""
+    """Make a situation; a silence is given as its matchers."""
     return Situation(
         now_us,
         RuleSet(tuple(rules), tuple(ChannelDefinition(name, "webhook") for name in channels)),

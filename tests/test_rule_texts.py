@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.rules.message_templates import MISSING, render_template, template_fault
+from app.rule_texts import MISSING, render_template, template_fault
 
 FACTS = {"sensor": "fridge-1", "site": "Kiel", "value": "9.1", "unit": "°C", "threshold": "8", "empty": ""}
 
@@ -33,13 +33,13 @@ def test_template_is_filled_when_rendered(template: str, text: str) -> None:
         ("{ value }", 'the placeholder "{ value }" is not a plain name such as {value} or {site}'),
     ],
 )
-def test_template_fault_says_what_to_write_when_braces_are_wrong(template: str, fault: str) -> None:
+def test_template_fault_names_the_correction_when_braces_are_wrong(template: str, fault: str) -> None:
     assert template_fault(template) == fault
 
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("{}ab :!"), max_size=30))
-def test_template_renders_whatever_it_says(template: str) -> None:
+def test_template_rendering_never_fails(template: str) -> None:
     rendered = render_template(template, {"a": "x"})
     if template_fault(template) is None and "{" not in template:
         assert rendered == template.replace("}}", "}")
@@ -47,6 +47,6 @@ def test_template_renders_whatever_it_says(template: str) -> None:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text(max_size=10)))
-def test_template_fills_every_fact_and_dashes_the_rest(facts: dict[str, str]) -> None:
+def test_template_fills_every_fact_and_replaces_others_by_a_dash(facts: dict[str, str]) -> None:
     template = "|".join(f"{{{name}}}" for name in (*facts, "NOT_THERE"))
     assert render_template(template, facts) == "|".join([*facts.values(), MISSING])

@@ -1,4 +1,4 @@
-"""Holds what people were told against what is true, by what the database and a receiver know."""
+"""Checks that the messages sent match the stored episodes and the messages that a receiver accepted."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -6,8 +6,8 @@ from collections.abc import Collection
 from app.db.pool import Pool
 from tests.receivers import Accepted
 
-#: What may follow what, in what one channel hears of one episode.
-FOLLOWS: dict[str | None, set[str]] = {
+#: Kind of the last item about an episode that a channel was sent -> the kinds that may come next.
+ALLOWED_NEXT: dict[str | None, set[str]] = {
     None: {"firing", "summary"},
     "firing": {"raised", "resolved", "retracted"},
     "raised": {"raised", "resolved", "retracted"},
@@ -19,8 +19,11 @@ FOLLOWS: dict[str | None, set[str]] = {
 }
 
 
-async def heard_of(pool: Pool) -> dict[tuple[str, int], list[tuple[str, str | None]]]:
-    """Give all that may have arrived but reminders, in order, by channel and episode: kind, and told until then."""
+async def load_items(pool: Pool) -> dict[tuple[str, int], list[tuple[str, str | None]]]:
+    """Load (kind, told_before) of all items that may have arrived, in order, by channel and episode id.
+
+    Reminders are left out. A dead letter may have arrived if the answer to one of its attempts was lost.
+    """
     rows = await pool.fetch(
         """SELECT item.channel, item.episode_id, item.kind, item.told_before
              FROM notification JOIN notification_item AS item ON item.notification_id = notification.id
@@ -31,22 +34,23 @@ async def heard_of(pool: Pool) -> dict[tuple[str, int], list[tuple[str, str | No
                                                                    AND attempt.outcome = 'unknown'))
             ORDER BY finished_at, notification.id"""
     )
-    heard: defaultdict[tuple[str, int], list[tuple[str, str | None]]] = defaultdict(list)
+    items: defaultdict[tuple[str, int], list[tuple[str, str | None]]] = defaultdict(list)
     for row in rows:
-        heard[row["channel"], row["episode_id"]].append((row["kind"], row["told_before"]))
-    return heard
+        items[row["channel"], row["episode_id"]].append((row["kind"], row["told_before"]))
+    return items
 
 
 async def check_told(pool: Pool) -> None:
-    """What each channel heard of each episode alternates, and ends in the truth."""
-    # What was told of one that became part of another stands with that one.
-    inherited = {row["id"] for row in await pool.fetch("SELECT DISTINCT merged_into AS id FROM alert_episode")}
-    for (channel, episode_id), kinds in (await heard_of(pool)).items():
+    """Check that a channel is sent items about an episode in an allowed order, and that alert_told is right."""
+    # An episode inherits what was told of the episodes that were merged into it.
+    merge_targets = {row["id"] for row in await pool.fetch("SELECT DISTINCT merged_into AS id FROM alert_episode")}
+    for (channel, episode_id), items in (await load_items(pool)).items():
         before = None
-        for kind, told_before in kinds:
+        for kind, told_before in items:
             if before is None and told_before == "resolved":
-                before = "resolved"  # split from what was told, and over
-            assert kind in FOLLOWS[before] or (before is None and episode_id in inherited), (channel, episode_id, kinds)
+                before = "resolved"  # split from an episode that was told, and over
+            is_first_after_merge = before is None and episode_id in merge_targets
+            assert kind in ALLOWED_NEXT[before] or is_first_after_merge, (channel, episode_id, items)
             before = kind
     rows = await pool.fetch(
         """SELECT told.channel, told.episode_id, told.told, episode.reason,
@@ -61,7 +65,7 @@ async def check_told(pool: Pool) -> None:
 
 
 async def check_arrived(pool: Pool, accepted: Collection[Accepted]) -> None:
-    """Each message arrived once, or perhaps more often where an answer was lost."""
+    """Check that each sent message arrived exactly once, or more often only if an answer to it was lost."""
     rows = await pool.fetch(
         """SELECT body, count(*) AS n, bool_or(is_lost) AS is_lost
              FROM notification

@@ -1,0 +1,81 @@
+"""The YAML of the documents: rules through the rule loader, tests of rules through the runner, the rest by its kind."""
+
+import re
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from app.alerting.language.files import load_unsent
+from app.alerting.trials.rule_test_files import read_rule_tests
+from app.alerting.trials.rule_tests import run_rule_tests
+from app.metrics import Metrics
+from tests.conftest import project_folder
+from tests.docs.documents import Block, blocks, blocks_to_run
+
+#: A rule that the pieces of rules in rules/README.md fit into.
+RULE = """version: 1
+rules:
+  - name: freezer-too-warm
+    sensors: {metric: temperature}
+    levels: {warning: {above: -18.0, for: 10m}, critical: {above: -12.0, for: 2m}}
+"""
+
+
+def load(block: Block) -> Any:
+    """Read a block as YAML."""
+    return YAML(typ="safe").load(block.text)
+
+
+def is_tests(block: Block) -> bool:
+    """Return whether a block is a file of rule tests."""
+    return "tests" in load(block)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks_to_run("yaml") if not is_tests(block)], ids=lambda block: block.place
+)
+def test_rules_and_channels_are_accepted(block: Block, tmp_path: Path) -> None:
+    text = block.text
+    if "channels" in load(block) and "version" not in load(block):
+        text = f"version: 1\n{text}"
+    elif "version" not in load(block):
+        text = RULE + textwrap.indent(text, "    ")
+    file = tmp_path / "rules.yml"
+    file.write_text(text)
+    assert load_unsent(file)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks_to_run("yaml") if is_tests(block)], ids=lambda block: block.place
+)
+def test_rule_tests_pass(block: Block, tmp_path: Path) -> None:
+    shutil.copytree(project_folder() / "rules", tmp_path / "rules")
+    file = tmp_path / "rules/tests/documented.yml"
+    file.write_text(block.text)
+    results = list(run_rule_tests(read_rule_tests(file)))
+    assert results
+    assert all(result.passed for result in results), results
+
+
+def test_data_source_is_the_one_that_comes_along_but_for_the_place() -> None:
+    (block,) = [block for block in blocks("docs/grafana.md") if block.language == "yaml"]
+    own = YAML(typ="safe").load((project_folder() / "grafana/provisioning/datasources/tidegauge.yml").read_text())
+    documented, provisioned = load(block)["datasources"][0], own["datasources"][0]
+    for name in ("name", "uid", "type", "user"):
+        assert documented[name] == provisioned[name]
+    assert documented["jsonData"].keys() <= provisioned["jsonData"].keys()
+    for name in ("postgresVersion", "timescaledb", "timeInterval", "maxOpenConns"):
+        assert documented["jsonData"][name] == provisioned["jsonData"][name]
+
+
+def test_alerting_rules_of_prometheus_name_metrics_that_exist() -> None:
+    (block,) = [block for block in blocks("docs/operators.md") if block.language == "yaml"]
+    families = Metrics().registry.collect()
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    (group,) = load(block)["groups"]
+    for rule in group["rules"]:
+        assert set(re.findall(r"tidegauge_\w+", rule["expr"])) <= names, rule

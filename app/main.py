@@ -18,6 +18,7 @@ from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
+from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
 from app.services import Services
 from app.settings import Settings
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=[
             *ingest_routes.handlers,
             *sensors_routes.handlers,
+            *limits_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,
             *alerting_routes.handlers,

@@ -1,5 +1,6 @@
 """The path prefix under which a proxy offers the server."""
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 
@@ -13,7 +14,7 @@ class RootPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on; redirect the bare prefix to the page, whose addresses are relative to its folder."""
-        if scope["type"] == "http" and scope["path"] == self._prefix:
+        if scope["type"] == ScopeType.HTTP and scope["path"] == self._prefix:
             await _redirect(f"{self._prefix}/".encode(), send)
             return
         if scope["path"].startswith(f"{self._prefix}/"):

@@ -31,11 +31,12 @@ async def post(
     minutes_ago: float = 0,
     gateway: str | None = None,
     tags: dict[str, str] | None = None,
-    **values: float,
+    values: dict[str, float] | None = None,
+    **more_values: float,
 ) -> None:
-    """Post one reading of a sensor."""
+    """Post one reading of a sensor; values are given by name, or in a dictionary."""
     time = (datetime.now(UTC) - timedelta(minutes=minutes_ago)).isoformat()
-    reading = {"sensor": sensor, "time": time, "values": values, "tags": tags or {}}
+    reading = {"sensor": sensor, "time": time, "values": {**(values or {}), **more_values}, "tags": tags or {}}
     response = await server.post_readings({"gateway": gateway, "readings": [reading]})
     assert response.status == 200
 

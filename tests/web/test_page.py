@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
@@ -33,7 +33,7 @@ async def _open(page: Page, server: Server, path: str = "/", key: str = API_KEY_
     await expect(page.locator("#connection")).to_contain_text("live, ")
 
 
-def _names(page: Page) -> object:
+def _names(page: Page) -> Locator:
     return page.locator("#table-body .sensor-name")
 
 

@@ -31,7 +31,7 @@ async def test_sensors_are_in_order_of_name_with_numbers_in_their_order(server: 
 
 async def test_filter_is_in_the_address_when_typed(server: Server, page: Page) -> None:
     for sensor, metric in (("quay", "level"), ("pier", "level"), ("weir", "flow")):
-        await post(server, sensor, tags={"site": f"{sensor}-site"}, **{metric: 1})
+        await post(server, sensor, tags={"site": f"{sensor}-site"}, values={metric: 1})
     await _open(page, server)
     await expect(_names(page)).to_have_text(["pier", "quay", "weir"])
     await page.keyboard.press("/")
@@ -81,7 +81,7 @@ async def test_column_has_the_unit_and_equal_decimals(server: Server, database: 
 
 
 async def test_metrics_share_a_cell_when_there_are_more_than_fit(server: Server, page: Page) -> None:
-    await post(server, "host", **{f"metric_{number:02}": number for number in range(15)})
+    await post(server, "host", values={f"metric_{number:02}": number for number in range(15)})
     await _open(page, server)
     await expect(page.locator("#table-body .rest")).to_contain_text("metric_14 14")
 

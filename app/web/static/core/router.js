@@ -1,10 +1,11 @@
 /** The address: a route in the fragment, filters and sorting in the query, so that a view can be shared. */
 
-const listeners = [];
+const listeners = new Set();
 
-/** Call `listener` whenever the route or the filters have changed. */
+/** Call `listener` whenever the route or the filters have changed; return a function that ends this. */
 export function onAddress(listener) {
-  listeners.push(listener);
+  listeners.add(listener);
+  return () => listeners.delete(listener);
 }
 
 /** Return the route: its name, its argument and its parameters; "overview" at the root. */

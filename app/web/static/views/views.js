@@ -1,10 +1,24 @@
 /** The pages beside the overview, by the name of their route. */
 
-import { arrange, byId, make } from "../core/dom.js";
+import { arrange, byId, make, setAttribute } from "../core/dom.js";
 import { nameView } from "../head/badge.js";
 import { AlertView } from "./alert.js";
+import { DeliveriesView } from "./deliveries.js";
+import { HistoryView } from "./history.js";
+import { LogView } from "./log.js";
+import { RulesView } from "./rules.js";
+import { SensorView } from "./sensor/view.js";
+import { SilencesView } from "./silences.js";
 
-const VIEWS = { alert: AlertView };
+const VIEWS = {
+  alert: AlertView,
+  deliveries: DeliveriesView,
+  history: HistoryView,
+  log: LogView,
+  rules: RulesView,
+  sensor: SensorView,
+  silences: SilencesView,
+};
 
 /** Shows the view of a route, and ends it when the route has changed. */
 export class Views {
@@ -21,6 +35,9 @@ export class Views {
     const key = `${name}/${argument}`;
     if (key === this.#key) return;
     this.#key = key;
+    for (const link of byId("menu").querySelectorAll("a")) {
+      setAttribute(link, "aria-current", link.getAttribute("href") === `#/${name}` ? "page" : null);
+    }
     this.#view?.close();
     this.#view = null;
     nameView("");

@@ -27,6 +27,7 @@ export function makeSvg(tag, attributes = {}, ...children) {
 
 /** Set an element's text, but touch the document only when it differs. */
 export function setText(element, text) {
+  // A new text node each time: in a right-aligned cell a changed one would move, which counts as a layout shift.
   if (element.textContent !== text) element.textContent = text;
 }
 

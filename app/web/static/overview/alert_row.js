@@ -54,6 +54,7 @@ export class AlertRow {
     setMark(this.#mark, alert.level);
     setText(this.#subject, subjectOf(alert, this.#model));
     setAttribute(this.#subject, "href", linkTo("alert", alert.id));
+    setAttribute(this.#subject, "title", alert.message ?? null);
     setText(this.#metric, alert.kind === "no_data" ? "no data" : (alert.metric ?? ""));
     this.#showFigures();
     this.#showTold();

@@ -20,6 +20,7 @@ export class AlertView {
   #model;
   #id;
   #past = null;
+  #shown = "";
   #ends = [];
 
   constructor(model, id) {
@@ -64,6 +65,11 @@ export class AlertView {
   }
 
   #fill(alert) {
+    // Made anew only when it differs: a button that is replaced under the pointer loses the click.
+    const told = toldThrough(alert, this.#model, shownTime());
+    const signature = JSON.stringify([alert, told, limitOf(alert, this.#model), this.#model.alerts.has(alert.id)]);
+    if (signature === this.#shown) return;
+    this.#shown = signature;
     const mark = makeMark();
     setMark(mark, alert.level);
     const heading = make("h2", {}, mark, ` ${alert.rule}`);

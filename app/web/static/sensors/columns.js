@@ -2,10 +2,12 @@
 
 import { decimalsOf } from "../core/format.js";
 
-/** Widths in pixels. */
-const METRIC_WIDTH = 120;
-const FIXED_WIDTH = 86 + 190 + 130 + 110 + 76 + 6 * 16;
-const REST_WIDTH = 200;
+/** Least widths in pixels with the gap beside each; style/sensors.css has the same. */
+const METRIC_PX = 120;
+const PLACE_PX = 146;
+const REST_PX = 200;
+/** State, name, last hour and age, with the row's padding. */
+const OTHERS_PX = 534;
 
 /** One metric in one unit. */
 class Column {
@@ -53,11 +55,18 @@ export class Columns {
     return isWider;
   }
 
-  /** Return the columns that fit into a width in pixels; the others share the last cell. */
+  /**
+   * Choose what fits into a width in pixels: {columns, hasPlace, hasRest}. Metrics without a column share the rest;
+   * where even one metric is too much beside the tags, the tags give way.
+   */
   fit(width) {
-    const room = Math.floor((width - FIXED_WIDTH) / METRIC_WIDTH);
-    if (this.all.length <= room) return this.all;
-    return this.all.slice(0, Math.max(1, Math.floor((width - FIXED_WIDTH - REST_WIDTH) / METRIC_WIDTH)));
+    for (const hasPlace of [true, false]) {
+      const room = width - OTHERS_PX - (hasPlace ? PLACE_PX : 0);
+      if (this.all.length * METRIC_PX <= room) return { columns: this.all, hasPlace, hasRest: false };
+      const count = Math.floor((room - REST_PX) / METRIC_PX);
+      if (count >= 1) return { columns: this.all.slice(0, count), hasPlace, hasRest: true };
+    }
+    return { columns: this.all.slice(0, 1), hasPlace: false, hasRest: false };
   }
 
   #count(metric, unit, value, known) {

@@ -4,11 +4,11 @@ import { arrange, make } from "../core/dom.js";
 import { changeFilters, readFilters } from "../core/router.js";
 
 /** Fill the head for a layout of the table. */
-export function makeHead(head, { columns, hasRest }, sort) {
+export function makeHead(head, { columns, hasPlace, hasRest }, sort) {
   const cells = [
     heading("state", "State", "state", sort),
     heading("name", "Sensor", "name", sort),
-    make("th", { role: "columnheader", class: "place" }, "Tags"),
+    ...(hasPlace ? [make("th", { role: "columnheader", class: "place" }, "Tags")] : []),
     ...columns.map(({ metric, unit }) => heading("figure", metric, metric, sort, unit)),
     ...(hasRest ? [make("th", { role: "columnheader", class: "rest" }, "More")] : []),
     make("th", { role: "columnheader", class: "hour" }, "Last hour"),

@@ -95,9 +95,11 @@ export class Row {
       this.#metrics = Array.from({ length: context.isNarrow ? SLOTS_ON_PHONE : context.columns.length }, () => cell("figure"));
       const state = cell("state", this.#mark);
       const name = make("td", { role: "rowheader", class: "name" }, this.#name);
+      const place = context.hasPlace ? [this.#place] : [];
+      const rest = context.hasRest ? [this.#rest] : [];
       this.#sensorCells = context.isNarrow
         ? [name, ...this.#metrics, state]
-        : [state, name, this.#place, ...this.#metrics, ...(context.hasRest ? [this.#rest] : []), cell("hour", this.#spark.element), this.#seen];
+        : [state, name, ...place, ...this.#metrics, ...rest, cell("hour", this.#spark.element), this.#seen];
     }
     arrange(this.element, this.#sensorCells);
   }

@@ -10,7 +10,7 @@ import { groupSensors, selectSensors, sortSensors } from "./query.js";
 import { Row } from "./row.js";
 import { Sparks } from "./sparks.js";
 
-const NARROW_PX = 640;
+const NARROW_PX = 660;
 const ROW_PX = 28;
 const NARROW_ROW_PX = 40;
 /** Rows beyond the edges of the window, so that scrolling shows no gap; and the most rows there ever are. */
@@ -33,7 +33,7 @@ export class SensorTable {
   /** Rows by sensor, of those that are shown. */
   #shown = new Map();
   #dirty = new Set();
-  #context = { layout: 0, columns: [], isNarrow: false, hasRest: false };
+  #context = { layout: 0, columns: [], isNarrow: false, hasPlace: false, hasRest: false };
   #signature = "";
   #mustArrange = false;
   #isScheduled = false;
@@ -127,12 +127,11 @@ export class SensorTable {
   #layOut(sort) {
     const width = byId("table").clientWidth;
     const isNarrow = width < NARROW_PX;
-    const columns = isNarrow ? [] : this.#columns.fit(width);
-    const hasRest = !isNarrow && columns.length < this.#columns.all.length;
-    const keys = columns.map((column) => column.key);
-    const signature = JSON.stringify([isNarrow, hasRest, sort, keys]);
+    const fitting = isNarrow ? { columns: [], hasPlace: false, hasRest: false } : this.#columns.fit(width);
+    const { columns, hasPlace, hasRest } = fitting;
+    const signature = JSON.stringify([isNarrow, hasPlace, hasRest, sort, columns.map((column) => column.key)]);
     const rest = this.#columns.all.slice(columns.length);
-    this.#context = { ...this.#context, columns, isNarrow, hasRest, sparks: this.#sparks };
+    this.#context = { ...this.#context, ...fitting, isNarrow, sparks: this.#sparks };
     this.#context.restOf = (sensor) => writeRest(sensor, rest);
     this.#context.metricOf = (sensor) => metricOf(sensor, this.#columns.all);
     if (signature === this.#signature) return;
@@ -142,6 +141,7 @@ export class SensorTable {
     byId("table").style.setProperty("--metrics", String(columns.length));
     byId("table").classList.toggle("narrow", isNarrow);
     byId("table").classList.toggle("with-rest", hasRest);
+    byId("table").classList.toggle("without-place", !hasPlace);
     byId("table").classList.toggle("without-metrics", columns.length === 0);
   }
 

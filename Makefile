@@ -5,16 +5,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# No address of a registry, and no order that depends on one, gets into the pins.
+# The pins hold hashes, and no address of a registry.
 PIP_COMPILE := --quiet --allow-unsafe --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links
 # Two test workers, because most machines have at least two cores.
 WORKERS ?= 2
 
-.PHONY: help setup run demo test bench soak check schema lock clean
+.PHONY: help setup run demo test bench soak check schema dashboards lock clean
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Install what run and test need: Python packages and a private TimescaleDB
 	@$(BIN)/python -m app.db.embedded
@@ -55,6 +55,9 @@ check: $(VENV)/.installed ## Lint, types, import contracts, container files
 schema: $(VENV)/.installed ## Write the JSON Schemas of rule files and rule tests
 	@$(BIN)/python -m app.alerting.language.schema
 	@$(BIN)/python -m app.alerting.trials.rule_test_schema
+
+dashboards: $(VENV)/.installed ## Write the Grafana dashboards from grafana/generate
+	@$(BIN)/python -m grafana.generate
 
 lock: $(VENV)/.installed ## Pin the packages anew; UPGRADE=--upgrade takes the newest versions
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \

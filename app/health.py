@@ -10,10 +10,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from app import metrics
+from app.db.aggregates import list_warnings
 from app.db.edition import Edition
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS
-from app.db.sql import SQL
 from app.jobs import FAILURES_ALARMING, JobState
 from app.log import redact
 from app.services import Services
@@ -23,7 +23,10 @@ _NO_KEY: list[dict[str, list[str]]] = [{}]
 
 
 class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The state of each part that serving needs; `problems` describes in words what is wrong."""
+    """The state of each part that serving needs; `problems` describes in words what is wrong.
+
+    `warnings` describes what needs attention although readings are taken and shown.
+    """
 
     status: Literal["ready", "not ready"]
     database: bool
@@ -33,6 +36,7 @@ class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
     edition: Edition
     jobs: dict[str, JobState]
     problems: list[str] = []
+    warnings: list[str] = []
     #: Errors in the current rule files; the rules accepted last stay in force meanwhile.
     rule_problems: list[str] = []
 
@@ -51,8 +55,9 @@ async def live() -> dict[str, str]:
     summary="Can it serve?",
 )
 async def ready(services: NamedDependency[Services]) -> Response[Ready]:
-    """Check database, migrations, listener and background jobs; answer 503 when one of them fails."""
-    problems = [*await _check_database(services), *_check_parts(services)]
+    """Check database, migrations, listener and background jobs; answer 503 when readings cannot be taken or shown."""
+    problems, warnings = await _check_database(services)
+    problems += _check_parts(services)
     database = not any(problem.startswith("database") for problem in problems)
     answer = Ready(
         "not ready" if problems else "ready",
@@ -63,6 +68,7 @@ async def ready(services: NamedDependency[Services]) -> Response[Ready]:
         services.edition,
         services.jobs.states,
         problems,
+        warnings,
         [str(problem) for problem in services.alerting.keeper.problems],
     )
     return Response(answer, status_code=HTTP_503_SERVICE_UNAVAILABLE if problems else HTTP_200_OK)
@@ -74,19 +80,17 @@ async def show_metrics(services: NamedDependency[Services]) -> bytes:
     return services.metrics.render()
 
 
-async def _check_database(services: Services) -> list[str]:
+async def _check_database(services: Services) -> tuple[list[str], list[str]]:
+    """Return problems and warnings."""
     try:
         async with asyncio.timeout(_TIMEOUT_S), services.pool.acquire() as connection:
             pending = await list_pending(connection)
             problems = [f"migrations: {name} is not applied" for name in pending]
-            if services.edition == "community":
-                rows = await connection.fetch(SQL["list_job_problems"])
-                problems += [f"TimescaleDB job {row['job_id']} ({row['proc_name']}) fails" for row in rows]
-            return problems
+            return problems, await list_warnings(connection, services.edition)
     except MigrationError as error:
-        return [f"migrations: {error}"]
+        return [f"migrations: {error}"], []
     except DATABASE_ERRORS as error:
-        return [f"database: does not answer ({type(error).__name__})"]
+        return [f"database: does not answer ({type(error).__name__})"], []
 
 
 def _check_parts(services: Services) -> list[str]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -15,7 +14,7 @@ from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
 from app.broker.broker import Broker
 from app.broker.store import prune_notifications as prune_broker_notifications
-from app.db.aggregates import drop_old_chunks, refresh_late_days
+from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition, detect_edition
 from app.db.lease import Lease
 from app.db.migrations import MigrationError, list_pending
@@ -40,6 +39,12 @@ from app.tasks import supervised
 
 #: Interval between two evaluations of the rules.
 EVALUATE_EVERY_S = 1.0
+#: Interval between two refreshes of the days that late readings touched.
+LATE_DAYS_EVERY_S = 10.0
+#: Interval between two updates of the rolled-up tables of the Apache-2 edition.
+ROLL_UP_EVERY_S = 60.0
+#: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
+OVERDUE_POLICIES_EVERY_S = 30.0
 #: How long the start waits for a database that is still starting.
 DATABASE_WAIT_S = 30.0
 log = structlog.get_logger()
@@ -76,6 +81,9 @@ class Services:
         self.alerting.on_due = self.dispatcher.wake
         self.lease = Lease(self.dsn)
         self.jobs = Jobs(self.metrics, lambda: self.lease.held)
+        self.overdue_policies = OverduePolicies()
+        #: Two refreshes of one continuous aggregate at a time would fail or wait for each other.
+        self._refreshing = asyncio.Lock()
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:
@@ -156,18 +164,28 @@ class Services:
             Job("prune_legacy", 600, lambda: prune_legacy_readings(self.pool), leader_only=True),
             Job("prune_notifications", 600, lambda: prune_broker_notifications(self.pool), leader_only=True),
             Job("prune_outbox", 600, lambda: prune_notifications(self.pool), leader_only=True),
+            Job("late_days", LATE_DAYS_EVERY_S, self._refresh_late_days, leader_only=True),
         ]
         if self.edition == "community":
-            jobs.append(Job("late_days", 10, self._refresh_late_days, leader_only=True))
+            jobs.append(Job("overdue_policies", OVERDUE_POLICIES_EVERY_S, self._run_overdue_policies, leader_only=True))
         else:
+            jobs.append(Job("roll_up", ROLL_UP_EVERY_S, self._roll_up, leader_only=True))
             jobs.append(Job("retention", 3_600, self._drop_old_chunks, leader_only=True))
         return jobs
 
     async def _refresh_late_days(self) -> None:
-        async with self.pool.acquire() as connection:
-            days = await refresh_late_days(connection, datetime.now(UTC))
+        async with self._refreshing, self.pool.acquire() as connection:
+            days = await refresh_late_days(connection, await connection.fetchval("SELECT now()"))
         if days:
             log.info("late_days_refreshed", days=days)
+
+    async def _run_overdue_policies(self) -> None:
+        async with self._refreshing, self.pool.acquire() as connection:
+            await self.overdue_policies.run(connection)
+
+    async def _roll_up(self) -> None:
+        async with self.pool.acquire() as connection:
+            await roll_up(connection)
 
     async def _drop_old_chunks(self) -> None:
         async with self.pool.acquire() as connection:

@@ -12,7 +12,7 @@ killed at any moment: a restart goes on with the same file. The server may be aw
 The server counts a reading that it has already as a duplicate, so sending a batch twice is harmless. That is why a
 reading keeps its time from the buffer on.
 
-Standard library only.
+Python 3.9 or newer, standard library only.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@
     {"alert": "firing", "rule": "temperature-high", "sensor": "cellar", …}
 
 The cursor of the newest frame is kept in a file once its lines are written, so a restart goes on where the last run
-ended. After a crash between the two the last frame's lines come a second time, never not at all: a reading is known by
-its sensor and time.
+ended. After a crash between the two the last frame's lines are written a second time; a reading is known by its sensor
+and time.
 
-Needs the package `websockets`. The key is taken from API_KEY and needs the scope live, and read for what the feed
-leaves out (frames marked `truncated`, and everything missed before a `resync`).
+Needs Python 3.11 or newer and the package `websockets`. The key is taken from API_KEY. It needs the scope live, and
+read for what the feed leaves out: frames marked `truncated`, and everything missed before a `resync`.
 """
 
 import argparse

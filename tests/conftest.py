@@ -100,15 +100,23 @@ class Database:
 @pytest.fixture
 async def database(server_dsn: str, template: str) -> AsyncIterator[Database]:
     """A migrated database without readings, dropped after the test."""
+    async with copied(server_dsn, template) as dsn:
+        pool = await open_pool(dsn, min_size=1, max_size=4)
+        try:
+            yield Database(dsn, pool)
+        finally:
+            pool.terminate()
+
+
+@asynccontextmanager
+async def copied(server_dsn: str, template: str) -> AsyncIterator[str]:
+    """Copy the template until the block ends; yield the address of the copy."""
     name = f"tidegauge_test_{secrets.token_hex(6)}"
     async with _connected(server_dsn) as connection:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
-    dsn = _with_database(server_dsn, name)
-    pool = await open_pool(dsn, min_size=1, max_size=4)
     try:
-        yield Database(dsn, pool)
+        yield _with_database(server_dsn, name)
     finally:
-        pool.terminate()
         await _drop(server_dsn, name)
 
 
@@ -230,6 +238,10 @@ async def _make_template(server_dsn: str, name: str) -> None:
     dsn = _with_database(server_dsn, name)
     await migrate(dsn)
     await set_reader_password(dsn, _READER_PASSWORD)
+    async with _connected(server_dsn) as connection:
+        # Background workers of a server that has them would stay connected, and a template in use cannot be copied.
+        await connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
 
 
 async def _drop(server_dsn: str, name: str) -> None:

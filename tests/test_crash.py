@@ -212,16 +212,14 @@ async def test_up_keeps_keys_and_data_when_stopped_and_started_again(tmp_path: P
             await wait_until_database_stopped(data_dir)
             assert not (data_dir / "dsn.json").exists()
 
-        # Without configured keys it makes its own and shows how to use them.
+        # Without configured keys it makes its own and shows how to use it.
         async with running(tmp_path, "up", port=port, **environ) as first:
             key = word_after("API_KEY ", first.out)
             assert f"-H 'X-API-Key: {key}'" in first.out
             assert word_after("page ", first.out) == f"http://127.0.0.1:{port}/"
             readings = [{"sensor": "cellar", "time": YESTERDAY_AT_8_MS, "values": {"level": 1}}]
             assert await first.post(readings, **{"X-API-Key": key}) == 200
-            async with connect(
-                f"ws://127.0.0.1:{port}/ws/live", additional_headers={"X-API-Key": word_after("API_KEY_WS ", first.out)}
-            ) as client:
+            async with connect(f"ws://127.0.0.1:{port}/ws/live", additional_headers={"X-API-Key": key}) as client:
                 await client.send('{"type":"subscribe"}')
                 assert json.loads(await client.recv())["readings"][0]["sensor"] == "cellar"
                 first.process.send_signal(signal.SIGINT)
@@ -234,7 +232,7 @@ async def test_up_keeps_keys_and_data_when_stopped_and_started_again(tmp_path: P
             first_out = first.out
             assert key not in first.err
 
-        # The next start has the same keys and the same data.
+        # The next start has the same key and the same data.
         async with running(tmp_path, "up", port=port, **environ) as second:
             assert word_after("API_KEY ", second.out.removeprefix(first_out)) == key
             assert await second.post(readings, **{"X-API-Key": key}) == 200

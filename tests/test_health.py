@@ -94,6 +94,15 @@ async def test_ready_names_the_problem_when_a_migration_is_pending(server: Serve
     assert answer["problems"] == ["migrations: 0003_keys.sql is not applied"]
 
 
+async def test_ready_warns_and_stays_ready_when_the_aggregates_fall_behind(server: Server, database: Database) -> None:
+    assert "warnings" not in (await ready(server))[1]
+    await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
+    status, answer = await ready(server)
+    assert (status, answer["status"]) == (200, "ready")
+    assert answer["warnings"][0].startswith(("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_"))
+    assert "problems" not in answer
+
+
 async def test_ready_names_the_problem_when_the_database_is_of_a_newer_version(
     server: Server, database: Database
 ) -> None:

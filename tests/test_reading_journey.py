@@ -1,4 +1,4 @@
-"""The life of a reading, as README describes it: from HTTP to the hypertable, the live feeds and the trends."""
+"""The life of a reading, as CONTRIBUTING describes it: from HTTP to the hypertable, the live feeds and the trends."""
 
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -56,4 +56,4 @@ async def test_reading_is_stored_published_and_aggregated_once_when_uploaded_twi
     (bucket,) = cast("list[dict[str, float]]", trend["buckets"])
     assert (bucket["count"], bucket["avg"], bucket["first"], bucket["last"]) == (1, 45.5, 45.5, 45.5)
     sensor = await server.get("/api/v1/sensors/cellar")
-    assert (sensor["gateway"], sensor["tags"], sensor["status"]) == ("harbour-1", {"site": "harbour"}, "online")
+    assert (sensor["gateway"], sensor["tags"], sensor["state"]) == ("harbour-1", {"site": "harbour"}, "ok")

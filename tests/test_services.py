@@ -12,7 +12,16 @@ from app.errors import SettingsError
 from app.live import listener
 from app.services import Services
 from app.settings import Settings
-from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY_AT_8_MS, Database, Server, running_server, wait_until
+from tests.conftest import (
+    API_KEY,
+    API_KEY_WS,
+    YESTERDAY,
+    YESTERDAY_AT_8_MS,
+    Database,
+    Server,
+    running_server,
+    wait_until,
+)
 from tests.live.clients import live
 from tests.wire import wire_to
 
@@ -162,3 +171,40 @@ async def test_services_write_the_last_gateway_counts_when_they_stop(database: D
     async with running_server(settings(database.dsn)) as server:
         assert (await post(server, 1))[0] == 200
     assert await database.pool.fetchval("SELECT sum(uploads) FROM gateway") == 1
+
+
+async def test_trends_show_late_readings_once_the_lease_holder_has_refreshed_their_day(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LATE_DAYS_EVERY_S", "ROLL_UP_EVERY_S", "OVERDUE_POLICIES_EVERY_S"):
+        monkeypatch.setattr(services, name, 0.1)
+    await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
+    async with running_server(settings(database.dsn)) as server:
+        assert (await post(server, 1))[0] == 200
+        await wait_for_count(server, 1)
+        async with asyncio.timeout(20):
+            while not await database.pool.fetchval(  # noqa: ASYNC110 -- the lease holder's next run
+                "SELECT late_before() > now() - INTERVAL '20 minutes' OR EXISTS (SELECT FROM pg_class"
+                " WHERE relname = '_materialized_hypertable_4')"
+            ):
+                await asyncio.sleep(0.05)
+        assert (await post(server, 2))[0] == 200
+        await wait_for_count(server, 2)
+        assert await database.pool.fetchval("SELECT count(*) FROM reading") == 2
+        assert server.services.jobs.states["late_days"].failures_in_a_row == 0
+
+
+async def wait_for_count(server: Server, wanted: int) -> None:
+    """Wait until yesterday has this many readings: the lease holder's next run may have to refresh the day first."""
+    async with asyncio.timeout(20):
+        while await count(server) != wanted:  # noqa: ASYNC110 -- the condition has no event
+            await asyncio.sleep(0.05)
+
+
+async def count(server: Server) -> int:
+    """Count yesterday's readings as the coarsest aggregate knows them."""
+    params = {"sensor": "s", "metric": "m", "from": f"{YESTERDAY}T00:00:00Z", "points": "1"}
+    answer = await server.get("/api/v1/trends", **params)
+    buckets = answer["buckets"]
+    assert isinstance(buckets, list)
+    return sum(bucket["count"] for bucket in buckets)

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.commands.console import command_body, load_settings, output
-from app.db.edition import describe_edition, detect_edition
+from app.db.aggregates import list_warnings
+from app.db.edition import Edition, describe_edition, detect_edition
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.db.sql import SQL
@@ -74,7 +75,7 @@ async def _check_database(connection: Connection) -> list[Finding]:
     return [*findings, *await _check_data(connection, edition)]
 
 
-async def _check_data(connection: Connection, edition: str) -> list[Finding]:
+async def _check_data(connection: Connection, edition: Edition) -> list[Finding]:
     size = await connection.fetchval(SQL["get_database_size"])
     sensors = await connection.fetchval("SELECT count(*) FROM sensor")
     keys = await connection.fetchval("SELECT count(*) FROM api_key WHERE revoked_at IS NULL")
@@ -82,12 +83,7 @@ async def _check_data(connection: Connection, edition: str) -> list[Finding]:
         Finding("ok", "data", f"{sensors} sensors, {size / 2**20:.0f} MiB"),
         Finding("ok", "stored keys", f"{keys} live"),
     ]
-    if edition == "community":
-        findings += [
-            Finding("problem", "job", f"{row['proc_name']} ({row['job_id']}) failed {row['total_failures']} times")
-            for row in await connection.fetch(SQL["list_job_problems"])
-        ]
-    return findings
+    return [*findings, *(Finding("note", "warning", text) for text in await list_warnings(connection, edition))]
 
 
 def _check_environment_keys(settings: Settings) -> Finding:

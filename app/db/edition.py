@@ -19,5 +19,5 @@ def describe_edition(edition: Edition) -> str:
         case "community":
             return "continuous aggregates, columnstore and policies are on"
         case "apache-2":
-            return "trends are computed from raw readings: the same answers, slower over long ranges"
+            return "rolled-up tables kept by the lease holder; the same answers, no columnstore"
     assert_never(edition)

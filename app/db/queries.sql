@@ -1,4 +1,4 @@
--- Migrations, aggregates, locks, the lease and the health checks.
+-- Migrations, locks, the lease and the size of the database.
 
 -- name: create_migration_table
 CREATE TABLE IF NOT EXISTS schema_migration (
@@ -33,52 +33,8 @@ SELECT pg_advisory_xact_lock($1, $2);
 -- $1 and $2 key of the lock, held until the transaction ends
 SELECT pg_advisory_xact_lock_shared($1, $2);
 
--- name: get_aggregates_fingerprint
-SELECT obj_description(to_regclass('reading_1d'), 'pg_class');
-
--- name: get_view_kind
--- $1 relation
-SELECT CASE WHEN EXISTS (
-           SELECT FROM timescaledb_information.continuous_aggregates
-            WHERE view_schema = current_schema() AND view_name = $1
-       ) THEN 'MATERIALIZED VIEW'
-       WHEN to_regclass($1) IS NOT NULL THEN 'VIEW' END;
-
--- name: count_compressed_chunks
-SELECT count(*)
-  FROM timescaledb_information.chunks
- WHERE hypertable_schema = current_schema() AND hypertable_name = 'reading' AND is_compressed;
-
--- name: get_oldest_reading
--- Not bounded in time, but read once per rebuild only; the planner reads chunks in order and stops at the first row.
-SELECT min(time) AS oldest, now() AS now FROM reading WHERE time > '-infinity';
-
--- name: has_refresh_options
--- Whether refresh_continuous_aggregate takes options, as in newer versions of TimescaleDB.
-SELECT EXISTS (
-    SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'options' = ANY(proargnames)
-);
-
--- name: list_late_days
-SELECT id, day FROM late_day ORDER BY id LIMIT 10000;
-
--- name: delete_late_days
--- $1 ids
-DELETE FROM late_day WHERE id = ANY($1::bigint[]);
-
--- name: drop_old_chunks
--- $1 age
-SELECT drop_chunks('reading', older_than => $1::interval);
-
 -- name: get_database_size
 SELECT pg_database_size(current_database());
-
--- name: list_job_problems
--- Jobs of the Community edition whose last run failed.
-SELECT job.job_id, job.proc_name, stats.last_run_status, stats.total_failures
-  FROM timescaledb_information.job_stats AS stats
-  JOIN timescaledb_information.jobs AS job USING (job_id)
- WHERE stats.last_run_status = 'Failed' AND job.hypertable_name IS NOT NULL;
 
 -- name: try_lease
 -- $1 lease number; held by the session

@@ -31,7 +31,7 @@ async def test_doctor_finds_no_problem_when_everything_works(database: Database)
 
 async def test_doctor_explains_the_edition(database: Database) -> None:
     _, message = by_subject(await diagnose(Settings(database_url=database.dsn)))["timescaledb"]
-    assert ("community: continuous aggregates" in message) != ("apache-2: trends are computed from raw" in message)
+    assert ("community: continuous aggregates" in message) != ("apache-2: rolled-up tables" in message)
 
 
 async def test_doctor_notes_missing_keys_and_names_those_that_are_set(database: Database) -> None:
@@ -59,6 +59,15 @@ async def test_doctor_recommends_migrate_when_migrations_are_pending(empty_dsn: 
     assert message.endswith(" pending; run `tidegauge migrate`")
     await migrate(empty_dsn)
     assert by_subject(await diagnose(Settings(database_url=empty_dsn)))["migrations"][0] == "ok"
+
+
+async def test_doctor_notes_warnings_without_calling_them_problems(database: Database) -> None:
+    await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
+    findings = await diagnose(Settings(database_url=database.dsn))
+    warnings = [finding for finding in findings if finding.subject == "warning"]
+    assert {finding.state for finding in warnings} == {"note"}
+    assert warnings[0].message.startswith(("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_"))
+    assert "problem" not in {finding.state for finding in findings}
 
 
 async def test_doctor_reports_a_problem_when_a_migration_was_edited(database: Database) -> None:

@@ -5,19 +5,14 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
-from app.db import aggregates
-from app.db.aggregates import (
-    RAW_RETENTION,
-    ensure_aggregates,
-    refresh_day,
-    refresh_late_days,
-)
+from app.db.aggregates import RAW_RETENTION, ensure_aggregates, refresh_day, refresh_late_days, roll_up
+from app.db.aggregates.roll_up import create_views
+from app.db.aggregates.sql import read_script
 from app.db.edition import detect_edition
 from app.db.migrations import load_migrations, migrate
 from app.db.pool import Connection, connect, open_pool
@@ -204,8 +199,10 @@ async def test_rebuild_is_repeated_when_it_was_interrupted(connection: Connectio
 
 async def test_readings_and_grants_are_kept_when_the_other_editions_views_are_replaced(connection: Connection) -> None:
     now = datetime.now(UTC)
-    await _make_apache_views(connection)
+    await _make_apache_tables(connection)
     await store(connection, make_rows(now))
+    await check_aggregates(connection)
+    await roll_up(connection)
     await check_aggregates(connection)
     assert await ensure_aggregates(connection) is True
     await check_aggregates(connection)
@@ -213,6 +210,57 @@ async def test_readings_and_grants_are_kept_when_the_other_editions_views_are_re
     assert await connection.fetchval(WATERMARK, "reading_1h") >= now - 4 * HOUR
     grants = "SELECT has_table_privilege('tidegauge_reader', $1, 'SELECT')"
     assert [await connection.fetchval(grants, relation) for relation in WIDTHS] == [True, True, True]
+    assert await connection.fetchval("SELECT to_regclass('rolled_1m') IS NULL")
+
+
+@pytest.mark.parametrize("edition", ["apache-2", "community"])
+async def test_days_without_raw_readings_are_kept_when_the_aggregates_are_rebuilt(
+    connection: Connection, edition: str
+) -> None:
+    now = datetime.now(UTC)
+    if edition == "apache-2":
+        await _make_apache_tables(connection)
+        await store(connection, make_rows(now))
+        await roll_up(connection)
+    else:
+        await _store_and_rebuild(connection, now)
+    counts = await count_values(connection)
+    rows = await connection.fetch("SELECT * FROM reading_1h ORDER BY 1, 2")
+    await connection.execute("SELECT drop_chunks('reading', older_than => INTERVAL '9 days')")
+    # A late reading for a day that is gone makes a chunk again, but the day is not complete.
+    await store(connection, [(1, now - 30 * DAY, 1.0)])
+    for _ in range(2):
+        await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
+        assert await ensure_aggregates(connection) is True
+        assert await count_values(connection) == counts
+    assert await connection.fetch("SELECT * FROM reading_1h ORDER BY 1, 2") == rows
+    assert await connection.fetchval("SELECT count(*) FROM reading WHERE series_id < 0") == 0
+
+
+async def test_all_days_are_kept_when_no_raw_reading_is_left(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await store(connection, [row for row in make_rows(now) if row[1] < now - 5 * DAY])
+    await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
+    await ensure_aggregates(connection)
+    counts = await count_values(connection)
+    await connection.execute("SELECT drop_chunks('reading', older_than => INTERVAL '1 day')")
+    await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
+    assert await ensure_aggregates(connection) is True
+    assert await count_values(connection) == counts
+
+
+async def test_late_readings_of_the_last_days_are_seen_when_someone_has_refreshed_by_hand(
+    connection: Connection,
+) -> None:
+    now = datetime.now(UTC)
+    await store(connection, make_rows(now))
+    for relation in WIDTHS:
+        await connection.execute(f"CALL refresh_continuous_aggregate('{relation}', NULL, NULL)")
+    await store(connection, [(1, now - 26 * HOUR, 1.0), (2, now - MINUTE, 2.0)])
+    for day in (now - 26 * HOUR, now - MINUTE):
+        await connection.execute("INSERT INTO late_day (day) VALUES ($1)", day.date())
+    await refresh_late_days(connection, now)
+    await check_aggregates(connection)
 
 
 async def test_aggregates_stay_when_chunks_of_raw_readings_are_dropped(connection: Connection) -> None:
@@ -290,10 +338,10 @@ async def _store_and_rebuild(connection: Connection, now: datetime) -> None:
     await check_aggregates(connection)
 
 
-async def _make_apache_views(connection: Connection) -> None:
-    """Replace the aggregates by the views of the Apache-2 edition, as that edition would have left them."""
+async def _make_apache_tables(connection: Connection) -> None:
+    """Replace the aggregates by the views and tables of the Apache-2 edition, as that edition would have left them."""
     for relation in ("reading_1d", "reading_1h", "reading_1m"):
         await connection.execute(f"DROP MATERIALIZED VIEW {relation}")
-    folder = Path(aggregates.__file__).parent
-    await connection.execute((folder / "aggregates_apache.sql").read_text())
+    await connection.execute(read_script("apache_tables"))
+    await create_views(connection, None)
     await connection.execute("COMMENT ON VIEW reading_1d IS 'apache-2 0123456789abcdef'")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.db.aggregates import LEVELS, OLDEST_ACCEPTED_US, RAW_RETENTION, drop_old_chunks, ensure_aggregates
+from app.db.aggregates import LEVELS, OLDEST_ACCEPTED_US, RAW_RETENTION, ensure_aggregates
 from app.db.pool import Connection
 from tests.conftest import Database
-from tests.db.aggregate_checks import DAY, HOUR, WIDTHS, check_aggregates, count_values, make_rows, store
+from tests.db.aggregate_checks import DAY, WIDTHS, check_aggregates, count_values, make_rows, store
 
 COLUMNS = """
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
@@ -69,13 +69,7 @@ async def test_largest_values_do_not_overflow_when_many_are_summed(connection: C
     assert total == pytest.approx(1e100)
 
 
-async def test_chunks_are_dropped_when_they_are_past_retention(connection: Connection) -> None:
-    now = datetime.now(UTC)
-    kept = [now - RAW_RETENTION + DAY + HOUR, now]
-    await store(connection, [(1, time, 1.0) for time in [now - RAW_RETENTION - 2 * DAY, *kept]])
-    assert await drop_old_chunks(connection) == 1
-    assert [row["time"] for row in await connection.fetch("SELECT time FROM reading ORDER BY time")] == kept
-    assert await drop_old_chunks(connection) == 0
+def test_readings_are_accepted_up_to_a_day_before_retention() -> None:
     assert timedelta(microseconds=OLDEST_ACCEPTED_US) == RAW_RETENTION - DAY
 
 

@@ -11,7 +11,7 @@ async def test_edition_is_community_when_the_server_has_continuous_aggregates(da
         assert edition == ("community" if await _has_continuous_aggregates(connection) else "apache-2")
     assert describe_edition("community") == "continuous aggregates, columnstore and policies are on"
     assert describe_edition("apache-2") == (
-        "trends are computed from raw readings: the same answers, slower over long ranges"
+        "rolled-up tables kept by the lease holder; the same answers, no columnstore"
     )
 
 

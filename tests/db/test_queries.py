@@ -2,14 +2,13 @@
 
 import asyncio
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
 from app.db.pool import connect
 from app.db.queries import load_queries
-from tests.conftest import project_folder
+from tests.conftest import copied, project_folder
 
 APP = project_folder() / "app"
 QUERIES = [
@@ -22,8 +21,7 @@ QUERIES = [
 @pytest.fixture(scope="module")
 def refusals(server_dsn: str, template: str) -> dict[tuple[Path, str], str]:
     """The error of each query that PostgreSQL cannot prepare on a migrated database."""
-    dsn = urlunsplit(urlsplit(server_dsn)._replace(path=f"/{template}"))
-    return asyncio.run(_prepare_all(dsn))
+    return asyncio.run(_prepare_all(server_dsn, template))
 
 
 @pytest.mark.parametrize(("path", "name"), QUERIES)
@@ -69,14 +67,15 @@ def test_queries_are_refused_with_the_line_when_a_name_is_missing_or_given_twice
     assert str(refusal.value) == f"{path}:{message}"
 
 
-async def _prepare_all(dsn: str) -> dict[tuple[Path, str], str]:
-    connection = await connect(dsn)
+async def _prepare_all(server_dsn: str, template: str) -> dict[tuple[Path, str], str]:
     refusals = {}
-    for path in sorted(APP.rglob("*queries.sql")):
-        for name, sql in load_queries(path).items():
-            try:
-                await connection.prepare(sql)
-            except asyncpg.PostgresError as error:
-                refusals[path, name] = str(error)
-    await connection.close()
+    async with copied(server_dsn, template) as dsn:
+        connection = await connect(dsn)
+        for path in sorted(APP.rglob("*queries.sql")):
+            for name, sql in load_queries(path).items():
+                try:
+                    await connection.prepare(sql)
+                except asyncpg.PostgresError as error:
+                    refusals[path, name] = str(error)
+        await connection.close()
     return refusals

@@ -161,17 +161,13 @@ def log_events() -> dict[str, str]:
     events = {}
     for path in (ROOT / "app").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and ast.unparse(node.func.value) == "log"
-                and node.func.attr in ("debug", "info", "warning", "error")
-            ):
-                event = node.args[0]
-                if isinstance(event, ast.Constant):
-                    events[str(event.value)] = node.func.attr
-    events |= {f"alert_{transition}": "info" for transition in get_args(Transition)}
-    return events | {"simulation_progressed": "info"}
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                called = ast.unparse(node.func)
+                if called in ("log.debug", "log.info", "log.warning", "log.error"):
+                    events[str(node.args[0].value)] = called.removeprefix("log.")
+                elif called == "self._log_event":  # of simulated gateways, which the simulation logs for them
+                    events[str(node.args[0].value)] = "info"
+    return events | {f"alert_{transition}": "info" for transition in get_args(Transition)}
 
 
 def pairs(names: str, values: list[str]) -> dict[str, str]:

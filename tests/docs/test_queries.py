@@ -10,6 +10,7 @@ from app.db.pool import connect
 from tests.conftest import Database, Server
 from tests.docs.documents import DOCUMENTS, Block, blocks_to_run, rows
 from tests.grafana.macros import Choice, View, expand
+from tests.sensors.test_routes import OPEN_ALERT
 
 #: Readings of which every query of the document finds some.
 READINGS = [
@@ -26,6 +27,8 @@ def test_every_document_with_queries_has_a_test() -> None:
 async def test_query_of_grafana_finds_something_as_the_reader(block: Block, server: Server, database: Database) -> None:
     await server.post_readings(READINGS)
     await database.pool.execute("UPDATE series_state SET received_at = now() - INTERVAL '1 hour'")
+    await database.pool.execute("UPDATE ingest_state SET since = now() - INTERVAL '1 hour'")
+    await database.pool.execute(OPEN_ALERT, "roof", "warm", "threshold", "critical", None)
     now = datetime.now(UTC)
     sql = expand(block.text, View(now - timedelta(days=2), now), {"sensor": Choice(("cellar", "roof"))})
     connection = await asyncpg.connect(database.reader_dsn)

@@ -1,4 +1,4 @@
-"""The dashboards of grafana/dashboards, and functions that read their panels, queries and variables."""
+"""The dashboards as they lie in grafana/dashboards, and what tests ask of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 class Query(msgspec.Struct, frozen=True):
-    """One query of one panel."""
+    """One query of one panel, or of the annotations (then `panel` is their name)."""
 
     panel: str
     ref: str
@@ -21,6 +21,8 @@ class Query(msgspec.Struct, frozen=True):
     sql: str
     max_data_points: int = 500
     min_interval_ms: int = 1_000
+    #: The variable for each of whose values the panel's section is repeated.
+    repeated_for: str | None = None
 
 
 def load(path: Path) -> Json:
@@ -30,17 +32,19 @@ def load(path: Path) -> Json:
 
 
 def panels(dashboard: Json) -> Iterator[Json]:
-    """Yield all panels, including those of collapsed rows, but not the rows."""
-    for panel in dashboard["panels"]:
-        if panel["type"] == "row":
-            yield from panel.get("panels", [])
-        else:
-            yield panel
+    """Yield all panels but rows."""
+    for panel, _ in _panels_and_repeats(dashboard):
+        yield panel
 
 
 def queries(dashboard: Json) -> list[Query]:
-    """Return the queries of all panels."""
-    return [
+    """Return the queries of all panels and of the annotations."""
+    annotations = [
+        Query(annotation["name"], target["refId"], target["format"], target["rawSql"])
+        for annotation in dashboard["annotations"]["list"]
+        for target in [annotation["target"]]
+    ]
+    return annotations + [
         Query(
             panel["title"],
             target["refId"],
@@ -48,8 +52,9 @@ def queries(dashboard: Json) -> list[Query]:
             target["rawSql"],
             panel.get("maxDataPoints", 500),
             {"1s": 1_000, "1m": 60_000}[panel.get("interval", "1s")],
+            panel.get("repeat") or repeat,
         )
-        for panel in panels(dashboard)
+        for panel, repeat in _panels_and_repeats(dashboard)
         for target in panel["targets"]
     ]
 
@@ -57,3 +62,13 @@ def queries(dashboard: Json) -> list[Query]:
 def variables(dashboard: Json) -> dict[str, Json]:
     """Return the variables by name."""
     return {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+
+
+def _panels_and_repeats(dashboard: Json) -> Iterator[tuple[Json, str | None]]:
+    repeat = None
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            repeat = panel.get("repeat")
+            assert panel["panels"] == [], "a collapsed section would hide its panels from these tests"
+        else:
+            yield panel, repeat

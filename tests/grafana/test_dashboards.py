@@ -1,4 +1,4 @@
-"""Errors in dashboards that Grafana would refuse or show badly, found without Grafana."""
+"""What Grafana would refuse or show badly, found without Grafana."""
 
 import re
 from itertools import combinations
@@ -7,34 +7,43 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from grafana.generate.__main__ import DASHBOARDS, render
 from tests.grafana.dashboards import PATHS, ROOT, Json, load, panels, queries, variables
 
 PROVISIONING = ROOT / "grafana" / "provisioning"
+OURS = {"type": "grafana-postgresql-datasource", "uid": "${datasource}"}
 every_dashboard = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
-def test_dashboards_have_distinct_uids_and_titles_when_loaded_together() -> None:
+def test_dashboards_are_as_generated_when_committed() -> None:
+    assert {path.stem for path in PATHS} == DASHBOARDS.keys()
+    for path in PATHS:
+        assert path.read_text(encoding="utf-8") == render(DASHBOARDS[path.stem]()), "run `make dashboards`"
+
+
+def test_dashboards_have_uids_and_titles_of_their_own_when_loaded_together() -> None:
     dashboards = [load(path) for path in PATHS]
-    assert "tidegauge-overview" in {dashboard["uid"] for dashboard in dashboards}
     for key in ("uid", "title"):
         assert len({dashboard[key] for dashboard in dashboards}) == len(dashboards)
 
 
 @every_dashboard
-def test_dashboard_can_be_provisioned_when_loaded(path: Path) -> None:
+def test_dashboard_is_fit_for_provisioning_when_loaded(path: Path) -> None:
     dashboard = load(path)
     assert "id" not in dashboard
     assert re.fullmatch(r"tidegauge-[a-z-]{1,30}", dashboard["uid"])
-    assert dashboard["title"]
-    assert dashboard["description"]
+    assert dashboard["title"].startswith("Tidegauge ")
+    assert dashboard["description"].endswith(".")
     assert dashboard["tags"] == ["tidegauge"]
 
 
 @every_dashboard
-def test_panels_have_title_description_and_unit_when_loaded(path: Path) -> None:
+def test_panels_say_what_they_show_when_read_by_a_stranger(path: Path) -> None:
     dashboard = load(path)
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
+    titles = [panel["title"] for panel in panels(dashboard)]
+    assert len(set(titles)) == len(titles)
     for panel in panels(dashboard):
         assert panel["title"], panel
         assert len(panel["description"]) > 20, panel["title"]
@@ -59,73 +68,133 @@ def test_panels_do_not_overlap_when_laid_out(path: Path) -> None:
 
 
 @every_dashboard
-def test_every_data_source_is_ours_when_panels_and_variables_name_one(path: Path) -> None:
+def test_every_data_source_is_the_chosen_one_when_panels_variables_and_annotations_name_one(path: Path) -> None:
     dashboard = load(path)
-    ours = {"type": "grafana-postgresql-datasource", "uid": "tidegauge"}
     for panel in panels(dashboard):
-        assert panel["datasource"] == ours, panel["title"]
-        assert [target["datasource"] for target in panel["targets"]] == [ours] * len(panel["targets"]), panel["title"]
-    for variable in variables(dashboard).values():
-        assert variable["type"] == "custom" or variable["datasource"] == ours, variable["name"]
+        assert panel["datasource"] == OURS, panel["title"]
+        assert [target["datasource"] for target in panel["targets"]] == [OURS] * len(panel["targets"]), panel["title"]
+    for annotation in dashboard["annotations"]["list"]:
+        assert annotation["datasource"] == OURS
+    chosen = variables(dashboard)
+    assert next(iter(chosen)) == "datasource"
+    assert chosen["datasource"]["query"] == OURS["type"]
+    assert chosen["datasource"]["current"]["value"] == "tidegauge"
+    for variable in chosen.values():
+        assert variable["type"] in ("datasource", "textbox") or variable["datasource"] == OURS, variable["name"]
 
 
 @every_dashboard
-def test_every_read_of_readings_is_bounded_when_a_query_runs(path: Path) -> None:
+def test_alerts_are_shown_as_regions_when_any_dashboard_opens(path: Path) -> None:
+    (alerts,) = load(path)["annotations"]["list"]
+    assert (alerts["name"], alerts["enable"]) == ("Alerts", True)
+    assert "FROM alert_view" in alerts["target"]["rawSql"]
+
+
+@every_dashboard
+def test_variables_are_quoted_by_format_when_a_query_uses_them(path: Path) -> None:
+    """A plain `$metric` in a repeated row reaches PostgreSQL without quotes in 11.6, 12.4 and 13."""
+    dashboard = load(path)
+    texts = [query.sql for query in queries(dashboard)]
+    texts += [variable["query"] for variable in variables(dashboard).values() if variable["type"] == "query"]
+    for text in texts:
+        for name in variables(dashboard):
+            assert not re.search(rf"\${name}\b|\[\[{name}|\$\{{{name}(?!:sqlstring\}})", text), text
+
+
+@every_dashboard
+def test_every_query_is_bounded_in_rows_when_run(path: Path) -> None:
+    dashboard = load(path)
+    texts = [query.sql for query in queries(dashboard)]
+    texts += [variable["query"] for variable in variables(dashboard).values() if variable["type"] == "query"]
+    for text in texts:
+        bound = re.search(r"LIMIT (\d+)$", text)
+        assert bound, text
+        assert int(bound[1]) <= 20_000, text
+
+
+@every_dashboard
+def test_every_read_of_readings_is_bounded_in_time_and_series_when_a_query_runs(path: Path) -> None:
+    ours = re.compile(r"series_id = ANY \(ARRAY\(SELECT series_id FROM (chosen|hour WHERE share IS NULL)\)\)")
+    bounds = re.compile(r"\$__timeFilter\([\w.]+\)|BETWEEN \$__timeFrom|> \$__timeFrom")
     for query in queries(load(path)):
-        reads = re.split(r"\bFROM (?=reading(?:_1[mhd])?\b)", query.sql)[1:]
-        for read in reads:
-            assert re.match(r"reading\w*\s+WHERE [^()]*\$__timeFilter\((time|bucket)\)", read), query
-        if reads:
-            assert "series_id = ANY (ARRAY(SELECT id FROM chosen))" in query.sql, query
+        for read in re.split(r"\bFROM (?=reading(?:_1[mhd])?\b)", query.sql)[1:]:
+            scope = re.split(r"UNION ALL|GROUP BY|\n\s*\)", read)[0]
+            assert ours.search(scope), query
+            assert bounds.search(scope), query
 
 
 @every_dashboard
-@pytest.mark.parametrize("interval_ms", [60_000, 3_599_999, 3_600_000, 86_399_999, 86_400_000])
-def test_exactly_one_relation_is_read_when_the_interval_is_at_an_edge(path: Path, interval_ms: int) -> None:
+@pytest.mark.parametrize(
+    ("interval_ms", "relation"),
+    [
+        (1_000, "reading"),
+        (9_999, "reading"),
+        (10_000, "reading_1m"),
+        (899_999, "reading_1m"),
+        (900_000, "reading_1h"),
+        (43_199_999, "reading_1h"),
+        (43_200_000, "reading_1d"),
+        (31_536_000_000, "reading_1d"),
+    ],
+)
+def test_the_relation_fits_the_width_of_a_point_when_several_could_answer(
+    path: Path, interval_ms: int, relation: str
+) -> None:
     for query in queries(load(path)):
-        guards = re.findall(r"WHERE ([^()]*) AND \$__timeFilter", query.sql)
-        active = [guard for guard in guards if _holds(guard, interval_ms)]
-        assert len(active) == (1 if guards else 0), query
+        guards = re.findall(
+            r"FROM (reading\w*)\n *WHERE (\$__interval_ms[^\n]*?) AND (?:\$__timeFilter|time|bucket)", query.sql
+        )
+        active = [name for name, guard in guards if _holds(guard, interval_ms)]
+        if guards:
+            coarsest = "reading_1m" if relation == "reading" and "FROM reading\n" not in query.sql else relation
+            assert active == [coarsest], query
 
 
 @every_dashboard
-def test_queries_can_be_expanded_by_the_macro_engine(path: Path) -> None:
+def test_raw_readings_are_read_for_an_hour_or_so_when_a_panel_is_as_wide_as_it_may_be(path: Path) -> None:
+    for query in queries(load(path)):
+        if "FROM reading\n" in query.sql:
+            assert query.max_data_points * 10_000 <= 5_000_000, query
+
+
+@every_dashboard
+def test_queries_are_fit_for_the_macro_engine_when_expanded(path: Path) -> None:
     for query in queries(load(path)):
         assert "--" not in query.sql, f"{query}: a macro in a comment breaks the query"
+        assert "/*" not in query.sql, query
         assert not re.search(r"GROUP BY[^\n]*\$__", query.sql), query
         if query.format == "time_series":
-            assert re.search(r"ORDER BY (1|st\.last_time DESC\n LIMIT 1)", query.sql), query
+            assert re.search(r"ORDER BY (1|bucket)\b[^\n]*\n *LIMIT \d+$", query.sql), query
 
 
 @every_dashboard
-def test_links_and_repeats_have_an_existing_target_when_followed(path: Path) -> None:
+def test_links_and_repeats_lead_somewhere_when_followed(path: Path) -> None:
     dashboard = load(path)
     text = path.read_text(encoding="utf-8")
     uids = {load(other)["uid"] for other in PATHS}
-    assert set(re.findall(r'"url": "/d/([\w-]+)/', text)) <= uids
-    repeats = {row["repeat"] for row in dashboard["panels"] if "repeat" in row}
-    assert repeats <= variables(dashboard).keys()
+    assert set(re.findall(r'"url": "/d/([\w-]+)', text)) <= uids
+    known = variables(dashboard)
+    assert {row["repeat"] for row in dashboard["panels"] if "repeat" in row} <= known.keys()
+    for url in re.findall(r'"url": "([^"]+)"', text):
+        for name in re.findall(r"\$\{(\w+)", url):
+            assert name in known or name.startswith("__"), url
 
 
-def test_overview_has_the_panels_of_the_replaced_server_when_opened() -> None:
-    titles = {panel["title"] for panel in panels(load(ROOT / "grafana" / "dashboards" / "overview.json"))}
-    assert titles >= {
-        "Latest temperature",
-        "Latest humidity",
-        "Sensors",
-        "All metrics over time",
-        "Last readings",
-        "$metric: mean per sensor",
-    }
+def test_alert_messages_lead_to_dashboards_that_exist_when_followed() -> None:
+    source = (ROOT / "app" / "alerting" / "telling" / "links.py").read_text(encoding="utf-8")
+    named = re.findall(r'"d/([\w-]+)"', source)
+    by_uid = {dashboard["uid"]: dashboard for dashboard in map(load, PATHS)}
+    assert named
+    assert set(named) <= by_uid.keys()
+    for variable in re.findall(r'"var-(\w+)"', source):
+        assert any(variable in variables(by_uid[uid]) for uid in named), variable
 
 
-def test_sensor_is_stale_after_the_same_time_when_shown_by_grafana_and_by_the_api() -> None:
-    rule = re.compile(r"coalesce\(3 \* \w+\.expected_interval, INTERVAL '15 minutes'\)")
-    api = (ROOT / "app" / "trends" / "queries.sql").read_text(encoding="utf-8")
-    overview = load(ROOT / "grafana" / "dashboards" / "overview.json")
-    stale = [query.sql for query in queries(overview) if "expected_interval" in query.sql]
-    assert len(stale) == 4
-    assert all(rule.search(sql) for sql in (api, *stale))
+def test_home_dashboard_exists_when_compose_names_one() -> None:
+    compose = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+    home = compose["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert Path(home).parent == Path("/etc/grafana/dashboards")
+    assert Path(home).name in {path.name for path in PATHS}
 
 
 def test_data_source_is_read_only_and_complete_when_provisioned() -> None:
@@ -149,13 +218,13 @@ def test_dashboards_are_found_where_compose_mounts_them_when_provisioned() -> No
 
 
 def _holds(guard: str, interval_ms: int) -> bool:
-    """Evaluate `$__interval_ms >= 10000 AND $__interval_ms < 3600000`."""
+    """Evaluate `$__interval_ms >= 10000 AND $__interval_ms < 900000`."""
     bounds = re.findall(r"\$__interval_ms (>=|<) (\d+)", guard)
     return all(interval_ms >= int(edge) if sign == ">=" else interval_ms < int(edge) for sign, edge in bounds)
 
 
 def _has_unit(panel: Json) -> bool:
-    """Return whether a panel has a unit: by default, or from the series by a transformation."""
+    """Return whether numbers get a unit: by default, or from the series by a transformation."""
     from_series = [
         mapping["handlerKey"]
         for transformation in panel.get("transformations", [])

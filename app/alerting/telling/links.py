@@ -8,7 +8,8 @@ from app.alerting.telling.situation import UntoldEpisode
 from app.clock import HOUR_US
 from app.notify.message import Link
 
-_DASHBOARD = "d/tidegauge-overview"
+_SENSOR_DASHBOARD = "d/tidegauge-sensor"
+_GATEWAY_DASHBOARD = "d/tidegauge-operations"
 #: Time that a dashboard shows before the start and after the end of an alert.
 _MARGIN_US = HOUR_US
 
@@ -39,6 +40,10 @@ def _page(address: str, episode: UntoldEpisode) -> str:
 def _dashboard(address: str, episode: UntoldEpisode) -> str:
     until = "now" if episode.resolved_us is None else (episode.resolved_us + _MARGIN_US) // 1_000
     query: dict[str, str | int] = {"from": (episode.started_us - _MARGIN_US) // 1_000, "to": until}
+    dashboard = _GATEWAY_DASHBOARD
     if episode.sensor and episode.metric:
+        dashboard = _SENSOR_DASHBOARD
         query |= {"var-sensor": episode.sensor, "var-metric": episode.metric}
-    return f"{address.rstrip('/')}/{_DASHBOARD}?{urlencode(query)}"
+    elif episode.gateway:
+        query |= {"var-gateway": episode.gateway}
+    return f"{address.rstrip('/')}/{dashboard}?{urlencode(query)}"

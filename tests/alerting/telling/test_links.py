@@ -18,7 +18,7 @@ def test_links_lead_to_the_series_when_the_addresses_are_known() -> None:
         Link("Page", "https://tidegauge.example/?q=K%C3%BChl%20%26%20Gut"),
         Link(
             "Grafana",
-            f"https://grafana.example/base/d/tidegauge-overview?from={FROM_MS}&to=now"
+            f"https://grafana.example/base/d/tidegauge-sensor?from={FROM_MS}&to=now"
             "&var-sensor=K%C3%BChl+%26+Gut&var-metric=temperature",
         ),
         Link("Runbook", "https://wiki.example/cold"),
@@ -31,11 +31,11 @@ def test_dashboard_range_ends_an_hour_after_the_alert_when_it_is_over() -> None:
     assert f"?from={FROM_MS}&to={(NOON_US + HOUR_US) // 1_000}&" in dashboard.url
 
 
-def test_links_name_no_sensor_when_the_alert_is_of_a_gateway() -> None:
-    told = episode(series_id=None, sensor=None, metric=None)
+def test_links_show_the_gateway_when_the_alert_is_of_a_gateway() -> None:
+    told = episode(series_id=None, sensor=None, metric=None, gateway="gate 1")
     assert [link.url for link in links(BOTH, told, None)] == [
         "https://tidegauge.example/",
-        f"https://grafana.example/base/d/tidegauge-overview?from={FROM_MS}&to=now",
+        f"https://grafana.example/base/d/tidegauge-operations?from={FROM_MS}&to=now&var-gateway=gate+1",
     ]
 
 

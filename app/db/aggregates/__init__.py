@@ -1,0 +1,28 @@
+"""The aggregates `reading_1m`, `_1h` and `_1d`: the same names and answers on both editions.
+
+On Community they are continuous aggregates, on Apache-2 views over rolled-up tables that the lease holder keeps.
+They are no numbered migration: `ensure_aggregates` compares what stands with what the edition needs and rebuilds where
+they differ, so that a database can move from one edition to the other.
+"""
+
+from app.db.aggregates.late_days import refresh_day, refresh_late_days
+from app.db.aggregates.levels import LEVELS, MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
+from app.db.aggregates.policies import OverduePolicies
+from app.db.aggregates.rebuild import CompressedReadingsError, ensure_aggregates
+from app.db.aggregates.roll_up import drop_old_chunks, roll_up
+from app.db.aggregates.warnings import list_warnings
+
+__all__ = [
+    "LEVELS",
+    "MINUTE_RETENTION",
+    "OLDEST_ACCEPTED_US",
+    "RAW_RETENTION",
+    "CompressedReadingsError",
+    "OverduePolicies",
+    "drop_old_chunks",
+    "ensure_aggregates",
+    "list_warnings",
+    "refresh_day",
+    "refresh_late_days",
+    "roll_up",
+]

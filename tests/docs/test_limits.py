@@ -1,0 +1,69 @@
+"""Numbers in the documents are those of the program."""
+
+import pytest
+
+from app.auth.keys import REFRESH_S
+from app.broker.store import KEPT_FOR, KEPT_ROWS
+from app.clock import DAY_US, MINUTE_US
+from app.commands.serve import GRACE_S
+from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
+from app.ingest.body import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
+from app.ingest.checks import FUTURE_LIMIT_US, METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
+from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
+from app.ingest.formats.native import READINGS_LIMIT
+from app.ingest.idempotency import KEY_LIMIT
+from app.ingest.series import SENSORS_PER_KEY
+from app.ingest.upload import REJECTIONS_LISTED
+from app.ingest.writer import FLUSH_TIMEOUT_S, QUEUE_VALUES
+from app.live.hub import CONFLATED_LIMIT, QUEUE_BYTES
+from app.live.protocol import PATTERNS_LIMIT
+from app.live.retention import FEED_AGE, FEED_BYTES
+from app.live.session import AUTH_TIMEOUT_S
+from app.notify.attempts import DEADLINE_S
+from app.notify.outbox import DEAD_AGE, SENT_AGE
+from tests.docs.documents import read
+
+MIB = 2**20
+GATEWAYS = (
+    f"| Body as sent | {BODY_LIMIT // MIB} MiB |",
+    f"{DECOMPRESSED_LIMIT // MIB} MiB; a gzip body of at most {GZIP_MEMBERS_LIMIT:,} members",
+    f"| Readings in one body | {READINGS_LIMIT:,};",
+    f"| New sensors of one key | {SENSORS_PER_KEY:,} in all;",
+    f"from {OLDEST_ACCEPTED_US // DAY_US} days ago to {FUTURE_LIMIT_US // MINUTE_US} minutes ahead",
+    f"{QUEUE_VALUES:,}; beyond, 503",
+    f"The first {REJECTIONS_LISTED} refusals",
+    f"| `sensor` | 1 to {SENSOR_NAME_LIMIT} printable characters",
+    f"names of 1 to {METRIC_NAME_LIMIT} printable characters",
+    f"At most {TAGS_LIMIT}, with names and values of at most {TAG_LENGTH_LIMIT} characters",
+    f"the server gives up after {FLUSH_TIMEOUT_S:.0f}",
+    f"1 to {KEY_LIMIT} printable characters",
+)
+LIVE_FEED = (
+    f"At most {PATTERNS_LIMIT} each",
+    f"within {AUTH_TIMEOUT_S:.0f} seconds",
+    f"Beyond {QUEUE_BYTES // MIB} MiB that wait",
+    f"Beyond {CONFLATED_LIMIT:,} waiting values",
+    f"more than {FRAME_VALUES_LIMIT:,} values",
+    f"{FEED_AGE.total_seconds() / 3600:.0f} hour or {FEED_BYTES // 2**30} GiB",
+)
+OPERATORS = (
+    f"| raw readings | {RAW_RETENTION.days} days |",
+    f"{MINUTE_RETENTION.days} days on Community",
+    f"{SENT_AGE.days} days after they were sent, {DEAD_AGE.days} days after they were given up",
+    f"{KEPT_FOR.days} days, at most {KEPT_ROWS:,}",
+    f"within {REFRESH_S:.0f} seconds",
+    f"within {GRACE_S} seconds",
+    f"At {QUEUE_VALUES:,} uploads get 503",
+    "could not be delivered within an hour" if DEADLINE_S == 3_600 else "",
+)
+
+
+@pytest.mark.parametrize(
+    ("document", "texts"),
+    [("docs/gateways.md", GATEWAYS), ("docs/live-feed.md", LIVE_FEED), ("docs/operators.md", OPERATORS)],
+    ids=["gateways", "live-feed", "operators"],
+)
+def test_numbers_in_the_document_are_those_of_the_program(document: str, texts: tuple[str, ...]) -> None:
+    for text in texts:
+        assert text, f"a number in {document} is another now"
+        assert text in " ".join(read(document).split()), text

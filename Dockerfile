@@ -9,6 +9,7 @@ WORKDIR /build
 COPY .requirements/ .requirements/
 RUN python -m venv /srv/tidegauge/venv \
  && /srv/tidegauge/venv/bin/pip install --require-hashes --requirement .requirements/runtime.txt \
+ && /srv/tidegauge/venv/bin/pip install --require-hashes --no-deps --requirement .requirements/assets.txt \
  && awk '/^[a-z]/ {wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/} wanted' \
         .requirements/dev.txt > builder.txt \
  && python -m venv builder \

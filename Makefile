@@ -19,11 +19,12 @@ help: ## Show this help
 setup: $(VENV)/.installed ## Install what run and test need: Python packages and a private TimescaleDB
 	@$(BIN)/python -m app.db.embedded
 
-$(VENV)/.installed: .requirements/dev.txt pyproject.toml
+$(VENV)/.installed: .requirements/dev.txt .requirements/assets.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tidegauge needs Python 3.11 or newer: make setup PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned Python packages ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r .requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .requirements/assets.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -8,8 +8,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import ScalarRenderPlugin
-from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from app import __version__, health
 from app.alerting import routes as alerting_routes
@@ -19,11 +18,14 @@ from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
 from app.request_log import RequestLog
+from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
 from app.services import Services
 from app.settings import Settings
 from app.trends import routes as trends_routes
 from app.web import routes as web_routes
+from app.web.root_path import RootPath
+from app.web.schema import SchemaPage, schema_router
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -33,6 +35,7 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=[
             *ingest_routes.handlers,
             *sensors_routes.handlers,
+            *limits_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,
             *alerting_routes.handlers,
@@ -45,9 +48,11 @@ def create_app(settings: Settings) -> Litestar:
         state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
         dependencies=_dependencies(services),
         exception_handlers={Exception: respond},
-        openapi_config=_openapi(),
+        openapi_config=_openapi(settings.root_path),
         logging_config=None,
     )
+    if settings.root_path:
+        app.asgi_handler = RootPath(app.asgi_handler, settings.root_path)
     # Wrapped around the router, because Litestar's own middleware does not see requests without a route.
     app.asgi_handler = RequestLog(app.asgi_handler, services.metrics)
     return app
@@ -79,7 +84,7 @@ def _dependencies(services: Services) -> dict[str, Provide]:
     return {name: Provide(getter, sync_to_thread=False) for name, getter in getters.items()}
 
 
-def _openapi() -> OpenAPIConfig:
+def _openapi(root_path: str) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Tidegauge",
         version=__version__,
@@ -88,9 +93,10 @@ def _openapi() -> OpenAPIConfig:
             "`Authorization: Bearer KEY`. Errors are problem details (RFC 9457)."
         ),
         license=License(name="MIT"),
-        path="/schema",
+        servers=[Server(url=root_path or "/")],
+        openapi_router=schema_router(),
         use_handler_docstrings=True,
-        render_plugins=[ScalarRenderPlugin()],
+        render_plugins=[SchemaPage()],
         components=Components(
             security_schemes={
                 "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),

@@ -1,6 +1,7 @@
 """Settings from the environment, read once at the start; no other module reads settings from os.environ."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -13,6 +14,7 @@ from app.errors import SettingsError
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_ws_connections_per_key: int = 0
     host: str = "127.0.0.1"
     port: int = 8000
+    #: Path prefix under which a proxy offers the server, such as "/tidegauge"; empty for none.
+    root_path: str = ""
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     rules_dir: Path = Path("rules")
@@ -81,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(
                 f"MAX_WS_CONNECTIONS_PER_KEY is {self.max_ws_connections_per_key}; "
                 "it must be a whole number, 0 for unlimited"
+            )
+        if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
+            raise SettingsError(
+                f"ROOT_PATH is {self.root_path!r}; it must begin with a slash and not end with one: /tidegauge"
             )
         for name in ("public_url", "grafana_url"):
             _check_address(name.upper(), getattr(self, name))

@@ -25,3 +25,7 @@ SELECT gateway AS name, key, last_upload_at AS last_upload, sensors, uploads, ac
        lateness_s, state
   FROM gateway_view
  ORDER BY state = 'offline' DESC, gateway, key;
+
+-- name: list_limits
+-- $1 sensor
+SELECT metric, rule, level, side, number FROM limit_view WHERE sensor = $1 ORDER BY metric, rule, number;

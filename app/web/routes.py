@@ -10,16 +10,22 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.status_codes import HTTP_304_NOT_MODIFIED
 
-_FOLDER = Path(__file__).parent / "static"
+from app.web.vendor import find_vendor_files
+
+FOLDER = Path(__file__).parent / "static"
 _TYPES = {
     ".html": "text/html",
     ".css": "text/css",
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
-_HEADERS = {
+#: Of every file.
+HEADERS = {
     # Scripts send all forms; a form that the browser sent by itself could put the key into an address.
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    # The icon that carries the count of open alerts is a data: address.
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     # The browser may keep files but must revalidate them each time, so that modules of two versions never mix.
@@ -36,16 +42,17 @@ class _File(msgspec.Struct, frozen=True):
 
 def _load(path: Path) -> _File:
     body = path.read_bytes()
-    return _File(body, _TYPES[path.suffix], {**_HEADERS, "ETag": f'"{sha256(body).hexdigest()[:32]}"'})
+    return _File(body, _TYPES[path.suffix], {**HEADERS, "ETag": f'"{sha256(body).hexdigest()[:32]}"'})
 
 
 #: All files, read once; a requested name is looked up here and never becomes a path.
-_FILES = {path.relative_to(_FOLDER).as_posix(): _load(path) for path in _FOLDER.rglob("*") if path.suffix in _TYPES}
+_FILES = {path.relative_to(FOLDER).as_posix(): _load(path) for path in FOLDER.rglob("*") if path.suffix in _TYPES}
+_FILES |= {f"vendor/{name}": _load(path) for name, path in find_vendor_files().items()}
 
 
 @route("/", http_method=_METHODS, include_in_schema=False, sync_to_thread=False)
 def page(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Return the page, which asks for an API key and gets its data over the live feed."""
+    """Return the page, which asks for an API key and gets its data with it."""
     return _respond(_FILES["page.html"], request)
 
 

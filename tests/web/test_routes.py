@@ -7,7 +7,7 @@ import msgspec
 from tests.conftest import Server, project_folder
 
 FOLDER = project_folder() / "app/web/static"
-POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 STRANGE_PATHS = [
     "/static/../routes.py",
     "/static/%2e%2e%2froutes.py",
@@ -34,7 +34,7 @@ async def test_page_is_served_with_its_policy_when_asked_without_key(server: Ser
 
 async def test_static_file_has_its_type_when_asked(server: Server) -> None:
     types = {
-        "page.css": "text/css; charset=utf-8",
+        "style/base.css": "text/css; charset=utf-8",
         "page.js": "text/javascript; charset=utf-8",
         "icon.svg": "image/svg+xml",
     }
@@ -46,12 +46,12 @@ async def test_static_file_has_its_type_when_asked(server: Server) -> None:
             assert await response.read() == (FOLDER / name).read_bytes()
 
 
-async def test_page_finds_every_file_that_it_refers_to(server: Server) -> None:
-    referred = set(re.findall(r'"/static/([^"]+)"', (FOLDER / "page.html").read_text()))
+async def test_page_finds_everything_that_it_refers_to(server: Server) -> None:
+    referred = set(re.findall(r'"static/([^"]+)"', (FOLDER / "page.html").read_text()))
     for script in FOLDER.rglob("*.js"):
         imported = re.findall(r'from "(\.[^"]+)"', script.read_text())
         referred |= {(script.parent / name).resolve().relative_to(FOLDER).as_posix() for name in imported}
-    assert {"page.js", "page.css", "icon.svg", "feed/feed.js", "sensors/row.js"} <= referred
+    assert {"page.js", "style/base.css", "icon.svg", "live/feed.js", "sensors/row.js"} <= referred
     for name in referred:
         async with server.http.get(f"/static/{name}") as response:
             assert response.status == 200, name
@@ -68,7 +68,7 @@ async def test_file_is_not_sent_again_when_browser_has_it(server: Server) -> Non
 
 
 async def test_file_is_sent_when_browser_has_another_version(server: Server) -> None:
-    async with server.http.get("/static/page.css", headers={"If-None-Match": '"other"'}) as response:
+    async with server.http.get("/static/style/base.css", headers={"If-None-Match": '"other"'}) as response:
         assert response.status == 200
         assert await response.read() != b""
 

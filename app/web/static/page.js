@@ -1,112 +1,112 @@
-/** The page's entry point: connects the key, the feed, the sensors and the parts that show them. */
+/** The page: wires the key, the feed, what is known, and what shows it. */
 
-import { showBanner } from "./banner.js";
-import { measureSkew, now } from "./clock.js";
-import { showConnection, tickConnection } from "./feed/connection.js";
-import { byId, setText } from "./elements.js";
-import { Feed } from "./feed/feed.js";
-import { hideKeyForm, listenForKey, showKeyForm } from "./key/form.js";
-import { forgetKey, keepKey, readKey } from "./key/key.js";
-import { Sensors } from "./sensors/sensors.js";
+import { ROOT, useKey } from "./core/api.js";
+import { byId, setText } from "./core/dom.js";
+import { onAddress, readRoute } from "./core/router.js";
+import { forgetKey, keepKey, takeKey } from "./core/storage.js";
+import { showBadge } from "./head/badge.js";
+import { forgetFrames, noteFrame, showConnection, tickConnection } from "./head/connection.js";
+import { closeGate, listenForKey, openGate } from "./head/gate.js";
+import { listenForShortcuts } from "./head/shortcuts.js";
+import { showSummary } from "./head/summary.js";
+import { announceAlerts } from "./live/announcer.js";
+import { Feed } from "./live/feed.js";
+import { Model } from "./live/model.js";
+import { Alerts } from "./overview/alerts.js";
+import { Gateways } from "./overview/gateways.js";
+import { showProblems } from "./overview/problems.js";
+import { showResolved } from "./overview/resolved.js";
 import { SensorTable } from "./sensors/table.js";
+import { makeTools } from "./sensors/tools.js";
+import { Views } from "./views/views.js";
 
 const TICK_MS = 1_000;
+const URGENT = ["critical", "error"];
 
-const sensors = new Sensors();
-const feed = new Feed({ onState: showState, onSnapshot: replaceReadings, onReadings: mergeReadings });
+const model = new Model();
+const feed = new Feed({ onState: follow, onFrame: take });
+const views = new Views(model);
+const parts = [new Alerts(model), new Gateways(model), new SensorTable(model, makeTools(model)), views];
 let key = null;
-let hasSnapshot = false;
-let isFailing = false;
-/** When the connection was lost, by the server's clock; null while connected. */
-let lostAt = null;
-const table = new SensorTable(sensors, shownTime);
 
-/** Return the time for which the page shows ages; while disconnected, it stands at the loss of the connection. */
-function shownTime() {
-  return lostAt ?? now();
-}
-
-function useKey(entered) {
+function enter(entered) {
   key = entered;
+  useKey(key);
   feed.start(key);
 }
 
-function forget() {
+function leave() {
   feed.stop();
   forgetKey();
-  isFailing = false;
-  showConnection({ name: "idle" });
-  removeReadings();
-  showKeyForm("");
+  empty({ name: "idle" }, "");
 }
 
-function showState(state) {
-  if (state.name === "connected") handleConnected();
-  else lostAt ??= now();
-  isFailing = ["reconnecting", "crowded", "misunderstood"].includes(state.name);
+function take(frame) {
+  noteFrame();
+  model.take(frame);
+  tickConnection();
+}
+
+function follow(state) {
+  model.setLive(state.name === "live");
   showConnection(state);
+  document.body.classList.toggle("past", state.name !== "live");
+  if (state.name === "live") {
+    keepKey(key);
+    closeGate();
+  }
   if (state.name === "refused" || state.name === "forbidden") {
-    removeReadings();
-    showKeyForm(state.reason);
+    forgetKey();
+    empty(state, state.reason);
   }
   showParts();
 }
 
-function handleConnected() {
-  lostAt = null;
-  keepKey(key);
-  hideKeyForm();
-  measureSkew();
-}
-
-function removeReadings() {
-  hasSnapshot = false;
-  sensors.replace([]);
-  table.replace();
-  showParts();
-}
-
-function replaceReadings(readings) {
-  hasSnapshot = true;
-  sensors.replace(readings);
-  table.replace();
-  showParts();
-}
-
-function mergeReadings(readings) {
-  table.change(sensors.merge(readings));
+function empty(state, problem) {
+  forgetFrames();
+  model.clear();
+  showConnection(state);
+  openGate(problem);
   showParts();
 }
 
 function showParts() {
-  showBanner(sensors, shownTime(), lostAt !== null);
-  byId("forget").hidden = readKey() === null;
-  byId("banner").hidden = !hasSnapshot && !(isFailing && byId("key-form").hidden);
-  byId("empty").hidden = !hasSnapshot || sensors.size > 0;
-  byId("sensors").hidden = !hasSnapshot || sensors.size === 0;
-  byId("sensors").classList.toggle("past", lostAt !== null);
-}
-
-function tick() {
-  tickConnection();
-  if (!hasSnapshot) return;
-  table.tick();
-  showBanner(sensors, shownTime(), lostAt !== null);
+  const isOverview = readRoute().name === "overview";
+  const isKnown = model.isKnown;
+  byId("menu").hidden = !isKnown;
+  byId("overview").hidden = !isKnown || !isOverview;
+  byId("view").hidden = !isKnown || isOverview;
+  byId("empty").hidden = model.sensors.size > 0;
+  byId("sensors").hidden = model.sensors.size === 0;
+  if (isKnown) views.show(readRoute());
 }
 
 function exampleCommand() {
   const body = JSON.stringify({ readings: [{ sensor: "harbour", values: { level: 1.37 } }] });
-  return `curl ${location.origin}/api/v1/readings \\\n  -H "X-API-Key: $API_KEY" -H "Content-Type: application/json" \\\n  -d '${body}'`;
+  const address = new URL("api/v1/readings", ROOT);
+  return `curl ${address} \\\n  -H "X-API-Key: $API_KEY" -H "Content-Type: application/json" \\\n  -d '${body}'`;
 }
 
 setText(byId("empty-command"), exampleCommand());
-listenForKey(useKey);
-byId("forget").addEventListener("click", forget);
-byId("banner-show").addEventListener("click", () => table.show({ text: "", sort: "seen" }));
+showSummary(model, (count, worst) => showBadge(count, URGENT.includes(worst)));
+showProblems(model);
+showResolved(model);
+announceAlerts(model);
+listenForShortcuts();
+listenForKey(enter);
+model.on("sensors", showParts);
+onAddress(showParts);
+byId("forget").addEventListener("click", leave);
 byId("retry").addEventListener("click", () => feed.retry());
-setInterval(tick, TICK_MS);
-const kept = readKey();
+setInterval(() => {
+  tickConnection();
+  for (const part of parts) if (model.isKnown) part.tick();
+}, TICK_MS);
+
+const kept = takeKey();
 if (kept === null) {
   showConnection({ name: "idle" });
-  showKeyForm("");
-} else useKey(kept);
+  openGate("");
+} else {
+  enter(kept);
+}

@@ -1,123 +1,139 @@
-/** The row of one sensor: made once, then updated only where its content changes. */
+/** One row of the table: shows one sensor or heading now and another after scrolling. */
 
-import { make, setText } from "../elements.js";
-import { formatAge, formatMoment, formatValue } from "../format.js";
-import { isStale } from "./sensors.js";
+import { arrange, make, setAttribute, setText } from "../core/dom.js";
+import { formatAge, formatMoment, formatNumberOf, formatQuantity, formatValue } from "../core/format.js";
+import { makeMark, setMark } from "../core/levels.js";
+import { linkTo } from "../core/router.js";
+import { Spark } from "../core/spark.js";
 
-/** Metrics shown at first; a host may report a hundred, and a button shows the others. */
-const METRICS_SHOWN = 12;
-const FLASH = { duration: 1_200, easing: "ease-out" };
+const SLOTS_ON_PHONE = 2;
 
-/** The row of one sensor; `element` is the <tr>. */
+/** A row at some place of the table. */
 export class Row {
-  #sensor;
-  #compareMetrics;
-  #metrics = new Map();
-  #state = make("span");
-  #readings = make("dl");
-  #seen = make("time");
-  #seenAt = null;
-  #more = null;
+  #mark = makeMark();
+  #name = make("a", { class: "sensor-name", tabindex: "-1" });
+  #place = cell("place");
+  #metrics = [];
+  #rest = cell("rest");
+  #spark = new Spark();
+  #seen = cell("seen");
+  #heading = make("td", { role: "gridcell", class: "heading" });
+  #sensorCells = [];
+  #layout = null;
+  /** The sensor or heading that is shown, and its place in the table. */
+  item = null;
+  index = -1;
+  /** The table's arrangement that the row was written for. */
+  arrangement = -1;
+  #top = null;
 
-  /** Make a row for a sensor; `compareMetrics` orders the names of its metrics. */
-  constructor(sensor, compareMetrics) {
-    this.#sensor = sensor;
-    this.#compareMetrics = compareMetrics;
-    this.element = make(
-      "tr",
-      { role: "row" },
-      make("td", { role: "cell", class: "state" }, this.#state),
-      make("th", { role: "rowheader", scope: "row", class: "name" }, sensor.name),
-      make("td", { role: "cell", class: "readings" }, this.#readings),
-      make("td", { role: "cell", class: "seen" }, this.#seen),
-    );
+  constructor(number) {
+    this.element = make("tr", { role: "row", id: `row-${number}` });
   }
 
-  /** Show the sensor's values; values that changed flash if `mayFlash`. */
-  showValues(now, mayFlash) {
-    for (const [name, { value }] of this.#sensor.metrics) {
-      const known = this.#metrics.get(name);
-      if (known === undefined) this.#add(name, value);
-      else if (known.value !== value) this.#change(known, value, mayFlash);
+  /** Show an item at a place, `top` pixels from the first. */
+  show(item, index, top, context) {
+    if (top !== this.#top) this.element.style.transform = `translateY(${top}px)`;
+    this.#top = top;
+    if (index !== this.index) {
+      setAttribute(this.element, "aria-rowindex", String(index + 2));
     }
-    this.showAges(now);
+    this.item = item;
+    this.index = index;
+    this.element.classList.toggle("group", item.heading !== undefined);
+    if (item.heading === undefined) this.#showSensor(item, context);
+    else this.#showHeading(item);
   }
 
-  /** Show the ages of the sensor and of its metrics. */
-  showAges(now) {
-    const { seen } = this.#sensor;
-    const stale = isStale(seen, now);
-    this.element.classList.toggle("stale", stale);
-    setText(this.#state, stale ? "Stale" : "Fresh");
-    setText(this.#seen, formatAge(seen, now));
-    if (this.#seenAt !== seen) {
-      this.#seenAt = seen;
-      this.#seen.dateTime = new Date(seen).toISOString();
-      this.#seen.title = formatMoment(seen);
+  /** Take the row off the page. */
+  hide() {
+    this.item = null;
+    this.index = -1;
+    this.element.remove();
+  }
+
+  /** Show the sensor's values as they are now. */
+  showValues(context) {
+    const sensor = this.item;
+    if (context.isNarrow) this.#showSlots(sensor);
+    else this.#showColumns(sensor, context);
+    this.showAge(context.time);
+    context.sparks.draw(this.#spark, sensor, context.metricOf(sensor));
+  }
+
+  /** Count the age of the newest reading on. */
+  showAge(time) {
+    const { receivedAt } = this.item;
+    setText(this.#seen, receivedAt === null ? "" : formatAge(Math.max(0, time - receivedAt)));
+  }
+
+  #showSensor(sensor, context) {
+    this.#useLayout(context);
+    const kind = sensor.state === "ok" ? "ok" : sensor.state === "alert" ? (sensor.level ?? "alert") : sensor.state;
+    setMark(this.#mark, kind, kind === "ok" ? "" : kind);
+    setText(this.#name, sensor.label);
+    setAttribute(this.#name, "href", linkTo("sensor", sensor.name));
+    setAttribute(this.#name, "title", describe(sensor));
+    setText(this.#place, placeOf(sensor));
+    this.element.classList.toggle("stale", sensor.state === "silent");
+    this.showValues(context);
+  }
+
+  #showHeading({ heading, members }) {
+    const alerts = members.filter((sensor) => sensor.state === "alert").length;
+    const silent = members.filter((sensor) => sensor.state === "silent").length;
+    const counts = [formatNumberOf(members.length, "sensor")];
+    if (alerts > 0) counts.push(`${alerts} in alert`);
+    if (silent > 0) counts.push(`${silent} silent`);
+    arrange(this.element, [this.#heading]);
+    setText(this.#heading, `${heading} · ${counts.join(", ")}`);
+  }
+
+  #useLayout(context) {
+    if (this.#layout !== context.layout) {
+      this.#layout = context.layout;
+      this.#metrics = Array.from({ length: context.isNarrow ? SLOTS_ON_PHONE : context.columns.length }, () => cell("figure"));
+      const state = cell("state", this.#mark);
+      const name = make("td", { role: "rowheader", class: "name" }, this.#name);
+      const place = context.hasPlace ? [this.#place] : [];
+      const rest = context.hasRest ? [this.#rest] : [];
+      this.#sensorCells = context.isNarrow
+        ? [name, ...this.#metrics, state]
+        : [state, name, ...place, ...this.#metrics, ...rest, cell("hour", this.#spark.element), this.#seen];
     }
-    for (const [name, { time }] of this.#sensor.metrics) this.#showMetricAge(this.#metrics.get(name), time, now);
+    arrange(this.element, this.#sensorCells);
   }
 
-  #add(name, value) {
-    const label = make("dt", { title: name }, name);
-    const figure = make("dd");
-    const element = make("div", {}, label, figure);
-    const shown = { name, element, label, figure, value: undefined, age: null };
-    this.#readings.insertBefore(element, this.#successor(name)?.element ?? null);
-    this.#metrics.set(name, shown);
-    this.#write(shown, value);
-    if (this.#metrics.size > METRICS_SHOWN) this.#offerMore();
+  #showColumns(sensor, { columns, hasRest, restOf }) {
+    columns.forEach((column, index) => {
+      const value = column.valueOf(sensor);
+      setText(this.#metrics[index], value === undefined ? "" : formatValue(value, column.decimals));
+    });
+    if (hasRest) setText(this.#rest, restOf(sensor));
   }
 
-  /** Return the metric before which a new one is inserted, or undefined at the end. */
-  #successor(name) {
-    const later = [...this.#metrics.values()].filter((shown) => this.#compareMetrics(name, shown.name) < 0);
-    return later.sort((a, b) => this.#compareMetrics(a.name, b.name))[0];
+  #showSlots(sensor) {
+    const values = [...sensor.metrics].slice(0, SLOTS_ON_PHONE).toReversed();
+    this.#metrics.toReversed().forEach((slot, index) => {
+      const [metric, latest] = values[values.length - 1 - index] ?? [];
+      setText(slot, latest ? formatQuantity(latest.value, sensor.unitOf(metric)) : "");
+    });
   }
+}
 
-  #change(shown, value, mayFlash) {
-    this.#write(shown, value);
-    if (mayFlash) shown.figure.animate({ backgroundColor: ["var(--flash)", "transparent"] }, FLASH);
-  }
+function cell(name, ...children) {
+  return make("td", { role: "gridcell", class: name }, ...children);
+}
 
-  #write(shown, value) {
-    shown.value = value;
-    setText(shown.figure, formatValue(value));
-    shown.figure.title = String(value);
-  }
+function placeOf(sensor) {
+  const values = Object.values(sensor.tags);
+  return values.length > 0 ? values.join(" · ") : (sensor.gateway ?? "");
+}
 
-  /** Show the age of a metric that is stale while its sensor is not, so that its value does not look current. */
-  #showMetricAge(shown, time, now) {
-    const isOld = isStale(time, now) && !isStale(this.#sensor.seen, now);
-    if (isOld && shown.age === null) {
-      shown.age = make("span", { class: "age" });
-      shown.label.append(" ", shown.age);
-    }
-    if (!isOld && shown.age !== null) {
-      shown.label.replaceChildren(shown.name);
-      shown.age = null;
-    }
-    shown.element.classList.toggle("old", isOld);
-    if (isOld) setText(shown.age, formatAge(time, now));
-  }
-
-  #offerMore() {
-    if (this.#more === null) {
-      this.#more = make("button", { type: "button", class: "quiet more", "aria-expanded": "false" });
-      this.#more.addEventListener("click", () => this.#toggleAll());
-      this.#readings.after(this.#more);
-    }
-    this.#labelMore();
-  }
-
-  #toggleAll() {
-    const isOpen = this.#readings.classList.toggle("all");
-    this.#more.setAttribute("aria-expanded", String(isOpen));
-    this.#labelMore();
-  }
-
-  #labelMore() {
-    const isOpen = this.#readings.classList.contains("all");
-    setText(this.#more, isOpen ? "Show fewer" : `${this.#metrics.size - METRICS_SHOWN} more`);
-  }
+function describe(sensor) {
+  const tags = Object.entries(sensor.tags).map(([tag, value]) => `${tag}: ${value}`);
+  const gateway = sensor.gateway === null ? [] : [`gateway: ${sensor.gateway}`];
+  const times = [...sensor.metrics.values()].map(({ time }) => time);
+  const newest = times.length > 0 ? [`newest reading: ${formatMoment(Math.max(...times))}`] : [];
+  return [sensor.name, ...tags, ...gateway, ...newest].join("\n");
 }

@@ -1,111 +1,95 @@
-/** The table of sensors: collects changes and draws them once a frame, so that bursts stay smooth. */
+/** The table of sensors: only the rows in view exist, however many sensors there are. */
 
-import { byId, setText } from "../elements.js";
-import { formatCount } from "../format.js";
-import { RowGroups } from "./groups.js";
-import { readQuery, writeQuery } from "../query.js";
+import { byId, setAttribute } from "../core/dom.js";
+import { formatQuantity } from "../core/format.js";
+import { linkTo, onAddress, readFilters } from "../core/router.js";
+import { shownTime } from "../head/connection.js";
+import { Columns } from "./columns.js";
+import { makeHead } from "./header.js";
+import { groupSensors, selectSensors, sortSensors } from "./query.js";
 import { Row } from "./row.js";
+import { Sparks } from "./sparks.js";
 
-/** Shortest time between two reorderings by time; rows that move more often could not be read. */
-const REORDER_MS = 2_000;
+const NARROW_PX = 660;
+const ROW_PX = 28;
+const NARROW_ROW_PX = 40;
+/** Rows beyond the edges of the window, so that scrolling shows no gap; and the most rows there ever are. */
+const ROWS_BEYOND = 8;
+const MOST_ROWS = 96;
+/** An order by values is renewed this often at most: rows that jump about cannot be read. */
+const REORDER_EVERY_MS = 5_000;
+/** Sparks are asked for once scrolling has paused for so long. */
+const PAUSE_MS = 150;
+const REDRAW_SPARKS_EVERY_MS = 10_000;
 
-const wantsStillness = matchMedia("(prefers-reduced-motion: reduce)");
-
+/** The table; `onFound(found, all)` is told how many sensors the filters find. */
 export class SensorTable {
-  #sensors;
-  #now;
-  #query = readQuery();
-  #rows = new Map();
-  #changed = new Set();
-  #isScheduled = false;
+  #model;
+  #onFound;
+  #columns = new Columns();
+  #sparks = new Sparks((sensor) => this.#mark(sensor));
+  #items = [];
+  #rows = [];
+  /** Rows by sensor, of those that are shown. */
+  #shown = new Map();
+  #dirty = new Set();
+  #context = { layout: 0, columns: [], isNarrow: false, hasPlace: false, hasRest: false };
+  #signature = "";
   #mustArrange = false;
+  #isScheduled = false;
+  /** Counts arrangements: what a row shows of an earlier one is written anew. */
+  #arrangement = 0;
   #arrangedAt = 0;
-  #metricOrder = "";
-  #groups = new RowGroups(byId("table"));
-  #search = byId("search");
+  #drawnAt = 0;
+  #pause = null;
+  #active = -1;
 
-  /** Show `sensors`, with ages by the clock `now`. */
-  constructor(sensors, now) {
-    this.#sensors = sensors;
-    this.#now = now;
-    this.#search.value = this.#query.text;
-    this.#listen();
-    this.#showSort();
+  constructor(model, onFound) {
+    this.#model = model;
+    this.#onFound = onFound;
+    model.on("sensors", () => this.#arrangeSoon());
+    model.on("gateways", () => readFilters().show === "offline" && this.#arrangeSoon());
+    model.on("readings", (changed) => this.#follow(changed));
+    model.on("frame", ({ type }) => type === "snapshot" && this.#sparks.clear());
+    onAddress(() => this.#arrangeSoon());
+    addEventListener("scroll", () => this.#schedule(), { passive: true });
+    new ResizeObserver(() => this.#arrangeSoon()).observe(byId("table"));
+    addEventListener("resize", () => this.#schedule());
+    byId("table").addEventListener("keydown", (event) => this.#press(event));
+    byId("table").addEventListener("focus", () => this.#activate(Math.max(0, this.#active)));
+    byId("table").addEventListener("blur", () => this.#activate(-1));
   }
 
-  /** Show all sensors again, with new rows. */
-  replace() {
-    this.#rows.clear();
-    this.#changed.clear();
-    this.#arrangeSoon();
-  }
-
-  /** Show these sensors' new values. */
-  change(sensors) {
-    for (const sensor of sensors) {
-      this.#changed.add(sensor);
-      if (!this.#rows.has(sensor)) this.#mustArrange = true;
-    }
-    this.#schedule();
-  }
-
-  /** Update all ages, and the order of rows if it is by time. */
+  /** Count ages on; renew an order that depends on values. */
   tick() {
-    if (document.hidden) return;
-    const now = this.#now();
-    for (const row of this.#rows.values()) row.showAges(now);
-    if (this.#query.sort.endsWith("seen") && performance.now() - this.#arrangedAt > REORDER_MS) this.#arrangeSoon();
-  }
-
-  /** Filter by `text` or order by `sort` (see query.js), or both. */
-  show(part) {
-    this.#query = { ...this.#query, ...part };
-    if (this.#search.value !== this.#query.text) this.#search.value = this.#query.text;
-    writeQuery(this.#query);
-    this.#showSort();
-    this.#arrangeSoon();
-  }
-
-  #listen() {
-    this.#search.addEventListener("input", () => this.show({ text: this.#search.value }));
-    this.#search.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.#clear();
-    });
-    byId("clear").addEventListener("click", () => this.#clear());
-    for (const header of this.#headers()) {
-      header.querySelector("button").addEventListener("click", () => this.#orderBy(header.dataset.sort));
-    }
-    document.addEventListener("keydown", (event) => this.#focusSearch(event));
-  }
-
-  #focusSearch(event) {
-    const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
-    if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    this.#search.focus();
-    this.#search.select();
-  }
-
-  #clear() {
-    this.show({ text: "" });
-    this.#search.focus();
-  }
-
-  /** Order by a column; in descending order if the table is ordered by that column already. */
-  #orderBy(column) {
-    this.show({ sort: this.#query.sort === column ? `-${column}` : column });
-  }
-
-  #showSort() {
-    for (const header of this.#headers()) {
-      const column = header.dataset.sort;
-      const direction = { [column]: "ascending", [`-${column}`]: "descending" }[this.#query.sort];
-      header.setAttribute("aria-sort", direction ?? "none");
+    const sort = readFilters().sort.replace(/^-/, "");
+    if (sort !== "name" && performance.now() - this.#arrangedAt > REORDER_EVERY_MS) this.#arrangeSoon();
+    const mustRedraw = performance.now() - this.#drawnAt > REDRAW_SPARKS_EVERY_MS;
+    if (mustRedraw) this.#drawnAt = performance.now();
+    this.#context.time = shownTime();
+    for (const row of this.#shown.values()) {
+      if (mustRedraw) row.showValues(this.#context);
+      else row.showAge(this.#context.time);
     }
   }
 
-  #headers() {
-    return document.querySelectorAll("th[data-sort]");
+  /** Return all columns. */
+  get columns() {
+    return this.#columns.all;
+  }
+
+  #follow(changed) {
+    for (const sensor of changed) {
+      if (this.#columns.note(sensor)) this.#arrangeSoon();
+      this.#sparks.follow(sensor);
+      this.#mark(sensor);
+    }
+  }
+
+  #mark(sensor) {
+    if (!this.#shown.has(sensor)) return;
+    this.#dirty.add(sensor);
+    this.#schedule();
   }
 
   #arrangeSoon() {
@@ -116,55 +100,134 @@ export class SensorTable {
   #schedule() {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    requestAnimationFrame(() => this.#draw());
+    requestAnimationFrame(() => {
+      this.#isScheduled = false;
+      if (byId("sensors").hidden || byId("overview").hidden) return;
+      if (this.#mustArrange) this.#arrange();
+      this.#render();
+    });
   }
 
-  #draw() {
-    this.#isScheduled = false;
-    const now = this.#now();
-    for (const sensor of this.#changed) this.#showChange(this.#rows.get(sensor), now);
-    this.#changed.clear();
-    if (this.#mustArrange) this.#arrange(now);
-  }
-
-  #showChange(row, now) {
-    if (row === undefined) return; // no filter has matched this sensor yet
-    const isSeen = !document.hidden && row.element.isConnected && !this.#groups.isSkipped(row.element);
-    row.showValues(now, isSeen && !wantsStillness.matches);
-  }
-
-  /** Show the rows that match the filter, in order; a row is made when it is first shown. */
-  #arrange(now) {
+  /** Find, sort and group the sensors, and lay the columns out. */
+  #arrange() {
     this.#mustArrange = false;
     this.#arrangedAt = performance.now();
-    this.#forgetMisordered();
-    const found = this.#sensors.select(this.#query);
-    this.#groups.fill(found.map((sensor) => this.#row(sensor, now).element));
-    this.#showCount(found.length);
+    const filters = readFilters();
+    const all = this.#model.sensors.all();
+    this.#columns.read(all);
+    this.#layOut(filters.sort);
+    const found = selectSensors(all, filters, this.#model.gateways);
+    this.#items = groupSensors(sortSensors(found, filters.sort, this.#columns), filters.group);
+    byId("table-body").style.height = `${this.#items.length * this.#rowPx}px`;
+    setAttribute(byId("table"), "aria-rowcount", String(this.#items.length + 1));
+    this.#arrangement += 1;
+    this.#onFound(found.length, all.length);
   }
 
-  /** Discard all rows when the common order of metrics has changed. */
-  #forgetMisordered() {
-    const order = this.#sensors.listMetrics().join("\n");
-    if (order !== this.#metricOrder) this.#rows.clear();
-    this.#metricOrder = order;
+  #layOut(sort) {
+    const width = byId("table").clientWidth;
+    const isNarrow = width < NARROW_PX;
+    const fitting = isNarrow ? { columns: [], hasPlace: false, hasRest: false } : this.#columns.fit(width);
+    const { columns, hasPlace, hasRest } = fitting;
+    const signature = JSON.stringify([isNarrow, hasPlace, hasRest, sort, columns.map((column) => column.key)]);
+    const rest = this.#columns.all.slice(columns.length);
+    this.#context = { ...this.#context, ...fitting, isNarrow, sparks: this.#sparks };
+    this.#context.restOf = (sensor) => writeRest(sensor, rest);
+    this.#context.metricOf = (sensor) => metricOf(sensor, this.#columns.all);
+    if (signature === this.#signature) return;
+    this.#signature = signature;
+    this.#context.layout += 1;
+    makeHead(byId("table-head"), this.#context, sort);
+    byId("table").style.setProperty("--metrics", String(columns.length));
+    byId("table").classList.toggle("narrow", isNarrow);
+    byId("table").classList.toggle("with-rest", hasRest);
+    byId("table").classList.toggle("without-place", !hasPlace);
+    byId("table").classList.toggle("without-metrics", columns.length === 0);
   }
 
-  #row(sensor, now) {
-    let row = this.#rows.get(sensor);
-    if (row === undefined) {
-      row = new Row(sensor, this.#sensors.compareMetrics);
-      row.showValues(now, false);
-      this.#rows.set(sensor, row);
+  /** Show the rows in view. */
+  #render() {
+    const top = byId("table-body").getBoundingClientRect().top;
+    const count = Math.min(MOST_ROWS, Math.ceil(innerHeight / this.#rowPx) + 2 * ROWS_BEYOND);
+    const wanted = Math.floor(-top / this.#rowPx) - ROWS_BEYOND;
+    const first = Math.max(0, Math.min(wanted, this.#items.length - count));
+    const last = Math.min(this.#items.length, first + count);
+    this.#context.time = shownTime();
+    while (this.#rows.length < count) this.#rows.push(new Row(this.#rows.length));
+    const isFresh = new Set();
+    for (let index = first; index < last; index += 1) isFresh.add(this.#showAt(index));
+    for (const row of this.#rows) if (row.item !== null && !isFresh.has(row)) this.#hide(row);
+    for (const sensor of this.#dirty) this.#shown.get(sensor)?.showValues(this.#context);
+    this.#dirty.clear();
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => this.#wantSparks(), PAUSE_MS);
+  }
+
+  /** Show an item in the row that is its own as long as the item is in view. */
+  #showAt(index) {
+    const row = this.#rows[index % this.#rows.length];
+    const item = this.#items[index];
+    if (row.item !== item || row.index !== index || row.arrangement !== this.#arrangement) {
+      if (this.#shown.get(row.item) === row) this.#shown.delete(row.item);
+      row.show(item, index, index * this.#rowPx, this.#context);
+      row.arrangement = this.#arrangement;
+      if (!row.element.isConnected) byId("table-body").append(row.element);
+      row.element.classList.toggle("active", index === this.#active);
     }
+    if (item.heading === undefined) this.#shown.set(item, row);
     return row;
   }
 
-  #showCount(found) {
-    const all = this.#sensors.size;
-    const counted = all === 1 ? "1 sensor" : `${formatCount(all)} sensors`;
-    setText(byId("count"), found === all ? counted : `${formatCount(found)} of ${counted}`);
-    byId("nothing").hidden = found > 0 || all === 0;
-    setText(byId("nothing-text"), `No sensor or metric matches “${this.#query.text}”.`);
+  #hide(row) {
+    if (this.#shown.get(row.item) === row) this.#shown.delete(row.item);
+    row.hide();
   }
+
+  #wantSparks() {
+    if (this.#context.isNarrow) return;
+    const sensors = [...this.#shown.keys()];
+    this.#sparks.want(sensors.map((sensor) => [sensor, this.#context.metricOf(sensor)]).filter(([, metric]) => metric));
+  }
+
+  get #rowPx() {
+    return this.#context.isNarrow ? NARROW_ROW_PX : ROW_PX;
+  }
+
+  #press(event) {
+    const page = Math.max(1, Math.floor(innerHeight / this.#rowPx) - 4);
+    const steps = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.key in steps) this.#activate(this.#active + steps[event.key], true);
+    else if (event.key === "Enter" && this.#items[this.#active]?.name) location.hash = linkTo("sensor", this.#items[this.#active].name);
+    else return;
+    event.preventDefault();
+  }
+
+  /** Make a row the active one, and bring it into view if asked; -1 for none. */
+  #activate(index, isMoved = false) {
+    const active = index < 0 && !isMoved ? -1 : Math.max(0, Math.min(index, this.#items.length - 1));
+    this.#active = active;
+    if (isMoved) this.#scrollTo(active);
+    this.#render();
+    for (const row of this.#rows) row.element.classList.toggle("active", row.index >= 0 && row.index === active);
+    const row = this.#rows.find((each) => each.index === active);
+    setAttribute(byId("table"), "aria-activedescendant", active < 0 || !row ? null : row.element.id);
+  }
+
+  #scrollTo(index) {
+    const top = byId("table-body").getBoundingClientRect().top + index * this.#rowPx;
+    const roof = byId("table-head").getBoundingClientRect().bottom;
+    if (top < roof) scrollBy({ top: top - roof, behavior: "instant" });
+    else if (top + this.#rowPx > innerHeight) scrollBy({ top: top + this.#rowPx - innerHeight, behavior: "instant" });
+  }
+}
+
+/** Return the metric whose last hour a row shows: the first one that the sensor has. */
+function metricOf(sensor, columns) {
+  return columns.find((column) => column.valueOf(sensor) !== undefined)?.metric;
+}
+
+function writeRest(sensor, columns) {
+  const values = columns.filter((column) => column.valueOf(sensor) !== undefined);
+  return values.map((column) => `${column.metric} ${formatQuantity(column.valueOf(sensor), column.unit, column.decimals)}`).join(", ");
 }

@@ -1,0 +1,81 @@
+/** The server's HTTP API, reached relative to this file, so that the page works under any path prefix. */
+
+import { noteServerTime } from "./clock.js";
+
+/** Address of the page, with a slash at its end. */
+export const ROOT = new URL("../../", import.meta.url);
+const TIMEOUT_MS = 15_000;
+const PAGE_LIMIT = 1_000;
+
+let key = null;
+
+/** Send this key from now on. */
+export function useKey(used) {
+  key = used;
+}
+
+/** An answer other than success; `message` is what the server says. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Get JSON; parameters that are null or undefined are left out. Rejects with ApiError. */
+export function get(path, parameters = {}) {
+  const address = new URL(path, ROOT);
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== null && value !== undefined) address.searchParams.append(name, value);
+  }
+  return request(address, { method: "GET" });
+}
+
+/** Get all items of a list that comes in pages, up to a number of them. */
+export async function getAll(path, parameters = {}, most = 20_000) {
+  const items = [];
+  let cursor = null;
+  do {
+    const page = await get(path, { limit: PAGE_LIMIT, ...parameters, cursor });
+    items.push(...page.items);
+    cursor = page.next;
+  } while (cursor !== null && items.length < most);
+  return items;
+}
+
+/** Post JSON. Rejects with ApiError. */
+export function post(path, body = null) {
+  const sent = body === null ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  return request(new URL(path, ROOT), { method: "POST", ...sent });
+}
+
+/** Delete. Rejects with ApiError. */
+export function remove(path) {
+  return request(new URL(path, ROOT), { method: "DELETE" });
+}
+
+async function request(address, options) {
+  let answer;
+  try {
+    answer = await fetch(address, {
+      ...options,
+      cache: "no-store",
+      headers: { ...options.headers, "X-API-Key": key },
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch {
+    throw new ApiError(0, "The server did not answer");
+  }
+  noteServerTime(Date.parse(answer.headers.get("Date")) + 500);
+  const text = await answer.text();
+  if (!answer.ok) throw new ApiError(answer.status, detailOf(text) ?? `The server answered ${answer.status}`);
+  return text === "" ? null : JSON.parse(text);
+}
+
+function detailOf(text) {
+  try {
+    return JSON.parse(text).detail ?? null;
+  } catch {
+    return null;
+  }
+}

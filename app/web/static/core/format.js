@@ -1,0 +1,100 @@
+/** Numbers and times as people read them. Digits follow the browser's locale; times of day are always HH:MM. */
+
+const SECOND_MS = 1_000;
+const MINUTE_MS = 60 * SECOND_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+
+const wholeNumber = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const scientific = new Intl.NumberFormat(undefined, { notation: "scientific", maximumSignificantDigits: 3 });
+const byDecimals = Array.from({ length: 5 }, (_, decimals) =>
+  new Intl.NumberFormat(undefined, {
+    minimumFractionDigits: decimals,
+    maximumFractionDigits: decimals,
+    useGrouping: "min2",
+  }),
+);
+const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const dayAndMonth = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+/** Return how many decimals show a value to about five significant digits, at most three. */
+export function decimalsOf(value) {
+  const size = Math.abs(value);
+  if (size >= 1e5) return 0;
+  const digits = String(Number(size.toPrecision(6))).split(".")[1]?.length ?? 0;
+  return Math.min(digits, size >= 1_000 ? 2 : 3);
+}
+
+/** Write a value with this many decimals; very large and very small ones as powers of ten. */
+export function formatValue(value, decimals = decimalsOf(value)) {
+  const size = Math.abs(value);
+  if (size >= 1e7 || (size > 0 && size < 0.0005)) return scientific.format(value);
+  return byDecimals[decimals].format(value);
+}
+
+/** Write a value with its unit; a unit that is a sign stands without a space as little as any other. */
+export function formatQuantity(value, unit, decimals) {
+  return unit ? `${formatValue(value, decimals)}\u202f${unit}` : formatValue(value, decimals);
+}
+
+/** Write a count. */
+export function formatCount(count) {
+  return wholeNumber.format(count);
+}
+
+/** Write a count with its noun. */
+export function formatNumberOf(count, singular, plural = `${singular}s`) {
+  return `${formatCount(count)} ${count === 1 ? singular : plural}`;
+}
+
+/** Write how long ago a time was, in one unit, rounded down. */
+export function formatAge(ms) {
+  return ms < SECOND_MS ? "now" : `${formatUnit(ms)} ago`;
+}
+
+/** Write a duration in up to two units. */
+export function formatDuration(ms) {
+  if (ms < MINUTE_MS) return `${Math.max(0, Math.floor(ms / SECOND_MS))} s`;
+  if (ms < HOUR_MS) return `${Math.floor(ms / MINUTE_MS)} min`;
+  if (ms < DAY_MS) return `${Math.floor(ms / HOUR_MS)} h ${pad(Math.floor((ms % HOUR_MS) / MINUTE_MS))} min`;
+  return `${wholeNumber.format(Math.floor(ms / DAY_MS))} d ${Math.floor((ms % DAY_MS) / HOUR_MS)} h`;
+}
+
+/** Write a number of seconds, which may be negative, in one unit. */
+export function formatSeconds(seconds) {
+  const text = formatUnit(Math.abs(seconds) * SECOND_MS);
+  return seconds < 0 && !text.startsWith("0 ") ? `−${text}` : text;
+}
+
+/** Write a date and a time to the second. */
+export function formatMoment(ms) {
+  return dateAndTime.format(ms);
+}
+
+/** Write a local time of day as HH:MM. */
+export function formatTime(ms) {
+  const date = new Date(ms);
+  return `${pad(date.getHours())}:${pad(date.getMinutes())}`;
+}
+
+/** Write a local time of day as HH:MM:SS. */
+export function formatTimeWithSeconds(ms) {
+  return `${formatTime(ms)}:${pad(new Date(ms).getSeconds())}`;
+}
+
+/** Write HH:MM, with the day before it where that is not today. */
+export function formatDayTime(ms, now) {
+  const isToday = new Date(ms).toDateString() === new Date(now).toDateString();
+  return isToday ? formatTime(ms) : `${dayAndMonth.format(ms)} ${formatTime(ms)}`;
+}
+
+function formatUnit(ms) {
+  if (ms < MINUTE_MS) return `${Math.floor(ms / SECOND_MS)} s`;
+  if (ms < HOUR_MS) return `${Math.floor(ms / MINUTE_MS)} min`;
+  if (ms < 2 * DAY_MS) return `${Math.floor(ms / HOUR_MS)} h`;
+  return `${wholeNumber.format(Math.floor(ms / DAY_MS))} d`;
+}
+
+function pad(number) {
+  return String(number).padStart(2, "0");
+}

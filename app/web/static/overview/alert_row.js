@@ -1,0 +1,109 @@
+/** One open alert as a row. */
+
+import { acknowledge, isAcked } from "../actions/ack.js";
+import { matchersFor, openSilence } from "../actions/silence.js";
+import { arrange, make, setAttribute, setText } from "../core/dom.js";
+import { decimalsOf, formatDayTime, formatDuration, formatMoment, formatQuantity, formatTime } from "../core/format.js";
+import { makeMark, setMark } from "../core/levels.js";
+import { linkTo } from "../core/router.js";
+import { Spark } from "../core/spark.js";
+import { shownTime } from "../head/connection.js";
+import { comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
+import { firedValue, lastDay } from "./alert_history.js";
+
+const GAP_MS = 35 * 60_000;
+
+/** A row; `update(alert)` shows another state of the same alert, `tick()` counts on. */
+export class AlertRow {
+  #model;
+  #alert;
+  #mark = makeMark();
+  #subject = make("a", { class: "alert-subject" });
+  #metric = make("span", { class: "alert-metric" });
+  #figures = ["now", "fired", "peak", "limit"].map((name) => make("span", { class: `figure alert-${name}` }));
+  #spark = new Spark();
+  #since = make("span", { class: "alert-since" });
+  #told = make("span", { class: "alert-told" });
+  #ack = make("button", { type: "button", class: "action", onclick: () => acknowledge(this.#alert, this.#model) }, "Ack");
+  #acked = make("span", { class: "alert-acked" });
+  #silence = make(
+    "button",
+    { type: "button", class: "action", onclick: () => openSilence(matchersFor(this.#alert), this.#model) },
+    "Silence",
+  );
+  #actions = make("span", { class: "alert-actions" });
+  element = make(
+    "li",
+    { class: "alert-row" },
+    this.#mark,
+    make("span", { class: "alert-what" }, this.#subject, this.#metric),
+    ...this.#figures,
+    this.#spark.element,
+    this.#since,
+    this.#told,
+    this.#actions,
+  );
+
+  constructor(model) {
+    this.#model = model;
+  }
+
+  /** Show an alert as it is now. */
+  update(alert) {
+    this.#alert = alert;
+    setMark(this.#mark, alert.level);
+    setText(this.#subject, subjectOf(alert, this.#model));
+    setAttribute(this.#subject, "href", linkTo("alert", alert.id));
+    setAttribute(this.#subject, "title", alert.message ?? null);
+    setText(this.#metric, alert.kind === "no_data" ? "no data" : (alert.metric ?? ""));
+    this.#showFigures();
+    this.#showTold();
+    this.#showActions();
+    this.tick();
+  }
+
+  /** Count the duration, and redraw what moves with time. */
+  tick() {
+    const since = Date.parse(this.#alert.started_at);
+    setText(this.#since, `${formatDayTime(since, shownTime())} · ${formatDuration(shownTime() - since)}`);
+    setAttribute(this.#since, "title", formatMoment(since));
+  }
+
+  #showFigures() {
+    const alert = this.#alert;
+    const unit = unitOf(alert, this.#model);
+    const later = () => this.#showFigures();
+    const fired = firedValue(alert, later);
+    const latest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value ?? alert.value;
+    const values = alert.kind === "no_data" ? [null, null, null] : [latest, fired, alert.peak ?? null];
+    const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
+    const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
+    [...texts, limitOf(alert, this.#model)].forEach((text, index) => setText(this.#figures[index], text));
+    setAttribute(this.#figures[3], "data-metric", alert.metric ?? "no data");
+    this.#drawSpark(lastDay(alert, later));
+  }
+
+  #drawSpark(day) {
+    if (day === null) return this.#spark.clear();
+    const limits = comparesValues(this.#alert, this.#model) ? [this.#alert.threshold].flat() : [];
+    this.#spark.draw(day.points, day.from, day.to, GAP_MS, limits);
+  }
+
+  #showTold() {
+    const { text, title, isFailed = false } = toldThrough(this.#alert, this.#model, shownTime());
+    setText(this.#told, text);
+    setAttribute(this.#told, "title", title);
+    this.#told.classList.toggle("failed", isFailed);
+  }
+
+  #showActions() {
+    const isTaken = isAcked(this.#alert);
+    this.element.classList.toggle("acked", isTaken);
+    if (isTaken) {
+      const { acked_by: by, acked_at: at } = this.#alert;
+      setText(this.#acked, by);
+      setAttribute(this.#acked, "title", `Acknowledged by ${by}${at === null ? "" : ` at ${formatTime(Date.parse(at))}`}`);
+    }
+    arrange(this.#actions, [isTaken ? this.#acked : this.#ack, this.#silence]);
+  }
+}

@@ -1,0 +1,41 @@
+/** Alerts that ended in the last 24 hours, folded. */
+
+import { arrange, byId, Keyed, make, setText } from "../core/dom.js";
+import { formatCount, formatDayTime, formatDuration, formatNumberOf } from "../core/format.js";
+import { makeMark, setMark } from "../core/levels.js";
+import { linkTo } from "../core/router.js";
+import { shownTime } from "../head/connection.js";
+import { subjectOf } from "./alert_facts.js";
+
+const SHOWN = 50;
+
+/** Keep the fold up to date with `model`. */
+export function showResolved(model) {
+  const rows = new Keyed((alert) => makeRow(alert, model));
+  const show = () => {
+    byId("resolved").hidden = model.resolved.length === 0;
+    setText(byId("resolved-count"), `${formatNumberOf(model.resolved.length, "alert")} resolved in the last 24 h`);
+    const shown = model.resolved.slice(0, SHOWN);
+    const left = model.resolved.length - shown.length;
+    const note = left > 0 ? [make("li", { class: "note" }, `and ${formatCount(left)} more in the history`)] : [];
+    if (byId("resolved").open) arrange(byId("resolved-list"), [...rows.update(shown, (alert) => alert.id), ...note]);
+  };
+  model.on("resolved", show);
+  byId("resolved").addEventListener("toggle", show);
+}
+
+function makeRow(alert, model) {
+  const mark = makeMark();
+  setMark(mark, alert.level);
+  const start = Date.parse(alert.started_at);
+  const end = Date.parse(alert.resolved_at);
+  const element = make(
+    "li",
+    { class: "resolved-row" },
+    mark,
+    make("a", { href: linkTo("alert", alert.id) }, subjectOf(alert, model)),
+    make("span", { class: "rule-name" }, alert.rule),
+    make("span", {}, `ended ${formatDayTime(end, shownTime())} after ${formatDuration(end - start)}`),
+  );
+  return { element, update: () => {} };
+}

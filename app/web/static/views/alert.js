@@ -1,0 +1,124 @@
+/** One alert: what it was about, its course, whom it was told through. */
+
+import { acknowledge, isAcked } from "../actions/ack.js";
+import { matchersFor, openSilence } from "../actions/silence.js";
+import { getAll } from "../core/api.js";
+import { arrange, make } from "../core/dom.js";
+import { formatDuration, formatMoment, formatQuantity } from "../core/format.js";
+import { makeMark, setMark } from "../core/levels.js";
+import { linkTo } from "../core/router.js";
+import { shownTime } from "../head/connection.js";
+import { limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
+
+/** How far back a past alert is looked for. */
+const HISTORY_LIMIT = 5_000;
+
+/** The view of `#/alert/ID`. */
+export class AlertView {
+  title;
+  element = make("article", { class: "alert-view" }, make("p", { class: "note" }, "Loading …"));
+  #model;
+  #id;
+  #past = null;
+  #shown = "";
+  #ends = [];
+
+  constructor(model, id) {
+    this.#model = model;
+    this.#id = Number(id);
+    this.title = `Alert ${id}`;
+    this.#ends = ["alerts", "deliveries", "silences", "rules"].map((topic) => model.on(topic, () => this.#show()));
+    this.#show();
+  }
+
+  /** End the view. */
+  close() {
+    for (const end of this.#ends) end();
+  }
+
+  /** Count the duration on. */
+  tick() {
+    const since = this.element.querySelector("[data-since]");
+    if (since !== null) since.textContent = formatDuration(shownTime() - Number(since.dataset.since));
+  }
+
+  #show() {
+    const alert = this.#model.alerts.get(this.#id);
+    if (alert !== undefined) this.#fill(alert);
+    else if (this.#past !== null) this.#fill(this.#past);
+    else this.#look();
+  }
+
+  async #look() {
+    try {
+      const past = await getAll("api/v1/alerts/history", {}, HISTORY_LIMIT);
+      this.#past = past.find((alert) => alert.id === this.#id) ?? null;
+    } catch (error) {
+      return this.#note(error.message);
+    }
+    if (this.#model.alerts.has(this.#id)) return undefined;
+    return this.#past === null ? this.#note(`There is no alert ${this.#id} among the last ${HISTORY_LIMIT}.`) : this.#fill(this.#past);
+  }
+
+  #note(text) {
+    arrange(this.element, [back(), make("p", { class: "note" }, text)]);
+  }
+
+  #fill(alert) {
+    // Made anew only when it differs: a button that is replaced under the pointer loses the click.
+    const told = toldThrough(alert, this.#model, shownTime());
+    const signature = JSON.stringify([alert, told, limitOf(alert, this.#model), this.#model.alerts.has(alert.id)]);
+    if (signature === this.#shown) return;
+    this.#shown = signature;
+    const mark = makeMark();
+    setMark(mark, alert.level);
+    const heading = make("h2", {}, mark, ` ${alert.rule}`);
+    arrange(this.element, [back(), heading, make("p", { class: "alert-message" }, ...this.#subject(alert)), this.#facts(alert), this.#buttons(alert)]);
+  }
+
+  #subject(alert) {
+    const name = subjectOf(alert, this.#model);
+    const subject = alert.sensor === null ? name : make("a", { href: linkTo("sensor", alert.sensor) }, name);
+    return [subject, alert.metric === null ? "" : `, ${alert.metric}`, alert.message ? `: ${alert.message}` : ""];
+  }
+
+  #facts(alert) {
+    const unit = unitOf(alert, this.#model);
+    const isOpen = alert.state !== "resolved" && alert.state !== "retracted" && !alert.resolved_at;
+    const started = Date.parse(alert.started_at);
+    const end = alert.resolved_at ? Date.parse(alert.resolved_at) : null;
+    const told = toldThrough(alert, this.#model, shownTime());
+    const facts = [
+      ["State", isOpen ? "open" : (alert.reason ?? alert.state)],
+      ["Limit", limitOf(alert, this.#model)],
+      ["Newest value within it", quantity(alert.value, unit)],
+      ["Peak", quantity(alert.peak, unit)],
+      ["Since", formatMoment(started)],
+      ["Fired", formatMoment(Date.parse(alert.fired_at))],
+      ["Ended", end === null ? "" : formatMoment(end)],
+      ["Lasts", end === null ? make("span", { "data-since": started }, formatDuration(shownTime() - started)) : formatDuration(end - started)],
+      ["Levels", (alert.steps ?? []).map(({ level, at }) => `${level} at ${formatMoment(Date.parse(at))}`).join(", ")],
+      ["Gateway", alert.gateway ?? ""],
+      ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
+      ["Told", isOpen ? `${told.text}${told.isFailed ? `: ${told.title}` : ""}` : ""],
+      ["Acknowledged", alert.acked_by ? `${alert.acked_by}, ${formatMoment(Date.parse(alert.acked_at))}` : ""],
+    ];
+    const shown = facts.filter(([, value]) => value !== "");
+    return make("dl", { class: "facts" }, shown.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  }
+
+  #buttons(alert) {
+    if (!this.#model.alerts.has(alert.id)) return make("div");
+    const ack = make("button", { type: "button", class: "action", onclick: () => acknowledge(alert, this.#model) }, "Ack");
+    const silence = make("button", { type: "button", class: "action", onclick: () => openSilence(matchersFor(alert), this.#model) }, "Silence");
+    return make("div", { class: "alert-buttons" }, isAcked(alert) ? null : ack, silence);
+  }
+}
+
+function back() {
+  return make("p", { class: "back" }, make("a", { href: "#/" }, "← Overview"));
+}
+
+function quantity(value, unit) {
+  return value === null || value === undefined ? "" : formatQuantity(value, unit);
+}

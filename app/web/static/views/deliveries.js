@@ -1,0 +1,111 @@
+/** Channels, each with a test, and the messages of the outbox with what became of them. */
+
+import { get, post } from "../core/api.js";
+import { now } from "../core/clock.js";
+import { make } from "../core/dom.js";
+import { formatDayTime } from "../core/format.js";
+import { makeMark, setMark } from "../core/levels.js";
+import { ListView } from "./list.js";
+
+const REFRESH_MS = 10_000;
+const SHOWN = 50;
+const STATES = ["dead", "sending", "waiting", "failed", "sent"];
+const HEADINGS = { dead: "Given up", sending: "Being sent", waiting: "Waiting", failed: "Given up, and sent anew since", sent: "Sent" };
+
+/** The view of `#/deliveries`. */
+export class DeliveriesView extends ListView {
+  #loadedAt = 0;
+  #shown = "";
+  /** What the test of a channel came to, by its name. */
+  #tests = new Map();
+
+  constructor() {
+    super("Deliveries");
+    this.#load();
+  }
+
+  tick() {
+    if (performance.now() - this.#loadedAt > REFRESH_MS) this.#load();
+  }
+
+  async #load() {
+    this.#loadedAt = performance.now();
+    try {
+      const { items: channels } = await get("api/v1/channels");
+      const pages = await Promise.all(STATES.map((state) => get("api/v1/notifications/outbox", { state, limit: SHOWN })));
+      this.#show(channels, pages.map((page) => page.items));
+    } catch (error) {
+      this.note(error.message);
+    }
+  }
+
+  #show(channels, messages) {
+    const signature = JSON.stringify([channels, messages, [...this.#tests]]);
+    if (signature === this.#shown) return;
+    this.#shown = signature;
+    const none = "No channels are configured: RULES_DIR/channels.yml has none.";
+    const lists = STATES.map((state, index) => [HEADINGS[state], messages[index].map((each) => this.#messageRow(each)), ""]);
+    const found = lists.filter(([, rows]) => rows.length > 0);
+    this.showSections([
+      ["Channels", channels.map((channel) => this.#channelRow(channel)), none],
+      ...(found.length > 0 ? found : [["Messages", [], "No message was sent so far."]]),
+    ]);
+  }
+
+  #channelRow({ name, type, state, broken_since: since, reason }) {
+    const button = make("button", { type: "button", class: "action" }, "Send a test");
+    button.addEventListener("click", () => this.act(button, () => this.#test(name)));
+    const mark = makeMark();
+    setMark(mark, state === "broken" ? "error" : "ok", state);
+    return make(
+      "li",
+      { class: "channel-row" },
+      make("span", { class: "strong" }, name),
+      make("span", {}, type),
+      mark,
+      make("span", {}, this.#tests.get(name) ?? (state === "broken" ? `since ${formatDayTime(Date.parse(since), now())}: ${reason}` : "")),
+      button,
+    );
+  }
+
+  async #test(name) {
+    const result = await post(`api/v1/channels/${encodeURIComponent(name)}/test`);
+    this.#tests.set(name, `test ${result.outcome ?? result.state ?? "sent"}${result.error ? `: ${result.error}` : ""}`);
+    await this.#load();
+  }
+
+  #messageRow(message) {
+    const { channel, state, body, items, error, attempts, finished_at: finished, due_at: due, next_attempt_at: next } = message;
+    const button = make("button", { type: "button", class: "action" }, "Resend");
+    button.addEventListener("click", () => this.act(button, () => this.#resend(message)));
+    const failure = error ?? attempts.at(-1)?.error ?? "";
+    const kinds = [...new Set(items.map(({ kind, level }) => `${level} ${kind}`))].join(", ");
+    return make(
+      "li",
+      { class: "message-row" },
+      make("span", {}, formatDayTime(Date.parse(finished ?? next ?? due), now())),
+      make("span", { class: "strong" }, channel),
+      make("span", {}, body?.title ?? (kinds || describeGroup(message.group))),
+      make("span", { class: failure && state !== "sent" ? "row-problem" : "" }, failure && state !== "sent" ? failure : attemptsOf(attempts)),
+      state === "dead" ? button : "",
+    );
+  }
+
+  async #resend({ id }) {
+    await post(`api/v1/notifications/outbox/${id}/resend`);
+    await this.#load();
+  }
+}
+
+function attemptsOf(attempts) {
+  return attempts.length > 1 ? `${attempts.length} attempts` : "";
+}
+
+/** A group's key is JSON: the rule, and the values that it groups by. */
+function describeGroup(key) {
+  try {
+    return JSON.parse(key).flat().join(", ");
+  } catch {
+    return key;
+  }
+}

@@ -86,7 +86,8 @@ async def _check_database(services: Services) -> tuple[list[str], list[str]]:
         async with asyncio.timeout(_TIMEOUT_S), services.pool.acquire() as connection:
             pending = await list_pending(connection)
             problems = [f"migrations: {name} is not applied" for name in pending]
-            return problems, await list_warnings(connection, services.edition)
+            warnings = await list_warnings(connection, services.edition)
+            return problems, warnings + services.overdue_policies.list_warnings()
     except MigrationError as error:
         return [f"migrations: {error}"], []
     except DATABASE_ERRORS as error:

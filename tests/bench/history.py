@@ -86,7 +86,10 @@ async def store_days(connection: Connection, midnight: datetime, now: datetime, 
     seconds = perf_counter() - started
     if await detect_edition(connection) == "community":
         await connection.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
-        await OverduePolicies().run(connection)
+        policies = OverduePolicies()
+        await policies.run(connection)
+        while policies.errors:  # TimescaleDB was trying the same
+            await policies.run(connection)
     await connection.execute("VACUUM ANALYZE", timeout=600)
     return seconds
 

@@ -3,7 +3,9 @@
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
 from app.db.aggregates import OverduePolicies, list_warnings
@@ -99,3 +101,33 @@ async def test_warnings_name_policies_only_once_three_intervals_have_passed(conn
     assert len(warnings) == 2
     await connection.execute(f"SELECT alter_job({job}, scheduled => FALSE)")
     assert len(await list_warnings(connection, "community")) == 1
+
+
+async def test_retention_waits_and_the_rest_goes_on_when_a_refresh_fails(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await store(connection, [(1, now - 402 * DAY, 1.0), (1, now - 9 * DAY, 1.0)])
+    # As if another session were refreshing the same aggregate for ever.
+    await connection.execute("SET lock_timeout = '100ms'")
+    other = await asyncpg.connect(await _dsn_of(connection))
+    async with other.transaction():
+        table = await other.fetchval(
+            "SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)"
+            " FROM timescaledb_information.continuous_aggregates WHERE view_name = 'reading_1d'"
+        )
+        await other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        policies = OverduePolicies()
+        done = await policies.run(connection)
+        assert "policy_refresh_continuous_aggregate of reading_1m" in done
+        assert "policy_compression of reading" in done
+        assert "policy_retention of reading" not in done
+        (warning,) = policies.list_warnings()
+        assert warning.startswith("policy_refresh_continuous_aggregate of reading_1d failed when Tidegauge ran it: ")
+    await other.close()
+    assert "policy_retention of reading" in await policies.run(connection)
+    assert policies.list_warnings() == []
+    await check_aggregates(connection)
+
+
+async def _dsn_of(connection: Connection) -> str:
+    name = await connection.fetchval("SELECT current_database()")
+    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))

@@ -16,6 +16,7 @@ from app.db.aggregates.sql import SQL
 from app.db.pool import Connection
 
 _REFRESH = "policy_refresh_continuous_aggregate"
+_RETENTION = "policy_retention"
 _LEVELS = {level.relation: level for level in LEVELS}
 log = structlog.get_logger()
 
@@ -26,26 +27,45 @@ class OverduePolicies:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._ran_at: dict[int, float] = {}
+        #: The error of each policy whose last run here failed, by `policy of relation`.
+        self.errors: dict[str, str] = {}
 
     async def run(self, connection: Connection) -> list[str]:
-        """Run what is overdue and return each as `policy of relation`; raise asyncpg.PostgresError.
+        """Run what is overdue and return each that succeeded as `policy of relation`.
 
-        Refreshes come first: were one to fail, retention must not drop what is not materialised.
+        One that fails, for example because TimescaleDB is trying it at the same moment, is tried again by the next
+        call. Refreshes come first: when one fails, retention must not drop what is not materialised.
         """
         done = []
+        self.errors = {}
         for job in await connection.fetch(SQL["list_overdue_policies"]):
             ran_at = self._ran_at.get(job["job_id"])
             if ran_at is not None and self._clock() - ran_at < job["schedule_interval"].total_seconds():
                 continue
-            started = self._clock()
-            if job["proc_name"] == _REFRESH:
-                await _refresh(connection, job)
+            if job["proc_name"] == _RETENTION and any(name.startswith(_REFRESH) for name in self.errors):
+                continue
+            started, name = self._clock(), f"{job['proc_name']} of {job['relation']}"
+            try:
+                await _run(connection, job)
+            except asyncpg.PostgresError as error:
+                self.errors[name] = str(error)
+                log.warning("policy_failed", job=job["job_id"], policy=name, error=str(error))
             else:
-                await connection.execute(f"CALL run_job({job['job_id']})", timeout=STATEMENT_TIMEOUT_S)
-            self._ran_at[job["job_id"]] = started
-            done.append(f"{job['proc_name']} of {job['relation']}")
-            log.info("policy_run_in_place_of_timescaledb", job=job["job_id"], policy=done[-1])
+                self._ran_at[job["job_id"]] = started
+                done.append(name)
+                log.info("policy_run_in_place_of_timescaledb", job=job["job_id"], policy=name)
         return done
+
+    def list_warnings(self) -> list[str]:
+        """Return what could not be done here either, in words."""
+        return [f"{name} failed when Tidegauge ran it: {error}" for name, error in self.errors.items()]
+
+
+async def _run(connection: Connection, job: asyncpg.Record) -> None:
+    if job["proc_name"] == _REFRESH:
+        await _refresh(connection, job)
+    else:
+        await connection.execute(f"CALL run_job({job['job_id']})", timeout=STATEMENT_TIMEOUT_S)
 
 
 async def _refresh(connection: Connection, job: asyncpg.Record) -> None:

@@ -14,7 +14,7 @@ import { Feed } from "./live/feed.js";
 import { Model } from "./live/model.js";
 import { Alerts } from "./overview/alerts.js";
 import { Gateways } from "./overview/gateways.js";
-import { showProblems } from "./overview/problems.js";
+import { showProblems, watchHealth } from "./overview/problems.js";
 import { showResolved } from "./overview/resolved.js";
 import { SensorTable } from "./sensors/table.js";
 import { makeTools } from "./sensors/tools.js";
@@ -48,7 +48,7 @@ function take(frame) {
 }
 
 function follow(state) {
-  model.setLive(state.name === "live");
+  model.isLive = state.name === "live";
   showConnection(state);
   document.body.classList.toggle("past", state.name !== "live");
   if (state.name === "live") {
@@ -90,6 +90,7 @@ function exampleCommand() {
 setText(byId("empty-command"), exampleCommand());
 showSummary(model, (count, worst) => showBadge(count, URGENT.includes(worst)));
 showProblems(model);
+watchHealth(model);
 showResolved(model);
 announceAlerts(model);
 listenForShortcuts();

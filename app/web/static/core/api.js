@@ -14,11 +14,12 @@ export function useKey(used) {
   key = used;
 }
 
-/** An answer other than success; `message` is what the server says. */
+/** An answer other than success; `message` is what the server says, `body` the whole answer where it is JSON. */
 export class ApiError extends Error {
-  constructor(status, message) {
+  constructor(status, message, body = null) {
     super(message);
     this.status = status;
+    this.body = body;
   }
 }
 
@@ -67,14 +68,15 @@ async function request(address, options) {
     throw new ApiError(0, "The server did not answer");
   }
   noteServerTime(Date.parse(answer.headers.get("Date")) + 500);
-  const text = await answer.text();
-  if (!answer.ok) throw new ApiError(answer.status, detailOf(text) ?? `The server answered ${answer.status}`);
-  return text === "" ? null : JSON.parse(text);
+  const body = parse(await answer.text());
+  if (!answer.ok) throw new ApiError(answer.status, body?.detail ?? `The server answered ${answer.status}`, body);
+  return body;
 }
 
-function detailOf(text) {
+/** Return JSON as its value; null for an empty answer, and for one that something else than Tidegauge gave. */
+function parse(text) {
   try {
-    return JSON.parse(text).detail ?? null;
+    return JSON.parse(text);
   } catch {
     return null;
   }

@@ -39,7 +39,8 @@ export class Model extends Topics {
   deliveries = new Map();
   /** Whether a snapshot has come, ever. */
   isKnown = false;
-  #isLive = false;
+  /** Whether the connection stands: without it nothing is asked for. */
+  isLive = false;
   #isRefreshing = false;
   #soon = null;
   #newSensors = new Set();
@@ -48,11 +49,6 @@ export class Model extends Topics {
   constructor() {
     super();
     setInterval(() => this.refreshSoon(), REFRESH_MS);
-  }
-
-  /** Note whether the connection stands: without it nothing is asked for. */
-  setLive(isLive) {
-    this.#isLive = isLive;
   }
 
   /** Forget everything. */
@@ -70,7 +66,7 @@ export class Model extends Topics {
     if (frame.type === "snapshot") {
       this.isKnown = true;
       this.#replace(frame);
-      this.#isLive = true;
+      this.isLive = true;
       this.refreshSoon(0);
     }
     if (frame.type === "readings") this.#merge(frame.readings);
@@ -122,7 +118,7 @@ export class Model extends Topics {
 
   async #refresh() {
     this.#soon = null;
-    if (!this.#isLive) return;
+    if (!this.isLive) return;
     if (this.#isRefreshing) return this.refreshSoon();
     this.#isRefreshing = true;
     await Promise.allSettled([

@@ -1,8 +1,11 @@
-/** What is wrong with the rule files, each as file:line with its message. */
+/** What is wrong with the rule files, each as file:line with its message; and with the server. */
 
+import { get } from "../core/api.js";
 import { arrange, byId, make } from "../core/dom.js";
 
 const PLACE = /^(?:.*\/)?([^/]*?\.ya?ml:\d+)(?::\d+)?:?\s*(.*)$/s;
+const FIRST_LOOK_MS = 5_000;
+const LOOK_EVERY_MS = 60_000;
 
 /** Keep the list up to date with `model`. */
 export function showProblems(model) {
@@ -10,6 +13,19 @@ export function showProblems(model) {
     byId("problems").hidden = model.problems.length === 0;
     arrange(byId("problem-list"), model.problems.map(makeProblem));
   });
+}
+
+/** Ask now and then whether the server itself is well, and show what it says. */
+export function watchHealth(model) {
+  const show = async () => {
+    if (!model.isLive) return;
+    const { problems = [], warnings = [] } = await get("health/ready").catch((error) => error.body ?? {});
+    const lines = [...problems, ...warnings];
+    byId("health").hidden = lines.length === 0;
+    arrange(byId("health-list"), lines.map((line) => make("li", {}, line)));
+  };
+  setTimeout(show, FIRST_LOOK_MS);
+  setInterval(show, LOOK_EVERY_MS);
 }
 
 /** Make the line of one problem. */

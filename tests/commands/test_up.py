@@ -16,7 +16,6 @@ from app.settings import Settings
 from tests.conftest import Database, wait_until
 from tests.processes import running, tidegauge
 
-NO_VARIABLES = {"API_KEY": "", "API_KEY_WS": ""}
 CREATE_ME = ["key", "create", "me", *(f"--scope={scope}" for scope in ("read", "ingest", "live", "notify", "admin"))]
 CREATE_ME_SHOWN = "tidegauge key create me --scope read --scope ingest --scope live --scope notify --scope admin"
 
@@ -44,9 +43,9 @@ async def test_restart_is_tried_again_when_it_fails(monkeypatch: pytest.MonkeyPa
     assert [line["event"] for line in logs] == ["database_not_restarted", "database_restarted"]
 
 
-async def greeting(tmp_path: Path, database: Database, **variables: str) -> str:
+async def greeting(tmp_path: Path, database: Database, api_key: str = "") -> str:
     """Start `up` on the database, end it, and return what it printed."""
-    async with running(tmp_path / "run", "up", DATABASE_URL=database.dsn, **{**NO_VARIABLES, **variables}) as server:
+    async with running(tmp_path / "run", "up", DATABASE_URL=database.dsn, API_KEY=api_key, API_KEY_WS="") as server:
         assert await server.end(signal.SIGTERM) == 0
         return server.out
 
@@ -55,7 +54,7 @@ async def test_up_names_variables_and_labels_when_a_variable_is_set(tmp_path: Pa
     settings = Settings(database_url=database.dsn, data_dir=tmp_path / "run" / ".data")
     key = (await open_keys(settings)).development
     await create_key(database.pool, "harbour-1", frozenset({"ingest"}), {})
-    out = await greeting(tmp_path, database, API_KEY="of-environment")
+    out = await greeting(tmp_path, database, api_key="of-environment")
     assert "  keys        API_KEY, development (kept in .data), harbour-1\n" in out
     assert key
     assert key not in out
@@ -76,7 +75,7 @@ async def test_up_runs_without_a_key_when_the_only_one_was_revoked(tmp_path: Pat
     data_dir = tmp_path / "run" / ".data"
     await open_keys(Settings(database_url=database.dsn, data_dir=data_dir))
     await revoke_key(database.pool, "development")
-    async with running(tmp_path / "run", "up", DATABASE_URL=database.dsn, **NO_VARIABLES) as server:
+    async with running(tmp_path / "run", "up", DATABASE_URL=database.dsn, API_KEY="", API_KEY_WS="") as server:
         assert "  keys        none, so nobody can use the server. Create one while it runs:" in server.out
         assert CREATE_ME_SHOWN in server.out
         old = find_development_key(data_dir)

@@ -28,9 +28,12 @@ from app.web.root_path import RootPath
 from app.web.schema import SchemaPage, schema_router
 
 
-def create_app(settings: Settings) -> Litestar:
-    """Build the application; its services open when the server starts it. Raises SettingsError."""
-    services = Services(settings)
+def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
+    """Build the application; its services open when the server starts it. Raises SettingsError.
+
+    With `needs_key`, it does not start while no API key exists.
+    """
+    services = Services(settings, needs_key)
     app = Litestar(
         route_handlers=[
             *ingest_routes.handlers,

@@ -57,10 +57,11 @@ class Services:
     read_pool: Pool
     edition: Edition
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, needs_key: bool = True) -> None:
         if settings.database_url is None:
             raise SettingsError("DATABASE_URL is not set; `tidegauge up` runs a database of its own")
         self.settings = settings
+        self._needs_key = needs_key
         self.dsn = settings.database_url
         self.metrics = Metrics()
         self.ring = KeyRing(keys_from_environment(settings.api_key, settings.api_key_ws))
@@ -124,14 +125,14 @@ class Services:
             log.warning("gateways_not_written", error=repr(error))
 
     async def _check_start(self) -> None:
-        """Raise MigrationError when migrations are pending, SettingsError when there is no API key."""
+        """Raise MigrationError when migrations are pending, SettingsError when a needed API key is missing."""
         async with self.pool.acquire() as connection:
             pending = await list_pending(connection)
             if pending:
                 raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
             self.edition = await detect_edition(connection)
         await self.ring.open(self.pool)
-        if not self.ring:
+        if self._needs_key and not self.ring:
             raise SettingsError(
                 "No API key is configured, so nobody could use the server: set API_KEY and API_KEY_WS, or run "
                 "`tidegauge key create`"

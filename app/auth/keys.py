@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from hashlib import sha256
 from time import monotonic
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import asyncpg
 import msgspec
@@ -22,6 +22,8 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 #: The labels of keys from the environment are the names of their variables.
 _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
+#: The label of the key that `tidegauge up` makes when there is none.
+DEVELOPMENT_LABEL: Final = "development"
 #: A revoked key stops working within this time in every process.
 REFRESH_S = 5.0
 #: An unknown key is not looked up again for this long, so that guessing keys causes little load on the database.
@@ -61,11 +63,15 @@ def make_key() -> str:
 async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> str:
     """Store a new key's hash and return the key, which cannot be shown again.
 
-    Raise ConflictError if the label is used already, also by a revoked key.
+    Raise ConflictError if the label is reserved or used already, also by a revoked key.
     """
     if label in _ENVIRONMENT_LABELS:
         # Counts, caps and stored answers are kept by label, so two keys must not share one.
         raise ConflictError(f"The label {label!r} is that of the environment's key; choose another label")
+    if label == DEVELOPMENT_LABEL:
+        raise ConflictError(
+            f"The label {label!r} is reserved for the key that `tidegauge up` makes; choose another label"
+        )
     key = make_key()
     await store_key(pool, key, label, scopes, limits)
     return key

@@ -17,7 +17,3 @@ SELECT sha256, label, scopes, limits FROM api_key WHERE sha256 = $1 AND revoked_
 -- name: revoke_key
 -- $1 label
 UPDATE api_key SET revoked_at = now() WHERE label = $1 AND revoked_at IS NULL RETURNING id;
-
--- name: replace_key
--- $1 label of a live key, $2 sha256 of the key that takes its place
-UPDATE api_key SET sha256 = $2 WHERE label = $1 AND revoked_at IS NULL;

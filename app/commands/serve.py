@@ -43,10 +43,13 @@ async def serve_command() -> None:
     await serve(load_settings())
 
 
-async def serve(settings: Settings) -> None:
-    """Run the server until SIGINT or SIGTERM; SIGHUP reloads the rules. Raise AppError when the server cannot start."""
+async def serve(settings: Settings, needs_key: bool = True) -> None:
+    """Run the server until SIGINT or SIGTERM; SIGHUP reloads the rules. Raise AppError when the server cannot start.
+
+    With `needs_key`, it does not start while no API key exists.
+    """
     gc.set_threshold(*GC_THRESHOLDS)
-    app = create_app(settings)
+    app = create_app(settings, needs_key)
     # uvicorn would also open the sockets, and the lifespan would also check the start, but both print a stack trace
     # when they fail.
     listening = await listen(settings.host, settings.port)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import rich_click as click
@@ -10,9 +11,9 @@ import structlog
 from rich.markup import escape
 
 from app import __version__
-from app.auth.keys import make_key
+from app.auth.keys import DEVELOPMENT_LABEL, SCOPES, make_key
 from app.commands.console import command_body, load_settings, output, stderr
-from app.commands.development_key import LABEL, Keys, open_keys
+from app.commands.development_key import Keys, open_keys
 from app.commands.serve import serve
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
@@ -24,6 +25,7 @@ from app.tasks import running
 _WATCH_S = 0.5
 _RETRY_S = 5.0
 _FIRST_READING = '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'
+_CREATE_KEY = f"tidegauge key create me {' '.join(f'--scope {scope}' for scope in SCOPES)}"
 log = structlog.get_logger()
 
 
@@ -57,37 +59,50 @@ async def _up(settings: Settings, database: str, demo: bool) -> None:
         async with demo_receiver(in_environment) as demo_settings, demo_gateways(demo_settings, key):
             await serve(demo_settings)
     else:
-        await serve(settings)
+        # A key can be created while the server runs; the embedded database runs no longer than that.
+        await serve(settings, needs_key=False)
 
 
 def _print_addresses(settings: Settings, keys: Keys, database: str) -> None:
-    """Print where the page, the API and the database are, and which keys there are.
-
-    The development key itself is shown, with a command that sends a first reading, while there is no other key.
-    """
+    """Print where the page, the API and the database are, and which keys exist."""
     address = server_url(settings)
     lines = [
         f"[bold]Tidegauge {__version__}[/]",
         f"  page        {address}/",
         f"  API         {address}/schema",
         f"  database    {database}",
+        *_describe_keys(keys, address, settings.data_dir),
+        "",
     ]
+    output.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _describe_keys(keys: Keys, address: str, data_dir: Path) -> list[str]:
+    """Return the lines about keys.
+
+    The development key is shown while it is the only one, with a command that sends a first reading. Otherwise the keys
+    are named. When there is none, or a development key that is not in DATA_DIR, a command that creates a key follows.
+    """
     if keys.is_alone:
-        lines += [
-            f"  API_KEY     [bold]{keys.development}[/]  (development key, kept in {settings.data_dir})",
+        return [
+            f"  API_KEY     [bold]{keys.development}[/]  (development key, kept in {escape(str(data_dir))})",
             "",
             f"curl {address}/api/v1/readings -H 'X-API-Key: {keys.development}' -d '{_FIRST_READING}'",
         ]
-    else:
-        lines.append(f"  keys        {escape(', '.join(_name_keys(settings, keys)))}")
-    output.print("\n".join([*lines, ""]), highlight=False, soft_wrap=True)
+    if keys.is_empty:
+        return ["  keys        none, so nobody can use the server. Create one while it runs:", "", _CREATE_KEY]
+    line = f"  keys        {escape(', '.join(_name_keys(keys, data_dir)))}"
+    if keys.is_unknown:
+        unknown = "The development key is not known here. Create another key while the server runs:"
+        return [line, "", unknown, _CREATE_KEY]
+    return [line]
 
 
-def _name_keys(settings: Settings, keys: Keys) -> list[str]:
-    """Return the names of all keys: variables that are set, labels of stored ones, and where the development key is."""
-    variables = [name for name in ("API_KEY", "API_KEY_WS") if getattr(settings, name.lower())]
-    where = f" (kept in {settings.data_dir})" if keys.development else ""
-    return [*variables, *(f"{label}{where if label == LABEL else ''}" for label in keys.labels)]
+def _name_keys(keys: Keys, data_dir: Path) -> list[str]:
+    """Return the names of all keys: variables, and labels of stored keys, with where the development key is."""
+    where = f"kept in {data_dir}" if keys.development else f"not in {data_dir}"
+    labels = [f"{label} ({where})" if label == DEVELOPMENT_LABEL else label for label in keys.labels]
+    return [*keys.variables, *labels]
 
 
 @asynccontextmanager

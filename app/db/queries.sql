@@ -39,3 +39,11 @@ SELECT pg_database_size(current_database());
 -- name: try_lease
 -- $1 lease number; held by the session
 SELECT pg_try_advisory_lock(7421, $1);
+
+-- name: is_lease_held
+-- $1 lease number
+SELECT EXISTS (
+    SELECT FROM pg_locks
+     WHERE locktype = 'advisory' AND classid = 7421 AND objid = $1::int::oid AND objsubid = 2 AND granted
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+);

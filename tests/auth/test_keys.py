@@ -76,6 +76,11 @@ async def test_label_is_refused_when_it_is_that_of_the_environment(database: Dat
         await create_key(database.pool, label, frozenset({"read"}), {})
 
 
+async def test_label_is_refused_when_it_is_reserved_for_the_development_key(database: Database) -> None:
+    with pytest.raises(ConflictError, match="label 'development' is reserved for the key that `tidegauge up` makes"):
+        await create_key(database.pool, "development", frozenset({"read"}), {})
+
+
 async def test_revoking_fails_when_no_live_key_has_the_label(database: Database) -> None:
     await create_key(database.pool, "roof", frozenset({"read"}), {})
     await revoke_key(database.pool, "roof")

@@ -1,16 +1,28 @@
 """`tidegauge doctor` with different settings and databases."""
 
+import asyncio
 import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from app.commands.doctor import Finding, diagnose
+from app.clock import SECOND_US, rfc3339, to_us
+from app.commands.diagnosis import Finding, diagnose
+from app.db.lease import Lease
 from app.db.migrations import migrate
 from app.settings import Settings
-from tests.conftest import Database
+from tests.conftest import Database, project_folder, wait_until
 from tests.processes import free_port, tidegauge
+from tests.sensors.test_routes import OPEN_ALERT
+
+#: The subjects in the order of the findings, when nothing is wrong.
+SUBJECTS = [
+    *("keys", "database", "timescaledb", "migrations", "data", "stored keys"),
+    *("rules", "evaluator", "channels", "gateways", "clocks", "sensors"),
+]
 
 
 def by_subject(findings: list[Finding]) -> dict[str, tuple[str, str]]:
@@ -19,14 +31,26 @@ def by_subject(findings: list[Finding]) -> dict[str, tuple[str, str]]:
 
 async def test_doctor_finds_no_problem_when_everything_works(database: Database) -> None:
     await database.pool.execute("INSERT INTO sensor (name, created_by) VALUES ('a', 'k'), ('b', 'k')")
+    lease = Lease(database.dsn)
+    keeping = asyncio.create_task(lease.keep())
+    await wait_until(lambda: lease.held)
     found = by_subject(await diagnose(Settings(database_url=database.dsn, api_key="k")))
-    assert list(found) == ["keys", "database", "timescaledb", "migrations", "data", "stored keys"]
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+    assert list(found) == SUBJECTS
     assert {state for state, _ in found.values()} == {"ok"}
     assert found["keys"][1] == "API_KEY set"
     assert found["database"][1].startswith("PostgreSQL 1")
     assert found["migrations"][1] == "all applied"
     assert found["data"][1].startswith("2 sensors, ")
     assert found["stored keys"][1] == "0 live"
+    assert found["rules"][1].endswith(" rules, 0 channels")
+    assert found["evaluator"][1] == "a process evaluates rules; 0 rows of dirty to evaluate"
+    assert found["channels"][1] == "none is broken, no dead letters"
+    assert found["gateways"][1] == "0 report"
+    assert found["clocks"][1] == "none is over 60 s ahead"
+    assert found["sensors"][1] == "0 of 2 silent, 0 with an open alert"
 
 
 async def test_doctor_explains_the_edition(database: Database) -> None:
@@ -98,11 +122,147 @@ async def test_doctor_checks_the_embedded_server_when_one_runs(tmp_path: Path, d
     assert by_subject(await diagnose(Settings(data_dir=tmp_path)))["migrations"] == ("ok", "all applied")
 
 
+# Rules, and what runs and reports
+
+
+async def messages(database: Database, subject: str, **settings: object) -> list[tuple[str, str]]:
+    """Return the states and messages of the findings about a subject."""
+    findings = await diagnose(Settings(database_url=database.dsn, **settings))  # type: ignore[arg-type]
+    return [(finding.state, finding.message) for finding in findings if finding.subject == subject]
+
+
+RULE_FILE = """version: 1
+channels:
+  hook: {type: webhook, url: "http://127.0.0.1:9/"}
+rules:
+  - name: warm
+    sensors: {metric: temperature}
+    levels: {warning: {above: 30}}
+"""
+
+
+async def test_doctor_counts_rules_and_channels(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(RULE_FILE)
+    assert await messages(database, "rules", rules_dir=tmp_path) == [("ok", "1 rule, 1 channel")]
+
+
+@pytest.mark.parametrize("mistakes", [1, 3, 5])
+async def test_doctor_reports_three_mistakes_of_the_rules_and_counts_the_rest(
+    database: Database, tmp_path: Path, mistakes: int
+) -> None:
+    for number in range(mistakes):
+        (tmp_path / f"{number}.yml").write_text("version: 2\n")
+    found = await messages(database, "rules", rules_dir=tmp_path)
+    assert {state for state, _ in found} == {"problem"}
+    files = [str(tmp_path / f"{number}.yml:1:") for number in range(min(mistakes, 3))]
+    assert [message.startswith(file) for (_, message), file in zip(found, files, strict=False)] == [True] * len(files)
+    assert [message for _, message in found[3:]] == (["and 2 more: tidegauge check"] if mistakes == 5 else [])
+
+
+async def test_doctor_checks_rules_when_there_is_no_database(tmp_path: Path) -> None:
+    found = by_subject(await diagnose(Settings(data_dir=tmp_path, rules_dir=tmp_path / "none")))
+    assert list(found) == ["keys", "database", "rules"]
+    state, message = found["rules"]
+    assert state == "problem"
+    assert message.endswith("this folder of rules cannot be read: No such file or directory")
+
+
+async def test_doctor_notes_that_no_process_evaluates_rules_and_what_waits(database: Database, empty_dsn: str) -> None:
+    await database.pool.execute(
+        "INSERT INTO dirty (series_ids, from_times, to_times, late)"
+        " VALUES ('{1}', '{2026-01-01Z}', '{2026-01-01Z}', true)"
+    )
+    # Neither other locks of this database count, nor the lease of another.
+    here, elsewhere = await asyncpg.connect(database.dsn), await asyncpg.connect(empty_dsn)
+    try:
+        await here.execute("SELECT pg_advisory_lock(7421, 2), pg_advisory_lock(7420, 1)")
+        await elsewhere.execute("SELECT pg_advisory_lock(7421, 1)")
+        expected = "no process evaluates rules: is `tidegauge serve` running? 1 row of dirty to evaluate"
+        assert await messages(database, "evaluator") == [("note", expected)]
+    finally:
+        await here.close()
+        await elsewhere.close()
+
+
+async def test_doctor_reports_broken_channels_and_notes_dead_letters(database: Database) -> None:
+    await database.pool.execute(
+        """INSERT INTO channel_state (channel, config_hash, broken_since, reason)
+           VALUES ('duty-slack', 'x', '2026-11-20 08:00:00.5Z', 'no_service'),
+                  ('ops', 'x', '2026-11-21Z', 'the token is [revoked]')"""
+    )
+    await database.pool.execute(
+        """INSERT INTO notification (channel, group_key, state, due_at)
+           VALUES ('ops', 'a', 'dead', now()), ('ops', 'b', 'dead', now()), ('ops', 'c', 'failed', now())"""
+    )
+    assert await messages(database, "channels") == [
+        ("problem", "duty-slack is broken since 2026-11-20T08:00:00Z: no_service"),
+        ("problem", "ops is broken since 2026-11-21T00:00:00Z: the token is [revoked]"),
+        ("note", "2 dead letters: /api/v1/notifications/outbox?state=dead"),
+    ]
+
+
+async def insert_gateways(database: Database, names: list[str], silent_for: timedelta) -> None:
+    """Store a gateway for each name, which uploaded one sensor's reading so long ago."""
+    uploaded_at = datetime.now(UTC) - silent_for
+    await database.pool.execute("UPDATE ingest_state SET since = '-infinity'")
+    for name in names:
+        await database.pool.execute(
+            """WITH new_sensor AS (INSERT INTO sensor (name, created_by, gateway) VALUES ($1, 'k', $1) RETURNING id),
+                    new_series AS (INSERT INTO series (sensor_id, metric) SELECT id, 'm' FROM new_sensor RETURNING id),
+                    new_state AS (INSERT INTO series_state SELECT id, $2, 1, $2 FROM new_series)
+               INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at) VALUES ('k', $1, $2, $2)""",
+            name,
+            uploaded_at,
+        )
+
+
+async def test_doctor_names_gateways_that_are_offline_and_counts_silent_sensors(database: Database) -> None:
+    await insert_gateways(database, ["harbour-1", "harbour-2"], timedelta(seconds=1))
+    assert await messages(database, "gateways") == [("ok", "2 report")]
+    await insert_gateways(database, ["roof"], timedelta(hours=1))
+    at = to_us(await database.pool.fetchval("SELECT last_upload_at FROM gateway WHERE name = 'roof'"))
+    last = rfc3339(at // SECOND_US * SECOND_US)
+    assert await messages(database, "gateways") == [("note", f"offline: roof (last upload {last})")]
+    assert await messages(database, "sensors") == [("note", "1 of 3 silent, 0 with an open alert")]
+    await insert_gateways(database, ["a", "b", "c", "d"], timedelta(hours=1))
+    ((_, message),) = await messages(database, "gateways")
+    assert message.startswith("offline: a (last upload ")
+    assert message.endswith(") and 2 more")
+
+
+async def test_doctor_counts_sensors_with_an_alert_apart_and_leaves_retired_ones_out(database: Database) -> None:
+    await insert_gateways(database, ["cellar", "oven", "roof"], timedelta(hours=1))
+    await database.pool.execute("UPDATE sensor SET retired_at = now() WHERE name = 'roof'")
+    await database.pool.execute(OPEN_ALERT, "oven", "silence", "no_data", "warning", None)
+    assert await messages(database, "sensors") == [("note", "1 of 2 silent, 1 with an open alert")]
+
+
+async def test_doctor_notes_clocks_that_are_over_a_minute_ahead_by_the_newest_upload(database: Database) -> None:
+    await insert_gateways(database, [*"abcdefg"], timedelta(seconds=1))
+    await database.pool.execute("UPDATE gateway SET skew_s = -60 WHERE name IN ('a', 'b')")
+    await database.pool.execute("UPDATE gateway SET skew_s = -90.4 WHERE name = 'g'")
+    # An upload with another key came later, with the right time.
+    await database.pool.execute(
+        "INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at, skew_s)"
+        " VALUES ('old', 'a', '2026-01-01Z', '2026-01-01Z', -500)"
+    )
+    assert await messages(database, "clocks") == [("note", "the clock of g is 90 s ahead")]
+    await database.pool.execute("UPDATE gateway SET skew_s = -120 WHERE name > 'b'")
+    assert [message for _, message in await messages(database, "clocks")] == [
+        *(f"the clock of {name} is 120 s ahead" for name in "cde"),
+        "and 2 more: /api/v1/gateways",
+    ]
+
+
+# The command
+
+
 def test_doctor_ends_with_0_when_there_is_no_problem(tmp_path: Path, database: Database) -> None:
-    as_table = tidegauge(tmp_path, "doctor", DATABASE_URL=database.dsn)
+    environ = {"DATABASE_URL": database.dsn, "RULES_DIR": str(project_folder() / "rules")}
+    as_table = tidegauge(tmp_path, "doctor", **environ)
     assert as_table.code == 0
     assert "all applied" in as_table.out
-    as_json = tidegauge(tmp_path, "doctor", "--json", DATABASE_URL=database.dsn)
+    as_json = tidegauge(tmp_path, "doctor", "--json", **environ)
     assert as_json.code == 0
     assert {"state": "ok", "subject": "migrations", "message": "all applied"} in as_json.json
 

@@ -48,7 +48,7 @@ LIVE_FEED = (
 )
 OPERATORS = (
     f"| raw readings | {RAW_RETENTION.days} days |",
-    f"{MINUTE_RETENTION.days} days on Community",
+    f"| minutes | {MINUTE_RETENTION.days} days |",
     f"{SENT_AGE.days} days after they were sent, {DEAD_AGE.days} days after they were given up",
     f"{KEPT_FOR.days} days, at most {KEPT_ROWS:,}",
     f"within {REFRESH_S:.0f} seconds",

@@ -1,0 +1,22 @@
+-- What `tidegauge doctor` counts and lists.
+
+-- name: count_stored
+SELECT (SELECT count(*) FROM sensor) AS sensors,
+       (SELECT count(*) FROM api_key WHERE revoked_at IS NULL) AS live_keys;
+
+-- name: count_unevaluated
+SELECT count(*) FROM dirty;
+
+-- name: summarise_gateways
+-- One row for each gateway, whichever keys it has uploaded with. Its clock is judged by the newest upload.
+SELECT gateway, max(last_upload_at) AS last_upload_at, bool_or(state = 'offline') AS is_offline,
+       (array_agg(skew_s ORDER BY last_upload_at DESC))[1] AS skew_s
+  FROM gateway_view
+ GROUP BY gateway
+ ORDER BY gateway;
+
+-- name: count_sensor_states
+SELECT count(*) FILTER (WHERE state <> 'retired') AS in_use,
+       count(*) FILTER (WHERE state = 'silent') AS silent,
+       count(*) FILTER (WHERE state = 'alert') AS with_alert
+  FROM sensor_view;

@@ -36,7 +36,9 @@ def build() -> Json:
         since="now-24h",
         variables=[SENSOR, METRIC, PAGE],
         alerts=sql.annotations(f"{IS_SENSOR} AND {IS_METRIC}"),
-        links=[link("Open on the page", "${page:raw}/?q=${sensor:percentencode}", "This sensor on Tidegauge's page")],
+        links=[
+            link("Open on the page", "${page:raw}/#/sensor/${sensor:percentencode}", "This sensor on Tidegauge's page")
+        ],
         panels=[
             *_head(),
             _alerts(),

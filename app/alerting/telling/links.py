@@ -1,6 +1,6 @@
 """Links of a message entry: the built-in page and Grafana for its series, and the rule's runbook."""
 
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -24,17 +24,11 @@ class Addresses(msgspec.Struct, frozen=True):
 def links(addresses: Addresses, episode: UntoldEpisode, runbook: str | None) -> tuple[Link, ...]:
     """Return the links of one entry."""
     pages = {
-        "Page": addresses.page and _page(addresses.page, episode),
+        "Page": addresses.page and f"{addresses.page.rstrip('/')}/#/alert/{episode.id}",
         "Grafana": addresses.grafana and _dashboard(addresses.grafana, episode),
         "Runbook": runbook,
     }
     return tuple(Link(label, url) for label, url in pages.items() if url)
-
-
-def _page(address: str, episode: UntoldEpisode) -> str:
-    """Return a link that searches for the sensor, or shows all sensors if the alert is of a gateway."""
-    query = f"?q={quote(episode.sensor)}" if episode.sensor else ""
-    return f"{address.rstrip('/')}/{query}"
 
 
 def _dashboard(address: str, episode: UntoldEpisode) -> str:

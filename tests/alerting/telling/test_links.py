@@ -13,9 +13,9 @@ FROM_MS = 1_780_307_400_000
 
 
 def test_links_lead_to_the_series_when_the_addresses_are_known() -> None:
-    told = episode(sensor="Kühl & Gut", metric="temperature")
+    told = episode(id=7, sensor="Kühl & Gut", metric="temperature")
     assert links(BOTH, told, "https://wiki.example/cold") == (
-        Link("Page", "https://tidegauge.example/?q=K%C3%BChl%20%26%20Gut"),
+        Link("Page", "https://tidegauge.example/#/alert/7"),
         Link(
             "Grafana",
             f"https://grafana.example/base/d/tidegauge-sensor?from={FROM_MS}&to=now"
@@ -32,9 +32,9 @@ def test_dashboard_range_ends_an_hour_after_the_alert_when_it_is_over() -> None:
 
 
 def test_links_show_the_gateway_when_the_alert_is_of_a_gateway() -> None:
-    told = episode(series_id=None, sensor=None, metric=None, gateway="gate 1")
+    told = episode(id=8, series_id=None, sensor=None, metric=None, gateway="gate 1")
     assert [link.url for link in links(BOTH, told, None)] == [
-        "https://tidegauge.example/",
+        "https://tidegauge.example/#/alert/8",
         f"https://grafana.example/base/d/tidegauge-operations?from={FROM_MS}&to=now&var-gateway=gate+1",
     ]
 

@@ -95,7 +95,8 @@ async def test_ready_names_the_problem_when_a_migration_is_pending(server: Serve
 
 
 async def test_ready_warns_and_stays_ready_when_the_aggregates_fall_behind(server: Server, database: Database) -> None:
-    assert "warnings" not in (await ready(server))[1]
+    if server.services.edition == "apache-2":  # the jobs of a Community server may fail or be switched off
+        assert "warnings" not in (await ready(server))[1]
     await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
     status, answer = await ready(server)
     assert (status, answer["status"]) == (200, "ready")

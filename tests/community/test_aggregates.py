@@ -16,7 +16,17 @@ from app.db.aggregates.sql import read_script
 from app.db.edition import detect_edition
 from app.db.migrations import load_migrations, migrate
 from app.db.pool import Connection, connect, open_pool
-from tests.db.aggregate_checks import DAY, HOUR, MINUTE, WIDTHS, check_aggregates, count_values, make_rows, store
+from tests.db.aggregate_checks import (
+    DAY,
+    HOUR,
+    MINUTE,
+    WIDTHS,
+    check_aggregates,
+    count_values,
+    make_rows,
+    read_hours,
+    store,
+)
 
 #: One worker runs all tests of this module, so that they share one server.
 pytestmark = pytest.mark.xdist_group("community")
@@ -54,6 +64,9 @@ async def dsn(request: pytest.FixtureRequest, community_dsn: str) -> AsyncIterat
         connection = await connect(dsn)
         await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         edition = await detect_edition(connection)
+        if request.param == "native":
+            # A policy that runs between two steps of a test would hide what the test has not refreshed yet.
+            await connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
         await connection.close()
         if edition != "community":
             pytest.skip("DATABASE_URL names an Apache-2 server; the WebAssembly server tests the same SQL")
@@ -225,7 +238,7 @@ async def test_days_without_raw_readings_are_kept_when_the_aggregates_are_rebuil
     else:
         await _store_and_rebuild(connection, now)
     counts = await count_values(connection)
-    rows = await connection.fetch("SELECT * FROM reading_1h ORDER BY 1, 2")
+    rows = await read_hours(connection)
     await connection.execute("SELECT drop_chunks('reading', older_than => INTERVAL '9 days')")
     # A late reading for a day that is gone makes a chunk again, but the day is not complete.
     await store(connection, [(1, now - 30 * DAY, 1.0)])
@@ -233,7 +246,7 @@ async def test_days_without_raw_readings_are_kept_when_the_aggregates_are_rebuil
         await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
         assert await ensure_aggregates(connection) is True
         assert await count_values(connection) == counts
-    assert await connection.fetch("SELECT * FROM reading_1h ORDER BY 1, 2") == rows
+    assert await read_hours(connection) == rows
     assert await connection.fetchval("SELECT count(*) FROM reading WHERE series_id < 0") == 0
 
 

@@ -52,6 +52,11 @@ async def check_aggregates(connection: Connection) -> None:
         assert all(type(row["n"]) is int for row in aggregated)
 
 
+async def read_hours(connection: Connection) -> list[tuple[object, ...]]:
+    """Read all hours, to be compared with hours read later."""
+    return [_rounded(row) for row in await connection.fetch(AGGREGATED.format(relation="reading_1h"))]
+
+
 async def count_values(connection: Connection) -> list[int]:
     """Return the number of readings in each level."""
     counts = [f"(SELECT coalesce(sum(n), 0)::bigint FROM {relation})" for relation in WIDTHS]

@@ -21,7 +21,7 @@ from app.db.aggregates import (
 from app.db.edition import detect_edition
 from app.db.pool import Connection
 from tests.conftest import Database
-from tests.db.aggregate_checks import DAY, HOUR, MINUTE, check_aggregates, count_values, make_rows, store
+from tests.db.aggregate_checks import DAY, HOUR, MINUTE, check_aggregates, count_values, make_rows, read_hours, store
 
 #: The module; the package shows its function under the same name.
 MODULE = sys.modules[roll_up.__module__]
@@ -313,14 +313,14 @@ async def test_days_without_raw_readings_are_kept_when_the_aggregates_are_rebuil
     assert (
         await connection.fetchval("SELECT count(*) FROM drop_chunks('reading', older_than => INTERVAL '9 days')") > 25
     )
-    rows = await connection.fetch("SELECT * FROM reading_1h ORDER BY 1, 2")
+    rows = await read_hours(connection)
     # A late reading for a day that is gone makes a chunk again, but the day is not complete.
     await store(connection, [(1, now - 30 * DAY, 1.0)])
     for _ in range(2):
         await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
         assert await ensure_aggregates(connection) is True
         assert await count_values(connection) == counts
-    assert await connection.fetch("SELECT * FROM reading_1h ORDER BY 1, 2") == rows
+    assert await read_hours(connection) == rows
 
 
 async def test_reader_role_reads_the_views_and_not_the_tables(connection: Connection, database: Database) -> None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, time, timedelta
 import msgspec
 
 from app.db.aggregates import LEVELS
+from app.db.aggregates.sql import SQL
 from app.db.edition import detect_edition
 from app.db.pool import Connection, Pool
-from app.db.sql import SQL
 
 #: Yesterday at noon: within every retention, and all its hours and its day are known.
 NOON = datetime.combine(datetime.now(UTC).date() - timedelta(days=1), time(12), tzinfo=UTC)

@@ -448,6 +448,9 @@ async def copied(dsn: str, server_dsn: str) -> AsyncIterator[str]:
     name = urlsplit(dsn).path.removeprefix("/")
     connection = await asyncpg.connect(server_dsn)
     try:
+        # A background worker of a Community server would stay connected, and a database in use cannot be copied.
+        await connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
         await connection.execute(f'CREATE DATABASE "{name}_copy" TEMPLATE "{name}" STRATEGY file_copy')
         yield urlunsplit(urlsplit(dsn)._replace(path=f"/{name}_copy"))
     finally:

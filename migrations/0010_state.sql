@@ -6,7 +6,9 @@ ALTER TABLE series
     -- its usual interval. Written by the watch over silence; null until it has looked at the series.
     ADD COLUMN silent_after interval,
     -- The limits that rules set for the series, for limit lines: [[rule, level, "above" | "below" | "at", number], …]
-    ADD COLUMN limits jsonb NOT NULL DEFAULT '[]';
+    ADD COLUMN limits jsonb NOT NULL DEFAULT '[]',
+    -- The unit that a rule gives for the values of the series, shown where `unit` is null.
+    ADD COLUMN rule_unit text;
 
 ALTER TABLE sensor
     ADD COLUMN display_name text,
@@ -62,7 +64,7 @@ CREATE FUNCTION rule_value(kind text, width interval, series int, at timestamptz
 
 CREATE VIEW series_view AS
 SELECT series.id AS series_id, sensor.id AS sensor_id, sensor.name AS sensor, sensor.display_name, sensor.tags,
-       sensor.gateway, series.metric, series.unit, series.limits,
+       sensor.gateway, series.metric, coalesce(series.unit, series.rule_unit) AS unit, series.limits,
        state.last_time, state.last_value, state.received_at,
        coalesce(series.silent_after, INTERVAL '5 minutes') AS silent_after,
        CASE WHEN state.received_at IS NULL THEN 'ok'
@@ -85,7 +87,7 @@ SELECT episode.id, episode.rule, episode.kind, episode.level,
             ELSE 'resolved' END AS state,
        episode.series_id, series.sensor_id, sensor.name AS sensor, sensor.display_name, series.metric,
        coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
-       coalesce(episode.unit, series.unit) AS unit,
+       coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
        CASE WHEN episode.kind = 'no_data' THEN state.last_value
             WHEN episode.value_kind = 'last' AND coalesce(episode.resolved_at, state.last_time) = state.last_time
             THEN state.last_value

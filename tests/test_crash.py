@@ -216,7 +216,7 @@ async def test_up_keeps_keys_and_data_when_stopped_and_started_again(tmp_path: P
         async with running(tmp_path, "up", port=port, **environ) as first:
             key = word_after("API_KEY ", first.out)
             assert f"-H 'X-API-Key: {key}'" in first.out
-            assert word_after("page ", first.out) == f"http://127.0.0.1:{port}/"
+            assert word_after("page ", first.out) == f"http://127.0.0.1:{port}/#key={key}"
             readings = [{"sensor": "cellar", "time": YESTERDAY_AT_8_MS, "values": {"level": 1}}]
             assert await first.post(readings, **{"X-API-Key": key}) == 200
             async with connect(f"ws://127.0.0.1:{port}/ws/live", additional_headers={"X-API-Key": key}) as client:

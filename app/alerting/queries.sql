@@ -2,17 +2,22 @@
 
 -- name: list_alerts
 -- $1 only open alerts, $2 and $3 page cursor: alerts before this fired_at and id, $4 largest number of alerts,
--- $5 rule or null, $6 sensor or null. value, lowest and highest are of the readings within the episode.
-SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric, series.unit,
+-- $5 rule or null, $6 sensor or null. lowest and highest are of the readings within the episode; value is what the rule compares, the newest
+-- within the episode.
+SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric,
+       coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
        coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
        episode.level, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
        episode.merged_into, episode.threshold, episode.steps, episode.first_known_at,
-       episode.acked_by, episode.acked_at, episode.acked_level, seen.value, seen.lowest, seen.highest
+       episode.acked_by, episode.acked_at, episode.acked_level, seen.lowest, seen.highest,
+       CASE WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN seen.value
+            ELSE rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time)
+       END AS value
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
   LEFT JOIN LATERAL (
-      SELECT last(value, time) AS value, min(value) AS lowest, max(value) AS highest
+      SELECT last(value, time) AS value, max(time) AS last_time, min(value) AS lowest, max(value) AS highest
         FROM reading
        WHERE series_id = episode.series_id
          AND time >= episode.started_at AND time <= coalesce(episode.resolved_at, now() + INTERVAL '1 hour')

@@ -74,7 +74,7 @@ class AlertItem(msgspec.Struct, frozen=True):
     #: Why the alert ended or was retracted; null if its readings ended it.
     reason: str | None
     merged_into: int | None
-    #: The newest value within the alert.
+    #: What the rule compares: the newest within the alert.
     value: float | None
     #: The value within the alert that was farthest past the threshold; null for rates and differences.
     peak: float | None

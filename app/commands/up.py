@@ -66,9 +66,11 @@ async def _up(settings: Settings, database: str, demo: bool) -> None:
 def _print_addresses(settings: Settings, keys: Keys, database: str) -> None:
     """Print where the page, the API and the database are, and which keys exist."""
     address = server_url(settings)
+    # The page takes the key from the fragment, which a browser sends to no server.
+    sign_in = f"#key={keys.development}" if keys.is_alone else ""
     lines = [
         f"[bold]Tidegauge {__version__}[/]",
-        f"  page        {address}/",
+        f"  page        {address}/{sign_in}",
         f"  API         {address}/schema",
         f"  database    {database}",
         *_describe_keys(keys, address, settings.data_dir),

@@ -50,8 +50,8 @@ SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level,
 -- name: list_sensor_facts
 -- For the snapshot: what is known of each sensor in use, without its values.
 SELECT sensor_view.sensor AS name, display_name, tags, gateway, received_at, state, level,
-       (SELECT jsonb_object_agg(metric, unit) FROM series
-         WHERE series.sensor_id = sensor_view.sensor_id AND unit IS NOT NULL) AS units
+       (SELECT jsonb_object_agg(metric, coalesce(unit, rule_unit)) FROM series
+         WHERE series.sensor_id = sensor_view.sensor_id AND coalesce(unit, rule_unit) IS NOT NULL) AS units
   FROM sensor_view
  WHERE retired_at IS NULL
  ORDER BY sensor_view.sensor;

@@ -88,7 +88,7 @@ async def test_history_shows_times_levels_and_peak_of_each_alert(site: Server) -
         "metric": "temperature",
         "gateway": None,
         "tags": {"site": "quay"},
-        "unit": None,
+        "unit": "°C",
         "level": "critical",
         "state": "resolved",
         "started_at": at(0),
@@ -117,7 +117,7 @@ async def test_history_peak_is_the_farthest_value_and_null_for_deltas(site: Serv
     assert [falling[name] for name in ("rule", "level", "value", "peak", "threshold")] == [
         "falling",
         "info",
-        990.0,
+        -9.0,
         None,
         -3,
     ]

@@ -45,9 +45,12 @@ class WatchedSeries(msgspec.Struct, frozen=True):
     #: As stored by the last check that changed them.
     silent_after_us: int | None = None
     limits: list[Any] = []
+    rule_unit: str | None = None
 
-    def is_stored(self, after_us: int, limits: Sequence[Limit], tolerance_us: float) -> bool:
+    def is_stored(self, after_us: int, limits: Sequence[Limit], rule_unit: str | None, tolerance_us: float) -> bool:
         """Return whether these values are stored; the time may differ by `tolerance_us`."""
+        if rule_unit != self.rule_unit:
+            return False
         if self.silent_after_us is None or abs(after_us - self.silent_after_us) > tolerance_us:
             return False
         return [(*words, float(number)) for *words, number in self.limits] == list(limits)
@@ -115,8 +118,8 @@ class NoDataCheck:
         #: Keys of all series and gateways that some rule checks, silent or not.
         self.watched: set[Key] = set()
         self.warnings: dict[str, str] = {}
-        #: How long each series may be silent and its limits, where they differ from what is stored.
-        self.changed: dict[int, tuple[int, list[Limit]]] = {}
+        #: How long each series may be silent, and its limits and unit by the rules, where these differ from the stored.
+        self.changed: dict[int, tuple[int, list[Limit], str | None]] = {}
 
     def add(self, series: WatchedSeries) -> None:
         """Check one series by every rule that selects it."""
@@ -124,8 +127,11 @@ class NoDataCheck:
         default_us = default_after_us(series, interval_s)
         shortest_us = None
         limits: list[Limit] = []
+        rule_unit: str | None = None
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
-            limits += _limits(match)
+            if match.series_rule.value.kind not in ("rate", "delta"):  # these are not values of the series
+                limits += _limits(match)
+                rule_unit = rule_unit or match.terms.unit
             no_data = match.terms.no_data
             if no_data is None or no_data.then == "keep":
                 continue
@@ -138,8 +144,8 @@ class NoDataCheck:
         self._check_gateway(series, after_us)
         # Usual intervals shift with each upload. Writing every shift would rewrite all series again and again.
         tolerance_us = after_us / 20 if after_us == default_us else 0
-        if not series.is_stored(after_us, limits, tolerance_us):
-            self.changed[series.id] = (after_us, limits)
+        if not series.is_stored(after_us, limits, rule_unit, tolerance_us):
+            self.changed[series.id] = (after_us, limits, rule_unit)
 
     def silent(self) -> list[SilentSource]:
         """Return all silent series and gateways. An offline gateway replaces its series that have no open alert yet."""
@@ -259,18 +265,13 @@ async def _write_changed(connection: Connection, check: NoDataCheck, ingest_sinc
     await store_ingest_since(connection, ingest_since_us)
     if check.changed:
         ids = list(check.changed)
-        after_us, limits = zip(*check.changed.values(), strict=True)
+        after_us, limits, units = zip(*check.changed.values(), strict=True)
         encoded = [msgspec.json.encode(each).decode() for each in limits]
-        await connection.execute(SQL["update_series_watch"], ids, after_us, encoded)
+        await connection.execute(SQL["update_series_watch"], ids, after_us, encoded, units)
 
 
 def _limits(match: Match) -> list[Limit]:
-    """Return the limits that a rule sets for a series, as they are stored: rule, level, side, number.
-
-    A rate or a difference has none, because a chart of the series shows other numbers.
-    """
-    if match.series_rule.value.kind in ("rate", "delta"):
-        return []
+    """Return the limits that a rule sets for a series, as they are stored: rule, level, side, number."""
     return [
         (match.rule.name, level.name, side, number)
         for level in match.terms.levels

@@ -217,7 +217,8 @@ INSERT INTO feed (kind, n, payload) SELECT 'alert', 1, payload FROM unnest($1::b
 SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
        coalesce(sensor.gateway, sensor.created_by) AS uploader,
        extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us,
-       (extract(epoch FROM series.silent_after) * 1000000)::bigint AS silent_after_us, series.limits
+       (extract(epoch FROM series.silent_after) * 1000000)::bigint AS silent_after_us, series.limits,
+       series.rule_unit
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
   JOIN sensor ON sensor.id = series.sensor_id;
@@ -227,10 +228,10 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
 UPDATE ingest_state SET since = from_us($1::bigint) WHERE since <> from_us($1::bigint);
 
 -- name: update_series_watch
--- $1 series ids, $2 how long each may be silent, $3 limits as JSON
+-- $1 series ids, $2 how long each may be silent, $3 limits as JSON, $4 units by the rules
 UPDATE series
-   SET silent_after = new.after_us * INTERVAL '1 microsecond', limits = new.limits::jsonb
-  FROM unnest($1::int[], $2::bigint[], $3::text[]) AS new (id, after_us, limits)
+   SET silent_after = new.after_us * INTERVAL '1 microsecond', limits = new.limits::jsonb, rule_unit = new.rule_unit
+  FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[]) AS new (id, after_us, limits, rule_unit)
  WHERE series.id = new.id;
 
 -- name: list_upload_intervals

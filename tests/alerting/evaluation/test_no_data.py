@@ -394,9 +394,10 @@ async def test_sensor_is_late_and_then_silent_also_when_no_rule_tells_anybody(ha
 
 async def test_limits_of_each_series_follow_the_rules(harness: AlertingHarness) -> None:
     limits = "SELECT rule, level, side, number FROM limit_view WHERE sensor = 'freezer-1' ORDER BY number"
-    await harness.use_rules(WARM)
+    await harness.use_rules(WARM + "    unit: °C\n")
     await harness.upload("freezer-1", (0, 7.5))
     await harness.check_no_data()
+    assert await harness.pool.fetchval("SELECT unit FROM series_view") == "°C"
     assert [tuple(row) for row in await harness.pool.fetch(limits)] == [
         ("warm", "warning", "above", 8),
         ("warm", "critical", "above", 12),
@@ -466,7 +467,10 @@ async def test_feed_carries_the_value_that_the_rule_compares(harness: AlertingHa
     assert [(frame["transition"], round(frame["value"], 6), frame["message"]) for frame in feed] == [
         ("resolved", round(0.5 * 60 / 9, 6), "3.333 °C/h")
     ]
+    # Neither the limit nor the unit of a rate is one of the series.
+    await harness.check_no_data()
     assert await harness.pool.fetch("SELECT * FROM limit_view") == []
+    assert await harness.pool.fetchval("SELECT unit FROM series_view") is None
 
 
 @pytest.mark.parametrize("kind", ["last", "avg", "min", "max", "rate", "delta"])
@@ -489,11 +493,12 @@ async def test_view_computes_the_value_as_the_evaluation_does(
 
 def test_time_without_data_is_stored_again_only_when_it_differs_by_more_than_a_shift() -> None:
     series = watched(silent_after_us=300 * MINUTE_US)
-    assert series.is_stored(310 * MINUTE_US, [], 310 * MINUTE_US / 20)
-    assert not series.is_stored(320 * MINUTE_US, [], 320 * MINUTE_US / 20)
-    assert not series.is_stored(301 * MINUTE_US, [], 0)
-    assert not watched().is_stored(MINUTE_US, [], MINUTE_US)
+    assert series.is_stored(310 * MINUTE_US, [], None, 310 * MINUTE_US / 20)
+    assert not series.is_stored(320 * MINUTE_US, [], None, 320 * MINUTE_US / 20)
+    assert not series.is_stored(301 * MINUTE_US, [], None, 0)
+    assert not series.is_stored(300 * MINUTE_US, [], "°C", 0)
+    assert not watched().is_stored(MINUTE_US, [], None, MINUTE_US)
     # Numbers come back from JSON as integers.
     limited = watched(silent_after_us=1, limits=[["warm", "warning", "above", 10**23]])
-    assert limited.is_stored(1, [("warm", "warning", "above", 1e23)], 0)
-    assert not limited.is_stored(1, [("warm", "warning", "above", 2e23)], 0)
+    assert limited.is_stored(1, [("warm", "warning", "above", 1e23)], None, 0)
+    assert not limited.is_stored(1, [("warm", "warning", "above", 2e23)], None, 0)

@@ -30,7 +30,7 @@ export function comparesValues(alert, model) {
 export function limitOf(alert, model) {
   if (alert.kind === "no_data" || alert.threshold === null) return "";
   const rule = model.rules.get(alert.rule);
-  const unit = comparesValues(alert, model) ? unitOf(alert, model) : "";
+  const unit = unitOf(alert, model);
   const word = (rule?.levels[alert.level] ?? "").split(" ")[0];
   const text = Array.isArray(alert.threshold)
     ? `${word || "outside"} ${alert.threshold.map((limit) => formatQuantity(limit, "")).join(" to ")}${unit && `\u202f${unit}`}`

@@ -73,8 +73,11 @@ export class AlertRow {
     const alert = this.#alert;
     const unit = unitOf(alert, this.#model);
     const later = () => this.#showFigures();
-    const fired = firedValue(alert, later);
-    const latest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value ?? alert.value;
+    // Other values than the reading itself are computed by the server: `now` is that of the last answer.
+    const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
+    const fired = isReading ? firedValue(alert, later) : null;
+    const newest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value;
+    const latest = isReading ? (newest ?? alert.value) : alert.value;
     const values = alert.kind === "no_data" ? [null, null, null] : [latest, fired, alert.peak ?? null];
     const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));

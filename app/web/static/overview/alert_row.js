@@ -81,7 +81,9 @@ export class AlertRow {
     const values = alert.kind === "no_data" ? [null, null, null] : [latest, fired, alert.peak ?? null];
     const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
-    [...texts, limitOf(alert, this.#model)].forEach((text, index) => setText(this.#figures[index], text));
+    const limit = limitOf(alert, this.#model);
+    [...texts, limit].forEach((text, index) => setText(this.#figures[index], text));
+    setAttribute(this.#figures[3], "title", limit);
     setAttribute(this.#figures[3], "data-metric", alert.metric ?? "no data");
     this.#drawSpark(lastDay(alert, later));
   }

@@ -189,7 +189,7 @@ _opener = urllib.request.build_opener(_NoRedirect)
 
 
 class Clock:
-    """Gives each reading a time of its own: two of one sensor at one time would count as one."""
+    """Times of readings, each used once: two of one sensor at one time would count as one."""
 
     def __init__(self) -> None:
         self._last_us = 0

@@ -1,1 +1,1 @@
-"""What is known of sensors: their state, their latest values and what people have noted about them."""
+"""Sensors and gateways over HTTP: their state, their latest values and the limits of their rules."""

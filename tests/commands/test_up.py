@@ -1,4 +1,4 @@
-"""What `tidegauge up` prints about keys, and its task that restarts a dead embedded database."""
+"""The greeting of `tidegauge up` about keys, and its task that restarts a dead embedded database."""
 
 import signal
 from pathlib import Path

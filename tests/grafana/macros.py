@@ -1,4 +1,4 @@
-"""What Grafana does to a query before PostgreSQL sees it, in versions 11.6, 12.x and 13.
+"""The changes that Grafana 11.6, 12.x and 13 make to a query before PostgreSQL gets it.
 
 Where each rule comes from, in grafana/grafana unless named otherwise (read, not copied):
 

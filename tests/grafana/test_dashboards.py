@@ -1,4 +1,4 @@
-"""What Grafana would refuse or show badly, found without Grafana."""
+"""Faults of dashboards that Grafana would refuse or show badly, found without Grafana."""
 
 import re
 from itertools import combinations

@@ -12,5 +12,5 @@ ROLL_UP = load_queries(Path(__file__).with_name("roll_up.sql"))
 
 
 def read_script(name: str) -> str:
-    """Read one of the files that create relations."""
-    return Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
+    """Read one of the files in `relations/`, which create tables, views and policies."""
+    return (Path(__file__).parent / "relations" / f"{name}.sql").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the database does not do as it should, in words; readings are taken and answers are right all the same."""
+"""Warnings in words about work that the database does not do, although readings are taken and answers are right."""
 
 from datetime import timedelta
 

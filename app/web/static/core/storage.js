@@ -1,4 +1,4 @@
-/** What the browser keeps: the key until the tab is closed, the operator's name for longer. */
+/** Values that the browser keeps: the key until the tab is closed, the operator's name for longer. */
 
 const KEY = "tidegauge.key";
 const NAME = "tidegauge.name";

@@ -13,7 +13,7 @@ const TEXTS = {
 };
 
 let state = { name: "idle" };
-/** When the server last sent anything, by its clock; null before the first frame. */
+/** Time at which the server last sent anything, by its clock; null before the first frame. */
 let heardAt = null;
 
 /** Note that the server just sent something. */

@@ -2,7 +2,7 @@
 
 import { ROOT } from "../core/api.js";
 
-/** Why the server closed; app/live/protocol.py has all codes. After these three, coming back is useless. */
+/** Close codes after which reconnecting is useless; app/live/protocol.py has all codes. */
 const FINAL_STATES = new Map([
   [4400, "misunderstood"],
   [4401, "refused"],
@@ -12,7 +12,7 @@ const TOO_MANY_CONNECTIONS = 4429;
 const FIRST_PAUSE_MS = 1_000;
 const CROWDED_PAUSE_MS = 10_000;
 const LONGEST_PAUSE_MS = 15_000;
-/** How long a connection may take until its first message. */
+/** Longest time in milliseconds from connecting to the first message. */
 const ANSWER_TIMEOUT_MS = 15_000;
 /** A heartbeat comes every 10 s: after two that did not, the connection only seems to stand. */
 const SILENCE_MS = 21_000;

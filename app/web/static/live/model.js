@@ -1,4 +1,4 @@
-/** What the page knows: the feed brings it, the API fills in what the feed leaves out. */
+/** The data of the page: from the live feed, and from the API where the feed has none. */
 
 import { get, getAll } from "../core/api.js";
 import { noteServerTime, now } from "../core/clock.js";

@@ -1,4 +1,4 @@
-/** What an alert's series measured: the last 24 hours for its spark, and the value with which it fired. */
+/** The readings of an alert's series: the last 24 hours for its spark, and the value with which it fired. */
 
 import { get } from "../core/api.js";
 import { now } from "../core/clock.js";

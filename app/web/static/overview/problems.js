@@ -1,4 +1,4 @@
-/** What is wrong with the rule files, each as file:line with its message; and with the server. */
+/** Problems of the rule files, each as file:line with its message, and problems of the server. */
 
 import { get } from "../core/api.js";
 import { arrange, byId, make } from "../core/dom.js";

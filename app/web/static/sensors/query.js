@@ -1,4 +1,4 @@
-/** Which sensors the filters find, in which order and groups. */
+/** Sensors that the filters select, in their order and groups. */
 
 import { rankOf } from "../core/levels.js";
 

@@ -8,7 +8,7 @@ const POINTS = 60;
 const SHORTEST_GAP_MS = 150_000;
 const REQUESTS_AT_ONCE = 3;
 const ENTRIES_KEPT = 1_000;
-/** What is kept of a series between two cuts. */
+/** The points of a series between two cuts. */
 const POINTS_KEPT = 1_500;
 
 /** Last hours by sensor and metric; `onLoaded(sensor)` is called when one has come. */

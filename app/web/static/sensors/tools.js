@@ -1,4 +1,4 @@
-/** What stands above the table: filter, states, grouping, and how many sensors there are. */
+/** The row above the table: filter, states, grouping, and the number of sensors. */
 
 import { arrange, byId, make, setText } from "../core/dom.js";
 import { formatCount } from "../core/format.js";

@@ -10,7 +10,7 @@ import { linkTo } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
 import { limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
 
-/** How far back a past alert is looked for. */
+/** Number of past alerts that are searched. */
 const HISTORY_LIMIT = 5_000;
 
 /** The view of `#/alert/ID`. */

@@ -1,4 +1,4 @@
-/** What the pages with lists have in common: a heading, a line below it, and a body that is filled when it is known. */
+/** The common parts of pages with lists: a heading, a line below it, and a body that is filled later. */
 
 import { arrange, make, setText } from "../core/dom.js";
 

@@ -70,9 +70,9 @@ def _print_addresses(settings: Settings, keys: Keys, database: str) -> None:
     sign_in = f"#key={keys.development}" if keys.is_alone else ""
     lines = [
         f"[bold]Tidegauge {__version__}[/]",
-        f"  page        {address}/{sign_in}",
-        f"  API         {address}/schema",
-        f"  database    {database}",
+        f"  page        {escape(address)}/{sign_in}",
+        f"  API         {escape(address)}/schema",
+        f"  database    {escape(database)}",
         *_describe_keys(keys, address, settings.data_dir),
         "",
     ]
@@ -89,7 +89,7 @@ def _describe_keys(keys: Keys, address: str, data_dir: Path) -> list[str]:
         return [
             f"  API_KEY     [bold]{keys.development}[/]  (development key, kept in {escape(str(data_dir))})",
             "",
-            f"curl {address}/api/v1/readings -H 'X-API-Key: {keys.development}' -d '{_FIRST_READING}'",
+            f"curl {escape(address)}/api/v1/readings -H 'X-API-Key: {keys.development}' -d '{_FIRST_READING}'",
         ]
     if keys.is_empty:
         return ["  keys        none, so nobody can use the server. Create one while it runs:", "", _CREATE_KEY]

@@ -51,7 +51,7 @@ class ChannelPage(msgspec.Struct, frozen=True):
 
 @get(
     "/api/v1/notifications/outbox",
-    guards=[require("read")],
+    guards=[require("read", "live")],
     responses=problem_responses(),
     tags=["Notifications"],
     summary="List alert messages",
@@ -84,7 +84,7 @@ async def resend_notification(
 
 @get(
     "/api/v1/channels",
-    guards=[require("read")],
+    guards=[require("read", "live")],
     responses=problem_responses(),
     tags=["Notifications"],
     summary="List channels",

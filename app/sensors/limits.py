@@ -32,7 +32,13 @@ class LimitPage(msgspec.Struct, frozen=True):
     next: None = None
 
 
-@get("/api/v1/limits", guards=[require("read")], responses=problem_responses(), tags=["Sensors"], summary="List limits")
+@get(
+    "/api/v1/limits",
+    guards=[require("read", "live")],
+    responses=problem_responses(),
+    tags=["Sensors"],
+    summary="List limits",
+)
 async def list_limits(
     read_pool: NamedDependency[Pool], sensor: Annotated[str, QueryParameter(description="Its name")]
 ) -> LimitPage:

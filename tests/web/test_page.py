@@ -9,6 +9,7 @@ from playwright.async_api import Locator, Page, expect
 
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
+from tests.sensors.test_routes import OPEN_ALERT
 from tests.web.readings import BROKEN_RULES, post, write_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -259,3 +260,25 @@ async def test_only_alerts_are_announced_to_screen_readers(server: Server, page:
     await _open(page, server)
     live = "[aria-live], [role=status], [role=alert], [role=log], [role=timer], output"
     assert await page.evaluate(f"[...document.querySelectorAll('{live}')].map((each) => each.id)") == ["announcement"]
+
+
+async def test_key_in_the_address_is_taken_by_an_open_page(server: Server, page: Page) -> None:
+    await page.goto(f"{server.address}/")
+    await expect(page.get_by_role("textbox")).to_be_visible()
+    await page.evaluate(f"location.hash = '#key={API_KEY_WS}'")
+    await expect(page.locator("#connection")).to_contain_text("live, ")
+    assert "key=" not in page.url
+
+
+async def test_key_that_cannot_be_decoded_leads_to_the_form(server: Server, page: Page) -> None:
+    await page.goto(f"{server.address}/#key=%zz")
+    await expect(page.get_by_role("textbox")).to_be_visible()
+    assert "key=" not in page.url
+
+
+async def test_disaster_is_the_worst_level(server: Server, database: Database, page: Page) -> None:
+    await server.post_readings([{"sensor": "cellar", "values": {"temperature": 1}}])
+    await database.pool.execute(OPEN_ALERT, "cellar", "burning", "threshold", "disaster", None)
+    await _open(page, server)
+    await expect(page.get_by_text("1 disaster")).to_be_visible()
+    await expect(page.get_by_text("All well")).to_be_hidden()

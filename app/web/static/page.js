@@ -3,7 +3,7 @@
 import { ROOT, useKey } from "./core/api.js";
 import { byId, setText } from "./core/dom.js";
 import { onAddress, readRoute } from "./core/router.js";
-import { forgetKey, keepKey, takeKey } from "./core/storage.js";
+import { forgetKey, keepKey, keptKey, takeKeyFromAddress } from "./core/storage.js";
 import { showBadge } from "./head/badge.js";
 import { forgetFrames, noteFrame, showConnection, tickConnection } from "./head/connection.js";
 import { closeGate, listenForKey, openGate } from "./head/gate.js";
@@ -21,7 +21,7 @@ import { makeTools } from "./sensors/tools.js";
 import { Views } from "./views/views.js";
 
 const TICK_MS = 1_000;
-const URGENT = ["critical", "error"];
+const URGENT = ["disaster", "critical", "error"];
 
 const model = new Model();
 const feed = new Feed({ onState: follow, onFrame: take });
@@ -37,6 +37,9 @@ function enter(entered) {
 
 function leave() {
   feed.stop();
+  model.isLive = false;
+  key = null;
+  useKey(null);
   forgetKey();
   empty({ name: "idle" }, "");
 }
@@ -96,7 +99,11 @@ announceAlerts(model);
 listenForShortcuts();
 listenForKey(enter);
 model.on("sensors", showParts);
-onAddress(showParts);
+onAddress(() => {
+  const given = takeKeyFromAddress();
+  if (given === null) return showParts();
+  enter(given);
+});
 byId("forget").addEventListener("click", leave);
 byId("retry").addEventListener("click", () => feed.retry());
 setInterval(() => {
@@ -104,7 +111,7 @@ setInterval(() => {
   for (const part of parts) if (model.isKnown) part.tick();
 }, TICK_MS);
 
-const kept = takeKey();
+const kept = takeKeyFromAddress() ?? keptKey();
 if (kept === null) {
   showConnection({ name: "idle" });
   openGate("");

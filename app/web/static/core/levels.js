@@ -2,7 +2,7 @@
 
 import { make, setText } from "./dom.js";
 
-export const LEVELS = ["critical", "error", "warning", "info"];
+export const LEVELS = ["disaster", "critical", "error", "warning", "info"];
 
 /** Rank a level: 0 is the worst; null comes after all. */
 export function rankOf(level) {
@@ -10,7 +10,7 @@ export function rankOf(level) {
   return rank < 0 ? LEVELS.length : rank;
 }
 
-/** Make a mark; setLevel fills it. */
+/** Make a mark; setMark fills it. */
 export function makeMark() {
   return make("span", { class: "mark" });
 }

@@ -4,13 +4,20 @@ const KEY = "tidegauge.key";
 const NAME = "tidegauge.name";
 const FRAGMENT = "#key=";
 
-/** Take a key from the address's fragment and remove it from there; else return the kept one, or null. */
-export function takeKey() {
-  if (location.hash.startsWith(FRAGMENT)) {
-    const key = decodeURIComponent(location.hash.slice(FRAGMENT.length));
-    history.replaceState(null, "", location.pathname + location.search);
-    if (key !== "") return key;
+/** Take a key from the address's fragment and remove it from there; return null if there is none. */
+export function takeKeyFromAddress() {
+  if (!location.hash.startsWith(FRAGMENT)) return null;
+  const written = location.hash.slice(FRAGMENT.length);
+  history.replaceState(null, "", location.pathname + location.search);
+  try {
+    return decodeURIComponent(written) || null;
+  } catch {
+    return null;
   }
+}
+
+/** Return the key that is kept, or null. */
+export function keptKey() {
   return read(() => sessionStorage, KEY);
 }
 

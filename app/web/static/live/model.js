@@ -136,6 +136,7 @@ export class Model extends Topics {
       getAll("api/v1/alerts"),
       get("api/v1/alerts/history", { limit: HISTORY_LIMIT }),
     ]);
+    if (!this.isLive) return;
     this.#setAlerts(open);
     const since = now() - RESOLVED_AGE_MS;
     this.resolved = history.items
@@ -149,6 +150,7 @@ export class Model extends Topics {
     const pages = await Promise.all(
       OUTBOX_STATES.map((state) => get("api/v1/notifications/outbox", { state, limit: OUTBOX_LIMIT })),
     );
+    if (!this.isLive) return;
     this.deliveries = new Map();
     const messages = pages.flatMap((page) => page.items).sort((a, b) => a.id - b.id);
     for (const message of messages) for (const item of message.items) this.#noteDelivery(item.episode_id, message);
@@ -162,6 +164,7 @@ export class Model extends Topics {
 
   async #refreshRules() {
     const { items, problems } = await get("api/v1/rules");
+    if (!this.isLive) return;
     this.rules = new Map(items.map((rule) => [rule.name, rule]));
     this.tell("rules");
     if (problems.join("\n") === this.problems.join("\n")) return;
@@ -170,7 +173,9 @@ export class Model extends Topics {
   }
 
   async #refreshList(topic, path) {
-    this[topic] = (await get(path)).items;
+    const { items } = await get(path);
+    if (!this.isLive) return;
+    this[topic] = items;
     this.tell(topic);
   }
 

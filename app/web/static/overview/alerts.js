@@ -3,7 +3,7 @@
 import { openSilence } from "../actions/silence.js";
 import { arrange, byId, Keyed, make, setText } from "../core/dom.js";
 import { formatCount } from "../core/format.js";
-import { rankOf } from "../core/levels.js";
+import { LEVELS, rankOf } from "../core/levels.js";
 import { onAddress, readFilters } from "../core/router.js";
 import { AlertRow } from "./alert_row.js";
 
@@ -84,7 +84,7 @@ export class Alerts {
 }
 
 function makeFilter(show, model) {
-  if (["critical", "error", "warning", "info"].includes(show)) return (alert) => alert.level === show;
+  if (LEVELS.includes(show)) return (alert) => alert.level === show;
   if (show === "silent") return (alert) => alert.kind === "no_data";
   if (show !== "offline") return () => true;
   const offline = new Set(model.gateways.filter((gateway) => gateway.state === "offline").map((gateway) => gateway.name));

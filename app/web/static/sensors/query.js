@@ -1,9 +1,8 @@
 /** Sensors that the filters select, in their order and groups. */
 
-import { rankOf } from "../core/levels.js";
+import { LEVELS, rankOf } from "../core/levels.js";
 
 const STATES = ["alert", "silent", "late"];
-const LEVELS = ["critical", "error", "warning", "info"];
 const byText = new Intl.Collator(undefined, { numeric: true });
 
 /** Return the sensors that fit, from all in order of name. */

@@ -20,6 +20,7 @@ export class AlertView {
   #model;
   #id;
   #past = null;
+  #hasLooked = false;
   #shown = "";
   #ends = [];
 
@@ -46,14 +47,16 @@ export class AlertView {
     const alert = this.#model.alerts.get(this.#id);
     if (alert !== undefined) this.#fill(alert);
     else if (this.#past !== null) this.#fill(this.#past);
-    else this.#look();
+    else if (!this.#hasLooked) this.#look();
   }
 
   async #look() {
+    this.#hasLooked = true;
     try {
       const past = await getAll("api/v1/alerts/history", {}, HISTORY_LIMIT);
       this.#past = past.find((alert) => alert.id === this.#id) ?? null;
     } catch (error) {
+      this.#hasLooked = false;
       return this.#note(error.message);
     }
     if (this.#model.alerts.has(this.#id)) return undefined;

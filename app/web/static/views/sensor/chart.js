@@ -31,7 +31,7 @@ export class Chart {
   #shown = null;
   #observer = new ResizeObserver(() => this.#plot?.setSize({ width: this.element.clientWidth, height: HEIGHT_PX }));
   #scheme = matchMedia("(prefers-color-scheme: dark)");
-  #redraw = () => this.#shown && this.show(this.#shown);
+  #redraw = () => this.#shown && this.#make();
 
   constructor(uPlot, handlers) {
     this.#uPlot = uPlot;
@@ -43,8 +43,14 @@ export class Chart {
   /** Show columns within a range, with limits [{side, level, number}] and alerts [{level, from, to}]. */
   show(shown) {
     this.#shown = shown;
+    // A plot that is made anew would lose a zoom that is being drawn with the mouse.
+    if (this.#plot === null) this.#make();
+    else this.#plot.setData(shown.columns);
+  }
+
+  #make() {
     this.#plot?.destroy();
-    this.#plot = new this.#uPlot(this.#options(readColours()), shown.columns, this.element);
+    this.#plot = new this.#uPlot(this.#options(readColours()), this.#shown.columns, this.element);
   }
 
   /** End the chart. */
@@ -140,6 +146,6 @@ function labelTimes(_plot, splits, _axis, _space, step) {
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["accent", "muted", "line", "band", "critical", "error", "warning", "info"];
+  const names = ["accent", "muted", "line", "band", "disaster", "critical", "error", "warning", "info"];
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }

@@ -35,6 +35,7 @@ export class SensorView {
   #chart = null;
   #buckets = new Buckets();
   #ends;
+  #openAlerts = "";
   #soon = null;
   #loadedAt = 0;
   #asked = 0;
@@ -110,6 +111,7 @@ export class SensorView {
     this.#ends = [
       this.#model.on("readings", (changed) => isOurs(changed) && this.#showMetrics()),
       this.#model.on("sensors", () => this.#showHead()),
+      this.#model.on("alerts", () => this.#followAlerts()),
       onAddress(() => this.#loadSoon()),
     ];
     this.#plot.addEventListener("keydown", (event) => {
@@ -147,6 +149,15 @@ export class SensorView {
     this.#showRanges();
     clearTimeout(this.#soon);
     this.#soon = setTimeout(() => this.#load(), SOON_MS);
+  }
+
+  /** Load the list of alerts again when one of this sensor has begun, ended or changed its level. */
+  #followAlerts() {
+    const own = [...this.#model.alerts.values()].filter(({ sensor }) => sensor === this.#name);
+    const open = own.map(({ id, level }) => `${id} ${level}`).join();
+    if (open === this.#openAlerts) return;
+    this.#openAlerts = open;
+    this.#loadFacts();
   }
 
   async #loadFacts() {

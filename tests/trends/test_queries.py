@@ -112,6 +112,8 @@ def _literal(value: object) -> str:
             return "NULL"
         case list():
             return f"ARRAY[{', '.join(map(_literal, value))}]"
+        case int():
+            return str(value)
         case bytes():
             return f"'\\x{value.hex()}'"
         case _:

@@ -1,26 +1,16 @@
 -- Raw readings and trends. Every read of the hypertable bounds time.
 
--- name: find_sensor
--- $1 name
-SELECT id FROM sensor WHERE name = $1;
-
--- name: find_trend_series
--- $1 sensor, $2 metric
-SELECT series.id
-  FROM series
-  JOIN sensor ON sensor.id = series.sensor_id
- WHERE sensor.name = $1 AND series.metric = $2;
-
--- name: list_metrics
--- $1 sensor
-SELECT series.metric
-  FROM series
-  JOIN sensor ON sensor.id = series.sensor_id
- WHERE sensor.name = $1
- ORDER BY series.metric;
+-- name: list_series
+-- $1 sensor names. One row for each series; a sensor without series has one row, in which the series is null.
+SELECT sensor.name AS asked, sensor.id AS sensor_id, sensor.name AS sensor, series.id AS series_id, series.metric,
+       coalesce(series.unit, series.rule_unit) AS unit
+  FROM sensor
+  LEFT JOIN series ON series.sensor_id = sensor.id
+ WHERE sensor.name = ANY($1::text[])
+ ORDER BY sensor.name COLLATE "C", series.metric COLLATE "C";
 
 -- name: list_readings
--- $1 sensor names or null, $2 metrics or null, $3 from, $4 to (excluded), $5 after this time and $6 this sensor id,
+-- $1 sensor ids or null, $2 metrics or null, $3 from, $4 to (excluded), $5 after this time and $6 this sensor id,
 -- $7 limit. Only the first $7 rows of each series are read, by the primary key; later ones cannot be on this page.
 SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
        jsonb_object_agg(series.metric, found.value) AS values
@@ -35,7 +25,7 @@ SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
        ORDER BY time
        LIMIT $7
  ) AS found
- WHERE ($1::text[] IS NULL OR sensor.name = ANY($1))
+ WHERE ($1::int[] IS NULL OR sensor.id = ANY($1))
    AND ($2::text[] IS NULL OR series.metric = ANY($2))
  GROUP BY found.time, sensor.id, sensor.name
  ORDER BY found.time, sensor.id
@@ -43,30 +33,51 @@ SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
 
 -- name: list_buckets_1m
 -- $1 series, $2 width, $3 from, $4 to (excluded). The average is weighted by the count of each minute.
-SELECT time_bucket($2::interval, bucket) AS time,
+SELECT series_id, time_bucket($2::interval, bucket) AS time,
        sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1m
- WHERE series_id = $1 AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
- GROUP BY 1
- ORDER BY 1;
+ WHERE series_id = ANY($1::int[]) AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
+ GROUP BY 1, 2
+ ORDER BY 1, 2;
 
 -- name: list_buckets_1h
 -- As above, over hours.
-SELECT time_bucket($2::interval, bucket) AS time,
+SELECT series_id, time_bucket($2::interval, bucket) AS time,
        sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1h
- WHERE series_id = $1 AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
- GROUP BY 1
- ORDER BY 1;
+ WHERE series_id = ANY($1::int[]) AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
+ GROUP BY 1, 2
+ ORDER BY 1, 2;
 
 -- name: list_buckets_1d
 -- As above, over days.
-SELECT time_bucket($2::interval, bucket) AS time,
+SELECT series_id, time_bucket($2::interval, bucket) AS time,
        sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1d
- WHERE series_id = $1 AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
- GROUP BY 1
- ORDER BY 1;
+ WHERE series_id = ANY($1::int[]) AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
+ GROUP BY 1, 2
+ ORDER BY 1, 2;
+
+-- name: list_local_buckets_1h
+-- $1 series, $2 edges of the buckets in ascending order, one more than buckets, $3 the first and $4 the last edge.
+-- Over hours.
+SELECT series_id, ($2::timestamptz[])[width_bucket(bucket, $2::timestamptz[])] AS time,
+       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       first(first, bucket) AS first, last(last, bucket) AS last
+  FROM reading_1h
+ WHERE series_id = ANY($1::int[]) AND bucket >= $3 AND bucket < $4
+ GROUP BY 1, 2
+ ORDER BY 1, 2;
+
+-- name: list_local_buckets_1m
+-- As above, over minutes.
+SELECT series_id, ($2::timestamptz[])[width_bucket(bucket, $2::timestamptz[])] AS time,
+       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       first(first, bucket) AS first, last(last, bucket) AS last
+  FROM reading_1m
+ WHERE series_id = ANY($1::int[]) AND bucket >= $3 AND bucket < $4
+ GROUP BY 1, 2
+ ORDER BY 1, 2;

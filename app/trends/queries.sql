@@ -81,3 +81,24 @@ SELECT series_id, ($2::timestamptz[])[width_bucket(bucket, $2::timestamptz[])] A
  WHERE series_id = ANY($1::int[]) AND bucket >= $3 AND bucket < $4
  GROUP BY 1, 2
  ORDER BY 1, 2;
+
+-- name: list_all_series
+SELECT series.id, sensor.name AS sensor, series.metric, coalesce(series.unit, series.rule_unit) AS unit
+  FROM series
+  JOIN sensor ON sensor.id = series.sensor_id;
+
+-- name: list_chunk_windows
+-- $1 from, $2 to (excluded): the ranges of the chunks of readings that reach into it, cut to it, in order of time
+SELECT greatest(range_start, $1), least(range_end, $2)
+  FROM timescaledb_information.chunks
+ WHERE hypertable_schema = current_schema() AND hypertable_name = 'reading'
+   AND range_end > $1::timestamptz AND range_start < $2::timestamptz
+ ORDER BY range_start;
+
+-- name: export_readings
+-- $1 series in the order of their names, $2 from, $3 to (excluded). Returns the position of each series from 1.
+SELECT chosen.position, to_us(reading.time) AS time_us, reading.value
+  FROM unnest($1::int[]) WITH ORDINALITY AS chosen (series_id, position)
+  JOIN reading ON reading.series_id = chosen.series_id
+ WHERE reading.time >= $2 AND reading.time < $3
+ ORDER BY reading.time, chosen.position;

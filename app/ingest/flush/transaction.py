@@ -71,11 +71,12 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     """Write the rows that follow from new readings, and return the id of the feed row."""
     days = [_1970 + timedelta(days=day) for day in new.oldest_of_day]
     await connection.execute(SQL["insert_late_days"], days, list(new.oldest_of_day.values()))
-    await connection.execute(SQL["upsert_series_state"], *new.states())
+    is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
+    await connection.execute(SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.states())
     for late, ranges in new.ranges().items():
         await connection.execute(SQL["insert_dirty"], *ranges, late)
     grouped = group_readings(new, registry.names)
-    legacy = await _insert_legacy(connection, new, grouped)
+    legacy = [] if is_import else await _insert_legacy(connection, new, grouped)
     payload = encode_payload(new, grouped, legacy)
     feed_id: int = await connection.fetchval(SQL["insert_feed"], new.size, payload)
     return feed_id

@@ -6,7 +6,7 @@ they differ, so that a database can move from one edition to the other.
 """
 
 from app.db.aggregates.late_days import refresh_day, refresh_late_days
-from app.db.aggregates.levels import LEVELS, MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
+from app.db.aggregates.levels import LEVELS, MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION, first_safe_day
 from app.db.aggregates.policies import OverduePolicies
 from app.db.aggregates.rebuild import CompressedReadingsError, ensure_aggregates
 from app.db.aggregates.retention import find_raw_retention
@@ -23,6 +23,7 @@ __all__ = [
     "drop_old_chunks",
     "ensure_aggregates",
     "find_raw_retention",
+    "first_safe_day",
     "list_warnings",
     "refresh_day",
     "refresh_late_days",

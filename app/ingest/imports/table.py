@@ -60,7 +60,7 @@ class Kept(msgspec.Struct, frozen=True):
         return "time_too_old", (
             f"time is {rfc3339(time_us)}, older than the {self.retention.days - 1} days that are kept; "
             + (
-                "make the retention policy of the table reading longer, or remove it"
+                "lengthen the retention policy of `reading`, or remove it"
                 if self.edition == "community"
                 else "the Apache-2 edition keeps no more, TimescaleDB Community can"
             )
@@ -164,8 +164,8 @@ def _read_header(header: bytes) -> list[str]:
     for name in ("sensor", "time"):
         if name not in names:
             raise InvalidFileError(
-                f"The first line is {shown(','.join(names))}, without a column {name}{did_you_mean(name, names)}. "
-                "Write sensor,time,metric,value, or sensor,time and a column for each metric"
+                f"The first line is {shown(','.join(names))}, without a column {name}; write sensor,time,metric,value, "
+                f"or sensor,time and a column for each metric{did_you_mean(name, names)}"
             )
     for name in names:
         if names.count(name) > 1:

@@ -43,7 +43,8 @@ def at(days_ago: int, second: int = 0) -> datetime:
 
 async def run(folder: Path, *arguments: str, dsn: str) -> tuple[int | None, str, str]:
     """Run a command and return its exit code, standard output and standard error."""
-    return tuple(await asyncio.to_thread(tidegauge, folder, *arguments, DATABASE_URL=dsn))
+    ran = await asyncio.to_thread(tidegauge, folder, *arguments, DATABASE_URL=dsn)
+    return ran.code, ran.out, ran.err
 
 
 async def refresh_aggregates(pool: Pool) -> None:

@@ -4,8 +4,8 @@ from datetime import date, datetime, timedelta
 
 import structlog
 
-from app.db.aggregates.continuous import refresh_continuous_day
-from app.db.aggregates.levels import STATEMENT_TIMEOUT_S, first_safe_day, start_of
+from app.db.aggregates.continuous import can_force_refreshes, refresh_continuous_day
+from app.db.aggregates.levels import MINUTE_RETENTION, STATEMENT_TIMEOUT_S, first_safe_day, start_of
 from app.db.aggregates.retention import find_raw_retention
 from app.db.aggregates.roll_up import rewrite_day
 from app.db.aggregates.sql import SQL
@@ -34,16 +34,20 @@ async def refresh_late_days(connection: Connection, now: datetime) -> int:
 
 
 async def _is_complete(connection: Connection, day: date, now: datetime) -> bool:
-    """Return whether all raw readings of a day are stored, as far as the aggregates know.
+    """Return whether all raw readings of a day are stored, as far as the aggregates know, and can be aggregated anew.
 
     Readings that were dropped before an operator lengthened retention are missing, until all of them are imported.
     """
     if day >= first_safe_day(now):
         return True
     window = start_of(day), start_of(day) + timedelta(days=1)
-    if not await connection.fetchval(SQL["has_gone_readings"], *window, timeout=STATEMENT_TIMEOUT_S):
+    if await connection.fetchval(SQL["has_gone_readings"], *window, timeout=STATEMENT_TIMEOUT_S):
+        reason = "readings of it were dropped before retention was longer"
+    elif day < first_safe_day(now, MINUTE_RETENTION) and not await can_force_refreshes(connection):
+        reason = "this version of TimescaleDB cannot refresh a whole day"
+    else:
         return True
-    log.warning("late_day_kept", day=day.isoformat(), reason="readings of it were dropped before retention was longer")
+    log.warning("late_day_kept", day=day.isoformat(), reason=reason)
     return False
 
 

@@ -55,7 +55,7 @@ SELECT CASE WHEN watermark > '0001-01-01' THEN watermark END
  WHERE user_view_schema = current_schema() AND user_view_name = $1;
 
 -- name: has_refresh_options
--- Whether refresh_continuous_aggregate takes options, as it does in newer versions.
+-- Whether refresh_continuous_aggregate takes options, and with them `force`, as it does in newer versions.
 SELECT EXISTS (
     SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'options' = ANY(proargnames)
 );

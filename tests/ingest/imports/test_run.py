@@ -224,6 +224,25 @@ async def test_old_aggregates_stay_when_only_part_of_their_readings_is_imported(
     assert not await database.pool.fetchval("SELECT count(*) FROM late_day")
 
 
+async def test_hours_keep_all_readings_when_more_of_a_day_are_imported_after_its_minutes_were_dropped(
+    database: Database, tmp_path: Path
+) -> None:
+    if await edition_of(database) != "community":
+        pytest.skip("only on Community can readings be kept for longer")
+    await database.pool.execute("SELECT remove_retention_policy('reading')")
+    old = (datetime.now(UTC) - 900 * DAY).replace(hour=12, minute=0)
+    rows = [(sensor, old + n * MINUTE, "t", n) for sensor in ("a", "b") for n in range(0, 90, 10)]
+    await run_import(write_file(tmp_path, rows), database)
+    await refresh_aggregates(database)
+    await database.pool.execute("SELECT drop_chunks('reading_1m', older_than => INTERVAL '800 days')")
+    await run_import(write_file(tmp_path, [("a", old + MINUTE, "t", 5)]), database)
+    await refresh_aggregates(database)
+    hours = "SELECT array_agg(n::int ORDER BY series_id, bucket) FROM reading_1h"
+    assert await database.pool.fetchval(hours) == [7, 3, 6, 3]
+    async with database.pool.acquire() as connection:
+        await check_aggregates(connection)
+
+
 def test_first_safe_day_follows_retention() -> None:
     now = datetime(2026, 1, 31, 8, tzinfo=UTC)
     assert first_safe_day(now).isoformat() == "2024-12-28"

@@ -6,6 +6,7 @@ from pathlib import Path
 from app.clock import DAY_US, MINUTE_US, now_us, rfc3339
 from app.db.aggregates import refresh_day, remove_series
 from app.db.pool import connect
+from app.model import SeriesId
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
@@ -46,11 +47,11 @@ async def _upload_two_sensors(server: Server, days: int) -> None:
             await refresh_day(connection, (now - timedelta(days=day)).date(), now)
 
 
-async def _series_of(database: Database, sensor: str) -> int:
-    series_id: int = await database.pool.fetchval(
+async def _series_of(database: Database, sensor: str) -> SeriesId:
+    series_id = await database.pool.fetchval(
         "SELECT series.id FROM series JOIN sensor ON sensor.id = sensor_id WHERE name = $1", sensor
     )
-    return series_id
+    return SeriesId(series_id)
 
 
 async def test_readings_and_aggregates_of_a_deleted_sensor_go_and_others_stay(

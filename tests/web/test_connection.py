@@ -68,7 +68,6 @@ async def test_page_waits_when_key_has_too_many_connections(
         await other.close()
         await page.get_by_role("button", name="Retry now").click()
         await expect(page.locator("#connection")).to_contain_text("live, ")
-        await page.goto("about:blank")
     _drop_network_errors(complaints)
 
 
@@ -81,4 +80,12 @@ async def test_page_works_under_a_path_prefix(database: Database, page: Page) ->
         await expect(page.locator("#table-body .sensor-name")).to_have_text(["quay"])
         await expect(page.get_by_role("region", name="Gateways")).to_contain_text("gw-quay")
         assert page.url == f"{server.address}/made/up/"
-        await page.goto("about:blank")
+
+
+async def test_page_leaves_a_server_before_it_ends(database: Database, complaints: list[str], page: Page) -> None:
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
+    async with running_server(settings) as server, wire_to(server.address) as wire:
+        await page.goto(f"{wire.url}/#key={API_KEY_WS}")
+        await expect(page.locator("#connection")).to_contain_text("live, ")
+    assert page.url == "about:blank"
+    assert complaints == []

@@ -103,6 +103,8 @@ async def test_history_shows_times_levels_and_peak_of_each_alert(site: Server) -
         "acked_by": None,
         "acked_at": None,
         "acked_level": None,
+        "told": [],
+        "messages": [],
     }
     shown = ("sensor", "state", "level", "resolved_at", "value", "peak", "threshold")
     assert [newest[name] for name in shown] == ["freezer-2", "firing", "warning", None, 9.0, 9.0, 8]
@@ -176,6 +178,80 @@ async def test_ack_is_accepted_until_the_alert_is_over(site: Server) -> None:
     assert (status, problem["detail"]) == (409, "Alert 1 is over; only an open alert can be acknowledged")
     (over,) = await items(site, "/api/v1/alerts/history")
     assert over["acked_by"] == "bert"
+
+
+async def test_ack_is_sent_to_followers_once_when_it_is_new(site: Server) -> None:
+    async with live(site) as client:
+        await client.snapshot(sensors=["nothing"], alerts=True)
+        await measure(site, "freezer-1", m0=9)
+        assert (await next_alert(client))["transition"] == "firing"
+        for by in ("anna", "anna", "bert"):
+            assert (await send(site, "POST", "/api/v1/alerts/1/ack", {"by": by}))[0] == 200
+        await measure(site, "freezer-1", m1=7)
+        shown = ("transition", "acked_by", "acked_level", "level")
+        frames = [await next_alert(client) for _ in range(3)]
+        assert [tuple(frame[name] for name in shown) for frame in frames] == [
+            ("acked", "anna", "warning", "warning"),
+            ("acked", "bert", "warning", "warning"),
+            ("resolved", "bert", "warning", "warning"),
+        ]
+        assert datetime.fromisoformat(frames[0]["acked_at"]) > BASE
+
+
+TOLD = """
+INSERT INTO alert_told (channel, episode_id, told, told_level, told_at)
+VALUES ('duty', 1, 'firing', 'warning', '2026-01-31T08:00:00Z')
+"""
+#: A message that was sent, one that is tried again, a dead letter, and one that is about another alert.
+MESSAGES = """
+INSERT INTO notification (channel, group_key, state, due_at, finished_at, error, text, lost_items)
+VALUES ('duty', 'a', 'sent', now(), '2026-01-31T08:00:00Z', NULL, '{"body": "secret text"}', NULL),
+       ('duty', 'a', 'sending', now(), NULL, 'HTTP 503', '{"body": "secret text"}', NULL),
+       ('office', 'a', 'dead', now(), '2026-01-31T09:00:00Z', 'no such host', NULL,
+        '[{"episode_id": 1, "revision": 1, "kind": "firing", "level": "warning"},
+          {"episode_id": 2, "revision": 1, "kind": "firing", "level": "warning"}]'),
+       ('duty', 'b', 'sent', now(), now(), NULL, NULL, NULL);
+INSERT INTO notification_item (notification_id, channel, episode_id, revision, kind, level)
+VALUES (1, 'duty', 1, 1, 'firing', 'warning'), (2, 'duty', 1, 2, 'reminder', 'warning'),
+       (4, 'duty', 2, 1, 'firing', 'warning');
+"""
+
+
+async def test_alert_shows_whom_it_was_told_and_its_messages(site: Server, database: Database) -> None:
+    await measure(site, "freezer-1", m0=9)
+    await measure(site, "freezer-2", m0=9)
+    await database.pool.execute(TOLD)
+    await database.pool.execute(MESSAGES)
+    await measure(site, "freezer-1", m1=7)
+    status, alert = await send(site, "GET", "/api/v1/alerts/1")
+    assert (status, alert["id"], alert["sensor"], alert["state"]) == (200, 1, "freezer-1", "resolved")
+    assert alert["told"] == [{"channel": "duty", "told": "firing", "level": "warning", "at": "2026-01-31T08:00:00Z"}]
+    firing = {"kind": "firing", "level": "warning"}
+    dead = {"state": "dead", "error": "no such host", "finished_at": "2026-01-31T09:00:00Z"}
+    waiting = {"state": "sending", "error": "HTTP 503", "finished_at": None}
+    sent = {"state": "sent", "error": None, "finished_at": "2026-01-31T08:00:00Z"}
+    reminded = {"id": 2, "channel": "duty", "kind": "reminder", "level": "warning", **waiting}
+    assert alert["messages"] == [
+        {"id": 3, "channel": "office", **firing, **dead},
+        reminded,
+        {"id": 1, "channel": "duty", **firing, **sent},
+    ]
+    listed = {each["id"]: each for each in await items(site, "/api/v1/alerts/history")}
+    assert listed[1] == {**alert, "messages": [{"id": 3, "channel": "office", **firing, **dead}, reminded]}
+    assert [each["id"] for each in listed[2]["messages"]] == [4, 3]
+    assert listed[2]["told"] == []
+
+
+async def test_alert_is_not_found_when_there_is_none_of_its_id(site: Server, database: Database) -> None:
+    await measure(site, "freezer-1", m0=9)
+    for wanted in (99, HUGE):
+        status, problem = await send(site, "GET", f"/api/v1/alerts/{wanted}")
+        assert (status, problem["detail"]) == (
+            404,
+            f"There is no alert {wanted}; /api/v1/alerts lists the open ones, /api/v1/alerts/history all",
+        )
+    await database.pool.execute("UPDATE alert_episode SET reason = 'no_data_clear'")
+    assert (await send(site, "GET", "/api/v1/alerts/1"))[0] == 404
 
 
 async def test_ack_is_refused_when_the_alert_or_the_name_is_invalid(site: Server) -> None:
@@ -345,6 +421,7 @@ async def test_requests_are_refused_when_the_key_lacks_the_scope(site: Server) -
     for method, path, scope, body, status in (
         ("GET", "/api/v1/alerts", "read", None, 200),
         ("GET", "/api/v1/alerts/history", "read", None, 200),
+        ("GET", "/api/v1/alerts/1", "read", None, 404),
         ("GET", "/api/v1/silences", "read", None, 200),
         ("GET", "/api/v1/rules", "read", None, 200),
         ("POST", "/api/v1/alerts/1/ack", "admin", {"by": "anna"}, 404),

@@ -61,3 +61,8 @@ async def page(browser: Browser, complaints: list[str]) -> AsyncIterator[Page]:
     with visitor(leave):
         yield page
     assert complaints == []
+
+
+def drop_network_errors(complaints: list[str]) -> None:
+    """Take out what the browser itself reports of connections that fail."""
+    complaints[:] = [each for each in complaints if not each.startswith(("WebSocket connection", "Failed to load"))]

@@ -27,13 +27,16 @@ export function openDialog({ title, fields, confirm, act }) {
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (form.ariaBusy === "true") return; // a second Enter would act a second time
+    form.ariaBusy = "true";
     try {
       await act(new FormData(form));
-      dialog.close();
+      if (form.isConnected) dialog.close();
     } catch (error) {
       problem.hidden = false;
       setText(problem, error.message);
     }
+    form.ariaBusy = null;
   });
   arrange(dialog, [form]);
   dialog.showModal();

@@ -56,6 +56,7 @@ export function remove(path) {
 }
 
 async function request(address, options) {
+  if (key === null) throw new ApiError(0, "Signed out"); // meanwhile; a request without a key would be refused
   let answer;
   try {
     answer = await fetch(address, {

@@ -1,6 +1,7 @@
 /** One open alert as a row. */
 
 import { acknowledge, isAcked } from "../actions/ack.js";
+import { makeAction, showRight } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
 import { arrange, make, setAttribute, setText } from "../core/dom.js";
 import { decimalsOf, formatDayTime, formatDuration, formatMoment, formatQuantity, formatTime } from "../core/format.js";
@@ -24,13 +25,9 @@ export class AlertRow {
   #spark = new Spark();
   #since = make("span", { class: "alert-since" });
   #told = make("span", { class: "alert-told" });
-  #ack = make("button", { type: "button", class: "action", onclick: () => acknowledge(this.#alert, this.#model) }, "Ack");
+  #ack = makeAction("Ack", "admin", () => acknowledge(this.#alert, this.#model));
   #acked = make("span", { class: "alert-acked" });
-  #silence = make(
-    "button",
-    { type: "button", class: "action", onclick: () => openSilence(matchersFor(this.#alert), this.#model) },
-    "Silence",
-  );
+  #silence = makeAction("Silence", "admin", () => openSilence(matchersFor(this.#alert), this.#model));
   #actions = make("span", { class: "alert-actions" });
   element = make(
     "li",
@@ -109,6 +106,7 @@ export class AlertRow {
       setText(this.#acked, by);
       setAttribute(this.#acked, "title", `Acknowledged by ${by}${at === null ? "" : ` at ${formatTime(Date.parse(at))}`}`);
     }
+    for (const button of [this.#ack, this.#silence]) showRight(button);
     arrange(this.#actions, [isTaken ? this.#acked : this.#ack, this.#silence]);
   }
 }

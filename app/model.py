@@ -38,6 +38,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     tags: Tags | None = None
     #: Position in the upload, from 0; messages about the reading name it.
     index: int = 0
+    #: Units of some of the values.
+    units: dict[MetricName, str] | None = None
 
 
 class FeedReading(msgspec.Struct, frozen=True, gc=False):

@@ -34,6 +34,7 @@ from app.metrics import Metrics
 from app.notify.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
 from app.notify.transport import Endpoints
+from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
 from app.tasks import supervised
 
@@ -41,6 +42,8 @@ from app.tasks import supervised
 EVALUATE_EVERY_S = 1.0
 #: Interval between two refreshes of the days that late readings touched.
 LATE_DAYS_EVERY_S = 10.0
+#: Interval between two runs that remove deleted sensors.
+REMOVE_SENSORS_EVERY_S = 10.0
 #: Interval between two updates of the rolled-up tables of the Apache-2 edition.
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
@@ -166,6 +169,7 @@ class Services:
             Job("prune_notifications", 600, lambda: prune_broker_notifications(self.pool), leader_only=True),
             Job("prune_outbox", 600, lambda: prune_notifications(self.pool), leader_only=True),
             Job("late_days", LATE_DAYS_EVERY_S, self._refresh_late_days, leader_only=True),
+            Job("remove_sensors", REMOVE_SENSORS_EVERY_S, self._remove_sensors, leader_only=True),
         ]
         if self.edition == "community":
             jobs.append(Job("overdue_policies", OVERDUE_POLICIES_EVERY_S, self._run_overdue_policies, leader_only=True))
@@ -179,6 +183,12 @@ class Services:
             days = await refresh_late_days(connection, await connection.fetchval("SELECT now()"))
         if days:
             log.info("late_days_refreshed", days=days)
+
+    async def _remove_sensors(self) -> None:
+        async with self._refreshing:
+            removed = await remove_deleted_sensors(self.pool)
+        if removed:
+            log.info("sensors_removed", sensors=removed)
 
     async def _run_overdue_policies(self) -> None:
         async with self._refreshing, self.pool.acquire() as connection:

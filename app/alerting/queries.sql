@@ -10,7 +10,8 @@ SELECT episode.id, episode.fired_at
  WHERE (NOT $1 OR (episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted'))
    AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND (episode.fired_at, episode.id) < ($2::timestamptz, $3::bigint)
-   AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.name = $6)
+   AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.id = find_sensor($6))
+   AND sensor.deleted_at IS NULL
  ORDER BY episode.fired_at DESC, episode.id DESC
  LIMIT $4;
 
@@ -36,6 +37,7 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
          AND time >= episode.started_at AND time <= coalesce(episode.resolved_at, now() + INTERVAL '1 hour')
   ) AS seen ON TRUE
  WHERE episode.id = ANY($1::bigint[]) AND episode.reason IS DISTINCT FROM 'no_data_clear'
+   AND sensor.deleted_at IS NULL
  ORDER BY episode.fired_at DESC, episode.id DESC;
 
 -- name: list_told

@@ -7,6 +7,7 @@ from app.commands.doctor import doctor
 from app.commands.keys import key
 from app.commands.migrate import migrate_command
 from app.commands.rules import check, rules
+from app.commands.sensors import sensor
 from app.commands.serve import serve_command
 from app.commands.simulate import simulate_command
 from app.commands.up import up
@@ -25,7 +26,7 @@ def main() -> None:
     """
 
 
-for command in (up, serve_command, migrate_command, doctor, check, rules, key, simulate_command):
+for command in (up, serve_command, migrate_command, doctor, check, rules, sensor, key, simulate_command):
     main.add_command(command)
 
 

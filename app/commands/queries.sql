@@ -1,7 +1,7 @@
 -- What `tidegauge doctor` counts and lists.
 
 -- name: count_stored
-SELECT (SELECT count(*) FROM sensor) AS sensors,
+SELECT (SELECT count(*) FROM sensor WHERE deleted_at IS NULL) AS sensors,
        (SELECT count(*) FROM api_key WHERE revoked_at IS NULL) AS live_keys;
 
 -- name: count_unevaluated
@@ -20,3 +20,9 @@ SELECT count(*) FILTER (WHERE state <> 'retired') AS in_use,
        count(*) FILTER (WHERE state = 'silent') AS silent,
        count(*) FILTER (WHERE state = 'alert') AS with_alert
   FROM sensor_view;
+
+-- name: count_readings_of_sensor
+-- $1 name; counted by days, so that a long history costs little
+SELECT coalesce(sum(n), 0)::bigint
+  FROM reading_1d
+ WHERE series_id IN (SELECT id FROM series WHERE sensor_id = find_sensor($1));

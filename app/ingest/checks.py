@@ -1,33 +1,17 @@
-"""Checks of names, values, times and tags, for all formats. Each refusal says what to send instead."""
+"""Checks of values, times, tags and units, for all formats. Each refusal says what to send instead."""
 
 from datetime import datetime
-from functools import lru_cache
 
 from app.clock import DAY_US, MINUTE_US, rfc3339, to_us
 from app.db.aggregates import OLDEST_ACCEPTED_US
 from app.ingest.upload import RejectionCode
 from app.model import VALUE_LIMIT
+from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, explain_tags, explain_units, show
 
-SENSOR_NAME_LIMIT = 200
-METRIC_NAME_LIMIT = 100
-TAGS_LIMIT = 32
-TAG_LENGTH_LIMIT = 200
 #: Times of readings may be this far in the future, because clocks of gateways run ahead.
 FUTURE_LIMIT_US = 10 * MINUTE_US
 
 Refusal = tuple[RejectionCode, str]
-
-
-@lru_cache(maxsize=65_536)
-def is_sensor_name(name: str) -> bool:
-    """Return whether a sensor may have this name."""
-    return _is_name(name, SENSOR_NAME_LIMIT)
-
-
-@lru_cache(maxsize=4_096)
-def is_metric_name(name: str) -> bool:
-    """Return whether a metric may have this name."""
-    return _is_name(name, METRIC_NAME_LIMIT)
 
 
 def refuse_sensor(name: object) -> Refusal:
@@ -85,32 +69,15 @@ def check_datetime(moment: datetime) -> Refusal | int:
 
 
 def check_tags(tags: object) -> Refusal | None:
-    """Return a refusal if the tags are not a mapping of at most TAGS_LIMIT short texts to short texts, else None."""
-    if not isinstance(tags, dict) or len(tags) > TAGS_LIMIT:
-        return "tags_invalid", f"tags is {show(tags)}; send an object of at most {TAGS_LIMIT} texts"
-    for name, value in tags.items():
-        for text in (name, value):
-            if not isinstance(text, str) or len(text) > TAG_LENGTH_LIMIT or not _is_storable(text):
-                return "tags_invalid", (
-                    f"tag {show(name)} is {show(value)}; send texts of at most {TAG_LENGTH_LIMIT} characters, "
-                    "without NUL and unpaired surrogates"
-                )
-    return None
+    """Return a refusal if these cannot be stored as tags, else None."""
+    reason = explain_tags(tags)
+    return None if reason is None else ("tags_invalid", reason)
 
 
-def show(value: object) -> str:
-    """Return a value as text for a message, cut to 60 characters."""
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _is_name(name: str, limit: int) -> bool:
-    return 0 < len(name) <= limit and name.isprintable() and not name.isspace()
-
-
-def _is_storable(text: str) -> bool:
-    """Return whether PostgreSQL can store the text; JSON can contain both NUL and half a surrogate pair."""
-    return text.isprintable() or not ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text))
+def check_units(units: object) -> Refusal | None:
+    """Return a refusal if these cannot be stored as units by metric, else None."""
+    reason = explain_units(units)
+    return None if reason is None else ("unit_invalid", reason)
 
 
 def _show_time(us: int) -> str:

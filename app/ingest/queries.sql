@@ -1,58 +1,78 @@
 -- The flush, registration of series, idempotency and gateways. Times are microseconds since 1970 (from_us).
 
+-- name: get_sensor_version
+SELECT version FROM sensor_version;
+
 -- name: find_series
--- $1 sensor names. For a sensor without series, returns one row in which the series is null.
-SELECT sensor.name, sensor.tags::text, to_us(nullif(sensor.tags_at, '-infinity')) AS tags_us,
+-- $1 names, present or old ones. For a sensor without series, returns one row in which the series is null. The unit of
+-- an operator counts as older than any reading.
+SELECT given.name AS given_name, sensor.id, sensor.name, sensor.retired_at IS NOT NULL AS is_retired,
+       sensor.uploaded_tags::text AS tags, to_us(nullif(sensor.tags_at, '-infinity')) AS tags_us,
        sensor.gateway, to_us(nullif(sensor.gateway_at, '-infinity')) AS gateway_us,
-       series.id, series.metric
-  FROM sensor
-  LEFT JOIN series ON series.sensor_id = sensor.id
- WHERE sensor.name = ANY($1::text[]);
+       series.id AS series_id, series.metric,
+       CASE series.unit_at WHEN 'infinity' THEN NULL
+                           WHEN '-infinity' THEN -4611686018427387904
+                           ELSE to_us(series.unit_at) END AS unit_us
+  FROM unnest($1::text[]) AS given (name)
+  JOIN sensor ON sensor.id = find_sensor(given.name)
+  LEFT JOIN series ON series.sensor_id = sensor.id;
 
 -- name: count_sensors_of_key
 -- $1 label of the API key
-SELECT count(*) FROM sensor WHERE created_by = $1;
+SELECT count(*) FROM sensor WHERE created_by = $1 AND deleted_at IS NULL;
 
 -- name: insert_sensors
 -- $1 names, $2 labels of the API keys that brought them. Inserted in order of name, so that processes never deadlock.
 INSERT INTO sensor (name, created_by)
 SELECT name, created_by FROM unnest($1::text[], $2::text[]) AS new (name, created_by) ORDER BY name
-ON CONFLICT (name) DO NOTHING;
+ON CONFLICT (name) WHERE deleted_at IS NULL DO NOTHING;
 
 -- name: insert_series
--- $1 sensor names, $2 metrics
+-- $1 sensor ids, $2 metrics. A sensor that was just deleted gets none.
 INSERT INTO series (sensor_id, metric)
 SELECT sensor.id, new.metric
-  FROM unnest($1::text[], $2::text[]) AS new (name, metric)
-  JOIN sensor USING (name)
+  FROM unnest($1::int[], $2::text[]) AS new (sensor_id, metric)
+  JOIN sensor ON sensor.id = new.sensor_id AND sensor.deleted_at IS NULL
  ORDER BY sensor.id, new.metric
 ON CONFLICT (sensor_id, metric) DO NOTHING;
 
 -- name: update_sensor_tags
--- $1 names, $2 tags as PostgreSQL writes jsonb, $3 times of the readings that brought them. The tags of the newest
+-- $1 sensor ids, $2 tags as PostgreSQL writes jsonb, $3 times of the readings that brought them. The tags of the newest
 -- reading are kept; at equal times the greater text, so that the order of arrival does not matter.
-UPDATE sensor SET tags = new.tags::jsonb, tags_at = from_us(new.us)
-  FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (name, tags, us)
- WHERE sensor.name = new.name
-   AND (from_us(new.us), new.tags COLLATE "C") > (sensor.tags_at, sensor.tags::text COLLATE "C");
+UPDATE sensor SET uploaded_tags = new.tags::jsonb, tags = coalesce(set_tags, new.tags::jsonb), tags_at = from_us(new.us)
+  FROM unnest($1::int[], $2::text[], $3::bigint[]) AS new (id, tags, us)
+ WHERE sensor.id = new.id
+   AND (from_us(new.us), new.tags COLLATE "C") > (sensor.tags_at, sensor.uploaded_tags::text COLLATE "C");
 
 -- name: update_sensor_gateway
--- $1 names, $2 gateways, $3 times of the readings that came through them
+-- $1 sensor ids, $2 gateways, $3 times of the readings that came through them
 UPDATE sensor SET gateway = new.gateway, gateway_at = from_us(new.us)
-  FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (name, gateway, us)
- WHERE sensor.name = new.name
+  FROM unnest($1::int[], $2::text[], $3::bigint[]) AS new (id, gateway, us)
+ WHERE sensor.id = new.id
    AND (from_us(new.us), new.gateway COLLATE "C") > (sensor.gateway_at, coalesce(sensor.gateway, '') COLLATE "C");
 
+-- name: update_series_unit
+-- $1 series ids, $2 units, $3 times of the readings that brought them. The unit of the oldest reading is kept; at equal
+-- times the smaller text, so that the order of arrival does not matter.
+UPDATE series SET unit = new.unit, unit_at = from_us(new.us)
+  FROM unnest($1::int[], $2::text[], $3::bigint[]) AS new (id, unit, us)
+ WHERE series.id = new.id
+   AND (from_us(new.us), new.unit COLLATE "C") < (series.unit_at, coalesce(series.unit, '') COLLATE "C");
+
 -- name: lock_sensors
--- $1 names. Locks the rows in order of name before the updates above, so that processes never deadlock.
-SELECT id FROM sensor WHERE name = ANY($1::text[]) ORDER BY name FOR NO KEY UPDATE;
+-- $1 ids. Locks the rows in order of id before the updates above, so that processes never deadlock.
+SELECT id FROM sensor WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE;
+
+-- name: lock_series
+-- $1 ids. Locks the rows in order of id.
+SELECT id FROM series WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: list_descriptions
--- $1 sensor names
-SELECT name, tags::text, to_us(nullif(tags_at, '-infinity')) AS tags_us,
+-- $1 sensor ids
+SELECT id, uploaded_tags::text AS tags, to_us(nullif(tags_at, '-infinity')) AS tags_us,
        gateway, to_us(nullif(gateway_at, '-infinity')) AS gateway_us
   FROM sensor
- WHERE name = ANY($1::text[]);
+ WHERE id = ANY($1::int[]);
 
 -- name: insert_readings
 -- $1 series ids, $2 times, $3 values; sorted by UTC day, series and time
@@ -96,8 +116,13 @@ SELECT sensor, from_us(us), temperature, humidity, pressure, client_ip
 RETURNING id;
 
 -- name: insert_feed
--- $1 count of values, $2 payload
-INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2) RETURNING id;
+-- $1 count of values, $2 payload. Returns the version of the sensors as well, to save a round trip.
+INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2)
+RETURNING id, (SELECT version FROM sensor_version) AS version;
+
+-- name: bring_back_sensors
+-- $1 ids of retired sensors that report again
+UPDATE sensor SET retired_at = NULL WHERE id = ANY($1::int[]);
 
 -- name: get_feed_seq
 -- Returns the sequence number that this session's last commit gave to its feed row.

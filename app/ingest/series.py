@@ -1,4 +1,4 @@
-"""Registration of sensors and series, and the tags and gateway of each sensor.
+"""Registration of sensors and series, the tags and gateway of each sensor, and the unit of each series.
 
 A series id is a small integer that stands for a pair of sensor and metric in stored readings.
 """
@@ -7,22 +7,34 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+import asyncpg
 import msgspec
 
 from app.clock import HOUR_US
 from app.db.pool import Connection
+from app.errors import OverloadedError
 from app.ingest.sql import SQL
 from app.ingest.upload import Upload
-from app.model import MetricName, Reading, SensorName, SeriesId, Tags
+from app.model import MetricName, SensorName, SeriesId, Tags
 
 #: Number of sensors that one API key may register in all, unless the key has its own limit.
 SENSORS_PER_KEY = 100_000
 
 _NEVER = -(2**62)
 _NOTHING = (_NEVER, "")
-#: For each sensor, the time and the text of its newest reading that brought tags (or a gateway); the greater text, if
-#: two readings have the same time.
-Descriptions = dict[SensorName, tuple[int, str]]
+_LAST = (2**63, "")
+#: Sensor id -> time and text of the newest reading that brought tags (or a gateway); the greater text, if two readings
+#: have the same time.
+Descriptions = dict[int, tuple[int, str]]
+#: Series id -> time and text of the oldest reading that brought a unit; the smaller text, if two have the same time.
+Units = dict[SeriesId, tuple[int, str]]
+
+
+class SensorsChangedError(OverloadedError):
+    """An operator has changed sensors since this process loaded them, so they must be loaded again."""
+
+    def __init__(self) -> None:
+        super().__init__("Sensors were being changed. Keep the data and send them again.")
 
 
 class Description(msgspec.Struct):
@@ -56,28 +68,44 @@ class Description(msgspec.Struct):
 class Sensor(msgspec.Struct):
     """A sensor as this process knows it."""
 
+    id: int
+    name: SensorName
     series: dict[MetricName, SeriesId]
     tags: Description
     gateway: Description
 
 
 class SeriesRegistry:
-    """All sensors and series that this process has seen; unknown ones are looked up, then registered.
+    """The sensors and series that this process has seen; unknown ones are looked up, then registered.
 
     Registration is a separate transaction before the flush. So a flush that is rolled back does not affect the
     registry; a registered sensor without readings does no harm.
+
+    A registry is as of one version: when an operator renames, retires or deletes a sensor, `sensor_version` grows. A
+    flush that finds a newer version raises SensorsChangedError, and a new registry must take the place of this one.
     """
 
     def __init__(self) -> None:
+        #: Read before any sensor; None: nothing is registered yet.
+        self.version: int | None = None
+        #: By the name in uploads, which may be an old one.
         self.sensors: dict[SensorName, Sensor] = {}
         #: The same series as in `sensors`, in the form in which they are looked up for each reading.
         self.series_of: dict[SensorName, dict[MetricName, SeriesId]] = {}
+        #: The sensor's present name, and the metric.
         self.names: dict[SeriesId, tuple[SensorName, MetricName]] = {}
+        #: Series of retired sensors -> sensor id.
+        self.retired: dict[SeriesId, int] = {}
+        self._by_id: dict[int, Sensor] = {}
+        #: Time of the reading that brought each stored unit.
+        self._units_us: dict[SeriesId, int] = {}
         self._lock = asyncio.Lock()
 
     async def register(self, connection: Connection, uploads: Sequence[Upload]) -> None:
         """Register all series of the uploads; reject readings of sensors over a key's cap."""
         async with self._lock:
+            if self.version is None:
+                self.version = await connection.fetchval(SQL["get_sensor_version"])
             await self._register(connection, uploads)
 
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
@@ -97,22 +125,35 @@ class SeriesRegistry:
             await self._insert_sensors(connection, uploads, new)
         missing = [(name, metric) for name, metrics in self._unknown(uploads).items() for metric in metrics]
         if missing:
-            names, metrics = zip(*missing, strict=True)
-            await connection.execute(SQL["insert_series"], names, metrics)
-            await self._load(connection, sorted(set(names)))
+            ids = [self.sensors[name].id for name, _ in missing]
+            await connection.execute(SQL["insert_series"], ids, [metric for _, metric in missing])
+            await self._load(connection, sorted({name for name, _ in missing}))
 
     async def _load(self, connection: Connection, names: Sequence[SensorName]) -> None:
         for row in await connection.fetch(SQL["find_series"], names):
-            sensor = self.sensors.get(row["name"])
-            if sensor is None:
-                sensor = Sensor(
-                    {}, _description(row["tags"], row["tags_us"]), _description(row["gateway"], row["gateway_us"])
-                )
-                self.sensors[row["name"]] = sensor
-                self.series_of[row["name"]] = sensor.series
-            if row["id"] is not None:
-                sensor.series[row["metric"]] = row["id"]
-                self.names[row["id"]] = (row["name"], row["metric"])
+            sensor = self.sensors.get(row["given_name"]) or self._add_sensor(row)
+            if (series_id := row["series_id"]) is not None:
+                sensor.series[row["metric"]] = series_id
+                self.names[series_id] = (sensor.name, row["metric"])
+                if row["unit_us"] is not None:
+                    self._units_us[series_id] = row["unit_us"]
+                if row["is_retired"]:
+                    self.retired[series_id] = sensor.id
+
+    def _add_sensor(self, row: asyncpg.Record) -> Sensor:
+        """Add a sensor under the name that was looked up, and under its present one; both lead to the same object."""
+        sensor = self.sensors.get(row["name"]) or Sensor(
+            row["id"],
+            row["name"],
+            {},
+            _description(row["tags"], row["tags_us"]),
+            _description(row["gateway"], row["gateway_us"]),
+        )
+        self._by_id[sensor.id] = sensor
+        for name in (row["name"], row["given_name"]):
+            self.sensors[name] = sensor
+            self.series_of[name] = sensor.series
+        return sensor
 
     async def _insert_sensors(self, connection: Connection, uploads: Sequence[Upload], new: set[SensorName]) -> None:
         """Insert new sensors up to the cap of the key that brought them first; reject readings of the others."""
@@ -136,21 +177,26 @@ class SeriesRegistry:
         return max((SENSORS_PER_KEY if cap is None else cap) - used - planned, 0)
 
     async def describe(self, connection: Connection, uploads: Sequence[Upload]) -> None:
-        """Store the tags and the gateway from the newest reading of each sensor, where the database needs an update."""
+        """Store tags, gateways and units from the uploads where the database needs an update.
+
+        Tags and gateway are those of a sensor's newest reading that brings some. The unit is that of a series' oldest
+        reading that brings one, so a unit that is set stays. What an operator has set wins over both.
+        """
         tags, gateways = self._collect_updates(uploads)
-        if not tags and not gateways:
+        units = self._collect_units(uploads)
+        if not tags and not gateways and not units:
             return
-        names = sorted(tags.keys() | gateways.keys())
+        ids = sorted(tags.keys() | gateways.keys())
         async with connection.transaction():
-            await connection.execute(SQL["lock_sensors"], names)
-            for query, updates in (("update_sensor_tags", tags), ("update_sensor_gateway", gateways)):
-                if updates:
-                    times, texts = zip(*updates.values(), strict=True)
-                    await connection.execute(SQL[query], list(updates), texts, times)
-            rows = await connection.fetch(SQL["list_descriptions"], names)
+            await _update(
+                connection, "lock_sensors", ids, {"update_sensor_tags": tags, "update_sensor_gateway": gateways}
+            )
+            await _update(connection, "lock_series", sorted(units), {"update_series_unit": units})
+            rows = await connection.fetch(SQL["list_descriptions"], ids)
         for row in rows:
-            self.sensors[row["name"]].tags.update_from_database(row["tags_us"], row["tags"])
-            self.sensors[row["name"]].gateway.update_from_database(row["gateway_us"], row["gateway"])
+            self._by_id[row["id"]].tags.update_from_database(row["tags_us"], row["tags"])
+            self._by_id[row["id"]].gateway.update_from_database(row["gateway_us"], row["gateway"])
+        self._units_us.update({series_id: us for series_id, (us, _) in units.items()})
 
     def _collect_updates(self, uploads: Sequence[Upload]) -> tuple[Descriptions, Descriptions]:
         """Return the tags and the gateways in the uploads that the database needs."""
@@ -158,21 +204,46 @@ class SeriesRegistry:
         gateways: Descriptions = {}
         for upload in uploads:
             for reading in upload.readings if upload.gateway is not None else ():
-                _keep_newest(gateways, reading, str(upload.gateway))
+                _keep_newest(gateways, self.sensors[reading.sensor].id, reading.time_us, str(upload.gateway))
             for reading in upload.readings if upload.has_tags else ():
                 if reading.tags is not None:
-                    _keep_newest(tags, reading, _as_jsonb_text(reading.tags))
+                    text = _as_jsonb_text(reading.tags)
+                    _keep_newest(tags, self.sensors[reading.sensor].id, reading.time_us, text)
         return (
-            {name: newest for name, newest in tags.items() if self.sensors[name].tags.note(*newest)},
-            {name: newest for name, newest in gateways.items() if self.sensors[name].gateway.note(*newest)},
+            {number: newest for number, newest in tags.items() if self._by_id[number].tags.note(*newest)},
+            {number: newest for number, newest in gateways.items() if self._by_id[number].gateway.note(*newest)},
         )
 
+    def _collect_units(self, uploads: Sequence[Upload]) -> Units:
+        """Return the units in the uploads of series that have none, or one of a later reading."""
+        units: Units = {}
+        for upload in uploads:
+            for reading in upload.readings if upload.has_units else ():
+                for metric, unit in (reading.units or {}).items():
+                    series_id, oldest = self.series_of[reading.sensor][metric], (reading.time_us, unit)
+                    stored_us = self._units_us.get(series_id)
+                    if (stored_us is None or reading.time_us < stored_us) and oldest < units.get(series_id, _LAST):
+                        units[series_id] = oldest
+        return units
 
-def _keep_newest(descriptions: Descriptions, reading: Reading, text: str) -> None:
-    """Put the text into `descriptions` if the reading is newer than the one there."""
-    newest = (reading.time_us, text)
-    if newest > descriptions.get(reading.sensor, _NOTHING):
-        descriptions[reading.sensor] = newest
+
+async def _update(
+    connection: Connection, lock: str, ids: Sequence[int], updates: Mapping[str, Descriptions | Units]
+) -> None:
+    """Lock rows by id in ascending order, then run the updates that are not empty."""
+    if ids:
+        await connection.execute(SQL[lock], ids)
+    for query, rows in updates.items():
+        if rows:
+            times, texts = zip(*rows.values(), strict=True)
+            await connection.execute(SQL[query], list(rows), texts, times)
+
+
+def _keep_newest(descriptions: Descriptions, sensor_id: int, us: int, text: str) -> None:
+    """Put the text into `descriptions` if its reading is newer than the one there."""
+    newest = (us, text)
+    if newest > descriptions.get(sensor_id, _NOTHING):
+        descriptions[sensor_id] = newest
 
 
 def _description(text: str | None, us: int | None) -> Description:

@@ -21,6 +21,7 @@ RejectionCode = Literal[
     "time_in_future",
     "time_too_old",
     "tags_invalid",
+    "unit_invalid",
     "reading_invalid",
     "too_many_sensors",
 ]
@@ -81,8 +82,9 @@ class Upload(msgspec.Struct):
 
     #: Values to store, one for each metric of each reading.
     value_count: int = 0
-    #: Whether any reading has tags.
+    #: Whether any reading has tags, and whether any has units.
     has_tags: bool = False
+    has_units: bool = False
 
     def __post_init__(self) -> None:
         self.keep(self.readings)
@@ -92,6 +94,7 @@ class Upload(msgspec.Struct):
         self.readings = readings
         self.value_count = sum([len(reading.values) for reading in readings])
         self.has_tags = any(reading.tags is not None for reading in readings)
+        self.has_units = any(reading.units is not None for reading in readings)
 
 
 class Idempotency(msgspec.Struct, frozen=True):

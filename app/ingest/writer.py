@@ -15,7 +15,7 @@ from app.errors import InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import COPY_FROM, write_flush
 from app.ingest.idempotency import AnsweredElsewhereError
-from app.ingest.series import SeriesRegistry
+from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.upload import Receipt, Upload
 from app.metrics import Metrics
 from app.problems import is_database_away
@@ -90,7 +90,7 @@ class Writer:
                         connection = await connect(dsn, application_name="tidegauge ingest")
                     with _deadline(connection):
                         await self._flush(connection, taken)
-                except DATABASE_ERRORS as error:
+                except (SensorsChangedError, *DATABASE_ERRORS) as error:
                     log.warning("flush_failed", uploads=len(taken), error=repr(error))
                     for waiting in taken:
                         _fail(waiting, _as_answer(error))
@@ -139,17 +139,29 @@ class Writer:
     async def _write(
         self, connection: Connection, uploads: Sequence[Upload], *, any_decompression: bool = False
     ) -> list[Receipt]:
-        """Write uploads in one transaction and return their receipts.
+        """Write uploads in one transaction and return their receipts; raise SensorsChangedError after RETRIES."""
+        for retries_left in range(RETRIES, -1, -1):
+            registry = self.registry
+            try:
+                batch = await _merge(connection, uploads, registry)
+                return await self._write_batch(connection, batch, registry, any_decompression)
+            except SensorsChangedError:
+                if self.registry is registry:  # the other flusher may have replaced it
+                    self.registry = SeriesRegistry()
+                if not retries_left:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
-        A large batch is written by COPY first; if one of its readings is stored already, by INSERT … ON CONFLICT.
-        """
-        batch = await self._merge(connection, uploads)
+    async def _write_batch(
+        self, connection: Connection, batch: Batch, registry: SeriesRegistry, any_decompression: bool
+    ) -> list[Receipt]:
+        """Write a large batch by COPY first; if one of its readings is stored already, by INSERT … ON CONFLICT."""
         self._metrics.flush_values.observe(batch.size)
         by_copy = batch.size >= COPY_FROM
         for retries_left in range(RETRIES, -1, -1):
             try:
                 return await write_flush(
-                    connection, batch, self.registry, by_copy=by_copy, any_decompression=any_decompression
+                    connection, batch, registry, by_copy=by_copy, any_decompression=any_decompression
                 )
             except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError) as error:
                 self._metrics.flush_retries.labels(error.sqlstate).inc()
@@ -157,16 +169,6 @@ class Writer:
                     raise
                 by_copy = False
         raise AssertionError("the last attempt returns or raises")
-
-    async def _merge(self, connection: Connection, uploads: Sequence[Upload]) -> Batch:
-        """Return the uploads as one batch; register their new series first."""
-        try:
-            batch = Batch(uploads, self.registry.series_of)
-        except KeyError:
-            await self.registry.register(connection, uploads)
-            batch = Batch(uploads, self.registry.series_of)
-        await self.registry.describe(connection, uploads)
-        return batch
 
     async def _flush_one_by_one(self, connection: Connection, taken: Sequence[_Waiting], cause: Exception) -> None:
         """Write each upload in a flush of its own, so that bad data fails only the upload that holds it."""
@@ -177,7 +179,7 @@ class Writer:
                 (receipt,) = await self._write(connection, [waiting.upload], any_decompression=unlimited)
             except asyncpg.DataError as error:
                 _fail(waiting, InvalidRequestError(f"The database cannot store this upload: {error}"))
-            except (AnsweredElsewhereError, *DATABASE_ERRORS) as error:
+            except (AnsweredElsewhereError, SensorsChangedError, *DATABASE_ERRORS) as error:
                 _fail(waiting, _as_answer(error))
             else:
                 self._answer(waiting, receipt)
@@ -187,6 +189,20 @@ class Writer:
         self._metrics.readings_duplicate.inc(receipt.duplicates)
         if not waiting.receipt.done():
             waiting.receipt.set_result(receipt)
+
+
+async def _merge(connection: Connection, uploads: Sequence[Upload], registry: SeriesRegistry) -> Batch:
+    """Return the uploads as one batch; register their new series first. Raise SensorsChangedError."""
+    try:
+        batch = Batch(uploads, registry.series_of)
+    except KeyError:
+        await registry.register(connection, uploads)
+        try:
+            batch = Batch(uploads, registry.series_of)
+        except KeyError as error:  # its sensor was just deleted
+            raise SensorsChangedError from error
+    await registry.describe(connection, uploads)
+    return batch
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""Tags and gateways of all sensors, for the filters of clients that ask for them."""
+"""Tags, gateways and old names of all sensors, for the filters of clients."""
 
 from collections.abc import Iterable
 
 from app.db.pool import Connection, Pool
 from app.live.frames import Frame
-from app.live.protocol import Filter
+from app.live.protocol import Filter, Labelled
 from app.live.sql import SQL
 from app.model import SensorName
 
@@ -17,8 +17,8 @@ class Labels:
         self._known: set[SensorName] = set()
 
     async def add(self, wanted: Filter, pool: Pool) -> None:
-        """Keep a filter up to date until `remove`; do nothing for one that asks for neither tags nor a gateway."""
-        if wanted.label_key is not None:
+        """Keep a filter up to date until `remove`; do nothing for one that takes all sensors."""
+        if wanted.needs_labels:
             self._filters.add(wanted)
             await self.read(pool)
 
@@ -27,12 +27,12 @@ class Labels:
         self._filters.discard(wanted)
 
     async def read(self, pool: Connection | Pool) -> None:
-        """Read the tags and gateways of all sensors."""
+        """Read the tags, gateways and old names of all sensors."""
         if not self._filters:
             return
         rows = await pool.fetch(SQL["list_sensor_labels"])
-        # Equal filters share one set, so that comparing two of them does not compare thousands of names.
-        selected: dict[object, frozenset[SensorName]] = {}
+        # Equal filters share one object, so that comparing two of them does not compare thousands of names.
+        selected: dict[object, Labelled] = {}
         for wanted in self._filters:
             if wanted.label_key not in selected:
                 selected[wanted.label_key] = wanted.select_labelled(rows)

@@ -97,6 +97,15 @@ class Cursor(msgspec.Struct, frozen=True):
         return cls(epoch, int(seq)) if dot and seq.isascii() and seq.isdigit() and len(seq) < 19 else None
 
 
+class Labelled(msgspec.Struct, frozen=True):
+    """What a client wants that the names of readings alone do not tell."""
+
+    #: Names of the sensors whose tags and gateway match; None if the client asks for neither.
+    fitting: frozenset[SensorName] | None = None
+    #: Names of the sensors that had a wanted name before.
+    renamed: frozenset[SensorName] = frozenset()
+
+
 class Filter:
     """The sensors and metrics that a client wants; results are cached by name."""
 
@@ -112,10 +121,11 @@ class Filter:
         self._metrics = _NameFilter(self._patterns[1])
         self._tags = {tag: compile_glob(pattern) for tag, pattern in (tags or {}).items()}
         self._gateway = None if gateway is None else compile_glob(gateway)
-        #: The same for two filters that ask for the same tags and gateway; None if the client asks for neither.
-        self.label_key = (tuple(sorted((tags or {}).items())), gateway) if tags or gateway is not None else None
-        #: Names of the sensors whose tags and gateway match; None if the client asks for neither. Kept by Labels.
-        self.labelled: frozenset[SensorName] | None = None if self.label_key is None else frozenset()
+        self._wants_labels = bool(tags) or gateway is not None
+        #: The same for two filters that ask for the same sensors, tags and gateway.
+        self.label_key = (self._patterns[0], tuple(sorted((tags or {}).items())), gateway)
+        #: What the client wants by tags, gateway and old names; kept by Labels.
+        self.labelled = Labelled(frozenset() if self._wants_labels else None)
 
     @property
     def key(self) -> object:
@@ -125,15 +135,25 @@ class Filter:
     @property
     def takes_all(self) -> bool:
         """Whether the client wants every sensor and metric."""
-        return self._sensors.takes_all and self._metrics.takes_all and self.label_key is None
+        return self._metrics.takes_all and not self.needs_labels
 
-    def select_labelled(self, rows: Iterable[Record]) -> frozenset[SensorName]:
-        """Return the names of the sensors whose tags and gateway match, of rows of all sensors."""
-        return frozenset(row["name"] for row in rows if self._labels_fit(row["tags"], row["gateway"]))
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the names of readings alone do not tell what the client wants."""
+        return self._wants_labels or not self._sensors.takes_all
+
+    def select_labelled(self, rows: Sequence[Record]) -> "Labelled":
+        """Return what the client wants of rows of all sensors."""
+        fitting = (row["name"] for row in rows if self._labels_fit(row["tags"], row["gateway"]))
+        renamed = (row["name"] for row in rows if any(self._sensors[name] for name in row["old_names"]))
+        return Labelled(frozenset(fitting) if self._wants_labels else None, frozenset(renamed))
 
     def takes(self, sensor: SensorName) -> bool:
-        """Return whether the client wants a sensor."""
-        return self._sensors[sensor] and (self.labelled is None or sensor in self.labelled)
+        """Return whether the client wants a sensor; a pattern matches its present name or an old one."""
+        labelled = self.labelled
+        return (self._sensors[sensor] or sensor in labelled.renamed) and (
+            labelled.fitting is None or sensor in labelled.fitting
+        )
 
     def select(self, sensor: SensorName, values: Mapping[MetricName, Any]) -> dict[MetricName, Any]:
         """Return those of a sensor's values that the client wants."""

@@ -33,6 +33,7 @@ SELECT sensor.name, series.metric, state.last_time, state.last_value
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
   JOIN sensor ON sensor.id = series.sensor_id
+ WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
  ORDER BY sensor.name, state.last_time, series.metric;
 
 -- name: get_last_legacy_reading
@@ -63,5 +64,7 @@ SELECT sensor AS name, state, level FROM sensor_view WHERE retired_at IS NULL;
 SELECT message FROM rule_problem ORDER BY position;
 
 -- name: list_sensor_labels
--- For filters by tag and gateway.
-SELECT name, tags, gateway FROM sensor;
+-- For filters by old name, tag and gateway.
+SELECT name, tags, gateway, ARRAY(SELECT alias.name FROM sensor_alias AS alias WHERE alias.sensor_id = id) AS old_names
+  FROM sensor
+ WHERE deleted_at IS NULL;

@@ -1,10 +1,12 @@
--- Sensors with their state and latest values.
+-- Sensors with their state and latest values, and what operators change of them.
 
 -- name: list_sensors
 -- $1 after this name ('' for the first page), $2 at most so many, $3 one name or null for all, $4 whether retired
 -- sensors are listed
 SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, listed.last_time AS last_seen,
        listed.received_at, listed.state, listed.level, listed.expected_interval, listed.notes, listed.retired_at,
+       ARRAY(SELECT alias.name FROM sensor_alias AS alias WHERE alias.sensor_id = listed.sensor_id ORDER BY created_at)
+           AS old_names,
        (SELECT jsonb_object_agg(metric, jsonb_build_object(
                    'value', last_value, 'time_us', to_us(last_time), 'unit', unit
                ) ORDER BY metric)
@@ -12,7 +14,8 @@ SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, 
          WHERE series_view.sensor_id = listed.sensor_id AND received_at IS NOT NULL) AS latest
   FROM (
       SELECT id FROM sensor
-       WHERE name > $1::text AND ($3::text IS NULL OR name = $3) AND ($4 OR retired_at IS NULL)
+       WHERE name > $1::text AND ($3::text IS NULL OR id = find_sensor($3)) AND ($4 OR retired_at IS NULL)
+         AND deleted_at IS NULL
        ORDER BY name
        LIMIT $2
   ) AS page
@@ -28,4 +31,97 @@ SELECT gateway AS name, key, last_upload_at AS last_upload, sensors, uploads, ac
 
 -- name: list_limits
 -- $1 sensor
-SELECT metric, rule, level, side, number FROM limit_view WHERE sensor = $1 ORDER BY metric, rule, number;
+SELECT metric, rule, level, side, number
+  FROM limit_view
+ WHERE sensor = (SELECT name FROM sensor WHERE id = find_sensor($1))
+ ORDER BY metric, rule, number;
+
+-- name: lock_changes
+-- Changes of sensors happen one at a time.
+SELECT version FROM sensor_version FOR UPDATE;
+
+-- name: count_version
+-- Makes every process load its sensors again before its next flush.
+UPDATE sensor_version SET version = version + 1;
+
+-- name: find_sensor
+-- $1 name, present or old one
+SELECT id, name, retired_at FROM sensor WHERE id = find_sensor($1);
+
+-- name: list_metrics
+-- $1 sensor id
+SELECT metric FROM series WHERE sensor_id = $1 ORDER BY metric;
+
+-- name: rename_sensor
+-- $1 sensor id, $2 new name. The old name stays an alias; the new one may have been an alias of the same sensor.
+WITH dropped AS (
+    DELETE FROM sensor_alias WHERE sensor_id = $1 AND name = $2
+), kept AS (
+    INSERT INTO sensor_alias (name, sensor_id) SELECT name, id FROM sensor WHERE id = $1
+)
+UPDATE sensor SET name = $2 WHERE id = $1;
+
+-- name: rename_in_silences
+-- $1 old name, $2 new name. Silences of exactly this sensor stay in force.
+UPDATE silence SET matchers = jsonb_set(matchers, '{sensor}', to_jsonb($2::text))
+ WHERE matchers ->> 'sensor' = $1 AND ends_at > now();
+
+-- name: set_sensor_fields
+-- $1 sensor id; for each field whether it is given, then its value: $2 and $3 display name, $4 and $5 notes, $6 and $7
+-- expected interval, $8 and $9 tags; without tags, those of the uploads count again. $10 whether the sensor is retired,
+-- null for no change.
+UPDATE sensor
+   SET display_name = CASE WHEN $2 THEN $3::text ELSE display_name END,
+       notes = CASE WHEN $4 THEN $5::text ELSE notes END,
+       expected_interval = CASE WHEN $6 THEN $7::interval ELSE expected_interval END,
+       set_tags = CASE WHEN $8 THEN $9::jsonb ELSE set_tags END,
+       tags = CASE WHEN $8 THEN coalesce($9::jsonb, uploaded_tags) ELSE tags END,
+       retired_at = CASE $10::boolean WHEN TRUE THEN coalesce(retired_at, now()) WHEN FALSE THEN NULL ELSE retired_at END
+ WHERE id = $1;
+
+-- name: set_units
+-- $1 sensor id, $2 metrics, $3 units. A null lets the next upload that brings a unit set it.
+UPDATE series
+   SET unit = new.unit, unit_at = CASE WHEN new.unit IS NULL THEN TIMESTAMPTZ 'infinity' ELSE '-infinity' END
+  FROM unnest($2::text[], $3::text[]) AS new (metric, unit)
+ WHERE series.sensor_id = $1 AND series.metric = new.metric;
+
+-- name: evaluate_again
+-- $1 sensor id. Lets the evaluation look at the newest reading of each series again, by the rules that now select it.
+INSERT INTO dirty (series_ids, from_times, to_times, late)
+SELECT array_agg(series_id), array_agg(last_time), array_agg(last_time), TRUE
+  FROM series_state
+ WHERE series_id IN (SELECT id FROM series WHERE sensor_id = $1)
+HAVING count(*) > 0;
+
+-- name: mark_deleted
+-- $1 sensor id. Hides the sensor and frees its names; its records of the replaced server go at once.
+WITH freed AS (
+    DELETE FROM sensor_alias WHERE sensor_id = $1 RETURNING name
+), dropped AS (
+    DELETE FROM legacy_reading
+     WHERE sensor IN (SELECT name FROM freed) OR sensor = (SELECT name FROM sensor WHERE id = $1)
+)
+UPDATE sensor SET deleted_at = now() WHERE id = $1;
+
+-- name: list_deleted
+SELECT sensor.id, array_remove(array_agg(series.id), NULL) AS series_ids
+  FROM sensor
+  LEFT JOIN series ON series.sensor_id = sensor.id
+ WHERE sensor.deleted_at IS NOT NULL
+ GROUP BY sensor.id;
+
+-- name: drop_deleted
+-- $1 sensor ids. Those about whose alerts something is left to be told stay, for a day at most. What refers to the rest
+-- goes with them.
+WITH dropped AS (
+    DELETE FROM sensor
+     WHERE id = ANY($1::int[]) AND deleted_at IS NOT NULL
+       AND (deleted_at < now() - INTERVAL '1 day'
+            OR NOT EXISTS (SELECT FROM alert_episode JOIN series ON series.id = alert_episode.series_id
+                            WHERE series.sensor_id = sensor.id AND NOT alert_episode.settled))
+    RETURNING id, name
+), states AS (
+    DELETE FROM series_state WHERE series_id IN (SELECT series.id FROM series JOIN dropped ON dropped.id = sensor_id)
+)
+SELECT name FROM dropped ORDER BY name;

@@ -1,58 +1,38 @@
-"""Sensors and gateways over HTTP: state, latest values, counts."""
+"""Sensors and gateways over HTTP: state, latest values, counts, and what operators change of a sensor."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-import asyncpg
 import msgspec
-from litestar import Request, get
+from litestar import Request, delete, get, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg, FromPath, QueryParameter
+from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from app.auth.guard import require
-from app.clock import from_us
 from app.db.pool import Pool
-from app.errors import NotFoundError
-from app.model import MetricName, SensorName, Tags
 from app.paging import cut_page
 from app.parameters import PageCursor, check_text
 from app.problems import problem_responses
+from app.sensors.changes import SensorChange, change_sensor, delete_sensor
+from app.sensors.listing import SensorItem, fetch_sensor, fetch_sensors
 from app.sensors.sql import SQL
 
 _PROBLEMS = problem_responses({404: "There is no such sensor"})
 SensorLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=10_000, description="Items a page")]
 
-
-class Latest(msgspec.Struct, frozen=True):
-    """The newest value of one metric; `time` is the time of its reading."""
-
-    value: float
-    time: datetime
-    unit: str | None
-
-
-class SensorItem(msgspec.Struct, frozen=True):
-    """A sensor, its state and its latest values.
-
-    `state` is the first that holds: retired; alert, with the level of its worst open alert; silent, when every metric
-    has received nothing new for longer than expected; late, when one has received nothing for half of that; ok.
-    """
-
-    name: SensorName
-    display_name: str | None
-    tags: Tags
-    gateway: str | None
-    #: Time of the newest reading.
-    last_seen: datetime | None
-    #: When a new reading last came in, by the server's clock.
-    received_at: datetime | None
-    state: Literal["retired", "alert", "silent", "late", "ok"]
-    level: str | None
-    #: Seconds between two readings, where it is known.
-    expected_interval: float | None
-    notes: str | None
-    latest: dict[MetricName, Latest]
+_EXAMPLE = Example(
+    summary="A cold room that reports every minute",
+    value={
+        "display_name": "Cold room 1",
+        "units": {"temperature": "°C"},
+        "expected_interval": 60,
+        "tags": {"site": "harbour"},
+        "notes": "Behind the second door",
+    },
+)
 
 
 class SensorPage(msgspec.Struct, frozen=True):
@@ -99,10 +79,9 @@ async def list_sensors(
     cursor: PageCursor = None,
 ) -> SensorPage:
     """List sensors with their state and latest values, in order of name."""
-    after = check_text("cursor", cursor or "")
-    rows = await read_pool.fetch(SQL["list_sensors"], after, limit + 1, None, retired)
-    page, next_cursor = cut_page(rows, limit, lambda row: str(row["name"]))
-    return SensorPage([_sensor(row) for row in page], next_cursor)
+    items = await fetch_sensors(read_pool, check_text("cursor", cursor or ""), limit + 1, retired=retired)
+    page, next_cursor = cut_page(items, limit, lambda item: item.name)
+    return SensorPage(list(page), next_cursor)
 
 
 @get(
@@ -116,11 +95,40 @@ async def get_sensor(
     request: Request[Any, Any, Any], read_pool: NamedDependency[Pool], name: FromPath[str]
 ) -> SensorItem:
     """Get a sensor with its state and latest values; a name may hold slashes."""
-    wanted = check_text("sensor", _name_in_path(request))
-    rows = await read_pool.fetch(SQL["list_sensors"], "", 1, wanted, True)
-    if not rows:
-        raise NotFoundError(f"There is no sensor {wanted!r}; /api/v1/sensors lists them")
-    return _sensor(rows[0])
+    return await fetch_sensor(read_pool, check_text("sensor", _name_in_path(request)))
+
+
+@put(
+    "/api/v1/sensors/{name:path}",
+    guards=[require("admin")],
+    responses=problem_responses({404: "There is no such sensor", 409: "The new name is taken"}),
+    tags=["Sensors"],
+    summary="Change a sensor",
+)
+async def put_sensor(
+    request: Request[Any, Any, Any],
+    pool: NamedDependency[Pool],
+    name: FromPath[str],
+    data: Annotated[SensorChange, BodyKwarg(examples=[_EXAMPLE])],
+) -> SensorItem:
+    """Describe, rename or retire a sensor. Uploads do not change what is set here. Fields left out stay as they are."""
+    return await fetch_sensor(pool, await change_sensor(pool, check_text("sensor", _name_in_path(request)), data))
+
+
+@delete(
+    "/api/v1/sensors/{name:path}",
+    guards=[require("admin")],
+    status_code=HTTP_204_NO_CONTENT,
+    responses=_PROBLEMS,
+    tags=["Sensors"],
+    summary="Delete a sensor with its readings",
+)
+async def remove_sensor(request: Request[Any, Any, Any], pool: NamedDependency[Pool], name: FromPath[str]) -> None:
+    """Delete a sensor with its readings and alerts, for good.
+
+    It is hidden at once, and its readings are removed in the background. An upload under its name makes a new sensor.
+    """
+    await delete_sensor(pool, check_text("sensor", _name_in_path(request)))
 
 
 @get(
@@ -140,25 +148,4 @@ def _name_in_path(request: Request[Any, Any, Any]) -> str:
     return unquote(request.scope["raw_path"].partition(b"/sensors/")[2])
 
 
-def _sensor(row: asyncpg.Record) -> SensorItem:
-    latest = {
-        metric: Latest(value["value"], from_us(value["time_us"]), value["unit"])
-        for metric, value in (row["latest"] or {}).items()
-    }
-    interval: timedelta | None = row["expected_interval"]
-    return SensorItem(
-        row["name"],
-        row["display_name"],
-        row["tags"],
-        row["gateway"],
-        row["last_seen"],
-        row["received_at"],
-        row["state"],
-        row["level"],
-        None if interval is None else interval.total_seconds(),
-        row["notes"],
-        latest,
-    )
-
-
-handlers = [list_sensors, get_sensor, list_gateways]
+handlers = [list_sensors, get_sensor, put_sensor, remove_sensor, list_gateways]

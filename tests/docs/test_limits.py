@@ -8,7 +8,7 @@ from app.clock import DAY_US, MINUTE_US
 from app.commands.serve import GRACE_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.ingest.body import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
-from app.ingest.checks import FUTURE_LIMIT_US, METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
+from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.formats.native import READINGS_LIMIT
 from app.ingest.idempotency import KEY_LIMIT
@@ -19,6 +19,7 @@ from app.live.hub import CONFLATED_LIMIT, QUEUE_BYTES
 from app.live.protocol import PATTERNS_LIMIT
 from app.live.retention import FEED_AGE, FEED_BYTES
 from app.live.session import AUTH_TIMEOUT_S
+from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
 from app.notify.attempts import DEADLINE_S
 from app.notify.outbox import DEAD_AGE, SENT_AGE
 from tests.docs.documents import read

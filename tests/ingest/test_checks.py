@@ -11,11 +11,10 @@ from app.ingest.checks import (
     check_tags,
     check_time,
     check_value,
-    is_metric_name,
-    is_sensor_name,
     refuse_metric,
     refuse_sensor,
 )
+from app.names import is_metric_name, is_sensor_name
 
 RECEIVED_US = to_us(datetime(2026, 1, 31, 8, tzinfo=UTC))
 MINUTE_US = 60_000_000

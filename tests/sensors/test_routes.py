@@ -52,6 +52,7 @@ async def test_sensor_shows_its_latest_values_when_readings_came_in_any_order(se
         "level": None,
         "expected_interval": None,
         "notes": None,
+        "old_names": [],
         "latest": {
             "h": {"value": 50.0, "time": rfc3339(newest), "unit": None},
             "p": {"value": -1e-100, "time": rfc3339(older), "unit": None},

@@ -10,5 +10,8 @@ NO_DATA_CLEAR = "no_data_clear"
 RULE_REMOVED = "rule removed"
 #: The rule no longer selects the series.
 UNSELECTED = "no longer selected"
+#: The sensor was retired or deleted.
+RETIRED = "retired"
+DELETED = "deleted"
 #: No rule checks the series or the gateway for missing data any more.
 UNWATCHED = "no longer watched"

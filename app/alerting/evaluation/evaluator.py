@@ -111,7 +111,8 @@ class _Pass:
         self._rules_since = rules_since
         self._progress = progress
         matches_of = {
-            each.id: book.matches(each.sensor, each.metric, each.tags, each.gateway) for each in series.values()
+            each.id: book.matches(each.sensor, each.metric, each.tags, each.gateway) if each.out_of_use is None else ()
+            for each in series.values()
         }
         self._rules_of = {
             series_id: tuple(match.rule.name for match in matches) for series_id, matches in matches_of.items()

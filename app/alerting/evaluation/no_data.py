@@ -202,8 +202,7 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_s
     intervals_s = {row["name"]: row["median_s"] for row in await connection.fetch(SQL["list_upload_intervals"])}
     back_us = {row["gateway"]: row["us"] for row in await connection.fetch(SQL["list_gateways_back"])}
     known = {
-        (row["rule"], row["series_id"], row["gateway"]): row["id"]
-        for row in await connection.fetch(SQL["list_open_no_data"])
+        (row["rule"], row["series_id"], row["gateway"]): row for row in await connection.fetch(SQL["list_open_no_data"])
     }
     check = NoDataCheck(book, intervals_s, ingest_since_us, now_us(), known, back_us)
     for each in series:
@@ -214,7 +213,10 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_s
     for source in begun:
         await _open(connection, source)
     ended = known.keys() - {source.key for source in silent}
-    await end_alerts(connection, {known[key]: None if key in check.watched else UNWATCHED for key in ended})
+    await end_alerts(
+        connection,
+        {known[key]["id"]: None if key in check.watched else known[key]["out_of_use"] or UNWATCHED for key in ended},
+    )
     await _count_changes(connection, [source.key for source in begun if source.reason == NO_DATA_CLEAR], ended)
     return NoDataOutcome(len(begun) + len(ended), check.warnings)
 

@@ -17,7 +17,9 @@ DELETE FROM dirty WHERE id = ANY($1::bigint[]);
 -- name: list_series
 -- $1 series ids
 SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS created_us,
-       sensor.name AS sensor, sensor.tags, sensor.gateway
+       sensor.name AS sensor, sensor.tags, sensor.gateway,
+       CASE WHEN sensor.deleted_at IS NOT NULL THEN 'deleted'
+            WHEN sensor.retired_at IS NOT NULL THEN 'retired' END AS out_of_use
   FROM series
   JOIN sensor ON sensor.id = series.sensor_id
  WHERE series.id = ANY($1::int[]);
@@ -167,7 +169,7 @@ SELECT episode.id, episode.rule, sensor.name AS sensor, series.metric, sensor.ta
 
 -- name: list_open_alerts_of
 -- $1 rules, $2 series ids
-SELECT episode.id
+SELECT episode.id, episode.series_id
   FROM alert_episode AS episode
   JOIN unnest($1::text[], $2::int[]) AS pair (rule, series_id) USING (rule, series_id)
  WHERE episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted';
@@ -213,7 +215,7 @@ SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level,
 INSERT INTO feed (kind, n, payload) SELECT 'alert', 1, payload FROM unnest($1::bytea[]) AS payload;
 
 -- name: list_watched
--- All series with readings, for the check for missing data.
+-- All series with readings of sensors in use, for the check for missing data.
 SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
        coalesce(sensor.gateway, sensor.created_by) AS uploader,
        extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us,
@@ -221,17 +223,23 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
        series.rule_unit
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
-  JOIN sensor ON sensor.id = series.sensor_id;
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL;
 
 -- name: update_ingest_state
 -- $1 since when uploads could be stored without a break
 UPDATE ingest_state SET since = from_us($1::bigint) WHERE since <> from_us($1::bigint);
 
 -- name: update_series_watch
--- $1 series ids, $2 how long each may be silent, $3 limits as JSON, $4 units by the rules
+-- $1 series ids, $2 how long each may be silent, $3 limits as JSON, $4 units by the rules. Locks the rows in order of
+-- id, as uploads do that bring units.
+WITH locked AS MATERIALIZED (
+    SELECT id FROM series WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE series
    SET silent_after = new.after_us * INTERVAL '1 microsecond', limits = new.limits::jsonb, rule_unit = new.rule_unit
   FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[]) AS new (id, after_us, limits, rule_unit)
+  JOIN locked USING (id)
  WHERE series.id = new.id;
 
 -- name: list_upload_intervals
@@ -243,7 +251,13 @@ SELECT name, percentile_cont(0.5) WITHIN GROUP (ORDER BY interval_s) AS median_s
 
 -- name: list_open_no_data
 -- Open alerts of missing data, and open marks of series without data; `gateway` is set for a whole gateway.
-SELECT id, rule, series_id, gateway FROM alert_episode WHERE kind = 'no_data' AND resolved_at IS NULL;
+SELECT episode.id, episode.rule, episode.series_id, episode.gateway,
+       CASE WHEN sensor.deleted_at IS NOT NULL THEN 'deleted'
+            WHEN sensor.retired_at IS NOT NULL THEN 'retired' END AS out_of_use
+  FROM alert_episode AS episode
+  LEFT JOIN series ON series.id = episode.series_id
+  LEFT JOIN sensor ON sensor.id = series.sensor_id
+ WHERE episode.kind = 'no_data' AND episode.resolved_at IS NULL;
 
 -- name: list_gateways_back
 -- When gateways that had been offline last sent data again, within the last 7 days.

@@ -43,6 +43,8 @@ class EvaluatedSeries(msgspec.Struct, frozen=True):
     gateway: str | None
     unit: str | None
     created_us: int
+    #: RETIRED or DELETED; None: the sensor is in use.
+    out_of_use: str | None = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -156,9 +158,11 @@ class Changes:
         await publish(self._connection, [(change.transition, change.episode_id) for change in self._pending], deleted)
 
     async def end_unselected(self, pairs: Sequence[Pair]) -> None:
-        """End the open alerts of pairs whose rule no longer selects the series."""
+        """End the open alerts of pairs whose rule no longer selects the series, or whose sensor is out of use."""
         rows = await self._connection.fetch(SQL["list_open_alerts_of"], *_columns(pairs))
-        await end_alerts(self._connection, {row["id"]: UNSELECTED for row in rows})
+        await end_alerts(
+            self._connection, {row["id"]: self._series[row["series_id"]].out_of_use or UNSELECTED for row in rows}
+        )
         await self._connection.execute(SQL["mark_unselected"], *_columns(pairs))
 
     def _insert(self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, is_backfill: bool) -> None:

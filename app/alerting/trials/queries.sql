@@ -11,6 +11,7 @@ SELECT series.id, series.metric, series.unit, sensor.name AS sensor, sensor.tags
   JOIN series ON series.id = state.series_id
   JOIN sensor ON sensor.id = series.sensor_id
  WHERE state.last_time >= from_us($1::bigint) AND state.series_id > $2
+   AND sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
  ORDER BY state.series_id
  LIMIT $3;
 

@@ -9,6 +9,7 @@ from app.db.aggregates.late_days import refresh_day, refresh_late_days
 from app.db.aggregates.levels import LEVELS, MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.db.aggregates.policies import OverduePolicies
 from app.db.aggregates.rebuild import CompressedReadingsError, ensure_aggregates
+from app.db.aggregates.removal import remove_series
 from app.db.aggregates.roll_up import drop_old_chunks, roll_up
 from app.db.aggregates.warnings import list_warnings
 
@@ -24,5 +25,6 @@ __all__ = [
     "list_warnings",
     "refresh_day",
     "refresh_late_days",
+    "remove_series",
     "roll_up",
 ]

@@ -94,3 +94,18 @@ SELECT job.job_id, job.proc_name, coalesce(aggregate.view_name, job.hypertable_n
    AND (stats.last_run_status = 'Failed'
         OR now() - greatest(stats.last_successful_finish, built.at) > 3 * job.schedule_interval)
  ORDER BY job.proc_name = 'policy_refresh_continuous_aggregate' DESC, job.job_id;
+
+-- name: list_reading_chunks
+-- From the oldest on.
+SELECT range_start, range_end
+  FROM timescaledb_information.chunks
+ WHERE hypertable_schema = current_schema() AND hypertable_name = 'reading'
+ ORDER BY range_start;
+
+-- name: allow_decompression
+-- Deleting from the columnstore may need more rows decompressed than the usual limit.
+SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
+
+-- name: delete_readings
+-- $1 series ids, $2 from, $3 to (excluded)
+DELETE FROM reading WHERE series_id = ANY($1::int[]) AND time >= $2 AND time < $3;

@@ -16,7 +16,7 @@ from app.db.pool import Connection
 from app.ingest.flush.batch import Batch, NewReadings, by_day, copy_payload, select
 from app.ingest.flush.feed_payload import Grouped, encode_payload, group_readings
 from app.ingest.idempotency import AnsweredElsewhereError
-from app.ingest.series import SeriesRegistry
+from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, SensorName
@@ -37,13 +37,15 @@ async def write_flush(
     """Store a batch and return each upload's receipt, in order, after the commit.
 
     Raise asyncpg.UniqueViolationError if COPY meets a stored reading, asyncpg.DeadlockDetectedError,
-    AnsweredElsewhereError, and what a lost database raises. The transaction is rolled back then.
+    SensorsChangedError, AnsweredElsewhereError, and what a lost database raises. The transaction is rolled back then.
     """
     async with connection.transaction():
         if any_decompression:
             await connection.execute(SQL["allow_any_decompression"])
         new = await (_copy if by_copy else _insert)(connection, batch)
         feed_id = await _record(connection, new, registry) if new.blocks else None
+        if feed_id is None:
+            _check_version(registry, await connection.fetchval(SQL["get_sensor_version"]))
         await _store_answers(connection, new, feed_id)
     seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
     return _receipts(new, seq)
@@ -75,13 +77,31 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     for late, ranges in new.ranges().items():
         await connection.execute(SQL["insert_dirty"], *ranges, late)
     grouped = group_readings(new, registry.names)
-    legacy = await _insert_legacy(connection, new, grouped)
+    legacy = await _insert_legacy(connection, new, grouped, registry)
     payload = encode_payload(new, grouped, legacy)
-    feed_id: int = await connection.fetchval(SQL["insert_feed"], new.size, payload)
-    return feed_id
+    row = await connection.fetchrow(SQL["insert_feed"], new.size, payload)
+    assert row is not None  # noqa: S101 -- INSERT … RETURNING
+    _check_version(registry, row["version"])
+    await _bring_back(connection, new, registry)
+    return int(row["id"])
 
 
-async def _insert_legacy(connection: Connection, new: NewReadings, grouped: Grouped) -> list[LegacyRecord]:
+def _check_version(registry: SeriesRegistry, version: int) -> None:
+    """Raise SensorsChangedError if an operator has changed a sensor since the registry loaded its first one."""
+    if registry.version not in (None, version):
+        raise SensorsChangedError
+
+
+async def _bring_back(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> None:
+    """Take retired sensors that have new readings into use again."""
+    ids = sorted({registry.retired[series_id] for series_id in registry.retired.keys() & new.newest.keys()})
+    if ids:
+        await connection.execute(SQL["bring_back_sensors"], ids)
+
+
+async def _insert_legacy(
+    connection: Connection, new: NewReadings, grouped: Grouped, registry: SeriesRegistry
+) -> list[LegacyRecord]:
     """Store new readings with temperature, humidity and pressure as records of the replaced sensor server.
 
     Return the records, and set the id of each in its upload.
@@ -93,7 +113,7 @@ async def _insert_legacy(connection: Connection, new: NewReadings, grouped: Grou
     ]
     if not found:
         return []
-    origins = _origins(new)
+    origins = _origins(new, registry)
     uploads = [origins[sensor, time_us] for sensor, time_us, _ in found]
     columns = [
         [sensor for sensor, _, _ in found],
@@ -110,12 +130,12 @@ async def _insert_legacy(connection: Connection, new: NewReadings, grouped: Grou
     ]
 
 
-def _origins(new: NewReadings) -> dict[tuple[SensorName, int], Upload]:
-    """Return the upload that first brought each (sensor, time)."""
+def _origins(new: NewReadings, registry: SeriesRegistry) -> dict[tuple[SensorName, int], Upload]:
+    """Return the upload that first brought each (sensor, time), by the sensor's present name."""
     origins: dict[tuple[SensorName, int], Upload] = {}
     for upload in new.batch.uploads:
         for reading in upload.readings:
-            origins.setdefault((reading.sensor, reading.time_us), upload)
+            origins.setdefault((registry.sensors[reading.sensor].name, reading.time_us), upload)
     return origins
 
 

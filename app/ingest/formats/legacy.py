@@ -24,10 +24,11 @@ from app.auth.guard import require
 from app.db.pool import Pool
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
 from app.ingest.body import BODY_LIMIT
-from app.ingest.checks import check_value, is_metric_name, is_sensor_name, refuse_sensor
+from app.ingest.checks import check_value, refuse_sensor
 from app.ingest.intake import AnyRequest, Ingest, client_ip, read_body
 from app.ingest.upload import Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
+from app.names import is_metric_name, is_sensor_name
 from app.problems import respond
 from app.settings import Settings
 

@@ -1,16 +1,17 @@
 """Tidegauge's own format, in JSON and MessagePack.
 
-A body is `{"gateway"?, "readings": [...]}` or the list alone; a reading is `{"sensor", "time"?, "values", "tags"?}`.
+A body is `{"gateway"?, "units"?, "readings": [...]}` or the list alone; a reading is
+`{"sensor", "time"?, "values", "tags"?, "unit"?, "units"?}`.
 A body whose types are all right is decoded into structs and checked as a whole. Any other body is decoded without
 types and checked reading by reading, so that one bad value does not reject others.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar import post
@@ -35,18 +36,17 @@ from app.ingest.checks import (
     check_datetime,
     check_tags,
     check_time,
+    check_units,
     check_value,
-    is_metric_name,
-    is_sensor_name,
     refuse_metric,
     refuse_sensor,
-    show,
     time_limits,
 )
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.intake import AnyRequest, Ingest
 from app.ingest.upload import Receipt, Rejected
 from app.model import VALUE_LIMIT, Reading, Tags
+from app.names import UNIT_LENGTH_LIMIT, explain_units, is_metric_name, is_sensor_name, is_unit, show
 from app.problems import problem_responses
 
 #: A body with more readings is refused with 413, so that the sender makes its batches smaller.
@@ -63,15 +63,22 @@ class ReadingBody(msgspec.Struct, gc=False):
     values: dict[str, Annotated[float, msgspec.Meta(ge=-VALUE_LIMIT, le=VALUE_LIMIT)]]
     time: datetime | int | float | None = None
     tags: dict[str, str] | None = None
+    #: The unit of all values, and units by metric, which go before it.
+    unit: str | None = None
+    units: dict[str, str | None] | None = None
 
 
 class UploadBody(msgspec.Struct):
-    """A batch of readings, with the name of the gateway that sent it."""
+    """A batch of readings, with the name of the gateway that sent it, and units by metric for all of them."""
 
     readings: list[ReadingBody]
     gateway: str | None = None
+    units: dict[str, str | None] | None = None
 
 
+Values = dict[str, float]
+#: Units by metric; a null is as good as none.
+Units = dict[str, str | None] | None
 _Typed = UploadBody | list[ReadingBody]
 _decode_json = msgspec.json.Decoder(_Typed).decode
 _decode_msgpack = msgspec.msgpack.Decoder(_Typed).decode
@@ -92,34 +99,49 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
         upload: Any = typed(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         upload = loose(body)
-        items, gateway = _open_envelope(upload)
+        items, gateway, units = _open_envelope(upload)
         _check_size(items)
-        readings = [
-            reading
-            for index, item in enumerate(items)
-            if (reading := _check_reading(index, item, rejected, times)) is not None
-        ]
+        units = _check_envelope_units(units)
+        readings = _check_readings(items, rejected, times, units)
     else:
-        items, gateway = (upload, None) if isinstance(upload, list) else (upload.readings, upload.gateway)
+        items, gateway, units = (
+            (upload, None, None) if isinstance(upload, list) else (upload.readings, upload.gateway, upload.units)
+        )
         _check_size(items)
-        readings = _take_typed(items, rejected, times)
+        readings = _take_typed(items, rejected, times, _check_envelope_units(units))
     return Parsed(readings, rejected, _check_gateway(gateway))
 
 
-def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTimes) -> list[Reading]:
+def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTimes, units: Units) -> list[Reading]:
     """Return the readings of items with the right types: all at once if all are valid, else checked one by one."""
     times_us = _in_microseconds([item.time for item in items])
     earliest, latest = time_limits(times.received_us)
     if times_us and earliest <= min(times_us) and max(times_us) <= latest and _are_good(items):
         return [
-            Reading(item.sensor, time_us, item.values, item.tags, index)
+            Reading(
+                item.sensor, time_us, item.values, item.tags, index, _units(item.values, item.unit, item.units, units)
+            )
             for index, (item, time_us) in enumerate(zip(items, times_us, strict=True))
         ]
+    return _check_readings(map(msgspec.structs.asdict, items), rejected, times, units)
+
+
+def _check_readings(items: Iterable[object], rejected: Rejected, times: ReceiptTimes, units: Units) -> list[Reading]:
+    """Check items one by one, and return the readings of those that have a value to store."""
     return [
         reading
         for index, item in enumerate(items)
-        if (reading := _check_reading(index, msgspec.structs.asdict(item), rejected, times)) is not None
+        if (reading := _check_reading(index, item, rejected, times, units)) is not None
     ]
+
+
+def _units(values: Values, unit: str | None, units: Units, of_all: Units) -> dict[str, str] | None:
+    """Return the units that an upload gives for the values: by metric, for the reading, by metric for all readings."""
+    if unit is None and not units and not of_all:
+        return None
+    units, of_all = units or {}, of_all or {}
+    given = {metric: units.get(metric) or unit or of_all.get(metric) for metric in values}
+    return {metric: text for metric, text in given.items() if text is not None}
 
 
 def _in_microseconds(times: list[Any]) -> list[int] | None:
@@ -140,17 +162,23 @@ def _are_good(items: list[ReadingBody]) -> bool:
         and all(map(is_metric_name, metrics))
         and all(item.values for item in items)
         and all(check_tags(item.tags) is None for item in items if item.tags is not None)
+        and all(map(is_unit, {item.unit for item in items if item.unit is not None}))
+        and all(check_units(item.units) is None for item in items if item.units is not None)
     )
 
 
-def _check_reading(index: int, item: object, rejected: Rejected, times: ReceiptTimes) -> Reading | None:
+def _check_reading(index: int, item: object, rejected: Rejected, times: ReceiptTimes, units: Units) -> Reading | None:
     """Return a reading with its valid values, or None if it has none; add its rejections."""
     if not isinstance(item, dict):
         rejected.add(index, "reading_invalid", f"a reading is {item!r:.60}; send an object with sensor and values")
         return None
     sensor, values = item.get("sensor"), item.get("values")
     count = len(values) if isinstance(values, dict) else 1
-    refusal = _refuse_sensor_or_values(sensor, values) or _refuse_tags(item.get("tags"))
+    refusal = (
+        _refuse_sensor_or_values(sensor, values)
+        or _refuse_tags(item.get("tags"))
+        or _refuse_units(item.get("unit"), item.get("units"))
+    )
     time_us = 0
     if refusal is None:
         checked = _time_us(item.get("time"), str(sensor), times)
@@ -161,7 +189,8 @@ def _check_reading(index: int, item: object, rejected: Rejected, times: ReceiptT
         return None
     good = _check_values(index, values, rejected)
     tags: Tags | None = item.get("tags")
-    return Reading(str(sensor), time_us, good, tags, index) if good else None
+    own = _units(good, item.get("unit"), item.get("units"), units)
+    return Reading(str(sensor), time_us, good, tags, index, own) if good else None
 
 
 def _refuse_sensor_or_values(sensor: object, values: object) -> Refusal | None:
@@ -174,6 +203,12 @@ def _refuse_sensor_or_values(sensor: object, values: object) -> Refusal | None:
 
 def _refuse_tags(tags: object) -> Refusal | None:
     return None if tags is None else check_tags(tags)
+
+
+def _refuse_units(unit: object, units: object) -> Refusal | None:
+    return (None if unit is None else check_units({"every value": unit})) or (
+        None if units is None else check_units(units)
+    )
 
 
 def _check_values(index: int, values: Any, rejected: Rejected) -> dict[str, float]:
@@ -214,11 +249,12 @@ def _from_milliseconds(time: float) -> int | Refusal:
     return round(time * 1_000)
 
 
-def _open_envelope(upload: object) -> tuple[list[Any], object]:
+def _open_envelope(upload: object) -> tuple[list[Any], object, object]:
+    """Return the readings, the gateway and the units of a body, not checked yet."""
     if isinstance(upload, list):
-        return upload, None
+        return upload, None, None
     if isinstance(upload, dict) and isinstance(upload.get("readings"), list):
-        return upload["readings"], upload.get("gateway")
+        return upload["readings"], upload.get("gateway"), upload.get("units")
     raise InvalidRequestError(
         'The body is neither a list of readings nor {"readings": [...]}; send for example '
         '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'
@@ -234,6 +270,12 @@ def _check_gateway(gateway: object) -> str | None:
     if gateway is None or (isinstance(gateway, str) and is_sensor_name(gateway)):
         return gateway
     raise InvalidRequestError(f"gateway is {gateway!r:.60}; send a text of 1 to 200 printable characters")
+
+
+def _check_envelope_units(units: object) -> Units:
+    if units is not None and (reason := explain_units(units)) is not None:
+        raise InvalidRequestError(reason)
+    return cast("Units", units)
 
 
 def _decode_json_loosely(body: bytes) -> object:
@@ -253,6 +295,11 @@ def _explain_failure(name: str, decode: Callable[[bytes], object], body: bytes) 
 
 
 _TIME = "RFC 3339 with a zone, or milliseconds since 1970; without it, the time of receipt"
+_UNITS = Schema(
+    type=OpenAPIType.OBJECT,
+    additional_properties=Schema(type=OpenAPIType.STRING, max_length=UNIT_LENGTH_LIMIT),
+    description="By metric; a series that has a unit keeps it",
+)
 _READING = Schema(
     type=OpenAPIType.OBJECT,
     required=["sensor", "values"],
@@ -265,6 +312,8 @@ _READING = Schema(
             description="Values by metric",
         ),
         "tags": Schema(type=OpenAPIType.OBJECT, additional_properties=Schema(type=OpenAPIType.STRING)),
+        "unit": Schema(type=OpenAPIType.STRING, max_length=UNIT_LENGTH_LIMIT, description="Of every value"),
+        "units": _UNITS,
     },
 )
 _READINGS = Schema(type=OpenAPIType.ARRAY, items=_READING)
@@ -273,7 +322,11 @@ _BATCH = Schema(
         Schema(
             type=OpenAPIType.OBJECT,
             required=["readings"],
-            properties={"gateway": Schema(type=OpenAPIType.STRING), "readings": _READINGS},
+            properties={
+                "gateway": Schema(type=OpenAPIType.STRING),
+                "units": _UNITS,
+                "readings": _READINGS,
+            },
         ),
         _READINGS,
     ]

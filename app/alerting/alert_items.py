@@ -75,6 +75,8 @@ class AlertItem(msgspec.Struct, frozen=True):
     merged_into: int | None
     #: What the rule compares: the newest within the alert.
     value: float | None
+    #: What the rule compared when the alert fired; null for missing data, and where those readings are gone.
+    fired_value: float | None
     #: The value within the alert that was farthest past the threshold; null for rates and differences.
     peak: float | None
     #: A number, or [low, high].

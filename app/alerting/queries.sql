@@ -26,7 +26,10 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
        episode.acked_by, episode.acked_at, episode.acked_level, seen.lowest, seen.highest,
        CASE WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN seen.value
             ELSE rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time)
-       END AS value
+       END AS value,
+       CASE WHEN episode.kind = 'threshold'
+            THEN rule_value(episode.value_kind, episode.value_window, episode.series_id, episode.fired_at)
+       END AS fired_value
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id

@@ -97,6 +97,7 @@ async def test_history_shows_times_levels_and_peak_of_each_alert(site: Server) -
         "reason": None,
         "merged_into": None,
         "value": 7.0,
+        "fired_value": 9.0,
         "peak": 13.5,
         "threshold": 12,
         "steps": [{"level": "warning", "at": at(0)}, {"level": "critical", "at": at(1)}],
@@ -114,8 +115,8 @@ async def test_history_peak_is_the_farthest_value_and_null_for_deltas(site: Serv
     await measure(site, "hall", "humidity", m0=20, m2=80, m3=25, m4=50)
     await measure(site, "barometer", "pressure", m0=1_000, m6=999, m12=990)
     falling, damp = await items(site, "/api/v1/alerts/history")
-    shown = ("rule", "level", "started_at", "fired_at", "resolved_at", "value", "peak", "threshold")
-    assert [damp[name] for name in shown] == ["damp", "error", at(0), at(2), at(4), 50.0, 20.0, [30, 70.5]]
+    shown = ("rule", "level", "started_at", "fired_at", "resolved_at", "value", "fired_value", "peak", "threshold")
+    assert [damp[name] for name in shown] == ["damp", "error", at(0), at(2), at(4), 50.0, 80.0, 20.0, [30, 70.5]]
     assert [falling[name] for name in ("rule", "level", "value", "peak", "threshold")] == [
         "falling",
         "info",
@@ -123,6 +124,22 @@ async def test_history_peak_is_the_farthest_value_and_null_for_deltas(site: Serv
         None,
         -3,
     ]
+
+
+async def test_fired_value_is_what_the_rule_compared_when_it_fired(site: Server, database: Database) -> None:
+    await measure(site, "barometer", "pressure", m0=1_000, m6=999, m12=990, m14=985)
+    wanted = -9.0  # of minute 12, when it fired; of minute 14 it is -14
+    (listed,) = await items(site, "/api/v1/alerts")
+    assert (listed["fired_at"], listed["fired_value"], listed["value"]) == (at(12), wanted, -14.0)
+    async with live(site) as client:
+        snapshot = await client.snapshot(alerts=True)
+        assert [each["fired_value"] for each in snapshot["alerts"]] == [wanted]
+        await measure(site, "barometer", "pressure", m24=985)
+        resolved = await next_alert(client)
+        assert (resolved["transition"], resolved["fired_value"], resolved["value"]) == ("resolved", wanted, 0.0)
+    await database.pool.execute("DELETE FROM reading WHERE time < $1", BASE + timedelta(minutes=13))
+    (over,) = await items(site, "/api/v1/alerts/history")
+    assert over["fired_value"] is None
 
 
 async def test_history_marks_retracted_alerts(site: Server, database: Database) -> None:
@@ -462,6 +479,7 @@ async def test_live_feed_sends_alerts_and_resumes_by_cursor(site: Server) -> Non
             "unit": "°C",
             "level": "warning",
             "value": 9,
+            "fired_value": 9,
             "threshold": 8,
             "message": None,
             "started_at": at(0),

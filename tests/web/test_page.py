@@ -164,6 +164,31 @@ async def test_alert_fires_is_acknowledged_and_resolves_when_readings_say_so(rul
     await expect(page.locator("#resolved-count")).to_have_text("1 alert resolved in the last 24 h")
 
 
+MEAN_RULE = """
+version: 1
+rules:
+  - name: mean-level
+    sensors: {metric: level}
+    value: avg 10m
+    levels: {warning: {above: 3}}
+"""
+
+
+async def test_alert_shows_what_its_rule_compares_now_and_compared_when_it_fired(
+    ruled: Server, tmp_path: Path, page: Page
+) -> None:
+    (tmp_path / "mean.yml").write_text(MEAN_RULE)
+    await ruled.services.alerting.keeper.reload(ruled.services.pool)
+    await post(ruled, "quay", minutes_ago=2, level=2)
+    await post(ruled, "quay", minutes_ago=1, level=6)
+    await _open(page, ruled, key=ADMIN_KEY)
+    row = page.locator(".alert-row")
+    await expect(row.locator(".alert-fired")).to_have_text("4")
+    await expect(row.locator(".alert-now")).to_have_text("4")
+    await page.goto(f"{ruled.address}/#/alert/1")
+    await expect(page.get_by_text("Value when it fired")).to_be_visible()
+
+
 async def test_dialog_confirms_with_enter_when_nobody_gave_a_name(ruled: Server, page: Page) -> None:
     await post(ruled, "boiler", temperature=25)
     await _open(page, ruled, key=ADMIN_KEY)

@@ -10,7 +10,7 @@ import { linkTo } from "../core/router.js";
 import { Spark } from "../core/spark.js";
 import { shownTime } from "../head/connection.js";
 import { comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
-import { firedValue, lastDay } from "./alert_history.js";
+import { lastDay } from "./alert_history.js";
 
 const GAP_MS = 35 * 60_000;
 
@@ -72,10 +72,9 @@ export class AlertRow {
     const later = () => this.#showFigures();
     // Other values than the reading itself are computed by the server: `now` is that of the last answer.
     const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
-    const fired = isReading ? firedValue(alert, later) : null;
     const newest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value;
     const latest = isReading ? (newest ?? alert.value) : alert.value;
-    const values = alert.kind === "no_data" ? [null, null, null] : [latest, fired, alert.peak ?? null];
+    const values = alert.kind === "no_data" ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
     const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
     const limit = limitOf(alert, this.#model);

@@ -103,6 +103,7 @@ export class AlertView {
       ["State", isOpen ? "open" : (alert.reason ?? alert.state)],
       ["Limit", limitOf(alert, this.#model)],
       ["Newest value within it", quantity(alert.value, unit)],
+      ["Value when it fired", quantity(alert.fired_value, unit)],
       ["Peak", quantity(alert.peak, unit)],
       ["Since", formatMoment(started)],
       ["Fired", formatMoment(Date.parse(alert.fired_at))],

@@ -102,11 +102,16 @@ class SeriesRegistry:
         self._lock = asyncio.Lock()
 
     async def register(self, connection: Connection, uploads: Sequence[Upload]) -> None:
-        """Register all series of the uploads; reject readings of sensors over a key's cap."""
+        """Register all series of the uploads; reject readings of sensors over a key's cap.
+
+        Raise SensorsChangedError if what was loaded is not all of one version.
+        """
         async with self._lock:
             if self.version is None:
                 self.version = await connection.fetchval(SQL["get_sensor_version"])
             await self._register(connection, uploads)
+            if self.version != await connection.fetchval(SQL["get_sensor_version"]):
+                raise SensorsChangedError
 
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
         """Return, for each sensor, the metrics of which this process knows no series."""

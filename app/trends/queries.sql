@@ -2,21 +2,21 @@
 
 -- name: find_sensor
 -- $1 name
-SELECT id FROM sensor WHERE name = $1;
+SELECT find_sensor($1);
 
 -- name: find_trend_series
 -- $1 sensor, $2 metric
 SELECT series.id
   FROM series
   JOIN sensor ON sensor.id = series.sensor_id
- WHERE sensor.name = $1 AND series.metric = $2;
+ WHERE sensor.id = find_sensor($1) AND series.metric = $2;
 
 -- name: list_metrics
 -- $1 sensor
 SELECT series.metric
   FROM series
   JOIN sensor ON sensor.id = series.sensor_id
- WHERE sensor.name = $1
+ WHERE sensor.id = find_sensor($1)
  ORDER BY series.metric;
 
 -- name: list_readings
@@ -35,7 +35,8 @@ SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
        ORDER BY time
        LIMIT $7
  ) AS found
- WHERE ($1::text[] IS NULL OR sensor.name = ANY($1))
+ WHERE ($1::text[] IS NULL OR sensor.id = ANY(ARRAY(SELECT find_sensor(name) FROM unnest($1) AS name)))
+   AND sensor.deleted_at IS NULL
    AND ($2::text[] IS NULL OR series.metric = ANY($2))
  GROUP BY found.time, sensor.id, sensor.name
  ORDER BY found.time, sensor.id

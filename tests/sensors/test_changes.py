@@ -1,0 +1,450 @@
+"""What operators change of a sensor over HTTP, while uploads, queries, alerts and the live feed go on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.clock import MINUTE_US, SECOND_US, now_us, rfc3339
+from app.settings import Settings
+from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
+from tests.live.clients import FeedClient, flatten, live
+
+RULES = """
+version: 1
+rules:
+  - name: too-warm
+    sensors: {id: "cold-*", metric: temperature}
+    levels:
+      warning: {above: 8}
+    no_data: {after: 1h, then: alert}
+"""
+
+
+@pytest.fixture
+async def ruled(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server whose rule watches the temperature of all sensors named cold-…"""
+    (tmp_path / "cold.yml").write_text(RULES)
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=tmp_path)
+    async with running_server(settings) as running:
+        yield running
+
+
+async def change(server: Server, sensor: str, **fields: object) -> tuple[int, Any]:
+    """Send a PUT, and return status and answer."""
+    body = msgspec.json.encode(fields)
+    async with server.http.put(f"/api/v1/sensors/{sensor}", data=body) as response:
+        return response.status, await response.json()
+
+
+async def delete(server: Server, sensor: str) -> int:
+    """Send a DELETE, and return the status."""
+    async with server.http.delete(f"/api/v1/sensors/{sensor}") as response:
+        return response.status
+
+
+async def post(server: Server, sensor: str, at_us: int | None = None, **values: float) -> Any:
+    """Post one reading; return the answer."""
+    reading = {"sensor": sensor, "values": values, **({} if at_us is None else {"time": rfc3339(at_us)})}
+    response = await server.post_readings([reading])
+    assert response.status == 200
+    return await response.json()
+
+
+async def names(server: Server, **parameters: str) -> list[str]:
+    """List the names of all sensors."""
+    answer: Any = await server.get("/api/v1/sensors", **parameters)
+    return [item["name"] for item in answer["items"]]
+
+
+async def alerts(server: Server, path: str = "/api/v1/alerts") -> list[tuple[str, str, str | None]]:
+    """List sensor, state and reason of alerts."""
+    answer: Any = await server.get(path)
+    return [(item["sensor"], item["state"], item["reason"]) for item in answer["items"]]
+
+
+async def alert_frame(feed: FeedClient) -> dict[str, Any]:
+    """Wait for the next end of an alert; return its transition, sensor and reason."""
+    while True:
+        frame = await feed.receive()
+        if frame["type"] == "alert" and frame["transition"] == "resolved":
+            return {field: frame[field] for field in ("transition", "sensor", "reason")}
+
+
+async def evaluate(server: Server) -> None:
+    """Let the server evaluate all that is new, and watch silence."""
+    services = server.services
+    await services.alerting.tick(services.pool, services.lease.term)
+    await services.alerting.watch_silence(services.pool)
+
+
+async def test_sensor_shows_what_was_put_and_keeps_the_rest(server: Server) -> None:
+    await post(server, "pi1", temperature=21.5, humidity=40)
+    status, answer = await change(
+        server,
+        "pi1",
+        display_name="Cold room 1",
+        units={"temperature": "°C"},
+        expected_interval="10m",
+        tags={"site": "harbour"},
+        notes="Behind\nthe second door",
+    )
+    assert status == 200
+    assert answer == await server.get("/api/v1/sensors/pi1")
+    shown = {field: answer[field] for field in ("name", "display_name", "expected_interval", "tags", "notes")}
+    assert shown == {
+        "name": "pi1",
+        "display_name": "Cold room 1",
+        "expected_interval": 600.0,
+        "tags": {"site": "harbour"},
+        "notes": "Behind\nthe second door",
+    }
+    assert {metric: latest["unit"] for metric, latest in answer["latest"].items()} == {
+        "humidity": None,
+        "temperature": "°C",
+    }
+    _, again = await change(server, "pi1", notes=None, expected_interval=90.5)
+    assert again == {**answer, "notes": None, "expected_interval": 90.5}
+
+
+async def test_sensor_may_be_put_back_as_it_was_read(server: Server) -> None:
+    await post(server, "pi1", t=1)
+    item = await server.get("/api/v1/sensors/pi1")
+    status, answer = await change(server, "pi1", **item)
+    assert (status, answer) == (200, item)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "  "}, "name is '  '; send a text of 1 to 200 printable characters"),
+        ({"name": "a\tb"}, "name is 'a\\tb'; send"),
+        ({"display_name": ""}, "display_name is ''; send a text of 1 to 200 printable characters, or null for none"),
+        ({"notes": "x" * 2_001}, "notes has 2,001 characters; send at most 2,000"),
+        ({"notes": "a\0b"}, "without NUL"),
+        ({"units": {"temperatur": "°C"}}, 'never sent; did you mean "temperature"? Its metrics are temperature'),
+        ({"units": {"temperature": "x" * 31}}, "send 1 to 30 printable characters"),
+        ({"units": {"temperature": ""}}, "the unit of 'temperature' is ''"),
+        ({"expected_interval": "10"}, 'its unit is missing; did you mean "10s" or "10m"?'),
+        ({"expected_interval": 0}, "expected_interval is 0"),
+        ({"expected_interval": 1e300}, "expected_interval"),
+        ({"expected_interval": "400d"}, "at most 366d"),
+        ({"tags": {"site": "x" * 201}}, "send texts of at most 200 characters"),
+        ({"display": "x"}, "display"),
+        ({"retired": "yes"}, "retired"),
+    ],
+)
+async def test_put_is_refused_when_a_value_cannot_be_used(
+    server: Server, fields: dict[str, object], message: str
+) -> None:
+    await post(server, "pi1", temperature=1)
+    before = await server.get("/api/v1/sensors/pi1")
+    status, answer = await change(server, "pi1", **fields)
+    assert status == 400
+    assert message in answer["detail"]
+    assert await server.get("/api/v1/sensors/pi1") == before
+
+
+async def test_only_keys_with_admin_change_sensors(server: Server) -> None:
+    await post(server, "pi1", t=1)
+    server.http.headers["X-API-Key"] = API_KEY_WS
+    assert (await change(server, "pi1", notes="x"))[0] == 403
+    assert await delete(server, "pi1") == 403
+    server.http.headers["X-API-Key"] = API_KEY
+    assert (await change(server, "nobody", notes="x"))[0] == 404
+    assert await delete(server, "nobody") == 404
+
+
+async def test_uploads_do_not_change_tags_that_were_put_until_these_are_taken_back(server: Server) -> None:
+    async def upload(seconds: int, tags: dict[str, str]) -> dict[str, str]:
+        reading = {"sensor": "pi1", "time": rfc3339(start + seconds * SECOND_US), "values": {"t": 1}, "tags": tags}
+        assert (await server.post_readings([reading])).status == 200
+        item: Any = await server.get("/api/v1/sensors/pi1")
+        tags_now: dict[str, str] = item["tags"]
+        return tags_now
+
+    start = now_us() - MINUTE_US
+    assert await upload(0, {"site": "quay", "floor": "1"}) == {"site": "quay", "floor": "1"}
+    assert (await change(server, "pi1", tags={"site": "harbour"}))[1]["tags"] == {"site": "harbour"}
+    assert await upload(1, {"site": "yard"}) == {"site": "harbour"}
+    assert (await change(server, "pi1", tags=None))[1]["tags"] == {"site": "yard"}
+    assert await upload(2, {"site": "roof"}) == {"site": "roof"}
+
+
+async def test_unit_is_that_of_the_oldest_upload_whatever_their_order_and_put_wins(server: Server) -> None:
+    async def units(sensor: str) -> dict[str, str | None]:
+        item: Any = await server.get(f"/api/v1/sensors/{sensor}")
+        return {metric: latest["unit"] for metric, latest in item["latest"].items()}
+
+    async def upload(sensor: str, seconds: int, **reading: object) -> None:
+        body = {"sensor": sensor, "time": rfc3339(start + seconds * SECOND_US), "values": {"t": 1, "h": 1}, **reading}
+        assert (await server.post_readings([body])).status == 200
+
+    start = now_us() - MINUTE_US
+    for sensor, order in (("a", (1, 2, 3)), ("b", (3, 2, 1)), ("c", (2, 3, 1))):
+        for second in order:
+            await upload(sensor, second, units={"t": ["°F", "K", "°C"][second - 1], "p": "hPa"})
+        assert await units(sensor) == {"h": None, "t": "°F"}
+    await change(server, "a", units={"t": "°C"})
+    await upload("a", 0, unit="K")
+    assert await units("a") == {"h": "K", "t": "°C"}
+    await change(server, "a", units={"t": None})
+    assert await units("a") == {"h": "K", "t": None}
+    await upload("a", 9, units={"t": "mK"}, unit="X")
+    assert await units("a") == {"h": "K", "t": "mK"}
+
+
+async def test_renamed_sensor_is_reached_by_both_names_and_is_one_series(server: Server) -> None:
+    start = now_us() - MINUTE_US
+    await post(server, "old", start, t=1)
+    status, answer = await change(server, "old", name="new")
+    assert (status, answer["name"], answer["old_names"]) == (200, "new", ["old"])
+    assert (await post(server, "old", start + SECOND_US, t=2))["accepted"] == 1
+    assert (await post(server, "new", start + SECOND_US, t=3))["duplicates"] == 1
+    assert (await post(server, "old", start + 2 * SECOND_US, t=4, u=5))["accepted"] == 2
+    assert await names(server) == ["new"]
+    for name in ("old", "new"):
+        assert (await server.get(f"/api/v1/sensors/{name}"))["name"] == "new"
+        readings: Any = await server.get("/api/v1/readings", sensor=name)
+        assert [(item["sensor"], item["values"]) for item in readings["items"]] == [
+            ("new", {"t": 1.0}),
+            ("new", {"t": 2.0}),
+            ("new", {"t": 4.0, "u": 5.0}),
+        ]
+        trend: Any = await server.get("/api/v1/trends", sensor=name, metric="t")
+        assert sum(bucket["count"] for bucket in trend["buckets"]) == 3
+
+
+async def test_two_names_of_a_sensor_in_one_upload_are_one_sensor(server: Server) -> None:
+    start = now_us() - MINUTE_US
+    values = {"temperature": 1, "humidity": 2, "pressure": 3}
+    await post(server, "old", start, **values)
+    await change(server, "old", name="new")
+    response = await server.post_readings(
+        [
+            {"sensor": name, "time": rfc3339(start + number * SECOND_US), "values": values, "tags": {"n": name}}
+            for number, name in ((1, "old"), (2, "new"), (2, "old"))
+        ]
+    )
+    answer = await response.json()
+    assert (answer["accepted"], answer["duplicates"]) == (6, 3)
+    item = await server.get("/api/v1/sensors/new")
+    assert item["tags"] == {"n": "old"}
+
+
+async def test_rename_is_refused_when_the_name_is_taken_and_free_again_when_taken_back(server: Server) -> None:
+    for name in ("a", "b"):
+        await post(server, name, t=1)
+    status, answer = await change(server, "a", name="b")
+    assert (status, answer["detail"]) == (409, "There is a sensor 'b'; choose another name, or delete that sensor first")
+    assert (await change(server, "a", name="a"))[0] == 200
+    assert (await change(server, "a", name="c"))[0] == 200
+    status, answer = await change(server, "b", name="a")
+    assert status == 409
+    assert "Sensor 'c' has the old name 'a'" in answer["detail"]
+    status, answer = await change(server, "c", name="a")
+    assert (status, answer["name"], answer["old_names"]) == (200, "a", ["c"])
+
+
+async def test_rename_reaches_a_second_process_that_knows_the_old_name(server: Server, database: Database) -> None:
+    await post(server, "old", t=1)
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
+    async with running_server(settings) as other, live(other) as feed:
+        await post(other, "old", t=2)
+        await feed.snapshot()
+        await change(server, "old", name="new")
+        assert (await post(other, "old", t=3))["accepted"] == 1
+        assert {sensor for sensor, *_ in await feed.values(1)} == {"new"}
+        assert await names(other) == ["new"]
+
+
+async def test_live_filter_for_an_old_name_goes_on_after_the_rename(server: Server) -> None:
+    await post(server, "old", t=1)
+    async with live(server) as feed:
+        await feed.snapshot(sensors=["old"])
+        await post(server, "old", t=2)
+        assert [value[0] for value in await feed.values(1)] == ["old"]
+        await change(server, "old", name="new")
+        await post(server, "other", t=3)
+        await post(server, "old", t=4)
+        assert [(value[0], value[3]) for value in await feed.values(1)] == [("new", 4.0)]
+        snapshot = await feed.snapshot(sensors=["old"])
+        assert [reading["sensor"] for reading in snapshot["readings"]] == ["new"]
+
+
+async def test_silence_of_one_sensor_follows_its_new_name(ruled: Server) -> None:
+    await post(ruled, "cold-1", temperature=9)
+    silence = {"matchers": {"sensor": "cold-1"}, "to": rfc3339(now_us() + 60 * MINUTE_US), "author": "Ana"}
+    async with ruled.http.post("/api/v1/silences", data=msgspec.json.encode(silence)) as response:
+        assert response.status == 201
+    await change(ruled, "cold-1", name="cold-room")
+    silences: Any = await ruled.get("/api/v1/silences")
+    assert [item["matchers"] for item in silences["items"]] == [{"sensor": "cold-room"}]
+
+
+async def test_alert_ends_when_a_rename_takes_the_sensor_out_of_its_rule_and_begins_when_it_comes_back(
+    ruled: Server,
+) -> None:
+    await post(ruled, "cold-1", temperature=9)
+    await evaluate(ruled)
+    assert await alerts(ruled) == [("cold-1", "firing", None)]
+    await change(ruled, "cold-1", name="warm-1")
+    await evaluate(ruled)
+    assert await alerts(ruled) == []
+    assert await alerts(ruled, "/api/v1/alerts/history?sensor=cold-1") == [
+        ("warm-1", "resolved", "no longer selected")
+    ]
+    await change(ruled, "warm-1", name="cold-2")
+    await post(ruled, "cold-1", temperature=9)
+    await evaluate(ruled)
+    assert await alerts(ruled) == [("cold-2", "firing", None)]
+
+
+async def test_retired_sensor_ends_its_alerts_says_nothing_and_comes_back_when_it_reports(
+    ruled: Server, database: Database
+) -> None:
+    for name in ("cold-1", "cold-2"):
+        await post(ruled, name, temperature=9)
+    await evaluate(ruled)
+    async with live(ruled) as feed:
+        await feed.snapshot(alerts=True)
+        assert (await change(ruled, "cold-1", retired=True))[1]["state"] == "retired"
+        await evaluate(ruled)
+        frame = await alert_frame(feed)
+        assert frame == {"transition": "resolved", "sensor": "cold-1", "reason": "retired"}
+        snapshot = await feed.snapshot()
+        assert [sensor["name"] for sensor in snapshot["sensors"]] == ["cold-2"]
+        assert [reading["sensor"] for reading in snapshot["readings"]] == ["cold-2"]
+    assert await names(ruled) == ["cold-2"]
+    assert await names(ruled, retired="true") == ["cold-1", "cold-2"]
+    await database.pool.execute("UPDATE series_state SET received_at = now() - INTERVAL '2 hours'")
+    ruled.services.alerting.ingest_since_us = 0
+    await evaluate(ruled)
+    assert set(await alerts(ruled)) == {("cold-2", "firing", "no_data"), ("cold-2", "firing", None)}
+    await post(ruled, "cold-1", temperature=9.5)
+    await evaluate(ruled)
+    assert await names(ruled) == ["cold-1", "cold-2"]
+    assert ("cold-1", "firing", None) in await alerts(ruled)
+    assert (await ruled.get("/api/v1/sensors/cold-1"))["state"] == "alert"
+
+
+async def test_retired_sensor_stays_retired_when_an_upload_brings_nothing_new(server: Server) -> None:
+    at = now_us() - SECOND_US
+    await post(server, "pi1", at, t=1)
+    await change(server, "pi1", retired=True)
+    assert (await post(server, "pi1", at, t=1))["duplicates"] == 1
+    assert await names(server) == []
+    assert (await change(server, "pi1", retired=False))[1]["state"] == "ok"
+
+
+async def test_alert_of_missing_data_ends_as_retired_when_silence_is_watched_first(
+    ruled: Server, database: Database
+) -> None:
+    await post(ruled, "cold-1", temperature=1)
+    await evaluate(ruled)
+    await database.pool.execute("UPDATE series_state SET received_at = now() - INTERVAL '2 hours'")
+    ruled.services.alerting.ingest_since_us = 0
+    await evaluate(ruled)
+    assert await alerts(ruled) == [("cold-1", "firing", "no_data")]
+    await change(ruled, "cold-1", retired=True)
+    await ruled.services.alerting.watch_silence(ruled.services.pool)
+    assert await alerts(ruled) == []
+    assert await alerts(ruled, "/api/v1/alerts/history") == [("cold-1", "resolved", "retired")]
+
+
+async def test_deleted_sensor_is_hidden_at_once_and_its_name_makes_a_new_one(ruled: Server) -> None:
+    start = now_us() - MINUTE_US
+    await post(ruled, "cold-0", start, temperature=9)
+    await change(ruled, "cold-0", name="cold-1")
+    await evaluate(ruled)
+    async with live(ruled) as feed:
+        await feed.snapshot(alerts=True)
+        assert await delete(ruled, "cold-1") == 204
+        await evaluate(ruled)
+        frame = await alert_frame(feed)
+        assert frame == {"transition": "resolved", "sensor": "cold-1", "reason": "deleted"}
+    for name in ("cold-0", "cold-1"):
+        assert await delete(ruled, name) == 404
+        async with ruled.http.get("/api/v1/readings", params={"sensor": name}) as response:
+            assert response.status == 404
+    assert await names(ruled, retired="true") == []
+    assert await alerts(ruled) == []
+    assert await alerts(ruled, "/api/v1/alerts/history") == []
+    assert (await ruled.get("/api/v1/readings"))["items"] == []
+    assert (await post(ruled, "cold-1", start, temperature=5))["accepted"] == 1
+    readings: Any = await ruled.get("/api/v1/readings", sensor="cold-1")
+    assert [item["values"] for item in readings["items"]] == [{"temperature": 5.0}]
+
+
+async def test_upload_of_a_process_that_knows_the_deleted_sensor_makes_a_new_one(
+    server: Server, database: Database
+) -> None:
+    at = now_us() - SECOND_US
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
+    async with running_server(settings) as other:
+        await post(other, "pi1", at, t=1)
+        assert await delete(server, "pi1") == 204
+        assert (await post(other, "pi1", at, t=1))["accepted"] == 1
+        assert (await post(other, "pi1", t=2, u=3))["accepted"] == 2
+        assert await names(server) == ["pi1"]
+
+
+async def test_no_acknowledged_reading_is_lost_while_sensors_are_renamed_and_deleted_under_load(
+    server: Server, database: Database
+) -> None:
+    """Two processes take uploads of eight sensors; meanwhile four are renamed again and again and four are deleted."""
+    start, kept, deleted = now_us() - 60 * MINUTE_US, [f"k{n}" for n in range(4)], [f"d{n}" for n in range(4)]
+    acknowledged: dict[str, set[int]] = {name: set() for name in (*kept, *deleted)}
+    last_deleted: dict[str, int] = dict.fromkeys(deleted, 0)
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
+    async with AsyncExitStack() as stack:
+        servers = [server, await stack.enter_async_context(running_server(settings))]
+        await server.post_readings([{"sensor": name, "values": {"t": -1}} for name in acknowledged])
+
+        async def upload(number: int) -> None:
+            for step in range(60):
+                second = 2 * step + number
+                body = [
+                    {"sensor": name, "time": rfc3339(start + second * SECOND_US), "values": {"t": second}}
+                    for name in acknowledged
+                ]
+                sent = dict(last_deleted)
+                while (await servers[number].post_readings(body)).status == 503:
+                    sent = dict(last_deleted)
+                for name in acknowledged:
+                    if sent.get(name, 0) == last_deleted.get(name, 0):
+                        acknowledged[name].add(second)
+
+        async def operate() -> None:
+            for step in range(12):
+                for name in kept:
+                    status, _ = await change(server, name, name=f"{name}-{step}")
+                    assert status == 200
+                for name in deleted:
+                    last_deleted[name] += 1
+                    acknowledged[name].clear()
+                    assert await delete(server, name) in (204, 404)
+                    last_deleted[name] += 1
+
+        await asyncio.gather(upload(0), upload(1), operate())
+        for name in acknowledged:
+            readings: Any = await server.get("/api/v1/readings", sensor=name, limit=1000, **{"from": start // 1000})
+            stored = {item["values"]["t"] for item in readings["items"]}
+            assert acknowledged[name] <= stored
+        for name in kept:
+            assert acknowledged[name] == set(range(120))
+
+
+async def test_frames_hold_no_old_name_once_the_rename_is_answered(server: Server) -> None:
+    await post(server, "old", t=0)
+    async with live(server) as feed:
+        await feed.snapshot()
+        await change(server, "old", name="new")
+        for value in (1, 2):
+            await post(server, "old", t=value)
+        frames = [flatten(await feed.receive()), flatten(await feed.receive())]
+        assert [(values[0][0], values[0][3]) for values in frames] == [("new", 1.0), ("new", 2.0)]

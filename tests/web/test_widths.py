@@ -109,6 +109,11 @@ async def test_no_dialog_or_opened_part_is_wider_than_the_screen(server: Server,
     await page.get_by_text("Table", exact=True).click()
     await expect(page.locator(".buckets tbody tr").first).to_be_visible()
     wide["table of the trend"] = await page.evaluate(FIND_WIDE)
+    for name in ("Edit", "Retire", "Delete"):
+        await page.get_by_role("button", name=name, exact=True).click()
+        await expect(page.get_by_role("dialog")).to_be_visible()
+        wide[name] = await page.evaluate(FIND_WIDE)
+        await page.keyboard.press("Escape")
     assert {view: found for view, found in wide.items() if found} == {}
 
 

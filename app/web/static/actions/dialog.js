@@ -38,9 +38,11 @@ export function openDialog({ title, fields, confirm, act }) {
     }
     form.ariaBusy = null;
   });
+  if (dialog.open) dialog.close(); // of the question before this one
   arrange(dialog, [form]);
   dialog.showModal();
-  (form.querySelector("[autofocus]") ?? form.querySelector("input, button.primary, button")).focus();
+  const first = ["[autofocus]", "input", "button.primary", "button"].map((each) => form.querySelector(each)).find(Boolean);
+  first.focus();
 }
 
 /** Show what went wrong. */

@@ -70,7 +70,7 @@ export class Model extends Topics {
     }
     if (frame.type === "readings") this.#merge(frame.readings);
     if (frame.type === "states") {
-      this.sensors.changeStates(frame.sensors);
+      this.#askAbout(this.sensors.changeStates(frame.sensors));
       this.tell("sensors");
     }
     if (frame.type === "alert") this.#takeAlert(frame);
@@ -88,6 +88,15 @@ export class Model extends Topics {
     this.alerts.set(alert.id, alert);
     this.tell("alerts");
     this.refreshSoon();
+  }
+
+  /** Take over what an action has just changed of a sensor; `facts` are null when it was deleted. */
+  noteSensor(name, facts) {
+    const isInUse = facts !== null && facts.state !== "retired";
+    if (!isInUse || facts.name !== name) this.sensors.remove(name);
+    if (isInUse) this.sensors.describe(facts);
+    this.tell("sensors");
+    this.refreshSoon(0);
   }
 
   #replace({ sensors, readings, alerts, problems }) {
@@ -116,11 +125,17 @@ export class Model extends Topics {
     const { changed, added } = this.sensors.merge(readings);
     for (const { gateway } of changed) if (gateway !== null) this.heardFrom.set(gateway, now());
     if (added.length > 0) {
-      for (const name of added) this.#newSensors.add(name);
+      this.#askAbout(added);
       this.tell("sensors");
-      this.refreshSoon();
     }
     this.tell("readings", changed);
+  }
+
+  /** Ask soon what is known of sensors. */
+  #askAbout(names) {
+    if (names.length === 0) return;
+    for (const name of names) this.#newSensors.add(name);
+    this.refreshSoon();
   }
 
   /** The API knows the peak and who was told, the feed the rule's message: each fills in for the other. */

@@ -6,7 +6,7 @@ Read the modules of this folder in this order:
   all domains. `settings` reads the environment, `tasks` and `jobs` run the background work.
 - Then one domain, beginning with its `routes`; the life of a reading leads through `ingest`, `live` and `trends`.
 - Shared words, which import no framework: `model` (types), `errors`, `clock`, `durations`, `globs` (name patterns),
-  `hints` (parts of error messages), `names` (what may be stored as a name, tag or unit), `paging`.
+  `hints` (parts of error messages), `names` (what may be stored as a name, tag or unit), `paging`, `csv_text`.
 - HTTP: `parameters` (shared query parameters), `problems` (error answers), `request_log`, `health` (probes).
 - Operation: `log` and `metrics`. `__main__` makes `python -m app` the `tidegauge` command.
 

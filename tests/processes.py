@@ -50,20 +50,24 @@ class Ran(NamedTuple):
         return line
 
 
-def tidegauge(folder: Path, *arguments: str, **environ: str) -> Ran:
-    """Run a command in a folder, with these environment variables only."""
-    out, err = folder / "stdout", folder / "stderr"
-    process = _forks.Process(target=_run, args=(folder, arguments, environ, out, err))
+def tidegauge(folder: Path, *arguments: str, answers: str = "", **environ: str) -> Ran:
+    """Run a command in a folder, with these environment variables only, and answers on standard input."""
+    given, out, err = folder / "stdin", folder / "stdout", folder / "stderr"
+    given.write_text(answers)
+    process = _forks.Process(target=_run, args=(folder, arguments, environ, given, out, err))
     process.start()
     process.join(60)
     assert process.exitcode is not None, f"{arguments} did not end"
     return Ran(process.exitcode, out.read_text(), err.read_text())
 
 
-def _run(folder: Path, arguments: tuple[str, ...], environ: Mapping[str, str], out: Path, err: Path) -> None:
+def _run(
+    folder: Path, arguments: tuple[str, ...], environ: Mapping[str, str], given: Path, out: Path, err: Path
+) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
+    sys.stdin = given.open()
     for path, number in ((out, 1), (err, 2)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)

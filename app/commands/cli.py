@@ -10,6 +10,7 @@ from app.commands.rules import check, rules
 from app.commands.sensors import sensor
 from app.commands.serve import serve_command
 from app.commands.simulate import simulate_command
+from app.commands.transfer import export_command, import_command
 from app.commands.up import up
 
 click.rich_click.TEXT_MARKUP = "markdown"
@@ -26,7 +27,19 @@ def main() -> None:
     """
 
 
-for command in (up, serve_command, migrate_command, doctor, check, rules, sensor, key, simulate_command):
+for command in (
+    up,
+    serve_command,
+    migrate_command,
+    doctor,
+    check,
+    rules,
+    sensor,
+    key,
+    export_command,
+    import_command,
+    simulate_command,
+):
     main.add_command(command)
 
 

@@ -14,7 +14,7 @@ import rich_click as click
 import uvloop
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from app import log
 from app.db.pool import DATABASE_ERRORS
@@ -103,12 +103,12 @@ def duration(text: str) -> int:
         raise click.BadParameter(str(error)) from None
 
 
-def progress_bar() -> Progress:
-    """Return a progress bar on standard error, which is shown on a terminal only."""
+def progress_bar(amount: ProgressColumn | None = None) -> Progress:
+    """Return a progress bar on standard error, which is shown on a terminal only; `amount` shows what is done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        amount or MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=stderr,
         transient=True,

@@ -101,6 +101,23 @@ ON CONFLICT (series_id) DO UPDATE SET
     last_time = greatest(state.last_time, excluded.last_time),
     received_at = excluded.received_at;
 
+-- name: upsert_state_of_import
+-- As above, for an imported file. What is older than a day counts as received when it was measured: it says nothing about
+-- now, and nobody waits for more of it. So last_time = received_at marks a series of which only history is known.
+INSERT INTO series_state AS state (series_id, last_time, last_value, received_at)
+SELECT series_id, from_us(us), value,
+       CASE WHEN from_us(us) < now() - INTERVAL '1 day' THEN from_us(us) ELSE now() END
+  FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
+ON CONFLICT (series_id) DO UPDATE SET
+    last_value = CASE WHEN excluded.last_time > state.last_time THEN excluded.last_value ELSE state.last_value END,
+    last_time = greatest(state.last_time, excluded.last_time),
+    received_at = greatest(state.received_at, excluded.received_at);
+
+-- name: get_database_identity
+-- Tells this database from others, also from one of the same name that was made later.
+SELECT format('%s %s', (SELECT oid FROM pg_database WHERE datname = current_database()), min(applied_at))
+  FROM schema_migration;
+
 -- name: insert_dirty
 -- $1 series ids, $2 earliest and $3 latest new time of each, $4 whether the readings are late
 INSERT INTO dirty (series_ids, from_times, to_times, late)

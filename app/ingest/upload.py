@@ -78,6 +78,8 @@ class Upload(msgspec.Struct):
     idempotency: "Idempotency | None" = None
     #: Whether the answer needs the id of a record of the replaced sensor server; the flush sets it.
     wants_legacy_id: bool = False
+    #: Whether an operator imports a file; see the statement `upsert_state_of_import`.
+    is_import: bool = False
     legacy_id: int | None = None
 
     #: Values to store, one for each metric of each reading.

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from app.clock import SECOND_US
 from app.db.pool import Connection, Pool
 from app.durations import parse_duration
-from app.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.errors import ConflictError, InvalidRequestError
 from app.hints import did_you_mean
 from app.model import MetricName, SensorName, Tags
 from app.names import (
@@ -27,6 +27,7 @@ from app.names import (
     is_storable,
     show,
 )
+from app.sensors.listing import no_such_sensor
 from app.sensors.sql import SQL
 
 NOTES_LENGTH_LIMIT = 2_000
@@ -111,7 +112,7 @@ async def _lock_sensor(connection: Connection, name: SensorName) -> asyncpg.Reco
     await connection.execute(SQL["lock_changes"])
     sensor = await connection.fetchrow(SQL["find_sensor"], name)
     if sensor is None:
-        raise NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors and `tidegauge sensor list` list them")
+        raise no_such_sensor(name)
     return sensor
 
 

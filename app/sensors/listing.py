@@ -56,8 +56,13 @@ async def fetch_sensor(pool: Pool, name: SensorName) -> SensorItem:
     """Return a sensor by its name or an old one; raise NotFoundError."""
     rows = await pool.fetch(SQL["list_sensors"], "", 1, name, True)
     if not rows:
-        raise NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
+        raise no_such_sensor(name)
     return _sensor(rows[0])
+
+
+def no_such_sensor(name: SensorName) -> NotFoundError:
+    """Return the error for a name that no sensor has or had."""
+    return NotFoundError(f"There is no sensor {name!r}; `tidegauge sensor list` and /api/v1/sensors list them")
 
 
 def _sensor(row: asyncpg.Record) -> SensorItem:

@@ -1,30 +1,63 @@
 """Raw readings and trends over HTTP."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from itertools import groupby
+from operator import itemgetter
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
+import asyncpg
 import msgspec
-from litestar import get
+from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from app.auth.guard import require
-from app.clock import from_us
+from app.clock import from_us, rfc3339, to_us
+from app.csv_text import spreadsheet_text
 from app.db.pool import Pool
-from app.errors import NotFoundError
+from app.errors import InvalidRequestError
 from app.model import MetricName, SensorName
 from app.paging import cut_page, parse_time_cursor, time_cursor
 from app.parameters import PageCursor, check_text
 from app.problems import problem_responses
-from app.trends.parameters import parse_range
-from app.trends.resolution import choose_resolution
+from app.trends.csv_answer import OperationWithCsv, answer_csv, wants_csv
+from app.trends.local_days import find_local_days
+from app.trends.parameters import parse_range, parse_zone
+from app.trends.resolution import Resolution, choose_resolution
+from app.trends.series import Series, find_sensor_ids, find_series
 from app.trends.sql import SQL
 
+#: The largest number of series times `points` in one answer, which is about 8 MB of JSON.
+BUCKETS_LIMIT = 50_000
+#: Items of a page when `limit` is left out. A file that ends early is noticed less than a page with `next`.
+JSON_PAGE, CSV_PAGE = 1_000, 10_000
 _PROBLEMS = problem_responses({404: "There is no such sensor or metric"})
-_TIME = "RFC 3339 with a zone, or milliseconds since 1970"
+_TIME = "RFC 3339 with a zone, milliseconds since 1970, `now`, or a time before now such as `-24h`"
 From = Annotated[str | None, QueryParameter(name="from", description=f"{_TIME}; a day before `to` when left out")]
 To = Annotated[str | None, QueryParameter(name="to", description=f"{_TIME}, excluded; now when left out")]
-ReadingLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=10_000, description="Items a page")]
+ReadingLimit = Annotated[
+    int | None,
+    QueryParameter(
+        name="limit",
+        ge=1,
+        le=10_000,
+        description=f"Items a page; {JSON_PAGE:,} when left out, and {CSV_PAGE:,} of CSV",
+    ),
+]
+Format = Annotated[
+    str | None,
+    QueryParameter(name="format", description="`json` or `csv`; by the header Accept when left out, else JSON"),
+]
+Zone = Annotated[
+    str | None,
+    QueryParameter(
+        description="A zone such as Europe/Berlin: buckets of 1 and 7 days begin at local midnight; UTC when left out"
+    ),
+]
+Points = Annotated[int, QueryParameter(ge=1, le=10_000, description="Approximate maximum of buckets of each series")]
+AnyRequest = Request[Any, Any, Any]
 
 
 class ReadingItem(msgspec.Struct, frozen=True):
@@ -61,59 +94,154 @@ class Trend(msgspec.Struct, frozen=True):
     buckets: list[Bucket]
 
 
+class SeriesTrend(msgspec.Struct, frozen=True):
+    """The trend of one of several series."""
+
+    sensor: SensorName
+    metric: MetricName
+    unit: str | None
+    buckets: list[Bucket]
+
+
+class Trends(msgspec.Struct, frozen=True):
+    """The trends of several series, in buckets of the same width."""
+
+    resolution: str
+    series: list[SeriesTrend]
+
+
 @get(
     "/api/v1/readings",
     guards=[require("read", "live")],
+    operation_class=OperationWithCsv,
     responses=_PROBLEMS,
     tags=["Readings"],
     summary="List raw readings",
 )
 async def list_readings(
+    request: AnyRequest,
     read_pool: NamedDependency[Pool],
     sensor: Annotated[list[str] | None, QueryParameter(description="May be repeated; all when left out")] = None,
     metric: Annotated[list[str] | None, QueryParameter(description="May be repeated; all when left out")] = None,
     from_: From = None,
     to: To = None,
-    limit: ReadingLimit = 1_000,
+    limit: ReadingLimit = None,
     cursor: PageCursor = None,
-) -> ReadingPage:
-    """List stored readings in order of time, page by page."""
+    format_: Format = None,
+) -> Response[ReadingPage]:
+    """List stored readings in order of time, page by page.
+
+    CSV has a row for each value, with the columns sensor, time, metric and value. Where there are more, the header
+    `Link` has the address of the next page, with `rel="next"`. A name that a spreadsheet would take for a formula
+    begins with an apostrophe.
+    """
+    as_csv = wants_csv(request, format_)
     start, end = parse_range(from_, to, datetime.now(UTC))
     after, after_sensor = parse_time_cursor(cursor, (start, -1))
-    for name in sensor or ():
-        await _check_sensor(read_pool, name)
+    sensor_ids = await find_sensor_ids(read_pool, sensor) if sensor else None
     for name in metric or ():
         check_text("metric", name)
-    rows = await read_pool.fetch(SQL["list_readings"], sensor, metric, start, end, after, after_sensor, limit + 1)
+    limit = limit or (CSV_PAGE if as_csv else JSON_PAGE)
+    rows = await read_pool.fetch(SQL["list_readings"], sensor_ids, metric, start, end, after, after_sensor, limit + 1)
     page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(row["time_us"], row["sensor_id"]))
-    return ReadingPage([ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in page], next_cursor)
+    items = [ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in page]
+    if not as_csv:
+        return Response(ReadingPage(items, next_cursor))
+    headers = {} if next_cursor is None else {"Link": _link(request, start, end, next_cursor)}
+    return answer_csv("readings", start, end, _reading_rows(items), headers)
 
 
-@get("/api/v1/trends", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Trends"], summary="Get a trend")
+@get(
+    "/api/v1/trends",
+    guards=[require("read", "live")],
+    operation_class=OperationWithCsv,
+    responses=_PROBLEMS,
+    tags=["Trends"],
+    summary="Get trends",
+)
 async def get_trend(
+    request: AnyRequest,
     read_pool: NamedDependency[Pool],
-    sensor: Annotated[str, QueryParameter(description="Name of the sensor")],
-    metric: Annotated[str, QueryParameter(description="Name of a metric of the sensor")],
+    sensor: Annotated[list[str], QueryParameter(description="Name of a sensor; may be repeated")],
+    metric: Annotated[
+        list[str] | None, QueryParameter(description="Name of a metric; may be repeated; all when left out")
+    ] = None,
     from_: From = None,
     to: To = None,
-    points: Annotated[int, QueryParameter(ge=1, le=10_000, description="Approximate maximum of buckets")] = 500,
-) -> Trend:
-    """Get one metric of one sensor over time, in buckets whose width depends on the range and `points`."""
-    start, end = parse_range(from_, to, datetime.now(UTC))
-    names = check_text("sensor", sensor), check_text("metric", metric)
-    series_id = await read_pool.fetchval(SQL["find_trend_series"], *names)
-    if series_id is None:
-        await _check_sensor(read_pool, sensor)
-        metrics = [row["metric"] for row in await read_pool.fetch(SQL["list_metrics"], sensor)]
-        raise NotFoundError(f"Sensor {sensor!r} has no metric {metric!r}; it has {', '.join(metrics) or 'none'}")
+    points: Points = 500,
+    tz: Zone = None,
+    format_: Format = None,
+) -> Response[Trend | Trends]:
+    """Get metrics of sensors over time, in buckets whose width depends on the range and `points`.
+
+    One sensor and one metric are answered with `buckets`. When one of them is repeated, or `metric` is left out, the
+    answer has `series`: every combination that exists. CSV has a row for each bucket, and the same columns in both
+    cases; a name that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    as_csv = wants_csv(request, format_)
+    now = datetime.now(UTC)
+    start, end = parse_range(from_, to, now)
+    zone = None if tz is None else parse_zone(tz)
+    series = await find_series(read_pool, sensor, metric)
+    _check_size(len(series), points)
     resolution = choose_resolution(end - start, points)
-    rows = await read_pool.fetch(SQL[resolution.query], series_id, resolution.width, start, end)
-    return Trend(resolution.name, [Bucket(**row) for row in rows])
+    local = find_local_days(zone, resolution, start, end, now) if zone is not None else None
+    if local is not None:
+        local.check(len(series))
+        query, *arguments = local.query, local.edges, local.edges[0], local.edges[-1]
+    else:
+        query, *arguments = resolution.query, resolution.width, start, end
+    rows = await read_pool.fetch(SQL[query], [each.id for each in series], *arguments)
+    trends = _as_trends(resolution, series, rows)
+    if as_csv:
+        return answer_csv("trends", start, end, _trend_rows(trends), {})
+    is_one = len(sensor) == 1 and metric is not None and len(metric) == 1
+    return Response(Trend(trends.resolution, trends.series[0].buckets) if is_one else trends)
 
 
-async def _check_sensor(pool: Pool, name: SensorName) -> None:
-    if await pool.fetchval(SQL["find_sensor"], check_text("sensor", name)) is None:
-        raise NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
+def _check_size(series: int, points: int) -> None:
+    if series > 1 and series * points > BUCKETS_LIMIT:
+        raise InvalidRequestError(
+            f"points is {points}; {series} series of as many buckets are more than {BUCKETS_LIMIT:,} buckets. Ask for "
+            f"fewer series, or at most points={max(BUCKETS_LIMIT // series, 1)}"
+        )
+
+
+def _as_trends(resolution: Resolution, series: list[Series], rows: list[asyncpg.Record]) -> Trends:
+    """Give each series its buckets; `rows` are in order of series and time."""
+    buckets = {
+        series_id: [Bucket(*values) for _, *values in of_series]
+        for series_id, of_series in groupby(rows, key=itemgetter(0))
+    }
+    return Trends(
+        resolution.name,
+        [SeriesTrend(each.sensor, each.metric, each.unit, buckets.get(each.id, [])) for each in series],
+    )
+
+
+def _reading_rows(items: list[ReadingItem]) -> Iterator[tuple[object, ...]]:
+    yield "sensor", "time", "metric", "value"
+    for item in items:
+        sensor, time = spreadsheet_text(item.sensor), rfc3339(to_us(item.time))
+        for metric in sorted(item.values):
+            yield sensor, time, spreadsheet_text(metric), float(item.values[metric])
+
+
+def _trend_rows(trends: Trends) -> Iterator[tuple[object, ...]]:
+    yield "sensor", "metric", "unit", "time", *Bucket.__struct_fields__[1:]
+    for each in trends.series:
+        names = tuple(map(spreadsheet_text, (each.sensor, each.metric, each.unit or "")))
+        for bucket in each.buckets:
+            time, *values = msgspec.structs.astuple(bucket)
+            yield *names, rfc3339(to_us(time)), *values
+
+
+def _link(request: AnyRequest, start: datetime, end: datetime, cursor: str) -> str:
+    """Return a Link to the next page: the same request over the same range, also where that was relative to now."""
+    changed = {"from": start, "to": end, "cursor": cursor, "format": "csv"}
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changed]
+    absolute = [(name, value.isoformat() if isinstance(value, datetime) else value) for name, value in changed.items()]
+    return f'<?{urlencode([*kept, *absolute])}>; rel="next"'
 
 
 handlers = [list_readings, get_trend]

@@ -35,7 +35,10 @@ SELECT series_id, time, round((20 + series_id + 5 * sin(extract(epoch FROM time)
 FROM_RAW = """
 SELECT time_bucket($2::interval, time) AS time, avg(value), min(value), max(value), count(*),
        first(value, time), last(value, time)
-  FROM reading WHERE series_id = $1 AND time >= time_bucket($2, $3::timestamptz) AND time < $4 GROUP BY 1 ORDER BY 1
+  FROM reading
+ WHERE series_id = ANY($1) AND time >= time_bucket($2, $3::timestamptz) AND time < $4
+ GROUP BY 1
+ ORDER BY 1
 """
 SIZE = """
 SELECT sum(hypertable_size(format('%I.%I', schema_name, table_name)::regclass))::float8
@@ -110,7 +113,7 @@ async def time_query(connection: Connection, sql: str, now: datetime, span: time
     times = []
     for number in range(rounds):
         started = perf_counter()
-        rows = await connection.fetch(sql, number % SERIES + 1, width, now - span, now)
+        rows = await connection.fetch(sql, [number % SERIES + 1], width, now - span, now)
         times.append(perf_counter() - started)
         assert len(rows) >= min(span / width, YEAR.days // 2)
     return median(times)

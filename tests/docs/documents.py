@@ -17,6 +17,7 @@ DOCUMENTS = (
     "docs/grafana.md",
     "docs/live-feed.md",
     "docs/operators.md",
+    "docs/trends.md",
     "rules/README.md",
 )
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)

@@ -17,7 +17,7 @@ from tests.docs.shell import run_document, steps
 from tests.receivers import SlackReceiver, answers
 
 #: Documents with commands, each with a test below.
-TRIED = {"README.md", "docs/gateways.md", "docs/grafana.md", "docs/live-feed.md", "docs/operators.md"}
+TRIED = {"README.md", "docs/gateways.md", "docs/grafana.md", "docs/live-feed.md", "docs/operators.md", "docs/trends.md"}
 REPLACED = {"tg_…": API_KEY}
 
 
@@ -37,6 +37,11 @@ async def test_commands_of_gateways_work(server: Server, database: Database, tmp
 async def test_commands_of_live_feed_work(server: Server, tmp_path: Path) -> None:
     await server.post_readings([{"sensor": "cellar", "values": {"temperature": 12.5}}])
     await run_document("docs/live-feed.md", tmp_path, {**REPLACED, "http://127.0.0.1:8000": server.address}, {})
+
+
+async def test_commands_of_trends_work(server: Server, tmp_path: Path) -> None:
+    await server.post_readings([{"sensor": name, "values": {"temperature": 12.5}} for name in ("cellar", "roof")])
+    await run_document("docs/trends.md", tmp_path, {**REPLACED, "http://127.0.0.1:8000": server.address}, {})
 
 
 async def test_commands_of_grafana_let_the_reader_in(database: Database, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from app.live.session import AUTH_TIMEOUT_S
 from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
 from app.notify.attempts import DEADLINE_S
 from app.notify.outbox import DEAD_AGE, SENT_AGE
+from app.trends.local_days import DAYS_OF_MINUTES_LIMIT
+from app.trends.routes import BUCKETS_LIMIT, CSV_PAGE
 from tests.docs.documents import read
 
 MIB = 2**20
@@ -59,10 +61,23 @@ OPERATORS = (
 )
 
 
+TRENDS = (
+    f"times `points` may be {BUCKETS_LIMIT:,}",
+    f"at most {DAYS_OF_MINUTES_LIMIT:,} days over all series",
+    f"Minutes are kept for {MINUTE_RETENTION.days} days",
+    f"A page of readings has {CSV_PAGE:,} items when `limit` is left out",
+)
+
+
 @pytest.mark.parametrize(
     ("document", "texts"),
-    [("docs/gateways.md", GATEWAYS), ("docs/live-feed.md", LIVE_FEED), ("docs/operators.md", OPERATORS)],
-    ids=["gateways", "live-feed", "operators"],
+    [
+        ("docs/gateways.md", GATEWAYS),
+        ("docs/live-feed.md", LIVE_FEED),
+        ("docs/operators.md", OPERATORS),
+        ("docs/trends.md", TRENDS),
+    ],
+    ids=["gateways", "live-feed", "operators", "trends"],
 )
 def test_numbers_in_the_document_are_those_of_the_program(document: str, texts: tuple[str, ...]) -> None:
     for text in texts:

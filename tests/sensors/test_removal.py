@@ -2,20 +2,19 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from app.clock import DAY_US, MINUTE_US, now_us, rfc3339
-from app.db.aggregates import refresh_day
+from app.db.aggregates import refresh_day, remove_series
 from app.db.pool import connect
+from app.model import SeriesId
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
-from tests.receivers import SlackReceiver
 
 RULES = """
 version: 1
 channels:
-  ops: {type: slack, webhook_url: "${SLACK_WEBHOOK_URL}"}
+  ops: {type: webhook, url: "http://127.0.0.1:9/"}
 rules:
   - name: too-warm
     sensors: {metric: temperature}
@@ -48,11 +47,11 @@ async def _upload_two_sensors(server: Server, days: int) -> None:
             await refresh_day(connection, (now - timedelta(days=day)).date(), now)
 
 
-async def _series_of(database: Database, sensor: str) -> int:
-    series_id: int = await database.pool.fetchval(
+async def _series_of(database: Database, sensor: str) -> SeriesId:
+    series_id = await database.pool.fetchval(
         "SELECT series.id FROM series JOIN sensor ON sensor.id = sensor_id WHERE name = $1", sensor
     )
-    return series_id
+    return SeriesId(series_id)
 
 
 async def test_readings_and_aggregates_of_a_deleted_sensor_go_and_others_stay(
@@ -77,44 +76,38 @@ async def test_removal_waits_for_a_flush_that_began_before_the_sensor_was_delete
     await _upload_two_sensors(server, 1)
     gone = await _series_of(database, "gone")
     flush = await connect(database.dsn, idle_in_transaction_session_timeout="60s")
-    try:
-        async with flush.transaction():
-            await flush.execute("INSERT INTO reading VALUES ($1, now(), 7)", gone)
-            async with server.http.delete("/api/v1/sensors/gone") as response:
-                assert response.status == 204
-            removal = __import__("app.sensors.removal", fromlist=["x"])
-            assert removal.WAIT_S == 20.0
-            async with database.pool.acquire() as connection:
-                from app.db.aggregates import remove_series
-
-                assert not await remove_series(connection, [gone], 0.2)
-            assert await database.pool.fetchval("SELECT count(*) FROM reading WHERE series_id = $1", gone) == 5
-    finally:
-        await flush.close()
+    async with flush.transaction():
+        await flush.execute("INSERT INTO reading VALUES ($1, now(), 7)", gone)
+        async with server.http.delete("/api/v1/sensors/gone") as response:
+            assert response.status == 204
+        async with database.pool.acquire() as connection:
+            assert not await remove_series(connection, [gone], 0.2)
+            assert await connection.fetchval("SELECT count(*) FROM reading WHERE series_id = $1", gone) == 5
+    await flush.close()
     await remove_deleted_sensors(database.pool)
     assert await remove_deleted_sensors(database.pool) == ["gone"]
     assert await database.pool.fetchval("SELECT count(*) FROM reading WHERE series_id = $1", gone) == 0
 
 
-async def test_end_of_an_alert_is_told_before_its_deleted_sensor_goes(
-    database: Database, tmp_path: Path, slack: SlackReceiver
-) -> None:
+async def test_sensor_goes_only_when_the_end_of_its_alerts_is_told(database: Database, tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(RULES)
-    settings = Settings(
-        database_url=database.dsn,
-        api_key=API_KEY,
-        api_key_ws=API_KEY_WS,
-        rules_dir=tmp_path,
-        slack_webhook_prefix=slack.prefix,
-        environment={"SLACK_WEBHOOK_URL": f"{slack.prefix}services/T/B/x"},
-    )
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=tmp_path)
     async with running_server(settings) as server:
+        services = server.services
         await server.post_readings([{"sensor": "cold-1", "values": {"temperature": 9}}])
-        await slack.wait_for(1)
+        await services.alerting.tick(services.pool, services.lease.term)
+        await database.pool.execute(
+            "INSERT INTO alert_told (channel, episode_id, told, told_level)"
+            " SELECT 'ops', id, 'firing', level FROM alert_episode"
+        )
         async with server.http.delete("/api/v1/sensors/cold-1") as response:
             assert response.status == 204
+        await services.alerting.tick(services.pool, services.lease.term)
+        await remove_deleted_sensors(database.pool)
         assert await remove_deleted_sensors(database.pool) == []
-        await slack.wait_for(2)
-    text: Any = slack.texts[-1]
-    assert "cold-1" in text
-    assert "deleted" in text
+        assert await database.pool.fetchval("SELECT count(*) FROM reading") == 0
+        ended = await database.pool.fetchrow("SELECT reason, settled FROM alert_episode")
+        assert tuple(ended or ()) == ("deleted", False)
+        await database.pool.execute("UPDATE alert_episode SET settled = TRUE")
+        assert await remove_deleted_sensors(database.pool) == ["cold-1"]
+        assert await database.pool.fetchval("SELECT count(*) FROM alert_episode") == 0

@@ -20,6 +20,8 @@ from tests.conftest import Database
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 FROM, NO_CURSOR = START + 10 * DAY, -1
+#: Three days that begin at 23:00 UTC.
+LOCAL_EDGES = [FROM + number * DAY - timedelta(hours=1) for number in range(4)]
 #: 2,000 sensors, and for 20 series a reading every 20 minutes over 20 days.
 FILL = """
 INSERT INTO sensor (name, created_by) SELECT 'pi' || n, 'test' FROM generate_series(1, 2000) AS n;
@@ -34,17 +36,19 @@ ANALYZE
 """
 #: Query, arguments, and the largest number of chunks that it may read.
 ON_READINGS: dict[str, tuple[str, tuple[object, ...], int]] = {
-    "one sensor's readings": ("list_readings", (["pi3"], None, FROM, FROM + 2 * DAY, FROM, NO_CURSOR, 1_001), 2),
-    "a later page": ("list_readings", (["pi3"], None, START, START + 20 * DAY, FROM, 3, 101), 10),
+    "one sensor's readings": ("list_readings", ([3], None, FROM, FROM + 2 * DAY, FROM, NO_CURSOR, 1_001), 2),
+    "a later page": ("list_readings", ([3], None, START, START + 20 * DAY, FROM, 3, 101), 10),
     "readings of all sensors": ("list_readings", (None, None, FROM, FROM + DAY / 12, FROM, NO_CURSOR, 101), 1),
-    "minutes": ("list_buckets_1m", (5, timedelta(minutes=5), FROM, FROM + DAY), 1),
-    "hours": ("list_buckets_1h", (5, timedelta(hours=1), FROM, FROM + 3 * DAY), 3),
-    "days": ("list_buckets_1d", (5, DAY, FROM, FROM + 5 * DAY), 5),
+    "minutes": ("list_buckets_1m", ([5], timedelta(minutes=5), FROM, FROM + DAY), 1),
+    "hours": ("list_buckets_1h", ([5], timedelta(hours=1), FROM, FROM + 3 * DAY), 3),
+    "hours of several series": ("list_buckets_1h", ([5, 6, 7], timedelta(hours=1), FROM, FROM + 3 * DAY), 3),
+    "local days from hours": ("list_local_buckets_1h", ([5, 6], LOCAL_EDGES, LOCAL_EDGES[0], LOCAL_EDGES[-1]), 4),
+    "local days from minutes": ("list_local_buckets_1m", ([5, 6], LOCAL_EDGES, LOCAL_EDGES[0], LOCAL_EDGES[-1]), 4),
+    "days": ("list_buckets_1d", ([5], DAY, FROM, FROM + 5 * DAY), 5),
 }
 LOOK_UPS = {
     "sensor": ("SELECT id FROM sensor WHERE name = $1 AND deleted_at IS NULL", ("pi77",)),
-    "series": (trends_sql.SQL["find_trend_series"], ("pi77", "t")),
-    "metrics": (trends_sql.SQL["list_metrics"], ("pi77",)),
+    "series of sensors": (trends_sql.SQL["list_series"], (["pi77", "pi78"],)),
     "one sensor with its values": (sensors_sql.SQL["list_sensors"], ("", 1, "pi77", False)),
     "series of a batch": (ingest_sql.SQL["find_series"], (["pi1", "pi2"],)),
     "descriptions of a batch": (ingest_sql.SQL["list_descriptions"], ([1, 2],)),
@@ -111,7 +115,7 @@ def _literal(value: object) -> str:
         case None:
             return "NULL"
         case list():
-            return f"ARRAY[{', '.join(map(_literal, value))}]"
+            return "'{{{}}}'".format(", ".join(f'"{item}"' for item in value))
         case bytes():
             return f"'\\x{value.hex()}'"
         case _:

@@ -146,7 +146,10 @@ async def test_request_is_refused_with_the_parameter_and_a_remedy_when_one_is_wr
         "trends?sensor=pi1&metric=t&from=2&to=1": "; from must be earlier",
         "trends?sensor=pi1&metric=t&points=0": "points",
         "trends?sensor=pi1&metric=t&points=10001": "points",
-        "trends?sensor=pi1": "metric",
+        "trends?sensor=pi1&metric=t&from=24h": "from is '24h'; times before now begin with a minus",
+        "trends?sensor=pi1&metric=t&tz=Berlin": "tz is 'Berlin'; send a name of the IANA time zone database",
+        "trends?sensor=pi1&metric=t&format=xml": "format is 'xml'; send json or csv",
+        "readings?format=xml": "format is 'xml'; send json or csv",
         "trends?metric=t": "sensor",
         "trends?sensor=pi%00&metric=t": r"sensor is 'pi\x00'; leave out the NUL character",
         "trends?sensor=pi1&metric=%00": r"metric is '\x00'; leave out the NUL character",
@@ -167,9 +170,10 @@ async def test_request_is_refused_with_the_parameter_and_a_remedy_when_one_is_wr
 @given(
     path=st.sampled_from(["readings", "trends", "sensors"]),
     query=st.dictionaries(
-        st.sampled_from(["sensor", "metric", "from", "to", "limit", "points", "cursor"]),
+        st.sampled_from(["sensor", "metric", "from", "to", "limit", "points", "cursor", "tz", "format"]),
         st.text(max_size=12)
         | st.sampled_from(["pi1", "t", "0", "1", "-1", "9" * 30, "1.1", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+        | st.sampled_from(["-24h", "now", "Asia/Kathmandu", "America/New_York", "csv"])
         | st.datetimes().map(lambda moment: f"{moment.isoformat()}Z")
         | st.integers(-(10**15), 10**15).map(str),
     ),
@@ -180,7 +184,7 @@ async def test_request_is_answered_or_refused_when_its_parameters_are_random(
     encoded = "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in query.items())
     async with server.http.get(URL(f"{server.address}/api/v1/{path}?{encoded}", encoded=True)) as response:
         assert response.status in (200, 400, 404), await response.text()
-        assert await response.json()
+        assert await response.text() if response.content_type == "text/csv" else await response.json()
 
 
 async def test_sensor_is_found_by_its_path_when_its_name_has_special_characters(server: Server) -> None:

@@ -215,7 +215,8 @@ SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level,
 INSERT INTO feed (kind, n, payload) SELECT 'alert', 1, payload FROM unnest($1::bytea[]) AS payload;
 
 -- name: list_watched
--- All series with readings of sensors in use, for the check for missing data.
+-- All series with readings of sensors in use, for the check for missing data. Nobody waits for data of a series of which
+-- only history was imported, which is when last_time = received_at.
 SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
        coalesce(sensor.gateway, sensor.created_by) AS uploader,
        extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us,
@@ -224,7 +225,8 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
   JOIN sensor ON sensor.id = series.sensor_id
- WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL;
+ WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
+   AND (state.last_time <> state.received_at OR state.last_time > now() - INTERVAL '1 day');
 
 -- name: update_ingest_state
 -- $1 since when uploads could be stored without a break

@@ -146,7 +146,7 @@ def _kind(situation: Situation, episode: UntoldEpisode, told: Told | None, chann
 def _first_kind(situation: Situation, episode: UntoldEpisode, over: bool) -> ActionKind | None:
     """Return the kind of the first message about an episode; None if none is sent."""
     if not over:
-        return "firing"
+        return None if situation.is_history(episode) else "firing"
     if situation.is_silenced_or_muted(episode) or situation.is_cleared(episode):
         return None
     terms = situation.terms(episode)

@@ -12,7 +12,7 @@ from app.alerting.rules.matching import terms_for
 from app.alerting.rules.model import GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
 from app.alerting.rules.mutes import is_muted
 from app.alerting.telling.sql import SQL
-from app.clock import SECOND_US
+from app.clock import DAY_US, SECOND_US
 from app.db.pool import Connection
 from app.globs import compile_glob
 from app.model import Tags
@@ -115,7 +115,7 @@ class Situation:
         }
         self._firing: dict[str, list[UntoldEpisode]] = {}
         for each in self.episodes:
-            if each.is_open and each.reason != NO_DATA_CLEAR and not self.is_cleared(each):
+            if each.is_open and each.reason != NO_DATA_CLEAR and not (self.is_cleared(each) or self.is_history(each)):
                 self._firing.setdefault(each.rule, []).append(each)
 
     def rule(self, episode: UntoldEpisode) -> Rule | None:
@@ -221,6 +221,12 @@ class Situation:
             for inhibition in rule.inhibited_by
             for source in self._firing.get(inhibition.rule, ())
         )
+
+    def is_history(self, episode: UntoldEpisode) -> bool:
+        """Return whether only history of the series was imported: its last value says nothing about now."""
+        if episode.kind != "threshold" or episode.last_us is None or episode.last_us != episode.received_us:
+            return False
+        return self.now_us - episode.last_us > DAY_US
 
     def is_catching_up(self, episode: UntoldEpisode) -> bool:
         """Return whether a late upload of the series may still be going on.

@@ -44,6 +44,6 @@ def start_of(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
-def first_safe_day(now: datetime) -> date:
-    """Return the first UTC day of which retention has certainly dropped no raw reading."""
-    return (now - RAW_RETENTION).date() + timedelta(days=1)
+def first_safe_day(now: datetime, kept: timedelta | None = RAW_RETENTION) -> date:
+    """Return the first UTC day of which a retention of this length, None for ever, has dropped no raw reading."""
+    return date.min if kept is None else (now - kept).date() + timedelta(days=1)

@@ -12,6 +12,7 @@ import structlog
 
 from app.db.aggregates.continuous import refresh_level
 from app.db.aggregates.levels import LEVELS, STATEMENT_TIMEOUT_S, AggregateLevel, first_safe_day
+from app.db.aggregates.retention import find_raw_retention
 from app.db.aggregates.sql import SQL
 from app.db.pool import Connection
 
@@ -89,4 +90,4 @@ async def _first_day(connection: Connection, level: AggregateLevel, now: datetim
         watermark = row["oldest"] if row is not None else None
     if watermark is not None:
         day = min(day, watermark.date())
-    return max(day, first_safe_day(now))
+    return max(day, first_safe_day(now, await find_raw_retention(connection)))

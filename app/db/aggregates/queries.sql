@@ -55,7 +55,7 @@ SELECT CASE WHEN watermark > '0001-01-01' THEN watermark END
  WHERE user_view_schema = current_schema() AND user_view_name = $1;
 
 -- name: has_refresh_options
--- Whether refresh_continuous_aggregate takes options, as it does in newer versions.
+-- Whether refresh_continuous_aggregate takes options, and with them `force`, as it does in newer versions.
 SELECT EXISTS (
     SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'options' = ANY(proargnames)
 );
@@ -73,6 +73,26 @@ SELECT id, day FROM late_day ORDER BY id LIMIT 10000;
 -- name: delete_late_days
 -- $1 ids
 DELETE FROM late_day WHERE id = ANY($1::bigint[]);
+
+-- name: get_raw_retention
+-- How long the policy of the Community edition keeps raw readings; no row where none is in force. Subtracting makes days
+-- of the months and years of an interval.
+SELECT now() - (now() - (config ->> 'drop_after')::interval)
+  FROM timescaledb_information.jobs
+ WHERE proc_name = 'policy_retention' AND scheduled
+   AND hypertable_schema = current_schema() AND hypertable_name = 'reading';
+
+-- name: has_gone_readings
+-- $1 start and $2 end of a UTC day: whether the aggregates count more readings of some series than are stored. A series
+-- that was deleted does not count.
+SELECT EXISTS (
+    SELECT
+      FROM (SELECT series_id, sum(n) AS n FROM reading_1d WHERE bucket >= $1 AND bucket < $2 GROUP BY 1) AS known
+      JOIN series ON series.id = known.series_id
+      LEFT JOIN (SELECT series_id, count(*) AS n FROM reading WHERE time >= $1 AND time < $2 GROUP BY 1) AS raw
+        ON raw.series_id = known.series_id
+     WHERE known.n > coalesce(raw.n, 0)
+);
 
 -- name: list_overdue_policies
 -- Policies of the Community edition whose last run failed, or that have not succeeded for three of their intervals. One

@@ -73,16 +73,18 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     """Write the rows that follow from new readings, and return the id of the feed row."""
     days = [_1970 + timedelta(days=day) for day in new.oldest_of_day]
     await connection.execute(SQL["insert_late_days"], days, list(new.oldest_of_day.values()))
-    await connection.execute(SQL["upsert_series_state"], *new.states())
+    is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
+    await connection.execute(SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.states())
     for late, ranges in new.ranges().items():
         await connection.execute(SQL["insert_dirty"], *ranges, late)
     grouped = group_readings(new, registry.names)
-    legacy = await _insert_legacy(connection, new, grouped, registry)
+    legacy = [] if is_import else await _insert_legacy(connection, new, grouped, registry)
     payload = encode_payload(new, grouped, legacy)
     row = await connection.fetchrow(SQL["insert_feed"], new.size, payload)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
     _check_version(registry, row["version"])
-    await _bring_back(connection, new, registry)
+    if not is_import:
+        await _bring_back(connection, new, registry)
     return int(row["id"])
 
 

@@ -18,7 +18,7 @@ export function openEdit(facts, onChanged) {
     fields: [
       field("display_name", "Shown as", before, { maxlength: NAME_LIMIT, autofocus: true, placeholder: facts.name }),
       field("name", "Name", before, { maxlength: NAME_LIMIT, required: true }),
-      field("expected_interval", "Interval", before, { placeholder: "seconds between readings, or 10m" }),
+      field("expected_interval", "Interval", before, { placeholder: "seconds, or as in 10m" }),
       ...units.map((key) => field(key, `Unit of ${key.slice(UNIT.length)}`, before, { placeholder: "as uploads say" })),
       area("tags", "Tags", before, { rows: 3, placeholder: "site: harbour" }),
       area("notes", "Notes", before, { rows: 3, maxlength: NOTES_LIMIT }),

@@ -62,7 +62,7 @@ async def fetch_sensor(pool: Pool, name: SensorName) -> SensorItem:
 
 def no_such_sensor(name: SensorName) -> NotFoundError:
     """Return the error for a name that no sensor has or had."""
-    return NotFoundError(f"There is no sensor {name!r}; `tidegauge sensor list` and /api/v1/sensors list them")
+    return NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
 
 
 def _sensor(row: asyncpg.Record) -> SensorItem:

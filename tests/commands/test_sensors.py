@@ -1,5 +1,6 @@
 """`tidegauge sensor`, run in separate processes beside a server."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ class Commands:
         self._folder = folder
         self._dsn = dsn
 
-    def run(self, *arguments: str, answers: str = "") -> Ran:
+    async def run(self, *arguments: str, answers: str = "") -> Ran:
         """Run one command, with answers on standard input."""
-        return tidegauge(self._folder, "sensor", *arguments, answers=answers, DATABASE_URL=self._dsn, COLUMNS="200")
+        return await asyncio.to_thread(
+            tidegauge, self._folder, "sensor", *arguments, answers=answers, DATABASE_URL=self._dsn, COLUMNS="200"
+        )
 
-    def list(self, *options: str) -> list[dict[str, Any]]:
+    async def list(self, *options: str) -> list[dict[str, Any]]:
         """Return what `sensor list --json` prints."""
-        items: list[dict[str, Any]] = self.run("list", "--json", *options).json
+        items: list[dict[str, Any]] = (await self.run("list", "--json", *options)).json
         return items
 
 
@@ -49,23 +52,23 @@ async def test_sensor_is_described_renamed_retired_and_deleted_from_the_command_
     async with running_server(settings) as server:
         await server.post_readings([{"sensor": "cellar", "values": {"t": 5, "h": 50}, "tags": {"floor": "-1"}}])
         options = ("--display-name", "Wine [old]", "--unit", "t=°C", "--unit", "h=%", "--tag", "site=quay")
-        ran = sensor.run("set", "cellar", *options, "--expected-interval", "5m", "--notes", "Two doors")
+        ran = await sensor.run("set", "cellar", *options, "--expected-interval", "5m", "--notes", "Two doors")
         assert (ran.code, ran.out) == (0, "changed cellar\n")
-        (item,) = sensor.list()
+        (item,) = await sensor.list()
         assert (item["display_name"], item["tags"], item["notes"]) == ("Wine [old]", {"site": "quay"}, "Two doors")
         assert (item["expected_interval"], item["latest"]["t"]["unit"], item["latest"]["h"]["unit"]) == (
             300.0,
             "°C",
             "%",
         )
-        table = (sensor.run("list")).out
+        table = (await sensor.run("list")).out
         assert "Wine [old]" in table
         assert "site=quay" in table
-        sensor.run("set", "cellar", "--display-name", "", "--unit", "t=", "--uploaded-tags")
-        (item,) = sensor.list()
+        await sensor.run("set", "cellar", "--display-name", "", "--unit", "t=", "--uploaded-tags")
+        (item,) = await sensor.list()
         assert (item["display_name"], item["tags"], item["latest"]["t"]["unit"]) == (None, {"floor": "-1"}, None)
 
-        ran = sensor.run("rename", "cellar", "wine")
+        ran = await sensor.run("rename", "cellar", "wine")
         assert (ran.code, ran.out.splitlines()) == (
             0,
             [
@@ -73,34 +76,34 @@ async def test_sensor_is_described_renamed_retired_and_deleted_from_the_command_
                 "rule cellar-only no longer selects it: change the id in its `sensors`",
             ],
         )
-        ran = sensor.run("rename", "nobody", "x")
+        ran = await sensor.run("rename", "nobody", "x")
         assert (ran.code, ran.err) == (
             1,
-            "Not found: There is no sensor 'nobody'; `tidegauge sensor list` and /api/v1/sensors list them\n",
+            "Not found: There is no sensor 'nobody'; /api/v1/sensors lists them\n",
         )
 
-        ran = sensor.run("retire", "cellar")
+        ran = await sensor.run("retire", "cellar")
         assert (ran.code, ran.out) == (0, "retired cellar; it comes back when it reports again\n")
-        assert sensor.list() == []
-        assert [item["state"] for item in sensor.list("--retired")] == ["retired"]
-        sensor.run("retire", "wine", "--undo")
-        assert [item["state"] for item in sensor.list()] == ["ok"]
+        assert await sensor.list() == []
+        assert [item["state"] for item in await sensor.list("--retired")] == ["retired"]
+        await sensor.run("retire", "wine", "--undo")
+        assert [item["state"] for item in await sensor.list()] == ["ok"]
 
-        ran = sensor.run("delete", "wine", answers="n\n")
+        ran = await sensor.run("delete", "wine", answers="n\n")
         assert ran.code == 1
-        ran = sensor.run("delete", "wine", answers="y\ncellar\n")
+        ran = await sensor.run("delete", "wine", answers="y\ncellar\n")
         assert ran.code == 1
         assert "nothing was deleted" in ran.err
-        assert [item["name"] for item in sensor.list()] == ["wine"]
-        ran = sensor.run("delete", "cellar", answers="y\nwine\n")
+        assert [item["name"] for item in await sensor.list()] == ["wine"]
+        ran = await sensor.run("delete", "cellar", answers="y\nwine\n")
         assert (ran.code, ran.out) == (0, "deleted wine\n")
         assert "Delete wine (h, t) with 2 readings, for good?" in ran.err
-        assert sensor.list("--retired") == []
+        assert await sensor.list("--retired") == []
         await server.post_readings([{"sensor": "cellar", "values": {"t": 5}}])
-        assert (sensor.run("delete", "cellar", "--yes")).out == "deleted cellar\n"
+        assert (await sensor.run("delete", "cellar", "--yes")).out == "deleted cellar\n"
 
 
-def test_set_is_wrong_usage_without_an_option_or_with_a_malformed_one(sensor: Commands) -> None:
+async def test_set_is_wrong_usage_without_an_option_or_with_a_malformed_one(sensor: Commands) -> None:
     for arguments in (("set", "x"), ("set", "x", "--unit", "t"), ("set", "x", "--tag", "=y")):
-        ran = sensor.run(*arguments)
+        ran = await sensor.run(*arguments)
         assert (ran.code, ran.out) == (2, "")

@@ -12,6 +12,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from app import __version__, health
 from app.alerting import routes as alerting_routes
+from app.auth import routes as auth_routes
 from app.broker import routes as broker_routes
 from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
@@ -44,6 +45,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
             *alerting_routes.handlers,
             *broker_routes.handlers,
             *notify_routes.handlers,
+            *auth_routes.handlers,
             *health.handlers,
             *web_routes.handlers,
         ],

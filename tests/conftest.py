@@ -27,6 +27,7 @@ from app.notify.transport import Endpoints, open_session
 from app.services import Services
 from app.settings import Settings
 from tests.receivers import SlackReceiver, TelegramReceiver, WebhookReceiver
+from tests.visitors import see_visitors_off
 
 API_KEY = "test-http-key"
 API_KEY_WS = "test-ws-key"
@@ -180,6 +181,7 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
         async with aiohttp.ClientSession(address, headers={"X-API-Key": API_KEY}) as http:
             yield Server(app, listening.getsockname()[1], http)
     finally:
+        await see_visitors_off()
         uvicorn_server.should_exit = True
         await serving
         listening.close()

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.visitors import see_visitors_off
+
 
 class Wire:
     """Passes bytes between clients and the server of a URL; `url` is the server's URL through this proxy."""
@@ -78,4 +80,5 @@ async def wire_to(target: str) -> AsyncIterator[Wire]:
     try:
         yield wire
     finally:
+        await see_visitors_off()
         await wire.cut()

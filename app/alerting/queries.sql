@@ -1,8 +1,22 @@
 -- Queries of the routes for alerts, silences and rules.
 
--- name: list_alerts
+-- name: list_alert_ids
 -- $1 only open alerts, $2 and $3 page cursor: alerts before this fired_at and id, $4 largest number of alerts,
--- $5 rule or null, $6 sensor or null. lowest and highest are of the readings within the episode; value is what the rule compares, the newest
+-- $5 rule or null, $6 sensor or null.
+SELECT episode.id, episode.fired_at
+  FROM alert_episode AS episode
+  LEFT JOIN series ON series.id = episode.series_id
+  LEFT JOIN sensor ON sensor.id = series.sensor_id
+ WHERE (NOT $1 OR (episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted'))
+   AND episode.reason IS DISTINCT FROM 'no_data_clear'
+   AND (episode.fired_at, episode.id) < ($2::timestamptz, $3::bigint)
+   AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.id = find_sensor($6))
+   AND sensor.deleted_at IS NULL
+ ORDER BY episode.fired_at DESC, episode.id DESC
+ LIMIT $4;
+
+-- name: list_alerts
+-- $1 ids. lowest and highest are of the readings within the episode; value is what the rule compares, the newest
 -- within the episode.
 SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric,
        coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
@@ -12,7 +26,10 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
        episode.acked_by, episode.acked_at, episode.acked_level, seen.lowest, seen.highest,
        CASE WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN seen.value
             ELSE rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time)
-       END AS value
+       END AS value,
+       CASE WHEN episode.kind = 'threshold'
+            THEN rule_value(episode.value_kind, episode.value_window, episode.series_id, episode.fired_at)
+       END AS fired_value
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
@@ -22,24 +39,58 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
        WHERE series_id = episode.series_id
          AND time >= episode.started_at AND time <= coalesce(episode.resolved_at, now() + INTERVAL '1 hour')
   ) AS seen ON TRUE
- WHERE (NOT $1 OR (episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted'))
-   AND episode.reason IS DISTINCT FROM 'no_data_clear'
-   AND (episode.fired_at, episode.id) < ($2::timestamptz, $3::bigint)
-   AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.id = find_sensor($6))
+ WHERE episode.id = ANY($1::bigint[]) AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND sensor.deleted_at IS NULL
- ORDER BY episode.fired_at DESC, episode.id DESC
- LIMIT $4;
+ ORDER BY episode.fired_at DESC, episode.id DESC;
+
+-- name: list_told
+-- $1 ids of alerts
+SELECT episode_id, channel, told, told_level AS level, told_at AS at
+  FROM alert_told
+ WHERE episode_id = ANY($1::bigint[])
+ ORDER BY episode_id, channel;
+
+-- name: list_messages
+-- $1 ids of alerts, $2 largest number for each alert and channel, the newest first. The items of a dead letter are in
+-- lost_items.
+WITH item AS (
+    SELECT episode_id, notification_id, kind, level FROM notification_item WHERE episode_id = ANY($1::bigint[])
+    UNION ALL
+    SELECT alert.id, notification.id, lost ->> 'kind', lost ->> 'level'
+      FROM unnest($1::bigint[]) AS alert (id)
+      JOIN notification ON notification.lost_items @> jsonb_build_array(jsonb_build_object('episode_id', alert.id))
+     CROSS JOIN LATERAL jsonb_array_elements(notification.lost_items) AS lost
+     WHERE (lost ->> 'episode_id')::bigint = alert.id AND notification.state IN ('dead', 'failed')
+), ranked AS (
+    SELECT item.*, notification.channel, notification.state, notification.error, notification.finished_at,
+           row_number() OVER (PARTITION BY episode_id, notification.channel ORDER BY notification.id DESC) AS rank
+      FROM item
+      JOIN notification ON notification.id = item.notification_id
+)
+SELECT episode_id, notification_id AS id, channel, kind, level, state, error, finished_at
+  FROM ranked
+ WHERE rank <= $2
+ ORDER BY notification_id DESC;
 
 -- name: ack_episode
 -- $1 id, $2 name of the person. The ack covers the highest level that any channel was told, or else the current level.
-UPDATE alert_episode
-   SET acked_by = $2, acked_at = now(),
-       acked_level = coalesce((SELECT told_level FROM alert_told WHERE episode_id = $1 AND told = 'firing'
-                                ORDER BY array_position(ARRAY['info', 'warning', 'error', 'critical', 'disaster'],
-                                                        told_level) DESC
-                                LIMIT 1), level)
- WHERE id = $1 AND resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted'
-RETURNING id;
+-- Returns whether it says anything new; no row when there is no such open alert.
+WITH open AS (
+    SELECT id, acked_by, acked_level,
+           coalesce((SELECT told_level FROM alert_told WHERE episode_id = $1 AND told = 'firing'
+                      ORDER BY level_rank(told_level) DESC LIMIT 1), level) AS level_to_ack
+      FROM alert_episode
+     WHERE id = $1 AND resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted'
+       FOR UPDATE
+), acked AS (
+    UPDATE alert_episode AS episode
+       SET acked_by = $2, acked_at = now(), acked_level = open.level_to_ack
+      FROM open
+     WHERE episode.id = open.id
+       AND (open.acked_by IS DISTINCT FROM $2 OR open.acked_level IS DISTINCT FROM open.level_to_ack)
+    RETURNING episode.id
+)
+SELECT EXISTS (SELECT FROM acked) AS is_new FROM open;
 
 -- name: find_episode
 -- $1 id

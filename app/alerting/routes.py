@@ -1,37 +1,35 @@
 """HTTP routes of alerts, silences and rules."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import asyncpg
 import msgspec
+import structlog
 from litestar import delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from app.alerting.conditions import farthest
-from app.alerting.episodes.reasons import RETRACTED
-from app.alerting.rules.matching import terms_for
+from app.alerting.alert_items import AlertItem, AlertPage, AlertQuery, find_alert, list_page
+from app.alerting.evaluation.alert_feed import publish
 from app.alerting.rules.model import Rule, Terms, condition_text
 from app.alerting.service import Alerting, LastEvaluation
 from app.alerting.sql import SQL
 from app.auth.guard import require
-from app.clock import from_us, to_us
 from app.db.pool import Pool
 from app.durations import format_duration
 from app.errors import ConflictError, InvalidRequestError, NotFoundError
 from app.globs import compile_glob
-from app.model import LEVEL_NAMES, Tags
-from app.paging import LARGEST_ID, cut_page, parse_id_cursor, parse_time_cursor, time_cursor
+from app.model import LEVEL_NAMES
+from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit, check_text
 from app.problems import problem_responses
 
 _PROBLEMS = problem_responses()
 RuleParameter = Annotated[str | None, QueryParameter(description="Only this rule")]
 SensorParameter = Annotated[str | None, QueryParameter(description="Only this sensor")]
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 #: Matchers whose value is a text. The value of the matcher `tags` is an object of texts.
 _MATCHERS = ("rule", "sensor", "metric", "gateway", "level")
 _COMMENT_LENGTH = 2_000
@@ -46,52 +44,7 @@ _EXAMPLE = Example(
         "comment": "New sensors are being put in",
     },
 )
-
-
-class StepItem(msgspec.Struct, frozen=True):
-    """A level of an alert and the time at which the alert reached it."""
-
-    level: str
-    at: datetime
-
-
-class AlertItem(msgspec.Struct, frozen=True):
-    """One alert: a threshold episode of a rule and a series, or missing data. Its times are times of readings."""
-
-    id: int
-    rule: str
-    kind: Literal["threshold", "no_data"]
-    sensor: str | None
-    metric: str | None
-    gateway: str | None
-    tags: Tags
-    unit: str | None
-    level: str
-    state: Literal["firing", "resolved", "retracted"]
-    started_at: datetime
-    fired_at: datetime
-    resolved_at: datetime | None
-    #: Why the alert ended or was retracted; null if its readings ended it.
-    reason: str | None
-    merged_into: int | None
-    #: What the rule compares: the newest within the alert.
-    value: float | None
-    #: The value within the alert that was farthest past the threshold; null for rates and differences.
-    peak: float | None
-    #: A number, or [low, high].
-    threshold: Any
-    steps: list[StepItem]
-    first_known_at: datetime
-    acked_by: str | None
-    acked_at: datetime | None
-    acked_level: str | None
-
-
-class AlertPage(msgspec.Struct, frozen=True):
-    """A page of alerts, the newest first."""
-
-    items: list[AlertItem]
-    next: str | None
+log = structlog.get_logger()
 
 
 class AckRequest(msgspec.Struct, frozen=True):
@@ -168,7 +121,7 @@ async def list_alerts(
     cursor: PageCursor = None,
 ) -> AlertPage:
     """List the open alerts, the newest first."""
-    return await _page(read_pool, alerting, True, rule, sensor, limit, cursor)
+    return await list_page(read_pool, alerting.keeper.rules, AlertQuery(True, rule, sensor, limit, cursor))
 
 
 @get(
@@ -187,7 +140,24 @@ async def list_history(
     cursor: PageCursor = None,
 ) -> AlertPage:
     """List all alerts by the time at which they fired, the newest first. Retracted ones have the state `retracted`."""
-    return await _page(read_pool, alerting, False, rule, sensor, limit, cursor)
+    return await list_page(read_pool, alerting.keeper.rules, AlertQuery(False, rule, sensor, limit, cursor))
+
+
+@get(
+    "/api/v1/alerts/{alert_id:int}",
+    guards=[require("read", "live")],
+    responses=problem_responses({404: "There is no such alert"}),
+    tags=["Alerts"],
+    summary="Show one alert",
+)
+async def show_alert(
+    read_pool: NamedDependency[Pool], alerting: NamedDependency[Alerting], alert_id: FromPath[int]
+) -> AlertItem:
+    """Show an alert, open or past, with whom it was told and the newest 200 messages about it."""
+    alert = await find_alert(read_pool, alerting.keeper.rules, alert_id) if alert_id <= LARGEST_ID else None
+    if alert is None:
+        raise NotFoundError(_no_alert(alert_id))
+    return alert
 
 
 @post(
@@ -206,12 +176,17 @@ async def acknowledge(
     """Acknowledge an alert. No reminders are sent until it rises above the highest level that was told."""
     _check_not_blank("by, who takes care of the alert,", data.by)
     if alert_id > LARGEST_ID:
-        raise NotFoundError(f"There is no alert {alert_id}; /api/v1/alerts lists the open ones")
-    if await pool.fetchval(SQL["ack_episode"], alert_id, data.by) is None:
-        row = await pool.fetchrow(SQL["find_episode"], alert_id)
-        if row is None:
-            raise NotFoundError(f"There is no alert {alert_id}; /api/v1/alerts lists the open ones")
+        raise NotFoundError(_no_alert(alert_id))
+    async with pool.acquire() as connection, connection.transaction():
+        is_new = await connection.fetchval(SQL["ack_episode"], alert_id, data.by)
+        if is_new:
+            await publish(connection, [("acked", alert_id)])
+    if is_new is None:
+        if await pool.fetchrow(SQL["find_episode"], alert_id) is None:
+            raise NotFoundError(_no_alert(alert_id))
         raise ConflictError(f"Alert {alert_id} is over; only an open alert can be acknowledged")
+    if is_new:
+        log.info("alert_acked", id=alert_id, by=data.by)
     return {"id": alert_id, "acked_by": data.by}
 
 
@@ -274,43 +249,8 @@ async def list_rules(read_pool: NamedDependency[Pool], alerting: NamedDependency
     return RulesState(items, None, [str(problem) for problem in keeper.problems], alerting.last_evaluation)
 
 
-async def _page(
-    pool: Pool,
-    alerting: Alerting,
-    only_open: bool,
-    rule: str | None,
-    sensor: str | None,
-    limit: int,
-    cursor: str | None,
-) -> AlertPage:
-    for name, text in (("rule", rule), ("sensor", sensor)):
-        check_text(name, text or "")
-    before, before_id = parse_time_cursor(cursor, (_END_OF_TIME, 0))
-    rows = await pool.fetch(SQL["list_alerts"], only_open, before, before_id, limit + 1, rule, sensor)
-    rules = {each.name: each for each in alerting.keeper.rules.rules}
-    page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(to_us(row["fired_at"]), row["id"]))
-    return AlertPage([_alert(row, rules.get(row["rule"])) for row in page], next_cursor)
-
-
-def _alert(row: asyncpg.Record, rule: Rule | None) -> AlertItem:
-    fields = {name: row[name] for name in AlertItem.__struct_fields__ if name not in ("state", "peak", "steps")}
-    retracted = row["reason"] == RETRACTED
-    return AlertItem(
-        **fields,
-        state="retracted" if retracted else "firing" if row["resolved_at"] is None else "resolved",
-        peak=_peak(row, rule),
-        steps=[StepItem(level, from_us(us)) for level, us in row["steps"]],
-    )
-
-
-def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
-    """Return the value within an alert that was farthest past the threshold; None for rates and differences."""
-    if row["lowest"] is None or rule is None:
-        return None
-    terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
-    if terms is None or terms.value.kind in ("rate", "delta"):
-        return None
-    return farthest(terms.levels[0].condition, float(row["lowest"]), float(row["highest"]))
+def _no_alert(alert_id: int) -> str:
+    return f"There is no alert {alert_id}; /api/v1/alerts lists the open ones, /api/v1/alerts/history all"
 
 
 def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], alerting: Alerting) -> RuleItem:
@@ -396,4 +336,4 @@ def _check_tags(tags: object) -> None:
         check_text(f"matcher tags: {tag}", text)
 
 
-handlers = [list_alerts, list_history, acknowledge, list_silences, create_silence, end_silence, list_rules]
+handlers = [list_alerts, list_history, show_alert, acknowledge, list_silences, create_silence, end_silence, list_rules]

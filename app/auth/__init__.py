@@ -1,1 +1,1 @@
-"""API keys: hashing, scopes, limits and the guard that checks them."""
+"""API keys: hashing, scopes, limits, the guard that checks them, and what a key learns of itself."""

@@ -42,8 +42,8 @@ SELECT id, sensor, to_us(time) AS time_us, temperature, humidity, pressure, clie
 
 -- name: list_open_alerts
 -- For the snapshot, the newest first.
-SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, threshold, message_template,
-       started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
+SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, fired_value, threshold,
+       message_template, started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
   FROM alert_view
  WHERE state = 'firing' AND resolved_at IS NULL
  ORDER BY fired_at DESC, id DESC;

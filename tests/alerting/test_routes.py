@@ -97,12 +97,15 @@ async def test_history_shows_times_levels_and_peak_of_each_alert(site: Server) -
         "reason": None,
         "merged_into": None,
         "value": 7.0,
+        "fired_value": 9.0,
         "peak": 13.5,
         "threshold": 12,
         "steps": [{"level": "warning", "at": at(0)}, {"level": "critical", "at": at(1)}],
         "acked_by": None,
         "acked_at": None,
         "acked_level": None,
+        "told": [],
+        "messages": [],
     }
     shown = ("sensor", "state", "level", "resolved_at", "value", "peak", "threshold")
     assert [newest[name] for name in shown] == ["freezer-2", "firing", "warning", None, 9.0, 9.0, 8]
@@ -112,8 +115,8 @@ async def test_history_peak_is_the_farthest_value_and_null_for_deltas(site: Serv
     await measure(site, "hall", "humidity", m0=20, m2=80, m3=25, m4=50)
     await measure(site, "barometer", "pressure", m0=1_000, m6=999, m12=990)
     falling, damp = await items(site, "/api/v1/alerts/history")
-    shown = ("rule", "level", "started_at", "fired_at", "resolved_at", "value", "peak", "threshold")
-    assert [damp[name] for name in shown] == ["damp", "error", at(0), at(2), at(4), 50.0, 20.0, [30, 70.5]]
+    shown = ("rule", "level", "started_at", "fired_at", "resolved_at", "value", "fired_value", "peak", "threshold")
+    assert [damp[name] for name in shown] == ["damp", "error", at(0), at(2), at(4), 50.0, 80.0, 20.0, [30, 70.5]]
     assert [falling[name] for name in ("rule", "level", "value", "peak", "threshold")] == [
         "falling",
         "info",
@@ -121,6 +124,22 @@ async def test_history_peak_is_the_farthest_value_and_null_for_deltas(site: Serv
         None,
         -3,
     ]
+
+
+async def test_fired_value_is_what_the_rule_compared_when_it_fired(site: Server, database: Database) -> None:
+    await measure(site, "barometer", "pressure", m0=1_000, m6=999, m12=990, m14=985)
+    wanted = -9.0  # of minute 12, when it fired; of minute 14 it is -14
+    (listed,) = await items(site, "/api/v1/alerts")
+    assert (listed["fired_at"], listed["fired_value"], listed["value"]) == (at(12), wanted, -14.0)
+    async with live(site) as client:
+        snapshot = await client.snapshot(alerts=True)
+        assert [each["fired_value"] for each in snapshot["alerts"]] == [wanted]
+        await measure(site, "barometer", "pressure", m24=985)
+        resolved = await next_alert(client)
+        assert (resolved["transition"], resolved["fired_value"], resolved["value"]) == ("resolved", wanted, 0.0)
+    await database.pool.execute("DELETE FROM reading WHERE time < $1", BASE + timedelta(minutes=13))
+    (over,) = await items(site, "/api/v1/alerts/history")
+    assert over["fired_value"] is None
 
 
 async def test_history_marks_retracted_alerts(site: Server, database: Database) -> None:
@@ -176,6 +195,80 @@ async def test_ack_is_accepted_until_the_alert_is_over(site: Server) -> None:
     assert (status, problem["detail"]) == (409, "Alert 1 is over; only an open alert can be acknowledged")
     (over,) = await items(site, "/api/v1/alerts/history")
     assert over["acked_by"] == "bert"
+
+
+async def test_ack_is_sent_to_followers_once_when_it_is_new(site: Server) -> None:
+    async with live(site) as client:
+        await client.snapshot(sensors=["nothing"], alerts=True)
+        await measure(site, "freezer-1", m0=9)
+        assert (await next_alert(client))["transition"] == "firing"
+        for by in ("anna", "anna", "bert"):
+            assert (await send(site, "POST", "/api/v1/alerts/1/ack", {"by": by}))[0] == 200
+        await measure(site, "freezer-1", m1=7)
+        shown = ("transition", "acked_by", "acked_level", "level")
+        frames = [await next_alert(client) for _ in range(3)]
+        assert [tuple(frame[name] for name in shown) for frame in frames] == [
+            ("acked", "anna", "warning", "warning"),
+            ("acked", "bert", "warning", "warning"),
+            ("resolved", "bert", "warning", "warning"),
+        ]
+        assert datetime.fromisoformat(frames[0]["acked_at"]) > BASE
+
+
+TOLD = """
+INSERT INTO alert_told (channel, episode_id, told, told_level, told_at)
+VALUES ('duty', 1, 'firing', 'warning', '2026-01-31T08:00:00Z')
+"""
+#: A message that was sent, one that is tried again, a dead letter, and one that is about another alert.
+MESSAGES = """
+INSERT INTO notification (channel, group_key, state, due_at, finished_at, error, text, lost_items)
+VALUES ('duty', 'a', 'sent', now(), '2026-01-31T08:00:00Z', NULL, '{"body": "secret text"}', NULL),
+       ('duty', 'a', 'sending', now(), NULL, 'HTTP 503', '{"body": "secret text"}', NULL),
+       ('office', 'a', 'dead', now(), '2026-01-31T09:00:00Z', 'no such host', NULL,
+        '[{"episode_id": 1, "revision": 1, "kind": "firing", "level": "warning"},
+          {"episode_id": 2, "revision": 1, "kind": "firing", "level": "warning"}]'),
+       ('duty', 'b', 'sent', now(), now(), NULL, NULL, NULL);
+INSERT INTO notification_item (notification_id, channel, episode_id, revision, kind, level)
+VALUES (1, 'duty', 1, 1, 'firing', 'warning'), (2, 'duty', 1, 2, 'reminder', 'warning'),
+       (4, 'duty', 2, 1, 'firing', 'warning');
+"""
+
+
+async def test_alert_shows_whom_it_was_told_and_its_messages(site: Server, database: Database) -> None:
+    await measure(site, "freezer-1", m0=9)
+    await measure(site, "freezer-2", m0=9)
+    await database.pool.execute(TOLD)
+    await database.pool.execute(MESSAGES)
+    await measure(site, "freezer-1", m1=7)
+    status, alert = await send(site, "GET", "/api/v1/alerts/1")
+    assert (status, alert["id"], alert["sensor"], alert["state"]) == (200, 1, "freezer-1", "resolved")
+    assert alert["told"] == [{"channel": "duty", "told": "firing", "level": "warning", "at": "2026-01-31T08:00:00Z"}]
+    firing = {"kind": "firing", "level": "warning"}
+    dead = {"state": "dead", "error": "no such host", "finished_at": "2026-01-31T09:00:00Z"}
+    waiting = {"state": "sending", "error": "HTTP 503", "finished_at": None}
+    sent = {"state": "sent", "error": None, "finished_at": "2026-01-31T08:00:00Z"}
+    reminded = {"id": 2, "channel": "duty", "kind": "reminder", "level": "warning", **waiting}
+    assert alert["messages"] == [
+        {"id": 3, "channel": "office", **firing, **dead},
+        reminded,
+        {"id": 1, "channel": "duty", **firing, **sent},
+    ]
+    listed = {each["id"]: each for each in await items(site, "/api/v1/alerts/history")}
+    assert listed[1] == {**alert, "messages": [{"id": 3, "channel": "office", **firing, **dead}, reminded]}
+    assert [each["id"] for each in listed[2]["messages"]] == [4, 3]
+    assert listed[2]["told"] == []
+
+
+async def test_alert_is_not_found_when_there_is_none_of_its_id(site: Server, database: Database) -> None:
+    await measure(site, "freezer-1", m0=9)
+    for wanted in (99, HUGE):
+        status, problem = await send(site, "GET", f"/api/v1/alerts/{wanted}")
+        assert (status, problem["detail"]) == (
+            404,
+            f"There is no alert {wanted}; /api/v1/alerts lists the open ones, /api/v1/alerts/history all",
+        )
+    await database.pool.execute("UPDATE alert_episode SET reason = 'no_data_clear'")
+    assert (await send(site, "GET", "/api/v1/alerts/1"))[0] == 404
 
 
 async def test_ack_is_refused_when_the_alert_or_the_name_is_invalid(site: Server) -> None:
@@ -345,6 +438,7 @@ async def test_requests_are_refused_when_the_key_lacks_the_scope(site: Server) -
     for method, path, scope, body, status in (
         ("GET", "/api/v1/alerts", "read", None, 200),
         ("GET", "/api/v1/alerts/history", "read", None, 200),
+        ("GET", "/api/v1/alerts/1", "read", None, 404),
         ("GET", "/api/v1/silences", "read", None, 200),
         ("GET", "/api/v1/rules", "read", None, 200),
         ("POST", "/api/v1/alerts/1/ack", "admin", {"by": "anna"}, 404),
@@ -385,6 +479,7 @@ async def test_live_feed_sends_alerts_and_resumes_by_cursor(site: Server) -> Non
             "unit": "°C",
             "level": "warning",
             "value": 9,
+            "fired_value": 9,
             "threshold": 8,
             "message": None,
             "started_at": at(0),

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
+from tests.visitors import visitor
+
 # A machine with other things to do.
 expect.set_options(timeout=15_000)
 
@@ -51,5 +53,16 @@ async def page(browser: Browser, complaints: list[str]) -> AsyncIterator[Page]:
 
     page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
+
+    async def leave() -> None:
+        if not page.is_closed():
+            await page.goto("about:blank")
+
+    with visitor(leave):
+        yield page
     assert complaints == []
+
+
+def drop_network_errors(complaints: list[str]) -> None:
+    """Take out what the browser itself reports of connections that fail."""
+    complaints[:] = [each for each in complaints if not each.startswith(("WebSocket connection", "Failed to load"))]

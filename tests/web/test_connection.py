@@ -8,17 +8,13 @@ from playwright.async_api import Page, expect
 
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
+from tests.web.conftest import drop_network_errors
 from tests.web.readings import post
 from tests.wire import wire_to
 
 pytestmark = pytest.mark.xdist_group("browser")
 #: Two heartbeats and a little.
 HALF_OPEN_MS = 25_000
-
-
-def _drop_network_errors(complaints: list[str]) -> None:
-    """Take out what the browser itself reports of connections that fail."""
-    complaints[:] = [each for each in complaints if not each.startswith(("WebSocket connection", "Failed to load"))]
 
 
 async def test_page_comes_back_with_what_it_missed_when_server_was_gone(
@@ -37,7 +33,7 @@ async def test_page_comes_back_with_what_it_missed_when_server_was_gone(
         await wire.mend()
         await expect(connection).to_contain_text("live, ", timeout=20_000)
         await expect(page.locator("#table-body .figure")).to_have_text(["2"])
-    _drop_network_errors(complaints)
+    drop_network_errors(complaints)
 
 
 async def test_page_notices_within_25_s_when_connection_is_half_open(
@@ -53,7 +49,7 @@ async def test_page_notices_within_25_s_when_connection_is_half_open(
         await wire.mend()
         await page.get_by_role("button", name="Retry now").click()
         await expect(connection).to_contain_text("live, ", timeout=20_000)
-    _drop_network_errors(complaints)
+    drop_network_errors(complaints)
 
 
 async def test_page_waits_when_key_has_too_many_connections(
@@ -68,8 +64,7 @@ async def test_page_waits_when_key_has_too_many_connections(
         await other.close()
         await page.get_by_role("button", name="Retry now").click()
         await expect(page.locator("#connection")).to_contain_text("live, ")
-        await page.goto("about:blank")
-    _drop_network_errors(complaints)
+    drop_network_errors(complaints)
 
 
 async def test_page_works_under_a_path_prefix(database: Database, page: Page) -> None:
@@ -81,4 +76,12 @@ async def test_page_works_under_a_path_prefix(database: Database, page: Page) ->
         await expect(page.locator("#table-body .sensor-name")).to_have_text(["quay"])
         await expect(page.get_by_role("region", name="Gateways")).to_contain_text("gw-quay")
         assert page.url == f"{server.address}/made/up/"
-        await page.goto("about:blank")
+
+
+async def test_page_leaves_a_server_before_it_ends(database: Database, complaints: list[str], page: Page) -> None:
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
+    async with running_server(settings) as server, wire_to(server.address) as wire:
+        await page.goto(f"{wire.url}/#key={API_KEY_WS}")
+        await expect(page.locator("#connection")).to_contain_text("live, ")
+    assert page.url == "about:blank"
+    assert complaints == []

@@ -2,20 +2,26 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
+from app.auth.keys import create_key
+from app.live.protocol import heartbeat_message
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
 from tests.sensors.test_routes import OPEN_ALERT
+from tests.web.conftest import drop_network_errors
 from tests.web.readings import BROKEN_RULES, post, write_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
 KEY_ITEM = "sessionStorage.getItem('tidegauge.key')"
 #: A key with every right, for what an operator does.
 ADMIN_KEY = "test-page-key"
+#: Less than the time after which the page reads everything again.
+A_MOMENT_MS = 8_000
 
 
 @pytest.fixture
@@ -158,6 +164,31 @@ async def test_alert_fires_is_acknowledged_and_resolves_when_readings_say_so(rul
     await expect(page.locator("#resolved-count")).to_have_text("1 alert resolved in the last 24 h")
 
 
+MEAN_RULE = """
+version: 1
+rules:
+  - name: mean-level
+    sensors: {metric: level}
+    value: avg 10m
+    levels: {warning: {above: 3}}
+"""
+
+
+async def test_alert_shows_what_its_rule_compares_now_and_compared_when_it_fired(
+    ruled: Server, tmp_path: Path, page: Page
+) -> None:
+    (tmp_path / "mean.yml").write_text(MEAN_RULE)
+    await ruled.services.alerting.keeper.reload(ruled.services.pool)
+    await post(ruled, "quay", minutes_ago=2, level=2)
+    await post(ruled, "quay", minutes_ago=1, level=6)
+    await _open(page, ruled, key=ADMIN_KEY)
+    row = page.locator(".alert-row")
+    await expect(row.locator(".alert-fired")).to_have_text("4")
+    await expect(row.locator(".alert-now")).to_have_text("4")
+    await page.goto(f"{ruled.address}/#/alert/1")
+    await expect(page.get_by_text("Value when it fired")).to_be_visible()
+
+
 async def test_dialog_confirms_with_enter_when_nobody_gave_a_name(ruled: Server, page: Page) -> None:
     await post(ruled, "boiler", temperature=25)
     await _open(page, ruled, key=ADMIN_KEY)
@@ -168,21 +199,92 @@ async def test_dialog_confirms_with_enter_when_nobody_gave_a_name(ruled: Server,
     await expect(page.locator("[role=dialog]")).to_be_hidden()
 
 
-async def test_page_says_why_when_key_may_not_acknowledge(
-    database: Database, tmp_path: Path, complaints: list[str], page: Page
+async def test_page_says_why_when_key_may_not_acknowledge(ruled: Server, database: Database, page: Page) -> None:
+    key = await create_key(database.pool, "screen", frozenset({"live"}), {})
+    await post(ruled, "boiler", temperature=25)
+    await _open(page, ruled, key=key)
+    reason = re.compile("The key “screen” has the scopes live; this needs admin")
+    for name in ("Ack", "Silence"):
+        button = page.get_by_role("button", name=name, exact=True)
+        await expect(button).to_have_attribute("aria-disabled", "true")
+        await expect(button).to_have_attribute("title", reason)
+    # Who has no pointer that could rest on the button learns the reason by pressing it.
+    await page.get_by_role("button", name="Ack", exact=True).focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog")).to_contain_text(reason)
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    assert await database.pool.fetchval("SELECT acked_by FROM alert_episode") is None
+
+
+async def test_key_with_live_read_and_admin_acknowledges_and_silences(
+    ruled: Server, database: Database, page: Page
 ) -> None:
-    settings = Settings(
-        database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=write_rules(tmp_path)
-    )
-    async with running_server(settings) as server:
-        await post(server, "boiler", temperature=25)
-        await _open(page, server)
-        await page.get_by_role("button", name="Ack", exact=True).click()
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("dialog")).to_contain_text("this needs admin")
-        await page.keyboard.press("Escape")
-        await expect(page.get_by_role("dialog")).to_be_hidden()
-    complaints[:] = [each for each in complaints if "403" not in each and "WebSocket" not in each]
+    key = await create_key(database.pool, "ana", frozenset({"live", "read", "admin"}), {})
+    await post(ruled, "boiler", temperature=25)
+    await _open(page, ruled, key=key)
+    row = page.locator(".alert-row")
+    await row.get_by_role("button", name="Ack", exact=True).click()
+    await page.keyboard.press("Enter")
+    await expect(row).to_contain_text("operator")
+    await row.get_by_role("button", name="Silence", exact=True).click()
+    await page.keyboard.press("Enter")
+    await expect(row).to_contain_text("silenced to")
+
+
+async def test_acknowledgement_shows_on_other_open_pages_at_once(
+    ruled: Server, browser: Browser, complaints: list[str], page: Page
+) -> None:
+    await post(ruled, "boiler", temperature=25)
+    await _open(page, ruled, key=ADMIN_KEY)
+    await expect(page.locator(".alert-row")).not_to_have_class(re.compile("acked"))
+    # Whatever the page asks for from now on fails, so that it can only know from the feed.
+    await page.route("**/api/v1/**", lambda route: route.abort())
+    async with ruled.http.post("/api/v1/alerts/1/ack", json={"by": "Ana"}) as response:
+        assert response.status == 200
+    await expect(page.locator(".alert-row")).to_have_class(re.compile("acked"))
+    await expect(page.locator(".alert-row")).to_contain_text("Ana")
+    drop_network_errors(complaints)
+
+
+async def test_silence_of_somebody_else_shows_after_a_heartbeat(ruled: Server, page: Page) -> None:
+    await post(ruled, "boiler", temperature=25)
+    await _open(page, ruled, key=ADMIN_KEY)
+    row = page.locator(".alert-row")
+    await expect(row).to_contain_text("nobody yet")
+    end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    silence = {"matchers": {"rule": "too-warm"}, "to": end, "author": "Ana"}
+    async with ruled.http.post("/api/v1/silences", json=silence) as response:
+        silence_id = (await response.json())["id"]
+    ruled.services.feed.hub.send_heartbeat(heartbeat_message(datetime.now(UTC)))
+    await expect(row).to_contain_text("silenced to", timeout=A_MOMENT_MS)
+    async with ruled.http.delete(f"/api/v1/silences/{silence_id}") as response:
+        assert response.status == 204
+    ruled.services.feed.hub.send_heartbeat(heartbeat_message(datetime.now(UTC)))
+    await expect(row).to_contain_text("nobody yet", timeout=A_MOMENT_MS)
+
+
+async def test_dialog_acts_once_when_enter_is_pressed_twice(ruled: Server, database: Database, page: Page) -> None:
+    await post(ruled, "boiler", temperature=25)
+    await _open(page, ruled, key=ADMIN_KEY)
+    await page.locator(".alert-row").get_by_role("button", name="Silence", exact=True).click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    submit = "document.querySelector('#dialog form').requestSubmit()"
+    await page.evaluate(f"{submit}; {submit}")
+    await expect(page.locator(".alert-row")).to_contain_text("silenced to")
+    assert await database.pool.fetchval("SELECT count(*) FROM silence") == 1
+
+
+async def test_new_sensor_gets_its_name_when_the_first_request_for_it_fails(
+    server: Server, complaints: list[str], page: Page
+) -> None:
+    await _open(page, server)
+    await page.route("**/api/v1/sensors/pier", lambda route: route.abort(), times=1)
+    async with page.expect_event("requestfailed", lambda request: request.url.endswith("/sensors/pier")):
+        await post(server, "pier", tags={"site": "harbour"}, level=3)
+    await post(server, "quay", level=1)
+    await expect(page.get_by_role("row").filter(has_text="pier")).to_contain_text("harbour", timeout=A_MOMENT_MS)
+    drop_network_errors(complaints)
 
 
 async def test_alert_is_silenced_for_four_hours_when_asked(ruled: Server, database: Database, page: Page) -> None:

@@ -1,5 +1,6 @@
 """The pages beside the overview: a sensor with its trend, silences, rules, deliveries, history, log, the API."""
 
+import base64
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from app.auth.keys import create_key
 from app.settings import Settings
 from tests.conftest import Database, Server, running_server
 from tests.receivers import WebhookReceiver
@@ -15,6 +17,22 @@ from tests.web.readings import BROKEN_RULES, post, write_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
 KEY = "test-page-key"
+#: The mean brightness of an image, given by its address.
+MEASURE = """async (address) => {
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+  const canvas = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  canvas.drawImage(image, 0, 0);
+  const bytes = canvas.getImageData(0, 0, image.width, image.height).data;
+  return bytes.reduce((sum, byte, index) => (index % 4 === 3 ? sum : sum + byte), 0) / (bytes.length * 0.75);
+}"""
+TOLD = """
+INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ('duty', 1, 'firing', 'warning');
+INSERT INTO notification (channel, group_key, state, due_at, finished_at, error, lost_items)
+VALUES ('duty', 'a', 'dead', now(), now(), 'no such host',
+        '[{"episode_id": 1, "revision": 1, "kind": "firing", "level": "warning"}]');
+"""
 INSTALL = "pip install --no-deps --require-hashes -r .requirements/assets.txt"
 
 
@@ -157,6 +175,62 @@ async def test_schema_says_what_to_run_when_swagger_ui_is_missing(
     await page.goto(f"{server.address}/schema")
     await expect(page.locator("#missing")).to_contain_text(INSTALL)
     complaints[:] = [each for each in complaints if "404" not in each and "MIME" not in each]
+
+
+async def test_schema_is_dark_when_the_system_is(server: Server, page: Page) -> None:
+    await page.emulate_media(color_scheme="dark")
+    await page.goto(f"{server.address}/schema")
+    await expect(page.get_by_role("button", name="Authorize")).to_be_visible()
+    assert await _brightness(page) < 64
+    await page.emulate_media(color_scheme="light")
+    assert await _brightness(page) > 192
+
+
+async def _brightness(page: Page) -> float:
+    """Return the mean brightness of what the page shows, from 0 to 255."""
+    shown = base64.b64encode(await page.screenshot()).decode()
+    brightness: float = await page.evaluate(MEASURE, f"data:image/png;base64,{shown}")
+    return brightness
+
+
+async def test_alert_that_is_over_shows_whom_it_was_told_and_its_messages(
+    server: Server, database: Database, page: Page
+) -> None:
+    await post(server, "boiler", minutes_ago=1, temperature=25)
+    await post(server, "boiler", temperature=15)
+    await database.pool.execute(TOLD)
+    await _open(page, server, "#/alert/1")
+    view = page.locator("#view")
+    for text in ("Ended", "duty: firing warning", "duty: warning firing, given up", "no such host"):
+        await expect(view).to_contain_text(text)
+    await expect(view.get_by_role("button")).to_have_count(0)
+
+
+async def test_alert_opens_by_one_request_however_many_came_after_it(server: Server, page: Page) -> None:
+    await post(server, "boiler", minutes_ago=1, temperature=25)
+    await post(server, "boiler", temperature=15)
+    await page.route("**/api/v1/alerts/history**", lambda route: route.fulfill(json={"items": [], "next": None}))
+    await _open(page, server, "#/alert/1")
+    await expect(page.locator("#view")).to_contain_text("too-warm")
+
+
+async def test_page_says_so_when_there_is_no_such_alert(server: Server, complaints: list[str], page: Page) -> None:
+    await _open(page, server, "#/alert/99")
+    await expect(page.locator("#view")).to_contain_text("There is no alert 99")
+    assert [text for text in complaints if "404" in text] == complaints
+    complaints.clear()
+
+
+async def test_buttons_of_messages_say_why_when_key_may_not_send(
+    server: Server, database: Database, page: Page
+) -> None:
+    key = await create_key(database.pool, "ana", frozenset({"live", "read", "admin"}), {})
+    await page.goto(f"{server.address}/#key={key}")
+    await expect(page.locator("#connection")).to_contain_text("live, ")
+    await page.goto(f"{server.address}/#/deliveries")
+    button = page.get_by_role("button", name="Send a test")
+    await expect(button).to_have_attribute("aria-disabled", "true")
+    await expect(button).to_have_attribute("title", re.compile("this needs notify"))
 
 
 async def test_silence_is_ended_when_asked(server: Server, database: Database, page: Page) -> None:

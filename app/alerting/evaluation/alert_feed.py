@@ -11,7 +11,7 @@ from app.alerting.evaluation.sql import SQL
 from app.db.pool import Connection
 from app.rule_texts import fill_in_message
 
-Transition = Literal["firing", "changed", "resolved", "retracted"]
+Transition = Literal["firing", "changed", "acked", "resolved", "retracted"]
 
 
 async def load_alerts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -205,8 +205,8 @@ SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY
 
 -- name: list_alerts_by_id
 -- $1 ids
-SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, threshold, message_template,
-       started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
+SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, fired_value, threshold,
+       message_template, started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
   FROM alert_view
  WHERE id = ANY($1::bigint[]);
 

@@ -1,5 +1,6 @@
 /** The page: wires the key, the feed, what is known, and what shows it. */
 
+import { followKey } from "./actions/rights.js";
 import { ROOT, useKey } from "./core/api.js";
 import { byId, setText } from "./core/dom.js";
 import { onAddress, readRoute } from "./core/router.js";
@@ -96,6 +97,7 @@ showProblems(model);
 watchHealth(model);
 showResolved(model);
 announceAlerts(model);
+followKey(model);
 listenForShortcuts();
 listenForKey(enter);
 model.on("sensors", showParts);

@@ -27,17 +27,22 @@ export function openDialog({ title, fields, confirm, act }) {
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (form.ariaBusy === "true") return; // a second Enter would act a second time
+    form.ariaBusy = "true";
     try {
       await act(new FormData(form));
-      dialog.close();
+      if (form.isConnected) dialog.close();
     } catch (error) {
       problem.hidden = false;
       setText(problem, error.message);
     }
+    form.ariaBusy = null;
   });
+  if (dialog.open) dialog.close(); // of the question before this one
   arrange(dialog, [form]);
   dialog.showModal();
-  (form.querySelector("[autofocus]") ?? form.querySelector("input, button.primary, button")).focus();
+  const first = ["[autofocus]", "input", "button.primary", "button"].map((each) => form.querySelector(each)).find(Boolean);
+  first.focus();
 }
 
 /** Show what went wrong. */

@@ -46,8 +46,12 @@ export async function getAll(path, parameters = {}, most = 20_000) {
 
 /** Post JSON. Rejects with ApiError. */
 export function post(path, body = null) {
-  const sent = body === null ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-  return request(new URL(path, ROOT), { method: "POST", ...sent });
+  return send("POST", path, body);
+}
+
+/** Put JSON. Rejects with ApiError. */
+export function put(path, body) {
+  return send("PUT", path, body);
 }
 
 /** Delete. Rejects with ApiError. */
@@ -55,7 +59,13 @@ export function remove(path) {
   return request(new URL(path, ROOT), { method: "DELETE" });
 }
 
+function send(method, path, body) {
+  const sent = body === null ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  return request(new URL(path, ROOT), { method, ...sent });
+}
+
 async function request(address, options) {
+  if (key === null) throw new ApiError(0, "Signed out"); // meanwhile; a request without a key would be refused
   let answer;
   try {
     answer = await fetch(address, {

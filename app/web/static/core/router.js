@@ -35,6 +35,13 @@ export function changeRoute(changes) {
   tell();
 }
 
+/** Lead the route to another argument in place, as to the new name of a sensor. */
+export function changeArgument(argument) {
+  const { name, parameters } = readRoute();
+  history.replaceState(null, "", linkTo(name, argument, parameters));
+  tell();
+}
+
 /** Return the filters of the overview. */
 export function readFilters() {
   const query = new URLSearchParams(location.search);

@@ -9,8 +9,6 @@ const REFRESH_MS = 15_000;
 const SOON_MS = 250;
 const HISTORY_LIMIT = 100;
 const RESOLVED_AGE_MS = 24 * 3_600_000;
-const OUTBOX_STATES = ["failed", "dead", "sent", "sending", "waiting"];
-const OUTBOX_LIMIT = 200;
 /** More new sensors than this are read with all others rather than one by one. */
 const NEW_SENSORS_LIMIT = 20;
 /** The server writes gateways down every 5 s: a new one is asked for so often, at such intervals. */
@@ -19,7 +17,7 @@ const GATEWAY_PAUSE_MS = 2_500;
 
 /**
  * Tells of the topics `sensors` (which there are, or their states), `readings` (with the set of changed sensors),
- * `alerts`, `gateways`, `problems`, `resolved`, `deliveries`, `silences`, `rules`, and `frame` (with each frame).
+ * `alerts`, `gateways`, `problems`, `resolved`, `silences`, `rules`, `key`, and `frame` (with each frame).
  */
 export class Model extends Topics {
   sensors = new Sensors();
@@ -35,8 +33,8 @@ export class Model extends Topics {
   silences = [];
   /** Rules in force by name. */
   rules = new Map();
-  /** By alert and then channel: the newest message that tells of it. */
-  deliveries = new Map();
+  /** What the server says of the key: {label, scopes, limits}; null before it has. */
+  key = null;
   /** Whether a snapshot has come, ever. */
   isKnown = false;
   /** Whether the connection stands: without it nothing is asked for. */
@@ -45,6 +43,8 @@ export class Model extends Topics {
   #soon = null;
   #newSensors = new Set();
   #gatewayTries = 0;
+  /** Frames about alerts so far. */
+  #alertFrames = 0;
 
   constructor() {
     super();
@@ -54,11 +54,10 @@ export class Model extends Topics {
   /** Forget everything. */
   clear() {
     this.#replace({ sensors: [], readings: [], alerts: [], problems: [] });
-    Object.assign(this, { gateways: [], resolved: [], silences: [], isKnown: false });
+    Object.assign(this, { gateways: [], resolved: [], silences: [], key: null, isKnown: false });
     this.heardFrom.clear();
     this.rules.clear();
-    this.deliveries.clear();
-    for (const topic of ["gateways", "resolved", "silences", "rules", "deliveries"]) this.tell(topic);
+    for (const topic of ["gateways", "resolved", "silences", "rules", "key"]) this.tell(topic);
   }
 
   /** Take over a frame of the feed. */
@@ -71,11 +70,11 @@ export class Model extends Topics {
     }
     if (frame.type === "readings") this.#merge(frame.readings);
     if (frame.type === "states") {
-      this.sensors.changeStates(frame.sensors);
+      this.#askAbout(this.sensors.changeStates(frame.sensors));
       this.tell("sensors");
     }
-    if (frame.type === "alert") this.refreshSoon();
-    if (frame.type === "heartbeat") noteServerTime(Date.parse(frame.at));
+    if (frame.type === "alert") this.#takeAlert(frame);
+    if (frame.type === "heartbeat") this.#takeHeartbeat(frame);
     this.tell("frame", frame);
   }
 
@@ -91,6 +90,15 @@ export class Model extends Topics {
     this.refreshSoon();
   }
 
+  /** Take over what an action has just changed of a sensor; `facts` are null when it was deleted. */
+  noteSensor(name, facts) {
+    const isInUse = facts !== null && facts.state !== "retired";
+    if (!isInUse || facts.name !== name) this.sensors.remove(name);
+    if (isInUse) this.sensors.describe(facts);
+    this.tell("sensors");
+    this.refreshSoon(0);
+  }
+
   #replace({ sensors, readings, alerts, problems }) {
     this.sensors.replace({ sensors, readings });
     this.#setAlerts(alerts);
@@ -99,18 +107,38 @@ export class Model extends Topics {
     this.tell("problems");
   }
 
+  #takeAlert({ transition, ...alert }) {
+    this.#alertFrames += 1;
+    if (transition === "resolved" || transition === "retracted") this.alerts.delete(alert.id);
+    else this.alerts.set(alert.id, { ...this.alerts.get(alert.id), ...alert });
+    this.tell("alerts");
+    this.refreshSoon();
+  }
+
+  /** The feed does not tell of silences: somebody else's is known after a heartbeat at the latest. */
+  #takeHeartbeat({ at }) {
+    noteServerTime(Date.parse(at));
+    if (this.isLive) this.#refreshList("silences", "api/v1/silences").catch(() => {});
+  }
+
   #merge(readings) {
     const { changed, added } = this.sensors.merge(readings);
     for (const { gateway } of changed) if (gateway !== null) this.heardFrom.set(gateway, now());
     if (added.length > 0) {
-      for (const name of added) this.#newSensors.add(name);
+      this.#askAbout(added);
       this.tell("sensors");
-      this.refreshSoon();
     }
     this.tell("readings", changed);
   }
 
-  /** The API knows peak and newest value within an alert, the snapshot its message: each fills in for the other. */
+  /** Ask soon what is known of sensors. */
+  #askAbout(names) {
+    if (names.length === 0) return;
+    for (const name of names) this.#newSensors.add(name);
+    this.refreshSoon();
+  }
+
+  /** The API knows the peak and who was told, the feed the rule's message: each fills in for the other. */
   #setAlerts(alerts) {
     this.alerts = new Map(alerts.map((alert) => [alert.id, { ...this.alerts.get(alert.id), ...alert }]));
     this.tell("alerts");
@@ -123,6 +151,7 @@ export class Model extends Topics {
     this.#isRefreshing = true;
     await Promise.allSettled([
       this.#refreshAlerts(),
+      this.#refreshKey(),
       this.#refreshNewSensors(),
       this.#refreshList("silences", "api/v1/silences"),
       this.#refreshGateways(),
@@ -132,34 +161,27 @@ export class Model extends Topics {
   }
 
   async #refreshAlerts() {
+    const frames = this.#alertFrames;
     const [open, history] = await Promise.all([
       getAll("api/v1/alerts"),
       get("api/v1/alerts/history", { limit: HISTORY_LIMIT }),
     ]);
     if (!this.isLive) return;
-    this.#setAlerts(open);
+    // An answer that a frame has overtaken is older than what is known; after each frame the alerts are read again.
+    if (frames === this.#alertFrames) this.#setAlerts(open);
     const since = now() - RESOLVED_AGE_MS;
     this.resolved = history.items
       .filter((alert) => alert.state === "resolved" && Date.parse(alert.resolved_at) > since)
       .sort((a, b) => Date.parse(b.resolved_at) - Date.parse(a.resolved_at));
     this.tell("resolved");
-    if (open.length > 0) await this.#refreshDeliveries();
   }
 
-  async #refreshDeliveries() {
-    const pages = await Promise.all(
-      OUTBOX_STATES.map((state) => get("api/v1/notifications/outbox", { state, limit: OUTBOX_LIMIT })),
-    );
+  async #refreshKey() {
+    if (this.key !== null) return;
+    const key = await get("api/v1/key");
     if (!this.isLive) return;
-    this.deliveries = new Map();
-    const messages = pages.flatMap((page) => page.items).sort((a, b) => a.id - b.id);
-    for (const message of messages) for (const item of message.items) this.#noteDelivery(item.episode_id, message);
-    this.tell("deliveries");
-  }
-
-  #noteDelivery(alertId, message) {
-    const channels = this.deliveries.get(alertId) ?? new Map();
-    this.deliveries.set(alertId, channels.set(message.channel, message));
+    this.key = key;
+    this.tell("key");
   }
 
   async #refreshRules() {
@@ -190,11 +212,12 @@ export class Model extends Topics {
   async #refreshNewSensors() {
     const names = [...this.#newSensors];
     if (names.length === 0) return;
-    this.#newSensors.clear();
     const facts =
       names.length > NEW_SENSORS_LIMIT
         ? await getAll("api/v1/sensors")
         : await Promise.all(names.map((name) => get(`api/v1/sensors/${encodeURIComponent(name)}`)));
+    // Only now: a request that fails must not lose names.
+    for (const name of names) this.#newSensors.delete(name);
     for (const each of facts) this.sensors.describe(each);
     this.tell("sensors");
   }

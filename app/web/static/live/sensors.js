@@ -38,6 +38,7 @@ export class Sensor {
     this.state = facts.state;
     this.level = facts.level;
     this.units = facts.units ?? unitsOf(facts.latest ?? {});
+    for (const [metric, { value, time }] of Object.entries(facts.latest ?? {})) this.merge(time, { [metric]: value });
     this.#index();
   }
 
@@ -99,6 +100,7 @@ export class Sensors {
   /** Take over facts of one sensor, new or known. */
   describe(facts) {
     this.#ordered = null;
+    for (const name of facts.old_names ?? []) this.remove(name);
     this.#make(facts.name).describe(facts);
   }
 
@@ -116,15 +118,22 @@ export class Sensors {
     return { changed, added };
   }
 
-  /** Take over states; retired sensors are removed. Return whether a known sensor was concerned. */
+  /** Take over states; retired sensors are removed. Return the names of sensors that are in use and not known. */
   changeStates(states) {
+    const unknown = [];
     for (const { name, state, level } of states) {
       const sensor = this.#byName.get(name);
-      if (sensor === undefined) continue;
-      sensor.state = state;
-      sensor.level = level;
-      if (state === "retired") this.#remove(name);
+      if (state === "retired") this.remove(name);
+      else if (sensor === undefined) unknown.push(name);
+      else Object.assign(sensor, { state, level });
     }
+    return unknown;
+  }
+
+  /** Forget a sensor. */
+  remove(name) {
+    this.#byName.delete(name);
+    this.#ordered = null;
   }
 
   #make(name) {
@@ -135,11 +144,6 @@ export class Sensors {
       this.#ordered = null;
     }
     return sensor;
-  }
-
-  #remove(name) {
-    this.#byName.delete(name);
-    this.#ordered = null;
   }
 }
 

@@ -41,14 +41,17 @@ export function limitOf(alert, model) {
 
 /** Return whom an alert was told through, as {text, isFailed}. */
 export function toldThrough(alert, model, now) {
-  const channels = [...(model.deliveries.get(alert.id) ?? [])];
-  const failed = channels.filter(([, message]) => message.state === "dead" || hasFailed(message));
+  const newest = newestByChannel(alert.messages ?? []);
+  const failed = newest.filter(({ state, error }) => state === "dead" || (state !== "sent" && error !== null));
   const silence = findSilence(alert, model.silences);
-  if (failed.length > 0) return { text: `${names(failed)} failed`, title: failed[0][1].error ?? lastError(failed[0][1]), isFailed: true };
+  if (failed.length > 0) return { text: `${names(failed)} failed`, title: failed[0].error ?? "", isFailed: true };
   if (silence !== undefined) return { text: `silenced to ${formatDayTime(Date.parse(silence.to), now)}`, title: silenceTitle(silence) };
-  const sent = channels.filter(([, message]) => message.state === "sent");
-  if (sent.length > 0) return { text: `${names(sent)} ${formatTime(Date.parse(sent[0][1].finished_at))}`, title: "Delivered" };
-  if (channels.length > 0) return { text: `${names(channels)} waiting`, title: "A message is on its way" };
+  const sent = newest.filter(({ state }) => state === "sent");
+  if (sent.length > 0) return { text: `${names(sent)} ${formatTime(Date.parse(sent[0].finished_at))}`, title: "Delivered" };
+  if (newest.length > 0) return { text: `${names(newest)} waiting`, title: "A message is on its way" };
+  // Messages are deleted after a month; that they were told stays known.
+  const told = alert.told ?? [];
+  if (told.length > 0) return { text: `${names(told)} ${formatDayTime(Date.parse(told[0].at), now)}`, title: "Told" };
   return { text: "nobody yet", title: "No message tells of this alert so far" };
 }
 
@@ -56,14 +59,11 @@ function silenceTitle({ author, comment }) {
   return `Silenced by ${author}${comment && `: ${comment}`}`;
 }
 
-function hasFailed({ state, attempts }) {
-  return state !== "sent" && attempts.length > 0;
+/** Return the newest message of each channel, of messages of which the newest come first. */
+function newestByChannel(messages) {
+  return [...new Map(messages.toReversed().map((message) => [message.channel, message])).values()];
 }
 
-function lastError({ attempts }) {
-  return attempts.at(-1)?.error ?? "";
-}
-
-function names(channels) {
-  return channels.map(([channel]) => channel).join(", ");
+function names(told) {
+  return told.map(({ channel }) => channel).join(", ");
 }

@@ -1,6 +1,7 @@
 /** One open alert as a row. */
 
 import { acknowledge, isAcked } from "../actions/ack.js";
+import { makeAction, showRight } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
 import { arrange, make, setAttribute, setText } from "../core/dom.js";
 import { decimalsOf, formatDayTime, formatDuration, formatMoment, formatQuantity, formatTime } from "../core/format.js";
@@ -9,7 +10,7 @@ import { linkTo } from "../core/router.js";
 import { Spark } from "../core/spark.js";
 import { shownTime } from "../head/connection.js";
 import { comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
-import { firedValue, lastDay } from "./alert_history.js";
+import { lastDay } from "./alert_history.js";
 
 const GAP_MS = 35 * 60_000;
 
@@ -24,13 +25,9 @@ export class AlertRow {
   #spark = new Spark();
   #since = make("span", { class: "alert-since" });
   #told = make("span", { class: "alert-told" });
-  #ack = make("button", { type: "button", class: "action", onclick: () => acknowledge(this.#alert, this.#model) }, "Ack");
+  #ack = makeAction("Ack", "admin", () => acknowledge(this.#alert, this.#model));
   #acked = make("span", { class: "alert-acked" });
-  #silence = make(
-    "button",
-    { type: "button", class: "action", onclick: () => openSilence(matchersFor(this.#alert), this.#model) },
-    "Silence",
-  );
+  #silence = makeAction("Silence", "admin", () => openSilence(matchersFor(this.#alert), this.#model));
   #actions = make("span", { class: "alert-actions" });
   element = make(
     "li",
@@ -75,10 +72,9 @@ export class AlertRow {
     const later = () => this.#showFigures();
     // Other values than the reading itself are computed by the server: `now` is that of the last answer.
     const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
-    const fired = isReading ? firedValue(alert, later) : null;
     const newest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value;
     const latest = isReading ? (newest ?? alert.value) : alert.value;
-    const values = alert.kind === "no_data" ? [null, null, null] : [latest, fired, alert.peak ?? null];
+    const values = alert.kind === "no_data" ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
     const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
     const limit = limitOf(alert, this.#model);
@@ -109,6 +105,7 @@ export class AlertRow {
       setText(this.#acked, by);
       setAttribute(this.#acked, "title", `Acknowledged by ${by}${at === null ? "" : ` at ${formatTime(Date.parse(at))}`}`);
     }
+    for (const button of [this.#ack, this.#silence]) showRight(button);
     arrange(this.#actions, [isTaken ? this.#acked : this.#ack, this.#silence]);
   }
 }

@@ -1,5 +1,6 @@
 /** Open alerts, the worst first, grouped by rule and site; absent when there are none. */
 
+import { makeAction } from "../actions/rights.js";
 import { openSilence } from "../actions/silence.js";
 import { arrange, byId, Keyed, make, setText } from "../core/dom.js";
 import { formatCount } from "../core/format.js";
@@ -21,7 +22,7 @@ export class Alerts {
   constructor(model) {
     this.#model = model;
     this.#groups = new Keyed((group) => this.#makeGroup(group));
-    for (const topic of ["alerts", "deliveries", "silences", "rules"]) model.on(topic, () => this.show());
+    for (const topic of ["alerts", "silences", "rules"]) model.on(topic, () => this.show());
     model.on("readings", (changed) => this.#follow(changed));
     onAddress(() => this.show());
   }
@@ -61,8 +62,7 @@ export class Alerts {
 
   #makeGroup({ rule, site, matchers }) {
     const list = make("ul");
-    const silence = () => openSilence(matchers, this.#model);
-    const button = make("button", { type: "button", class: "action", onclick: silence }, "Silence all");
+    const button = makeAction("Silence all", "admin", () => openSilence(matchers, this.#model));
     const title = make("h3", {}, make("span", { class: "rule-name" }, rule), site === "" ? "" : ` · ${site}`);
     const element = make("div", { class: "alert-group" }, make("div", { class: "alert-group-head" }, title, button), list);
     const update = ({ alerts }) => {

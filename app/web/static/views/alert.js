@@ -1,8 +1,9 @@
 /** One alert: what it was about, its course, whom it was told through. */
 
 import { acknowledge, isAcked } from "../actions/ack.js";
+import { makeAction } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
-import { getAll } from "../core/api.js";
+import { get } from "../core/api.js";
 import { arrange, make } from "../core/dom.js";
 import { formatDuration, formatMoment, formatQuantity } from "../core/format.js";
 import { makeMark, setMark } from "../core/levels.js";
@@ -10,8 +11,12 @@ import { linkTo } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
 import { limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
 
-/** Number of past alerts that are searched. */
-const HISTORY_LIMIT = 5_000;
+const STATES = {
+  sending: "on its way",
+  sent: "sent",
+  dead: "given up",
+  failed: "given up, and sent anew since",
+};
 
 /** The view of `#/alert/ID`. */
 export class AlertView {
@@ -19,8 +24,10 @@ export class AlertView {
   element = make("article", { class: "alert-view" }, make("p", { class: "note" }, "Loading …"));
   #model;
   #id;
-  #past = null;
-  #hasLooked = false;
+  /** The alert as the API gave it last. */
+  #loaded = null;
+  /** The alert as the model had it when it was last loaded: it is loaded again when that changes. */
+  #loadedFor = "";
   #shown = "";
   #ends = [];
 
@@ -28,7 +35,7 @@ export class AlertView {
     this.#model = model;
     this.#id = Number(id);
     this.title = `Alert ${id}`;
-    this.#ends = ["alerts", "deliveries", "silences", "rules"].map((topic) => model.on(topic, () => this.#show()));
+    this.#ends = ["alerts", "silences", "rules"].map((topic) => model.on(topic, () => this.#show()));
     this.#show();
   }
 
@@ -44,23 +51,24 @@ export class AlertView {
   }
 
   #show() {
-    const alert = this.#model.alerts.get(this.#id);
-    if (alert !== undefined) this.#fill(alert);
-    else if (this.#past !== null) this.#fill(this.#past);
-    else if (!this.#hasLooked) this.#look();
+    const open = this.#model.alerts.get(this.#id) ?? null;
+    if (open !== null) this.#fill({ ...this.#loaded, ...open, messages: this.#loaded?.messages ?? open.messages });
+    else if (this.#loaded !== null) this.#fill(this.#loaded);
+    const wanted = JSON.stringify(open);
+    if (wanted === this.#loadedFor) return;
+    this.#loadedFor = wanted;
+    this.#load();
   }
 
-  async #look() {
-    this.#hasLooked = true;
+  async #load() {
     try {
-      const past = await getAll("api/v1/alerts/history", {}, HISTORY_LIMIT);
-      this.#past = past.find((alert) => alert.id === this.#id) ?? null;
+      this.#loaded = await get(`api/v1/alerts/${this.#id}`);
     } catch (error) {
-      this.#hasLooked = false;
-      return this.#note(error.message);
+      if (error.status !== 404) this.#loadedFor = "";
+      if (this.#loaded === null && !this.#model.alerts.has(this.#id)) this.#note(error.message);
+      return;
     }
-    if (this.#model.alerts.has(this.#id)) return undefined;
-    return this.#past === null ? this.#note(`There is no alert ${this.#id} among the last ${HISTORY_LIMIT}.`) : this.#fill(this.#past);
+    this.#show();
   }
 
   #note(text) {
@@ -95,6 +103,7 @@ export class AlertView {
       ["State", isOpen ? "open" : (alert.reason ?? alert.state)],
       ["Limit", limitOf(alert, this.#model)],
       ["Newest value within it", quantity(alert.value, unit)],
+      ["Value when it fired", quantity(alert.fired_value, unit)],
       ["Peak", quantity(alert.peak, unit)],
       ["Since", formatMoment(started)],
       ["Fired", formatMoment(Date.parse(alert.fired_at))],
@@ -103,7 +112,8 @@ export class AlertView {
       ["Levels", (alert.steps ?? []).map(({ level, at }) => `${level} at ${formatMoment(Date.parse(at))}`).join(", ")],
       ["Gateway", alert.gateway ?? ""],
       ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
-      ["Told", isOpen ? `${told.text}${told.isFailed ? `: ${told.title}` : ""}` : ""],
+      ["Told", isOpen ? `${told.text}${told.isFailed ? `: ${told.title}` : ""}` : (alert.told ?? []).map(describeTold).join("\n")],
+      ["Messages", (alert.messages ?? []).map(describeMessage).join("\n")],
       ["Acknowledged", alert.acked_by ? `${alert.acked_by}, ${formatMoment(Date.parse(alert.acked_at))}` : ""],
     ];
     const shown = facts.filter(([, value]) => value !== "");
@@ -112,14 +122,23 @@ export class AlertView {
 
   #buttons(alert) {
     if (!this.#model.alerts.has(alert.id)) return make("div");
-    const ack = make("button", { type: "button", class: "action", onclick: () => acknowledge(alert, this.#model) }, "Ack");
-    const silence = make("button", { type: "button", class: "action", onclick: () => openSilence(matchersFor(alert), this.#model) }, "Silence");
+    const ack = makeAction("Ack", "admin", () => acknowledge(alert, this.#model));
+    const silence = makeAction("Silence", "admin", () => openSilence(matchersFor(alert), this.#model));
     return make("div", { class: "alert-buttons" }, isAcked(alert) ? null : ack, silence);
   }
 }
 
 function back() {
   return make("p", { class: "back" }, make("a", { href: "#/" }, "← Overview"));
+}
+
+function describeTold({ channel, told, level, at }) {
+  return `${channel}: ${told} ${level}, ${formatMoment(Date.parse(at))}`;
+}
+
+function describeMessage({ channel, kind, level, state, error, finished_at: finished }) {
+  const at = finished === null ? "" : ` ${formatMoment(Date.parse(finished))}`;
+  return `${channel}: ${level} ${kind}, ${STATES[state]}${at}${error === null ? "" : `: ${error}`}`;
 }
 
 function quantity(value, unit) {

@@ -1,5 +1,6 @@
 /** Channels, each with a test, and the messages of the outbox with what became of them. */
 
+import { makeAction } from "../actions/rights.js";
 import { get, post } from "../core/api.js";
 import { now } from "../core/clock.js";
 import { make } from "../core/dom.js";
@@ -53,8 +54,7 @@ export class DeliveriesView extends ListView {
   }
 
   #channelRow({ name, type, state, broken_since: since, reason }) {
-    const button = make("button", { type: "button", class: "action" }, "Send a test");
-    button.addEventListener("click", () => this.act(button, () => this.#test(name)));
+    const button = makeAction("Send a test", "notify", (pressed) => this.act(pressed, () => this.#test(name)));
     const mark = makeMark();
     setMark(mark, state === "broken" ? "error" : "ok", state);
     return make(
@@ -76,8 +76,7 @@ export class DeliveriesView extends ListView {
 
   #messageRow(message) {
     const { channel, state, body, items, error, attempts, finished_at: finished, due_at: due, next_attempt_at: next } = message;
-    const button = make("button", { type: "button", class: "action" }, "Resend");
-    button.addEventListener("click", () => this.act(button, () => this.#resend(message)));
+    const button = makeAction("Resend", "notify", (pressed) => this.act(pressed, () => this.#resend(message)));
     const failure = error ?? attempts.at(-1)?.error ?? "";
     const kinds = [...new Set(items.map(({ kind, level }) => `${level} ${kind}`))].join(", ");
     return make(

@@ -1,5 +1,6 @@
 /** Silences: those in force, those to come, and those that ended within a week. */
 
+import { makeAction } from "../actions/rights.js";
 import { describeMatchers, isInForce } from "../actions/silence.js";
 import { remove } from "../core/api.js";
 import { now } from "../core/clock.js";
@@ -37,8 +38,7 @@ export class SilencesView extends ListView {
     return silences.map((silence) => {
       const end = Date.parse(silence.to);
       const isOver = end <= now();
-      const button = make("button", { type: "button", class: "action" }, "End now");
-      button.addEventListener("click", () => this.act(button, () => this.#end(silence)));
+      const button = makeAction("End now", "admin", (pressed) => this.act(pressed, () => this.#end(silence)));
       const span = isOver ? "" : ` (${formatDuration(end - now())} left)`;
       return make(
         "li",

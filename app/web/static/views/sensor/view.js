@@ -3,10 +3,11 @@
 import { get } from "../../core/api.js";
 import { now } from "../../core/clock.js";
 import { arrange, make, setAttribute, setText } from "../../core/dom.js";
-import { decimalsOf, formatAge, formatDayTime, formatDuration, formatMoment, formatQuantity } from "../../core/format.js";
+import { decimalsOf, formatAge, formatDayTime, formatQuantity } from "../../core/format.js";
 import { makeMark, setMark } from "../../core/levels.js";
-import { changeRoute, onAddress, readRoute } from "../../core/router.js";
+import { changeArgument, changeRoute, onAddress, readRoute } from "../../core/router.js";
 import { shownTime } from "../../head/connection.js";
+import { About } from "./about.js";
 import { showAlerts } from "./alerts.js";
 import { Buckets } from "./buckets.js";
 import { Chart, loadUplot } from "./chart.js";
@@ -39,6 +40,7 @@ export class SensorView {
   #soon = null;
   #loadedAt = 0;
   #asked = 0;
+  #isClosed = false;
   #mark = makeMark();
   #age = make("span", { class: "note" });
   #metrics = make("div", { class: "metric-tabs", role: "group", "aria-label": "Metric" });
@@ -46,7 +48,9 @@ export class SensorView {
   #readout = make("p", { class: "readout" });
   #plot = make("div", { class: "chart", tabindex: "0", role: "img", "aria-label": "Chart; the table behind it has its values" });
   #alertSection = make("section", { class: "past-alerts", hidden: true });
-  #metadata = make("dl", { class: "facts" });
+  #heading = make("h2");
+  #ownName = make("span", { class: "note" });
+  #about = new About((facts) => this.#takeChange(facts));
   element;
 
   constructor(model, name) {
@@ -57,15 +61,15 @@ export class SensorView {
       "article",
       { class: "sensor-view" },
       make("p", { class: "back" }, make("a", { href: "#/" }, "← Overview")),
-      make("div", { class: "sensor-head" }, make("h2", {}, model.sensors.get(name)?.label ?? name), this.#mark, this.#age),
+      make("div", { class: "sensor-head" }, this.#heading, this.#ownName, this.#mark, this.#age),
       this.#metrics,
       make("div", { class: "chart-tools" }, this.#ranges, this.#moves(), this.#readout, this.#csv()),
       this.#plot,
       this.#buckets.element,
       this.#alertSection,
-      make("h3", {}, "About"),
-      this.#metadata,
+      this.#about.element,
     );
+    setText(this.#heading, model.sensors.get(name)?.label ?? name);
     this.#listen();
     this.#loadFacts();
     this.#load();
@@ -73,6 +77,7 @@ export class SensorView {
 
   /** End the view. */
   close() {
+    this.#isClosed = true;
     for (const end of this.#ends) end();
     clearTimeout(this.#soon);
     this.#chart?.close();
@@ -167,11 +172,17 @@ export class SensorView {
       get("api/v1/alerts/history", { sensor: this.#name, limit: 200 }),
     ]);
     const hadMetric = this.#metric !== null;
-    if (facts.status === "fulfilled") this.#facts = facts.value;
-    else this.#problem = facts.reason.message;
+    if (this.#isClosed) return;
     if (limits.status === "fulfilled") this.#limits = limits.value.items;
     if (alerts.status === "fulfilled") this.#alerts = alerts.value.items;
-    this.#showMetadata();
+    if (facts.status === "fulfilled") {
+      this.#takeFacts(facts.value);
+      if (this.#isClosed) return; // the view of the new name took over
+    } else {
+      this.#problem = facts.reason.message;
+      if (facts.reason.status === 404) this.#facts = null;
+      this.#showAbout();
+    }
     showAlerts(this.#alertSection, this.#alerts, shownTime());
     if (hadMetric) this.#draw();
     else this.#load();
@@ -204,6 +215,7 @@ export class SensorView {
     this.#buckets.show(buckets, this.#decimals);
     try {
       const uPlot = await loadUplot();
+      if (this.#isClosed) return;
       this.#chart ??= new Chart(uPlot, { onZoom: (start, end) => this.#zoom(start, end), onCursor: (index) => this.#showReadout(index) });
     } catch {
       arrange(this.#plot, [make("p", { class: "note" }, "The chart needs uPlot. Install it and start the server again: ", make("code", {}, INSTALL))]);
@@ -274,20 +286,25 @@ export class SensorView {
     return setText(this.#readout, `${formatDayTime(bucket.time, shownTime())}  average ${avg}, min ${min}, max ${max}`);
   }
 
-  #showMetadata() {
+  #showAbout() {
     const facts = this.#facts;
-    if (facts === null) return arrange(this.#metadata, [make("p", { class: "note" }, this.#problem)]);
-    const limits = this.#limits.map(({ metric, side, number, rule, level }) => `${metric} ${side} ${number}: ${level} (${rule})`);
-    const rows = [
-      ["Name", facts.name],
-      ["Gateway", facts.gateway ?? ""],
-      ["Tags", Object.entries(facts.tags).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
-      ["Expected interval", facts.expected_interval === null ? "" : formatDuration(facts.expected_interval * 1_000)],
-      ["Newest reading", facts.last_seen === null ? "" : formatMoment(Date.parse(facts.last_seen))],
-      ["Limits", limits.join("\n")],
-      ["Notes", facts.notes ?? ""],
-    ].filter(([, value]) => value !== "");
-    return arrange(this.#metadata, rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+    if (facts === null) return this.#about.showProblem(this.#problem);
+    setText(this.#heading, facts.display_name ?? facts.name);
+    setText(this.#ownName, facts.display_name === null ? "" : facts.name);
+    return this.#about.show(facts, this.#limits);
+  }
+
+  #takeChange(facts) {
+    this.#model.noteSensor(this.#name, facts);
+    if (facts === null) location.hash = "#/";
+    else this.#takeFacts(facts);
+  }
+
+  /** Take over what the server says; under an old name, go on under the new one. */
+  #takeFacts(facts) {
+    this.#facts = facts;
+    if (facts.name !== this.#name) changeArgument(facts.name);
+    else this.#showAbout();
   }
 
   #moves() {

@@ -1,0 +1,177 @@
+"""Alerts as the API gives them: with their values, whom they were told, and what became of the messages about them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+
+from app.alerting.conditions import farthest
+from app.alerting.episodes.reasons import RETRACTED
+from app.alerting.rules.matching import terms_for
+from app.alerting.rules.model import Rule, RuleSet
+from app.alerting.sql import SQL
+from app.clock import from_us, to_us
+from app.db.pool import Connection, Pool
+from app.model import Tags
+from app.paging import cut_page, parse_time_cursor, time_cursor
+from app.parameters import check_text
+
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+#: Messages of each channel about one alert: in a list the newest alone.
+_MESSAGES_IN_LISTS = 1
+_MESSAGES_OF_ONE_ALERT = 200
+
+
+class StepItem(msgspec.Struct, frozen=True):
+    """A level of an alert and the time at which the alert reached it."""
+
+    level: str
+    at: datetime
+
+
+class ToldItem(msgspec.Struct, frozen=True):
+    """What a channel was told of an alert last, and when."""
+
+    channel: str
+    told: Literal["firing", "resolved"]
+    level: str
+    at: datetime
+
+
+class MessageItem(msgspec.Struct, frozen=True):
+    """A message about an alert and what became of it: the outbox has it under `id`, with its text and attempts."""
+
+    id: int
+    channel: str
+    #: What it tells of the alert, such as `firing`, `resolved` or `reminder`.
+    kind: str
+    level: str
+    #: `dead`: given up; `failed`: was dead and has been sent again; `sending`: also between attempts.
+    state: Literal["sending", "sent", "dead", "failed"]
+    error: str | None
+    finished_at: datetime | None
+
+
+class AlertItem(msgspec.Struct, frozen=True):
+    """One alert: a threshold episode of a rule and a series, or missing data. Its times are times of readings."""
+
+    id: int
+    rule: str
+    kind: Literal["threshold", "no_data"]
+    sensor: str | None
+    metric: str | None
+    gateway: str | None
+    tags: Tags
+    unit: str | None
+    level: str
+    state: Literal["firing", "resolved", "retracted"]
+    started_at: datetime
+    fired_at: datetime
+    resolved_at: datetime | None
+    #: Why the alert ended or was retracted; null if its readings ended it.
+    reason: str | None
+    merged_into: int | None
+    #: What the rule compares: the newest within the alert.
+    value: float | None
+    #: What the rule compared when the alert fired; null for missing data, and where those readings are gone.
+    fired_value: float | None
+    #: The value within the alert that was farthest past the threshold; null for rates and differences.
+    peak: float | None
+    #: A number, or [low, high].
+    threshold: Any
+    steps: list[StepItem]
+    first_known_at: datetime
+    acked_by: str | None
+    acked_at: datetime | None
+    acked_level: str | None
+    #: What each channel was told of it last; empty while nobody was told.
+    told: list[ToldItem]
+    #: The messages about it, the newest first; in lists the newest of each channel alone.
+    messages: list[MessageItem]
+
+
+class AlertPage(msgspec.Struct, frozen=True):
+    """A page of alerts, the newest first."""
+
+    items: list[AlertItem]
+    next: str | None
+
+
+class AlertQuery(msgspec.Struct, frozen=True):
+    """Which alerts to list."""
+
+    only_open: bool
+    rule: str | None
+    sensor: str | None
+    limit: int
+    cursor: str | None
+
+
+async def list_page(pool: Pool, rules: RuleSet, query: AlertQuery) -> AlertPage:
+    """Return a page of alerts as of one moment. Raises InvalidRequestError."""
+    for name, text in (("rule", query.rule), ("sensor", query.sensor)):
+        check_text(name, text or "")
+    before, before_id = parse_time_cursor(query.cursor, (_END_OF_TIME, 0))
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        rows = await connection.fetch(
+            SQL["list_alert_ids"], query.only_open, before, before_id, query.limit + 1, query.rule, query.sensor
+        )
+        page, next_cursor = cut_page(rows, query.limit, lambda row: time_cursor(to_us(row["fired_at"]), row["id"]))
+        return AlertPage(await _load(connection, rules, [row["id"] for row in page], _MESSAGES_IN_LISTS), next_cursor)
+
+
+async def find_alert(pool: Pool, rules: RuleSet, alert_id: int) -> AlertItem | None:
+    """Return an alert, open or past, with all messages about it, or None."""
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        alerts = await _load(connection, rules, [alert_id], _MESSAGES_OF_ONE_ALERT)
+    return alerts[0] if alerts else None
+
+
+async def _load(connection: Connection, rules: RuleSet, ids: Sequence[int], messages_each: int) -> list[AlertItem]:
+    """Return alerts by id, the newest first, with some messages of each channel."""
+    by_name = {rule.name: rule for rule in rules.rules}
+    told = _by_alert(await connection.fetch(SQL["list_told"], ids))
+    messages = _by_alert(await connection.fetch(SQL["list_messages"], ids, messages_each))
+    rows = await connection.fetch(SQL["list_alerts"], ids)
+    return [
+        _alert(
+            row,
+            by_name.get(row["rule"]),
+            [msgspec.convert(each, ToldItem) for each in told.get(row["id"], ())],
+            [msgspec.convert(each, MessageItem) for each in messages.get(row["id"], ())],
+        )
+        for row in rows
+    ]
+
+
+def _by_alert(rows: Sequence[asyncpg.Record]) -> Mapping[int, list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["episode_id"], []).append(dict(row))
+    return found
+
+
+def _alert(row: asyncpg.Record, rule: Rule | None, told: list[ToldItem], messages: list[MessageItem]) -> AlertItem:
+    computed = ("state", "peak", "steps", "told", "messages")
+    fields = {name: row[name] for name in AlertItem.__struct_fields__ if name not in computed}
+    retracted = row["reason"] == RETRACTED
+    return AlertItem(
+        **fields,
+        state="retracted" if retracted else "firing" if row["resolved_at"] is None else "resolved",
+        peak=_peak(row, rule),
+        steps=[StepItem(level, from_us(us)) for level, us in row["steps"]],
+        told=told,
+        messages=messages,
+    )
+
+
+def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
+    """Return the value within an alert that was farthest past the threshold; None for rates and differences."""
+    if row["lowest"] is None or rule is None:
+        return None
+    terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
+    if terms is None or terms.value.kind in ("rate", "delta"):
+        return None
+    return farthest(terms.levels[0].condition, float(row["lowest"]), float(row["highest"]))

@@ -122,6 +122,18 @@ def test_operation_documents_its_errors(operation: Operation) -> None:
             assert "Problem" in json.dumps(answer["content"]), f"{status} is answered with a problem"
 
 
+@pytest.mark.parametrize("path", ["/api/v1/readings", "/api/v1/trends"])
+def test_operation_documents_csv_and_its_parameters_when_it_can_answer_so(path: str) -> None:
+    spec = DOCUMENT["paths"][path]["get"]
+    content = spec["responses"]["200"]["content"]
+    assert list(content) == ["application/json", "text/csv"]
+    assert content["text/csv"]["schema"] == {"type": "string"}
+    described = {parameter["name"]: parameter for parameter in spec["parameters"]}
+    assert "-24h" in described["from"]["description"]
+    assert "csv" in described["format"]["description"]
+    assert described["sensor"]["schema"].get("type", "array") == "array"
+
+
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.path in OPEN], ids=str)
 def test_operation_is_documented_without_a_key_when_it_needs_none(operation: Operation) -> None:
     assert operation.spec["security"] == [{}]

@@ -1,17 +1,18 @@
 -- The life of a sensor: what operators set, old names, sensors that are deleted.
 
 ALTER TABLE sensor
+    -- Null for a deleted sensor, so that its name is free.
+    ALTER COLUMN name DROP NOT NULL,
     -- The tags of the newest reading that brought some, at `tags_at`. `tags` are those that count: `set_tags`, else these.
     ADD COLUMN uploaded_tags jsonb NOT NULL DEFAULT '{}',
     -- The tags that an operator has set, which uploads do not change; null where none has.
     ADD COLUMN set_tags jsonb,
     -- Set from the moment when nobody can see the sensor any more until its readings are removed; then the row goes.
-    ADD COLUMN deleted_at timestamptz;
+    ADD COLUMN deleted_at timestamptz,
+    -- The name that a deleted sensor had, for the last messages about its alerts.
+    ADD COLUMN deleted_name text,
+    ADD CHECK ((name IS NULL) = (deleted_at IS NOT NULL AND deleted_name IS NOT NULL));
 UPDATE sensor SET uploaded_tags = tags WHERE tags <> '{}';
-
--- The name of a deleted sensor is free at once.
-ALTER TABLE sensor DROP CONSTRAINT sensor_name_key;
-CREATE UNIQUE INDEX sensor_name ON sensor (name) WHERE deleted_at IS NULL;
 CREATE INDEX sensor_deleted ON sensor (id) WHERE deleted_at IS NOT NULL;
 
 -- Event time of the reading that brought the unit; the oldest wins, whatever the order of arrival. -infinity: an
@@ -40,7 +41,7 @@ CREATE FUNCTION find_sensor(wanted text) RETURNS int
     LANGUAGE sql STABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT coalesce(
-            (SELECT id FROM sensor WHERE name = wanted AND deleted_at IS NULL),
+            (SELECT id FROM sensor WHERE name = wanted),
             (SELECT sensor_id FROM sensor_alias WHERE name = wanted)
         );
     END;

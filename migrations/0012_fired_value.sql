@@ -29,7 +29,8 @@ SELECT episode.id, episode.rule, episode.kind, episode.level,
        CASE WHEN episode.reason = 'retracted' THEN 'retracted'
             WHEN episode.resolved_at IS NULL THEN 'firing'
             ELSE 'resolved' END AS state,
-       episode.series_id, series.sensor_id, sensor.name AS sensor, sensor.display_name, series.metric,
+       episode.series_id, series.sensor_id, coalesce(sensor.name, sensor.deleted_name) AS sensor, sensor.display_name,
+       series.metric,
        coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
        coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
        CASE WHEN episode.kind = 'no_data' THEN state.last_value

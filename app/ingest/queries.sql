@@ -25,7 +25,7 @@ SELECT count(*) FROM sensor WHERE created_by = $1 AND deleted_at IS NULL;
 -- $1 names, $2 labels of the API keys that brought them. Inserted in order of name, so that processes never deadlock.
 INSERT INTO sensor (name, created_by)
 SELECT name, created_by FROM unnest($1::text[], $2::text[]) AS new (name, created_by) ORDER BY name
-ON CONFLICT (name) WHERE deleted_at IS NULL DO NOTHING;
+ON CONFLICT (name) DO NOTHING;
 
 -- name: insert_series
 -- $1 sensor ids, $2 metrics. A sensor that was just deleted gets none.

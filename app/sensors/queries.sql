@@ -102,7 +102,7 @@ WITH freed AS (
     DELETE FROM legacy_reading
      WHERE sensor IN (SELECT name FROM freed) OR sensor = (SELECT name FROM sensor WHERE id = $1)
 )
-UPDATE sensor SET deleted_at = now() WHERE id = $1;
+UPDATE sensor SET deleted_at = now(), deleted_name = name, name = NULL WHERE id = $1;
 
 -- name: list_deleted
 SELECT sensor.id, array_remove(array_agg(series.id), NULL) AS series_ids
@@ -120,8 +120,8 @@ WITH dropped AS (
        AND (deleted_at < now() - INTERVAL '1 day'
             OR NOT EXISTS (SELECT FROM alert_episode JOIN series ON series.id = alert_episode.series_id
                             WHERE series.sensor_id = sensor.id AND NOT alert_episode.settled))
-    RETURNING id, name
+    RETURNING id, deleted_name
 ), states AS (
     DELETE FROM series_state WHERE series_id IN (SELECT series.id FROM series JOIN dropped ON dropped.id = sensor_id)
 )
-SELECT name FROM dropped ORDER BY name;
+SELECT deleted_name AS name FROM dropped ORDER BY deleted_name;

@@ -11,6 +11,7 @@ from app.simulate.plan import Plan
 from app.simulate.uplink import Measurement, Uplink, UplinkAnswer, UploadBatch
 from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.chance import bits, fraction, key_of
+from app.simulate.world.sites import UNITS
 from app.simulate.world.timeline import Timeline
 
 _LONGEST_PAUSE_S = 30.0
@@ -96,7 +97,7 @@ class UploadDelivery:
     def _make_batch(self, readings: list[Measurement]) -> UploadBatch:
         """Encode readings as an upload, in random order, because a gateway receives them by radio in any order."""
         shuffled = sorted(readings, key=lambda reading: bits(key_of(self._key, reading.sensor), reading.time))
-        body = msgspec.json.encode({"gateway": self._gateway, "readings": shuffled})
+        body = msgspec.json.encode({"gateway": self._gateway, "units": UNITS, "readings": shuffled})
         key = sha256(body).hexdigest() if self._behaviour.idempotent else None
         return UploadBatch(body, len(readings), sum(len(reading.values) for reading in readings), key)
 

@@ -23,8 +23,9 @@ async def states(server: Server, **parameters: str) -> dict[str, tuple[str, str 
     return {item["name"]: (item["state"], item["level"]) for item in answer["items"]}
 
 
-async def silence(database: Database, age: timedelta) -> None:
+async def silence(server: Server, database: Database, age: timedelta) -> None:
     """Let every series have received nothing for so long, with ingest running all the time."""
+    server.services.alerting.ingest_since_us = 0  # or the watch, at any moment, would store when this server began
     await database.pool.execute("UPDATE series_state SET received_at = now() - $1::interval", age)
     await database.pool.execute("UPDATE ingest_state SET since = '-infinity'")
 
@@ -70,6 +71,8 @@ async def test_sensor_is_late_past_half_of_what_it_may_be_silent_and_silent_past
     await database.pool.execute(
         "UPDATE series SET silent_after = '3 hours' FROM sensor WHERE sensor.id = sensor_id AND name = 'slow'"
     )
+    # By which the watch, at any moment, would store the same.
+    await database.pool.execute("UPDATE sensor SET expected_interval = '1 hour' WHERE name = 'slow'")
     for age, default, slow in (
         (2 * MINUTE, "ok", "ok"),
         (3 * MINUTE, "late", "ok"),
@@ -77,7 +80,7 @@ async def test_sensor_is_late_past_half_of_what_it_may_be_silent_and_silent_past
         (91 * MINUTE, "silent", "late"),
         (181 * MINUTE, "silent", "silent"),
     ):
-        await silence(database, age)
+        await silence(server, database, age)
         assert await states(server) == {"default": (default, None), "new": ("ok", None), "slow": (slow, None)}
 
 
@@ -85,7 +88,7 @@ async def test_sensor_is_late_when_one_of_its_metrics_is_silent_and_silent_when_
     server: Server, database: Database
 ) -> None:
     await server.post_readings([{"sensor": "pi1", "values": {"t": 1, "h": 50}}])
-    await silence(database, 6 * MINUTE)
+    await silence(server, database, 6 * MINUTE)
     assert await states(server) == {"pi1": ("silent", None)}
     await server.post_readings([{"sensor": "pi1", "values": {"t": 2}}])
     assert await states(server) == {"pi1": ("late", None)}
@@ -93,7 +96,8 @@ async def test_sensor_is_late_when_one_of_its_metrics_is_silent_and_silent_when_
 
 async def test_nobody_is_silent_while_ingest_has_only_just_begun_to_run(server: Server, database: Database) -> None:
     await server.post_readings([{"sensor": "pi1", "values": {"t": 1}}])
-    await silence(database, 60 * MINUTE)
+    await silence(server, database, 60 * MINUTE)
+    server.services.alerting.ingest_since_us = now_us()
     await database.pool.execute("UPDATE ingest_state SET since = now()")
     assert await states(server) == {"pi1": ("ok", None)}
 
@@ -102,7 +106,7 @@ async def test_state_is_alert_with_the_worst_open_level_and_neither_silence_nor_
     server: Server, database: Database
 ) -> None:
     await server.post_readings([{"sensor": name, "values": {"t": 1}} for name in ("calm", "hot", "marked")])
-    await silence(database, 6 * MINUTE)
+    await silence(server, database, 6 * MINUTE)
     for row in (
         ("hot", "warm", "threshold", "warning", None),
         ("hot", "other", "threshold", "critical", None),
@@ -141,7 +145,7 @@ async def test_gateway_is_offline_once_all_that_came_through_it_is_silent(server
     for gateway, sensor in (("roof", "a"), ("roof", "b"), ("yard", "c")):
         await server.post_readings({"gateway": gateway, "readings": [{"sensor": sensor, "values": {"t": 1}}]})
     await server.services.ingest.gateways.write(database.pool)
-    await silence(database, 6 * MINUTE)
+    await silence(server, database, 6 * MINUTE)
     await server.post_readings({"gateway": "roof", "readings": [{"sensor": "b", "values": {"t": 2}}]})
     gateways: Any = (await server.get("/api/v1/gateways"))["items"]
     assert [(item["name"], item["key"], item["sensors"], item["uploads"], item["state"]) for item in gateways] == [

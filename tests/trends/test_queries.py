@@ -47,7 +47,7 @@ ON_READINGS: dict[str, tuple[str, tuple[object, ...], int]] = {
     "days": ("list_buckets_1d", ([5], DAY, FROM, FROM + 5 * DAY), 5),
 }
 LOOK_UPS = {
-    "sensor": ("SELECT id FROM sensor WHERE name = $1 AND deleted_at IS NULL", ("pi77",)),
+    "sensor": ("SELECT id FROM sensor WHERE name = $1", ("pi77",)),
     "series of sensors": (trends_sql.SQL["list_series"], (["pi77", "pi78"],)),
     "one sensor with its values": (sensors_sql.SQL["list_sensors"], ("", 1, "pi77", False)),
     "series of a batch": (ingest_sql.SQL["find_series"], (["pi1", "pi2"],)),

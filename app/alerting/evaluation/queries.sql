@@ -17,7 +17,7 @@ DELETE FROM dirty WHERE id = ANY($1::bigint[]);
 -- name: list_series
 -- $1 series ids
 SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS created_us,
-       sensor.name AS sensor, sensor.tags, sensor.gateway,
+       coalesce(sensor.name, sensor.deleted_name) AS sensor, sensor.tags, sensor.gateway,
        CASE WHEN sensor.deleted_at IS NOT NULL THEN 'deleted'
             WHEN sensor.retired_at IS NOT NULL THEN 'retired' END AS out_of_use
   FROM series
@@ -161,7 +161,8 @@ UPDATE alert_episode SET era = $3
 
 -- name: list_open_alerts
 -- All open alerts with the fields by which rules select series.
-SELECT episode.id, episode.rule, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway
+SELECT episode.id, episode.rule, coalesce(sensor.name, sensor.deleted_name) AS sensor, series.metric, sensor.tags,
+       sensor.gateway
   FROM alert_episode AS episode
   JOIN series ON series.id = episode.series_id
   JOIN sensor ON sensor.id = series.sensor_id

@@ -9,7 +9,7 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
        to_us(episode.resolved_at) AS resolved_us, episode.level, episode.steps, episode.threshold,
        episode.reason, episode.merged_into, to_us(episode.first_known_at) AS first_known_us,
        episode.acked_by, episode.acked_level, episode.revision,
-       sensor.name AS sensor, sensor.tags, series.metric, series.unit,
+       coalesce(sensor.name, sensor.deleted_name) AS sensor, sensor.tags, series.metric, series.unit,
        to_us(state.last_time) AS last_us, state.last_value, to_us(state.received_at) AS received_us,
        episode.id IN (SELECT item.episode_id
                         FROM notification

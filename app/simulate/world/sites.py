@@ -10,6 +10,8 @@ from app.simulate.world.chance import fraction, key_of
 from app.simulate.world.signals import Excursion, Shape, Signal
 
 SITES = ("harbour", "bakery", "dairy", "clinic", "museum", "brewery", "depot", "school")
+#: The units of all metrics, sent with each upload.
+UNITS = {"temperature": "°C", "humidity": "%", "pressure": "hPa"}
 
 _PRESSURE = Shape(
     mean=1013,

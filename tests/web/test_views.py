@@ -53,6 +53,13 @@ async def _open(page: Page, server: Server, route: str) -> None:
     await page.goto(f"{server.address}/{route}")
 
 
+async def _fire_and_end(server: Server) -> None:
+    """Let alert 1 fire and end."""
+    await post(server, "boiler", minutes_ago=1, temperature=25)
+    await post(server, "boiler", temperature=15)
+    await server.services.alerting.tick(server.services.pool, server.services.lease.term)
+
+
 async def _post_hour(server: Server, sensor: str) -> None:
     """Post a reading a minute for an hour, with a gap of twenty minutes, and 25 as the last value."""
     now = datetime.now(UTC)
@@ -196,8 +203,7 @@ async def _brightness(page: Page) -> float:
 async def test_alert_that_is_over_shows_whom_it_was_told_and_its_messages(
     server: Server, database: Database, page: Page
 ) -> None:
-    await post(server, "boiler", minutes_ago=1, temperature=25)
-    await post(server, "boiler", temperature=15)
+    await _fire_and_end(server)
     await database.pool.execute(TOLD)
     await _open(page, server, "#/alert/1")
     view = page.locator("#view")
@@ -207,8 +213,7 @@ async def test_alert_that_is_over_shows_whom_it_was_told_and_its_messages(
 
 
 async def test_alert_opens_by_one_request_however_many_came_after_it(server: Server, page: Page) -> None:
-    await post(server, "boiler", minutes_ago=1, temperature=25)
-    await post(server, "boiler", temperature=15)
+    await _fire_and_end(server)
     await page.route("**/api/v1/alerts/history**", lambda route: route.fulfill(json={"items": [], "next": None}))
     await _open(page, server, "#/alert/1")
     await expect(page.locator("#view")).to_contain_text("too-warm")

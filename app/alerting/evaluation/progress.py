@@ -1,6 +1,7 @@
 """Evaluation progress of one process for each pair of rule and series, and the shortcut for quiet readings."""
 
 from collections.abc import Sequence
+from math import inf, nextafter
 
 import asyncpg
 import msgspec
@@ -103,10 +104,14 @@ def skip_quiet(rule: SeriesRule, state: PairState, new: Sequence[StoredReading])
 
     A reading is quiet if it does not meet the condition of the lowest level. For `value: last` see `skip`. For
     averages, minima and maxima the shortcut is exact if all readings of the window are quiet and the quiet values form
-    one range: then the sample lies in that range, too.
+    one range: then the sample lies in that range, too. An average may lie beyond it by rounding, so a reading within
+    that distance of the threshold is not quiet for averages.
     """
     is_met = predicate(rule.levels[0].condition)
-    if any(is_met(value) for _, value in new):
+    values = [value for _, value in new]
+    if rule.value.kind == "avg":
+        values += [_two_floats_away(min(values), -inf), _two_floats_away(max(values), inf)]
+    if any(map(is_met, values)):
         state.quiet_since = None
         return None
     since, state.quiet_since = state.quiet_since, new[0][0] if state.quiet_since is None else state.quiet_since
@@ -126,3 +131,8 @@ def skip_quiet(rule: SeriesRule, state: PairState, new: Sequence[StoredReading])
         return None
     newest = new[-1][0]
     return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
+
+
+def _two_floats_away(value: float, towards: float) -> float:
+    """Return a bound of the averages of readings like `value`: the sum and the division round once each."""
+    return nextafter(nextafter(value, towards), towards)

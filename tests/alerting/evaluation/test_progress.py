@@ -3,10 +3,11 @@
 import pytest
 
 from app.alerting.conditions.above import Above
+from app.alerting.conditions.below import Below
 from app.alerting.conditions.inside import Inside
 from app.alerting.episodes.machine import Level, Memory, SeriesRule
 from app.alerting.episodes.replay import Known
-from app.alerting.episodes.samples import ValueOf
+from app.alerting.episodes.samples import Sampler, ValueOf
 from app.alerting.evaluation.progress import QUIET_WRITE_US, EvaluationProgress, PairState, skip_quiet
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
@@ -92,6 +93,16 @@ def test_skip_quiet_returns_none_when_the_window_began_before_the_quiet_readings
 def test_skip_quiet_returns_none_when_quiet_values_lie_on_both_sides_of_the_condition() -> None:
     rule = SeriesRule(ValueOf("avg", 5 * MINUTE_US), (Level("warning", Inside(2.0, 8.0)),))
     assert skip_quiet(rule, quiet_state(), [(T0 + MINUTE_US, 1.0), (T0 + 2 * MINUTE_US, 9.0)]) is None
+
+
+def test_skip_quiet_returns_none_when_the_average_of_quiet_readings_can_be_past_the_threshold_by_rounding() -> None:
+    rule = SeriesRule(ValueOf("avg", 5 * MINUTE_US), (Level("warning", Below(-0.2)),))
+    sampler = Sampler(rule.value)
+    sums = [sampler.push(T0 + number, -0.2) for number in range(1, 4)]
+    assert sums[-1] is not None
+    assert sums[-1].value < -0.2
+    assert skip_quiet(rule, quiet_state(), [(T0 + number, -0.2) for number in range(1, 4)]) is None
+    assert skip_quiet(rule, quiet_state(), [(T0 + 1, -0.19)]) is not None
 
 
 def test_skip_quiet_returns_none_when_the_value_is_a_delta() -> None:

@@ -37,7 +37,8 @@ class Labels:
             if wanted.label_key not in selected:
                 selected[wanted.label_key] = wanted.select_labelled(rows)
             wanted.labelled = selected[wanted.label_key]
-        self._known = {row["name"] for row in rows}
+        # A sensor is inserted before its tags are, and both before its first reading.
+        self._known = {row["name"] for row in rows if row["has_readings"]}
 
     async def read_if_unknown(self, pool: Connection | Pool, frames: Iterable[Frame]) -> None:
         """Read again if one of the frames, not offered yet, has a sensor whose tags are not known."""

@@ -65,6 +65,8 @@ SELECT message FROM rule_problem ORDER BY position;
 
 -- name: list_sensor_labels
 -- For filters by old name, tag and gateway.
-SELECT name, tags, gateway, ARRAY(SELECT alias.name FROM sensor_alias AS alias WHERE alias.sensor_id = id) AS old_names
+SELECT name, tags, gateway, ARRAY(SELECT alias.name FROM sensor_alias AS alias WHERE alias.sensor_id = id) AS old_names,
+       EXISTS (SELECT FROM series JOIN series_state AS state ON state.series_id = series.id
+                WHERE series.sensor_id = sensor.id) AS has_readings
   FROM sensor
  WHERE deleted_at IS NULL;

@@ -179,6 +179,17 @@ async def test_first_reading_of_a_new_sensor_passes_a_filter_by_tag(server: Serv
             ]
 
 
+async def test_first_reading_passes_a_filter_by_tag_when_the_sensor_was_seen_before_its_tags(server: Server) -> None:
+    pool = server.services.pool
+    async with live(server) as client:
+        await client.snapshot(tags={"site": "harbour"}, mode="all")
+        await pool.execute("INSERT INTO sensor (name, created_by) VALUES ('quay', 'API_KEY')")
+        await server.services.feed.hub.labels.read(pool)
+        await server.post_readings([{"sensor": "quay", "values": {"level": 1}, "tags": {"site": "harbour"}}])
+        frame = await next_of(client, "readings")
+        assert [each["sensor"] for each in frame["readings"]] == ["quay"]
+
+
 def by_name(message: dict[str, Any]) -> dict[str, str]:
     """Return the state of each sensor of a message."""
     return {sensor["name"]: sensor["state"] for sensor in message["sensors"]}

@@ -115,7 +115,10 @@ export class SensorView {
     const isOurs = (changed) => changed.has(this.#sensor);
     this.#ends = [
       this.#model.on("readings", (changed) => isOurs(changed) && this.#showMetrics()),
-      this.#model.on("sensors", () => this.#showHead()),
+      this.#model.on("sensors", () => {
+        this.#showHead();
+        this.#showMetrics();
+      }),
       this.#model.on("alerts", () => this.#followAlerts()),
       onAddress(() => this.#loadSoon()),
     ];

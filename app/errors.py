@@ -57,6 +57,13 @@ class NotFoundError(AppError):
     status = HTTPStatus.NOT_FOUND
 
 
+class NoSuchSensorError(NotFoundError):
+    """No sensor has or had this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no sensor {name!r}; /api/v1/sensors lists them")
+
+
 class ConflictError(AppError):
     """The request contradicts what is stored."""
 

@@ -1,5 +1,8 @@
 -- The life of a sensor: what operators set, old names, sensors that are deleted.
 
+-- The key of app/db/locks.py: a running evaluation holds locks on some of these tables.
+SELECT pg_advisory_xact_lock(7422, 1);
+
 ALTER TABLE sensor
     -- Null for a deleted sensor, so that its name is free.
     ALTER COLUMN name DROP NOT NULL,
@@ -11,6 +14,8 @@ ALTER TABLE sensor
     ADD COLUMN deleted_at timestamptz,
     -- The name that a deleted sensor had, for the last messages about its alerts.
     ADD COLUMN deleted_name text,
+    -- When nothing was left of the readings of a deleted sensor.
+    ADD COLUMN emptied_at timestamptz,
     ADD CHECK ((name IS NULL) = (deleted_at IS NOT NULL AND deleted_name IS NOT NULL));
 UPDATE sensor SET uploaded_tags = tags WHERE tags <> '{}';
 CREATE INDEX sensor_deleted ON sensor (id) WHERE deleted_at IS NOT NULL;
@@ -20,6 +25,9 @@ CREATE INDEX sensor_deleted ON sensor (id) WHERE deleted_at IS NOT NULL;
 ALTER TABLE series ADD COLUMN unit_at timestamptz NOT NULL DEFAULT 'infinity';
 UPDATE series SET unit_at = '-infinity' WHERE unit IS NOT NULL;
 
+-- Only history of the series was imported from a file, so nothing is known of now: nobody waits for its data.
+ALTER TABLE series_state ADD COLUMN only_imported boolean NOT NULL DEFAULT FALSE;
+
 -- Old names of renamed sensors: uploads and queries under them reach the sensor.
 CREATE TABLE sensor_alias (
     name text PRIMARY KEY,
@@ -27,9 +35,11 @@ CREATE TABLE sensor_alias (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX sensor_alias_of ON sensor_alias (sensor_id);
+GRANT SELECT ON sensor_alias TO tidegauge_reader;
 
--- Counts the changes by operators. Each process knows the sensors as of one version; a flush of a process that knows
--- an older one is rolled back and done again. So no reading goes to a deleted sensor, or out under an old name.
+-- Counts the changes by operators that a flush must know of. Each process knows the sensors as of one version; a flush of
+-- a process that knows an older one is rolled back and done again. So no upload that begins after a change goes to a
+-- deleted sensor, or out under an old name. One that is under way meanwhile counts as before the change.
 CREATE TABLE sensor_version (
     id boolean PRIMARY KEY DEFAULT TRUE CHECK (id),
     version bigint NOT NULL DEFAULT 0

@@ -4,6 +4,7 @@
 -- all of them, which takes a fifteenth of the time.
 CREATE OR REPLACE FUNCTION rule_value(kind text, width interval, series int, at timestamptz) RETURNS float8
     LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path FROM CURRENT
     SET plan_cache_mode = force_custom_plan
 AS $$
 BEGIN
@@ -23,8 +24,9 @@ BEGIN
     );
 END $$;
 
+-- Alerts as in 0010, those of sensors that are being removed included: the end of such an alert is still told.
 -- `fired_value` is what the rule compared when the alert fired; null for missing data, and where the readings are gone.
-CREATE OR REPLACE VIEW alert_view AS
+CREATE VIEW every_alert_view AS
 SELECT episode.id, episode.rule, episode.kind, episode.level,
        CASE WHEN episode.reason = 'retracted' THEN 'retracted'
             WHEN episode.resolved_at IS NULL THEN 'firing'
@@ -43,12 +45,19 @@ SELECT episode.id, episode.rule, episode.kind, episode.level,
        episode.merged_into, episode.first_known_at, episode.acked_by, episode.acked_at, episode.acked_level,
        CASE WHEN episode.kind = 'threshold'
             THEN rule_value(episode.value_kind, episode.value_window, episode.series_id, episode.fired_at)
-       END AS fired_value
+       END AS fired_value, sensor.deleted_at
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
   LEFT JOIN series_state AS state ON state.series_id = episode.series_id
  WHERE episode.reason IS DISTINCT FROM 'no_data_clear';
+
+CREATE OR REPLACE VIEW alert_view AS
+SELECT id, rule, kind, level, state, series_id, sensor_id, sensor, display_name, metric, gateway, tags, unit, value,
+       message_template, threshold, steps, started_at, fired_at, resolved_at, reason, merged_into, first_known_at,
+       acked_by, acked_at, acked_level, fired_value
+  FROM every_alert_view
+ WHERE deleted_at IS NULL;
 
 -- The messages about an alert: those with items, and dead letters.
 CREATE INDEX notification_item_episode ON notification_item (episode_id);

@@ -10,7 +10,7 @@ SELECT episode.id, episode.fired_at
  WHERE (NOT $1 OR (episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted'))
    AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND (episode.fired_at, episode.id) < ($2::timestamptz, $3::bigint)
-   AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.id = find_sensor($6))
+   AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.id = (SELECT find_sensor($6)))
    AND sensor.deleted_at IS NULL
  ORDER BY episode.fired_at DESC, episode.id DESC
  LIMIT $4;

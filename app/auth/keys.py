@@ -24,6 +24,8 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
 #: The label of the key that `tidegauge up` makes when there is none.
 DEVELOPMENT_LABEL: Final = "development"
+#: Sensors that `tidegauge import` registers are counted under this label.
+IMPORT_LABEL: Final = "import"
 #: A revoked key stops working within this time in every process.
 REFRESH_S = 5.0
 #: An unknown key is not looked up again for this long, so that guessing keys causes little load on the database.
@@ -72,6 +74,8 @@ async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: M
         raise ConflictError(
             f"The label {label!r} is reserved for the key that `tidegauge up` makes; choose another label"
         )
+    if label == IMPORT_LABEL:
+        raise ConflictError(f"The label {label!r} is reserved for sensors from imported files; choose another label")
     key = make_key()
     await store_key(pool, key, label, scopes, limits)
     return key

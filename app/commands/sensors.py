@@ -52,10 +52,16 @@ async def sensor_list(retired: bool, as_json: bool) -> None:
 @click.option("--expected-interval", help="Time between two readings, such as 10m; empty for unknown.")
 @click.option("--unit", "units", multiple=True, metavar="METRIC=UNIT", help="Unit of a metric; repeatable.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG=TEXT", help="All tags of the sensor; repeatable.")
+@click.option("--forget-name", "forgotten", multiple=True, help="Old name that another sensor may take; repeatable.")
 @click.option("--uploaded-tags", is_flag=True, help="Take the tags that uploads bring, as before --tag.")
 @command_body
 async def sensor_set(
-    name: str, units: tuple[str, ...], tags: tuple[str, ...], uploaded_tags: bool, **texts: Any
+    name: str,
+    units: tuple[str, ...],
+    tags: tuple[str, ...],
+    forgotten: tuple[str, ...],
+    uploaded_tags: bool,
+    **texts: Any,
 ) -> None:
     """Describe a sensor. Uploads do not change what is set here."""
     fields: dict[str, Any] = {field: text or None for field, text in texts.items() if text is not None}
@@ -63,9 +69,11 @@ async def sensor_set(
         fields["units"] = {metric: unit or None for metric, unit in _pairs("--unit", units).items()}
     if tags or uploaded_tags:
         fields["tags"] = None if uploaded_tags else _pairs("--tag", tags)
-    if not fields:
+    if not fields and not forgotten:
         raise click.UsageError("Give at least one option; `tidegauge sensor set --help` lists them.")
     async with await _pool() as pool:
+        if forgotten:
+            fields["old_names"] = _without(forgotten, (await fetch_sensor(pool, name)).old_names)
         await change_sensor(pool, name, SensorChange(**fields))
     _say(f"changed {name}")
 
@@ -135,6 +143,14 @@ async def _rules_lost(pool: Pool, before: SensorItem, new_name: str) -> list[str
         for name in (before.name, new_name)
     }
     return sorted(selected[before.name] - selected[new_name])
+
+
+def _without(forgotten: tuple[str, ...], old_names: list[str]) -> list[str]:
+    """Return the old names that stay; raise InvalidRequestError for one that the sensor never had."""
+    for name in forgotten:
+        if name not in old_names:
+            raise InvalidRequestError(f"{name!r} is not an old name of it; it has {', '.join(old_names) or 'none'}")
+    return [name for name in old_names if name not in forgotten]
 
 
 def _row(item: SensorItem) -> list[str]:

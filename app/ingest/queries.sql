@@ -24,7 +24,10 @@ SELECT count(*) FROM sensor WHERE created_by = $1 AND deleted_at IS NULL;
 -- name: insert_sensors
 -- $1 names, $2 labels of the API keys that brought them. Inserted in order of name, so that processes never deadlock.
 INSERT INTO sensor (name, created_by)
-SELECT name, created_by FROM unnest($1::text[], $2::text[]) AS new (name, created_by) ORDER BY name
+SELECT name, created_by
+  FROM unnest($1::text[], $2::text[]) AS new (name, created_by)
+ WHERE NOT EXISTS (SELECT FROM sensor_alias AS alias WHERE alias.name = new.name)
+ ORDER BY name
 ON CONFLICT (name) DO NOTHING;
 
 -- name: insert_series
@@ -99,19 +102,21 @@ SELECT series_id, from_us(us), value, now()
 ON CONFLICT (series_id) DO UPDATE SET
     last_value = CASE WHEN excluded.last_time > state.last_time THEN excluded.last_value ELSE state.last_value END,
     last_time = greatest(state.last_time, excluded.last_time),
-    received_at = excluded.received_at;
+    received_at = excluded.received_at, only_imported = FALSE;
 
 -- name: upsert_state_of_import
--- As above, for an imported file. What is older than a day counts as received when it was measured: it says nothing about
--- now, and nobody waits for more of it. So last_time = received_at marks a series of which only history is known.
-INSERT INTO series_state AS state (series_id, last_time, last_value, received_at)
+-- As above, for an imported file. What is older than a day says nothing about now: it does not count as received.
+INSERT INTO series_state AS state (series_id, last_time, last_value, received_at, only_imported)
 SELECT series_id, from_us(us), value,
-       CASE WHEN from_us(us) < now() - INTERVAL '1 day' THEN from_us(us) ELSE now() END
+       CASE WHEN from_us(us) < now() - INTERVAL '1 day' THEN from_us(us) ELSE now() END,
+       from_us(us) < now() - INTERVAL '1 day'
   FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
 ON CONFLICT (series_id) DO UPDATE SET
     last_value = CASE WHEN excluded.last_time > state.last_time THEN excluded.last_value ELSE state.last_value END,
     last_time = greatest(state.last_time, excluded.last_time),
-    received_at = greatest(state.received_at, excluded.received_at);
+    received_at = CASE WHEN excluded.only_imported AND NOT state.only_imported THEN state.received_at
+                       ELSE greatest(state.received_at, excluded.received_at) END,
+    only_imported = state.only_imported AND excluded.only_imported;
 
 -- name: get_database_identity
 -- Tells this database from others, also from one of the same name that was made later.
@@ -139,7 +144,9 @@ RETURNING id, (SELECT version FROM sensor_version) AS version;
 
 -- name: bring_back_sensors
 -- $1 ids of retired sensors that report again
-UPDATE sensor SET retired_at = NULL WHERE id = ANY($1::int[]);
+UPDATE sensor SET retired_at = NULL
+ WHERE id IN (SELECT id FROM sensor WHERE id = ANY($1::int[]) AND retired_at IS NOT NULL
+               ORDER BY id FOR NO KEY UPDATE);
 
 -- name: get_feed_seq
 -- Returns the sequence number that this session's last commit gave to its feed row.

@@ -130,6 +130,8 @@ class SeriesRegistry:
             await self._insert_sensors(connection, uploads, new)
         missing = [(name, metric) for name, metrics in self._unknown(uploads).items() for metric in metrics]
         if missing:
+            if any(name not in self.sensors for name, _ in missing):
+                raise SensorsChangedError  # it was just deleted
             ids = [self.sensors[name].id for name, _ in missing]
             await connection.execute(SQL["insert_series"], ids, [metric for _, metric in missing])
             await self._load(connection, sorted({name for name, _ in missing}))

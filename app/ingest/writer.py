@@ -146,6 +146,7 @@ class Writer:
                 batch = await _merge(connection, uploads, registry)
                 return await self._write_batch(connection, batch, registry, any_decompression)
             except SensorsChangedError:
+                self._metrics.flush_retries.labels("sensors_changed").inc()
                 if self.registry is registry:  # the other flusher may have replaced it
                     self.registry = SeriesRegistry()
                 if not retries_left:

@@ -1,4 +1,4 @@
-"""Tags, gateways and old names of all sensors, for the filters of clients."""
+"""Tags, gateways and old names of sensors, for the filters of clients."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,17 @@ from app.live.protocol import Filter, Labelled
 from app.live.sql import SQL
 from app.model import SensorName
 
+#: When this many names were seen, all are forgotten, and looked up again as they come.
+NAMES_LIMIT = 200_000
+
 
 class Labels:
-    """Keeps the filters by tag and gateway of all open sessions up to date."""
+    """Keeps the filters of all open sessions up to date with tags, gateways and old names."""
 
     def __init__(self) -> None:
         self._filters: set[Filter] = set()
-        self._known: set[SensorName] = set()
+        #: Names in frames so far. Another one may be that of a new or a renamed sensor.
+        self._seen: set[SensorName] = set()
 
     async def add(self, wanted: Filter, pool: Pool) -> None:
         """Keep a filter up to date until `remove`; do nothing for one that takes all sensors."""
@@ -27,23 +31,26 @@ class Labels:
         self._filters.discard(wanted)
 
     async def read(self, pool: Connection | Pool) -> None:
-        """Read the tags, gateways and old names of all sensors."""
+        """Read old names, and the tags and gateways of all sensors if a filter asks for them."""
         if not self._filters:
             return
-        rows = await pool.fetch(SQL["list_sensor_labels"])
+        renamed = await pool.fetch(SQL["list_old_names"])
+        wants_labels = any(wanted.wants_labels for wanted in self._filters)
+        labels = await pool.fetch(SQL["list_sensor_labels"]) if wants_labels else []
         # Equal filters share one object, so that comparing two of them does not compare thousands of names.
         selected: dict[object, Labelled] = {}
         for wanted in self._filters:
             if wanted.label_key not in selected:
-                selected[wanted.label_key] = wanted.select_labelled(rows)
+                selected[wanted.label_key] = wanted.select_labelled(labels, renamed)
             wanted.labelled = selected[wanted.label_key]
-        # A sensor is inserted before its tags are, and both before its first reading.
-        self._known = {row["name"] for row in rows if row["has_readings"]}
 
     async def read_if_unknown(self, pool: Connection | Pool, frames: Iterable[Frame]) -> None:
-        """Read again if one of the frames, not offered yet, has a sensor whose tags are not known."""
+        """Read again if one of the frames, not offered yet, has a sensor that was not seen before."""
         if not self._filters:
             return
-        readings = (reading for frame in frames if frame.kind == "readings" for reading in frame.readings)
-        if any(reading.sensor not in self._known for reading in readings):
+        names = {reading.sensor for frame in frames if frame.kind == "readings" for reading in frame.readings}
+        if not names <= self._seen:
             await self.read(pool)
+            if len(self._seen) > NAMES_LIMIT:
+                self._seen.clear()
+            self._seen |= names

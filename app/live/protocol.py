@@ -121,11 +121,12 @@ class Filter:
         self._metrics = _NameFilter(self._patterns[1])
         self._tags = {tag: compile_glob(pattern) for tag, pattern in (tags or {}).items()}
         self._gateway = None if gateway is None else compile_glob(gateway)
-        self._wants_labels = bool(tags) or gateway is not None
+        #: Whether the client asks for tags or a gateway.
+        self.wants_labels = bool(tags) or gateway is not None
         #: The same for two filters that ask for the same sensors, tags and gateway.
         self.label_key = (self._patterns[0], tuple(sorted((tags or {}).items())), gateway)
         #: What the client wants by tags, gateway and old names; kept by Labels.
-        self.labelled = Labelled(frozenset() if self._wants_labels else None)
+        self.labelled = Labelled(frozenset() if self.wants_labels else None)
 
     @property
     def key(self) -> object:
@@ -140,13 +141,13 @@ class Filter:
     @property
     def needs_labels(self) -> bool:
         """Whether the names of readings alone do not tell what the client wants."""
-        return self._wants_labels or not self._sensors.takes_all
+        return self.wants_labels or not self._sensors.takes_all
 
-    def select_labelled(self, rows: Sequence[Record]) -> "Labelled":
-        """Return what the client wants of rows of all sensors."""
-        fitting = (row["name"] for row in rows if self._labels_fit(row["tags"], row["gateway"]))
-        renamed = (row["name"] for row in rows if any(self._sensors[name] for name in row["old_names"]))
-        return Labelled(frozenset(fitting) if self._wants_labels else None, frozenset(renamed))
+    def select_labelled(self, labels: Iterable[Record], renamed: Iterable[Record]) -> Labelled:
+        """Return what the client wants of the tags and gateways of all sensors, and of old names."""
+        fitting = (row["name"] for row in labels if self._labels_fit(row["tags"], row["gateway"]))
+        by_old_name = (row["name"] for row in renamed if self._sensors[row["old_name"]])
+        return Labelled(frozenset(fitting) if self.wants_labels else None, frozenset(by_old_name))
 
     def takes(self, sensor: SensorName) -> bool:
         """Return whether the client wants a sensor; a pattern matches its present name or an old one."""

@@ -64,9 +64,9 @@ SELECT sensor AS name, state, level FROM sensor_view WHERE retired_at IS NULL;
 SELECT message FROM rule_problem ORDER BY position;
 
 -- name: list_sensor_labels
--- For filters by old name, tag and gateway.
-SELECT name, tags, gateway, ARRAY(SELECT alias.name FROM sensor_alias AS alias WHERE alias.sensor_id = id) AS old_names,
-       EXISTS (SELECT FROM series JOIN series_state AS state ON state.series_id = series.id
-                WHERE series.sensor_id = sensor.id) AS has_readings
-  FROM sensor
- WHERE deleted_at IS NULL;
+-- For filters by tag and gateway.
+SELECT name, tags, gateway FROM sensor WHERE deleted_at IS NULL;
+
+-- name: list_old_names
+-- For filters by name.
+SELECT sensor.name, alias.name AS old_name FROM sensor_alias AS alias JOIN sensor ON sensor.id = alias.sensor_id;

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from app.clock import SECOND_US
 from app.db.pool import Connection, Pool
 from app.durations import parse_duration
-from app.errors import ConflictError, InvalidRequestError
+from app.errors import ConflictError, InvalidRequestError, NoSuchSensorError
 from app.hints import did_you_mean
 from app.model import MetricName, SensorName, Tags
 from app.names import (
@@ -27,19 +27,28 @@ from app.names import (
     is_storable,
     show,
 )
-from app.sensors.listing import no_such_sensor
 from app.sensors.sql import SQL
 
 NOTES_LENGTH_LIMIT = 2_000
 LONGEST_INTERVAL = timedelta(days=366)
-_READ_ONLY = frozenset(("gateway", "last_seen", "received_at", "state", "level", "latest", "old_names"))
 log = structlog.get_logger()
 
 
-class SensorChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _ReadOnly(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields of a sensor that may be sent along, as they were read, and are ignored."""
+
+    gateway: Any = UNSET
+    last_seen: Any = UNSET
+    received_at: Any = UNSET
+    state: Any = UNSET
+    level: Any = UNSET
+    latest: Any = UNSET
+
+
+class SensorChange(_ReadOnly, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What to change of a sensor; a field that is left out stays as it is, and null takes back what was set.
 
-    The other fields of a sensor may be sent along, as they were read, and are ignored.
+    The fields that only the server sets may be sent along, and are ignored.
     """
 
     #: The new name. The old one stays an alias for uploads and queries.
@@ -54,26 +63,22 @@ class SensorChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     notes: str | UnsetType | None = UNSET
     #: True: out of use until it reports again. Its alerts end, and lists leave it out.
     retired: bool | UnsetType = UNSET
-
-    gateway: Any = UNSET
-    last_seen: Any = UNSET
-    received_at: Any = UNSET
-    state: Any = UNSET
-    level: Any = UNSET
-    latest: Any = UNSET
-    old_names: Any = UNSET
+    #: The old names that stay; another sensor may take those that are left out.
+    old_names: list[SensorName] | UnsetType = UNSET
 
 
 async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> SensorName:
     """Change a sensor in one transaction, and return its name afterwards; `name` may be an old one.
 
-    Raise InvalidRequestError, NotFoundError, or ConflictError for a new name that is taken.
+    Raise InvalidRequestError, NoSuchSensorError, or ConflictError for a new name that is taken.
     """
     interval = _check(change)
     async with pool.acquire() as connection, connection.transaction():
         sensor = await _lock_sensor(connection, name)
-        if change.name is not UNSET and change.name != sensor["name"]:
-            await _rename(connection, sensor["id"], sensor["name"], change.name)
+        renamed = sensor["name"] if change.name is UNSET else change.name
+        forgot = change.old_names is not UNSET and await _keep_old_names(connection, sensor["id"], change.old_names)
+        if renamed != sensor["name"]:
+            await _rename(connection, sensor["id"], sensor["name"], renamed)
         units = {} if change.units is UNSET else change.units
         await _set_units(connection, sensor["id"], units)
         await connection.execute(
@@ -87,15 +92,19 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
             _given(change.retired)[1],
         )
         await connection.execute(SQL["evaluate_again"], sensor["id"])
-        if change.name is not UNSET or change.retired is not UNSET or None in units.values():
+        if (
+            renamed != sensor["name"]
+            or change.retired not in (UNSET, sensor["is_retired"])
+            or forgot
+            or None in units.values()
+        ):
             await connection.execute(SQL["count_version"])
-    renamed = sensor["name"] if change.name is UNSET else change.name
     log.info("sensor_changed", sensor=sensor["name"], name=renamed, fields=sorted(_fields(change)))
     return renamed
 
 
 async def delete_sensor(pool: Pool, name: SensorName) -> None:
-    """Hide a sensor from now on; its readings are removed in the background. Raise NotFoundError.
+    """Hide a sensor from now on; its readings are removed in the background. Raise NoSuchSensorError.
 
     Its alerts end, its names are free, and an upload under one of them makes a new sensor.
     """
@@ -108,16 +117,37 @@ async def delete_sensor(pool: Pool, name: SensorName) -> None:
 
 
 async def _lock_sensor(connection: Connection, name: SensorName) -> asyncpg.Record:
-    """Find a sensor while no other change can happen; raise NotFoundError."""
+    """Find a sensor while no other change can happen; raise NoSuchSensorError.
+
+    Lock its row, then those of its series, in the same order as uploads that describe sensors.
+    """
     await connection.execute(SQL["lock_changes"])
-    sensor = await connection.fetchrow(SQL["find_sensor"], name)
+    sensor = await connection.fetchrow(SQL["look_up_sensor"], name)
     if sensor is None:
-        raise no_such_sensor(name)
+        raise NoSuchSensorError(name)
+    await connection.execute(SQL["lock_sensor"], sensor["id"])
+    await connection.execute(SQL["lock_series_of_sensor"], sensor["id"])
     return sensor
 
 
+async def _keep_old_names(connection: Connection, sensor_id: int, names: list[SensorName]) -> bool:
+    """Forget the old names that are not among these, and return whether there were any.
+
+    Raise InvalidRequestError for a name that the sensor never had.
+    """
+    had = [row["name"] for row in await connection.fetch(SQL["list_old_names"], sensor_id)]
+    for name in names:
+        if name not in had:
+            raise InvalidRequestError(
+                f"old_names has {show(name)}, which is not one of its old names: {', '.join(had) or 'none'}. "
+                "They come from renaming; leave one out to forget it"
+            )
+    await connection.execute(SQL["forget_old_names"], sensor_id, names)
+    return not set(had) <= set(names)
+
+
 async def _rename(connection: Connection, sensor_id: int, old: SensorName, new: SensorName) -> None:
-    taken = await connection.fetchrow(SQL["find_sensor"], new)
+    taken = await connection.fetchrow(SQL["look_up_sensor"], new)
     if taken is not None and taken["id"] != sensor_id:
         whose = "There is a sensor" if taken["name"] == new else f"Sensor {taken['name']!r} has the old name"
         raise ConflictError(f"{whose} {new!r}; choose another name, or delete that sensor first")
@@ -142,7 +172,8 @@ async def _set_units(connection: Connection, sensor_id: int, units: dict[MetricN
 
 def _fields(change: SensorChange) -> set[str]:
     """Return the names of the fields that a change gives."""
-    return {name for name in change.__struct_fields__ if getattr(change, name) is not UNSET} - _READ_ONLY
+    given = {name for name in change.__struct_fields__ if getattr(change, name) is not UNSET}
+    return given - set(_ReadOnly.__struct_fields__)
 
 
 def _given(value: Any) -> tuple[bool, Any]:
@@ -165,12 +196,10 @@ def _check(change: SensorChange) -> timedelta | None:
         raise InvalidRequestError(
             f"notes has {len(change.notes):,} characters; send at most {NOTES_LENGTH_LIMIT:,}, without NUL"
         )
-    for reason in (
-        None if change.units is UNSET else explain_units(change.units),
-        explain_tags(change.tags) if isinstance(change.tags, dict) else None,
-    ):
-        if reason is not None:
-            raise InvalidRequestError(reason)
+    if change.units is not UNSET and (reason := explain_units(change.units)) is not None:
+        raise InvalidRequestError(reason)
+    if isinstance(change.tags, dict) and (reason := explain_tags(change.tags)) is not None:
+        raise InvalidRequestError(reason)
     return _parse_interval(change.expected_interval)
 
 

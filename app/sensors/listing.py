@@ -9,7 +9,7 @@ import msgspec
 
 from app.clock import from_us
 from app.db.pool import Pool
-from app.errors import NotFoundError
+from app.errors import NoSuchSensorError
 from app.model import MetricName, SensorName, Tags
 from app.sensors.sql import SQL
 
@@ -53,16 +53,11 @@ async def fetch_sensors(pool: Pool, after: SensorName, limit: int, *, retired: b
 
 
 async def fetch_sensor(pool: Pool, name: SensorName) -> SensorItem:
-    """Return a sensor by its name or an old one; raise NotFoundError."""
+    """Return a sensor by its name or an old one; raise NoSuchSensorError."""
     rows = await pool.fetch(SQL["list_sensors"], "", 1, name, True)
     if not rows:
-        raise no_such_sensor(name)
+        raise NoSuchSensorError(name)
     return _sensor(rows[0])
-
-
-def no_such_sensor(name: SensorName) -> NotFoundError:
-    """Return the error for a name that no sensor has or had."""
-    return NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
 
 
 def _sensor(row: asyncpg.Record) -> SensorItem:

@@ -14,7 +14,7 @@ SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, 
          WHERE series_view.sensor_id = listed.sensor_id AND received_at IS NOT NULL) AS latest
   FROM (
       SELECT id FROM sensor
-       WHERE name > $1::text AND ($3::text IS NULL OR id = find_sensor($3)) AND ($4 OR retired_at IS NULL)
+       WHERE name > $1::text AND ($3::text IS NULL OR id = (SELECT find_sensor($3))) AND ($4 OR retired_at IS NULL)
          AND deleted_at IS NULL
        ORDER BY name
        LIMIT $2
@@ -44,9 +44,25 @@ SELECT version FROM sensor_version FOR UPDATE;
 -- Makes every process load its sensors again before its next flush.
 UPDATE sensor_version SET version = version + 1;
 
--- name: find_sensor
+-- name: look_up_sensor
 -- $1 name, present or old one
-SELECT id, name, retired_at FROM sensor WHERE id = find_sensor($1);
+SELECT id, name, retired_at IS NOT NULL AS is_retired FROM sensor WHERE id = (SELECT find_sensor($1));
+
+-- name: lock_sensor
+-- $1 sensor id
+SELECT id FROM sensor WHERE id = $1 FOR NO KEY UPDATE;
+
+-- name: lock_series_of_sensor
+-- $1 sensor id
+SELECT id FROM series WHERE sensor_id = $1 ORDER BY id FOR NO KEY UPDATE;
+
+-- name: list_old_names
+-- $1 sensor id
+SELECT name FROM sensor_alias WHERE sensor_id = $1 ORDER BY created_at;
+
+-- name: forget_old_names
+-- $1 sensor id, $2 names that stay
+DELETE FROM sensor_alias WHERE sensor_id = $1 AND name <> ALL($2::text[]);
 
 -- name: list_metrics
 -- $1 sensor id
@@ -62,9 +78,9 @@ WITH dropped AS (
 UPDATE sensor SET name = $2 WHERE id = $1;
 
 -- name: rename_in_silences
--- $1 old name, $2 new name. Silences of exactly this sensor stay in force.
+-- $1 old name, $2 new name. Silences of exactly this sensor stay in force. A matcher with a wildcard is not of one sensor.
 UPDATE silence SET matchers = jsonb_set(matchers, '{sensor}', to_jsonb($2::text))
- WHERE matchers ->> 'sensor' = $1 AND ends_at > now();
+ WHERE matchers ->> 'sensor' = $1 AND ends_at > now() AND $1 !~ '[*?]' AND $2 !~ '[*?]';
 
 -- name: set_sensor_fields
 -- $1 sensor id; for each field whether it is given, then its value: $2 and $3 display name, $4 and $5 notes, $6 and $7
@@ -104,19 +120,29 @@ WITH freed AS (
 )
 UPDATE sensor SET deleted_at = now(), deleted_name = name, name = NULL WHERE id = $1;
 
--- name: list_deleted
+-- name: has_deleted
+SELECT EXISTS (SELECT FROM sensor WHERE deleted_at IS NOT NULL);
+
+-- name: list_not_emptied
+-- $1 largest number. Deleted sensors of which readings may be left, the longest deleted first.
 SELECT sensor.id, array_remove(array_agg(series.id), NULL) AS series_ids
   FROM sensor
   LEFT JOIN series ON series.sensor_id = sensor.id
- WHERE sensor.deleted_at IS NOT NULL
- GROUP BY sensor.id;
+ WHERE sensor.deleted_at IS NOT NULL AND sensor.emptied_at IS NULL
+ GROUP BY sensor.id
+ ORDER BY sensor.deleted_at, sensor.id
+ LIMIT $1;
 
--- name: drop_deleted
--- $1 sensor ids. Those about whose alerts something is left to be told stay, for a day at most. What refers to the rest
--- goes with them.
+-- name: mark_emptied
+-- $1 sensor ids
+UPDATE sensor SET emptied_at = now() WHERE id = ANY($1::int[]);
+
+-- name: drop_emptied
+-- Drops the sensors of which no readings are left. Those about whose alerts something is left to be told stay, for a day
+-- at most. What refers to the rest goes with them.
 WITH dropped AS (
     DELETE FROM sensor
-     WHERE id = ANY($1::int[]) AND deleted_at IS NOT NULL
+     WHERE deleted_at IS NOT NULL AND emptied_at IS NOT NULL
        AND (deleted_at < now() - INTERVAL '1 day'
             OR NOT EXISTS (SELECT FROM alert_episode JOIN series ON series.id = alert_episode.series_id
                             WHERE series.sensor_id = sensor.id AND NOT alert_episode.settled))

@@ -6,22 +6,26 @@ from app.db.pool import Pool
 from app.model import SensorName
 from app.sensors.sql import SQL
 
+#: Number of sensors whose readings one run removes.
+SENSORS_LIMIT = 50
 #: How long one run waits for flushes that began before a sensor was deleted, in seconds.
 WAIT_S = 20.0
 
 
 async def remove_deleted_sensors(pool: Pool) -> list[SensorName]:
-    """Remove the readings of deleted sensors; return the names of those of which nothing is left.
+    """Remove the readings of some deleted sensors; return the names of those of which nothing is left.
 
-    A sensor takes two runs at least: the second one finds nothing more, and then the sensor's row goes, with its series
-    and alerts.
+    A sensor takes two runs at least: the second one finds no readings. Then the sensor's row goes, with its series and
+    alerts, as soon as the end of its alerts is told.
     """
     async with pool.acquire() as connection:
-        deleted = await connection.fetch(SQL["list_deleted"])
-        series_ids = [series_id for row in deleted for series_id in row["series_ids"]]
-        if not deleted or not await remove_series(connection, series_ids, WAIT_S):
+        if not await connection.fetchval(SQL["has_deleted"]):
             return []
+        rows = await connection.fetch(SQL["list_not_emptied"], SENSORS_LIMIT)
+        series_ids = [series_id for row in rows for series_id in row["series_ids"]]
+        if rows and await remove_series(connection, series_ids, WAIT_S):
+            await connection.execute(SQL["mark_emptied"], [row["id"] for row in rows])
         async with connection.transaction():
             await lock_evaluation(connection)
-            rows = await connection.fetch(SQL["drop_deleted"], [row["id"] for row in deleted])
-    return [row["name"] for row in rows]
+            dropped = await connection.fetch(SQL["drop_emptied"])
+    return [row["name"] for row in dropped]

@@ -6,7 +6,7 @@ import asyncpg
 import msgspec
 
 from app.db.pool import Pool
-from app.errors import NotFoundError
+from app.errors import NoSuchSensorError, NotFoundError
 from app.model import MetricName, SensorName, SeriesId
 from app.parameters import check_text
 from app.trends.sql import SQL
@@ -52,7 +52,7 @@ async def _look_up(pool: Pool, sensors: Sequence[SensorName]) -> list[asyncpg.Re
     asked = {row["asked"] for row in rows}
     for name in names:
         if name not in asked:
-            raise NotFoundError(f"There is no sensor {name!r}; /api/v1/sensors lists them")
+            raise NoSuchSensorError(name)
     return rows
 
 

@@ -144,8 +144,7 @@ class AlertingHarness:
         async with self._deliveries_paused():
             for table, columns in _WALL_CLOCK_COLUMNS.items():
                 shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
-                kept = " WHERE received_at <> last_time" if table == "series_state" else ""  # of an import
-                await self.pool.execute(f"UPDATE {table} SET {shifts}{kept}", float(minutes))
+                await self.pool.execute(f"UPDATE {table} SET {shifts}", float(minutes))
             await self.pool.execute(_AGE_NO_DATA_ALERTS, float(minutes))
         self.alerting.ingest_since_us -= round(minutes * MINUTE_US)
         await self.tick()

@@ -76,6 +76,15 @@ async def test_sensor_is_described_renamed_retired_and_deleted_from_the_command_
                 "rule cellar-only no longer selects it: change the id in its `sensors`",
             ],
         )
+        assert (await sensor.run("set", "wine", "--forget-name", "nobody")).refusal.endswith(
+            "'nobody' is not an old name of it; it has cellar"
+        )
+        await sensor.run("rename", "wine", "rosé")
+        await sensor.run("rename", "rosé", "wine")
+        assert (await sensor.list())[0]["old_names"] == ["cellar", "rosé"]
+        await sensor.run("set", "wine", "--forget-name", "rosé")
+        assert (await sensor.list())[0]["old_names"] == ["cellar"]
+
         ran = await sensor.run("rename", "nobody", "x")
         assert (ran.code, ran.err) == (
             1,

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from app.clock import MINUTE_US, SECOND_US, now_us, rfc3339
+from app.ingest.sql import SQL as INGEST_SQL
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
 from tests.live.clients import FeedClient, live
@@ -203,6 +204,65 @@ async def test_unit_is_that_of_the_oldest_upload_whatever_their_order_and_put_wi
     assert await units("a") == {"h": "K", "t": None}
     await upload("a", 9, units={"t": "mK"}, unit="X")
     assert await units("a") == {"h": "K", "t": "mK"}
+
+
+async def test_old_name_is_free_for_another_sensor_once_it_is_forgotten(server: Server) -> None:
+    await post(server, "pi1", t=1)
+    await change(server, "pi1", name="a")
+    await change(server, "pi1", name="b")
+    status, answer = await change(server, "b", old_names=["nobody"])
+    assert status == 400
+    assert answer["detail"].startswith("old_names has 'nobody', which is not one of its old names: pi1, a.")
+    assert (await change(server, "b", old_names=["a"]))[1]["old_names"] == ["a"]
+    assert (await post(server, "pi1", t=2))["accepted"] == 1
+    assert await names(server) == ["b", "pi1"]
+    assert (await server.get("/api/v1/sensors/a"))["name"] == "b"
+
+
+async def test_change_waits_for_an_upload_that_describes_the_sensor_and_neither_fails(
+    server: Server, database: Database
+) -> None:
+    """Both lock the sensor, then its series, so that they cannot deadlock."""
+    await post(server, "pi1", t=1, u=2)
+    async with database.pool.acquire() as describing, describing.transaction():
+        await describing.execute(INGEST_SQL["lock_sensors"], [1])
+        changing = asyncio.create_task(change(server, "pi1", units={"t": "°C", "u": "%"}))
+        async with asyncio.timeout(10):
+            while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await describing.execute(INGEST_SQL["lock_series"], [1, 2])
+    assert (await changing)[0] == 200
+
+
+async def test_change_that_changes_nothing_leaves_the_sensors_of_other_processes_alone(
+    server: Server, database: Database
+) -> None:
+    await post(server, "pi1", t=1)
+    item = await server.get("/api/v1/sensors/pi1")
+    for fields in ({"name": "pi1", "retired": False}, {"notes": "x"}, {"units": {"t": "°C"}}):
+        assert (await change(server, "pi1", **{**item, **fields}))[0] == 200
+    assert await database.pool.fetchval("SELECT version FROM sensor_version") == 0
+
+
+async def test_sensor_that_came_back_is_not_written_again_by_each_upload(server: Server, database: Database) -> None:
+    await post(server, "pi1", t=1)
+    await change(server, "pi1", retired=True)
+    await post(server, "pi1", t=2)
+    row = "SELECT xmin::text, retired_at FROM sensor"
+    before = tuple(await database.pool.fetchrow(row) or ())
+    assert before[1] is None
+    for value in (3, 4):
+        await post(server, "pi1", t=value)
+    assert tuple(await database.pool.fetchrow(row) or ()) == before
+
+
+async def test_processes_of_the_version_before_still_register_sensors(server: Server, database: Database) -> None:
+    await post(server, "gone", t=1)
+    assert await delete(server, "gone") == 204
+    insert = "INSERT INTO sensor (name, created_by) VALUES ($1, 'k') ON CONFLICT (name) DO NOTHING"
+    for _ in range(2):
+        await database.pool.execute(insert, "gone")
+    assert await names(server) == ["gone"]
 
 
 async def test_renamed_sensor_is_reached_by_both_names_and_is_one_series(server: Server) -> None:

@@ -15,3 +15,8 @@ RETIRED = "retired"
 DELETED = "deleted"
 #: No rule checks the series or the gateway for missing data any more.
 UNWATCHED = "no longer watched"
+
+
+def reason_out_of_use(is_retired: bool, is_deleted: bool) -> str | None:
+    """Return the reason for which the alerts of a sensor end, or None if it is in use."""
+    return DELETED if is_deleted else RETIRED if is_retired else None

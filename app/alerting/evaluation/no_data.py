@@ -7,10 +7,11 @@ last break of ingest does not count, so that a downtime of this service makes no
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from app.alerting.conditions import limit_lines
-from app.alerting.episodes.reasons import NO_DATA, NO_DATA_CLEAR, UNWATCHED
+from app.alerting.episodes.reasons import NO_DATA, NO_DATA_CLEAR, UNWATCHED, reason_out_of_use
 from app.alerting.evaluation.alert_feed import end_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match, RuleBook
@@ -213,12 +214,14 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_s
     for source in begun:
         await _open(connection, source)
     ended = known.keys() - {source.key for source in silent}
-    await end_alerts(
-        connection,
-        {known[key]["id"]: None if key in check.watched else known[key]["out_of_use"] or UNWATCHED for key in ended},
-    )
+    await end_alerts(connection, {known[key]["id"]: _reason(known[key], key in check.watched) for key in ended})
     await _count_changes(connection, [source.key for source in begun if source.reason == NO_DATA_CLEAR], ended)
     return NoDataOutcome(len(begun) + len(ended), check.warnings)
+
+
+def _reason(row: asyncpg.Record, is_watched: bool) -> str | None:
+    """Return why an alert of missing data ends; None: data are back."""
+    return None if is_watched else reason_out_of_use(bool(row["is_retired"]), bool(row["is_deleted"])) or UNWATCHED
 
 
 async def store_ingest_since(connection: Connection | Pool, ingest_since_us: int) -> None:

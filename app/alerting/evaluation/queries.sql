@@ -18,8 +18,7 @@ DELETE FROM dirty WHERE id = ANY($1::bigint[]);
 -- $1 series ids
 SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS created_us,
        coalesce(sensor.name, sensor.deleted_name) AS sensor, sensor.tags, sensor.gateway,
-       CASE WHEN sensor.deleted_at IS NOT NULL THEN 'deleted'
-            WHEN sensor.retired_at IS NOT NULL THEN 'retired' END AS out_of_use
+       sensor.retired_at IS NOT NULL AS is_retired, sensor.deleted_at IS NOT NULL AS is_deleted
   FROM series
   JOIN sensor ON sensor.id = series.sensor_id
  WHERE series.id = ANY($1::int[]);
@@ -208,7 +207,7 @@ SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY
 -- $1 ids
 SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, fired_value, threshold,
        message_template, started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
-  FROM alert_view
+  FROM every_alert_view
  WHERE id = ANY($1::bigint[]);
 
 -- name: insert_alert_feed
@@ -216,8 +215,8 @@ SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level,
 INSERT INTO feed (kind, n, payload) SELECT 'alert', 1, payload FROM unnest($1::bytea[]) AS payload;
 
 -- name: list_watched
--- All series with readings of sensors in use, for the check for missing data. Nobody waits for data of a series of which
--- only history was imported, which is when last_time = received_at.
+-- All series with readings of sensors in use, for the check for missing data, without those of which only history was
+-- imported.
 SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
        coalesce(sensor.gateway, sensor.created_by) AS uploader,
        extract(epoch FROM sensor.expected_interval)::float8 AS expected_s, to_us(state.received_at) AS received_us,
@@ -227,7 +226,7 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
   JOIN series ON series.id = state.series_id
   JOIN sensor ON sensor.id = series.sensor_id
  WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
-   AND (state.last_time <> state.received_at OR state.last_time > now() - INTERVAL '1 day');
+   AND NOT state.only_imported;
 
 -- name: update_ingest_state
 -- $1 since when uploads could be stored without a break
@@ -255,8 +254,7 @@ SELECT name, percentile_cont(0.5) WITHIN GROUP (ORDER BY interval_s) AS median_s
 -- name: list_open_no_data
 -- Open alerts of missing data, and open marks of series without data; `gateway` is set for a whole gateway.
 SELECT episode.id, episode.rule, episode.series_id, episode.gateway,
-       CASE WHEN sensor.deleted_at IS NOT NULL THEN 'deleted'
-            WHEN sensor.retired_at IS NOT NULL THEN 'retired' END AS out_of_use
+       sensor.retired_at IS NOT NULL AS is_retired, sensor.deleted_at IS NOT NULL AS is_deleted
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id

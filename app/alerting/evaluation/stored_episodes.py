@@ -9,7 +9,7 @@ import msgspec
 
 from app.alerting.conditions import Condition
 from app.alerting.episodes.machine import Episode, Step
-from app.alerting.episodes.reasons import UNSELECTED
+from app.alerting.episodes.reasons import UNSELECTED, reason_out_of_use
 from app.alerting.episodes.revision import (
     Ack,
     Deleted,
@@ -43,8 +43,13 @@ class EvaluatedSeries(msgspec.Struct, frozen=True):
     gateway: str | None
     unit: str | None
     created_us: int
-    #: RETIRED or DELETED; None: the sensor is in use.
-    out_of_use: str | None = None
+    is_retired: bool = False
+    is_deleted: bool = False
+
+    @property
+    def out_of_use(self) -> str | None:
+        """The reason for which its alerts end, or None if the sensor is in use."""
+        return reason_out_of_use(self.is_retired, self.is_deleted)
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
        episode.acked_by, episode.acked_level, episode.revision,
        coalesce(sensor.name, sensor.deleted_name) AS sensor, sensor.tags, series.metric, series.unit,
        to_us(state.last_time) AS last_us, state.last_value, to_us(state.received_at) AS received_us,
+       coalesce(state.only_imported, FALSE) AS only_imported,
        episode.id IN (SELECT item.episode_id
                         FROM notification
                         JOIN notification_item AS item ON item.notification_id = notification.id

@@ -12,7 +12,7 @@ from app.alerting.rules.matching import terms_for
 from app.alerting.rules.model import GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
 from app.alerting.rules.mutes import is_muted
 from app.alerting.telling.sql import SQL
-from app.clock import DAY_US, SECOND_US
+from app.clock import SECOND_US
 from app.db.pool import Connection
 from app.globs import compile_glob
 from app.model import Tags
@@ -53,6 +53,8 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     last_us: int | None
     last_value: float | None
     received_us: int | None
+    #: Only history of the series was imported.
+    only_imported: bool
     #: A message about it is being sent. If it is refused, what it told is taken back.
     is_being_sent: bool
 
@@ -224,9 +226,7 @@ class Situation:
 
     def is_history(self, episode: UntoldEpisode) -> bool:
         """Return whether only history of the series was imported: its last value says nothing about now."""
-        if episode.kind != "threshold" or episode.last_us is None or episode.last_us != episode.received_us:
-            return False
-        return self.now_us - episode.last_us > DAY_US
+        return episode.kind == "threshold" and episode.only_imported
 
     def is_catching_up(self, episode: UntoldEpisode) -> bool:
         """Return whether a late upload of the series may still be going on.

@@ -89,6 +89,7 @@ SELECT EXISTS (
     SELECT
       FROM (SELECT series_id, sum(n) AS n FROM reading_1d WHERE bucket >= $1 AND bucket < $2 GROUP BY 1) AS known
       JOIN series ON series.id = known.series_id
+      JOIN sensor ON sensor.id = series.sensor_id AND sensor.deleted_at IS NULL
       LEFT JOIN (SELECT series_id, count(*) AS n FROM reading WHERE time >= $1 AND time < $2 GROUP BY 1) AS raw
         ON raw.series_id = known.series_id
      WHERE known.n > coalesce(raw.n, 0)

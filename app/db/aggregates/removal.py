@@ -27,6 +27,8 @@ async def remove_series(connection: Connection, series_ids: Sequence[SeriesId], 
     prepare = prepare or ROLL_UP["lock_watermark"]
     for level in LEVELS:
         table = await connection.fetchval(SQL["find_stored_aggregate"], level.relation)
+        if table is None:
+            continue
         statement = f"DELETE FROM {table} WHERE series_id = ANY($1::int[])"  # noqa: S608 -- a relation of ours
         deleted += await _delete(connection, prepare, statement, series_ids)
     return deleted == 0

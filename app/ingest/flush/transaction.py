@@ -47,6 +47,8 @@ async def write_flush(
         if feed_id is None:
             _check_version(registry, await connection.fetchval(SQL["get_sensor_version"]))
         await _store_answers(connection, new, feed_id)
+    for series_id in new.newest:
+        registry.retired.pop(series_id, None)
     seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
     return _receipts(new, seq)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from app.auth.keys import ApiKey, Limits
+from app.auth.keys import IMPORT_LABEL, ApiKey, Limits
 from app.clock import now_us
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import Connection, connect
@@ -37,7 +37,7 @@ _IN_FLIGHT = 2
 #: How often a block is tried again when the database is too busy to store it, and the pause before each try.
 _RETRIES, _PAUSE_S = 10, 1.0
 #: Sensors are registered under this label; an operator's import has no cap.
-IMPORT_KEY = ApiKey("import", frozenset({"ingest"}), Limits(sensors=2**31 - 1))
+IMPORT_KEY = ApiKey(IMPORT_LABEL, frozenset({"ingest"}), Limits(sensors=2**31 - 1))
 
 
 class Summary(msgspec.Struct, frozen=True):

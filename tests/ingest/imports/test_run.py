@@ -318,6 +318,25 @@ async def test_missing_data_stay_missing_when_older_history_is_imported(
     assert harness.messages() == told
 
 
+async def test_missing_data_stay_missing_when_the_gap_is_filled_up_to_two_days_ago(
+    harness: AlertingHarness,  # noqa: F811
+    database: Database,
+    tmp_path: Path,
+) -> None:
+    await harness.use_rules(WATCHED)
+    await harness.upload("cellar", (1, 5))
+    await database.pool.execute(
+        "UPDATE series_state SET last_time = now() - INTERVAL '5 days', received_at = now() - INTERVAL '119 hours'"
+    )
+    await harness.advance(10)
+    await harness.check_no_data()
+    await run_import(write_file(tmp_path, [("cellar", datetime.now(UTC) - 2 * DAY, "temperature", 5)]), database)
+    await harness.tick()
+    await harness.check_no_data()
+    alerts = await database.pool.fetch("SELECT resolved_at, reason FROM alert_episode")
+    assert [tuple(row) for row in alerts] == [(None, "no_data")]
+
+
 async def test_upload_and_import_store_each_reading_once_when_a_server_runs(
     server: Server, database: Database, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ export function openEdit(facts, onChanged) {
     ],
     confirm: "Save",
     act: async (data) => {
-      const changed = Object.keys(before).filter((key) => data.get(key).trim() !== before[key]);
+      const changed = Object.keys(before).filter((key) => data.get(key).trim() !== before[key].trim());
       if (changed.length === 0) return;
       onChanged(await put(addressOf(facts), bodyOf(changed, data)));
     },
@@ -73,7 +73,7 @@ function askForName(facts, onChanged) {
     ],
     confirm: "Delete",
     act: async (data) => {
-      if (data.get("typed").trim() !== facts.name) throw new Error(`This is not the name: ${facts.name}`);
+      if (data.get("typed").trim() !== facts.name.trim()) throw new Error(`This is not the name: ${facts.name}`);
       await remove(addressOf(facts));
       onChanged(null);
     },
@@ -92,7 +92,7 @@ function textsOf(facts) {
     name: facts.name,
     expected_interval: facts.expected_interval === null ? "" : String(facts.expected_interval),
     ...Object.fromEntries(units),
-    tags: Object.entries(facts.tags).map(([tag, value]) => `${tag}: ${value}`).join("\n"),
+    tags: Object.entries(facts.tags).map(lineOf).join("\n"),
     notes: facts.notes ?? "",
   };
 }
@@ -110,8 +110,15 @@ function bodyOf(changed, data) {
   return body;
 }
 
+/** Return a tag as a line; in quotes, as JSON, where a plain line would be read otherwise. */
+function lineOf([tag, value]) {
+  const isPlain = !/[:"\n]/.test(tag) && !value.includes("\n") && tag === tag.trim() && value === value.trim();
+  return isPlain ? `${tag}: ${value}` : `${JSON.stringify(tag)}: ${JSON.stringify(value)}`;
+}
+
 function parseTags(text) {
   const pairs = text.split("\n").filter((line) => line.trim() !== "").map((line) => {
+    if (/^"(.*)": "(.*)"$/.test(line)) return Object.entries(JSON.parse(`{${line}}`))[0];
     const [tag, ...rest] = line.split(":");
     if (rest.length === 0) throw new Error(`“${line}” has no value; write a tag in each line, as in site: harbour`);
     return [tag.trim(), rest.join(":").trim()];

@@ -24,6 +24,7 @@ from app.errors import SettingsError
 from app.ingest.gateways import WRITE_EVERY_S
 from app.ingest.intake import Ingest
 from app.ingest.retention import prune_answers, prune_legacy_readings
+from app.ingest.series import SEEN_EVERY_S
 from app.ingest.writer import FLUSHERS
 from app.jobs import Job, Jobs
 from app.live.hub import Hub
@@ -120,12 +121,17 @@ class Services:
             await self._write_last_counts()
 
     async def _write_last_counts(self) -> None:
-        """Write the gateways' counts since the last write; log a failure, which must not prevent a clean stop."""
+        """Write what is known of gateways and sensors only here; log a failure, which must not prevent a clean stop."""
         try:
             async with asyncio.timeout(5):
                 await self.ingest.gateways.write(self.pool)
+                await self._store_seen()
         except DATABASE_ERRORS as error:
             log.warning("gateways_not_written", error=repr(error))
+
+    async def _store_seen(self) -> None:
+        async with self.pool.acquire() as connection:
+            await self.ingest.writer.registry.store_seen(connection)
 
     async def _check_start(self) -> None:
         """Raise MigrationError when migrations are pending, SettingsError when a needed API key is missing."""
@@ -160,6 +166,7 @@ class Services:
     def _jobs(self) -> list[Job]:
         jobs = [
             Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
+            Job("sensors_seen", SEEN_EVERY_S, self._store_seen),
             Job("measure", 15, self._measure),
             Job("evaluate", EVALUATE_EVERY_S, lambda: self.alerting.tick(self.pool, self.lease.term), leader_only=True),
             Job("watch_silence", 10, lambda: self.alerting.watch_silence(self.pool), leader_only=True),

@@ -104,6 +104,10 @@ SELECT id, matchers, starts_at AS from, ends_at AS to, author, comment, created_
  ORDER BY id
  LIMIT $2;
 
+-- name: get_present_name
+-- $1 name of a sensor, present or old one; null if no sensor has or had it
+SELECT name FROM sensor WHERE id = find_sensor($1);
+
 -- name: insert_silence
 -- $1 matchers, $2 from, $3 to, $4 author, $5 comment
 INSERT INTO silence (matchers, starts_at, ends_at, author, comment) VALUES ($1, $2, $3, $4, $5)

@@ -218,7 +218,8 @@ async def create_silence(
     start, end = _check_range(data.from_, data.to, datetime.now(UTC))
     _check_not_blank("author", data.author)
     check_text("comment", data.comment, _COMMENT_LENGTH)
-    row = await pool.fetchrow(SQL["insert_silence"], data.matchers, start, end, data.author, data.comment)
+    matchers = await _with_present_name(pool, data.matchers)
+    row = await pool.fetchrow(SQL["insert_silence"], matchers, start, end, data.author, data.comment)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
     return _silence(row)
 
@@ -273,6 +274,12 @@ def _value(terms: Terms) -> str:
     """Return the `value:` of a rule as it is written in a rule file."""
     window_us = terms.value.window_us
     return f"{terms.value.kind} {format_duration(window_us)}" if window_us else terms.value.kind
+
+
+async def _with_present_name(pool: Pool, matchers: dict[str, Any]) -> dict[str, Any]:
+    """Return matchers in which an old name of a sensor is replaced by its present one."""
+    present = await pool.fetchval(SQL["get_present_name"], matchers["sensor"]) if "sensor" in matchers else None
+    return matchers if present is None else {**matchers, "sensor": present}
 
 
 def _silence(row: asyncpg.Record) -> SilenceItem:

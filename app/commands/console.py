@@ -1,6 +1,7 @@
 """Code shared by the commands: consoles, exit codes, settings, the database's address, durations, progress bars."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -24,7 +25,7 @@ from app.settings import Settings
 
 #: Standard error, for text that a script does not read: progress, the live table of the simulation, refusals.
 stderr = Console(stderr=True)
-output = Console()
+output = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 500)
 P = ParamSpec("P")
 
 

@@ -64,6 +64,8 @@ async def sensor_set(
     **texts: Any,
 ) -> None:
     """Describe a sensor. Uploads do not change what is set here."""
+    if tags and uploaded_tags:
+        raise click.UsageError("Give either --tag or --uploaded-tags.")
     fields: dict[str, Any] = {field: text or None for field, text in texts.items() if text is not None}
     if units:
         fields["units"] = {metric: unit or None for metric, unit in _pairs("--unit", units).items()}
@@ -171,7 +173,7 @@ def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{text!r} has no =; write for example {option} name=text", param_hint=option)
+            raise click.BadParameter(f"{text!r} is not of the form NAME=TEXT", param_hint=option)
         pairs[name] = value
     return pairs
 

@@ -108,7 +108,11 @@ def _opened(target: str) -> Iterator[Callable[[bytes], None]]:
         yield _writing(sys.stdout.buffer.write)
         _writing(lambda data: sys.stdout.buffer.flush())(b"")
         return
-    path = Path(target)
+    path = Path(target).resolve()  # of a link, the file that it leads to
+    if path.exists() and not path.is_file():  # a device or a pipe
+        with path.open("wb") as file:
+            yield _writing(file.write)
+        return
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:

@@ -48,13 +48,13 @@ def check_time(time_us: int, received_us: int) -> Refusal | None:
     earliest, latest = time_limits(received_us)
     if time_us > latest:
         return "time_in_future", (
-            f"time is {_show_time(time_us)}, more than {FUTURE_LIMIT_US // MINUTE_US} minutes ahead of the server's "
+            f"time is {show_time(time_us)}, more than {FUTURE_LIMIT_US // MINUTE_US} minutes ahead of the server's "
             f"clock ({rfc3339(received_us)}); set the gateway's clock"
         )
     if time_us < earliest:
         hint = "; numbers are milliseconds since 1970, not seconds" if 0 <= time_us < 40 * DAY_US else ""
         return "time_too_old", (
-            f"time is {_show_time(time_us)}, older than the {OLDEST_ACCEPTED_US // (DAY_US)} days that are kept{hint}"
+            f"time is {show_time(time_us)}, older than the {OLDEST_ACCEPTED_US // (DAY_US)} days that are kept{hint}"
         )
     return None
 
@@ -80,7 +80,8 @@ def check_units(units: object) -> Refusal | None:
     return None if reason is None else ("unit_invalid", reason)
 
 
-def _show_time(us: int) -> str:
+def show_time(us: int) -> str:
+    """Return a time for a message, also one that no calendar has."""
     try:
         return rfc3339(us)
     except OverflowError:

@@ -20,6 +20,8 @@ from app.model import MetricName, SensorName, SeriesId, Tags
 #: Number of sensors that one API key may register in all, unless the key has its own limit.
 SENSORS_PER_KEY = 100_000
 
+#: How often times of tags and gateways that are known only in this process are stored.
+SEEN_EVERY_S = 15.0
 _NEVER = -(2**62)
 _NOTHING = (_NEVER, "")
 _LAST = (2**63, "")
@@ -38,7 +40,10 @@ class SensorsChangedError(OverloadedError):
 
 
 class Description(msgspec.Struct):
-    """The tags or the gateway of a sensor, as text; the newest reading that brings them decides."""
+    """The tags or the gateway of a sensor, as text; the newest reading that brings them decides.
+
+    A newer time of the same text is stored later (`SeriesRegistry.store_seen`), or each flush would rewrite the sensor.
+    """
 
     text: str | None = None
     #: Time of the newest reading seen with this text, and the time stored in the database.
@@ -57,6 +62,11 @@ class Description(msgspec.Struct):
             self.seen_us = us
             return False
         return True
+
+    @property
+    def unstored(self) -> tuple[int, str] | None:
+        """The time and the text of the newest reading, if the database does not have that time yet."""
+        return (self.seen_us, self.text) if self.text is not None and self.seen_us > self.stored_us else None
 
     def update_from_database(self, us: int | None, text: str | None) -> None:
         """Take over what the database holds if it is newer, because other processes store descriptions too."""
@@ -193,6 +203,21 @@ class SeriesRegistry:
         units = self._collect_units(uploads)
         if not tags and not gateways and not units:
             return
+        await self._store(connection, tags, gateways, units)
+
+    async def store_seen(self, connection: Connection) -> None:
+        """Store the times of the newest tags and gateways that are known only here.
+
+        Until then an older reading with other tags, in another process, would win. This runs every SEEN_EVERY_S, at
+        the end, and before a new registry takes the place of this one.
+        """
+        sensors = list(self._by_id.values())
+        tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
+        gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
+        if tags or gateways:
+            await self._store(connection, tags, gateways, {})
+
+    async def _store(self, connection: Connection, tags: Descriptions, gateways: Descriptions, units: Units) -> None:
         ids = sorted(tags.keys() | gateways.keys())
         async with connection.transaction():
             await _update(
@@ -229,7 +254,7 @@ class SeriesRegistry:
                 for metric, unit in (reading.units or {}).items():
                     series_id, oldest = self.series_of[reading.sensor][metric], (reading.time_us, unit)
                     stored_us = self._units_us.get(series_id)
-                    if (stored_us is None or reading.time_us < stored_us) and oldest < units.get(series_id, _LAST):
+                    if (stored_us is None or reading.time_us <= stored_us) and oldest < units.get(series_id, _LAST):
                         units[series_id] = oldest
         return units
 

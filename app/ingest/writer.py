@@ -147,6 +147,7 @@ class Writer:
                 return await self._write_batch(connection, batch, registry, any_decompression)
             except SensorsChangedError:
                 self._metrics.flush_retries.labels("sensors_changed").inc()
+                await registry.store_seen(connection)
                 if self.registry is registry:  # the other flusher may have replaced it
                     self.registry = SeriesRegistry()
                 if not retries_left:

@@ -9,7 +9,6 @@ from typing import Any
 
 import asyncpg
 import msgspec
-import structlog
 from msgspec import UNSET, UnsetType
 
 from app.clock import SECOND_US
@@ -31,7 +30,6 @@ from app.sensors.sql import SQL
 
 NOTES_LENGTH_LIMIT = 2_000
 LONGEST_INTERVAL = timedelta(days=366)
-log = structlog.get_logger()
 
 
 class _ReadOnly(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +65,12 @@ class SensorChange(_ReadOnly, frozen=True, forbid_unknown_fields=True, kw_only=T
     old_names: list[SensorName] | UnsetType = UNSET
 
 
+def list_fields(change: SensorChange) -> list[str]:
+    """Return the names of the fields that a change gives."""
+    given = {name for name in change.__struct_fields__ if getattr(change, name) is not UNSET}
+    return sorted(given - set(_ReadOnly.__struct_fields__))
+
+
 async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> SensorName:
     """Change a sensor in one transaction, and return its name afterwards; `name` may be an old one.
 
@@ -85,7 +89,7 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
             SQL["set_sensor_fields"],
             sensor["id"],
             *_given(change.display_name),
-            *_given(change.notes),
+            *_given(change.notes or None if change.notes is not UNSET else UNSET),
             change.expected_interval is not UNSET,
             interval,
             *_given(change.tags),
@@ -99,7 +103,6 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
             or None in units.values()
         ):
             await connection.execute(SQL["count_version"])
-    log.info("sensor_changed", sensor=sensor["name"], name=renamed, fields=sorted(_fields(change)))
     return renamed
 
 
@@ -113,7 +116,6 @@ async def delete_sensor(pool: Pool, name: SensorName) -> None:
         await connection.execute(SQL["evaluate_again"], sensor["id"])
         await connection.execute(SQL["mark_deleted"], sensor["id"])
         await connection.execute(SQL["count_version"])
-    log.info("sensor_deleted", sensor=sensor["name"])
 
 
 async def _lock_sensor(connection: Connection, name: SensorName) -> asyncpg.Record:
@@ -170,12 +172,6 @@ async def _set_units(connection: Connection, sensor_id: int, units: dict[MetricN
         await connection.execute(SQL["set_units"], sensor_id, list(units), list(units.values()))
 
 
-def _fields(change: SensorChange) -> set[str]:
-    """Return the names of the fields that a change gives."""
-    given = {name for name in change.__struct_fields__ if getattr(change, name) is not UNSET}
-    return given - set(_ReadOnly.__struct_fields__)
-
-
 def _given(value: Any) -> tuple[bool, Any]:
     """Return whether a field is given, and its value."""
     return (False, None) if value is UNSET else (True, value)
@@ -207,11 +203,12 @@ def _parse_interval(given: float | str | UnsetType | None) -> timedelta | None:
     """Return seconds, or a duration as in rule files, as an interval; raise InvalidRequestError."""
     if given is None or given is UNSET:
         return None
+    longest_s = LONGEST_INTERVAL.total_seconds()
     try:
-        us = parse_duration(given) if isinstance(given, str) else round(given * SECOND_US)
-    except (ValueError, OverflowError) as error:
+        us = parse_duration(given) if isinstance(given, str) else round(min(given, longest_s + 1) * SECOND_US)
+    except ValueError as error:
         raise InvalidRequestError(f"expected_interval: {error}; send seconds, or a text such as 10m") from None
-    if not 0 < us <= LONGEST_INTERVAL / timedelta(microseconds=1):
+    if not 0 < us <= longest_s * SECOND_US:
         raise InvalidRequestError(
             f"expected_interval is {show(given)}; send seconds, or a text such as 10m, at most {LONGEST_INTERVAL.days}d"
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
+import structlog
 from litestar import Request, delete, get, put
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
@@ -16,13 +17,14 @@ from app.db.pool import Pool
 from app.paging import cut_page
 from app.parameters import PageCursor, check_text
 from app.problems import problem_responses
-from app.sensors.changes import SensorChange, change_sensor, delete_sensor
+from app.sensors.changes import SensorChange, change_sensor, delete_sensor, list_fields
 from app.sensors.listing import SensorItem, fetch_sensor, fetch_sensors
 from app.sensors.sql import SQL
 
 _PROBLEMS = problem_responses({404: "There is no such sensor"})
 SensorLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=10_000, description="Items a page")]
 
+log = structlog.get_logger()
 _EXAMPLE = Example(
     summary="A cold room that reports every minute",
     value={
@@ -112,7 +114,10 @@ async def put_sensor(
     data: Annotated[SensorChange, BodyKwarg(examples=[_EXAMPLE])],
 ) -> SensorItem:
     """Describe, rename or retire a sensor. Uploads do not change what is set here. Fields left out stay as they are."""
-    return await fetch_sensor(pool, await change_sensor(pool, check_text("sensor", _name_in_path(request)), data))
+    before = check_text("sensor", _name_in_path(request))
+    name = await change_sensor(pool, before, data)
+    log.info("sensor_changed", sensor=before, name=name, fields=list_fields(data))
+    return await fetch_sensor(pool, name)
 
 
 @delete(
@@ -128,7 +133,9 @@ async def remove_sensor(request: Request[Any, Any, Any], pool: NamedDependency[P
 
     It is hidden at once, and its readings are removed in the background. An upload under its name makes a new sensor.
     """
-    await delete_sensor(pool, check_text("sensor", _name_in_path(request)))
+    name = check_text("sensor", _name_in_path(request))
+    await delete_sensor(pool, name)
+    log.info("sensor_deleted", sensor=name)
 
 
 @get(

@@ -26,6 +26,8 @@ class LocalDays(msgspec.Struct, frozen=True):
     zone: ZoneInfo
     edges: list[datetime]
     query: str
+    #: The end of the local day that holds the end of the range: a week does not go on after it.
+    end: datetime
     #: Days that are computed from minutes; 0 when hours suffice.
     days_of_minutes: int = 0
 
@@ -61,12 +63,14 @@ def find_local_days(
     if _are_whole(edges, _DAYS):
         return None
     if _are_whole(edges, _HOURS):
-        return LocalDays(zone, edges, _QUERIES[_HOURS])
+        return LocalDays(zone, edges, _QUERIES[_HOURS], _end_of_day(zone, end))
     if edges[0] >= now - MINUTE_RETENTION:
-        return LocalDays(zone, edges, _QUERIES[_MINUTES], (edges[-1] - edges[0]) // _DAY)
+        days = (edges[-1] - edges[0]) // _DAY
+        return LocalDays(zone, edges, _QUERIES[_MINUTES], _end_of_day(zone, end), days)
     # From an hour earlier, so that the first edge is not after `start` when it is rounded up.
-    edges = [edge + (EPOCH - edge) % _HOURS for edge in _list_edges(zone, width, start - _HOURS, end)]
-    return LocalDays(zone, edges[:-1] if edges[-2] >= end else edges, _QUERIES[_HOURS])
+    edges = [_next_hour(edge) for edge in _list_edges(zone, width, start - _HOURS, end)]
+    edges = edges[:-1] if edges[-2] >= end else edges
+    return LocalDays(zone, edges, _QUERIES[_HOURS], min(_next_hour(_end_of_day(zone, end)), edges[-1]))
 
 
 def _list_edges(zone: ZoneInfo, width: timedelta, start: datetime, end: datetime) -> list[datetime]:
@@ -86,6 +90,17 @@ def _list_edges(zone: ZoneInfo, width: timedelta, start: datetime, end: datetime
             f"from is {start.isoformat()} and to is {end.isoformat()}; with tz, stay within the years 2 to 9998"
         ) from None
     return edges
+
+
+def _end_of_day(zone: ZoneInfo, end: datetime) -> datetime:
+    """Return the first local midnight at or after `end`."""
+    day = end.astimezone(zone).date()
+    return end if _midnight(zone, day) == end else _midnight(zone, day + _DAY)
+
+
+def _next_hour(moment: datetime) -> datetime:
+    """Return the first full hour UTC at or after a moment."""
+    return moment + (EPOCH - moment) % _HOURS
 
 
 def _midnight(zone: ZoneInfo, day: date) -> datetime:

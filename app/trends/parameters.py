@@ -14,7 +14,7 @@ from app.hints import did_you_mean
 
 DEFAULT_RANGE = timedelta(days=1)
 _EARLIEST_END = datetime.min.replace(tzinfo=UTC) + DEFAULT_RANGE
-_MILLISECONDS = re.compile(r"-?[0-9]{1,15}")
+_MILLISECONDS = re.compile(r"[0-9]{1,15}")
 #: A duration before now, right or wrong: digits and a unit. Without the minus it is refused with a hint.
 _AGO = re.compile(r"-?[0-9][0-9A-Za-z. ]*[A-Za-z]")
 #: The unescaped + of an offset arrives as a space in a query.

@@ -188,7 +188,7 @@ async def get_trend(
     local = find_local_days(zone, resolution, start, end, now) if zone is not None else None
     if local is not None:
         local.check(len(series))
-        query, *arguments = local.query, local.edges, local.edges[0], local.edges[-1]
+        query, *arguments = local.query, local.edges, local.edges[0], local.end
     else:
         query, *arguments = resolution.query, resolution.width, start, end
     rows = await read_pool.fetch(SQL[query], [each.id for each in series], *arguments)

@@ -149,6 +149,27 @@ async def test_export_leaves_the_old_file_when_it_fails(database: Database, tmp_
     assert not list(tmp_path.glob("*.part"))
 
 
+async def test_export_follows_a_link_and_leaves_devices_and_pipes_in_place(database: Database, tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "target.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    target.write_text("old")
+    await store_series(database.pool, "a", "t", [(at(5), 0.5)])
+    content = f"sensor,time,metric,value\na,{at(5):%Y-%m-%d}T08:00:00Z,t,0.5\n"
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    assert tidegauge(tmp_path, "export", "--output", "link.csv", DATABASE_URL=database.dsn).code == 0
+    assert link.is_symlink()
+    assert target.read_text() == content
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_text))
+    ran = await asyncio.to_thread(tidegauge, tmp_path, "export", "--output", "pipe", DATABASE_URL=database.dsn)
+    assert (ran.code, await reading) == (0, content)
+    assert pipe.is_fifo()
+    refusal = tidegauge(tmp_path, "import", "pipe", DATABASE_URL=database.dsn).refusal
+    assert (
+        refusal
+        == "The file cannot be imported: pipe is no regular file; save what it holds to one, so that it can be resumed"
+    )
+
+
 async def test_export_ends_with_one_line_when_its_reader_ends(database: Database, tmp_path: Path) -> None:
     await store_series(database.pool, "a", "t", [(at(3, n), n) for n in range(20_000)])
     process = await start(tmp_path, "export", dsn=database.dsn, stdout=asyncio.subprocess.PIPE)

@@ -139,7 +139,10 @@ async def test_sensor_may_be_put_back_as_it_was_read(server: Server) -> None:
         ({"units": {"temperature": ""}}, "the unit of 'temperature' is ''"),
         ({"expected_interval": "10"}, 'its unit is missing; did you mean "10s" or "10m"?'),
         ({"expected_interval": 0}, "expected_interval is 0"),
-        ({"expected_interval": 1e300}, "expected_interval"),
+        (
+            {"expected_interval": 1e308},
+            "expected_interval is 1e+308; send seconds, or a text such as 10m, at most 366d",
+        ),
         ({"expected_interval": "400d"}, "at most 366d"),
         ({"tags": {"site": "x" * 201}}, "send texts of at most 200 characters"),
         ({"display": "x"}, "display"),
@@ -181,6 +184,44 @@ async def test_uploads_do_not_change_tags_that_were_put_until_these_are_taken_ba
     assert await upload(1, {"site": "yard"}) == {"site": "harbour"}
     assert (await change(server, "pi1", tags=None))[1]["tags"] == {"site": "yard"}
     assert await upload(2, {"site": "roof"}) == {"site": "roof"}
+
+
+async def test_tags_and_gateway_are_those_of_the_newest_reading_when_processes_change_and_sensors_are_renamed(
+    server: Server, database: Database
+) -> None:
+    async def upload(to: Server, seconds_ago: int, room: str) -> None:
+        time = rfc3339(now_us() - seconds_ago * SECOND_US)
+        reading = {"sensor": "pi1", "time": time, "values": {"t": 1}, "tags": {"room": room}}
+        assert (await to.post_readings({"gateway": f"at-{room}", "readings": [reading]})).status == 200
+
+    async def shown() -> tuple[object, object]:
+        item = await server.get("/api/v1/sensors/pi1")
+        return item["tags"], item["gateway"]
+
+    await upload(server, 3_000, "x")
+    await upload(server, 1_000, "x")
+    await post(server, "other", t=1)
+    await change(server, "other", name="another")
+    await upload(server, 2_000, "y")
+    assert await shown() == ({"room": "x"}, "at-x")
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
+    async with running_server(settings) as other:
+        await upload(other, 900, "y")
+        await upload(server, 800, "x")
+        await upload(server, 0, "x")
+        async with database.pool.acquire() as connection:
+            for each in (server, other):
+                await each.services.ingest.writer.registry.store_seen(connection)
+    assert await shown() == ({"room": "x"}, "at-x")
+
+
+async def test_unit_is_the_smaller_text_when_two_uploads_of_one_time_differ(server: Server) -> None:
+    at = rfc3339(now_us() - SECOND_US)
+    for sensor, units in (("a", ("C", "F")), ("b", ("F", "C"))):
+        for unit in units:
+            assert (await server.post_readings([{"sensor": sensor, "time": at, "values": {"t": 1}, "unit": unit}])).ok
+        item: Any = await server.get(f"/api/v1/sensors/{sensor}")
+        assert item["latest"]["t"]["unit"] == "C"
 
 
 async def test_unit_is_that_of_the_oldest_upload_whatever_their_order_and_put_wins(server: Server) -> None:
@@ -354,6 +395,34 @@ async def test_silence_of_one_sensor_follows_its_new_name(ruled: Server) -> None
     await change(ruled, "cold-1", name="cold-room")
     silences: Any = await ruled.get("/api/v1/silences")
     assert [item["matchers"] for item in silences["items"]] == [{"sensor": "cold-room"}]
+    async with ruled.http.post("/api/v1/silences", data=msgspec.json.encode(silence)) as response:
+        assert (await response.json())["matchers"] == {"sensor": "cold-room"}
+
+
+async def test_silence_is_not_widened_when_the_new_name_has_a_wildcard(ruled: Server) -> None:
+    await post(ruled, "cold-1", temperature=9)
+    silence = {"matchers": {"sensor": "cold-1"}, "to": rfc3339(now_us() + 60 * MINUTE_US), "author": "Ana"}
+    async with ruled.http.post("/api/v1/silences", data=msgspec.json.encode(silence)) as response:
+        assert response.status == 201
+    assert (await change(ruled, "cold-1", name="cold-*"))[0] == 200
+    silences: Any = await ruled.get("/api/v1/silences")
+    assert [item["matchers"] for item in silences["items"]] == [{"sensor": "cold-1"}]
+
+
+async def test_alert_is_open_again_when_a_retired_sensor_is_taken_into_use_again(ruled: Server) -> None:
+    await post(ruled, "cold-1", temperature=9)
+    await evaluate(ruled)
+    await change(ruled, "cold-1", retired=True)
+    await evaluate(ruled)
+    assert await alerts(ruled) == []
+    await change(ruled, "cold-1", retired=False)
+    await evaluate(ruled)
+    assert await alerts(ruled) == [("cold-1", "firing", None)]
+    await post(ruled, "cold-1", temperature=7)
+    await evaluate(ruled)
+    assert await alerts(ruled) == []
+    history = await alerts(ruled, "/api/v1/alerts/history")
+    assert sorted(history, key=str) == [("cold-1", "resolved", "retired"), ("cold-1", "resolved", None)]
 
 
 async def test_alert_ends_when_a_rename_takes_the_sensor_out_of_its_rule_and_begins_when_it_comes_back(
@@ -367,7 +436,6 @@ async def test_alert_ends_when_a_rename_takes_the_sensor_out_of_its_rule_and_beg
     assert await alerts(ruled) == []
     assert await alerts(ruled, "/api/v1/alerts/history?sensor=cold-1") == [("warm-1", "resolved", "no longer selected")]
     await change(ruled, "warm-1", name="cold-2")
-    await post(ruled, "cold-1", temperature=9)
     await evaluate(ruled)
     assert await alerts(ruled) == [("cold-2", "firing", None)]
 

@@ -130,3 +130,15 @@ def test_edges_cover_the_range_and_are_edges_of_the_relation_when_anything_is_as
     assert found.edges == sorted(set(found.edges))
     bucket = HOUR if found.query.endswith("1h") else timedelta(minutes=1)
     assert not any((edge - EPOCH) % bucket for edge in found.edges)
+
+
+def test_week_ends_with_the_local_day_that_holds_the_end_of_the_range() -> None:
+    start, end = datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 18, 12, tzinfo=UTC)
+    for name, expected in (
+        ("Europe/Berlin", datetime(2026, 11, 18, 23, tzinfo=UTC)),
+        ("Asia/Kolkata", datetime(2026, 11, 18, 18, 30, tzinfo=UTC)),
+    ):
+        local = find_local_days(ZoneInfo(name), RESOLUTIONS[-1], start, end, end)
+        assert local is not None
+        assert local.end == expected
+        assert local.edges[-1] > expected

@@ -35,7 +35,6 @@ def test_time_is_the_same_in_utc_when_written_in_any_accepted_format(text: str) 
 
 def test_time_keeps_microseconds_when_it_has_a_fraction() -> None:
     assert parse_time("from", "2026-01-31T08:00:00.000001Z", NOW) == NOW + timedelta(microseconds=1)
-    assert parse_time("from", "-1", NOW) == datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +57,7 @@ def test_time_keeps_microseconds_when_it_has_a_fraction() -> None:
         "9" * 16,
         "9" * 5_000,
         "-99999999999999",
+        "-24",
         "0001-01-01T00:00:00+05:00",
         "9999-12-31T23:59:59-05:00",
         "2026-01-31T08:00:00 Z",

@@ -203,7 +203,8 @@ class _Pass:
         if state.rule_hash == _UNSELECTED_HASH:
             # Readings from the time when the rule did not select the series do not belong to the new era.
             first = min((first for first, _ in self._ranges(pair, state)), default=now_us())
-            state.era_from = max(first, state.era_from or first)
+            # The newest reading belongs to it if it is evaluated again, as when a sensor is taken into use again.
+            state.era_from = first if first == evaluated_to else max(first, state.era_from or first)
         state.rule_hash = self._matches[pair].rule_hash
         state.stored = [each for each in state.stored if each.episode.is_open]
         state.known = Known([each.episode for each in state.stored], evaluated_to, state.era_from)

@@ -11,7 +11,7 @@ from operator import itemgetter
 
 import msgspec
 
-from app.clock import to_us
+from app.clock import DAY_US, to_us
 from app.db.pool import Connection
 from app.ingest.flush.batch import Batch, NewReadings, by_day, copy_payload, select
 from app.ingest.flush.feed_payload import Grouped, encode_payload, group_readings
@@ -19,7 +19,7 @@ from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Upload
-from app.model import LEGACY_METRICS, LegacyRecord, SensorName
+from app.model import LEGACY_METRICS, LegacyRecord, SensorName, SeriesId
 
 #: Batches from this size on are written by COPY. Below, INSERT … ON CONFLICT is as fast and returns what was new.
 COPY_FROM = 101
@@ -47,8 +47,8 @@ async def write_flush(
         if feed_id is None:
             _check_version(registry, await connection.fetchval(SQL["get_sensor_version"]))
         await _store_answers(connection, new, feed_id)
-    for series_id in new.newest:
-        registry.retired.pop(series_id, None)
+    for series_id in _find_reporting(new, registry):
+        del registry.retired[series_id]
     seq = await connection.fetchval(SQL["get_feed_seq"]) if feed_id is not None else None
     return _receipts(new, seq)
 
@@ -85,8 +85,8 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     row = await connection.fetchrow(SQL["insert_feed"], new.size, payload)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
     _check_version(registry, row["version"])
-    if not is_import:
-        await _bring_back(connection, new, registry)
+    if reporting := _find_reporting(new, registry):
+        await connection.execute(SQL["bring_back_sensors"], sorted(set(reporting.values())))
     return int(row["id"])
 
 
@@ -96,11 +96,18 @@ def _check_version(registry: SeriesRegistry, version: int) -> None:
         raise SensorsChangedError
 
 
-async def _bring_back(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> None:
-    """Take retired sensors that have new readings into use again."""
-    ids = sorted({registry.retired[series_id] for series_id in registry.retired.keys() & new.newest.keys()})
-    if ids:
-        await connection.execute(SQL["bring_back_sensors"], ids)
+def _find_reporting(new: NewReadings, registry: SeriesRegistry) -> dict[SeriesId, int]:
+    """Return the series of retired sensors that report again, with their sensor ids.
+
+    Imported readings that are older than a day are no report.
+    """
+    upload = new.batch.uploads[0]
+    since_us = upload.received_us - DAY_US if upload.is_import else -(2**63)
+    return {
+        series_id: registry.retired[series_id]
+        for series_id in registry.retired.keys() & new.newest.keys()
+        if new.newest[series_id][0] > since_us
+    }
 
 
 async def _insert_legacy(

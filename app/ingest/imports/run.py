@@ -24,7 +24,7 @@ from app.ingest.imports.files import (
     read_blocks,
     read_header,
 )
-from app.ingest.imports.table import Kept, Table, find_kept
+from app.ingest.imports.table import InvalidFileError, Kept, Table, find_kept
 from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Rejected, Upload
 from app.ingest.writer import Writer
@@ -67,6 +67,10 @@ class Import:
 
     async def run(self) -> Summary:
         """Store the file and return the counts; raise AppError, OSError, and what a lost database raises."""
+        if self._path.exists() and not self._path.is_file():
+            raise InvalidFileError(
+                f"{self._path} is no regular file; save what it holds to one, so that it can be resumed"
+            )
         connection = await connect(self._dsn)
         try:
             await _check_migrated(connection)

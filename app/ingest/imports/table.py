@@ -8,12 +8,12 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import msgspec
 
-from app.clock import DAY_US, rfc3339
+from app.clock import DAY_US, rfc3339, to_us
 from app.db.aggregates import find_raw_retention
 from app.db.edition import Edition, detect_edition
 from app.db.pool import Connection
@@ -26,13 +26,18 @@ from app.ingest.checks import (
     check_value,
     refuse_metric,
     refuse_sensor,
+    show_time,
     time_limits,
 )
 from app.model import Reading
 from app.names import is_metric_name, is_sensor_name, show
 
 _LONG = {"sensor", "time", "metric", "value"}
+#: Of a quoted cell over several lines, the last line would be read as a row.
+_STRAY_QUOTE = re.compile(r'^(?:[^",]*|"(?:[^"]|"")*")(?:,(?:[^",]*|"(?:[^"]|"")*"))*[^",]"')
 _MILLISECONDS = re.compile(r"-?[0-9]{1,15}")
+#: Earlier times are mistakes.
+_EARLIEST_US = to_us(datetime(1800, 1, 1, tzinfo=UTC))
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -53,6 +58,8 @@ class Kept(msgspec.Struct, frozen=True):
         """Return a refusal if retention could drop a reading at any moment or its time is in the future, else None."""
         if time_us > time_limits(received_us)[1]:
             return check_time(time_us, received_us)
+        if time_us < _EARLIEST_US:
+            return "time_too_old", f"time is {show_time(time_us)}; readings may be as old as {rfc3339(_EARLIEST_US)}"
         if self.retention is None or time_us >= received_us - (self.retention // timedelta(microseconds=1) - DAY_US):
             return None
         return "time_too_old", (
@@ -180,6 +187,8 @@ def _split(line: bytes) -> list[str] | Refusal:
         if '"' not in text:
             return text.split(",")
         (cells,) = csv.reader([text], strict=True)
+        if _STRAY_QUOTE.search(text):
+            raise csv.Error("a quote in a cell that does not begin with one")
     except UnicodeDecodeError:
         return "reading_invalid", "the line is not UTF-8; save the file as UTF-8"
     except (csv.Error, ValueError) as error:

@@ -95,6 +95,25 @@ async def test_import_stores_what_an_upload_would_when_rows_are_good_bad_and_dou
     assert not (tmp_path / "readings.progress.json").exists()
 
 
+async def test_absurd_times_and_cells_over_several_lines_are_rejected_and_the_rest_is_stored(
+    database: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "readings.csv"
+    at = datetime.now(UTC) - DAY
+    path.write_text(
+        "sensor,time,metric,value\n"
+        "a,-62135596800001,t,1\na,-999999999999999,t,1\na,0001-01-01T00:00:00+14:00,t,1\na,1799-12-31T23:59:59Z,t,1\n"
+        f'"a\nb",{at.isoformat()},t,2\n'
+        f'"a ""quoted"" name",{at.isoformat()},t,3\n'
+    )
+    summary = await run_import(path, database)
+    assert (summary.accepted, summary.rejected) == (1, 6)
+    assert [row["name"] for row in await database.pool.fetch(STORED)] == ['a "quoted" name']
+    with (tmp_path / "readings.rejected.csv").open(newline="") as file:
+        codes = [row[1] for row in csv.reader(file)][1:]
+    assert codes == ["time_too_old"] * 4 + ["reading_invalid"] * 2
+
+
 async def test_import_of_a_wide_file_stores_a_value_for_each_filled_cell(database: Database, tmp_path: Path) -> None:
     at = datetime.now(UTC) - 3 * DAY
     path = write_file(tmp_path, [("a", at, 1, ""), ("b", at, "", 2)], "sensor,time,temperature,humidity")

@@ -59,9 +59,8 @@ def test_day_begins_at_local_midnight_when_clocks_change(zone: str, start: str, 
 )
 def test_day_is_read_from_minutes_when_midnight_is_no_full_hour(zone: str, edges: str) -> None:
     found = days(zone, "2026-06-02T12", "2026-06-03T13")
-    assert found == LocalDays(
-        ZoneInfo(zone), [utc(f"2026-{edge}:00") for edge in edges.split()], "list_local_buckets_1m", 2
-    )
+    moments = [utc(f"2026-{edge}:00") for edge in edges.split()]
+    assert found == LocalDays(ZoneInfo(zone), moments, "list_local_buckets_1m", moments[-1], 2)
 
 
 def test_day_begins_at_the_next_full_hour_when_minutes_are_kept_no_longer() -> None:

@@ -89,10 +89,18 @@ def is_database_away(error: BaseException) -> bool:
 def _describe_http(error: HTTPException, request_id: str | None) -> Problem:
     detail = error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        parts = [f"{item.get('key', 'body')}: {item['message']}" for item in error.extra if isinstance(item, dict)]
-        detail = "; ".join(parts) or detail
+        detail = "; ".join(_explain(item) for item in error.extra if isinstance(item, dict)) or detail
     title = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}.get(
         error.status_code, "Invalid request"
     )
     code = title.lower().replace(" ", "_")
     return Problem(f"/problems/{code}", title, error.status_code, detail, request_id)
+
+
+def _explain(item: dict[str, Any]) -> str:
+    """Return a wrong parameter or field with the reason."""
+    key = item.get("key", "body")
+    if key != "data":
+        return f"{key}: {item['message']}"
+    # Litestar names its own parameter when there is no body at all.
+    return "The body is empty; send JSON" if item["message"] == "'data'" else f"body: {item['message']}"

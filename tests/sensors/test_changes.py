@@ -595,3 +595,14 @@ async def test_frames_hold_no_old_name_once_the_rename_is_answered(server: Serve
         for value in (1, 2):
             await post(server, "old", t=value)
             assert await sensor_of_value(feed, value) == "new"
+
+
+async def test_put_says_that_the_body_is_empty_or_what_is_wrong_in_it(server: Server) -> None:
+    await post(server, "pi1", t=1)
+    for body, detail in (
+        (b"", "The body is empty; send JSON"),
+        (b'{"notes": 1}', "notes: Expected `str | null`, got `int`"),
+    ):
+        async with server.http.put("/api/v1/sensors/pi1", data=body) as response:
+            assert response.status == 400
+            assert (await response.json())["detail"].startswith(detail)

@@ -66,6 +66,7 @@ def episode(number: int = 1, **fields: Any) -> UntoldEpisode:
         "last_us": NOON_US,
         "last_value": 9.4,
         "received_us": NOON_US,
+        "only_imported": False,
         "is_being_sent": False,
     }
     return UntoldEpisode(**{**defaults, **fields})

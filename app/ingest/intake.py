@@ -14,7 +14,7 @@ from app.ingest.body import BODY_LIMIT, decompress
 from app.ingest.formats import Parse, ReceiptTimes
 from app.ingest.gateways import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
-from app.ingest.upload import Idempotency, Receipt, Upload
+from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 
@@ -50,27 +50,29 @@ class Ingest:
             client_ip=client_ip(request),
             idempotency=Idempotency(check_key(key), sha256(body).digest()) if key is not None else None,
         )
-        return await self.store(upload, pool)
+        return await self._store_once(upload, pool)
 
-    async def store(self, upload: Upload, pool: Pool) -> Receipt:
+    async def _store_once(self, upload: Upload, pool: Pool) -> Receipt:
         """Store an upload and return its receipt; under a known Idempotency-Key, return the first receipt again."""
         asked = upload.idempotency
         if asked is None:
-            return await self._store(upload)
+            return (await self.store(upload)).receipt
         label = upload.api_key.label
         async with self._answers.one_at_a_time(label, asked.key):
             try:
-                return await self._answers.find(pool, label, asked) or await self._store(upload)
+                return await self._answers.find(pool, label, asked) or (await self.store(upload)).receipt
             except AnsweredElsewhereError:
                 answer = await self._answers.find(pool, label, asked)
             if answer is None:
                 raise OverloadedError("The answer to this Idempotency-Key was just forgotten. Send the data again.")
             return answer
 
-    async def _store(self, upload: Upload) -> Receipt:
-        receipt = await self.writer.store(upload)
+    async def store(self, upload: Upload) -> Outcome:
+        """Store an upload without an Idempotency-Key, or with one that is new; return the outcome after the commit."""
+        outcome = await self.writer.store(upload)
+        receipt = outcome.receipt
         self.gateways.note(upload, receipt)
-        for code, count in upload.rejected.by_code.items():
+        for code, count in outcome.rejected_by_code.items():
             self._metrics.readings_rejected.labels(code).inc(count)
         log.info(
             "upload_stored",
@@ -81,7 +83,7 @@ class Ingest:
             rejected=receipt.rejected_count,
             seq=receipt.seq,
         )
-        return receipt
+        return outcome
 
 
 async def read_body(request: AnyRequest) -> bytes:

@@ -17,7 +17,7 @@ from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest import writer
-from app.ingest.upload import Receipt, Upload
+from app.ingest.upload import Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.settings import Settings
@@ -244,7 +244,8 @@ async def _flush_together(database: Database, *uploads: Upload) -> list[Receipt 
     flusher = asyncio.create_task(new_writer.flush_forever(database.dsn))
     try:
         async with asyncio.timeout(20):
-            return await asyncio.gather(*waiting, return_exceptions=True)
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            return [outcome.receipt if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
     finally:
         flusher.cancel()
         await asyncio.gather(flusher, return_exceptions=True)

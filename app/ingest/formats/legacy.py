@@ -21,7 +21,6 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.status_codes import HTTP_201_CREATED
 
 from app.auth.guard import require
-from app.db.pool import Pool
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
 from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import check_value, refuse_sensor
@@ -166,7 +165,6 @@ def _legacy_problem(request: AnyRequest, error: Exception) -> Response[Any]:
 async def post_temperature_reading(
     request: AnyRequest,
     ingest: NamedDependency[Ingest],
-    pool: NamedDependency[Pool],
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     """Store temperature, humidity and pressure of one sensor at the time of receipt.
@@ -179,12 +177,12 @@ async def post_temperature_reading(
     if problems:
         return Response({"detail": problems}, status_code=422)
     upload = _legacy_upload(request, sensor, values, received_us)
-    await ingest.store(upload, pool)
-    if upload.rejected.listed:
-        raise UnprocessableError(upload.rejected.listed[0].message)
-    if upload.legacy_id is None:
+    outcome = await ingest.store(upload)
+    if outcome.receipt.rejected:
+        raise UnprocessableError(outcome.receipt.rejected[0].message)
+    if outcome.legacy_id is None:
         raise OverloadedError("Another process stored a reading of this sensor in the same microsecond; send again")
-    record = LegacyRecord.make(upload.legacy_id, sensor, received_us, values, upload.client_ip)
+    record = LegacyRecord.make(outcome.legacy_id, sensor, received_us, values, upload.client_ip)
     return Response(record.as_sent(ZoneInfo(settings.legacy_timezone)), status_code=HTTP_201_CREATED)
 
 

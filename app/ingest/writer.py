@@ -13,6 +13,7 @@ import structlog
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
+from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
 from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SensorsChangedError, SeriesRegistry
@@ -47,6 +48,7 @@ _RETRIED_ERRORS = (
     asyncpg.UniqueViolationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.ConfigurationLimitExceededError,
+    NotUniformError,
 )
 log = structlog.get_logger()
 
@@ -157,11 +159,13 @@ class Writer:
         raise AssertionError("the last attempt returns or raises")
 
     async def _write_batch(self, connection: Connection, batch: Batch, registry: SeriesRegistry) -> list[Outcome]:
-        """Write a large batch by COPY first; if one of its readings is stored already, by INSERT … ON CONFLICT."""
+        """Write a small batch by one call of a function, a large one by COPY; if that cannot store it, by INSERT."""
         self._metrics.flush_values.observe(batch.size)
-        by_copy, any_decompression = batch.size >= COPY_FROM, False
+        small, by_copy, any_decompression = is_small(batch, registry), batch.size >= COPY_FROM, False
         for retries_left in range(RETRIES, -1, -1):
             try:
+                if small:
+                    return await write_small_flush(connection, batch, registry, any_decompression=any_decompression)
                 return await write_flush(
                     connection, batch, registry, by_copy=by_copy, any_decompression=any_decompression
                 )
@@ -172,7 +176,7 @@ class Writer:
                 if isinstance(error, asyncpg.ConfigurationLimitExceededError):
                     any_decompression = True
                 else:
-                    by_copy = False
+                    small, by_copy = small and isinstance(error, asyncpg.DeadlockDetectedError), False
         raise AssertionError("the last attempt returns or raises")
 
     async def _flush_one_by_one(self, connection: Connection, taken: Sequence[_Waiting], cause: Exception) -> None:

@@ -29,7 +29,6 @@ from app.ingest.upload import Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name
 from app.problems import respond
-from app.settings import Settings
 
 Problems = list[dict[str, Any]]
 
@@ -162,11 +161,7 @@ def _legacy_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     tags=["Replaced services"],
     summary="Store one reading, as the replaced sensor server did",
 )
-async def post_temperature_reading(
-    request: AnyRequest,
-    ingest: NamedDependency[Ingest],
-    settings: NamedDependency[Settings],
-) -> Response[Any]:
+async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Response[Any]:
     """Store temperature, humidity and pressure of one sensor at the time of receipt.
 
     Additional numeric fields are stored as metrics of their own.
@@ -183,7 +178,7 @@ async def post_temperature_reading(
     if outcome.legacy_id is None:
         raise OverloadedError("Another process stored a reading of this sensor in the same microsecond; send again")
     record = LegacyRecord.make(outcome.legacy_id, sensor, received_us, values, upload.client_ip)
-    return Response(record.as_sent(ZoneInfo(settings.legacy_timezone)), status_code=HTTP_201_CREATED)
+    return Response(record.as_sent(ZoneInfo(ingest.settings.legacy_timezone)), status_code=HTTP_201_CREATED)
 
 
 def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], received_us: int) -> Upload:

@@ -69,7 +69,7 @@ class Services:
         self.dsn = settings.database_url
         self.metrics = Metrics()
         self.ring = KeyRing(keys_from_environment(settings.api_key, settings.api_key_ws))
-        self.ingest = Ingest(self.metrics)
+        self.ingest = Ingest(self.metrics, settings)
         self.hub = Hub(self.metrics)
         connections = ConnectionCounts(settings.max_ws_connections_per_key)
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
@@ -108,6 +108,7 @@ class Services:
         """Open everything, run until the block ends, then close everything in reverse order."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
+            self.ingest.pool = self.pool
             await stack.enter_async_context(self.broker.opened(self.pool))
             await self.alerting.keeper.open(self.pool)
             await stack.enter_async_context(supervised(self._tasks()))

@@ -90,7 +90,6 @@ from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import require
-from app.db.pool import Pool
 from app.ingest.checks import check_value
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.intake import AnyRequest, Ingest
@@ -112,9 +111,9 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
 
 
 @post("/api/v1/lines", guards=[require("ingest")], status_code=HTTP_200_OK)
-async def post_lines(request: AnyRequest, ingest: NamedDependency[Ingest], pool: NamedDependency[Pool]) -> Receipt:
+async def post_lines(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Receipt:
     """Store a batch of lines."""
-    return await ingest.take(request, pool, parse)
+    return await ingest.take(request, parse)
 
 
 handlers = [post_lines]

@@ -14,25 +14,33 @@ from app.ingest.body import BODY_LIMIT, decompress
 from app.ingest.formats import Parse, ReceiptTimes
 from app.ingest.gateways import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
-from app.ingest.upload import Idempotency, Receipt, Upload
+from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
+from app.settings import Settings
 
 log = structlog.get_logger()
 AnyRequest = Request[Any, Any, Any]
 
 
 class Ingest:
-    """Takes uploads of all formats: owns the writer, the gateways' statistics and the stored answers."""
+    """Takes uploads of all formats: owns the writer, the gateways' statistics and the stored answers.
 
-    def __init__(self, metrics: Metrics, clock: DistinctClock | None = None) -> None:
+    It holds all that the routes of formats need, because Litestar resolves a single dependency much faster than two.
+    """
+
+    #: Set before the first request.
+    pool: Pool
+
+    def __init__(self, metrics: Metrics, settings: Settings, clock: DistinctClock | None = None) -> None:
+        self.settings = settings
         self.writer = Writer(metrics)
         self.gateways = GatewayLog()
         self.clock = clock or DistinctClock()
         self._answers = Answers()
         self._metrics = metrics
 
-    async def take(self, request: AnyRequest, pool: Pool, parse: Parse) -> Receipt:
+    async def take(self, request: AnyRequest, parse: Parse) -> Receipt:
         """Read a request's body, parse it and store its readings; return the receipt after the commit."""
         body = await read_body(request)
         received_us = self.clock()
@@ -50,27 +58,29 @@ class Ingest:
             client_ip=client_ip(request),
             idempotency=Idempotency(check_key(key), sha256(body).digest()) if key is not None else None,
         )
-        return await self.store(upload, pool)
+        return await self._store_once(upload)
 
-    async def store(self, upload: Upload, pool: Pool) -> Receipt:
+    async def _store_once(self, upload: Upload) -> Receipt:
         """Store an upload and return its receipt; under a known Idempotency-Key, return the first receipt again."""
         asked = upload.idempotency
         if asked is None:
-            return await self._store(upload)
+            return (await self.store(upload)).receipt
         label = upload.api_key.label
         async with self._answers.one_at_a_time(label, asked.key):
             try:
-                return await self._answers.find(pool, label, asked) or await self._store(upload)
+                return await self._answers.find(self.pool, label, asked) or (await self.store(upload)).receipt
             except AnsweredElsewhereError:
-                answer = await self._answers.find(pool, label, asked)
+                answer = await self._answers.find(self.pool, label, asked)
             if answer is None:
                 raise OverloadedError("The answer to this Idempotency-Key was just forgotten. Send the data again.")
             return answer
 
-    async def _store(self, upload: Upload) -> Receipt:
-        receipt = await self.writer.store(upload)
+    async def store(self, upload: Upload) -> Outcome:
+        """Store an upload without an Idempotency-Key, or with one that is new; return the outcome after the commit."""
+        outcome = await self.writer.store(upload)
+        receipt = outcome.receipt
         self.gateways.note(upload, receipt)
-        for code, count in upload.rejected.by_code.items():
+        for code, count in outcome.rejected_by_code.items():
             self._metrics.readings_rejected.labels(code).inc(count)
         log.info(
             "upload_stored",
@@ -81,7 +91,7 @@ class Ingest:
             rejected=receipt.rejected_count,
             seq=receipt.seq,
         )
-        return receipt
+        return outcome
 
 
 async def read_body(request: AnyRequest) -> bytes:

@@ -77,6 +77,17 @@ SELECT id, uploaded_tags::text AS tags, to_us(nullif(tags_at, '-infinity')) AS t
   FROM sensor
  WHERE id = ANY($1::int[]);
 
+-- name: store_small_flush
+-- $1 version of the sensors, $2 whether any decompression is allowed, $3 to $5 readings as in insert_readings, $6 and $7
+-- as in insert_late_days, $8 to $10 as in upsert_series_state, $11 to $13 as in insert_dirty and $14 whether each is
+-- late, $15 parts of the payload, $16 to $21 as in insert_legacy_readings, $22 to $24 labels, keys and body hashes of
+-- answers, $25 the answers if all readings are new and $26 whether these have a seq, $27 the answers if none is new
+SELECT seq, legacy_ids
+  FROM store_small_flush_1(
+           $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+           $24, $25, $26, $27
+       );
+
 -- name: insert_readings
 -- $1 series ids, $2 times, $3 values; sorted by UTC day, series and time
 INSERT INTO reading (series_id, time, value)

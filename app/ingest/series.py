@@ -111,17 +111,18 @@ class SeriesRegistry:
         self._units_us: dict[SeriesId, int] = {}
         self._lock = asyncio.Lock()
 
-    async def register(self, connection: Connection, uploads: Sequence[Upload]) -> None:
-        """Register all series of the uploads; reject readings of sensors over a key's cap.
+    async def register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
+        """Register all series of the uploads; return the uploads, in which sensors over a key's cap are rejected.
 
         Raise SensorsChangedError if what was loaded is not all of one version.
         """
         async with self._lock:
             if self.version is None:
                 self.version = await connection.fetchval(SQL["get_sensor_version"])
-            await self._register(connection, uploads)
+            kept = await self._register(connection, uploads)
             if self.version != await connection.fetchval(SQL["get_sensor_version"]):
                 raise SensorsChangedError
+            return kept
 
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
         """Return, for each sensor, the metrics of which this process knows no series."""
@@ -133,11 +134,10 @@ class SeriesRegistry:
                     unknown.setdefault(reading.sensor, set()).update(reading.values)
         return unknown
 
-    async def _register(self, connection: Connection, uploads: Sequence[Upload]) -> None:
+    async def _register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
         await self._load(connection, list(self._unknown(uploads)))
         new = {name for name in self._unknown(uploads) if name not in self.sensors}
-        if new:
-            await self._insert_sensors(connection, uploads, new)
+        uploads = await self._insert_sensors(connection, uploads, new) if new else [*uploads]
         missing = [(name, metric) for name, metrics in self._unknown(uploads).items() for metric in metrics]
         if missing:
             if any(name not in self.sensors for name, _ in missing):
@@ -145,6 +145,7 @@ class SeriesRegistry:
             ids = [self.sensors[name].id for name, _ in missing]
             await connection.execute(SQL["insert_series"], ids, [metric for _, metric in missing])
             await self._load(connection, sorted({name for name, _ in missing}))
+        return uploads
 
     async def _load(self, connection: Connection, names: Sequence[SensorName]) -> None:
         for row in await connection.fetch(SQL["find_series"], names):
@@ -172,19 +173,21 @@ class SeriesRegistry:
             self.series_of[name] = sensor.series
         return sensor
 
-    async def _insert_sensors(self, connection: Connection, uploads: Sequence[Upload], new: set[SensorName]) -> None:
-        """Insert new sensors up to the cap of the key that brought them first; reject readings of the others."""
+    async def _insert_sensors(
+        self, connection: Connection, uploads: Sequence[Upload], new: set[SensorName]
+    ) -> list[Upload]:
+        """Insert new sensors up to the cap of the key that brought them first; reject the others."""
         owner: dict[SensorName, str] = {}
+        over_cap: list[set[SensorName]] = []
         for upload in uploads:
             wanted = sorted({reading.sensor for reading in upload.readings} & new - owner.keys())
-            if wanted:
-                room = await self._room(connection, upload, owner)
-                owner.update(dict.fromkeys(wanted[:room], upload.api_key.label))
-                _reject_over_cap(upload, set(wanted[room:]))
+            room = await self._room(connection, upload, owner) if wanted else 0
+            owner.update(dict.fromkeys(wanted[:room], upload.api_key.label))
+            over_cap.append(set(wanted[room:]))
         await connection.execute(SQL["insert_sensors"], list(owner), list(owner.values()))
         await self._load(connection, list(owner))
-        for upload in uploads:
-            _reject_over_cap(upload, new - owner.keys())
+        nobodys = new - owner.keys()
+        return [_reject_over_cap(upload, own | nobodys) for upload, own in zip(uploads, over_cap, strict=True)]
 
     async def _room(self, connection: Connection, upload: Upload, owner: Mapping[SensorName, str]) -> int:
         cap = upload.api_key.limits.sensors
@@ -288,19 +291,19 @@ def _as_jsonb_text(tags: Tags) -> str:
     return json.dumps({name: tags[name] for name in ordered}, ensure_ascii=False)
 
 
-def _reject_over_cap(upload: Upload, names: set[SensorName]) -> None:
-    if not names:
-        return
-    kept = []
+def _reject_over_cap(upload: Upload, names: set[SensorName]) -> Upload:
+    """Return the upload without the readings of these sensors, which it rejects."""
+    if not any(reading.sensor in names for reading in upload.readings):
+        return upload
+    rejected = upload.rejected.copy()
     for reading in upload.readings:
-        if reading.sensor not in names:
-            kept.append(reading)
-            continue
-        upload.rejected.add(
-            reading.index,
-            "too_many_sensors",
-            f"sensor {reading.sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors as "
-            "it may; raise its limit, or remove what makes ever new names",
-            values=len(reading.values),
-        )
-    upload.keep(kept)
+        if reading.sensor in names:
+            rejected.add(
+                reading.index,
+                "too_many_sensors",
+                f"sensor {reading.sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors "
+                "as it may; raise its limit, or remove what makes ever new names",
+                values=len(reading.values),
+            )
+    kept = [reading for reading in upload.readings if reading.sensor not in names]
+    return msgspec.structs.replace(upload, readings=kept, rejected=rejected)

@@ -1,8 +1,10 @@
 """An upload of one request, and the receipt that answers it."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from app.auth.keys import ApiKey
 from app.model import MetricName, Reading
@@ -49,6 +51,16 @@ class Receipt(msgspec.Struct, frozen=True):
     rejected_count: int
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of an upload: its receipt, and what the receipt does not show."""
+
+    receipt: Receipt
+    #: Number of rejected values by code.
+    rejected_by_code: Mapping[RejectionCode, int] = {}
+    #: Id of the record of the replaced sensor server; None if the upload brought no new one.
+    legacy_id: int | None = None
+
+
 class Rejected:
     """The rejections of an upload: all are counted, the first REJECTIONS_LISTED are listed."""
 
@@ -64,9 +76,15 @@ class Rejected:
         if len(self.listed) < REJECTIONS_LISTED:
             self.listed.append(Rejection(index, code, message, metric))
 
+    def copy(self) -> "Rejected":
+        """Return a copy, to which more can be added."""
+        copied = Rejected()
+        copied.listed, copied.count, copied.by_code = [*self.listed], self.count, {**self.by_code}
+        return copied
 
-class Upload(msgspec.Struct):
-    """One parsed request, until its readings are stored."""
+
+class Upload(msgspec.Struct, frozen=True):
+    """One parsed request, on its way into the database."""
 
     readings: list[Reading]
     rejected: Rejected
@@ -76,27 +94,22 @@ class Upload(msgspec.Struct):
     gateway: str | None = None
     client_ip: str = ""
     idempotency: "Idempotency | None" = None
-    #: Whether the answer needs the id of a record of the replaced sensor server; the flush sets it.
+    #: Whether the answer needs the id of a record of the replaced sensor server.
     wants_legacy_id: bool = False
     #: Whether an operator imports a file; see the statement `upsert_state_of_import`.
     is_import: bool = False
-    legacy_id: int | None = None
 
-    #: Values to store, one for each metric of each reading.
+    #: Values to store, one for each metric of each reading. This and the next two follow from `readings`.
     value_count: int = 0
     #: Whether any reading has tags, and whether any has units.
     has_tags: bool = False
     has_units: bool = False
 
     def __post_init__(self) -> None:
-        self.keep(self.readings)
-
-    def keep(self, readings: list[Reading]) -> None:
-        """Replace the readings by these."""
-        self.readings = readings
-        self.value_count = sum([len(reading.values) for reading in readings])
-        self.has_tags = any(reading.tags is not None for reading in readings)
-        self.has_units = any(reading.units is not None for reading in readings)
+        """Compute what follows from the readings, once."""
+        force_setattr(self, "value_count", sum([len(reading.values) for reading in self.readings]))
+        force_setattr(self, "has_tags", any(reading.tags is not None for reading in self.readings))
+        force_setattr(self, "has_units", any(reading.units is not None for reading in self.readings))
 
 
 class Idempotency(msgspec.Struct, frozen=True):

@@ -13,10 +13,11 @@ import structlog
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
+from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
 from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SensorsChangedError, SeriesRegistry
-from app.ingest.upload import Receipt, Upload
+from app.ingest.upload import Outcome, Upload
 from app.metrics import Metrics
 from app.problems import is_database_away
 
@@ -26,7 +27,7 @@ FLUSHERS = 2
 FLUSH_VALUES = 10_000
 #: Limit of values that wait; further uploads are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
-#: Number of retries after a duplicate key in a COPY, or a deadlock with another flush.
+#: Number of retries after a duplicate key in a COPY, a deadlock with another flush and the like.
 RETRIES = 3
 #: A flush that takes longer hangs, on a lock or on a dead network connection; its connection is closed.
 FLUSH_TIMEOUT_S = 60.0
@@ -42,16 +43,23 @@ _PASSING_ERRORS = (
     asyncpg.InvalidCachedStatementError,
     asyncpg.InternalClientError,
 )
+#: Errors after which a batch is written again at once, mostly in another way.
+_RETRIED_ERRORS = (
+    asyncpg.UniqueViolationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.ConfigurationLimitExceededError,
+    NotUniformError,
+)
 log = structlog.get_logger()
 
 
 class _Waiting(msgspec.Struct):
     upload: Upload
-    receipt: "asyncio.Future[Receipt]"
+    outcome: "asyncio.Future[Outcome]"
 
 
 class Writer:
-    """Stores uploads and returns receipts; an upload is acknowledged only after PostgreSQL has committed it."""
+    """Stores uploads and returns outcomes; an upload is acknowledged only after PostgreSQL has committed it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.registry = SeriesRegistry()
@@ -60,8 +68,8 @@ class Writer:
         self._waiting_values = 0
         self._something_waits = asyncio.Event()
 
-    async def store(self, upload: Upload) -> Receipt:
-        """Store an upload and return its receipt after the commit.
+    async def store(self, upload: Upload) -> Outcome:
+        """Store an upload and return its outcome after the commit.
 
         Raise OverloadedError if the queue is full, and what a lost database raises. In that case it is unknown whether
         the upload was stored; sending it again is safe.
@@ -74,7 +82,7 @@ class Writer:
         self._waiting.append(waiting)
         self._count(upload.value_count)
         self._something_waits.set()
-        return await waiting.receipt
+        return await waiting.outcome
 
     async def flush_forever(self, dsn: str) -> None:
         """Flush waiting uploads until cancelled, on a connection of its own; run this FLUSHERS times."""
@@ -90,7 +98,7 @@ class Writer:
                         connection = await connect(dsn, application_name="tidegauge ingest")
                     with _deadline(connection):
                         await self._flush(connection, taken)
-                except (SensorsChangedError, *DATABASE_ERRORS) as error:
+                except (OverloadedError, *DATABASE_ERRORS) as error:
                     log.warning("flush_failed", uploads=len(taken), error=repr(error))
                     for waiting in taken:
                         _fail(waiting, _as_answer(error))
@@ -113,7 +121,7 @@ class Writer:
             waiting = self._waiting.popleft()
             self._count(-waiting.upload.value_count)
             value_count += waiting.upload.value_count
-            if not waiting.receipt.done():  # its client may be gone
+            if not waiting.outcome.done():  # its client may be gone
                 taken.append(waiting)
         if not self._waiting:
             self._something_waits.clear()
@@ -126,25 +134,23 @@ class Writer:
     async def _flush(self, connection: Connection, taken: Sequence[_Waiting]) -> None:
         started = perf_counter()
         try:
-            receipts = await self._write(connection, [waiting.upload for waiting in taken])
-        except (asyncpg.DataError, asyncpg.ConfigurationLimitExceededError) as error:
+            outcomes = await self._write(connection, [waiting.upload for waiting in taken])
+        except asyncpg.DataError as error:
             await self._flush_one_by_one(connection, taken, error)
         except AnsweredElsewhereError as error:
             await self._flush(connection, _fail_answered_elsewhere(taken, error))
         else:
             self._metrics.flush_seconds.observe(perf_counter() - started)
-            for waiting, receipt in zip(taken, receipts, strict=True):
-                self._answer(waiting, receipt)
+            for waiting, outcome in zip(taken, outcomes, strict=True):
+                self._answer(waiting, outcome)
 
-    async def _write(
-        self, connection: Connection, uploads: Sequence[Upload], *, any_decompression: bool = False
-    ) -> list[Receipt]:
-        """Write uploads in one transaction and return their receipts; raise SensorsChangedError after RETRIES."""
+    async def _write(self, connection: Connection, uploads: Sequence[Upload]) -> list[Outcome]:
+        """Write uploads in one transaction and return their outcomes; raise SensorsChangedError after RETRIES."""
         for retries_left in range(RETRIES, -1, -1):
             registry = self.registry
             try:
                 batch = await _merge(connection, uploads, registry)
-                return await self._write_batch(connection, batch, registry, any_decompression)
+                return await self._write_batch(connection, batch, registry)
             except SensorsChangedError:
                 self._metrics.flush_retries.labels("sensors_changed").inc()
                 await registry.store_seen(connection)
@@ -154,56 +160,59 @@ class Writer:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    async def _write_batch(
-        self, connection: Connection, batch: Batch, registry: SeriesRegistry, any_decompression: bool
-    ) -> list[Receipt]:
-        """Write a large batch by COPY first; if one of its readings is stored already, by INSERT … ON CONFLICT."""
+    async def _write_batch(self, connection: Connection, batch: Batch, registry: SeriesRegistry) -> list[Outcome]:
+        """Write a small batch by one call of a function, a large one by COPY; if that cannot store it, by INSERT."""
         self._metrics.flush_values.observe(batch.size)
-        by_copy = batch.size >= COPY_FROM
+        small, by_copy, any_decompression = is_small(batch, registry), batch.size >= COPY_FROM, False
         for retries_left in range(RETRIES, -1, -1):
             try:
+                if small:
+                    return await write_small_flush(connection, batch, registry, any_decompression=any_decompression)
                 return await write_flush(
                     connection, batch, registry, by_copy=by_copy, any_decompression=any_decompression
                 )
-            except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError) as error:
+            except _RETRIED_ERRORS as error:
                 self._metrics.flush_retries.labels(error.sqlstate).inc()
                 if not retries_left:
                     raise
-                by_copy = False
+                if isinstance(error, asyncpg.ConfigurationLimitExceededError):
+                    any_decompression = True
+                else:
+                    small, by_copy = small and isinstance(error, asyncpg.DeadlockDetectedError), False
         raise AssertionError("the last attempt returns or raises")
 
     async def _flush_one_by_one(self, connection: Connection, taken: Sequence[_Waiting], cause: Exception) -> None:
         """Write each upload in a flush of its own, so that bad data fails only the upload that holds it."""
         log.warning("flush_split", uploads=len(taken), error=repr(cause))
-        unlimited = isinstance(cause, asyncpg.ConfigurationLimitExceededError)
         for waiting in taken:
             try:
-                (receipt,) = await self._write(connection, [waiting.upload], any_decompression=unlimited)
+                (outcome,) = await self._write(connection, [waiting.upload])
             except asyncpg.DataError as error:
                 _fail(waiting, InvalidRequestError(f"The database cannot store this upload: {error}"))
-            except (AnsweredElsewhereError, SensorsChangedError, *DATABASE_ERRORS) as error:
+            except (AnsweredElsewhereError, OverloadedError, *DATABASE_ERRORS) as error:
                 _fail(waiting, _as_answer(error))
             else:
-                self._answer(waiting, receipt)
+                self._answer(waiting, outcome)
 
-    def _answer(self, waiting: _Waiting, receipt: Receipt) -> None:
-        self._metrics.readings_accepted.inc(receipt.accepted)
-        self._metrics.readings_duplicate.inc(receipt.duplicates)
-        if not waiting.receipt.done():
-            waiting.receipt.set_result(receipt)
+    def _answer(self, waiting: _Waiting, outcome: Outcome) -> None:
+        self._metrics.readings_accepted.inc(outcome.receipt.accepted)
+        self._metrics.readings_duplicate.inc(outcome.receipt.duplicates)
+        if not waiting.outcome.done():
+            waiting.outcome.set_result(outcome)
 
 
 async def _merge(connection: Connection, uploads: Sequence[Upload], registry: SeriesRegistry) -> Batch:
     """Return the uploads as one batch; register their new series first. Raise SensorsChangedError."""
     try:
+        # Tried before any look for new series, which would take half as long as the batch itself.
         batch = Batch(uploads, registry.series_of)
     except KeyError:
-        await registry.register(connection, uploads)
+        uploads = await registry.register(connection, uploads)
         try:
             batch = Batch(uploads, registry.series_of)
         except KeyError as error:  # its sensor was just deleted
             raise SensorsChangedError from error
-    await registry.describe(connection, uploads)
+    await registry.describe(connection, batch.uploads)
     return batch
 
 
@@ -237,8 +246,8 @@ def _fail_answered_elsewhere(taken: Sequence[_Waiting], error: AnsweredElsewhere
 
 
 def _fail(waiting: _Waiting, error: BaseException) -> None:
-    if not waiting.receipt.done():
-        waiting.receipt.set_exception(error)
+    if not waiting.outcome.done():
+        waiting.outcome.set_exception(error)
 
 
 def _fail_unanswered(taken: Sequence[_Waiting]) -> None:

@@ -71,8 +71,9 @@ async def test_registration_does_not_deadlock_when_processes_register_the_same_s
 
 async def test_readings_of_new_sensors_are_rejected_when_the_cap_is_reached(connection: Connection) -> None:
     registry, capped = SeriesRegistry(), key("roof", sensors=2)
-    first = upload(reading("b"), reading("a"), reading("c", x=1, y=2), reading("a", T0 + 1), api_key=capped)
-    await registry.register(connection, [first])
+    sent = upload(reading("b"), reading("a"), reading("c", x=1, y=2), reading("a", T0 + 1), api_key=capped)
+    (first,) = await registry.register(connection, [sent])
+    assert (len(sent.readings), sent.rejected.count) == (4, 0)
     assert [item.sensor for item in first.readings] == ["b", "a", "a"]
     assert (first.value_count, first.rejected.count, first.rejected.by_code) == (3, 2, {"too_many_sensors": 2})
     (listed,) = first.rejected.listed
@@ -80,8 +81,7 @@ async def test_readings_of_new_sensors_are_rejected_when_the_cap_is_reached(conn
         "sensor 'c' is new, and the key 'roof' has brought as many sensors as it may; raise its limit, or remove what "
         "makes ever new names"
     )
-    later = upload(reading("a", z=1), reading("d"), api_key=capped)
-    await SeriesRegistry().register(connection, [later])
+    (later,) = await SeriesRegistry().register(connection, [upload(reading("a", z=1), reading("d"), api_key=capped)])
     assert [item.sensor for item in later.readings] == ["a"]
     assert await connection.fetchval("SELECT array_agg(name ORDER BY name) FROM sensor") == ["a", "b"]
 
@@ -94,8 +94,8 @@ async def test_cap_counts_only_sensors_that_the_key_brought_first(connection: Co
         upload(reading("b"), reading("c"), api_key=key("roof", sensors=1)),
         upload(reading("c"), api_key=key("closed", sensors=0)),
     ]
-    await registry.register(connection, uploads)
-    assert [[item.sensor for item in each.readings] for each in uploads] == [["a"], ["a", "b"], ["b"], []]
+    kept = await registry.register(connection, uploads)
+    assert [[item.sensor for item in each.readings] for each in kept] == [["a"], ["a", "b"], ["b"], []]
     rows = await connection.fetch("SELECT name, created_by FROM sensor ORDER BY name")
     assert [tuple(row) for row in rows] == [("a", "open"), ("b", "roof")]
 

@@ -17,7 +17,7 @@ from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest import writer
-from app.ingest.upload import Receipt, Upload
+from app.ingest.upload import Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.settings import Settings
@@ -90,7 +90,10 @@ async def test_upload_is_refused_in_time_when_the_network_loses_the_database(
         await wire.mend()
         monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 20)
         assert await _post(server, 3) == 200
-    assert await _stored(database.pool) == {1, 3}
+        # The call may have reached the database before its answer was lost: sending it again is safe.
+        assert await _post(server, 2) == 200
+    assert await _stored(database.pool) == {1, 2, 3}
+    assert await database.pool.fetchval("SELECT sum(n) FROM feed") == 3
 
 
 async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeatedly(
@@ -205,6 +208,39 @@ async def test_upload_is_refused_as_overload_when_a_database_error_is_passing(
     assert await database.pool.fetchval("SELECT count(*) FROM reading") == 0
 
 
+async def test_small_flush_is_stored_by_the_same_call_when_it_was_in_a_deadlock_twice(database: Database) -> None:
+    await database.pool.execute("CREATE SEQUENCE attempt")
+    await database.pool.execute(RAISE_ON_666.format(sqlstate="40P01", condition="AND nextval('attempt') <= 2"))
+    metrics = Metrics()
+    (result,) = await _flush_together(database, upload(reading("pi1", t=666)), metrics=metrics)
+    assert result == Receipt(1, 1, 0, [], 0)
+    assert metrics.flush_retries.labels("40P01")._value.get() == 2
+    assert await _stored(database.pool) == {666}
+
+
+async def test_small_flush_is_stored_in_the_general_way_when_only_some_readings_are_new(database: Database) -> None:
+    metrics = Metrics()
+    await _flush_together(database, upload(reading("pi1", t=1)))
+    first, second = await _flush_together(
+        database, upload(reading("pi1", t=2)), upload(reading("pi2", t=3)), metrics=metrics
+    )
+    assert (first, second) == (Receipt(None, 0, 1, [], 0), Receipt(2, 1, 0, [], 0))
+    assert metrics.flush_retries.labels("TG001")._value.get() == 1
+    assert await _stored(database.pool) == {1, 3}
+
+
+async def test_upload_is_refused_when_the_commit_of_a_small_flush_fails(database: Database) -> None:
+    await database.pool.execute(
+        """CREATE FUNCTION refuse_commit() RETURNS trigger LANGUAGE plpgsql
+           AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '40001'; END $$;
+           CREATE CONSTRAINT TRIGGER refuse_commit AFTER INSERT ON series_state
+               DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_commit()"""
+    )
+    (result,) = await _flush_together(database, upload(reading("pi1", t=1)))
+    assert isinstance(result, OverloadedError)
+    assert await _stored(database.pool) == set()
+
+
 async def test_error_is_passed_on_when_it_is_not_passing(database: Database) -> None:
     await database.pool.execute("ALTER TABLE series_state RENAME TO elsewhere")
     (result,) = await _flush_together(database, upload(reading("pi1")))
@@ -236,15 +272,18 @@ async def _stalled(database: Database) -> AsyncIterator[None]:
         yield
 
 
-async def _flush_together(database: Database, *uploads: Upload) -> list[Receipt | BaseException]:
+async def _flush_together(
+    database: Database, *uploads: Upload, metrics: Metrics | None = None
+) -> list[Receipt | BaseException]:
     """Store uploads in one flush: they are queued before the flusher starts. Return their receipts or errors."""
-    new_writer = Writer(Metrics())
+    new_writer = Writer(metrics or Metrics())
     waiting = [asyncio.create_task(new_writer.store(each)) for each in uploads]
     await asyncio.sleep(0)
     flusher = asyncio.create_task(new_writer.flush_forever(database.dsn))
     try:
         async with asyncio.timeout(20):
-            return await asyncio.gather(*waiting, return_exceptions=True)
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            return [outcome.receipt if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
     finally:
         flusher.cancel()
         await asyncio.gather(flusher, return_exceptions=True)

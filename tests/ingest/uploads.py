@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.auth.keys import ApiKey, Limits
-from app.ingest.upload import Rejected, Upload
+from app.ingest.upload import Idempotency, Rejected, Upload
 from app.model import Reading, SeriesId, Tags
 
 #: 2026-01-31T08:00:00Z
@@ -25,9 +25,24 @@ def reading(sensor: str, time_us: int = T0, tags: Tags | None = None, **values: 
     return Reading(sensor, time_us, {**values} or {"temperature": 21.5}, tags)
 
 
-def upload(*readings: Reading, received_us: int = T0, gateway: str | None = None, api_key: ApiKey = KEY) -> Upload:
+def upload(
+    *readings: Reading,
+    received_us: int = T0,
+    gateway: str | None = None,
+    api_key: ApiKey = KEY,
+    idempotency: Idempotency | None = None,
+    wants_legacy_id: bool = False,
+) -> Upload:
     """Return an upload of these readings, without rejections."""
-    return Upload(list(readings), Rejected(), received_us, api_key, gateway)
+    return Upload(
+        list(readings),
+        Rejected(),
+        received_us,
+        api_key,
+        gateway,
+        idempotency=idempotency,
+        wants_legacy_id=wants_legacy_id,
+    )
 
 
 def series_ids(*names: tuple[str, str]) -> Mapping[str, Mapping[str, SeriesId]]:

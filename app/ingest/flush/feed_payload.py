@@ -43,6 +43,16 @@ def group_readings(new: NewReadings, names: SeriesNames) -> Grouped:
     return grouped
 
 
+def split_payload(new: NewReadings, grouped: Grouped, legacy: list[LegacyRecord]) -> list[bytes]:
+    """Return the payload in parts, where the id of a legacy record belongs between each two; the ids given are 0."""
+    payload = encode_payload(new, grouped, [])
+    if not legacy:
+        return [payload]
+    # A NUL marks the place of an id, because JSON has none.
+    records = [b'{"id":\0' + _encode(record).removeprefix(b'{"id":0') for record in legacy]
+    return (payload[:-1] + b',"legacy":[' + b",".join(records) + b"]}").split(b"\0")
+
+
 def encode_payload(new: NewReadings, grouped: Grouped, legacy: list[LegacyRecord]) -> bytes:
     """Return the feed row's payload as JSON, with the readings in order of time."""
     times: dict[int, str] = {}

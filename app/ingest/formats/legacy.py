@@ -21,7 +21,6 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.status_codes import HTTP_201_CREATED
 
 from app.auth.guard import require
-from app.db.pool import Pool
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
 from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import check_value, refuse_sensor
@@ -30,7 +29,6 @@ from app.ingest.upload import Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name
 from app.problems import respond
-from app.settings import Settings
 
 Problems = list[dict[str, Any]]
 
@@ -163,12 +161,7 @@ def _legacy_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     tags=["Replaced services"],
     summary="Store one reading, as the replaced sensor server did",
 )
-async def post_temperature_reading(
-    request: AnyRequest,
-    ingest: NamedDependency[Ingest],
-    pool: NamedDependency[Pool],
-    settings: NamedDependency[Settings],
-) -> Response[Any]:
+async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Response[Any]:
     """Store temperature, humidity and pressure of one sensor at the time of receipt.
 
     Additional numeric fields are stored as metrics of their own.
@@ -179,13 +172,13 @@ async def post_temperature_reading(
     if problems:
         return Response({"detail": problems}, status_code=422)
     upload = _legacy_upload(request, sensor, values, received_us)
-    await ingest.store(upload, pool)
-    if upload.rejected.listed:
-        raise UnprocessableError(upload.rejected.listed[0].message)
-    if upload.legacy_id is None:
+    outcome = await ingest.store(upload)
+    if outcome.receipt.rejected:
+        raise UnprocessableError(outcome.receipt.rejected[0].message)
+    if outcome.legacy_id is None:
         raise OverloadedError("Another process stored a reading of this sensor in the same microsecond; send again")
-    record = LegacyRecord.make(upload.legacy_id, sensor, received_us, values, upload.client_ip)
-    return Response(record.as_sent(ZoneInfo(settings.legacy_timezone)), status_code=HTTP_201_CREATED)
+    record = LegacyRecord.make(outcome.legacy_id, sensor, received_us, values, upload.client_ip)
+    return Response(record.as_sent(ZoneInfo(ingest.settings.legacy_timezone)), status_code=HTTP_201_CREATED)
 
 
 def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], received_us: int) -> Upload:

@@ -28,7 +28,6 @@ from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import require
 from app.clock import to_us
-from app.db.pool import Pool
 from app.errors import InvalidRequestError, PayloadTooLargeError
 from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import (
@@ -377,13 +376,13 @@ _PROBLEMS = problem_responses(
     tags=["Readings"],
     summary="Store a batch of readings",
 )
-async def post_readings(request: AnyRequest, ingest: NamedDependency[Ingest], pool: NamedDependency[Pool]) -> Receipt:
+async def post_readings(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Receipt:
     """Store readings. Sending the same ones again is safe: they are counted as duplicates.
 
     Bad values are rejected one by one, with a code and a message that says what to send instead; the others are
     stored. The answer is 200 even then, so that a sender does not repeat values that can never be stored.
     """
-    return await ingest.take(request, pool, parse)
+    return await ingest.take(request, parse)
 
 
 handlers = [post_readings]

@@ -174,7 +174,7 @@ async def _store(writer: Writer, upload: Upload) -> Receipt:
         return Receipt(None, 0, 0, [], 0)
     for retries_left in range(_RETRIES, -1, -1):
         try:
-            return await writer.store(upload)
+            return (await writer.store(upload)).receipt
         except OverloadedError:
             if not retries_left:
                 raise

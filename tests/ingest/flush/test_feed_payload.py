@@ -58,8 +58,7 @@ def test_payload_has_the_newest_of_each_series_when_the_limit_is_exceeded() -> N
 
 def test_truncated_payload_has_all_readings_of_an_upload_that_needs_a_legacy_id() -> None:
     readings = [reading("pi1", T0 + number, t=number) for number in range(FRAME_VALUES_LIMIT)]
-    legacy_upload = upload(reading("pi2", T0 - MINUTE, t=7), reading("pi2", T0, t=8))
-    legacy_upload.wants_legacy_id = True
+    legacy_upload = upload(reading("pi2", T0 - MINUTE, t=7), reading("pi2", T0, t=8), wants_legacy_id=True)
     payload = payload_of(upload(*readings), legacy_upload)
     sensors = [
         (each["sensor"], each["values"]) for each in msgspec.convert(payload["readings"], list[dict[str, object]])

@@ -17,7 +17,7 @@ from app.ingest.flush.batch import Batch
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Receipt, Upload
+from app.ingest.upload import Outcome, Receipt, Upload
 from tests.conftest import Database
 from tests.ingest.uploads import DAY, HOUR, MINUTE, SECOND, T0, reading, upload
 
@@ -141,10 +141,15 @@ async def test_legacy_records_are_stored_when_a_reading_has_all_three_metrics(
     connection: Connection,
 ) -> None:
     three: Any = {"temperature": 1.0, "humidity": 2.0, "pressure": 3.0}
-    first = upload(reading("pi1", T0, **three, flow=4.0))
-    await _flush(connection, first, upload(reading("pi2", T0, temperature=1.0, humidity=2.0)))
-    second = upload(reading("pi1", T0 + 1, **three))
-    await _flush(connection, upload(reading("pi1", T0, **three)), second)
+    first, without = await _outcomes(
+        connection,
+        upload(reading("pi1", T0, **three, flow=4.0)),
+        upload(reading("pi2", T0, temperature=1.0, humidity=2.0)),
+    )
+    again, second = await _outcomes(
+        connection, upload(reading("pi1", T0, **three)), upload(reading("pi1", T0 + 1, **three))
+    )
+    assert (without.legacy_id, again.legacy_id) == (None, None)
     rows = await connection.fetch(
         "SELECT id, sensor, to_us(time) AS us, temperature, humidity, pressure FROM legacy_reading"
     )
@@ -224,9 +229,16 @@ async def test_rows_and_states_do_not_depend_on_how_readings_are_divided_into_fl
 async def _flush(
     connection: Connection, *uploads: Upload, registry: SeriesRegistry | None = None, by_copy: bool = False
 ) -> list[Receipt]:
+    outcomes = await _outcomes(connection, *uploads, registry=registry, by_copy=by_copy)
+    return [outcome.receipt for outcome in outcomes]
+
+
+async def _outcomes(
+    connection: Connection, *uploads: Upload, registry: SeriesRegistry | None = None, by_copy: bool = False
+) -> list[Outcome]:
     registry = registry or SeriesRegistry()
-    await registry.register(connection, uploads)
-    return await write_flush(connection, Batch(uploads, registry.series_of), registry, by_copy=by_copy)
+    batch = Batch(await registry.register(connection, uploads), registry.series_of)
+    return await write_flush(connection, batch, registry, by_copy=by_copy)
 
 
 async def _states(source: Connection | Pool) -> list[tuple[Any, ...]]:

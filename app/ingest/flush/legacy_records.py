@@ -1,0 +1,46 @@
+"""The records of the replaced sensor server: a flush adds one for each new reading of its three metrics."""
+
+import msgspec
+
+from app.ingest.flush.batch import NewReadings
+from app.ingest.flush.feed_payload import Grouped
+from app.ingest.series import SeriesRegistry
+from app.model import LEGACY_METRICS, LegacyRecord, SensorName
+
+
+class NewRecord(msgspec.Struct, frozen=True):
+    """A record that has no id yet; 0 stands for it."""
+
+    record: LegacyRecord
+    #: Position in the batch of the upload that brought it first.
+    upload_number: int
+
+
+def find_records(new: NewReadings, grouped: Grouped, registry: SeriesRegistry) -> list[NewRecord]:
+    """Return a record for each new reading with temperature, humidity and pressure, in order of time."""
+    found = [key for key in sorted(grouped) if all(metric in grouped[key] for metric in LEGACY_METRICS)]
+    if not found:
+        return []
+    origins = _origins(new, registry)
+    return [
+        NewRecord(
+            LegacyRecord.make(0, sensor, time_us, grouped[time_us, sensor], new.batch.uploads[number].client_ip), number
+        )
+        for time_us, sensor in found
+        for number in (origins[sensor, time_us],)
+    ]
+
+
+def columns_of(records: list[NewRecord]) -> list[list[object]]:
+    """Return the records as columns: sensor, time, temperature, humidity, pressure, client address."""
+    rows = [msgspec.structs.astuple(new.record)[1:] for new in records]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], [], [], []]
+
+
+def _origins(new: NewReadings, registry: SeriesRegistry) -> dict[tuple[SensorName, int], int]:
+    """Return the number of the upload that first brought each (sensor, time), by the sensor's present name."""
+    origins: dict[tuple[SensorName, int], int] = {}
+    for number, upload in enumerate(new.batch.uploads):
+        for reading in upload.readings:
+            origins.setdefault((registry.sensors[reading.sensor].name, reading.time_us), number)
+    return origins

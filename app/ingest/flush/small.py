@@ -1,0 +1,92 @@
+"""The small flush: one call of the function `store_small_flush_1`, which commits by itself.
+
+The function stores a batch of which everything is new, or nothing. The general transaction does all others.
+"""
+
+import asyncpg
+import msgspec
+
+from app.db.pool import Connection
+from app.errors import OverloadedError
+from app.ingest.flush.batch import Batch, NewReadings
+from app.ingest.flush.feed_payload import group_readings, split_payload
+from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
+from app.ingest.flush.outcomes import make_answers, make_outcomes
+from app.ingest.flush.transaction import COPY_FROM, days_of
+from app.ingest.series import SensorsChangedError, SeriesRegistry
+from app.ingest.sql import SQL
+from app.ingest.upload import Outcome
+
+_MIXED, _ANSWERED_ELSEWHERE, _SENSORS_CHANGED = "TG001", "TG002", "TG003"
+
+
+class NotUniformError(OverloadedError):
+    """The function stores no batch that is partly new, or whose answer is stored; the general transaction does."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__("Other processes were storing the same readings. Keep the data and send them again.")
+        self.sqlstate = sqlstate
+
+
+def is_small(batch: Batch, registry: SeriesRegistry) -> bool:
+    """Return whether the function can store the batch, if it is uniform."""
+    return (
+        0 < batch.size < COPY_FROM
+        and not any(upload.is_import for upload in batch.uploads)
+        and not any(block.series_id in registry.retired for block in batch.blocks)
+    )
+
+
+async def write_small_flush(
+    connection: Connection, batch: Batch, registry: SeriesRegistry, *, any_decompression: bool = False
+) -> list[Outcome]:
+    """Store a small batch and return each upload's outcome, in order, after the commit.
+
+    Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and what a lost database raises. Nothing
+    is stored then.
+    """
+    new = NewReadings(batch, batch.blocks)
+    grouped = group_readings(new, registry.names)
+    records = find_records(new, grouped, registry)
+    try:
+        # Not fetchrow, whose row limit would leave the call unfinished when it commits.
+        (row,) = await connection.fetch(
+            SQL["store_small_flush"],
+            registry.version,
+            any_decompression,
+            *batch.columns(),
+            *days_of(new),
+            *new.states(),
+            *_ranges(new),
+            split_payload(new, grouped, [found.record for found in records]),
+            *columns_of(records),
+            *_answers(new, NewReadings(batch, [])),
+        )
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == _SENSORS_CHANGED:
+            raise SensorsChangedError from error
+        if error.sqlstate in (_MIXED, _ANSWERED_ELSEWHERE):
+            raise NotUniformError(error.sqlstate) from error
+        raise
+    return _outcomes(new, row["seq"], records, row["legacy_ids"])
+
+
+def _outcomes(
+    new: NewReadings, seq: int | None, records: list[NewRecord], legacy_ids: list[int] | None
+) -> list[Outcome]:
+    if seq is None:
+        return make_outcomes(NewReadings(new.batch, []), None, [], [])
+    return make_outcomes(new, seq, records, legacy_ids or [])
+
+
+def _ranges(new: NewReadings) -> list[list[object]]:
+    """Return the ranges of new times as columns: series, earliest, latest, whether they are late."""
+    rows = [(*row, late) for late, columns in new.ranges().items() for row in zip(*columns, strict=True)]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], []]
+
+
+def _answers(new: NewReadings, nothing: NewReadings) -> list[list[object]]:
+    """Return the answers as columns: label, key, hash, receipt and whether it has a seq if all is new, else receipt."""
+    if_new, if_stored = make_answers(new), make_answers(nothing)
+    rows = [(*msgspec.structs.astuple(one), other.receipt) for one, other in zip(if_new, if_stored, strict=True)]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], [], [], []]

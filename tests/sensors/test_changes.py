@@ -581,10 +581,11 @@ async def test_no_acknowledged_reading_is_lost_while_sensors_are_renamed_and_del
     async with running_server(settings) as other:
         await load.upload(server, range(1))
         await asyncio.gather(load.upload(server, range(1, 60)), load.upload(other, range(60, 120)), operate())
+        await load.upload(server, range(120, 121))  # so that each exists, also if it was deleted last
         for name in deleted:
             assert load.acknowledged[name] <= await load.stored(server, name)
         for name in kept:
-            assert load.acknowledged[name] == set(range(120)) == await load.stored(server, name)
+            assert load.acknowledged[name] == set(range(121)) == await load.stored(server, name)
 
 
 async def test_frames_hold_no_old_name_once_the_rename_is_answered(server: Server) -> None:

@@ -16,6 +16,8 @@ const NARROW_ROW_PX = 40;
 /** Rows beyond the edges of the window, so that scrolling shows no gap; and the most rows there ever are. */
 const ROWS_BEYOND = 8;
 const MOST_ROWS = 96;
+/** Rows that are written in one animation frame: all at once would hold the page up when it is scrolled far. */
+const ROWS_A_FRAME = 20;
 /** An order by values is renewed this often at most: rows that jump about cannot be read. */
 const REORDER_EVERY_MS = 5_000;
 /** Sparks are asked for once scrolling has paused for so long. */
@@ -68,7 +70,7 @@ export class SensorTable {
     if (mustRedraw) this.#drawnAt = performance.now();
     this.#context.time = shownTime();
     for (const row of this.#shown.values()) {
-      if (mustRedraw) row.showValues(this.#context);
+      if (mustRedraw) this.#showValues(row);
       else row.showAge(this.#context.time);
     }
   }
@@ -154,28 +156,48 @@ export class SensorTable {
     const last = Math.min(this.#items.length, first + count);
     this.#context.time = shownTime();
     while (this.#rows.length < count) this.#rows.push(new Row(this.#rows.length));
-    const isFresh = new Set();
-    for (let index = first; index < last; index += 1) isFresh.add(this.#showAt(index));
-    for (const row of this.#rows) if (row.item !== null && !isFresh.has(row)) this.#hide(row);
-    for (const sensor of this.#dirty) this.#shown.get(sensor)?.showValues(this.#context);
+    this.#showRange(first, last);
+    for (const sensor of this.#dirty) this.#showValues(this.#shown.get(sensor));
     this.#dirty.clear();
     clearTimeout(this.#pause);
     this.#pause = setTimeout(() => this.#wantSparks(), PAUSE_MS);
+  }
+
+  /** Show the items of a range, those in the window first; what is too much for this frame follows in the next. */
+  #showRange(first, last) {
+    const indexes = Array.from({ length: last - first }, (_, place) => first + place);
+    const isInWindow = (index) => index >= first + ROWS_BEYOND && index < last - ROWS_BEYOND;
+    const outdated = indexes.filter((index) => !this.#isShown(index));
+    const ordered = [...outdated.filter(isInWindow), ...outdated.filter((index) => !isInWindow(index))];
+    for (const index of ordered.slice(0, ROWS_A_FRAME)) this.#showAt(index);
+    if (ordered.length > ROWS_A_FRAME) {
+      this.#schedule();
+      return;
+    }
+    for (const row of this.#rows) if (row.item !== null && (row.index < first || row.index >= last)) this.#hide(row);
+  }
+
+  /** Show a row's values as they are now, unless the row waits for being written for the present columns. */
+  #showValues(row) {
+    if (row?.arrangement === this.#arrangement) row.showValues(this.#context);
+  }
+
+  #isShown(index) {
+    const row = this.#rows[index % this.#rows.length];
+    return row.item === this.#items[index] && row.index === index && row.arrangement === this.#arrangement;
   }
 
   /** Show an item in the row that is its own as long as the item is in view. */
   #showAt(index) {
     const row = this.#rows[index % this.#rows.length];
     const item = this.#items[index];
-    if (row.item !== item || row.index !== index || row.arrangement !== this.#arrangement) {
-      if (this.#shown.get(row.item) === row) this.#shown.delete(row.item);
-      row.show(item, index, index * this.#rowPx, this.#context);
-      row.arrangement = this.#arrangement;
-      if (!row.element.isConnected) byId("table-body").append(row.element);
-      row.element.classList.toggle("active", index === this.#active);
-    }
+    if (this.#shown.get(row.item) === row) this.#shown.delete(row.item);
+    row.show(item, index, index * this.#rowPx, this.#context);
+    row.arrangement = this.#arrangement;
+    if (!row.element.isConnected) byId("table-body").append(row.element);
+    row.element.classList.toggle("active", index === this.#active);
+    if (index === this.#active) setAttribute(byId("table"), "aria-activedescendant", row.element.id);
     if (item.heading === undefined) this.#shown.set(item, row);
-    return row;
   }
 
   #hide(row) {

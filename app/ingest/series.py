@@ -22,6 +22,8 @@ SENSORS_PER_KEY = 100_000
 
 #: How often times of tags and gateways that are known only in this process are stored.
 SEEN_EVERY_S = 15.0
+#: Number of sensors in one transaction: a flush that describes one of them waits for it.
+_SEEN_AT_ONCE = 1_000
 _NEVER = -(2**62)
 _NOTHING = (_NEVER, "")
 _LAST = (2**63, "")
@@ -214,10 +216,11 @@ class SeriesRegistry:
         Until then an older reading with other tags, in another process, would win. This runs every SEEN_EVERY_S, at
         the end, and before a new registry takes the place of this one.
         """
-        sensors = list(self._by_id.values())
-        tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
-        gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
-        if tags or gateways:
+        sensors = [each for each in self._by_id.values() if each.tags.unstored or each.gateway.unstored]
+        for start in range(0, len(sensors), _SEEN_AT_ONCE):
+            some = sensors[start : start + _SEEN_AT_ONCE]
+            tags = {sensor.id: seen for sensor in some if (seen := sensor.tags.unstored) is not None}
+            gateways = {sensor.id: seen for sensor in some if (seen := sensor.gateway.unstored) is not None}
             await self._store(connection, tags, gateways, {})
 
     async def _store(self, connection: Connection, tags: Descriptions, gateways: Descriptions, units: Units) -> None:

@@ -17,7 +17,7 @@ const NARROW_ROW_PX = 40;
 const ROWS_BEYOND = 8;
 const MOST_ROWS = 96;
 /** Rows that are written in one animation frame: all at once would hold the page up when it is scrolled far. */
-const ROWS_A_FRAME = 20;
+const ROWS_A_FRAME = 10;
 /** An order by values is renewed this often at most: rows that jump about cannot be read. */
 const REORDER_EVERY_MS = 5_000;
 /** Sparks are asked for once scrolling has paused for so long. */

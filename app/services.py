@@ -17,13 +17,14 @@ from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition, detect_edition
 from app.db.lease import Lease
-from app.db.migrations import MigrationError, list_pending
+from app.db.migrations import check_migrated
 from app.db.pool import DATABASE_ERRORS, Pool, open_pool
 from app.db.sql import SQL
 from app.errors import SettingsError
+from app.ingest.flush.legacy_records import prune_legacy_readings
 from app.ingest.gateways import WRITE_EVERY_S
+from app.ingest.idempotency import prune_answers
 from app.ingest.intake import Ingest
-from app.ingest.retention import prune_answers, prune_legacy_readings
 from app.ingest.series import SEEN_EVERY_S
 from app.ingest.writer import FLUSHERS
 from app.jobs import Job, Jobs
@@ -137,9 +138,7 @@ class Services:
     async def _check_start(self) -> None:
         """Raise MigrationError when migrations are pending, SettingsError when a needed API key is missing."""
         async with self.pool.acquire() as connection:
-            pending = await list_pending(connection)
-            if pending:
-                raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
+            await check_migrated(connection)
             self.edition = await detect_edition(connection)
         await self.ring.open(self.pool)
         if self._needs_key and not self.ring:

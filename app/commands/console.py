@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from app import log
-from app.db.pool import DATABASE_ERRORS
+from app.db.pool import DATABASE_ERRORS, Pool, open_pool
 from app.durations import parse_duration
 from app.errors import AppError, SettingsError
 from app.settings import Settings
@@ -94,6 +94,11 @@ def find_dsn(settings: Settings) -> str:
     if running.is_file():
         return str(msgspec.json.decode(running.read_bytes(), type=dict[str, str])["dsn"])
     raise SettingsError(f"DATABASE_URL is not set, and no embedded server runs for {settings.data_dir}")
+
+
+async def open_command_pool() -> Pool:
+    """Open a small pool on the database that the settings name; raise SettingsError."""
+    return await open_pool(find_dsn(load_settings()), min_size=1, max_size=2)
 
 
 def duration(text: str) -> int:

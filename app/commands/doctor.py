@@ -1,12 +1,47 @@
-"""`tidegauge doctor`: reports what the server needs, what is wrong, and how to solve it."""
+"""`tidegauge doctor`: reports what the server needs, what is wrong, and how to solve it.
 
+It checks settings, database, rules, what evaluates and sends, and what reports.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Literal
+
+import asyncpg
 import msgspec
 import rich_click as click
 from rich.markup import escape
 from rich.table import Table
 
+from app.alerting.language.files import load_checked
+from app.alerting.rules.problems import RuleErrors
+from app.clock import SECOND_US, rfc3339, to_us
 from app.commands.console import command_body, load_settings, output
-from app.commands.diagnosis import Finding, diagnose
+from app.commands.development_key import list_variables
+from app.commands.sql import SQL
+from app.db import sql as db
+from app.db.aggregates import list_warnings
+from app.db.edition import describe_edition, detect_edition
+from app.db.migrations import MigrationError, list_pending
+from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.notify import sql as notify
+from app.settings import Settings
+
+#: Of more mistakes, gateways or clocks than this, the rest is only counted.
+_SHOWN = 3
+#: The process with this lease evaluates rules.
+_LEASE = 1
+#: By how many seconds a clock may be ahead.
+_AHEAD_S = 60
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """The result of one check."""
+
+    state: Literal["ok", "note", "problem"]
+    subject: str
+    message: str
 
 
 @click.command()
@@ -26,6 +61,167 @@ async def doctor(as_json: bool) -> int:
     else:
         output.print(_table(findings), highlight=False)
     return 1 if any(finding.state == "problem" for finding in findings) else 0
+
+
+async def diagnose(settings: Settings) -> list[Finding]:
+    """Check settings, database, rules and what is running, in the order in which they depend on each other.
+
+    Checks that need a usable database are left out when there is none.
+    """
+    keys, rules = _check_environment_keys(settings), _check_rules(settings)
+    dsn = settings.database_url or _embedded_dsn(settings)
+    if dsn is None:
+        message = "DATABASE_URL is not set and no embedded server runs now; `tidegauge up` starts one"
+        return [keys, Finding("note", "database", message), *rules]
+    try:
+        async with _connection(dsn) as connection:
+            schema = await _check_schema(connection)
+            if any(finding.state == "problem" for finding in schema):
+                return [keys, *schema, *rules]
+            return [keys, *schema, *await _check_data(connection), *rules, *await _check_work(connection)]
+    except DATABASE_ERRORS as error:
+        return [keys, Finding("problem", "database", f"does not answer: {error}"), *rules]
+
+
+def _check_environment_keys(settings: Settings) -> Finding:
+    given = list_variables(settings)
+    if given:
+        return Finding("ok", "keys", f"{' and '.join(given)} set")
+    return Finding("note", "keys", "API_KEY and API_KEY_WS are not set; keys in the database work without them")
+
+
+async def _check_schema(connection: Connection) -> list[Finding]:
+    """Check the versions of database and extension, and the migrations; end with the first problem."""
+    version = await connection.fetchval("SHOW server_version")
+    findings = [Finding("ok", "database", f"PostgreSQL {version}")]
+    extension = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+    if extension is None:
+        return [*findings, Finding("problem", "timescaledb", "not created here yet; run `tidegauge migrate`")]
+    edition = await detect_edition(connection)
+    findings.append(Finding("ok", "timescaledb", f"{extension}, {edition}: {describe_edition(edition)}"))
+    try:
+        pending = await list_pending(connection)
+    except MigrationError as error:
+        return [*findings, Finding("problem", "migrations", str(error))]
+    if pending:
+        return [*findings, Finding("problem", "migrations", f"{', '.join(pending)} pending; run `tidegauge migrate`")]
+    return [*findings, Finding("ok", "migrations", "all applied")]
+
+
+async def _check_data(connection: Connection) -> list[Finding]:
+    size = await connection.fetchval(db.SQL["get_database_size"])
+    stored = await _fetch_one(connection, SQL["count_stored"])
+    warnings = await list_warnings(connection, await detect_edition(connection))
+    return [
+        Finding("ok", "data", f"{stored['sensors']} sensors, {size / 2**20:.0f} MiB"),
+        Finding("ok", "stored keys", f"{stored['live_keys']} live"),
+        *(Finding("note", "warning", text) for text in warnings),
+    ]
+
+
+def _check_rules(settings: Settings) -> list[Finding]:
+    try:
+        rule_set = load_checked(settings.rules_dir, settings)
+    except RuleErrors as errors:
+        mistakes = [Finding("problem", "rules", str(problem)) for problem in errors.problems]
+        return _shorten(mistakes, "tidegauge check")
+    counts = f"{_count(len(rule_set.rules), 'rule')}, {_count(len(rule_set.channels), 'channel')}"
+    return [Finding("ok", "rules", counts)]
+
+
+async def _check_work(connection: Connection) -> list[Finding]:
+    """Check what evaluates and sends, and what gateways and sensors do."""
+    gateways = await connection.fetch(SQL["summarise_gateways"])
+    return [
+        await _check_evaluator(connection),
+        *await _check_channels(connection),
+        _check_gateways(gateways),
+        *_check_clocks(gateways),
+        await _check_sensors(connection),
+    ]
+
+
+async def _check_evaluator(connection: Connection) -> Finding:
+    rows = await connection.fetchval(SQL["count_unevaluated"])
+    waiting = f"{_count(rows, 'row')} of dirty to evaluate"
+    if await connection.fetchval(db.SQL["is_lease_held"], _LEASE):
+        return Finding("ok", "evaluator", f"a process evaluates rules; {waiting}")
+    return Finding("note", "evaluator", f"no process evaluates rules: is `tidegauge serve` running? {waiting}")
+
+
+async def _check_channels(connection: Connection) -> list[Finding]:
+    rows = await connection.fetch(notify.SQL["list_channel_states"])
+    texts = [f"{row['channel']} is broken since {_time(row['broken_since'])}: {row['reason']}" for row in rows]
+    broken = [Finding("problem", "channels", text) for text in texts]
+    outbox = await _fetch_one(connection, notify.SQL["measure_outbox"])
+    if outbox["dead"]:
+        letters = f"{_count(outbox['dead'], 'dead letter')}: /api/v1/notifications/outbox?state=dead"
+        return [*broken, Finding("note", "channels", letters)]
+    return broken or [Finding("ok", "channels", "none is broken, no dead letters")]
+
+
+def _check_gateways(gateways: list[asyncpg.Record]) -> Finding:
+    offline = [row for row in gateways if row["is_offline"]]
+    if not offline:
+        return Finding("ok", "gateways", f"{len(gateways)} report")
+    named = [f"{row['gateway']} (last upload {_time(row['last_upload_at'])})" for row in offline[:_SHOWN]]
+    more = f" and {len(offline) - _SHOWN} more" if len(offline) > _SHOWN else ""
+    return Finding("note", "gateways", f"offline: {', '.join(named)}{more}")
+
+
+def _check_clocks(gateways: list[asyncpg.Record]) -> list[Finding]:
+    ahead = [
+        Finding("note", "clocks", f"the clock of {row['gateway']} is {-row['skew_s']:.0f} s ahead")
+        for row in gateways
+        if row["skew_s"] is not None and row["skew_s"] < -_AHEAD_S
+    ]
+    return _shorten(ahead, "/api/v1/gateways") or [Finding("ok", "clocks", f"none is over {_AHEAD_S} s ahead")]
+
+
+async def _check_sensors(connection: Connection) -> Finding:
+    """Count silent sensors; one with an open alert, also an alert about its silence, counts as such instead."""
+    found = await _fetch_one(connection, SQL["count_sensor_states"])
+    counts = f"{found['silent']} of {found['in_use']} silent, {found['with_alert']} with an open alert"
+    return Finding("note" if found["silent"] else "ok", "sensors", counts)
+
+
+def _shorten(findings: list[Finding], where: str) -> list[Finding]:
+    """Return the first findings, and one that says how many more there are and where."""
+    more = len(findings) - _SHOWN
+    if more <= 0:
+        return findings
+    last = findings[_SHOWN - 1]
+    return [*findings[:_SHOWN], Finding(last.state, last.subject, f"and {more} more: {where}")]
+
+
+async def _fetch_one(connection: Connection, query: str) -> asyncpg.Record:
+    """Return the row of a query that always has one."""
+    (row,) = await connection.fetch(query)
+    return row
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _time(moment: datetime) -> str:
+    return rfc3339(to_us(moment) // SECOND_US * SECOND_US)
+
+
+def _embedded_dsn(settings: Settings) -> str | None:
+    path = settings.data_dir / "dsn.json"
+    if not path.is_file():
+        return None
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, str])["dsn"]
+
+
+@asynccontextmanager
+async def _connection(dsn: str) -> AsyncIterator[Connection]:
+    connection = await connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def _table(findings: list[Finding]) -> Table:

@@ -7,8 +7,7 @@ from rich.table import Table
 
 from app.auth.keys import SCOPES, Scope, create_key, revoke_key
 from app.auth.sql import SQL
-from app.commands.console import command_body, find_dsn, load_settings, output
-from app.db.pool import Pool, open_pool
+from app.commands.console import command_body, open_command_pool, output
 
 
 @click.group()
@@ -41,7 +40,7 @@ def key() -> None:
 async def key_create(label: str, scopes: tuple[Scope, ...], **limits: int | None) -> None:
     """Create a key and print it; it cannot be shown again."""
     given = {name: value for name, value in limits.items() if value is not None}
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         print(await create_key(pool, label, frozenset(scopes), given))  # noqa: T201 -- plain, for use in $(…)
 
 
@@ -50,7 +49,7 @@ async def key_create(label: str, scopes: tuple[Scope, ...], **limits: int | None
 @command_body
 async def key_list(as_json: bool) -> None:
     """List labels, scopes and limits of all keys; the keys themselves are not stored."""
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         rows = [dict(row) for row in await pool.fetch(SQL["list_keys"])]
     if as_json:
         output.print_json(msgspec.json.encode(rows).decode())
@@ -68,10 +67,6 @@ async def key_list(as_json: bool) -> None:
 @command_body
 async def key_revoke(label: str) -> None:
     """Revoke a key; it stops working in every process within seconds."""
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         await revoke_key(pool, label)
     output.print(f"revoked {escape(label)}", highlight=False, soft_wrap=True)
-
-
-async def _pool() -> Pool:
-    return await open_pool(find_dsn(load_settings()), min_size=1, max_size=2)

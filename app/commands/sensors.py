@@ -10,9 +10,9 @@ from rich.table import Table
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import decode_rule_set
 from app.alerting.rules.sql import SQL as RULES_SQL
-from app.commands.console import command_body, find_dsn, load_settings, output
+from app.commands.console import command_body, open_command_pool, output
 from app.commands.sql import SQL
-from app.db.pool import Pool, open_pool
+from app.db.pool import Pool
 from app.errors import InvalidRequestError
 from app.sensors.changes import SensorChange, change_sensor, delete_sensor
 from app.sensors.listing import SensorItem, fetch_sensor, fetch_sensors
@@ -34,7 +34,7 @@ def sensor() -> None:
 @command_body
 async def sensor_list(retired: bool, as_json: bool) -> None:
     """List sensors with state, time of the newest reading, gateway and tags."""
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         items = await fetch_sensors(pool, "", _ALL, retired=retired)
     if as_json:
         output.print_json(msgspec.json.encode(items).decode())
@@ -73,7 +73,7 @@ async def sensor_set(
         fields["tags"] = None if uploaded_tags else _pairs("--tag", tags)
     if not fields and not forgotten:
         raise click.UsageError("Give at least one option; `tidegauge sensor set --help` lists them.")
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         if forgotten:
             fields["old_names"] = _without(forgotten, (await fetch_sensor(pool, name)).old_names)
         await change_sensor(pool, name, SensorChange(**fields))
@@ -89,7 +89,7 @@ async def sensor_rename(name: str, new_name: str) -> None:
 
     Rules select sensors by the new name. The rules that selected it by the old one alone are printed.
     """
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         before = await fetch_sensor(pool, name)
         await change_sensor(pool, name, SensorChange(name=new_name))
         lost = await _rules_lost(pool, before, new_name)
@@ -104,7 +104,7 @@ async def sensor_rename(name: str, new_name: str) -> None:
 @command_body
 async def sensor_retire(name: str, undo: bool) -> None:
     """Take a sensor out of use until it reports again: its alerts end, and lists leave it out."""
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         await change_sensor(pool, name, SensorChange(retired=not undo))
     _say(f"{name} is in use again" if undo else f"retired {name}; it comes back when it reports again")
 
@@ -118,7 +118,7 @@ async def sensor_delete(name: str, yes: bool) -> None:
 
     It is hidden at once; a running server removes its readings. An upload under its name makes a new sensor.
     """
-    async with await _pool() as pool:
+    async with await open_command_pool() as pool:
         item = await fetch_sensor(pool, name)
         if not yes:
             count = await pool.fetchval(SQL["count_readings_of_sensor"], item.name)
@@ -180,7 +180,3 @@ def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
 
 def _say(text: str) -> None:
     output.print(escape(text), highlight=False, soft_wrap=True)
-
-
-async def _pool() -> Pool:
-    return await open_pool(find_dsn(load_settings()), min_size=1, max_size=2)

@@ -87,6 +87,13 @@ async def list_pending(connection: Connection) -> list[str]:
     return [migration.name for migration in await _pending(connection, wanted)]
 
 
+async def check_migrated(connection: Connection) -> None:
+    """Raise MigrationError if a migration is pending."""
+    pending = await list_pending(connection)
+    if pending:
+        raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
+
+
 async def set_reader_password(dsn: str, password: str) -> None:
     """Set the password of the read-only role and let it log in; the server quotes the password."""
     connection = await connect(dsn)

@@ -1,4 +1,4 @@
--- Migrations, locks, the lease and the size of the database.
+-- Migrations, locks, the lease, the size of the database, and the columnstore.
 
 -- name: create_migration_table
 CREATE TABLE IF NOT EXISTS schema_migration (
@@ -47,3 +47,7 @@ SELECT EXISTS (
      WHERE locktype = 'advisory' AND classid = 7421 AND objid = $1::int::oid AND objsubid = 2 AND granted
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 );
+
+-- name: allow_any_decompression
+-- Late readings in the columnstore, and their deletion, may need more rows decompressed than the usual limit.
+SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;

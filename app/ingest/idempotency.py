@@ -65,3 +65,8 @@ def check_key(key: str) -> str:
     if not 0 < len(key) <= KEY_LIMIT or not key.isprintable():
         raise InvalidRequestError(f"Idempotency-Key must be 1 to {KEY_LIMIT} printable characters")
     return key
+
+
+async def prune_answers(pool: Pool) -> None:
+    """Delete answers to Idempotency-Keys that are older than a day."""
+    await pool.execute(SQL["prune_idempotency"])

@@ -95,10 +95,6 @@ SELECT series_id, from_us(us), value FROM unnest($1::int[], $2::bigint[], $3::fl
 ON CONFLICT (series_id, time) DO NOTHING
 RETURNING series_id, time;
 
--- name: allow_any_decompression
--- Late readings in the columnstore may need more rows decompressed than the usual limit.
-SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
-
 -- name: insert_late_days
 -- $1 days, $2 time of the oldest new reading of each
 INSERT INTO late_day (day)

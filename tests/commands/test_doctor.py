@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from app.clock import SECOND_US, rfc3339, to_us
-from app.commands.diagnosis import Finding, diagnose
+from app.commands.doctor import Finding, diagnose
 from app.db.lease import Lease
 from app.db.migrations import migrate
 from app.settings import Settings

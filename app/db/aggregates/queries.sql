@@ -123,10 +123,6 @@ SELECT range_start, range_end
  WHERE hypertable_schema = current_schema() AND hypertable_name = 'reading'
  ORDER BY range_start;
 
--- name: allow_decompression
--- Deleting from the columnstore may need more rows decompressed than the usual limit.
-SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
-
 -- name: delete_readings
 -- $1 series ids, $2 from, $3 to (excluded)
 DELETE FROM reading WHERE series_id = ANY($1::int[]) AND time >= $2 AND time < $3;

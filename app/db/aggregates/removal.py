@@ -7,6 +7,7 @@ from app.db.aggregates.roll_up import wait_for_earlier_transactions
 from app.db.aggregates.sql import ROLL_UP, SQL
 from app.db.edition import detect_edition
 from app.db.pool import Connection
+from app.db.sql import SQL as DB_SQL
 from app.model import SeriesId
 
 
@@ -21,7 +22,7 @@ async def remove_series(connection: Connection, series_ids: Sequence[SeriesId], 
         return False
     deleted = 0
     is_community = await detect_edition(connection) == "community"
-    prepare = SQL["allow_decompression"] if is_community else None
+    prepare = DB_SQL["allow_any_decompression"] if is_community else None
     for chunk in await connection.fetch(SQL["list_reading_chunks"]):
         deleted += await _delete(connection, prepare, SQL["delete_readings"], series_ids, *chunk)
     prepare = prepare or ROLL_UP["lock_watermark"]

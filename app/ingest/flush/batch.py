@@ -122,6 +122,11 @@ def select(blocks: Iterable[Block], keys: Collection[tuple[SeriesId, int]]) -> l
     return [Block(block.day, block.series_id, points) for block, points in kept if points]
 
 
+def as_columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
+    """Turn rows of `width` fields into columns, as unnest takes them."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
 def copy_payload(blocks: Iterable[Block]) -> bytes:
     """Encode blocks for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
     pack, epoch_us = _pack_row, _POSTGRES_EPOCH_US

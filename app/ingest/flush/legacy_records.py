@@ -2,9 +2,11 @@
 
 import msgspec
 
-from app.ingest.flush.batch import NewReadings
+from app.db.pool import Pool
+from app.ingest.flush.batch import NewReadings, as_columns
 from app.ingest.flush.feed_payload import Grouped
 from app.ingest.series import SeriesRegistry
+from app.ingest.sql import SQL
 from app.model import LEGACY_METRICS, LegacyRecord, SensorName
 
 
@@ -33,8 +35,12 @@ def find_records(new: NewReadings, grouped: Grouped, registry: SeriesRegistry) -
 
 def columns_of(records: list[NewRecord]) -> list[list[object]]:
     """Return the records as columns: sensor, time, temperature, humidity, pressure, client address."""
-    rows = [msgspec.structs.astuple(new.record)[1:] for new in records]
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], [], [], []]
+    return as_columns([msgspec.structs.astuple(new.record)[1:] for new in records], 6)
+
+
+async def prune_legacy_readings(pool: Pool) -> None:
+    """Delete all but the newest records; only the last one is read again."""
+    await pool.execute(SQL["prune_legacy_readings"])
 
 
 def _origins(new: NewReadings, registry: SeriesRegistry) -> dict[tuple[SensorName, int], int]:

@@ -8,7 +8,7 @@ import msgspec
 
 from app.db.pool import Connection
 from app.errors import OverloadedError
-from app.ingest.flush.batch import Batch, NewReadings
+from app.ingest.flush.batch import Batch, NewReadings, as_columns
 from app.ingest.flush.feed_payload import group_readings, split_payload
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
@@ -82,11 +82,11 @@ def _outcomes(
 def _ranges(new: NewReadings) -> list[list[object]]:
     """Return the ranges of new times as columns: series, earliest, latest, whether they are late."""
     rows = [(*row, late) for late, columns in new.ranges().items() for row in zip(*columns, strict=True)]
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], []]
+    return as_columns(rows, 4)
 
 
 def _answers(new: NewReadings, nothing: NewReadings) -> list[list[object]]:
     """Return the answers as columns: label, key, hash, receipt and whether it has a seq if all is new, else receipt."""
     if_new, if_stored = make_answers(new), make_answers(nothing)
     rows = [(*msgspec.structs.astuple(one), other.receipt) for one, other in zip(if_new, if_stored, strict=True)]
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], [], [], []]
+    return as_columns(rows, 6)

@@ -12,6 +12,7 @@ import msgspec
 
 from app.clock import DAY_US, to_us
 from app.db.pool import Connection
+from app.db.sql import SQL as DB_SQL
 from app.ingest.flush.batch import Batch, NewReadings, by_day, copy_payload, select
 from app.ingest.flush.feed_payload import encode_payload, group_readings
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
@@ -50,7 +51,7 @@ async def write_flush(
     """
     async with connection.transaction():
         if any_decompression:
-            await connection.execute(SQL["allow_any_decompression"])
+            await connection.execute(DB_SQL["allow_any_decompression"])
         new = await (_copy if by_copy else _insert)(connection, batch)
         recorded = await _record(connection, new, registry) if new.blocks else None
         if recorded is None:

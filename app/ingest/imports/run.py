@@ -11,8 +11,8 @@ import msgspec
 
 from app.auth.keys import IMPORT_LABEL, ApiKey, Limits
 from app.clock import now_us
-from app.db.migrations import MigrationError, list_pending
-from app.db.pool import Connection, connect
+from app.db.migrations import check_migrated
+from app.db.pool import connect
 from app.errors import OverloadedError
 from app.ingest.imports.files import (
     Block,
@@ -73,7 +73,7 @@ class Import:
             )
         connection = await connect(self._dsn)
         try:
-            await _check_migrated(connection)
+            await check_migrated(connection)
             kept, database = await find_kept(connection), await connection.fetchval(SQL["get_database_identity"])
         finally:
             await connection.close()
@@ -180,9 +180,3 @@ async def _store(writer: Writer, upload: Upload) -> Receipt:
                 raise
             await asyncio.sleep(_PAUSE_S)
     raise AssertionError("the last attempt returns or raises")
-
-
-async def _check_migrated(connection: Connection) -> None:
-    pending = await list_pending(connection)
-    if pending:
-        raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")

@@ -109,7 +109,8 @@ async def test_table_has_at_most_100_rows_when_there_are_thousands_of_sensors(se
     await _open(page, server)
     await expect(page.locator("#count")).to_have_text("2,500")
     rows = "document.querySelectorAll('tr, [role=row]').length"
-    assert 60 < await page.evaluate(rows) <= 100
+    await page.wait_for_function(f"{rows} > 60")
+    assert await page.evaluate(rows) <= 100
     await page.keyboard.press("s")
     await page.keyboard.press("End")
     await expect(_names(page).filter(has_text="s2499")).to_be_visible()

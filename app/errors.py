@@ -97,6 +97,15 @@ class OverloadedError(AppError):
     retry_after_s = 1
 
 
+class WorkerAwayError(AppError):
+    """No worker runs that could do what was asked."""
+
+    code = "worker_away"
+    title = "The worker is away"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_s = 5
+
+
 class DatabaseUnavailableError(AppError):
     """The database cannot be reached; nothing was stored."""
 

@@ -1,6 +1,7 @@
-"""The health probes and the Prometheus metrics over HTTP. These routes require no API key."""
+"""The health probes and the Prometheus metrics over HTTP, of the API and of the worker. They require no API key."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -10,35 +11,61 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from app import metrics
+from app.alerting.rules.sql import SQL
 from app.db.aggregates import list_warnings
 from app.db.edition import Edition
+from app.db.lease import is_held
 from app.db.migrations import MigrationError, list_pending
-from app.db.pool import DATABASE_ERRORS
+from app.db.pool import DATABASE_ERRORS, Connection, Pool
 from app.jobs import FAILURES_ALARMING, JobState
+from app.live.listener import Listener
 from app.log import redact
-from app.services import Services
 
 _TIMEOUT_S = 3.0
 _NO_KEY: list[dict[str, list[str]]] = [{}]
 
 
-class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The state of each part that serving needs; `problems` describes in words what is wrong.
+class Probe(msgspec.Struct, frozen=True):
+    """What the health routes look at in one process."""
 
-    `warnings` describes what needs attention although readings are taken and shown.
+    pool: Pool
+    edition: Edition
+    jobs: Mapping[str, JobState]
+    metrics: metrics.Metrics
+    #: Of the API only.
+    listener: Listener | None = None
+    #: Of the worker only.
+    is_leader: Callable[[], bool] | None = None
+
+
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The state of each part that the process needs; `problems` describes in words what is wrong.
+
+    `warnings` describes what needs attention although the process does its work.
     """
 
     status: Literal["ready", "not ready"]
     database: bool
     migrations: bool
-    listener: bool
+    #: Of the API: whether a worker evaluates rules. Of a worker: whether it is the one.
     leader: bool
     edition: Edition
-    jobs: dict[str, JobState]
+    jobs: Mapping[str, JobState]
+    #: Of the API only: whether the live feed is being followed.
+    listener: bool | None = None
     problems: list[str] = []
     warnings: list[str] = []
     #: Errors in the current rule files; the rules accepted last stay in force meanwhile.
     rule_problems: list[str] = []
+
+
+class _Stored(msgspec.Struct):
+    """What the database says."""
+
+    problems: list[str] = []
+    warnings: list[str] = []
+    rule_problems: list[str] = []
+    has_leader: bool = False
 
 
 @get("/health/live", tags=["Health"], security=_NO_KEY, summary="Is the process alive?")
@@ -54,51 +81,64 @@ async def live() -> dict[str, str]:
     security=_NO_KEY,
     summary="Can it serve?",
 )
-async def ready(services: NamedDependency[Services]) -> Response[Ready]:
+async def ready(probe: NamedDependency[Probe]) -> Response[Ready]:
     """Check database, migrations, listener and background jobs; answer 503 when readings cannot be taken or shown."""
-    problems, warnings = await _check_database(services)
-    problems += _check_parts(services)
+    stored = await _ask_database(probe)
+    problems = stored.problems + _check_parts(probe)
     database = not any(problem.startswith("database") for problem in problems)
     answer = Ready(
         "not ready" if problems else "ready",
         database,
         database and not any(problem.startswith("migrations") for problem in problems),
-        services.listener.is_healthy,
-        services.lease.held,
-        services.edition,
-        services.jobs.states,
+        stored.has_leader if probe.is_leader is None else probe.is_leader(),
+        probe.edition,
+        probe.jobs,
+        None if probe.listener is None else probe.listener.is_healthy,
         problems,
-        warnings,
-        [str(problem) for problem in services.alerting.keeper.problems],
+        stored.warnings,
+        stored.rule_problems,
     )
     return Response(answer, status_code=HTTP_503_SERVICE_UNAVAILABLE if problems else HTTP_200_OK)
 
 
 @get("/metrics", tags=["Health"], security=_NO_KEY, summary="Metrics for Prometheus", media_type=metrics.CONTENT_TYPE)
-async def show_metrics(services: NamedDependency[Services]) -> bytes:
-    """Return all metrics of this process in Prometheus' text format."""
-    return services.metrics.render()
+async def show_metrics(probe: NamedDependency[Probe]) -> bytes:
+    """Return all metrics of this process in Prometheus' text format.
+
+    Processes of `tidegauge serve --workers` and of `tidegauge up` return the metrics of all of them together.
+    """
+    return probe.metrics.render()
 
 
-async def _check_database(services: Services) -> tuple[list[str], list[str]]:
-    """Return problems and warnings."""
+async def _ask_database(probe: Probe) -> _Stored:
     try:
-        async with asyncio.timeout(_TIMEOUT_S), services.pool.acquire() as connection:
-            pending = await list_pending(connection)
-            problems = [f"migrations: {name} is not applied" for name in pending]
-            warnings = await list_warnings(connection, services.edition)
-            return problems, warnings + services.overdue_policies.list_warnings()
+        async with asyncio.timeout(_TIMEOUT_S), probe.pool.acquire() as connection:
+            return await _read(connection, probe.edition)
     except MigrationError as error:
-        return [f"migrations: {error}"], []
+        return _Stored([f"migrations: {error}"])
     except DATABASE_ERRORS as error:
-        return [f"database: does not answer ({type(error).__name__})"], []
+        return _Stored([f"database: does not answer ({type(error).__name__})"])
 
 
-def _check_parts(services: Services) -> list[str]:
-    problems = [] if services.listener.is_healthy else ["listener: the live feed is not being followed"]
+async def _read(connection: Connection, edition: Edition) -> _Stored:
+    pending = await list_pending(connection)
+    if pending:
+        return _Stored([f"migrations: {name} is not applied" for name in pending])
+    has_leader = await is_held(connection)
+    warnings = await list_warnings(connection, edition)
+    warnings += await connection.fetchval(SQL["get_worker_warnings"])
+    if not has_leader:
+        warnings.append("worker: none runs, so rules are not evaluated and alerts not sent: start `tidegauge work`")
+    rule_problems = [row["message"] for row in await connection.fetch(SQL["list_rule_problems"])]
+    return _Stored([], warnings, rule_problems, has_leader)
+
+
+def _check_parts(probe: Probe) -> list[str]:
+    is_followed = probe.listener is None or probe.listener.is_healthy
+    problems = [] if is_followed else ["listener: the live feed is not being followed"]
     return problems + [
         f"job {name} failed {state.failures_in_a_row} times in a row: {redact(str(state.error))}"
-        for name, state in services.jobs.states.items()
+        for name, state in probe.jobs.items()
         if state.failures_in_a_row >= FAILURES_ALARMING
     ]
 

@@ -37,7 +37,7 @@ class JobState(msgspec.Struct):
 class Jobs:
     """The jobs of one process and their states."""
 
-    def __init__(self, metrics: Metrics, is_leader: Callable[[], bool]) -> None:
+    def __init__(self, metrics: Metrics, is_leader: Callable[[], bool] = lambda: False) -> None:
         self.states: dict[str, JobState] = {}
         self._metrics = metrics
         self._is_leader = is_leader

@@ -1,4 +1,4 @@
-"""The composition root: the only place that wires routes, services and settings into an application."""
+"""The composition root: the only place that wires routes, services and settings into applications."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +27,7 @@ from app.trends import routes as trends_routes
 from app.web import routes as web_routes
 from app.web.root_path import RootPath
 from app.web.schema import SchemaPage, schema_router
+from app.worker import Worker
 
 
 def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
@@ -63,6 +64,33 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
     return app
 
 
+def create_worker_app(settings: Settings) -> Litestar:
+    """Build the application of the worker, which answers probes and shows metrics. Raises SettingsError.
+
+    The worker runs while the application does.
+    """
+    worker = Worker(settings)
+    app = Litestar(
+        route_handlers=health.handlers,
+        lifespan=[_worker_lifespan],
+        state=State({"worker": worker}),
+        dependencies={"probe": Provide(lambda: worker.probe, sync_to_thread=False)},
+        exception_handlers={Exception: respond},
+        openapi_config=None,
+        logging_config=None,
+    )
+    app.asgi_handler = RequestLog(app.asgi_handler, worker.metrics)
+    return app
+
+
+@asynccontextmanager
+async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Run the worker while its application runs."""
+    worker: Worker = app.state.worker
+    async with worker.running():
+        yield
+
+
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     """Run the services while the application runs."""
@@ -76,12 +104,11 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
 def _dependencies(services: Services) -> dict[str, Provide]:
     """Return the objects that handlers receive by parameter name; the pools exist once the lifespan has opened them."""
     getters: dict[str, Callable[[], Any]] = {
-        "services": lambda: services,
+        "probe": lambda: services.probe,
         "settings": lambda: services.settings,
         "ingest": lambda: services.ingest,
         "feed": lambda: services.feed,
-        "alerting": lambda: services.alerting,
-        "dispatcher": lambda: services.dispatcher,
+        "rules_in_force": lambda: services.rules_in_force,
         "broker": lambda: services.broker,
         "pool": lambda: services.pool,
         "read_pool": lambda: services.read_pool,

@@ -1,14 +1,28 @@
-"""The metrics that /metrics shows, with names and base units by the conventions of Prometheus."""
+"""The metrics that /metrics shows, with names and base units by the conventions of Prometheus.
+
+Processes of one supervisor share a folder, named by PROMETHEUS_MULTIPROC_DIR, where prometheus_client keeps all values.
+Each of them then shows the metrics of all of them together: counters summed, gauges as each one says.
+"""
+
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MutexValue, ValueClass
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+#: How the values of several processes become one.
+_Join = Literal["livesum", "livemax"]
 
 
 class Metrics:
-    """The metrics of one application, in a registry of their own, so that two applications in a process do not mix."""
+    """The metrics of one process, in a registry of their own, so that two applications in a process do not mix.
 
-    def __init__(self) -> None:
+    `role` names the process: it does not show the metrics that only the other one sets.
+    """
+
+    def __init__(self, role: Literal["api", "worker"] | None = None) -> None:
         self.registry = CollectorRegistry()
         self.request_seconds = Histogram(
             "tidegauge_request_seconds",
@@ -42,14 +56,18 @@ class Metrics:
             "tidegauge_clients_dropped", "Clients closed because they fell too far behind"
         )
         self.feed_lag_seconds = self._gauge(
-            "tidegauge_feed_lag_seconds", "Time from commit to fan-out of the newest feed row"
+            "tidegauge_feed_lag_seconds", "Time from commit to fan-out of the newest feed row", join="livemax"
         )
-        self.feed_seq = self._gauge("tidegauge_feed_seq", "Sequence number of the newest feed row fanned out")
+        self.feed_seq = self._gauge(
+            "tidegauge_feed_seq", "Sequence number of the newest feed row fanned out", join="livemax"
+        )
         self.listener_reconnects = self._counter(
             "tidegauge_listener_reconnects", "Times the listening connection was opened again"
         )
         self.pool_connections = self._gauge("tidegauge_db_pool_connections", "Database connections", "state")
-        self.database_bytes = self._gauge("tidegauge_database_size_bytes", "Size of the database on disk")
+        self.database_bytes = self._gauge(
+            "tidegauge_database_size_bytes", "Size of the database on disk", join="livemax"
+        )
         self.evaluation_seconds = Histogram(
             "tidegauge_evaluation_seconds", "Time of one evaluation of the rules, to commit", registry=self.registry
         )
@@ -70,12 +88,44 @@ class Metrics:
             "tidegauge_channels_broken", "Channels through which nothing is sent until they are repaired"
         )
 
+        of_worker = (
+            self.evaluation_seconds,
+            self.rule_problems,
+            self.deliveries,
+            self.notifications_waiting,
+            self.notifications_oldest_due_seconds,
+            self.dead_letters,
+            self.channels_broken,
+        )
+        of_api = (
+            self.readings_accepted,
+            self.readings_duplicate,
+            self.readings_rejected,
+            self.flush_seconds,
+            self.flush_values,
+            self.flush_retries,
+            self.queue_values,
+            self.websocket_clients,
+            self.frames_sent,
+            self.frames_conflated,
+            self.clients_dropped,
+            self.feed_lag_seconds,
+            self.feed_seq,
+            self.listener_reconnects,
+        )
+        for metric in {"api": of_worker, "worker": of_api}.get(role or "", ()):
+            self.registry.unregister(metric)
+
     def render(self) -> bytes:
-        """Return every metric in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Return every metric in Prometheus' text format, of all processes that share a folder."""
+        if ValueClass is MutexValue:  # the variable was not set when prometheus_client was imported
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str, join: _Join = "livesum") -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry, multiprocess_mode=join)

@@ -18,7 +18,7 @@ _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings; each field except the last two is read from the environment variable of its name.
+    """All settings; each field except the last is read from the environment variable of its name.
 
     The representation of this object leaves out the values, because some are secrets and tracebacks can show locals.
     """
@@ -51,8 +51,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reader_password: str | None = None
     #: All variables that are set and not empty, including those of `.env`; channels refer to them as `${NAME}`.
     environment: dict[str, str] = {}
-    #: Text of rule files that are read beside those of RULES_DIR, by name.
-    extra_rules: dict[str, str] = {}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Self:
@@ -61,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             environ = os.environ
         from_file = dotenv_values(env_file or Path(".env"))
         merged = {name: value for name, value in {**from_file, **environ}.items() if value}
-        given = {field: merged[field.upper()] for field in cls.__struct_fields__[:-2] if merged.get(field.upper())}
+        given = {field: merged[field.upper()] for field in cls.__struct_fields__[:-1] if merged.get(field.upper())}
         try:
             settings = msgspec.convert(
                 {**given, "environment": merged}, cls, strict=False, dec_hook=lambda kind, value: kind(value)

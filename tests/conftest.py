@@ -26,6 +26,7 @@ from app.main import create_app
 from app.notify.transport import Endpoints, open_session
 from app.services import Services
 from app.settings import Settings
+from app.worker import Worker
 from tests.receivers import SlackReceiver, TelegramReceiver, WebhookReceiver
 from tests.visitors import see_visitors_off
 
@@ -127,10 +128,11 @@ async def copied(server_dsn: str, template: str) -> AsyncIterator[str]:
 
 
 class Server:
-    """The application on a port, in this process."""
+    """The API on a port, and a worker beside it, in this process."""
 
-    def __init__(self, app: Litestar, port: int, http: aiohttp.ClientSession) -> None:
+    def __init__(self, app: Litestar, worker: Worker, port: int, http: aiohttp.ClientSession) -> None:
         self.app = app
+        self.worker = worker
         self.address = f"http://127.0.0.1:{port}"
         #: Sends API_KEY.
         self.http = http
@@ -140,6 +142,18 @@ class Server:
         """Return the services of the application."""
         services: Services = self.app.state.services
         return services
+
+    async def tick(self) -> None:
+        """Evaluate all new readings and plan messages now."""
+        await self.worker.alerting.tick(self.worker.pool, self.worker.lease.term)
+
+    async def watch_silence(self) -> None:
+        """Look for missing data now."""
+        await self.worker.alerting.watch_silence(self.worker.pool, self.worker.lease.term)
+
+    async def count_silence_from_the_beginning(self) -> None:
+        """Let silence count as if this server had always taken uploads."""
+        await self.worker.pool.execute("UPDATE ingest_state SET since = '-infinity'")
 
     async def post_readings(self, body: object, **options: object) -> aiohttp.ClientResponse:
         """Post JSON to /api/v1/readings and return the response, whose body is read."""
@@ -164,7 +178,15 @@ async def server(database: Database) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def running_server(settings: Settings) -> AsyncIterator[Server]:
-    """Run the application on a free port until the block ends."""
+    """Run the API on a free port, and a worker, until the block ends."""
+    worker = Worker(settings)
+    async with running_api(settings, worker) as server, worker.running():
+        yield server
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, worker: Worker) -> AsyncIterator[Server]:
+    """Run the API on a free port until the block ends, without starting the worker."""
     app = create_app(settings)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -179,7 +201,7 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
             pytest.fail("the server did not start; its log says why")
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with aiohttp.ClientSession(address, headers={"X-API-Key": API_KEY}) as http:
-            yield Server(app, listening.getsockname()[1], http)
+            yield Server(app, worker, listening.getsockname()[1], http)
     finally:
         await see_visitors_off()
         uvicorn_server.should_exit = True

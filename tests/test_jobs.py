@@ -163,16 +163,16 @@ async def test_failures_of_a_leaders_job_are_reset_when_another_process_leads(me
 async def test_one_of_two_servers_leads_when_the_leader_loses_its_lease(database: Database) -> None:
     settings = Settings(database_url=database.dsn, api_key=API_KEY)
     async with running_server(settings) as first:
-        await wait_until(lambda: first.services.lease.held)
+        await wait_until(lambda: first.worker.lease.held)
         async with running_server(settings) as second:
             ended = await database.pool.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND application_name = 'tidegauge lease'"
             )
             assert ended == 2
-            await wait_until(lambda: not first.services.lease.held)
-            await wait_until(lambda: first.services.lease.held or second.services.lease.held, BEAT_S * 5)
-            assert not (first.services.lease.held and second.services.lease.held)
-            leader, other = sorted((first, second), key=lambda server: not server.services.lease.held)
+            await wait_until(lambda: not first.worker.lease.held)
+            await wait_until(lambda: first.worker.lease.held or second.worker.lease.held, BEAT_S * 5)
+            assert not (first.worker.lease.held and second.worker.lease.held)
+            leader, other = sorted((first, second), key=lambda server: not server.worker.lease.held)
             assert (await leader.get("/health/ready"))["leader"] is True
             assert (await other.get("/health/ready"))["leader"] is False

@@ -6,7 +6,7 @@ import logging
 import pytest
 from structlog.testing import capture_logs
 
-from app import services
+from app import start, worker
 from app.db.migrations import MigrationError
 from app.errors import SettingsError
 from app.live import listener
@@ -60,7 +60,7 @@ async def test_services_refuse_to_start_when_a_migration_is_pending(database: Da
 async def test_services_refuse_to_start_when_the_database_does_not_answer_in_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "DATABASE_WAIT_S", 0.1)
+    monkeypatch.setattr(start, "DATABASE_WAIT_S", 0.1)
     async with wire_to(database.dsn) as wire:
         await wire.cut()
         with pytest.raises(SettingsError, match="The database at DATABASE_URL does not answer"):
@@ -177,7 +177,7 @@ async def test_trends_show_late_readings_once_the_lease_holder_has_refreshed_the
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("LATE_DAYS_EVERY_S", "ROLL_UP_EVERY_S", "OVERDUE_POLICIES_EVERY_S"):
-        monkeypatch.setattr(services, name, 0.1)
+        monkeypatch.setattr(worker, name, 0.1)
     await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
     async with running_server(settings(database.dsn)) as server:
         assert (await post(server, 1))[0] == 200
@@ -191,7 +191,7 @@ async def test_trends_show_late_readings_once_the_lease_holder_has_refreshed_the
         assert (await post(server, 2))[0] == 200
         await wait_for_count(server, 2)
         assert await database.pool.fetchval("SELECT count(*) FROM reading") == 2
-        assert server.services.jobs.states["late_days"].failures_in_a_row == 0
+        assert server.worker.jobs.states["late_days"].failures_in_a_row == 0
 
 
 async def wait_for_count(server: Server, wanted: int) -> None:

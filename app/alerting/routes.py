@@ -14,10 +14,11 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CON
 
 from app.alerting.alert_items import AlertItem, AlertPage, AlertQuery, find_alert, list_page
 from app.alerting.evaluation.alert_feed import publish
+from app.alerting.rules.in_force import AlertingStatus, LastEvaluation, RulesInForce, read_status
 from app.alerting.rules.model import Rule, Terms, condition_text
-from app.alerting.service import Alerting, LastEvaluation
 from app.alerting.sql import SQL
 from app.auth.guard import require
+from app.db.lease import signal_leader
 from app.db.pool import Pool
 from app.durations import format_duration
 from app.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -114,14 +115,15 @@ class SilencePage(msgspec.Struct, frozen=True):
 )
 async def list_alerts(
     read_pool: NamedDependency[Pool],
-    alerting: NamedDependency[Alerting],
+    rules_in_force: NamedDependency[RulesInForce],
     rule: RuleParameter = None,
     sensor: SensorParameter = None,
     limit: PageLimit = 1_000,
     cursor: PageCursor = None,
 ) -> AlertPage:
     """List the open alerts, the newest first."""
-    return await list_page(read_pool, alerting.keeper.rules, AlertQuery(True, rule, sensor, limit, cursor))
+    rules = await rules_in_force.read(read_pool)
+    return await list_page(read_pool, rules, AlertQuery(True, rule, sensor, limit, cursor))
 
 
 @get(
@@ -133,14 +135,15 @@ async def list_alerts(
 )
 async def list_history(
     read_pool: NamedDependency[Pool],
-    alerting: NamedDependency[Alerting],
+    rules_in_force: NamedDependency[RulesInForce],
     rule: RuleParameter = None,
     sensor: SensorParameter = None,
     limit: PageLimit = 100,
     cursor: PageCursor = None,
 ) -> AlertPage:
     """List all alerts by the time at which they fired, the newest first. Retracted ones have the state `retracted`."""
-    return await list_page(read_pool, alerting.keeper.rules, AlertQuery(False, rule, sensor, limit, cursor))
+    rules = await rules_in_force.read(read_pool)
+    return await list_page(read_pool, rules, AlertQuery(False, rule, sensor, limit, cursor))
 
 
 @get(
@@ -151,10 +154,11 @@ async def list_history(
     summary="Show one alert",
 )
 async def show_alert(
-    read_pool: NamedDependency[Pool], alerting: NamedDependency[Alerting], alert_id: FromPath[int]
+    read_pool: NamedDependency[Pool], rules_in_force: NamedDependency[RulesInForce], alert_id: FromPath[int]
 ) -> AlertItem:
     """Show an alert, open or past, with whom it was told and the newest 200 messages about it."""
-    alert = await find_alert(read_pool, alerting.keeper.rules, alert_id) if alert_id <= LARGEST_ID else None
+    rules = await rules_in_force.read(read_pool)
+    alert = await find_alert(read_pool, rules, alert_id) if alert_id <= LARGEST_ID else None
     if alert is None:
         raise NotFoundError(_no_alert(alert_id))
     return alert
@@ -181,6 +185,7 @@ async def acknowledge(
         is_new = await connection.fetchval(SQL["ack_episode"], alert_id, data.by)
         if is_new:
             await publish(connection, [("acked", alert_id)])
+            await signal_leader(connection)
     if is_new is None:
         if await pool.fetchrow(SQL["find_episode"], alert_id) is None:
             raise NotFoundError(_no_alert(alert_id))
@@ -221,6 +226,7 @@ async def create_silence(
     matchers = await _with_present_name(pool, data.matchers)
     row = await pool.fetchrow(SQL["insert_silence"], matchers, start, end, data.author, data.comment)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
+    await signal_leader(pool)
     return _silence(row)
 
 
@@ -236,27 +242,29 @@ async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) ->
     """End a silence now; it stays listed for a week."""
     if silence_id > LARGEST_ID or await pool.fetchval(SQL["end_silence"], silence_id) is None:
         raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
+    await signal_leader(pool)
 
 
 @get("/api/v1/rules", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")
-async def list_rules(read_pool: NamedDependency[Pool], alerting: NamedDependency[Alerting]) -> RulesState:
+async def list_rules(read_pool: NamedDependency[Pool], rules_in_force: NamedDependency[RulesInForce]) -> RulesState:
     """List the rules in force with their state, and the problems of the rule files."""
     firing: dict[str, dict[str, int]] = {}
     for row in await read_pool.fetch(SQL["count_open_by_rule"]):
         firing.setdefault(row["rule"], {})[row["level"]] = row["n"]
     states = {row["rule"]: row for row in await read_pool.fetch(SQL["count_series_by_rule"])}
-    keeper = alerting.keeper
-    items = [_rule(rule, states.get(rule.name), firing.get(rule.name, {}), alerting) for rule in keeper.rules.rules]
-    return RulesState(items, None, [str(problem) for problem in keeper.problems], alerting.last_evaluation)
+    status = await read_status(read_pool)
+    rules = await rules_in_force.read(read_pool)
+    items = [_rule(rule, states.get(rule.name), firing.get(rule.name, {}), status) for rule in rules.rules]
+    return RulesState(items, None, status.problems, status.last_evaluation)
 
 
 def _no_alert(alert_id: int) -> str:
     return f"There is no alert {alert_id}; /api/v1/alerts lists the open ones, /api/v1/alerts/history all"
 
 
-def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], alerting: Alerting) -> RuleItem:
+def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], status: AlertingStatus) -> RuleItem:
     terms = rule.terms
-    unusable = [name for name in terms.notify if name not in alerting.channels()]
+    unusable = [name for name in terms.notify if name not in status.channels]
     return RuleItem(
         rule.name,
         {name: value for name, value in msgspec.to_builtins(rule.sensors).items() if value},
@@ -266,8 +274,13 @@ def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], aler
         0 if state is None else state["n"],
         firing,
         None if state is None else state["evaluated_to"],
-        [*(f"channel {name} cannot be used; the log says why" for name in unusable), *alerting.warnings_of(rule.name)],
+        _warnings(rule.name, unusable, status),
     )
+
+
+def _warnings(rule: str, unusable: list[str], status: AlertingStatus) -> list[str]:
+    warnings = [f"channel {name} cannot be used; the worker's log says why" for name in unusable]
+    return [*warnings, status.rule_warnings[rule]] if rule in status.rule_warnings else warnings
 
 
 def _value(terms: Terms) -> str:

@@ -6,12 +6,13 @@ from app import __version__
 from app.commands.doctor import doctor
 from app.commands.keys import key
 from app.commands.migrate import migrate_command
+from app.commands.processes.serve import serve_command
+from app.commands.processes.up import up
+from app.commands.processes.work import work_command
 from app.commands.rules import check, rules
 from app.commands.sensors import sensor
-from app.commands.serve import serve_command
 from app.commands.simulate import simulate_command
 from app.commands.transfer import export_command, import_command
-from app.commands.up import up
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.SHOW_ARGUMENTS = True
@@ -30,6 +31,7 @@ def main() -> None:
 for command in (
     up,
     serve_command,
+    work_command,
     migrate_command,
     doctor,
     check,

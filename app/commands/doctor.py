@@ -18,11 +18,12 @@ from app.alerting.language.files import load_checked
 from app.alerting.rules.problems import RuleErrors
 from app.clock import SECOND_US, rfc3339, to_us
 from app.commands.console import command_body, load_settings, output
-from app.commands.development_key import list_variables
+from app.commands.processes.development_key import list_variables
 from app.commands.sql import SQL
 from app.db import sql as db
 from app.db.aggregates import list_warnings
 from app.db.edition import describe_edition, detect_edition
+from app.db.lease import is_held
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.notify import sql as notify
@@ -30,8 +31,6 @@ from app.settings import Settings
 
 #: Of more mistakes, gateways or clocks than this, the rest is only counted.
 _SHOWN = 3
-#: The process with this lease evaluates rules.
-_LEASE = 1
 #: By how many seconds a clock may be ahead.
 _AHEAD_S = 60
 
@@ -144,9 +143,9 @@ async def _check_work(connection: Connection) -> list[Finding]:
 async def _check_evaluator(connection: Connection) -> Finding:
     rows = await connection.fetchval(SQL["count_unevaluated"])
     waiting = f"{_count(rows, 'row')} of dirty to evaluate"
-    if await connection.fetchval(db.SQL["is_lease_held"], _LEASE):
+    if await is_held(connection):
         return Finding("ok", "evaluator", f"a process evaluates rules; {waiting}")
-    return Finding("note", "evaluator", f"no process evaluates rules: is `tidegauge serve` running? {waiting}")
+    return Finding("note", "evaluator", f"no process evaluates rules: is `tidegauge work` running? {waiting}")
 
 
 async def _check_channels(connection: Connection) -> list[Finding]:

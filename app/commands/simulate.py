@@ -6,7 +6,7 @@ import msgspec
 import rich_click as click
 
 from app.commands.console import command_body, duration, load_settings, output, stderr
-from app.commands.development_key import find_development_key
+from app.commands.processes.development_key import find_development_key
 from app.errors import SettingsError
 from app.simulate import Plan, render_summary, server_url, simulate
 

@@ -1,12 +1,21 @@
-"""The lease that makes one of several processes the leader: an advisory lock on a dedicated connection."""
+"""The lease that makes one of several workers the leader: an advisory lock on a dedicated connection.
+
+On the same connection, the leader listens for signals of the API: somebody asked for something that lies in the
+database. A lost signal causes a delay only, because the leader also looks by itself.
+"""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
-from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.pool import DATABASE_ERRORS, Connection, Pool, connect
 from app.db.sql import SQL
+from app.errors import AppError
 
+#: The lease of the process that evaluates rules, sends messages and keeps the aggregates.
+WORKER_LEASE = 1
+CHANNEL = "tidegauge_work"
 #: Interval at which the leader checks its connection and the other processes try to become the leader.
 BEAT_S = 2.0
 _TIMEOUT_S = 5.0
@@ -14,16 +23,26 @@ _TIMEOUT_S = 5.0
 log = structlog.get_logger()
 
 
+class LeaseLostError(AppError):
+    """Another process has taken the lease since this one took it."""
+
+    code = "lease_lost"
+    title = "Another process is the leader now"
+
+
 class Lease:
     """The lease of this process: at most one process per database holds it; it is lost when the connection ends."""
 
-    def __init__(self, dsn: str, number: int = 1) -> None:
+    def __init__(self, dsn: str, number: int = WORKER_LEASE, on_signal: Callable[[], None] = lambda: None) -> None:
         self._dsn = dsn
         self._number = number
+        self._on_signal = on_signal
         self._connection: Connection | None = None
         self._held = False
-        #: The number of times that this process has become the leader.
+        #: The number of times that any process has become the leader, as of the last time that this one did.
         self.term = 0
+        #: Set once this process has tried to take the lease for the first time.
+        self.tried = asyncio.Event()
 
     @property
     def held(self) -> bool:
@@ -51,9 +70,11 @@ class Lease:
         if self._held:
             await self._connection.execute("SELECT 1")
         elif await self._connection.fetchval(SQL["try_lease"], self._number):
+            self.term = await self._connection.fetchval(SQL["begin_term"], self._number)
+            await self._connection.add_listener(CHANNEL, lambda *_: self._on_signal())
             self._held = True
-            self.term += 1
-            log.info("lease_taken", number=self._number)
+            log.info("lease_taken", number=self._number, term=self.term)
+        self.tried.set()
 
     def _lose(self, error: BaseException | None) -> None:
         if self._held:
@@ -62,3 +83,21 @@ class Lease:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+async def check_term(connection: Connection, term: int, number: int = WORKER_LEASE) -> None:
+    """Raise LeaseLostError if a later term has begun, which this process may not have noticed yet."""
+    newest = await connection.fetchval(SQL["get_term"], number)
+    if newest is not None and newest > term:
+        raise LeaseLostError(f"Term {newest} has begun; this process evaluated in term {term}")
+
+
+async def is_held(connection: Connection | Pool, number: int = WORKER_LEASE) -> bool:
+    """Return whether any process holds the lease; ask the primary, because a replica knows of no locks."""
+    held: bool = await connection.fetchval(SQL["is_lease_held"], number)
+    return held
+
+
+async def signal_leader(connection: Connection | Pool) -> None:
+    """Let the leader look at once for what was asked; in a transaction, it is sent with the commit."""
+    await connection.execute(SQL["signal_leader"])

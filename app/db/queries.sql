@@ -40,6 +40,17 @@ SELECT pg_database_size(current_database());
 -- $1 lease number; held by the session
 SELECT pg_try_advisory_lock(7421, $1);
 
+-- name: begin_term
+-- $1 lease number; returns the term, which counts how often the lease was taken
+INSERT INTO lease (number) VALUES ($1) ON CONFLICT (number) DO UPDATE SET term = lease.term + 1 RETURNING term;
+
+-- name: get_term
+-- $1 lease number
+SELECT term FROM lease WHERE number = $1;
+
+-- name: signal_leader
+SELECT pg_notify('tidegauge_work', '');
+
 -- name: is_lease_held
 -- $1 lease number
 SELECT EXISTS (

@@ -14,11 +14,14 @@ from app.ingest.body import BODY_LIMIT, decompress
 from app.ingest.formats import Parse, ReceiptTimes
 from app.ingest.gateways import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
+from app.ingest.sql import SQL
 from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.settings import Settings
 
+#: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.
+BEAT_EVERY_S = 5.0
 log = structlog.get_logger()
 AnyRequest = Request[Any, Any, Any]
 
@@ -39,6 +42,10 @@ class Ingest:
         self.clock = clock or DistinctClock()
         self._answers = Answers()
         self._metrics = metrics
+
+    async def beat(self) -> None:
+        """Note in the database that uploads can be taken now; without it for 30 s, nobody counts as silent."""
+        await self.pool.execute(SQL["beat"])
 
     async def take(self, request: AnyRequest, parse: Parse) -> Receipt:
         """Read a request's body, parse it and store its readings; return the receipt after the commit."""

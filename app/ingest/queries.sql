@@ -203,3 +203,9 @@ ON CONFLICT (api_key, name) DO UPDATE SET
         || greatest(extract(epoch FROM excluded.first_upload_at - g.last_upload_at)::float8, 0)
         || excluded.intervals_s
     )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):];
+
+-- name: beat
+-- An API process can take uploads now. `since` is the moment from which on at least one could, without a break of 30 s.
+UPDATE ingest_state
+   SET since = CASE WHEN beat_at >= now() - INTERVAL '30 seconds' THEN since ELSE now() END,
+       beat_at = greatest(beat_at, now());

@@ -103,11 +103,6 @@ class ChannelStates:
             if through is not None:
                 await _announce(pool, name, through, each.now)
 
-    async def statuses(self, pool: Pool) -> list[ChannelStatus]:
-        """Return the configured channels in order of name."""
-        broken = await _list_broken(pool)
-        return [_status(state, broken.get(name)) for name, state in sorted(self.all().items())]
-
     def _first_working(self, name: str, working: Collection[str]) -> str | None:
         return next((each for each in self._fallbacks(name) if each in working), None)
 
@@ -119,6 +114,11 @@ class ChannelStates:
         return ChannelState(
             name, channel, current, channel.limits(current), fingerprint(channel.TYPE, settings), configured
         )
+
+
+async def list_channel_statuses(pool: Pool) -> list[ChannelStatus]:
+    """Return the channels that the worker can use, in order of name."""
+    return [msgspec.convert(dict(row), ChannelStatus) for row in await pool.fetch(SQL["list_channels"])]
 
 
 async def break_channel(connection: Connection, state: ChannelState, reason: str) -> None:
@@ -165,9 +165,3 @@ async def _list_broken(pool: Pool) -> dict[str, Broken]:
         row["channel"]: Broken(row["config_hash"], row["broken_since"], row["reason"], row["told_through"], row["now"])
         for row in await pool.fetch(SQL["list_channel_states"])
     }
-
-
-def _status(state: ChannelState, broken: Broken | None) -> ChannelStatus:
-    if broken is None:
-        return ChannelStatus(state.name, state.channel.TYPE, "working")
-    return ChannelStatus(state.name, state.channel.TYPE, "broken", broken.since, broken.reason, broken.told_through)

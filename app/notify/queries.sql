@@ -289,3 +289,35 @@ SELECT destination, moved_to FROM channel_move;
 -- $1 destination as configured, $2 the chat's new id
 INSERT INTO channel_move (destination, moved_to) VALUES ($1, $2)
 ON CONFLICT (destination) DO UPDATE SET moved_to = excluded.moved_to, moved_at = now();
+
+-- name: list_channels
+-- The channels that the worker can use, with their state.
+SELECT usable ->> 'name' AS name, usable ->> 'type' AS type,
+       CASE WHEN state.channel IS NULL THEN 'working' ELSE 'broken' END AS state,
+       state.broken_since, state.reason, state.told_through
+  FROM worker_status
+ CROSS JOIN jsonb_array_elements(channels) AS usable
+  LEFT JOIN channel_state AS state ON state.channel = usable ->> 'name'
+ ORDER BY 1;
+
+-- name: insert_channel_test
+-- $1 channel
+INSERT INTO channel_test (channel) VALUES ($1) RETURNING id;
+
+-- name: get_channel_test
+-- $1 id
+SELECT answer FROM channel_test WHERE id = $1;
+
+-- name: take_channel_tests
+-- $1 how long the API waits for an answer, in seconds. Older rows are deleted.
+WITH old AS (
+    DELETE FROM channel_test WHERE asked_at <= now() - $1::float8 * INTERVAL '1 second'
+)
+UPDATE channel_test
+   SET taken_at = now()
+ WHERE taken_at IS NULL AND asked_at > now() - $1::float8 * INTERVAL '1 second'
+RETURNING id, channel;
+
+-- name: answer_channel_test
+-- $1 id, $2 outcome
+UPDATE channel_test SET answer = $2 WHERE id = $1;

@@ -9,9 +9,11 @@ from litestar.params import FromPath, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from app.auth.guard import require
+from app.db.lease import signal_leader
 from app.db.pool import Pool
-from app.notify.channel_states import ChannelStatus
-from app.notify.dispatcher import ChannelTest, Dispatcher
+from app.errors import NotFoundError
+from app.notify.channel_states import ChannelStatus, list_channel_statuses
+from app.notify.dispatch.channel_tests import ChannelTest, request_test
 from app.notify.outbox import Notification, NotificationState, list_notifications, resend
 from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit
@@ -73,12 +75,10 @@ async def list_outbox(
     tags=["Notifications"],
     summary="Send a dead letter again",
 )
-async def resend_notification(
-    pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher], notification_id: _NotificationId
-) -> Resent:
+async def resend_notification(pool: NamedDependency[Pool], notification_id: _NotificationId) -> Resent:
     """Send a new message with what is still true of the dead letter's content; its title begins with "Delayed"."""
     new_id = await resend(pool, notification_id)
-    dispatcher.wake()
+    await signal_leader(pool)
     return Resent(new_id, notification_id)
 
 
@@ -89,24 +89,24 @@ async def resend_notification(
     tags=["Notifications"],
     summary="List channels",
 )
-async def list_channels(read_pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher]) -> ChannelPage:
+async def list_channels(read_pool: NamedDependency[Pool]) -> ChannelPage:
     """List the configured channels and whether they work, without their settings."""
-    return ChannelPage(await dispatcher.list_channels(read_pool))
+    return ChannelPage(await list_channel_statuses(read_pool))
 
 
 @post(
     "/api/v1/channels/{name:str}/test",
     guards=[require("notify")],
     status_code=HTTP_200_OK,
-    responses=problem_responses(_NOT_FOUND),
+    responses=problem_responses({**_NOT_FOUND, 503: "No worker runs: `Retry-After` says when to try again"}),
     tags=["Notifications"],
     summary="Send a test message",
 )
-async def test_channel(
-    pool: NamedDependency[Pool], dispatcher: NamedDependency[Dispatcher], name: FromPath[str]
-) -> ChannelTest:
+async def test_channel(pool: NamedDependency[Pool], name: FromPath[str]) -> ChannelTest:
     """Send a test message through a channel; a message that arrives mends a broken channel."""
-    return await dispatcher.test_channel(pool, name)
+    if name not in [channel.name for channel in await list_channel_statuses(pool)]:
+        raise NotFoundError(f"There is no channel {name!r}; /api/v1/channels lists them")
+    return await request_test(pool, name)
 
 
 handlers = [list_outbox, resend_notification, list_channels, test_channel]

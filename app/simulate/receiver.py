@@ -4,20 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from aiohttp import web
 from rich.console import Console
 from rich.markup import escape
 
-from app.settings import Settings
-
-_CHANNEL = 'version: 1\nchannels:\n  demo: {type: webhook, url: "${DEMO_RECEIVER_URL}"}\n'
 _console = Console(stderr=True)
 
 
 @asynccontextmanager
-async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
-    """Run a receiver until the block ends; yield settings with a channel that sends messages to it.
+async def demo_receiver() -> AsyncIterator[dict[str, str]]:
+    """Run a receiver until the block ends; yield the variable that gives the worker a channel `demo` to it.
 
     The rules stay those of RULES_DIR, so that edits take effect.
     """
@@ -29,11 +25,7 @@ async def demo_receiver(settings: Settings) -> AsyncIterator[Settings]:
     await site.start()
     port = runner.addresses[0][1]
     try:
-        yield msgspec.structs.replace(
-            settings,
-            environment={**settings.environment, "DEMO_RECEIVER_URL": f"http://127.0.0.1:{port}/"},
-            extra_rules={"the channel of the demo": _CHANNEL},
-        )
+        yield {"DEMO_RECEIVER_URL": f"http://127.0.0.1:{port}/"}
     finally:
         await runner.cleanup()
 

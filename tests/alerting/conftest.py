@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.alerting import service
-from app.notify import dispatcher
+from app.notify.dispatch import dispatcher
 from tests.alerting.harness import AlertingHarness, running_harness
 from tests.conftest import Database
 

@@ -17,7 +17,7 @@ from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Rejected, Upload
 from app.metrics import Metrics
 from app.model import Reading, Tags
-from app.notify.dispatcher import Dispatcher
+from app.notify.dispatch.dispatcher import Dispatcher
 from app.settings import Settings
 from tests.conftest import Database
 from tests.notify.dispatchers import quick_pacer, until
@@ -37,6 +37,7 @@ _WALL_CLOCK_COLUMNS = {
     "alert_episode": ("first_known_at",),
     "alert_told": ("told_at",),
     "notification": ("due_at", "claimed_at", "finished_at", "next_attempt_at", "attempt_started_at"),
+    "ingest_state": ("since",),
     "series_state": ("received_at",),
     "silence": ("starts_at", "ends_at"),
 }
@@ -131,7 +132,7 @@ class AlertingHarness:
 
     async def check_no_data(self) -> None:
         """Look for missing data, then deliver all that is due."""
-        await self.alerting.watch_silence(self.pool)
+        await self.alerting.watch_silence(self.pool, 1)
         await self.deliver()
 
     async def deliver(self) -> None:
@@ -146,7 +147,6 @@ class AlertingHarness:
                 shifts = ", ".join(f"{column} = {column} - $1 * INTERVAL '1 minute'" for column in columns)
                 await self.pool.execute(f"UPDATE {table} SET {shifts}", float(minutes))
             await self.pool.execute(_AGE_NO_DATA_ALERTS, float(minutes))
-        self.alerting.ingest_since_us -= round(minutes * MINUTE_US)
         await self.tick()
 
     @asynccontextmanager
@@ -220,6 +220,7 @@ async def running_harness(database: Database, folder: Path) -> AsyncIterator[Ale
     try:
         async with WebhookReceiver() as receiver:
             harness = AlertingHarness(database, connection, receiver, folder)
+            await harness.pool.execute("UPDATE ingest_state SET beat_at = 'infinity'")
             async with harness.delivering():
                 yield harness
     finally:

@@ -60,7 +60,7 @@ async def measure(server: Server, sensor: str, metric: str = "temperature", **va
         for name, value in values.items()
     ]
     assert (await server.post_readings(readings)).status == 200
-    await server.services.alerting.tick(server.services.pool, server.services.lease.term)
+    await server.tick()
 
 
 async def send(server: Server, method: str, path: str, body: object = None, key: str = API_KEY) -> tuple[int, Any]:
@@ -419,7 +419,7 @@ async def test_rule_has_a_warning_when_after_is_shorter_than_two_upload_interval
            VALUES ('x', 'environment', now(), now(), ARRAY[3600, 3500, 3700])"""
     )
     await database.pool.execute("UPDATE sensor SET gateway = 'environment'")
-    await site.services.alerting.watch_silence(site.services.pool)
+    await site.watch_silence()
     warm, *_ = await items(site, "/api/v1/rules")
     assert warm["warnings"] == [
         "no_data after 30m is under twice the 1h between uploads of environment: it will alarm between them"
@@ -513,7 +513,6 @@ async def test_live_feed_sends_no_alerts_when_the_client_did_not_ask(site: Serve
 async def test_live_feed_sends_missing_data_and_ends_of_removed_rules(
     site: Server, database: Database, tmp_path: Path
 ) -> None:
-    alerting, pool = site.services.alerting, site.services.pool
     await measure(site, "freezer-1", m0=7)
     await measure(site, "freezer-2", m0=9)
     async with live(site) as client:
@@ -521,8 +520,8 @@ async def test_live_feed_sends_missing_data_and_ends_of_removed_rules(
         await database.pool.execute(
             "UPDATE series_state SET received_at = now() - INTERVAL '1 hour' WHERE series_id = 1"
         )
-        alerting.ingest_since_us -= 3_600_000_000
-        await alerting.watch_silence(pool)
+        await site.count_silence_from_the_beginning()
+        await site.watch_silence()
         silent = await next_alert(client)
         shown = ("transition", "rule", "sensor", "level", "reason")
         assert [silent[name] for name in shown] == ["firing", "warm", "freezer-1", "warning", "no_data"]
@@ -530,6 +529,6 @@ async def test_live_feed_sends_missing_data_and_ends_of_removed_rules(
         back = await next_alert(client)
         assert (back["transition"], back["id"], back["reason"]) == ("resolved", silent["id"], "no_data")
         (tmp_path / "rules.yml").write_text("version: 1\nrules: []\n")
-        await alerting.keeper.reload(pool)
+        await site.worker.alerting.keeper.reload(database.pool)
         ended = await next_alert(client)
         assert [ended[name] for name in shown] == ["resolved", "warm", "freezer-2", "warning", "rule removed"]

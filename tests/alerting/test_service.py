@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 import structlog
 
-from app.alerting import service
+from app.alerting.rules.in_force import read_status
 from app.alerting.service import Alerting
-from app.clock import SECOND_US, now_us
+from app.db.lease import LeaseLostError
 from app.metrics import Metrics
-from app.notify import dispatcher
+from app.notify.dispatch import dispatcher
 from app.settings import Settings
 from tests.alerting.delivery_checks import check_arrived, check_told
 from tests.alerting.harness import WARM, AlertingHarness
@@ -24,16 +24,16 @@ async def test_tick_evaluates_and_records_it_when_there_are_new_readings(
 ) -> None:
     await harness.use_rules(WARM)
     await harness.tick()
-    before = harness.alerting.last_evaluation
+    before = (await read_status(harness.pool)).last_evaluation
     await harness.upload("freezer-1", (1, 9))
     await harness.tick()
-    first = harness.alerting.last_evaluation
+    first = (await read_status(harness.pool)).last_evaluation
     assert before is None
     assert first is not None
     assert (first.pairs, first.replayed) == (1, 1)
     assert first.seconds > 0
     await harness.tick()
-    assert harness.alerting.last_evaluation is first
+    assert (await read_status(harness.pool)).last_evaluation == first
     assert await harness.pool.fetchval("SELECT count(*) FROM dirty") == 0
 
 
@@ -121,19 +121,41 @@ async def test_fallbacks_list_channels_of_the_same_rules_before_all_others(datab
     assert alerting.fallbacks("first") == ["hidden", "last"]
 
 
-async def test_no_data_is_counted_from_now_when_no_tick_came_for_a_while(
-    harness: AlertingHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nobody_is_silent_when_no_api_process_could_take_uploads(harness: AlertingHarness) -> None:
     await harness.use_rules(WARM + "    no_data: {after: 30m, then: alert}\n")
     await harness.upload("freezer-1", (0, 7))
     await harness.tick()
     await harness.advance(31)
-    later_us = now_us() + 40 * SECOND_US
-    monkeypatch.setattr(service, "now_us", lambda: later_us)
+    await harness.pool.execute("UPDATE ingest_state SET beat_at = now() - INTERVAL '31 seconds'")
     await harness.check_no_data()
     assert await harness.open_alerts() == []
-    assert harness.alerting.ingest_since_us == later_us
-    monkeypatch.undo()
+    await harness.pool.execute("UPDATE ingest_state SET beat_at = now() - INTERVAL '20 seconds'")
+    await harness.check_no_data()
+    assert await harness.open_alerts() == [("warm", "freezer-1", "no_data")]
+
+
+async def test_tick_changes_nothing_when_another_process_has_taken_the_lease(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (3, 9))
+    await harness.pool.execute("INSERT INTO lease (number, term) VALUES (1, 2)")
+    with pytest.raises(LeaseLostError, match="Term 2 has begun; this process evaluated in term 1"):
+        await harness.alerting.tick(harness.pool, 1)
+    assert await harness.open_alerts() == []
+    assert await harness.pool.fetchval("SELECT count(*) FROM dirty") == 1
+    await harness.alerting.tick(harness.pool, 2)
+    assert await harness.open_alerts() == [("warm", "freezer-1", "threshold")]
+
+
+async def test_tick_uses_the_rules_that_another_process_has_accepted(
+    harness: AlertingHarness, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    await harness.use_rules(WARM)
+    folder = tmp_path_factory.mktemp("rules")
+    (folder / "rules.yml").write_text(f"version: 1\nrules:{WARM}".replace("notify: [ops]", "").replace("8", "11"))
+    await Alerting(Settings(rules_dir=folder), Metrics()).keeper.open(harness.pool)
+    await harness.upload("freezer-1", (3, 9))
+    await harness.tick()
+    assert await harness.open_alerts() == []
 
 
 LEVEL_CHOICES = (
@@ -196,7 +218,7 @@ class RandomRun:
         await self.harness.advance(self.rng.choice((0.2, 0.6, 2.0, 6.0, 70.0)))
 
     async def check_no_data(self) -> None:
-        await self.harness.alerting.watch_silence(self.harness.pool)
+        await self.harness.alerting.watch_silence(self.harness.pool, 1)
 
     async def silence(self) -> None:
         matchers = self.rng.choice(({"sensor": "freezer-1"}, {"level": "critical"}, {"rule": "warm"}))

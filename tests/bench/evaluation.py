@@ -14,7 +14,7 @@ from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
-from app.commands.serve import GC_THRESHOLDS
+from app.commands.processes.server import GC_THRESHOLDS
 from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.auth.keys import SCOPES, KeyRing, create_key, revoke_key, store_key
-from app.commands.development_key import Keys, find_development_key, open_keys
+from app.commands.processes.development_key import Keys, find_development_key, open_keys
 from app.errors import UnauthorizedError
 from app.settings import Settings
 from tests.conftest import Database, copied

@@ -179,7 +179,7 @@ async def test_doctor_notes_that_no_process_evaluates_rules_and_what_waits(datab
     try:
         await here.execute("SELECT pg_advisory_lock(7421, 2), pg_advisory_lock(7420, 1)")
         await elsewhere.execute("SELECT pg_advisory_lock(7421, 1)")
-        expected = "no process evaluates rules: is `tidegauge serve` running? 1 row of dirty to evaluate"
+        expected = "no process evaluates rules: is `tidegauge work` running? 1 row of dirty to evaluate"
         assert await messages(database, "evaluator") == [("note", expected)]
     finally:
         await here.close()
@@ -206,7 +206,7 @@ async def test_doctor_reports_broken_channels_and_notes_dead_letters(database: D
 async def insert_gateways(database: Database, names: list[str], silent_for: timedelta) -> None:
     """Store a gateway for each name, which uploaded one sensor's reading so long ago."""
     uploaded_at = datetime.now(UTC) - silent_for
-    await database.pool.execute("UPDATE ingest_state SET since = '-infinity'")
+    await database.pool.execute("UPDATE ingest_state SET since = '-infinity', beat_at = 'infinity'")
     for name in names:
         await database.pool.execute(
             """WITH new_sensor AS (INSERT INTO sensor (name, created_by, gateway) VALUES ($1, 'k', $1) RETURNING id),

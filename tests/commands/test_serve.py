@@ -14,8 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from app import services
-from app.commands import serve as serving
-from app.commands.serve import StartError, listen, serve
+from app.commands.processes import server as serving
+from app.commands.processes.serve import serve
+from app.commands.processes.server import StartError, listen
 from app.errors import SettingsError
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, wait_until

@@ -7,9 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.auth.keys import create_key, revoke_key
-from app.commands import up as up_command
-from app.commands.development_key import find_development_key, open_keys
-from app.commands.up import database_kept_alive
+from app.commands.processes import up as up_command
+from app.commands.processes.development_key import find_development_key, open_keys
+from app.commands.processes.up import database_kept_alive
 from app.db.embedded.programs import EmbeddedServerError
 from app.db.embedded.server import EmbeddedServer
 from app.settings import Settings

@@ -5,7 +5,7 @@ import pytest
 from app.auth.keys import REFRESH_S
 from app.broker.store import KEPT_FOR, KEPT_ROWS
 from app.clock import DAY_US, MINUTE_US
-from app.commands.serve import GRACE_S
+from app.commands.processes.server import GRACE_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.ingest.body import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
@@ -20,7 +20,7 @@ from app.live.protocol import PATTERNS_LIMIT
 from app.live.retention import FEED_AGE, FEED_BYTES
 from app.live.session import AUTH_TIMEOUT_S
 from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
-from app.notify.attempts import DEADLINE_S
+from app.notify.dispatch.attempts import DEADLINE_S
 from app.notify.outbox import DEAD_AGE, SENT_AGE
 from app.trends.local_days import DAYS_OF_MINUTES_LIMIT
 from app.trends.routes import BUCKETS_LIMIT, CSV_PAGE

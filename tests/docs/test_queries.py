@@ -26,7 +26,7 @@ def test_every_document_with_queries_has_a_test() -> None:
 @pytest.mark.parametrize("block", blocks_to_run("sql", "docs/grafana.md"), ids=lambda block: str(block.line))
 async def test_query_of_grafana_finds_something_as_the_reader(block: Block, server: Server, database: Database) -> None:
     await server.post_readings(READINGS)
-    server.services.alerting.ingest_since_us = 0
+    await server.count_silence_from_the_beginning()
     await database.pool.execute("UPDATE series_state SET received_at = now() - INTERVAL '1 hour'")
     await database.pool.execute("UPDATE ingest_state SET since = now() - INTERVAL '1 hour'")
     await database.pool.execute(OPEN_ALERT, "roof", "warm", "threshold", "critical", None)

@@ -152,7 +152,7 @@ async def _store_sensors(connection: Connection) -> None:
         "INSERT INTO series (sensor_id, metric, unit) SELECT id, $2, $3 FROM sensor WHERE name = $1",
         [(sensor, metric, unit) for sensor, metric, unit, _ in READINGS],
     )
-    await connection.execute("UPDATE ingest_state SET since = now() - interval '400 days'")
+    await connection.execute("UPDATE ingest_state SET since = now() - interval '400 days', beat_at = 'infinity'")
 
 
 async def _store_readings(connection: Connection) -> None:

@@ -5,10 +5,11 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from app.db.pool import Pool
+from app.db.pool import Connection, Pool
 from app.metrics import Metrics
 from app.notify.channels import Channel, slack, telegram, webhook
-from app.notify.dispatcher import Dispatcher
+from app.notify.dispatch.claims import ChannelsOf
+from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import Compose
 from app.notify.pacing import Pacer
 from app.notify.transport import ChannelConfig, Endpoints
@@ -18,6 +19,15 @@ from tests.receivers import SlackReceiver, TelegramReceiver, WebhookReceiver
 Channels = dict[str, tuple[Channel, ChannelConfig]]
 
 TOKEN = "123456:ABC-DEF_ghi"
+
+
+def always(channels: Mapping[str, Channel]) -> ChannelsOf:
+    """Return a function for claims by which these channels may be used."""
+
+    async def channels_of(_connection: Connection) -> Mapping[str, Channel]:
+        return channels
+
+    return channels_of
 
 
 def slack_channel(receiver: SlackReceiver, name: str = "duty") -> tuple[Channel, ChannelConfig]:

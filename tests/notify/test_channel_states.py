@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.notify import dispatcher as module
-from app.notify.channel_states import ChannelStates, ChannelStatus
+from app.notify.channel_states import ChannelStates, ChannelStatus, list_channel_statuses
 from app.notify.channels import webhook as webhook_module
-from app.notify.dispatcher import ChannelTest
+from app.notify.dispatch import dispatcher as module
+from app.notify.dispatch.channel_tests import ChannelTest
 from app.notify.transport import Endpoints
 from tests.conftest import Database, wait_until
 from tests.notify.dispatchers import (
@@ -57,7 +57,11 @@ async def test_messages_wait_and_people_are_told_once_when_a_channel_breaks(
         "corrected, or once a test succeeds: POST /api/v1/channels/duty/test"
     )
     assert await database.pool.fetchval("SELECT count(*) FROM alert_told") == 0
-    duty, hook = await dispatcher.list_channels(database.pool)
+    await database.pool.execute(
+        "UPDATE worker_status SET channels = $1",
+        [{"name": "duty", "type": "slack"}, {"name": "hook", "type": "webhook"}],
+    )
+    duty, hook = await list_channel_statuses(database.pool)
     assert (duty.name, duty.type, duty.state, duty.reason, duty.told_through) == (
         "duty",
         "slack",

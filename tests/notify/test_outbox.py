@@ -5,14 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.errors import ConflictError, NotFoundError
-from app.notify.attempts import AttemptResult, record_attempt
 from app.notify.channel_states import ChannelStates
 from app.notify.channels import webhook
-from app.notify.claims import claim_next
+from app.notify.dispatch.attempts import AttemptResult, record_attempt
+from app.notify.dispatch.claims import claim_next
 from app.notify.outbox import enqueue, list_notifications, prune_notifications, resend
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, PermanentError, UncertainError
 from tests.conftest import Database
+from tests.notify.dispatchers import always
 from tests.notify.episodes import EpisodeWriter, compose
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -29,7 +30,7 @@ async def deliver(database: Database, *outcomes: Delivered | DeliveryError) -> i
     """Claim the first message and record these outcomes of its attempts; return its id."""
     notification_id = 0
     for outcome in outcomes:
-        claim = await claim_next(database.pool, CHANNELS, compose)
+        claim = await claim_next(database.pool, always(CHANNELS), compose)
         assert claim is not None
         notification_id = claim.id
         await record_attempt(database.pool, claim, WEBHOOK, AttemptResult(outcome, 0.1, 0.0))
@@ -64,7 +65,7 @@ async def test_enqueue_makes_a_message_for_each_channel_and_group(database: Data
 async def test_enqueue_makes_another_message_when_one_is_being_sent(database: Database) -> None:
     episodes = EpisodeWriter(database.pool, "hook")
     await episodes.fire("cold-room", "freezer-1")
-    await claim_next(database.pool, CHANNELS, compose)
+    await claim_next(database.pool, always(CHANNELS), compose)
     await episodes.enqueue("cold-room")
     await episodes.enqueue("cold-room")
     states = await database.pool.fetchval("SELECT array_agg(state ORDER BY id) FROM notification")
@@ -78,7 +79,7 @@ async def test_resend_tells_what_is_still_true_when_the_message_was_refused(data
     dead_id = await deliver(database, REFUSED)
     await database.pool.execute("UPDATE alert_episode SET resolved_at = now(), revision = 2 WHERE id = $1", over)
     new_id = await resend(database.pool, dead_id)
-    claim = await claim_next(database.pool, CHANNELS, compose)
+    claim = await claim_next(database.pool, always(CHANNELS), compose)
     assert claim is not None
     assert (claim.id, claim.rendered.body["title"]) == (new_id, "Delayed: freezer-1 firing, freezer-2 summary")
     told = await database.pool.fetch("SELECT episode_id, told FROM alert_told ORDER BY episode_id")
@@ -94,7 +95,7 @@ async def test_resend_tells_the_same_again_when_an_answer_was_lost(database: Dat
     dead_id = await deliver(database, LOST, REFUSED)
     assert await database.pool.fetchval("SELECT told FROM alert_told") == "firing"
     await resend(database.pool, dead_id)
-    claim = await claim_next(database.pool, CHANNELS, compose)
+    claim = await claim_next(database.pool, always(CHANNELS), compose)
     assert claim is not None
     assert claim.rendered.body["title"] == "Delayed: freezer-1 firing"
     (dead,) = await list_notifications(database.pool, "failed", LAST_ID, 10)

@@ -14,11 +14,13 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.auth.keys import ApiKey, KeyRing, hash_key
-from app.notify import dispatcher as dispatcher_module
+from app.db.lease import Lease
 from app.notify import routes
-from app.notify.dispatcher import Dispatcher
+from app.notify.dispatch import dispatcher as dispatcher_module
+from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.transport import Endpoints
 from app.problems import respond
+from app.tasks import supervised
 from tests.conftest import Database, wait_until
 from tests.notify.dispatchers import (
     TOKEN,
@@ -49,15 +51,20 @@ def channels(slack: SlackReceiver, telegram: TelegramReceiver) -> Channels:
 
 @pytest.fixture
 async def dispatcher(database: Database, endpoints: Endpoints, channels: Channels) -> AsyncIterator[Dispatcher]:
+    """The dispatcher of the worker that holds the lease, whose channels the API knows."""
     dispatcher = make_dispatcher(endpoints, channels)
-    async with running(dispatcher, database.pool):
+    listed = [{"name": name, "type": channel.TYPE} for name, (channel, _) in channels.items()]
+    await database.pool.execute("UPDATE worker_status SET channels = $1", listed)
+    lease = Lease(database.dsn, on_signal=dispatcher.wake)
+    async with supervised({"lease": lease.keep}), running(dispatcher, database.pool):
+        await lease.tried.wait()
         yield dispatcher
 
 
 @pytest.fixture
 async def address(database: Database, dispatcher: Dispatcher) -> AsyncIterator[str]:
     """Serve the routes on a port with two keys: one may read, one may notify."""
-    provided = {"pool": database.pool, "read_pool": database.pool, "dispatcher": dispatcher}
+    provided = {"pool": database.pool, "read_pool": database.pool}
     app = Litestar(
         route_handlers=routes.handlers,
         dependencies={name: Provide(_provider_of(part), sync_to_thread=False) for name, part in provided.items()},

@@ -85,9 +85,8 @@ async def sensor_of_value(feed: FeedClient, wanted: float) -> str:
 
 async def evaluate(server: Server) -> None:
     """Let the server evaluate all that is new, and watch silence."""
-    services = server.services
-    await services.alerting.tick(services.pool, services.lease.term)
-    await services.alerting.watch_silence(services.pool)
+    await server.tick()
+    await server.watch_silence()
 
 
 async def test_sensor_shows_what_was_put_and_keeps_the_rest(server: Server) -> None:
@@ -458,7 +457,7 @@ async def test_retired_sensor_ends_its_alerts_says_nothing_and_comes_back_when_i
     assert await names(ruled) == ["cold-2"]
     assert await names(ruled, retired="true") == ["cold-1", "cold-2"]
     await database.pool.execute("UPDATE series_state SET received_at = now() - INTERVAL '2 hours'")
-    ruled.services.alerting.ingest_since_us = 0
+    await ruled.count_silence_from_the_beginning()
     await evaluate(ruled)
     assert set(await alerts(ruled)) == {("cold-2", "firing", "no_data"), ("cold-2", "firing", None)}
     await post(ruled, "cold-1", temperature=9.5)
@@ -483,11 +482,11 @@ async def test_alert_of_missing_data_ends_as_retired_when_silence_is_watched_fir
     await post(ruled, "cold-1", temperature=1)
     await evaluate(ruled)
     await database.pool.execute("UPDATE series_state SET received_at = now() - INTERVAL '2 hours'")
-    ruled.services.alerting.ingest_since_us = 0
+    await ruled.count_silence_from_the_beginning()
     await evaluate(ruled)
     assert await alerts(ruled) == [("cold-1", "firing", "no_data")]
     await change(ruled, "cold-1", retired=True)
-    await ruled.services.alerting.watch_silence(ruled.services.pool)
+    await ruled.watch_silence()
     assert await alerts(ruled) == []
     assert await alerts(ruled, "/api/v1/alerts/history") == [("cold-1", "resolved", "retired")]
 

@@ -21,7 +21,7 @@ async def test_limits_are_those_of_the_rules_in_force(database: Database, tmp_pa
     settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=tmp_path)
     async with running_server(settings) as server:
         await server.post_readings([{"sensor": "attic", "values": {"temperature": 20, "humidity": 50}}])
-        await server.services.alerting.watch_silence(server.services.pool)
+        await server.watch_silence()
         answer = await server.get("/api/v1/limits", sensor="attic")
         assert await server.get("/api/v1/limits", sensor="nobody") == {"items": [], "next": None}
     assert answer["items"] == [

@@ -93,16 +93,15 @@ async def test_sensor_goes_only_when_the_end_of_its_alerts_is_told(database: Dat
     (tmp_path / "rules.yml").write_text(RULES)
     settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, rules_dir=tmp_path)
     async with running_server(settings) as server:
-        services = server.services
         await server.post_readings([{"sensor": "cold-1", "values": {"temperature": 9}}])
-        await services.alerting.tick(services.pool, services.lease.term)
+        await server.tick()
         await database.pool.execute(
             "INSERT INTO alert_told (channel, episode_id, told, told_level)"
             " SELECT 'ops', id, 'firing', level FROM alert_episode"
         )
         async with server.http.delete("/api/v1/sensors/cold-1") as response:
             assert response.status == 204
-        await services.alerting.tick(services.pool, services.lease.term)
+        await server.tick()
         await remove_deleted_sensors(database.pool)
         assert await remove_deleted_sensors(database.pool) == []
         assert await database.pool.fetchval("SELECT count(*) FROM reading") == 0

@@ -25,7 +25,7 @@ async def states(server: Server, **parameters: str) -> dict[str, tuple[str, str 
 
 async def silence(server: Server, database: Database, age: timedelta) -> None:
     """Let every series have received nothing for so long, with ingest running all the time."""
-    server.services.alerting.ingest_since_us = 0  # or the watch, at any moment, would store when this server began
+    await server.count_silence_from_the_beginning()
     await database.pool.execute("UPDATE series_state SET received_at = now() - $1::interval", age)
     await database.pool.execute("UPDATE ingest_state SET since = '-infinity'")
 
@@ -97,7 +97,6 @@ async def test_sensor_is_late_when_one_of_its_metrics_is_silent_and_silent_when_
 async def test_nobody_is_silent_while_ingest_has_only_just_begun_to_run(server: Server, database: Database) -> None:
     await server.post_readings([{"sensor": "pi1", "values": {"t": 1}}])
     await silence(server, database, 60 * MINUTE)
-    server.services.alerting.ingest_since_us = now_us()
     await database.pool.execute("UPDATE ingest_state SET since = now()")
     assert await states(server) == {"pi1": ("ok", None)}
 

@@ -93,7 +93,7 @@ async def test_page_shows_alerts_sensors_gateways_and_problems_without_a_click(
     await post(ruled, "boiler", gateway="gw-cellar", temperature=31.5)
     await database.pool.execute("UPDATE series SET unit = '°C'")
     (tmp_path / "broken.yml").write_text(BROKEN_RULES)
-    ruled.services.alerting.keeper.reload_soon()
+    ruled.worker.alerting.keeper.reload_soon()
     await _open(page, ruled, key=ADMIN_KEY)
     alert = page.get_by_role("region", name="Open alerts").get_by_role("listitem")
     await expect(alert).to_contain_text("critical")
@@ -178,7 +178,7 @@ async def test_alert_shows_what_its_rule_compares_now_and_compared_when_it_fired
     ruled: Server, tmp_path: Path, page: Page
 ) -> None:
     (tmp_path / "mean.yml").write_text(MEAN_RULE)
-    await ruled.services.alerting.keeper.reload(ruled.services.pool)
+    await ruled.worker.alerting.keeper.reload(ruled.services.pool)
     await post(ruled, "quay", minutes_ago=2, level=2)
     await post(ruled, "quay", minutes_ago=1, level=6)
     await _open(page, ruled, key=ADMIN_KEY)

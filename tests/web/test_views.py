@@ -57,7 +57,7 @@ async def _fire_and_end(server: Server) -> None:
     """Let alert 1 fire and end."""
     await post(server, "boiler", minutes_ago=1, temperature=25)
     await post(server, "boiler", temperature=15)
-    await server.services.alerting.tick(server.services.pool, server.services.lease.term)
+    await server.tick()
 
 
 async def _post_hour(server: Server, sensor: str) -> None:
@@ -77,7 +77,7 @@ async def _post_hour(server: Server, sensor: str) -> None:
 
 async def test_sensor_shows_its_trend_with_table_limits_and_alert(server: Server, page: Page) -> None:
     await _post_hour(server, "cold/room%1")
-    await server.services.alerting.watch_silence(server.services.pool)
+    await server.watch_silence()
     await _open(page, server, "#/sensor/cold%2Froom%251?range=1h&metric=temperature")
     view = page.locator("#view")
     await expect(view.get_by_role("heading", name="cold/room%1")).to_be_visible()
@@ -255,7 +255,7 @@ async def test_silence_is_ended_when_asked(server: Server, database: Database, p
 async def test_rules_show_levels_problems_and_last_evaluation(server: Server, tmp_path: Path, page: Page) -> None:
     await post(server, "boiler", temperature=25)
     (tmp_path / "broken.yml").write_text(BROKEN_RULES)
-    server.services.alerting.keeper.reload_soon()
+    server.worker.alerting.keeper.reload_soon()
     await _open(page, server, "#/rules")
     row = page.locator(".rule-row")
     for text in (

@@ -64,7 +64,7 @@ async def server(database: Database, webhook: WebhookReceiver, tmp_path: Path) -
         async with running.http.post("/api/v1/silences", json=silence) as response:
             assert response.status == 201
         (tmp_path / "broken.yml").write_text(BROKEN_RULES)
-        running.services.alerting.keeper.reload_soon()
+        running.worker.alerting.keeper.reload_soon()
         yield running
 
 

@@ -1,7 +1,7 @@
 """Alerts of missing data. They go by the wall clock and are never part of a threshold episode.
 
 A series is silent if its last new reading was received longer ago than `no_data: {after: …}` allows. Time before the
-last break of ingest does not count, so that a downtime of this service makes no series silent.
+last break of ingest does not count, so that a downtime of the API makes no series silent.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,8 +17,7 @@ from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.model import GATEWAY_OFFLINE, NoData
 from app.clock import MINUTE_US, SECOND_US, now_us
-from app.db.locks import lock_evaluation
-from app.db.pool import Connection, Pool
+from app.db.pool import Connection
 from app.durations import format_duration
 from app.model import SeriesId, Tags
 
@@ -193,22 +192,19 @@ class NoDataCheck:
         )
 
 
-async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_since_us: int) -> NoDataOutcome:
-    """Check all series; open and end alerts of missing data in the caller's transaction.
-
-    `ingest_since_us` is the time since which ingest has run without a break, in microseconds since 1970.
-    """
-    await lock_evaluation(connection)
+async def update_no_data_alerts(connection: Connection, book: RuleBook) -> NoDataOutcome:
+    """Check all series; open and end alerts of missing data in the caller's transaction, which holds the lock."""
     series = [WatchedSeries(**row) for row in await connection.fetch(SQL["list_watched"])]
     intervals_s = {row["name"]: row["median_s"] for row in await connection.fetch(SQL["list_upload_intervals"])}
     back_us = {row["gateway"]: row["us"] for row in await connection.fetch(SQL["list_gateways_back"])}
     known = {
         (row["rule"], row["series_id"], row["gateway"]): row for row in await connection.fetch(SQL["list_open_no_data"])
     }
+    ingest_since_us = await connection.fetchval(SQL["get_ingest_since"])
     check = NoDataCheck(book, intervals_s, ingest_since_us, now_us(), known, back_us)
     for each in series:
         check.add(each)
-    await _write_changed(connection, check, ingest_since_us)
+    await _write_changed(connection, check)
     silent = check.silent()
     begun = [source for source in silent if source.key not in known]
     for source in begun:
@@ -222,11 +218,6 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook, ingest_s
 def _reason(row: asyncpg.Record, is_watched: bool) -> str | None:
     """Return why an alert of missing data ends; None: data are back."""
     return None if is_watched else reason_out_of_use(bool(row["is_retired"]), bool(row["is_deleted"])) or UNWATCHED
-
-
-async def store_ingest_since(connection: Connection | Pool, ingest_since_us: int) -> None:
-    """Store since when ingest has run without a break, by which the views judge silence."""
-    await connection.execute(SQL["update_ingest_state"], ingest_since_us)
 
 
 async def end_no_data_alerts(connection: Connection, series_ids: Sequence[SeriesId]) -> int:
@@ -265,9 +256,8 @@ async def _open(connection: Connection, source: SilentSource) -> None:
     await publish(connection, [("firing", episode_id)])
 
 
-async def _write_changed(connection: Connection, check: NoDataCheck, ingest_since_us: int) -> None:
+async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
     """Store what the views judge silence by, and the limits of each series, where they have changed."""
-    await store_ingest_since(connection, ingest_since_us)
     if check.changed:
         ids = list(check.changed)
         after_us, limits, units = zip(*check.changed.values(), strict=True)

@@ -228,9 +228,9 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
  WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
    AND NOT state.only_imported;
 
--- name: update_ingest_state
--- $1 since when uploads could be stored without a break
-UPDATE ingest_state SET since = from_us($1::bigint) WHERE since <> from_us($1::bigint);
+-- name: get_ingest_since
+-- Since when uploads could be taken without a break; now() during a break.
+SELECT to_us(since) FROM ingest_view;
 
 -- name: update_series_watch
 -- $1 series ids, $2 how long each may be silent, $3 limits as JSON, $4 units by the rules. Locks the rows in order of

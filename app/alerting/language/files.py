@@ -18,6 +18,9 @@ from app.notify.channels import ChannelConfigError, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings
 
+#: With this variable, which `tidegauge up --demo` sets, there is a channel that sends to the receiver of the demo.
+DEMO_VARIABLE = "DEMO_RECEIVER_URL"
+_DEMO = {"the channel of the demo": f'version: 1\nchannels:\n  demo: {{type: webhook, url: "${{{DEMO_VARIABLE}}}"}}\n'}
 #: The largest file that is read. A rule takes about 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000
 
@@ -28,7 +31,8 @@ def load_checked(path: Path, settings: Settings) -> RuleSet:
     Raise RuleErrors with every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    return load_rules(path, settings.environment, _channel_check(endpoints), settings.extra_rules)
+    extra = _DEMO if DEMO_VARIABLE in settings.environment else {}
+    return load_rules(path, settings.environment, _channel_check(endpoints), extra)
 
 
 def load_unsent(path: Path) -> RuleSet:

@@ -1,7 +1,8 @@
 """The rules in force: read from files, checked, stored in the database, and replaced when the files change.
 
-If the files are invalid, or their folder is empty or missing, the last accepted rules stay in force, also after a
-restart: an unmounted volume must not resolve every alert.
+Only the worker that holds the lease reads the files. All others follow the database. If the files are invalid, or their
+folder is empty or missing, the last accepted rules stay in force, also after a restart: an unmounted volume must not
+resolve every alert.
 """
 
 import asyncio
@@ -49,26 +50,49 @@ class RuleKeeper:
         #: The state of the files when they were last read; None: they must be read again.
         self._read_files: Files | None = None
         self._reload_now = asyncio.Event()
+        #: Version of the rules in use; None: there are none yet.
+        self._version: int | None = None
+        #: Set once the files have been read for the first time.
+        self.has_read = asyncio.Event()
 
     async def open(self, pool: Pool) -> None:
         """Load the rules in force from the database, then read the files."""
-        stored = await pool.fetchval(SQL["get_rule_set"])
-        if stored is not None:
-            self.since = {row["name"]: row["us"] for row in await pool.fetch(SQL["list_rules_since"])}
-            try:
-                self._use(decode_rule_set(stored))
-            except msgspec.ValidationError as error:
-                log.warning("stored_rules_unreadable", error=str(error))
+        await self.follow(pool)
         await self.reload(pool)
+
+    async def follow(self, connection: Connection | Pool) -> None:
+        """Use the rules in force by the database, if they are others than those in use."""
+        if await connection.fetchval(SQL["get_rule_set_version"]) == self._version:
+            return
+        stored = await connection.fetchrow(SQL["get_rule_set"])
+        if stored is None:
+            return
+        self._version = stored["version"]
+        self.since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
+        try:
+            self._use(decode_rule_set(stored["rules"]))
+        except msgspec.ValidationError as error:
+            log.warning("stored_rules_unreadable", error=str(error))
 
     def reload_soon(self) -> None:
         """Let `watch` read the files again at once, as on SIGHUP."""
         self._reload_now.set()
 
-    async def watch(self, pool: Pool) -> None:
-        """Read the files again whenever they changed and then stayed unchanged for SETTLE_S. Run until cancelled."""
+    async def watch(self, pool: Pool, is_leader: Callable[[], bool]) -> None:
+        """Read the files again whenever they changed and then stayed unchanged for SETTLE_S. Run until cancelled.
+
+        A process that is not the leader reads no files. Once it becomes the leader, it reads them at once.
+        """
+        was_leader = False
         seen, unchanged_since = self._read_files, monotonic()
         while True:
+            if not is_leader():
+                was_leader = False
+                await asyncio.sleep(_LOOK_EVERY_S)
+                continue
+            if not was_leader:
+                was_leader = True
+                self.reload_soon()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
                     await self._reload_now.wait()
@@ -96,6 +120,7 @@ class RuleKeeper:
             await self._accept(pool, rules)
             await self._set_problems(pool, ())
         self._read_files = files
+        self.has_read.set()
         return not self.problems
 
     async def _set_problems(self, pool: Pool, problems: tuple[RuleProblem, ...]) -> None:
@@ -111,11 +136,12 @@ class RuleKeeper:
         async with pool.acquire() as connection, connection.transaction():
             # A running evaluation uses the old rules, so wait until it has committed.
             await lock_evaluation(connection)
-            await connection.execute(SQL["put_rule_set"], encode_rule_set(rules).decode())
+            version = await connection.fetchval(SQL["put_rule_set"], encode_rule_set(rules).decode())
             await connection.execute(SQL["sync_rules"], [rule.name for rule in rules.rules])
             ended = await self._end_alerts(connection, rules)
             self.since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
         self._use(rules)
+        self._version = version
         log.info("rules_accepted", rules=len(rules.rules), channels=len(rules.channels), episodes_ended=ended)
 
     def _use(self, rules: RuleSet) -> None:

@@ -1,12 +1,18 @@
 -- Queries for the rules in force.
 
+-- name: get_rule_set_version
+SELECT version FROM rule_set;
+
 -- name: get_rule_set
-SELECT rules::text FROM rule_set;
+SELECT rules::text, version FROM rule_set;
 
 -- name: put_rule_set
--- $1 rules as JSON
+-- $1 rules as JSON. Equal rules keep their version.
 INSERT INTO rule_set (rules) VALUES ($1::text::jsonb)
-ON CONFLICT (id) DO UPDATE SET rules = excluded.rules, accepted_at = now();
+ON CONFLICT (id) DO UPDATE
+   SET rules = excluded.rules, accepted_at = now(),
+       version = rule_set.version + (rule_set.rules <> excluded.rules)::int
+RETURNING version;
 
 -- name: sync_rules
 -- $1 names of all rules. Inserts new names (`since` is now) and deletes removed ones.
@@ -26,3 +32,22 @@ WITH gone AS (
 INSERT INTO rule_problem (position, message)
 SELECT position, message FROM unnest($1::text[]) WITH ORDINALITY AS given (message, position)
 ON CONFLICT (position) DO UPDATE SET message = excluded.message;
+
+-- name: put_last_evaluation
+-- $1 as JSON
+UPDATE worker_status SET last_evaluation = $1;
+
+-- name: put_worker_status
+-- $1 warnings by rule, $2 further warnings, $3 channels, all as JSON
+UPDATE worker_status
+   SET rule_warnings = $1, warnings = $2, channels = $3
+ WHERE (rule_warnings, warnings, channels) IS DISTINCT FROM ($1, $2, $3);
+
+-- name: get_worker_status
+SELECT last_evaluation, rule_warnings, channels FROM worker_status;
+
+-- name: list_rule_problems
+SELECT message FROM rule_problem ORDER BY position;
+
+-- name: get_worker_warnings
+SELECT warnings FROM worker_status;

@@ -10,7 +10,7 @@ from app.alerting.episodes.samples import ValueOf, samples
 from app.alerting.evaluation.no_data import NoDataCheck, WatchedSeries, default_after_us
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import NoData, Rule, RuleSet, Selector
-from app.clock import HOUR_US, MINUTE_US, now_us
+from app.clock import HOUR_US, MINUTE_US
 from tests.alerting.harness import WARM, AlertingHarness
 from tests.alerting.situations import NOON_US, rule
 
@@ -263,7 +263,7 @@ async def test_missing_data_stay_when_the_process_starts_again(harness: Alerting
     await harness.use_rules(ALERTING)
     await harness.upload("freezer-1", (0, 7.5))
     await advance_without_data(harness)
-    harness.alerting.ingest_since_us = now_us()
+    await harness.pool.execute("UPDATE ingest_state SET since = now()")
     await harness.check_no_data()
     await harness.advance(1)
     assert harness.messages() == ["warm · quay: firing [freezer-1]"]

@@ -56,7 +56,7 @@ def names(keeper: RuleKeeper) -> list[str]:
 
 @asynccontextmanager
 async def watching(keeper: RuleKeeper, pool: Pool) -> AsyncIterator[None]:
-    task = asyncio.create_task(keeper.watch(pool))
+    task = asyncio.create_task(keeper.watch(pool, lambda: True))
     try:
         yield
     finally:
@@ -191,7 +191,7 @@ async def test_files_are_read_again_when_the_database_had_failed(database: Datab
     await database.pool.execute("ALTER TABLE rule_set RENAME TO away")
     write(tmp_path, "cold")
     with pytest.raises(asyncpg.UndefinedTableError):
-        await keeper.watch(database.pool)
+        await keeper.watch(database.pool, lambda: True)
     assert names(keeper) == ["warm"]
     await database.pool.execute("ALTER TABLE away RENAME TO rule_set")
     async with watching(keeper, database.pool):
@@ -236,7 +236,7 @@ async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_invalid(
         assert await metric(server, "tidegauge_rule_problems") == "tidegauge_rule_problems 0.0"
         assert "rule_problems" not in await server.get("/health/ready")
         write_invalid(tmp_path)
-        await server.services.alerting.keeper.reload(server.services.pool)
+        await server.worker.alerting.keeper.reload(database.pool)
         rules = await server.get("/api/v1/rules")
         ready = await server.get("/health/ready")
         assert [item["name"] for item in rules["items"]] == ["warm"]  # type: ignore[attr-defined]
@@ -251,7 +251,11 @@ async def test_hangup_reads_the_rules_again_and_does_not_end_the_server(database
     write(folder, "warm")
     unchanged = (folder / "rules.yml").stat().st_mtime_ns
     dsn, rules = database.dsn, str(folder)
-    async with processes.running(tmp_path / "server", "serve", DATABASE_URL=dsn, RULES_DIR=rules) as server:
+    port = processes.free_port()
+    arguments = ("work", f"--port={port}")
+    async with processes.running(
+        tmp_path / "worker", *arguments, port=port, DATABASE_URL=dsn, RULES_DIR=rules
+    ) as server:
         for name in ("cold", "damp"):
             # The file has the same size and time of change as before, so only a hangup makes the server read it.
             write(folder, name)

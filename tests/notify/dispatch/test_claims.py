@@ -5,10 +5,11 @@ import pytest
 
 from app.db.pool import Connection
 from app.notify.channels import webhook
-from app.notify.claims import Claim, claim_next
+from app.notify.dispatch.claims import Claim, claim_next
 from app.notify.message import Message
 from app.notify.outbox import Compose, Composed, ToldItem
 from tests.conftest import Database
+from tests.notify.dispatchers import always
 from tests.notify.episodes import EpisodeWriter, compose
 
 CHANNELS = {"hook": webhook}
@@ -24,7 +25,7 @@ async def test_claim_tells_what_is_true_now_when_an_episode_ended_after_it_was_e
     episodes = EpisodeWriter(database.pool, "hook")
     await episodes.resolve(await episodes.fire("cold-room", "freezer-1"))
     still_firing = await episodes.fire("cold-room", "freezer-2", "critical")
-    claim = await claim_next(database.pool, CHANNELS, compose)
+    claim = await claim_next(database.pool, always(CHANNELS), compose)
     assert title(claim) == "freezer-1 summary, freezer-2 firing"
     assert tuple(await database.pool.fetchrow(TOLD, still_firing) or ()) == ("firing", "critical")
     row = await database.pool.fetchrow(
@@ -40,10 +41,10 @@ async def test_claim_tells_what_is_true_now_when_an_episode_ended_after_it_was_e
 async def test_claim_stores_what_was_told_before(database: Database) -> None:
     episodes = EpisodeWriter(database.pool, "hook")
     episode_id = await episodes.fire("cold-room", "freezer-1")
-    await claim_next(database.pool, CHANNELS, compose)
+    await claim_next(database.pool, always(CHANNELS), compose)
     await database.pool.execute("UPDATE notification SET state = 'sent'")
     await episodes.raise_to(episode_id, "critical")
-    assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 raised"
+    assert title(await claim_next(database.pool, always(CHANNELS), compose)) == "freezer-1 raised"
     rows = await database.pool.fetch("SELECT kind, told_before, told_level_before FROM notification_item ORDER BY 1")
     assert [tuple(row) for row in rows] == [("firing", None, None), ("raised", "firing", "warning")]
     assert tuple(await database.pool.fetchrow(TOLD, episode_id) or ()) == ("firing", "critical")
@@ -53,18 +54,18 @@ async def test_claim_goes_on_to_the_next_message_when_nothing_is_left_to_tell(da
     episodes = EpisodeWriter(database.pool, "hook")
     await episodes.enqueue("empty")
     await episodes.fire("cold-room", "freezer-1")
-    assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 firing"
+    assert title(await claim_next(database.pool, always(CHANNELS), compose)) == "freezer-1 firing"
     assert await database.pool.fetchval("SELECT array_agg(group_key) FROM notification") == ["cold-room"]
 
 
 async def test_claim_skips_a_message_when_one_of_its_group_is_being_sent(database: Database) -> None:
     episodes = EpisodeWriter(database.pool, "hook")
     episode_id = await episodes.fire("cold-room", "freezer-1")
-    await claim_next(database.pool, CHANNELS, compose)
+    await claim_next(database.pool, always(CHANNELS), compose)
     await episodes.resolve(episode_id)
-    assert await claim_next(database.pool, CHANNELS, compose) is None
+    assert await claim_next(database.pool, always(CHANNELS), compose) is None
     await database.pool.execute("UPDATE notification SET state = 'dead' WHERE state = 'sending'")
-    assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 resolved"
+    assert title(await claim_next(database.pool, always(CHANNELS), compose)) == "freezer-1 resolved"
 
 
 async def test_claim_skips_a_message_when_the_planner_has_not_committed(database: Database) -> None:
@@ -74,28 +75,30 @@ async def test_claim_skips_a_message_when_the_planner_has_not_committed(database
         planning = connection.transaction()
         await planning.start()
         await episodes.enqueue_in(connection, "cold-room")
-        assert await claim_next(database.pool, CHANNELS, compose) is None
+        assert await claim_next(database.pool, always(CHANNELS), compose) is None
         await planning.commit()
-    assert title(await claim_next(database.pool, CHANNELS, compose)) == "freezer-1 firing"
+    assert title(await claim_next(database.pool, always(CHANNELS), compose)) == "freezer-1 firing"
 
 
 async def test_claim_skips_a_message_when_its_channel_is_not_asked_for(database: Database) -> None:
     await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
-    assert await claim_next(database.pool, {"other": webhook}, compose) is None
+    assert await claim_next(database.pool, always({"other": webhook}), compose) is None
 
 
 async def test_claim_skips_a_message_when_its_channel_is_broken(database: Database) -> None:
     await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     await database.pool.execute("INSERT INTO channel_state (channel, config_hash, reason) VALUES ('hook', '', '')")
-    assert await claim_next(database.pool, CHANNELS, compose) is None
+    assert await claim_next(database.pool, always(CHANNELS), compose) is None
 
 
 async def test_message_is_deleted_when_another_message_has_told_all_its_items(database: Database) -> None:
     episode_id = await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
-    await claim_next(database.pool, CHANNELS, compose)
+    await claim_next(database.pool, always(CHANNELS), compose)
     await EpisodeWriter(database.pool, "hook").enqueue("twin")
     assert (
-        await claim_next(database.pool, CHANNELS, _composer_of(ToldItem(episode_id, 1, "firing", "warning", "firing")))
+        await claim_next(
+            database.pool, always(CHANNELS), _composer_of(ToldItem(episode_id, 1, "firing", "warning", "firing"))
+        )
         is None
     )
     assert await database.pool.fetchval("SELECT array_agg(group_key) FROM notification") == ["cold-room"]
@@ -104,10 +107,10 @@ async def test_message_is_deleted_when_another_message_has_told_all_its_items(da
 async def test_message_loses_an_item_when_another_message_has_told_it(database: Database) -> None:
     episodes = EpisodeWriter(database.pool, "hook")
     told = await episodes.fire("cold-room", "freezer-1")
-    await claim_next(database.pool, CHANNELS, compose)
+    await claim_next(database.pool, always(CHANNELS), compose)
     untold = await episodes.fire("twin", "freezer-2")
     items = [ToldItem(each, 1, "firing", "critical", "firing") for each in (told, untold)]
-    claim = await claim_next(database.pool, CHANNELS, _composer_of(*items))
+    claim = await claim_next(database.pool, always(CHANNELS), _composer_of(*items))
     assert claim is not None
     kept = await database.pool.fetch("SELECT episode_id FROM notification_item WHERE notification_id = $1", claim.id)
     assert [row["episode_id"] for row in kept] == [untold]
@@ -118,12 +121,12 @@ async def test_message_loses_an_item_when_another_message_has_told_it(database: 
 async def test_reminder_can_be_told_again_and_does_not_change_told(database: Database) -> None:
     episodes = EpisodeWriter(database.pool, "hook")
     episode_id = await episodes.fire("cold-room", "freezer-1")
-    await claim_next(database.pool, CHANNELS, compose)
+    await claim_next(database.pool, always(CHANNELS), compose)
     for _ in range(2):
         await database.pool.execute("UPDATE notification SET state = 'sent'")
         await episodes.enqueue("cold-room")
         reminding = _composer_of(ToldItem(episode_id, 1, "reminder", "critical", None))
-        assert title(await claim_next(database.pool, CHANNELS, reminding)) == "Told"
+        assert title(await claim_next(database.pool, always(CHANNELS), reminding)) == "Told"
     assert tuple(await database.pool.fetchrow(TOLD, episode_id) or ()) == ("firing", "warning")
 
 
@@ -131,7 +134,7 @@ async def test_title_begins_with_delayed_when_a_dead_letter_is_sent_again(databa
     episodes = EpisodeWriter(database.pool, "hook")
     await episodes.fire("cold-room", "freezer-1")
     await database.pool.execute("UPDATE notification SET delayed_from = id")
-    assert title(await claim_next(database.pool, CHANNELS, compose)) == "Delayed: freezer-1 firing"
+    assert title(await claim_next(database.pool, always(CHANNELS), compose)) == "Delayed: freezer-1 firing"
 
 
 async def test_message_is_postponed_and_the_next_is_claimed_when_it_cannot_be_composed(database: Database) -> None:
@@ -144,7 +147,7 @@ async def test_message_is_postponed_and_the_next_is_claimed_when_it_cannot_be_co
             raise KeyError(group_key)
         return await compose(connection, channel, group_key, at_once)
 
-    assert title(await claim_next(database.pool, CHANNELS, compose_or_fail)) == "freezer-1 firing"
+    assert title(await claim_next(database.pool, always(CHANNELS), compose_or_fail)) == "freezer-1 firing"
     row = await database.pool.fetchrow(
         "SELECT state, error, round(extract(epoch FROM due_at - now())) AS in_s FROM notification "
         "WHERE group_key = 'faulty'"
@@ -155,7 +158,9 @@ async def test_message_is_postponed_and_the_next_is_claimed_when_it_cannot_be_co
 async def test_message_stays_due_when_its_episode_was_deleted_in_the_meantime(database: Database) -> None:
     await EpisodeWriter(database.pool, "hook").enqueue("cold-room")
     with pytest.raises(asyncpg.ForeignKeyViolationError):
-        await claim_next(database.pool, CHANNELS, _composer_of(ToldItem(4_711, 1, "firing", "warning", "firing")))
+        await claim_next(
+            database.pool, always(CHANNELS), _composer_of(ToldItem(4_711, 1, "firing", "warning", "firing"))
+        )
     row = await database.pool.fetchrow("SELECT state, due_at < now(), error FROM notification")
     assert tuple(row or ()) == ("waiting", True, None)
 

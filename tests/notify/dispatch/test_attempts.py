@@ -2,19 +2,20 @@
 
 import pytest
 
-from app.notify.attempts import (
+from app.notify.channel_states import ChannelState, ChannelStates
+from app.notify.channels import webhook
+from app.notify.dispatch.attempts import (
     AttemptResult,
     give_up_expired,
     name_outcome,
     record_attempt,
     requeue_for_broken_channels,
 )
-from app.notify.channel_states import ChannelState, ChannelStates
-from app.notify.channels import webhook
-from app.notify.claims import Claim, claim_next
+from app.notify.dispatch.claims import Claim, claim_next
 from app.notify.outbox import list_notifications
 from app.notify.transport import Delivered, DeliveryError, PermanentError, TransientError, UncertainError
 from tests.conftest import Database
+from tests.notify.dispatchers import always
 from tests.notify.episodes import EpisodeWriter, compose
 
 CONFIG = webhook.Config(url="http://127.0.0.1:1/hook")
@@ -30,7 +31,7 @@ def channel_state() -> ChannelState:
 
 
 async def claim(database: Database) -> Claim:
-    claimed = await claim_next(database.pool, {"hook": webhook}, compose)
+    claimed = await claim_next(database.pool, always({"hook": webhook}), compose)
     assert claimed is not None
     return claimed
 
@@ -114,7 +115,7 @@ async def test_message_is_sent_again_after_the_pause_when_it_failed(database: Da
     await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     first = await claim(database)
     await record(database, first, FAILED, retry_in_s=30.0)
-    assert await claim_next(database.pool, {"hook": webhook}, compose) is None
+    assert await claim_next(database.pool, always({"hook": webhook}), compose) is None
     await database.pool.execute("UPDATE notification SET next_attempt_at = next_attempt_at - INTERVAL '30 seconds'")
     second = await claim(database)
     assert (second.id, second.rendered, second.attempt) == (first.id, first.rendered, 2)

@@ -1,6 +1,6 @@
 """Claims: the transaction that renders a message and notes its content as told, before the message is sent."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 import asyncpg
@@ -23,6 +23,10 @@ PUT_OFF_S = 60.0
 log = structlog.get_logger()
 
 
+#: Returns the channels that may be used now, by the rules in force in the transaction.
+ChannelsOf = Callable[[Connection], Awaitable[Mapping[str, Channel]]]
+
+
 class Claim(msgspec.Struct, frozen=True):
     """The right to send a message once. `attempt` counts from 1."""
 
@@ -33,8 +37,8 @@ class Claim(msgspec.Struct, frozen=True):
     attempt: int
 
 
-async def claim_next(pool: Pool, channels: Mapping[str, Channel], compose: Compose) -> Claim | None:
-    """Claim the first message that may be sent now through one of `channels`; return None if there is none.
+async def claim_next(pool: Pool, channels_of: ChannelsOf, compose: Compose) -> Claim | None:
+    """Claim the first message that may be sent now through one of the channels; return None if there is none.
 
     A message with nothing left to tell is deleted on the way. One that cannot be composed is postponed and logged.
     """
@@ -42,7 +46,7 @@ async def claim_next(pool: Pool, channels: Mapping[str, Channel], compose: Compo
         found = True
         claim = None
         while found and claim is None:
-            found, claim = await _claim_first(connection, channels, compose)
+            found, claim = await _claim_first(connection, channels_of, compose)
         return claim
 
 
@@ -57,14 +61,13 @@ def is_passing(error: BaseException) -> bool:
     )
 
 
-async def _claim_first(
-    connection: Connection, channels: Mapping[str, Channel], compose: Compose
-) -> tuple[bool, Claim | None]:
+async def _claim_first(connection: Connection, channels_of: ChannelsOf, compose: Compose) -> tuple[bool, Claim | None]:
     """Return whether a message was found, and the claim to it; None if it was deleted or postponed."""
     row = None
     try:
         async with connection.transaction():
             await wait_for_evaluation(connection)
+            channels = await channels_of(connection)
             row = await connection.fetchrow(SQL["lock_ready"], list(channels))
             if row is None:
                 return False, None

@@ -7,7 +7,7 @@ import structlog
 
 from app.db.pool import Connection, Pool
 from app.notify.channel_states import NOTICE_PREFIX, ChannelState, break_channel, note_move
-from app.notify.claims import Claim
+from app.notify.dispatch.claims import Claim
 from app.notify.outbox import AttemptOutcome, restore_told
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, PermanentError, TransientError

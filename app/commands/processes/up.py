@@ -1,7 +1,7 @@
-"""`tidegauge up`: runs the embedded database unless DATABASE_URL is set, the migrations and the server."""
+"""`tidegauge up`: runs the embedded database unless DATABASE_URL is set, the migrations, the API and the worker."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,11 +13,14 @@ from rich.markup import escape
 from app import __version__
 from app.auth.keys import DEVELOPMENT_LABEL, SCOPES, make_key
 from app.commands.console import command_body, load_settings, output, stderr
-from app.commands.development_key import Keys, open_keys
-from app.commands.serve import serve
+from app.commands.processes.development_key import Keys, open_keys
+from app.commands.processes.serve import check_start
+from app.commands.processes.server import listen
+from app.commands.processes.supervisor import Program, supervise
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
 from app.errors import AppError
+from app.services import Services
 from app.settings import Settings
 from app.simulate import demo_gateways, demo_receiver, server_url
 from app.tasks import running
@@ -33,9 +36,9 @@ log = structlog.get_logger()
 @click.option("--demo", is_flag=True, help="Also run simulated gateways against the server.")
 @command_body
 async def up(demo: bool) -> None:
-    """Run everything: the embedded database unless DATABASE_URL is set, the migrations and the server.
+    """Run everything: the embedded database unless DATABASE_URL is set, the migrations, the API and the worker.
 
-    Ctrl-C ends it.
+    Ctrl-C ends it. The API and the worker are processes of their own, which are started again when they die.
     """
     settings = load_settings()
     if settings.database_url is not None:
@@ -56,11 +59,21 @@ async def _up(settings: Settings, database: str, demo: bool) -> None:
         # A key of the environment lives as long as this process: the demo needs no key that outlives it.
         key = settings.api_key or keys.development or make_key()
         in_environment = settings if keys.development else msgspec.structs.replace(settings, api_key=key)
-        async with demo_receiver(in_environment) as demo_settings, demo_gateways(demo_settings, key):
-            await serve(demo_settings)
+        async with demo_receiver() as receiver, demo_gateways(in_environment, key):
+            await _run(in_environment, receiver)
     else:
-        # A key can be created while the server runs; the embedded database runs no longer than that.
-        await serve(settings, needs_key=False)
+        await _run(settings, {})
+
+
+async def _run(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Run the API and the worker, with these further variables, until SIGINT or SIGTERM."""
+    listening = await listen(settings.host, settings.port)
+    # A key can be created while the server runs; the embedded database runs no longer than that.
+    await check_start(Services(settings, needs_key=False))
+    given = {name: getattr(settings, name.lower()) or "" for name in ("DATABASE_URL", "PUBLIC_URL", "API_KEY")}
+    serve = Program("serve", ("serve", "--no-key"), given, listening)
+    work = Program("work", ("work", "--supervised"), {**given, **environment})
+    await supervise([serve, work])
 
 
 def _print_addresses(settings: Settings, keys: Keys, database: str) -> None:

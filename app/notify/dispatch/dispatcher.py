@@ -1,45 +1,44 @@
 """The dispatcher: sends due messages of the outbox, paced for each destination, and retries what fails.
 
-Several dispatchers may run at once, in one process or many: rows are claimed with SKIP LOCKED, and no HTTP request is
-made inside a transaction.
+The worker that holds the lease sends, so that the pacing holds for all messages. While a lease changes hands, two
+dispatchers may send at once: rows are claimed with SKIP LOCKED, and no HTTP request is made inside a transaction.
 """
 
 import asyncio
 import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Final
 
 import aiohttp
-import msgspec
 import structlog
 
 from app.db.pool import DATABASE_ERRORS, Connection, Pool
-from app.errors import NotFoundError
 from app.metrics import Metrics
-from app.notify.attempts import (
+from app.notify.channel_states import (
+    NOTICE_PREFIX,
+    ChannelSource,
+    ChannelState,
+    ChannelStates,
+    Fallbacks,
+    compose_notice,
+    mend_channel,
+    note_move,
+)
+from app.notify.channels import Channel
+from app.notify.dispatch.attempts import (
     AttemptResult,
     give_up_expired,
     name_outcome,
     record_attempt,
     requeue_for_broken_channels,
 )
-from app.notify.channel_states import (
-    NOTICE_PREFIX,
-    ChannelSource,
-    ChannelState,
-    ChannelStates,
-    ChannelStatus,
-    Fallbacks,
-    compose_notice,
-    mend_channel,
-    note_move,
-)
-from app.notify.claims import CLAIM_S, Claim, claim_next
+from app.notify.dispatch.channel_tests import ChannelTest, answer_test, take_tests
+from app.notify.dispatch.claims import CLAIM_S, Claim, claim_next
 from app.notify.message import Message, RenderedMessage
-from app.notify.outbox import AttemptOutcome, Compose, Composed
+from app.notify.outbox import Compose, Composed
 from app.notify.pacing import Pacer
 from app.notify.sql import SQL
 from app.notify.transport import Delivered, DeliveryError, Endpoints, UncertainError, open_session
@@ -63,13 +62,12 @@ _RECORD_PAUSE_S: Final = 1.0
 log = structlog.get_logger()
 
 
-class ChannelTest(msgspec.Struct, frozen=True):
-    """The outcome of a test message, and whether it mended a broken channel."""
+#: Uses the rules in force by the database, if they have changed.
+Follow = Callable[[Connection | Pool], Awaitable[None]]
 
-    channel: str
-    outcome: AttemptOutcome
-    error: str | None = None
-    mended: bool = False
+
+async def follow_nothing(_connection: Connection | Pool) -> None:
+    """Keep the channels as they are."""
 
 
 class Dispatcher:
@@ -83,12 +81,16 @@ class Dispatcher:
         compose: Compose,
         channels: ChannelSource,
         fallbacks: Fallbacks,
+        follow: Follow = follow_nothing,
+        is_leader: Callable[[], bool] = lambda: True,
         pacer: Pacer | None = None,
     ) -> None:
         self._metrics = metrics
         self._endpoints = endpoints
         self._compose_message = compose
         self._channel_states = ChannelStates(channels, fallbacks)
+        self._follow = follow
+        self._is_leader = is_leader
         self._pacer = pacer or Pacer()
         self._woken = asyncio.Event()
         self._measured_at = float("-inf")
@@ -97,15 +99,20 @@ class Dispatcher:
         #: Destinations whose wait is over: their messages are being claimed or sent, or their results stored.
         self._delivering: set[str] = set()
         self._parallel = asyncio.Semaphore(PARALLEL)
+        self._tests: set[asyncio.Task[None]] = set()
 
     async def run(self, pool: Pool) -> None:
-        """Send due messages until cancelled; then messages being sent get GRACE_S to finish."""
+        """Send due messages while this process is the leader, until cancelled.
+
+        Then messages that are being sent get GRACE_S to finish.
+        """
         async with open_session() as session:
             try:
                 while True:
                     self._woken.clear()
                     try:
-                        await self._poll(pool, session)
+                        if self._is_leader():
+                            await self._poll(pool, session)
                     except DATABASE_ERRORS as error:
                         log.warning("outbox_unreadable", error=repr(error))
                     with suppress(TimeoutError):
@@ -119,14 +126,11 @@ class Dispatcher:
         self._woken.set()
 
     async def test_channel(self, pool: Pool, name: str) -> ChannelTest:
-        """Send a test message and return its outcome; a message that arrives mends a broken channel.
-
-        Raise NotFoundError for an unknown channel.
-        """
+        """Send a test message and return its outcome; a message that arrives mends a broken channel."""
         await self._channel_states.refresh(pool)
         state = self._channel_states.all().get(name)
         if state is None:
-            raise NotFoundError(f"There is no channel {name!r}; /api/v1/channels lists them")
+            return ChannelTest(name, "failed", "the rules in force no longer define the channel")
         wait_s = self._pacer.wait_s(*state.limits)
         if wait_s > TEST_WAIT_S:
             return ChannelTest(name, "failed", f"the service asked to wait for another {wait_s:.0f} s")
@@ -137,11 +141,8 @@ class Dispatcher:
         reason = outcome.reason if isinstance(outcome, DeliveryError) else None
         return ChannelTest(name, name_outcome(outcome), reason, mended)
 
-    async def list_channels(self, pool: Pool) -> list[ChannelStatus]:
-        """Return the configured channels and whether they work."""
-        return await self._channel_states.statuses(pool)
-
     async def _poll(self, pool: Pool, session: aiohttp.ClientSession) -> None:
+        await self._follow(pool)
         broken = await self._channel_states.refresh(pool)
         states = self._channel_states.all()
         if broken:
@@ -149,6 +150,7 @@ class Dispatcher:
             # Read again: a channel whose notice was to go through a broken one now counts as not announced.
             await self._channel_states.announce(pool, await self._channel_states.refresh(pool))
         await give_up_expired(pool, list(states))
+        await self._start_tests(pool)
         for row in await pool.fetch(SQL["list_ready_channels"]):
             if row["channel"] in states:
                 self._start_delivery(pool, session, states[row["channel"]])
@@ -181,14 +183,36 @@ class Dispatcher:
 
     async def _deliver_next(self, pool: Pool, session: aiohttp.ClientSession, destination: str) -> bool:
         """Claim and send the next message and store the result; return whether there was a message."""
-        # Read again, because the wait may have been long: a channel that now has another destination must not be used.
-        states = {name: each for name, each in self._channel_states.all().items() if each.destination == destination}
-        channels = {name: state.channel for name, state in states.items()}
-        claim = await claim_next(pool, channels, self._compose) if channels else None
+        states: dict[str, ChannelState] = {}
+
+        async def channels_of(connection: Connection) -> Mapping[str, Channel]:
+            # Read again, because the wait may have been long: a channel that now has another destination, or is no
+            # longer defined by the rules in force, must not be used.
+            await self._follow(connection)
+            states.clear()
+            states.update(
+                (name, each) for name, each in self._channel_states.all().items() if each.destination == destination
+            )
+            return {name: state.channel for name, state in states.items()}
+
+        claim = await claim_next(pool, channels_of, self._compose)
         if claim is None:
             return False
         await self._deliver(pool, session, states[claim.channel], claim)
         return True
+
+    async def _start_tests(self, pool: Pool) -> None:
+        """Send the test messages that were asked for, each in a task of its own, because a service may be slow."""
+        for test_id, channel in await take_tests(pool):
+            task = asyncio.create_task(self._answer_test(pool, test_id, channel), name=f"test {channel}")
+            self._tests.add(task)
+            task.add_done_callback(self._tests.discard)
+
+    async def _answer_test(self, pool: Pool, test_id: int, channel: str) -> None:
+        try:
+            await answer_test(pool, test_id, await self.test_channel(pool, channel))
+        except DATABASE_ERRORS as error:
+            log.warning("channel_test_not_answered", channel=channel, error=repr(error))
 
     async def _deliver(self, pool: Pool, session: aiohttp.ClientSession, state: ChannelState, claim: Claim) -> None:
         started = monotonic()
@@ -280,7 +304,7 @@ class Dispatcher:
 
     async def _stop_deliveries(self) -> None:
         """Cancel deliveries that wait for their turn at once, and those that send after GRACE_S."""
-        tasks = list(self._deliveries.values())
+        tasks = [*self._deliveries.values(), *self._tests]
         for destination, task in self._deliveries.items():
             if destination not in self._delivering:
                 task.cancel()

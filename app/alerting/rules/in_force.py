@@ -1,0 +1,77 @@
+"""The rules in force and the state of alerting as the API shows them, read from the database.
+
+The rules are those of the worker, which is another process.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from app.alerting.rules.model import RuleSet, decode_rule_set
+from app.alerting.rules.sql import SQL
+from app.db.pool import Connection, Pool
+
+
+class LastEvaluation(msgspec.Struct, frozen=True):
+    """The newest evaluation with new readings."""
+
+    at: datetime
+    seconds: float
+    pairs: int
+    replayed: int
+
+
+class AlertingStatus(msgspec.Struct, frozen=True):
+    """The state of the worker that holds the lease, or last held it."""
+
+    last_evaluation: LastEvaluation | None
+    #: Rule -> what is wrong with its `no_data`.
+    rule_warnings: Mapping[str, str]
+    #: The names of the channels that can be used.
+    channels: Collection[str]
+    #: Problems of the current rule files.
+    problems: list[str]
+
+
+class RulesInForce:
+    """The rules in force, decoded again only after they changed."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._rules = RuleSet()
+
+    async def read(self, pool: Pool) -> RuleSet:
+        """Return the rules that the worker accepted last; none if it never accepted any."""
+        if await pool.fetchval(SQL["get_rule_set_version"]) != self._version:
+            stored = await pool.fetchrow(SQL["get_rule_set"])
+            if stored is not None:
+                self._version, self._rules = stored["version"], decode_rule_set(stored["rules"])
+        return self._rules
+
+
+async def read_status(pool: Pool) -> AlertingStatus:
+    """Return what the worker stored last."""
+    row = await pool.fetchrow(SQL["get_worker_status"])
+    assert row is not None  # noqa: S101 -- the migration inserts the row
+    problems = [each["message"] for each in await pool.fetch(SQL["list_rule_problems"])]
+    last = row["last_evaluation"]
+    return AlertingStatus(
+        None if last is None else msgspec.convert(last, LastEvaluation),
+        row["rule_warnings"],
+        {channel["name"] for channel in row["channels"]},
+        problems,
+    )
+
+
+async def store_last_evaluation(connection: Connection, last: LastEvaluation) -> None:
+    """Store the newest evaluation in its transaction."""
+    await connection.execute(SQL["put_last_evaluation"], msgspec.to_builtins(last))
+
+
+async def store_status(
+    pool: Pool, rule_warnings: Mapping[str, str], warnings: Sequence[str], channels: Mapping[str, str]
+) -> None:
+    """Store warnings by rule, further warnings, and the types of the channels that can be used, by name."""
+    listed = [{"name": name, "type": channels[name]} for name in sorted(channels)]
+    await pool.execute(SQL["put_worker_status"], dict(rule_warnings), list(warnings), listed)

@@ -1,0 +1,1 @@
+"""The long-running processes: the API, the worker, and the supervisor that runs both."""

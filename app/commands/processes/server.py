@@ -1,0 +1,124 @@
+"""An application under uvicorn: listening sockets, signals, and what happens when it does not start."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from litestar import Litestar
+
+from app.errors import AppError, SettingsError
+
+#: How long running requests may take after a signal to stop.
+GRACE_S = 10
+#: Uploads and evaluations create tens of thousands of objects at a time, and hardly any of them are garbage in a
+#: reference cycle. By default Python would search for such cycles after every 700 new objects.
+GC_THRESHOLDS = (100_000, 20, 50)
+_BACKLOG = 2_048
+_UNACKNOWLEDGED_MS = 60_000
+
+
+class StartError(AppError):
+    """The process stopped during its start."""
+
+    code = "start"
+    title = "The server did not start"
+
+
+async def run_app(app: Litestar, listening: Sequence[socket.socket], on_hangup: Callable[[], None]) -> None:
+    """Run an application on these sockets until SIGINT or SIGTERM, then close them; SIGHUP calls `on_hangup`.
+
+    Raise StartError when its lifespan does not open.
+    """
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        await _Server(_config(app), on_hangup).serve(sockets=list(listening))
+    except SystemExit:
+        raise StartError("The log above says why") from None
+    finally:
+        for one in listening:
+            one.close()
+
+
+async def listen(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets, one for each address of the host; raise SettingsError when one cannot be opened."""
+    listening: list[socket.socket] = []
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            listening.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+            # A client that has vanished acknowledges nothing; the kernel closes its connection after this time.
+            listening[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+    except OSError as error:
+        for one in listening:
+            one.close()
+        reason = os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
+        raise SettingsError(f"HOST {host} and PORT {port} cannot be listened on: {reason}") from None
+    return listening
+
+
+@contextmanager
+def signals_handled(stop: Callable[[signal.Signals], None], on_hangup: Callable[[], None]) -> Iterator[None]:
+    """Until the block ends, SIGINT and SIGTERM call `stop`, SIGHUP `on_hangup`, or `stop` if the terminal closed."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # With nohup, SIGHUP is ignored at the start, and the process must survive the end of its terminal.
+    ends_with_terminal = _has_terminal() and before[signal.SIGHUP] is not signal.SIG_IGN
+
+    def handle(number: signal.Signals) -> None:
+        if number != signal.SIGHUP or (ends_with_terminal and not _has_terminal()):
+            stop(number)
+        else:
+            on_hangup()
+
+    for number in before:
+        loop.add_signal_handler(number, handle, number)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def _config(app: Litestar) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # A compressed frame takes twenty times as much CPU time as a plain one.
+        ws_per_message_deflate=False,
+        ws_max_size=2**20,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=75,
+        lifespan="on",
+    )
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server with its own signal handlers: a signal ends the server and not the process.
+
+    A command may still have to stop an embedded database afterwards.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_hangup: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_hangup = on_hangup
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with signals_handled(lambda number: self.handle_exit(number, None), self._on_hangup):
+            yield
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""What every long-running process does at its start: wait for the database, and check that it can be used."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import structlog
+
+from app.db.edition import Edition, detect_edition
+from app.db.migrations import check_migrated
+from app.db.pool import Pool, open_pool
+from app.db.sql import SQL
+from app.errors import SettingsError
+from app.metrics import Metrics
+
+#: How long the start waits for a database that is still starting.
+DATABASE_WAIT_S = 30.0
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def opened_pool(name: str, dsn: str) -> AsyncIterator[Pool]:
+    """Open a pool until the block ends; raise SettingsError, which names the variable, when that is impossible."""
+    pool = await _wait_for_pool(name, dsn)
+    try:
+        yield pool
+    finally:
+        await _close_pool(pool)
+
+
+async def check_schema(pool: Pool) -> Edition:
+    """Return the edition of the database; raise MigrationError when migrations are pending."""
+    async with pool.acquire() as connection:
+        await check_migrated(connection)
+        return await detect_edition(connection)
+
+
+async def measure(pool: Pool, metrics: Metrics) -> None:
+    """Set the gauges of the database's size and of the pool."""
+    metrics.database_bytes.set(await pool.fetchval(SQL["get_database_size"]))
+    metrics.pool_connections.labels("open").set(pool.get_size())
+    metrics.pool_connections.labels("idle").set(pool.get_idle_size())
+
+
+def require_dsn(dsn: str | None) -> str:
+    """Return the address of the database; raise SettingsError when there is none."""
+    if dsn is None:
+        raise SettingsError("DATABASE_URL is not set; `tidegauge up` runs a database of its own")
+    return dsn
+
+
+async def _wait_for_pool(name: str, dsn: str) -> Pool:
+    """Open a pool, waiting at most DATABASE_WAIT_S for a database that is starting; raise SettingsError."""
+    deadline = monotonic() + DATABASE_WAIT_S
+    while True:
+        try:
+            return await open_pool(dsn)
+        except (OSError, asyncpg.CannotConnectNowError) as error:
+            if monotonic() > deadline:
+                raise SettingsError(f"The database at {name} does not answer: {error}") from None
+            log.info("waiting_for_database", error=str(error))
+            await asyncio.sleep(1)
+        except asyncpg.PostgresError as error:
+            raise SettingsError(f"The database at {name} refuses: {error}") from None
+
+
+async def _close_pool(pool: Any) -> None:
+    """Close a pool; after 5 s, terminate the connections that are still in use."""
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

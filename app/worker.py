@@ -1,0 +1,178 @@
+"""The worker: evaluates rules, watches for silence, sends alert messages, and keeps aggregates and retention.
+
+Any number of workers may run against one database. One of them holds the lease and works; the others stand by.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from app.alerting.service import Alerting
+from app.broker.store import prune_notifications as prune_broker_notifications
+from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
+from app.db.edition import Edition, describe_edition
+from app.db.lease import Lease
+from app.db.pool import Pool
+from app.health import Probe
+from app.ingest.flush.legacy_records import prune_legacy_readings
+from app.ingest.idempotency import prune_answers
+from app.jobs import Job, Jobs
+from app.live.retention import prune_feed
+from app.metrics import Metrics
+from app.notify.dispatch.dispatcher import Dispatcher
+from app.notify.outbox import prune_notifications
+from app.sensors.removal import remove_deleted_sensors
+from app.settings import Settings
+from app.start import DATABASE_WAIT_S, check_schema, measure, opened_pool, require_dsn
+from app.tasks import supervised
+
+#: Interval between two evaluations of the rules.
+EVALUATE_EVERY_S = 1.0
+#: Interval between two looks for series without data.
+WATCH_SILENCE_EVERY_S = 10.0
+#: Interval between two reports of what the API shows about the worker.
+REPORT_EVERY_S = 5.0
+#: Interval between two refreshes of the days that late readings touched.
+LATE_DAYS_EVERY_S = 10.0
+#: Interval between two runs that remove deleted sensors.
+REMOVE_SENSORS_EVERY_S = 10.0
+#: Interval between two updates of the rolled-up tables of the Apache-2 edition.
+ROLL_UP_EVERY_S = 60.0
+#: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
+OVERDUE_POLICIES_EVERY_S = 30.0
+#: Interval between two measurements of the database's size and of the pool.
+MEASURE_EVERY_S = 15
+log = structlog.get_logger()
+
+
+class Worker:
+    """The pool, tasks and jobs of one worker."""
+
+    pool: Pool
+    edition: Edition
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.dsn = require_dsn(settings.database_url)
+        self.metrics = Metrics("worker")
+        self.lease = Lease(self.dsn, on_signal=self._look_soon)
+        self.alerting = Alerting(settings, self.metrics)
+        self.dispatcher = Dispatcher(
+            metrics=self.metrics,
+            endpoints=self.alerting.endpoints,
+            compose=self.alerting.compose,
+            channels=self.alerting.channels,
+            fallbacks=self.alerting.fallbacks,
+            follow=self.alerting.keeper.follow,
+            is_leader=self._is_leader,
+        )
+        self.alerting.on_due = self.dispatcher.wake
+        self.jobs = Jobs(self.metrics, self._is_leader)
+        self._overdue_policies = OverduePolicies()
+        #: Two refreshes of one continuous aggregate at a time would fail or wait for each other.
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def probe(self) -> Probe:
+        """Return what the health routes look at."""
+        return Probe(self.pool, self.edition, self.jobs.states, self.metrics, is_leader=self._is_leader)
+
+    def reload_rules(self) -> None:
+        """Read the rule files again soon, if this worker holds the lease."""
+        self.alerting.keeper.reload_soon()
+
+    @asynccontextmanager
+    async def prepared(self) -> AsyncIterator[None]:
+        """Open the pool and check that the worker can start; raise AppError with a one-line message otherwise."""
+        async with opened_pool("DATABASE_URL", self.dsn) as self.pool:
+            self.edition = await check_schema(self.pool)
+            yield
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open everything, run until the block ends, then close everything in reverse order."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.prepared())
+            await self.alerting.keeper.follow(self.pool)
+            await stack.enter_async_context(supervised({"lease": self.lease.keep}))
+            async with asyncio.timeout(DATABASE_WAIT_S):
+                await self.lease.tried.wait()
+                await stack.enter_async_context(supervised(self._tasks()))
+                if self.lease.held:
+                    await self.alerting.keeper.has_read.wait()
+                    await self._report()
+                await measure(self.pool, self.metrics)
+            await stack.enter_async_context(self.jobs.running(self._jobs()))
+            meaning = describe_edition(self.edition)
+            log.info("worker_started", leader=self.lease.held, edition=self.edition, meaning=meaning)
+            yield
+            log.info("worker_stopping")
+
+    def _is_leader(self) -> bool:
+        return self.lease.held
+
+    def _look_soon(self) -> None:
+        """Look at once for what the API was asked: an ack, a silence, a message to send again, a test message."""
+        self.alerting.plan_soon()
+        self.dispatcher.wake()
+
+    def _tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        return {
+            "rules_watch": lambda: self.alerting.keeper.watch(self.pool, self._is_leader),
+            "dispatcher": lambda: self.dispatcher.run(self.pool),
+        }
+
+    def _jobs(self) -> list[Job]:
+        """Return the jobs; all but the first run in the worker that holds the lease only."""
+        leader_jobs = [
+            ("evaluate", EVALUATE_EVERY_S, lambda: self.alerting.tick(self.pool, self.lease.term)),
+            ("watch_silence", WATCH_SILENCE_EVERY_S, lambda: self.alerting.watch_silence(self.pool, self.lease.term)),
+            ("report", REPORT_EVERY_S, self._report),
+            ("prune_feed", 60.0, lambda: prune_feed(self.pool)),
+            ("prune_answers", 600.0, lambda: prune_answers(self.pool)),
+            ("prune_legacy", 600.0, lambda: prune_legacy_readings(self.pool)),
+            ("prune_notifications", 600.0, lambda: prune_broker_notifications(self.pool)),
+            ("prune_outbox", 600.0, lambda: prune_notifications(self.pool)),
+            ("late_days", LATE_DAYS_EVERY_S, self._refresh_late_days),
+            ("remove_sensors", REMOVE_SENSORS_EVERY_S, self._remove_sensors),
+        ]
+        if self.edition == "community":
+            leader_jobs.append(("overdue_policies", OVERDUE_POLICIES_EVERY_S, self._run_overdue_policies))
+        else:
+            leader_jobs.append(("roll_up", ROLL_UP_EVERY_S, self._roll_up))
+            leader_jobs.append(("retention", 3_600.0, self._drop_old_chunks))
+        return [
+            Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
+            *(Job(name, every_s, run, leader_only=True) for name, every_s, run in leader_jobs),
+        ]
+
+    async def _report(self) -> None:
+        await self.alerting.report(self.pool, self._overdue_policies.list_warnings())
+
+    async def _refresh_late_days(self) -> None:
+        async with self._refreshing, self.pool.acquire() as connection:
+            days = await refresh_late_days(connection, await connection.fetchval("SELECT now()"))
+        if days:
+            log.info("late_days_refreshed", days=days)
+
+    async def _remove_sensors(self) -> None:
+        async with self._refreshing:
+            removed = await remove_deleted_sensors(self.pool)
+        if removed:
+            log.info("sensors_removed", sensors=removed)
+
+    async def _run_overdue_policies(self) -> None:
+        async with self._refreshing, self.pool.acquire() as connection:
+            await self._overdue_policies.run(connection)
+
+    async def _roll_up(self) -> None:
+        async with self.pool.acquire() as connection:
+            await roll_up(connection)
+
+    async def _drop_old_chunks(self) -> None:
+        async with self.pool.acquire() as connection:
+            dropped = await drop_old_chunks(connection)
+        if dropped:
+            log.info("chunks_dropped", chunks=dropped)

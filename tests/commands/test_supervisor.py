@@ -1,0 +1,140 @@
+"""`tidegauge up` and `tidegauge serve --workers` as process trees: what is killed, what is started again, what ends."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+from tests.conftest import API_KEY, Database
+from tests.processes import STOP_S, ServerProcess, children, free_port, running
+
+
+def command_lines(pid: int) -> dict[int, str]:
+    """Return the command line of each child of a process by its id."""
+    found = {}
+    for child in children(pid):
+        line = Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        found[child] = b" ".join(line).decode()
+    return found
+
+
+def child_of(server: ServerProcess, command: str) -> int | None:
+    """Return the id of the child whose command line contains a text, or None."""
+    return next((pid for pid, line in command_lines(server.process.pid).items() if command in line), None)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(STOP_S):
+        while not condition():  # noqa: ASYNC110 -- processes set no event
+            await asyncio.sleep(0.05)
+
+
+def is_replaced(server: ServerProcess, command: str, killed: int) -> Callable[[], bool]:
+    return lambda: child_of(server, command) not in (None, killed)
+
+
+async def metric(server: ServerProcess, name: str) -> float:
+    async with server.http.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+async def test_up_starts_a_killed_api_and_a_killed_worker_again(tmp_path: Path, database: Database) -> None:
+    async with running(tmp_path, "up", DATABASE_URL=database.dsn) as server:
+        api, worker = child_of(server, "tidegauge serve"), child_of(server, "tidegauge work")
+        assert api
+        assert worker
+        os.kill(api, signal.SIGKILL)
+        await until(is_replaced(server, "tidegauge serve", api))
+        # The port stays open meanwhile: a request waits for the new process.
+        assert await server.post([{"sensor": "s", "values": {"m": 1}}]) == 200
+        os.kill(worker, signal.SIGKILL)
+        await until(is_replaced(server, "tidegauge work", worker))
+        async with asyncio.timeout(STOP_S):
+            while await database.pool.fetchval("SELECT count(*) FROM dirty"):  # noqa: ASYNC110 -- no event
+                await asyncio.sleep(0.05)
+        assert await server.end(signal.SIGINT) == 0
+        ended = [line for line in server.log if line["event"] == "process_ended"]
+        assert [(line["process"], line["exit_code"]) for line in ended] == [("serve", -9), ("work", -9)]
+
+
+async def test_children_end_when_up_is_killed(tmp_path: Path, database: Database) -> None:
+    async with running(tmp_path, "up", DATABASE_URL=database.dsn) as server:
+        started = children(server.process.pid)
+        assert len(started) == 2
+        await server.end(signal.SIGKILL)
+        await until(lambda: not any(map(is_running, started)))
+
+
+async def test_children_end_when_up_is_interrupted(tmp_path: Path, database: Database) -> None:
+    async with running(tmp_path, "up", DATABASE_URL=database.dsn) as server:
+        started = children(server.process.pid)
+        assert await server.end(signal.SIGTERM) == 0
+        assert not any(map(is_running, started))
+        assert {line["event"] for line in server.log if line["level"] in ("warning", "error")} == set()
+
+
+async def test_workers_share_the_port_and_show_their_metrics_together(tmp_path: Path, database: Database) -> None:
+    async with running(tmp_path, "serve", "--workers", "2", DATABASE_URL=database.dsn) as server:
+        await until(lambda: len(children(server.process.pid)) == 2)
+        for number in range(40):
+            # Each request has a connection of its own, so that both processes get some.
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as http:
+                reading = [{"sensor": "s", "values": {"m": number}}]
+                async with http.post("/api/v1/readings", json=reading, headers={"X-API-Key": API_KEY}) as response:
+                    assert response.status == 200
+        assert await metric(server, "tidegauge_values_accepted_total") == 40
+        killed = children(server.process.pid)[0]
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: len(set(children(server.process.pid)) - {killed}) == 2)
+        assert await metric(server, "tidegauge_values_accepted_total") == 40
+        assert await server.end(signal.SIGTERM) == 0
+
+
+async def test_standby_works_on_when_the_worker_with_the_lease_is_killed(tmp_path: Path, database: Database) -> None:
+    first_port, second_port = free_port(), free_port()
+    dsn = database.dsn
+    async with running(tmp_path / "1", "work", f"--port={first_port}", port=first_port, DATABASE_URL=dsn) as first:
+        assert await leads(first)
+        async with running(tmp_path / "2", "work", f"--port={second_port}", port=second_port, DATABASE_URL=dsn) as second:
+            assert not await leads(second)
+            await first.end(signal.SIGKILL)
+            async with asyncio.timeout(STOP_S):
+                while not await leads(second):  # noqa: ASYNC110 -- another process has no event
+                    await asyncio.sleep(0.1)
+            assert await database.pool.fetchval("SELECT term FROM lease") == 2
+            assert await second.end(signal.SIGTERM) == 0
+
+
+async def leads(worker: ServerProcess) -> bool:
+    async with worker.http.get("/health/ready") as response:
+        answer: bool = (await response.json())["leader"]
+        return answer
+
+
+async def test_api_takes_readings_and_warns_when_no_worker_runs(tmp_path: Path, database: Database) -> None:
+    channels = [{"name": "duty", "type": "slack"}]
+    await database.pool.execute("UPDATE worker_status SET channels = $1", channels)
+    async with running(tmp_path, "serve", DATABASE_URL=database.dsn) as server:
+        assert await server.post([{"sensor": "s", "values": {"m": 1}}]) == 200
+        async with server.http.get("/health/ready") as response:
+            ready = await response.json()
+        assert (ready["status"], ready["leader"]) == ("ready", False)
+        assert ready["warnings"] == [
+            "worker: none runs, so rules are not evaluated and alerts not sent: start `tidegauge work`"
+        ]
+        async with server.http.post("/api/v1/channels/duty/test") as response:
+            problem = await response.json()
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+        assert problem["detail"] == "No worker runs, so nothing was sent. Start `tidegauge work`, then try again."
+        assert await database.pool.fetchval("SELECT count(*) FROM channel_test") == 0

@@ -153,7 +153,7 @@ class Server:
 
     async def count_silence_from_the_beginning(self) -> None:
         """Let silence count as if this server had always taken uploads."""
-        await self.worker.pool.execute("UPDATE ingest_state SET since = '-infinity'")
+        await self.worker.pool.execute("UPDATE ingest_state SET since = '2000-01-01'")
 
     async def post_readings(self, body: object, **options: object) -> aiohttp.ClientResponse:
         """Post JSON to /api/v1/readings and return the response, whose body is read."""

@@ -127,6 +127,14 @@ class ServerProcess:
         self.process.send_signal(number)
         return await self.wait()
 
+    def kill(self) -> None:
+        """Kill the process and its children at once, as when the machine loses its power."""
+        killed = children(self.process.pid)
+        self.process.kill()
+        for pid in killed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     async def wait(self) -> int:
         """Wait until the process ends and return its exit code."""
         return await asyncio.to_thread(self.process.wait, STOP_S)

@@ -1,6 +1,6 @@
 """The path of an alert: from uploads in random order, through kills of the server, to messages that match the episodes.
 
-A day of readings of twelve sensors is posted to a `tidegauge serve` in random order, in uploads of random size, a tenth
+A day of readings of twelve sensors is posted to a `tidegauge up` in random order, in uploads of random size, a tenth
 of them twice. The process is killed (kill -9) twice while it takes an upload and once while it delivers a message. An
 upload without an answer is sent again. Rules, evaluation, outbox and deliveries all run in the server process: nothing
 is patched, and none of it runs inside the test.
@@ -146,11 +146,11 @@ class Journey:
             self._kill()
 
     def _kill(self) -> None:
-        self.server.process.kill()
+        self.server.kill()
         self.kills += 1
 
     async def _start(self) -> None:
-        server = running(self._folder, "serve", DATABASE_URL=self._dsn, RULES_DIR=str(self._rules))
+        server = running(self._folder, "up", DATABASE_URL=self._dsn, RULES_DIR=str(self._rules))
         self.server = await self._stack.enter_async_context(server)
 
     async def _start_if_dead(self) -> None:

@@ -162,7 +162,7 @@ async def test_made_up_channel_condition_and_format_are_used_when_added_to_the_p
         (rules / "full.yml").write_text(RULES.replace("ADDRESS", f"{pager.url}/page"))
         async with running(
             tmp_path / "run",
-            "serve",
+            "up",
             DATABASE_URL=database.dsn,
             PYTHONPATH=str(program),
             RULES_DIR=str(rules),

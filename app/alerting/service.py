@@ -15,7 +15,7 @@ from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_alerts_without_rule
 from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.language.files import load_checked
-from app.alerting.rules.in_force import LastEvaluation, store_last_evaluation, store_status
+from app.alerting.rules.in_force import LastEvaluation, store_last_evaluation, store_rule_warnings, store_status
 from app.alerting.rules.keeper import RuleKeeper
 from app.alerting.rules.model import ChannelDefinition, RuleSet
 from app.alerting.telling.links import Addresses
@@ -54,7 +54,6 @@ class Alerting:
         self._planned_at = float("-inf")
         self._progress = EvaluationProgress()
         self._term = 0
-        self._warnings: Mapping[str, str] = {}
         self._channels: tuple[RuleSet, dict[str, tuple[Channel, ChannelConfig]]] | None = None
 
     async def tick(self, pool: Pool, term: int) -> None:
@@ -84,7 +83,7 @@ class Alerting:
             outcome = await update_no_data_alerts(connection, self.keeper.book)
             if outcome.changes:
                 due = await self._plan(connection)
-        self._warnings = outcome.warnings
+            await store_rule_warnings(connection, outcome.warnings)
         if due:
             self.on_due()
 
@@ -93,9 +92,9 @@ class Alerting:
         self._planned_at = float("-inf")
 
     async def report(self, pool: Pool, warnings: Sequence[str]) -> None:
-        """Store what the API shows about this process: channels, warnings about rules, and these further warnings."""
+        """Store what the API shows of this process: the channels that can be used, and these warnings."""
         types = {name: channel.TYPE for name, (channel, _) in self.channels().items()}
-        await store_status(pool, self._warnings, warnings, types)
+        await store_status(pool, warnings, types)
 
     async def compose(self, connection: Connection, channel: str, group_key: str, at_once: bool) -> Composed | None:
         """Return the message about the current state of a group, or None if none is due. The dispatcher calls this."""

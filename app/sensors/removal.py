@@ -1,4 +1,4 @@
-"""Removal of deleted sensors in the background, by the process that holds the lease."""
+"""Removal of deleted sensors in the background, by the worker."""
 
 from app.db.aggregates import remove_series
 from app.db.locks import lock_evaluation

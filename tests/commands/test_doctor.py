@@ -206,7 +206,7 @@ async def test_doctor_reports_broken_channels_and_notes_dead_letters(database: D
 async def insert_gateways(database: Database, names: list[str], silent_for: timedelta) -> None:
     """Store a gateway for each name, which uploaded one sensor's reading so long ago."""
     uploaded_at = datetime.now(UTC) - silent_for
-    await database.pool.execute("UPDATE ingest_state SET since = '-infinity', beat_at = 'infinity'")
+    await database.pool.execute("UPDATE ingest_state SET since = '2000-01-01', beat_at = 'infinity'")
     for name in names:
         await database.pool.execute(
             """WITH new_sensor AS (INSERT INTO sensor (name, created_by, gateway) VALUES ($1, 'k', $1) RETURNING id),

@@ -106,7 +106,9 @@ async def test_standby_works_on_when_the_worker_with_the_lease_is_killed(tmp_pat
     dsn = database.dsn
     async with running(tmp_path / "1", "work", f"--port={first_port}", port=first_port, DATABASE_URL=dsn) as first:
         assert await leads(first)
-        async with running(tmp_path / "2", "work", f"--port={second_port}", port=second_port, DATABASE_URL=dsn) as second:
+        async with running(
+            tmp_path / "2", "work", f"--port={second_port}", port=second_port, DATABASE_URL=dsn
+        ) as second:
             assert not await leads(second)
             await first.end(signal.SIGKILL)
             async with asyncio.timeout(STOP_S):

@@ -27,7 +27,7 @@ async def silence(server: Server, database: Database, age: timedelta) -> None:
     """Let every series have received nothing for so long, with ingest running all the time."""
     await server.count_silence_from_the_beginning()
     await database.pool.execute("UPDATE series_state SET received_at = now() - $1::interval", age)
-    await database.pool.execute("UPDATE ingest_state SET since = '-infinity'")
+    await database.pool.execute("UPDATE ingest_state SET since = '2000-01-01'")
 
 
 async def test_sensor_shows_its_latest_values_when_readings_came_in_any_order(server: Server) -> None:

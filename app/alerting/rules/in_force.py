@@ -69,9 +69,12 @@ async def store_last_evaluation(connection: Connection, last: LastEvaluation) ->
     await connection.execute(SQL["put_last_evaluation"], msgspec.to_builtins(last))
 
 
-async def store_status(
-    pool: Pool, rule_warnings: Mapping[str, str], warnings: Sequence[str], channels: Mapping[str, str]
-) -> None:
-    """Store warnings by rule, further warnings, and the types of the channels that can be used, by name."""
+async def store_rule_warnings(connection: Connection, warnings: Mapping[str, str]) -> None:
+    """Store what is wrong with the `no_data` of rules, by rule, in the transaction of the check."""
+    await connection.execute(SQL["put_rule_warnings"], dict(warnings))
+
+
+async def store_status(pool: Pool, warnings: Sequence[str], channels: Mapping[str, str]) -> None:
+    """Store warnings for the health probes, and the types of the channels that can be used, by name."""
     listed = [{"name": name, "type": channels[name]} for name in sorted(channels)]
-    await pool.execute(SQL["put_worker_status"], dict(rule_warnings), list(warnings), listed)
+    await pool.execute(SQL["put_worker_status"], list(warnings), listed)

@@ -37,11 +37,13 @@ ON CONFLICT (position) DO UPDATE SET message = excluded.message;
 -- $1 as JSON
 UPDATE worker_status SET last_evaluation = $1;
 
+-- name: put_rule_warnings
+-- $1 warnings by rule, as JSON
+UPDATE worker_status SET rule_warnings = $1 WHERE rule_warnings <> $1;
+
 -- name: put_worker_status
--- $1 warnings by rule, $2 further warnings, $3 channels, all as JSON
-UPDATE worker_status
-   SET rule_warnings = $1, warnings = $2, channels = $3
- WHERE (rule_warnings, warnings, channels) IS DISTINCT FROM ($1, $2, $3);
+-- $1 warnings, $2 channels, both as JSON
+UPDATE worker_status SET warnings = $1, channels = $2 WHERE (warnings, channels) IS DISTINCT FROM ($1, $2);
 
 -- name: get_worker_status
 SELECT last_evaluation, rule_warnings, channels FROM worker_status;

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import aiohttp
 import asyncpg
 import pytest
 
@@ -221,9 +220,8 @@ async def test_hidden_and_dangling_files_are_ignored_when_editors_make_them(data
     assert keeper.problems == ()
 
 
-async def metric(server: Server, name: str) -> str:
-    async with aiohttp.ClientSession() as http, http.get(f"{server.address}/metrics") as response:
-        lines = (await response.text()).splitlines()
+def metric(server: Server, name: str) -> str:
+    lines = server.worker.metrics.render().decode().splitlines()
     return next(line for line in lines if line.startswith(f"{name} "))
 
 
@@ -233,7 +231,7 @@ async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_invalid(
     write(tmp_path, "warm")
     settings = Settings(database_url=database.dsn, api_key=API_KEY, rules_dir=tmp_path)
     async with running_server(settings) as server:
-        assert await metric(server, "tidegauge_rule_problems") == "tidegauge_rule_problems 0.0"
+        assert metric(server, "tidegauge_rule_problems") == "tidegauge_rule_problems 0.0"
         assert "rule_problems" not in await server.get("/health/ready")
         write_invalid(tmp_path)
         await server.worker.alerting.keeper.reload(database.pool)
@@ -242,7 +240,7 @@ async def test_problems_show_in_health_metrics_and_rules_when_a_file_is_invalid(
         assert [item["name"] for item in rules["items"]] == ["warm"]  # type: ignore[attr-defined]
         assert rules["problems"] == ready["rule_problems"]
         assert f'{tmp_path}/rules.yml:4:5: unknown key "sensor"' in str(rules["problems"])
-        assert await metric(server, "tidegauge_rule_problems") != "tidegauge_rule_problems 0.0"
+        assert metric(server, "tidegauge_rule_problems") != "tidegauge_rule_problems 0.0"
 
 
 async def test_hangup_reads_the_rules_again_and_does_not_end_the_server(database: Database, tmp_path: Path) -> None:

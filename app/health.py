@@ -17,9 +17,8 @@ from app.db.edition import Edition
 from app.db.lease import is_held
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, Pool
-from app.jobs import FAILURES_ALARMING, JobState
+from app.jobs import Jobs, JobState
 from app.live.listener import Listener
-from app.log import redact
 
 _TIMEOUT_S = 3.0
 _NO_KEY: list[dict[str, list[str]]] = [{}]
@@ -30,7 +29,7 @@ class Probe(msgspec.Struct, frozen=True):
 
     pool: Pool
     edition: Edition
-    jobs: Mapping[str, JobState]
+    jobs: Jobs
     metrics: metrics.Metrics
     #: Of the API only.
     listener: Listener | None = None
@@ -92,7 +91,7 @@ async def ready(probe: NamedDependency[Probe]) -> Response[Ready]:
         database and not any(problem.startswith("migrations") for problem in problems),
         stored.has_leader if probe.is_leader is None else probe.is_leader(),
         probe.edition,
-        probe.jobs,
+        probe.jobs.states,
         None if probe.listener is None else probe.listener.is_healthy,
         problems,
         stored.warnings,
@@ -136,11 +135,7 @@ async def _read(connection: Connection, edition: Edition) -> _Stored:
 def _check_parts(probe: Probe) -> list[str]:
     is_followed = probe.listener is None or probe.listener.is_healthy
     problems = [] if is_followed else ["listener: the live feed is not being followed"]
-    return problems + [
-        f"job {name} failed {state.failures_in_a_row} times in a row: {redact(str(state.error))}"
-        for name, state in probe.jobs.items()
-        if state.failures_in_a_row >= FAILURES_ALARMING
-    ]
+    return problems + probe.jobs.list_problems()
 
 
 handlers: list[Any] = [live, ready, show_metrics]

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from app.log import redact
 from app.metrics import Metrics
 
 #: A job that failed this many times in a row makes the process not ready.
@@ -41,6 +42,14 @@ class Jobs:
         self.states: dict[str, JobState] = {}
         self._metrics = metrics
         self._is_leader = is_leader
+
+    def list_problems(self) -> list[str]:
+        """Return a text about each job that failed FAILURES_ALARMING times in a row or more often."""
+        return [
+            f"job {name} failed {state.failures_in_a_row} times in a row: {redact(str(state.error))}"
+            for name, state in self.states.items()
+            if state.failures_in_a_row >= FAILURES_ALARMING
+        ]
 
     @asynccontextmanager
     async def running(self, jobs: Iterable[Job]) -> AsyncIterator[None]:

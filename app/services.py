@@ -58,7 +58,7 @@ class Services:
     @property
     def probe(self) -> Probe:
         """Return what the health routes look at."""
-        return Probe(self.pool, self.edition, self.jobs.states, self.metrics, listener=self.listener)
+        return Probe(self.pool, self.edition, self.jobs, self.metrics, listener=self.listener)
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:

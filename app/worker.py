@@ -77,7 +77,7 @@ class Worker:
     @property
     def probe(self) -> Probe:
         """Return what the health routes look at."""
-        return Probe(self.pool, self.edition, self.jobs.states, self.metrics, is_leader=self._is_leader)
+        return Probe(self.pool, self.edition, self.jobs, self.metrics, is_leader=self._is_leader)
 
     def reload_rules(self) -> None:
         """Read the rule files again soon, if this worker holds the lease."""
@@ -149,7 +149,8 @@ class Worker:
         ]
 
     async def _report(self) -> None:
-        await self.alerting.report(self.pool, self._overdue_policies.list_warnings())
+        failing = [f"worker: {problem}" for problem in self.jobs.list_problems()]
+        await self.alerting.report(self.pool, [*failing, *self._overdue_policies.list_warnings()])
 
     async def _refresh_late_days(self) -> None:
         async with self._refreshing, self.pool.acquire() as connection:

@@ -1,8 +1,8 @@
 """The path of an alert: from uploads in random order, through kills of the server, to messages that match the episodes.
 
 A day of readings of twelve sensors is posted to a `tidegauge up` in random order, in uploads of random size, a tenth
-of them twice. The process is killed (kill -9) twice while it takes an upload and once while it delivers a message. An
-upload without an answer is sent again. Rules, evaluation, outbox and deliveries all run in the server process: nothing
+of them twice. Its processes are killed (kill -9) twice while one takes an upload and once while one delivers a message.
+An upload without an answer is sent again. Rules, evaluation, outbox and deliveries all run in these processes: nothing
 is patched, and none of it runs inside the test.
 
 Messages wait from 30 seconds to 30 minutes, and an attempt without an answer counts as lost after two minutes, so time

@@ -1,5 +1,6 @@
 """The health probes, with each checked part broken in turn."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -7,7 +8,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from app import services
+from app import services, worker
 from app.live import listener
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server, wait_until
@@ -131,3 +132,21 @@ async def test_ready_names_the_problem_when_a_job_failed_three_times_in_a_row(
     assert (await ready(impatient))[0] == 200
     # The counts of the failed runs are written by the next run that succeeds.
     assert await database.pool.fetchval("SELECT sum(accepted) FROM gateway") == 1
+
+
+async def test_api_warns_when_a_job_of_the_worker_fails_again_and_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "EVALUATE_EVERY_S", 0.05)
+    monkeypatch.setattr(worker, "REPORT_EVERY_S", 0.05)
+    async with running_server(Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)) as server:
+        await database.pool.execute("ALTER TABLE dirty RENAME TO away")
+        await wait_until(lambda: server.worker.jobs.states["evaluate"].failures_in_a_row >= 3)
+        async with asyncio.timeout(20):
+            while not (await ready(server))[1].get("warnings"):  # noqa: ASYNC110 -- the next report has no event
+                await asyncio.sleep(0.05)
+        status, answer = await ready(server)
+        assert status == 200
+        assert answer["warnings"][0].startswith("worker: job evaluate failed ")
+        assert 'relation "dirty" does not exist' in answer["warnings"][0]
+        await database.pool.execute("ALTER TABLE away RENAME TO dirty")

@@ -11,7 +11,8 @@ from playwright.async_api import Browser, Locator, Page, expect
 from app.auth.keys import create_key
 from app.live.protocol import heartbeat_message
 from app.settings import Settings
-from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
+from app.worker import Worker
+from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_api, running_server
 from tests.sensors.test_routes import OPEN_ALERT
 from tests.web.conftest import drop_network_errors
 from tests.web.readings import BROKEN_RULES, post, write_rules
@@ -51,6 +52,21 @@ async def test_page_takes_the_key_from_the_fragment_and_removes_it(server: Serve
     await expect(page.locator("#gate")).to_be_hidden()
     await page.reload()
     await expect(page.locator("#connection")).to_contain_text("live, ")
+
+
+async def test_page_says_that_no_worker_runs_and_again_that_all_is_well(database: Database, page: Page) -> None:
+    settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
+    worker = Worker(settings)
+    async with running_api(settings, worker) as server:
+        await post(server, "pier", temperature=8)
+        await _open(page, server)
+        await expect(page.locator("#summary")).to_have_text("1 server problem", timeout=20_000)
+        await expect(page.locator("#health-list")).to_have_text(
+            "worker: none runs, so rules are not evaluated and alerts not sent: start `tidegauge work`"
+        )
+        async with worker.running():
+            await expect(page.locator("#summary")).to_have_text("All well", timeout=25_000)
+            await expect(page.locator("#health")).to_be_hidden()
 
 
 async def test_page_takes_the_key_from_its_input_when_enter_is_pressed(server: Server, page: Page) -> None:

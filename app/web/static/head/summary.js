@@ -17,7 +17,7 @@ export function showSummary(model, onCount) {
     byId("summary").dataset.kind = parts[0]?.kind ?? "ok";
     onCount(countOpen(model), parts[0]?.kind);
   };
-  for (const topic of ["alerts", "sensors", "gateways", "problems"]) model.on(topic, show);
+  for (const topic of ["alerts", "sensors", "gateways", "problems", "server"]) model.on(topic, show);
   onAddress(show);
 }
 
@@ -33,7 +33,9 @@ export function sumUp(model) {
   const silent = model.sensors.all().filter((sensor) => sensor.state === "silent").length;
   parts.push({ kind: "silent", show: "silent", count: silent, text: `${formatNumberOf(silent, "sensor")} silent` });
   const problems = model.problems.length;
-  parts.push({ kind: "problem", show: null, count: problems, text: formatNumberOf(problems, "rule problem") });
+  parts.push({ kind: "problem", page: "rules", count: problems, text: formatNumberOf(problems, "rule problem") });
+  const server = model.serverProblems.length;
+  parts.push({ kind: "problem", page: "overview", count: server, text: formatNumberOf(server, "server problem") });
   return parts.filter((part) => part.count > 0);
 }
 
@@ -51,9 +53,9 @@ function sentence(parts, model) {
   return parts.flatMap((part, index) => [...(index > 0 ? [", "] : []), makeCount(part)]);
 }
 
-function makeCount({ kind, show, text }) {
+function makeCount({ kind, show, page, text }) {
   const mark = { class: "tally", "data-kind": kind };
-  if (show === null) return make("a", { ...mark, href: linkTo("rules") }, text);
+  if (page !== undefined) return make("a", { ...mark, href: page === "overview" ? "#/" : linkTo(page) }, text);
   const isShown = readFilters().show === show;
   const button = make("button", { ...mark, type: "button", "aria-pressed": String(isShown), "data-show": show }, text);
   button.addEventListener("click", () => {

@@ -17,7 +17,8 @@ const GATEWAY_PAUSE_MS = 2_500;
 
 /**
  * Tells of the topics `sensors` (which there are, or their states), `readings` (with the set of changed sensors),
- * `alerts`, `gateways`, `problems`, `resolved`, `silences`, `rules`, `key`, and `frame` (with each frame).
+ * `alerts`, `gateways`, `problems`, `server`, `resolved`, `silences`, `rules`, `key`, and `frame` (with each
+ * frame).
  */
 export class Model extends Topics {
   sensors = new Sensors();
@@ -28,6 +29,8 @@ export class Model extends Topics {
   heardFrom = new Map();
   /** What is wrong with the rule files, as file:line:column: message. */
   problems = [];
+  /** What is wrong with the server, in words: what it says of its own health. */
+  serverProblems = [];
   /** Alerts that ended in the last 24 hours, the newest first. */
   resolved = [];
   silences = [];
@@ -55,6 +58,7 @@ export class Model extends Topics {
   clear() {
     this.#replace({ sensors: [], readings: [], alerts: [], problems: [] });
     Object.assign(this, { gateways: [], resolved: [], silences: [], key: null, isKnown: false });
+    this.setServerProblems([]);
     this.heardFrom.clear();
     this.rules.clear();
     for (const topic of ["gateways", "resolved", "silences", "rules", "key"]) this.tell(topic);
@@ -97,6 +101,12 @@ export class Model extends Topics {
     if (isInUse) this.sensors.describe(facts);
     this.tell("sensors");
     this.refreshSoon(0);
+  }
+
+  /** Take what the server says of its own health. */
+  setServerProblems(lines) {
+    this.serverProblems = lines;
+    this.tell("server");
   }
 
   #replace({ sensors, readings, alerts, problems }) {

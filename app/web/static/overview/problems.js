@@ -5,7 +5,7 @@ import { arrange, byId, make } from "../core/dom.js";
 
 const PLACE = /^(?:.*\/)?([^/]*?\.ya?ml:\d+)(?::\d+)?:?\s*(.*)$/s;
 const FIRST_LOOK_MS = 5_000;
-const LOOK_EVERY_MS = 60_000;
+const LOOK_EVERY_MS = 15_000;
 
 /** Keep the list up to date with `model`. */
 export function showProblems(model) {
@@ -17,15 +17,17 @@ export function showProblems(model) {
 
 /** Ask now and then whether the server itself is well, and show what it says. */
 export function watchHealth(model) {
-  const show = async () => {
+  const look = async () => {
     if (!model.isLive) return;
     const { problems = [], warnings = [] } = await get("health/ready").catch((error) => error.body ?? {});
-    const lines = [...problems, ...warnings];
-    byId("health").hidden = lines.length === 0;
-    arrange(byId("health-list"), lines.map((line) => make("li", {}, line)));
+    model.setServerProblems([...problems, ...warnings]);
   };
-  setTimeout(show, FIRST_LOOK_MS);
-  setInterval(show, LOOK_EVERY_MS);
+  model.on("server", () => {
+    byId("health").hidden = model.serverProblems.length === 0;
+    arrange(byId("health-list"), model.serverProblems.map((line) => make("li", {}, line)));
+  });
+  setTimeout(look, FIRST_LOOK_MS);
+  setInterval(look, LOOK_EVERY_MS);
 }
 
 /** Make the line of one problem. */

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import aiohttp
 
+from app.settings import Settings
+from app.worker import Worker
 from tests.conftest import API_KEY, Database
 from tests.processes import STOP_S, ServerProcess, children, free_port, running
 
@@ -140,3 +142,46 @@ async def test_api_takes_readings_and_warns_when_no_worker_runs(tmp_path: Path, 
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
         assert problem["detail"] == "No worker runs, so nothing was sent. Start `tidegauge work`, then try again."
         assert await database.pool.fetchval("SELECT count(*) FROM channel_test") == 0
+
+
+SILENCE_RULE = """
+version: 1
+rules:
+  - name: dead
+    sensors: {metric: m}
+    levels: {warning: {above: 100}}
+    no_data: {after: 5m, then: alert}
+    notify: []
+"""
+
+
+async def test_nobody_is_silent_when_the_api_was_dead_for_ten_minutes(tmp_path: Path, database: Database) -> None:
+    (tmp_path / "rules.yml").write_text(SILENCE_RULE)
+    worker = Worker(Settings(database_url=database.dsn, rules_dir=tmp_path / "rules.yml"))
+    async with running(tmp_path / "1", "serve", DATABASE_URL=database.dsn) as server:
+        assert await server.post([{"sensor": "s", "values": {"m": 1}}]) == 200
+        await server.end(signal.SIGKILL)
+    async with worker.running():
+        await database.pool.execute("UPDATE ingest_state SET beat_at = beat_at - INTERVAL '10 minutes'")
+        await let_pass(database, minutes=10)
+        assert await silent_alerts(worker) == 0
+        async with running(tmp_path / "2", "serve", DATABASE_URL=database.dsn):
+            assert await silent_alerts(worker) == 0
+            await let_pass(database, minutes=4)
+            assert await silent_alerts(worker) == 0
+            await database.pool.execute("UPDATE ingest_state SET since = since - INTERVAL '2 minutes'")
+            assert await silent_alerts(worker) == 1
+
+
+async def let_pass(database: Database, minutes: int) -> None:
+    """Move what silence is judged by into the past, but not the beats of the API."""
+    shift = f"INTERVAL '{minutes} minutes'"
+    await database.pool.execute(f"UPDATE series_state SET received_at = received_at - {shift}")
+    await database.pool.execute(f"UPDATE ingest_state SET since = since - {shift}")
+
+
+async def silent_alerts(worker: Worker) -> int:
+    """Look for missing data, and return the number of alerts about it."""
+    await worker.alerting.watch_silence(worker.pool, worker.lease.term)
+    found: int = await worker.pool.fetchval("SELECT count(*) FROM alert_episode WHERE kind = 'no_data'")
+    return found

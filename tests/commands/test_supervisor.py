@@ -70,11 +70,13 @@ async def test_up_starts_a_killed_api_and_a_killed_worker_again(tmp_path: Path, 
         assert [(line["process"], line["exit_code"]) for line in ended] == [("serve", -9), ("work", -9)]
 
 
-async def test_children_end_when_up_is_killed(tmp_path: Path, database: Database) -> None:
+async def test_children_end_and_give_the_port_back_when_up_is_killed(tmp_path: Path, database: Database) -> None:
     async with running(tmp_path, "up", DATABASE_URL=database.dsn) as server:
         started = children(server.process.pid)
         assert len(started) == 2
         await server.end(signal.SIGKILL)
+        async with running(tmp_path / "again", "up", port=server.port, DATABASE_URL=database.dsn) as again:
+            assert await again.post([{"sensor": "s", "values": {"m": 1}}]) == 200
         await until(lambda: not any(map(is_running, started)))
 
 

@@ -1,12 +1,15 @@
 """An application under uvicorn: listening sockets, signals, and what happens when it does not start."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
+from typing import Any
 
 import uvicorn
 from litestar import Litestar
@@ -18,6 +21,8 @@ GRACE_S = 10
 #: Uploads and evaluations create tens of thousands of objects at a time, and hardly any of them are garbage in a
 #: reference cycle. By default Python would search for such cycles after every 700 new objects.
 GC_THRESHOLDS = (100_000, 20, 50)
+#: How long a start waits for a port that is taken.
+PORT_WAIT_S = 3.0
 _BACKLOG = 2_048
 _UNACKNOWLEDGED_MS = 60_000
 
@@ -50,7 +55,7 @@ async def listen(host: str, port: int) -> list[socket.socket]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-            listening.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+            listening.append(await _listen_on(family, address))
             # A client that has vanished acknowledges nothing; the kernel closes its connection after this time.
             listening[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     except OSError as error:
@@ -59,6 +64,21 @@ async def listen(host: str, port: int) -> list[socket.socket]:
         reason = os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
         raise SettingsError(f"HOST {host} and PORT {port} cannot be listened on: {reason}") from None
     return listening
+
+
+async def _listen_on(family: int, address: Any) -> socket.socket:
+    """Open a listening socket; wait for PORT_WAIT_S while the port is taken.
+
+    The API of a supervisor that was just killed gives the port back as soon as it notices.
+    """
+    deadline = monotonic() + PORT_WAIT_S
+    while True:
+        try:
+            return socket.create_server(address, family=family, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 @contextmanager

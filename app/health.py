@@ -37,7 +37,7 @@ class Probe(msgspec.Struct, frozen=True):
     is_leader: Callable[[], bool] | None = None
 
 
-class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The state of each part that the process needs; `problems` describes in words what is wrong.
 
     `warnings` describes what needs attention although the process does its work.
@@ -46,12 +46,12 @@ class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
     status: Literal["ready", "not ready"]
     database: bool
     migrations: bool
+    #: Of the API only: whether the live feed is being followed.
+    listener: bool | None = None
     #: Of the API: whether a worker evaluates rules. Of a worker: whether it is the one.
     leader: bool
     edition: Edition
     jobs: Mapping[str, JobState]
-    #: Of the API only: whether the live feed is being followed.
-    listener: bool | None = None
     problems: list[str] = []
     warnings: list[str] = []
     #: Errors in the current rule files; the rules accepted last stay in force meanwhile.
@@ -86,16 +86,16 @@ async def ready(probe: NamedDependency[Probe]) -> Response[Ready]:
     problems = stored.problems + _check_parts(probe)
     database = not any(problem.startswith("database") for problem in problems)
     answer = Ready(
-        "not ready" if problems else "ready",
-        database,
-        database and not any(problem.startswith("migrations") for problem in problems),
-        stored.has_leader if probe.is_leader is None else probe.is_leader(),
-        probe.edition,
-        probe.jobs.states,
-        None if probe.listener is None else probe.listener.is_healthy,
-        problems,
-        stored.warnings,
-        stored.rule_problems,
+        status="not ready" if problems else "ready",
+        database=database,
+        migrations=database and not any(problem.startswith("migrations") for problem in problems),
+        listener=None if probe.listener is None else probe.listener.is_healthy,
+        leader=stored.has_leader if probe.is_leader is None else probe.is_leader(),
+        edition=probe.edition,
+        jobs=probe.jobs.states,
+        problems=problems,
+        warnings=stored.warnings,
+        rule_problems=stored.rule_problems,
     )
     return Response(answer, status_code=HTTP_503_SERVICE_UNAVAILABLE if problems else HTTP_200_OK)
 

@@ -18,6 +18,8 @@ WORKER_LEASE = 1
 CHANNEL = "tidegauge_work"
 #: Interval at which the leader checks its connection and the other processes try to become the leader.
 BEAT_S = 2.0
+#: The database ends the session of a leader that was silent for so long, because its process or host was stopped.
+SILENT_S = 10
 _TIMEOUT_S = 5.0
 
 log = structlog.get_logger()
@@ -66,7 +68,9 @@ class Lease:
     async def _beat(self) -> None:
         if self._connection is None or self._connection.is_closed():
             self._held = False
-            self._connection = await connect(self._dsn, application_name="tidegauge lease")
+            self._connection = await connect(
+                self._dsn, application_name="tidegauge lease", idle_session_timeout=f"{SILENT_S}s"
+            )
         if self._held:
             await self._connection.execute("SELECT 1")
         elif await self._connection.fetchval(SQL["try_lease"], self._number):

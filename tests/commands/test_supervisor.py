@@ -3,13 +3,15 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 
 from app.settings import Settings
 from app.worker import Worker
+from tests import processes
 from tests.conftest import API_KEY, Database
 from tests.processes import STOP_S, ServerProcess, children, free_port, running
 
@@ -75,9 +77,10 @@ async def test_children_end_and_give_the_port_back_when_up_is_killed(tmp_path: P
         started = children(server.process.pid)
         assert len(started) == 2
         await server.end(signal.SIGKILL)
-        async with running(tmp_path / "again", "up", port=server.port, DATABASE_URL=database.dsn) as again:
+        async with processes.started(tmp_path / "again", "up", port=server.port, DATABASE_URL=database.dsn) as again:
+            await until(lambda: not any(map(is_running, started)))
+            await again.until_ready()
             assert await again.post([{"sensor": "s", "values": {"m": 1}}]) == 200
-        await until(lambda: not any(map(is_running, started)))
 
 
 async def test_children_end_when_up_is_interrupted(tmp_path: Path, database: Database) -> None:
@@ -106,20 +109,40 @@ async def test_workers_share_the_port_and_show_their_metrics_together(tmp_path: 
 
 
 async def test_standby_works_on_when_the_worker_with_the_lease_is_killed(tmp_path: Path, database: Database) -> None:
-    first_port, second_port = free_port(), free_port()
-    dsn = database.dsn
-    async with running(tmp_path / "1", "work", f"--port={first_port}", port=first_port, DATABASE_URL=dsn) as first:
+    async with working(tmp_path / "1", database) as first, working(tmp_path / "2", database) as second:
         assert await leads(first)
-        async with running(
-            tmp_path / "2", "work", f"--port={second_port}", port=second_port, DATABASE_URL=dsn
-        ) as second:
-            assert not await leads(second)
-            await first.end(signal.SIGKILL)
-            async with asyncio.timeout(STOP_S):
-                while not await leads(second):  # noqa: ASYNC110 -- another process has no event
-                    await asyncio.sleep(0.1)
-            assert await database.pool.fetchval("SELECT term FROM lease") == 2
-            assert await second.end(signal.SIGTERM) == 0
+        assert not await leads(second)
+        await first.end(signal.SIGKILL)
+        await until_leads(second)
+        assert await database.pool.fetchval("SELECT term FROM lease") == 2
+        assert await second.end(signal.SIGTERM) == 0
+
+
+async def test_standby_works_on_when_the_worker_with_the_lease_is_stopped(tmp_path: Path, database: Database) -> None:
+    async with working(tmp_path / "1", database) as first, working(tmp_path / "2", database) as second:
+        first.process.send_signal(signal.SIGSTOP)
+        await until_leads(second)
+        first.process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(STOP_S):
+            while await leads(first):  # noqa: ASYNC110 -- another process has no event
+                await asyncio.sleep(0.1)
+        assert await leads(second)
+        assert await first.end(signal.SIGTERM) == 0
+        assert await second.end(signal.SIGTERM) == 0
+
+
+@asynccontextmanager
+async def working(folder: Path, database: Database) -> AsyncIterator[ServerProcess]:
+    """Run a worker that answers probes until the block ends."""
+    port = free_port()
+    async with running(folder, "work", f"--port={port}", port=port, DATABASE_URL=database.dsn) as worker:
+        yield worker
+
+
+async def until_leads(worker: ServerProcess) -> None:
+    async with asyncio.timeout(STOP_S):
+        while not await leads(worker):  # noqa: ASYNC110 -- another process has no event
+            await asyncio.sleep(0.1)
 
 
 async def leads(worker: ServerProcess) -> bool:

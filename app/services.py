@@ -53,7 +53,7 @@ class Services:
         connections = ConnectionCounts(settings.max_ws_connections_per_key, self.shared)
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
         self.listener = Listener(self.dsn, self.hub, self.metrics)
-        self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base))
+        self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base), self.shared)
         self.rules_in_force = RulesInForce()
         self.jobs = Jobs(self.metrics)
 

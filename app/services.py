@@ -12,6 +12,7 @@ from app.auth.keys import KeyRing, keys_from_environment
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
 from app.db.pool import DATABASE_ERRORS, Pool
+from app.db.shared import SharedState
 from app.errors import SettingsError
 from app.health import Probe
 from app.ingest.gateways import WRITE_EVERY_S
@@ -48,10 +49,11 @@ class Services:
         self.ring = KeyRing(keys_from_environment(settings.api_key, settings.api_key_ws))
         self.ingest = Ingest(self.metrics, settings)
         self.hub = Hub(self.metrics)
-        connections = ConnectionCounts(settings.max_ws_connections_per_key)
+        self.shared = SharedState()
+        connections = ConnectionCounts(settings.max_ws_connections_per_key, self.shared)
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
         self.listener = Listener(self.dsn, self.hub, self.metrics)
-        self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base))
+        self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base), self.shared)
         self.rules_in_force = RulesInForce()
         self.jobs = Jobs(self.metrics)
 
@@ -78,7 +80,7 @@ class Services:
         """Open everything, run until the block ends, then close everything in reverse order."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
-            self.ingest.pool = self.pool
+            self.ingest.pool = self.shared.pool = self.pool
             await stack.enter_async_context(self.broker.opened(self.pool))
             await stack.enter_async_context(supervised(self._tasks()))
             await stack.enter_async_context(self.jobs.running(self._jobs()))
@@ -89,6 +91,7 @@ class Services:
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
             log.info("stopping")
+            await self.feed.connections.write()
             await self._write_last_counts()
 
     async def _write_last_counts(self) -> None:
@@ -122,6 +125,7 @@ class Services:
             "key_refresh": self.ring.keep_fresh,
             "heartbeats": self.feed.send_heartbeats,
             "sensors_followed": lambda: self.feed.follow_sensors(self.read_pool),
+            "connection_counts": self.feed.connections.share,
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
             **flushers,
         }

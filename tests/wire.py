@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
+from app.db.pool import Pool, open_pool
 from tests.visitors import see_visitors_off
 
 
@@ -82,3 +83,13 @@ async def wire_to(target: str) -> AsyncIterator[Wire]:
     finally:
         await see_visitors_off()
         await wire.cut()
+
+
+@asynccontextmanager
+async def pool_over(wire: Wire) -> AsyncIterator[Pool]:
+    """Open a pool of a few connections through a proxy; when the block ends, they are closed without a word."""
+    pool = await open_pool(wire.url, min_size=1, max_size=2)
+    try:
+        yield pool
+    finally:
+        pool.terminate()

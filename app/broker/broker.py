@@ -14,10 +14,12 @@ from msgspec import UNSET, UnsetType
 from app.auth.keys import ApiKey
 from app.broker.delivery import BrokerDelivery
 from app.broker.format import BrokerNotification
-from app.broker.pacing import RateLimiter
+from app.broker.pacing import RetryAfterPacing
+from app.broker.rates import RateLimiter
 from app.broker.request import ChannelSettings, SendRequest, TargetError, make_target
 from app.broker.store import BrokerLevel, NotificationStore, StoredNotification, StoredOutcome
 from app.db.pool import Pool
+from app.db.shared import SharedState
 from app.errors import OverloadedError
 from app.notify.transport import Endpoints, open_session
 
@@ -61,8 +63,9 @@ class SendAnswer(msgspec.Struct, frozen=True):
 class Broker:
     """Sends notifications within the request or not at all; sending does not need the database."""
 
-    def __init__(self, endpoints: Endpoints, limiter: RateLimiter | None = None) -> None:
-        self.limiter = limiter or RateLimiter()
+    def __init__(self, endpoints: Endpoints, shared: SharedState | None = None) -> None:
+        self._shared = shared or SharedState()
+        self.limiter = RateLimiter(self._shared)
         self.store = NotificationStore()
         self._endpoints = endpoints
         self._delivery: BrokerDelivery | None = None
@@ -72,7 +75,7 @@ class Broker:
     async def opened(self, pool: Pool) -> AsyncIterator[None]:
         """Keep the connections to the services open; at the end, store the notifications that are not stored yet."""
         async with open_session(connections=CONNECTIONS) as session:
-            self._delivery = BrokerDelivery(session, self._endpoints)
+            self._delivery = BrokerDelivery(session, self._endpoints, RetryAfterPacing(self._shared))
             try:
                 yield
             finally:

@@ -9,6 +9,7 @@ import msgspec
 
 from app.broker.pacing import RetryAfterPacing
 from app.broker.request import Target
+from app.db.shared import SharedState
 from app.notify.transport import Delivered, DeliveryError, Endpoints, PermanentError, UnknownAnswerError
 
 #: Time for all attempts and waits together.
@@ -42,7 +43,7 @@ class BrokerDelivery:
     ) -> None:
         self._session = session
         self._endpoints = endpoints
-        self._pacing = pacing or RetryAfterPacing()
+        self._pacing = pacing or RetryAfterPacing(SharedState())
 
     async def deliver(self, target: Target) -> DeliveryOutcome:
         """Send the message until it is accepted or refused for good, or DEADLINE_S has passed; return the outcome."""
@@ -79,7 +80,7 @@ class BrokerDelivery:
     async def _pause(self, error: DeliveryError, left_s: float, target: Target, attempts: int) -> None:
         """Wait before the next attempt; raise the error if that would be too late."""
         if error.retry_after_s is not None:
-            self._pacing.hold(target, error.retry_after_s)
+            await self._pacing.hold(target, error.retry_after_s)
             if error.retry_after_s > left_s:
                 raise error
             return

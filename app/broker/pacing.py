@@ -1,128 +1,159 @@
-"""Rate limits for each API key, and pacing of the destinations that asked to wait."""
+"""Pacing of the destinations that asked to wait, over all API processes."""
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
-from http import HTTPStatus
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from app.auth.keys import ApiKey
 from app.broker.request import Target
-from app.errors import AppError
+from app.broker.sql import SQL
+from app.db.shared import NotSharedError, SharedState
 from app.notify.pacing import Pacer, SendLimit
 from app.notify.transport import TransientError
-
-
-class RateLimitedError(AppError):
-    """The key sends faster than it may. `wait_s` is the time to wait in whole seconds, at least 1."""
-
-    code = "rate_limited"
-    title = "Too many requests"
-    status = HTTPStatus.TOO_MANY_REQUESTS
-
-    def __init__(self, rate: "Rate", wait_s: float) -> None:
-        self.wait_s = max(1, math.ceil(wait_s))
-        super().__init__(
-            f"Rate limit exceeded: this key may send {rate.per_minute} notifications a minute, {rate.burst} at once; "
-            f"try again in {self.wait_s} s"
-        )
-
-
-class Rate(msgspec.Struct, frozen=True):
-    """At most `burst` notifications at once, and `per_minute` notifications a minute, evenly spread."""
-
-    per_minute: int
-    burst: int
-
-
-#: Twice the rate at which one process was measured to send, so that it stops only clients that are out of control.
-DEFAULT_RATE: Final = Rate(per_minute=2_000 * 60, burst=4_000)
-
-
-class RateLimiter:
-    """Counts notifications for each key. A key's own limit takes precedence over the default; 0 means no limit."""
-
-    def __init__(self, default: Rate = DEFAULT_RATE, clock: Callable[[], float] = time.monotonic) -> None:
-        self._default = default
-        self._clock = clock
-        #: By the key's label: time of the next notification if all earlier ones had been evenly spread (the TAT of the
-        #: generic cell rate algorithm).
-        self._due_at: dict[str, float] = {}
-
-    def count(self, api_key: ApiKey) -> None:
-        """Count one notification; raise RateLimitedError, without counting it, if it exceeds the key's rate."""
-        own = api_key.limits.notifications_per_minute
-        if own == 0:
-            return
-        rate = self._default if own is None else Rate(own, own)
-        now = self._clock()
-        due_at = max(self._due_at.get(api_key.label, now), now) + 60 / rate.per_minute
-        wait_s = due_at - now - rate.burst * 60 / rate.per_minute
-        # A wait below a microsecond is a rounding error.
-        if wait_s > 1e-6:
-            raise RateLimitedError(rate, wait_s)
-        self._due_at[api_key.label] = due_at
-
 
 #: For this long after a wait that it asked for, a destination is paced at its service's documented rate.
 PACED_FOR_S: Final = 60.0
 #: A longer Retry-After is cut to this: a proxy may have sent it for an hour of maintenance.
 HOLD_LIMIT_S: Final = 60.0
+#: A process learns within this time that another one was asked to wait.
+READ_EVERY_S: Final = 1.0
+#: A hold that lasts longer than the one shared before by less than this is not shared: a destination that refuses a
+#: thousand messages at once asks a thousand times to wait.
+_HOLD_STEP_S: Final = 0.25
 _DESTINATIONS_KEPT: Final = 1_024
 
 
 class _PacedDestination(msgspec.Struct):
-    """A destination that is paced until the time `until`, with the number of deliveries that wait for their turn."""
+    """A destination that has asked to wait, and is paced until the time `until`; times are the clock's, in seconds."""
 
     until: float
+    held_until: float
+    #: The end of the hold as other processes know it.
+    shared_until: float = float("-inf")
+    #: As far as is known here, no process gets a turn before.
+    next_turn_at: float = float("-inf")
+    #: Number of deliveries that wait in the queue of this process.
     waiting: int = 0
 
 
 class RetryAfterPacing:
-    """Paces the destinations that asked to wait, in this process; all others are not delayed."""
+    """Paces the destinations that asked to wait; all others are not delayed.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    What was asked of any process is in the database, which gives the turns while a destination is paced. It is read
+    when something is to be sent, once every READ_EVERY_S at most. While it is away, each process goes by what it knows.
+    """
+
+    def __init__(self, shared: SharedState, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shared = shared
         self._clock = clock
         self._pacer = Pacer(clock)
         self._destinations: dict[str, _PacedDestination] = {}
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
 
     async def wait_turn(self, target: Target, within_s: float) -> None:
         """Wait until the destination accepts a message; raise TransientError at once if that takes over `within_s`."""
+        give_up_at = self._clock() + within_s
+        await self._read_if_old()
         destination = self._destinations.get(target.destination)
         if destination is None:
             return
         limits = target.channel.limits(target.config)
-        # A delivery that would wait too long fails at once, so that it does not use memory until its deadline.
-        wait_s = self._pacer.wait_s(*limits) + destination.waiting * limits[0].every_s
-        if wait_s > within_s:
-            raise TransientError(f"{target.service} has asked to wait, {math.ceil(wait_s)} s from now on")
-        if destination.until < self._clock() and not wait_s:
+        if destination.until < self._clock() and not self._pacer.wait_s(*limits):
             del self._destinations[target.destination]
             return
-        await self._wait_turn(destination, limits)
+        await self._wait_shared_turn(target, destination, limits, give_up_at)
+        # The turns of the database keep the pace of the destination. The queue here adds the limits that it has in
+        # common with others, such as those of a bot, and counts for the time when the database is away.
+        await self._wait_turn_here(destination, limits)
 
-    def hold(self, target: Target, delay_s: float) -> None:
+    async def hold(self, target: Target, delay_s: float) -> None:
         """Send nothing to the destination for `delay_s` seconds, at most HOLD_LIMIT_S, and pace it for PACED_FOR_S."""
         hold_s = min(delay_s, HOLD_LIMIT_S)
-        self._pacer.hold(target.channel.limits(target.config)[0].key, hold_s)
-        until = self._clock() + hold_s + PACED_FOR_S
-        self._destinations.setdefault(target.destination, _PacedDestination(until)).until = until
-        if len(self._destinations) > _DESTINATIONS_KEPT:
-            self._drop_idle()
+        destination = self._hold_here(target.destination, hold_s, hold_s + PACED_FOR_S)
+        if destination.held_until < destination.shared_until + _HOLD_STEP_S:
+            return
+        destination.shared_until = destination.held_until
+        with suppress(NotSharedError):
+            await self._shared.fetch(SQL["hold_destination"], target.destination, hold_s, hold_s + PACED_FOR_S)
 
     @property
     def known_destinations(self) -> int:
         """Return how many destinations are kept now."""
         return len(self._destinations)
 
-    async def _wait_turn(self, destination: _PacedDestination, limits: tuple[SendLimit, ...]) -> None:
+    async def _wait_shared_turn(
+        self, target: Target, destination: _PacedDestination, limits: tuple[SendLimit, ...], give_up_at: float
+    ) -> None:
+        """Take a turn of all processes and wait for it, and for another one if a hold has begun meanwhile."""
+        turn_at = float("-inf")
+        while turn_at < destination.held_until - _HOLD_STEP_S:
+            asked_at = self._clock()
+            # What is known here refuses first: a destination that is held for long causes no queries.
+            known_s = max(self._pacer.wait_s(*limits), destination.next_turn_at - asked_at)
+            _refuse_if_late(target, known_s, give_up_at - asked_at)
+            turn_s = await self._take_shared_turn(target, limits, give_up_at - asked_at)
+            if turn_s is None:
+                # A delivery that would wait too long fails at once, so that it does not use memory until its deadline.
+                queue_s = known_s + destination.waiting * limits[0].every_s
+                _refuse_if_late(target, queue_s, give_up_at - asked_at)
+                return
+            destination.next_turn_at = asked_at + turn_s
+            _refuse_if_late(target, turn_s, give_up_at - asked_at)
+            turn_at = self._clock() + turn_s
+            await asyncio.sleep(turn_s)
+            await self._read_if_old()
+
+    async def _take_shared_turn(self, target: Target, limits: tuple[SendLimit, ...], within_s: float) -> float | None:
+        """Return the seconds until the turn, which is taken if it comes within `within_s`; None: there is none to take.
+
+        A limit that the destination has in common with others, such as that of a bot, gives no turns ahead of time.
+        """
+        own = [limit for limit in limits if limit.key.startswith(target.destination)]
+        spacings_s, bursts = [limit.every_s for limit in own], [limit.burst for limit in own]
+        with suppress(NotSharedError):
+            rows = await self._shared.fetch(SQL["take_turn"], target.destination, spacings_s, bursts, within_s)
+            turn_s: float | None = rows[0]["turn_s"]
+            return turn_s
+        return None
+
+    async def _wait_turn_here(self, destination: _PacedDestination, limits: tuple[SendLimit, ...]) -> None:
         destination.waiting += 1
         try:
             await self._pacer.wait_turn(*limits)
         finally:
             destination.waiting -= 1
+
+    async def _read_if_old(self) -> None:
+        """Learn what other processes were asked, unless that was read within READ_EVERY_S."""
+        if self._clock() < self._read_at + READ_EVERY_S:
+            return
+        async with self._reading:
+            if self._clock() < self._read_at + READ_EVERY_S:
+                return
+            asked_at = self._clock()
+            with suppress(NotSharedError):
+                rows = await self._shared.fetch(SQL["list_paced_destinations"], _DESTINATIONS_KEPT)
+                passed_s = self._clock() - asked_at
+                for name, held_s, paced_s in rows:
+                    destination = self._hold_here(name, held_s - passed_s, paced_s - passed_s)
+                    destination.shared_until = destination.held_until
+                self._read_at = asked_at
+
+    def _hold_here(self, name: str, hold_s: float, paced_s: float) -> _PacedDestination:
+        """Hold and pace a destination in this process; its name is the key of its first limit, too."""
+        self._pacer.hold(name, hold_s)
+        until, held_until = self._clock() + paced_s, self._clock() + hold_s
+        destination = self._destinations.setdefault(name, _PacedDestination(until, held_until))
+        destination.until = max(destination.until, until)
+        destination.held_until = max(destination.held_until, held_until)
+        if len(self._destinations) > _DESTINATIONS_KEPT:
+            self._drop_idle()
+        return destination
 
     def _drop_idle(self) -> None:
         now = self._clock()
@@ -131,3 +162,8 @@ class RetryAfterPacing:
             for name, destination in self._destinations.items()
             if destination.waiting or destination.until >= now
         }
+
+
+def _refuse_if_late(target: Target, wait_s: float, left_s: float) -> None:
+    if wait_s > left_s:
+        raise TransientError(f"{target.service} has asked to wait, {math.ceil(wait_s)} s from now on")

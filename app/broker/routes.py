@@ -18,7 +18,7 @@ from app.auth.guard import check_scope, key_from_headers, require
 from app.auth.keys import KeyRing
 from app.broker.broker import Broker
 from app.broker.openapi import SEND_RESPONSES, BrokerError, SendOperation
-from app.broker.pacing import RateLimitedError
+from app.broker.rates import RateLimitedError
 from app.broker.request import parse_request
 from app.broker.store import BrokerLevel, NotificationPage, StoredNotification
 from app.db.pool import Pool
@@ -96,7 +96,7 @@ async def send_notification(request: AnyRequest) -> ASGIResponse:
     broker: Broker = request.app.state.broker
     api_key = await ring.authenticate(key_from_headers(headers))
     check_scope(api_key, "notify")
-    broker.limiter.count(api_key)
+    await broker.limiter.count(api_key)
     answer = await broker.send(parse_request(await request.body(), headers), api_key)
     return ASGIResponse(body=_encode(answer), status_code=HTTP_201_CREATED, media_type="application/json")
 

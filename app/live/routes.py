@@ -40,8 +40,9 @@ async def sensor_updates(
     try:
         api_key = await feed.ring.authenticate(socket.query_params.get("api-key"))
         check_scope(api_key, "live")
-        with feed.connections.hold(api_key), feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():
-            await _send_records(socket, feed, pool, ZoneInfo(settings.legacy_timezone), api_key)
+        async with feed.connections.hold(api_key):
+            with feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():
+                await _send_records(socket, feed, pool, ZoneInfo(settings.legacy_timezone), api_key)
     except (UnauthorizedError, ForbiddenError):
         await close(socket, _POLICY_VIOLATION, "Invalid or missing API Key.")
     except TooManyConnectionsError as error:

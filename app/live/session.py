@@ -83,8 +83,9 @@ class LiveFeed:
         await socket.accept()
         try:
             api_key = await self._authenticate(socket)
-            with self.connections.hold(api_key), self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
-                await _Session(self, socket, pool, api_key).run()
+            async with self.connections.hold(api_key):
+                with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
+                    await _Session(self, socket, pool, api_key).run()
         except ClosedError as end:
             await close(socket, end.code, end.reason)
         except TooManyConnectionsError as error:

@@ -3,10 +3,14 @@
 import pytest
 
 from app.auth.keys import REFRESH_S
+from app.broker.delivery import DEADLINE_S as BROKER_DEADLINE_S
+from app.broker.pacing import HOLD_LIMIT_S, PACED_FOR_S, READ_EVERY_S
+from app.broker.rates import DEFAULT_RATE
 from app.broker.store import KEPT_FOR, KEPT_ROWS
 from app.clock import DAY_US, MINUTE_US
 from app.commands.processes.server import GRACE_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
+from app.db.shared import RETRY_S
 from app.ingest.body import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
@@ -58,6 +62,11 @@ OPERATORS = (
     f"within {GRACE_S} seconds",
     f"At {QUEUE_VALUES:,} uploads get 503",
     "could not be delivered within an hour" if DEADLINE_S == 3_600 else "",
+    f"may send {DEFAULT_RATE.burst:,} at once and then {DEFAULT_RATE.per_minute:,} a minute through each API process",
+    f"at most {HOLD_LIMIT_S:.0f} seconds, and by no other process from {READ_EVERY_S:.0f} second later on",
+    f"For {PACED_FOR_S:.0f} seconds more",
+    f"longer than {BROKER_DEADLINE_S:.0f} seconds fails at once",
+    f"did not answer; for {RETRY_S:.0f} s",
 )
 
 

@@ -15,6 +15,7 @@ from litestar import Litestar
 
 from app.commands.console import command_body, load_settings
 from app.errors import AppError, SettingsError
+from app.live.wire import WireProtocol
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
@@ -95,6 +96,7 @@ def _config(app: Litestar) -> uvicorn.Config:
         # A compressed frame takes twenty times as much CPU time as a plain one.
         ws_per_message_deflate=False,
         ws_max_size=2**20,
+        ws=WireProtocol,
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=75,
         lifespan="on",

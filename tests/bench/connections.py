@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from tests.bench.processes import API_KEY
 
+_COME_BACK = 503
+_RETRY_AFTER_S = 0.2
+
 
 class Answer(NamedTuple):
     """What a server answered."""
@@ -59,12 +62,12 @@ class HttpClient(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or ConnectionResetError("the server closed the connection"))
 
-    async def send(self, sent: bytes, status: int = 200) -> Answer:
-        """Send a request and return its answer; raise RuntimeError for any other status."""
+    async def send(self, sent: bytes, *statuses: int) -> Answer:
+        """Send a request and return its answer; raise RuntimeError for any other status than those given."""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(sent)
         answer = await self._answer
-        if answer.status != status:
+        if answer.status not in statuses:
             raise RuntimeError(f"answered {answer}")
         return answer
 
@@ -79,31 +82,39 @@ def content_length(head: bytes) -> int:
 
 
 class Sent(NamedTuple):
-    """How long each request took, in seconds, and all together."""
+    """How long each request took, in seconds, and all together; how many answers said to come back later."""
 
     seconds: list[float]
     lasted_s: float
+    refused: int = 0
 
 
 async def repeat(
     clients: list[HttpClient], requests: Iterable[bytes], per_second: float = 0, status: int = 200
 ) -> Sent:
-    """Send all requests, each connection one after another, at most at so many a second if given."""
+    """Send all requests, each connection one after another, at most at so many a second if given.
+
+    One that is answered with 503 is sent again, as a gateway does; its time goes on meanwhile.
+    """
     loop = asyncio.get_running_loop()
     seconds: list[float] = []
+    refused = 0
     left = iter(enumerate(requests))
     began = loop.time()
 
     async def send_some(client: HttpClient) -> None:
+        nonlocal refused
         for number, sent in left:
             if per_second:
                 await asyncio.sleep(began + number / per_second - loop.time())
             started = loop.time()
-            await client.send(sent, status)
+            while (await client.send(sent, status, _COME_BACK)).status == _COME_BACK:
+                refused += 1
+                await asyncio.sleep(_RETRY_AFTER_S)
             seconds.append(loop.time() - started)
 
     await asyncio.gather(*map(send_some, clients))
-    return Sent(seconds, loop.time() - began)
+    return Sent(seconds, loop.time() - began, refused)
 
 
 def for_seconds(seconds: float, requests: Iterable[bytes]) -> Iterator[bytes]:

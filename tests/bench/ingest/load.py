@@ -87,6 +87,8 @@ class Stored(NamedTuple):
     p99_ms: float
     api_cpu_s: float
     database_cpu_s: float | None
+    #: Uploads that were answered with 503 and sent again.
+    refused: int
 
 
 async def store(server: Served, load: Load, connections: int, database: Connection, per_second: float = 0) -> Stored:
@@ -101,6 +103,7 @@ async def store(server: Served, load: Load, connections: int, database: Connecti
         p99(sent.seconds) * 1e3,
         (api_after - api_before) / load.values * 1e6,
         _for_a_million(database_before, database_after, load.values),
+        sent.refused,
     )
 
 

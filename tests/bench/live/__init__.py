@@ -109,7 +109,7 @@ async def _upload(uploaders: list[HttpClient], address: str, seconds: float) -> 
     async def send(number: int) -> None:
         uploader = idle.pop()
         reading = {"sensor": f"s{number % SENSORS}", "values": {"sent": time.monotonic_ns() // 1_000}}
-        await uploader.send(request(address, "/api/v1/readings", msgspec.json.encode([reading])))
+        await uploader.send(request(address, "/api/v1/readings", msgspec.json.encode([reading])), 200)
         idle.append(uploader)
 
     began = loop.time()

@@ -37,8 +37,8 @@ demo: setup ## Serve likewise, with simulated gateways and a receiver that shows
 test: setup ## Run every test
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-bench: setup ## Measure speeds as ratios to the raw limits, within one run
-	@$(BIN)/python -m tests.bench
+bench: setup ## Measure speeds beside raw limits, in one table; NAMES="live page" for some
+	@$(BIN)/python -m tests.bench $(NAMES)
 
 soak: setup ## Run tens of thousands of random alert histories
 	@$(BIN)/python -m tests.alerting.soak --histories 20000

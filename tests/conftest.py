@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from litestar import Litestar
 
+from app.commands.processes.server import uvicorn_config
 from app.db.embedded.cluster import cluster_folder
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate, set_reader_password
@@ -189,10 +190,7 @@ async def running_api(settings: Settings, worker: Worker) -> AsyncIterator[Serve
     """Run the API on a free port until the block ends, without starting the worker."""
     app = create_app(settings)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", ws_per_message_deflate=False, timeout_graceful_shutdown=2
-    )
-    uvicorn_server = uvicorn.Server(config)
+    uvicorn_server = uvicorn.Server(uvicorn_config(app, grace_s=2))
     serving = asyncio.create_task(uvicorn_server._serve(sockets=[listening]))
     try:
         await wait_until(lambda: uvicorn_server.started or serving.done())

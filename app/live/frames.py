@@ -1,14 +1,16 @@
-"""The messages that clients receive for one feed row; each form is encoded at most once, for any number of clients."""
+"""The messages that clients receive for one feed row; each form is encoded and framed once, for all clients."""
 
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
 
 from app.live.protocol import Cursor, Filter
+from app.live.wire import frame_text
 from app.model import FeedReading, LegacyRecord
 
 T = TypeVar("T")
@@ -30,6 +32,20 @@ _decode_readings = msgspec.json.Decoder(list[FeedReading]).decode
 _decode_legacy = msgspec.json.Decoder(list[LegacyRecord]).decode
 
 
+class Message:
+    """A framed message, shared by all clients that receive it."""
+
+    __slots__ = ("clients", "framed")
+
+    def __init__(self, text: bytes) -> None:
+        self.framed = frame_text(text)
+        #: How many clients it waits for.
+        self.clients = 0
+
+    def __len__(self) -> int:
+        return len(self.framed)
+
+
 class Frame:
     """A row of the feed, in the forms that different clients receive."""
 
@@ -40,9 +56,10 @@ class Frame:
         self.kind = kind
         self.at = at
         self._payload = payload
-        self._filtered: dict[Any, str | None] = {}
+        self._legacy: dict[ZoneInfo, list[tuple[int, Message]]] = {}
+        self._filtered: dict[Any, Message | None] = {}
 
-    def text_for(self, wanted: Filter, alerts: bool) -> str | None:
+    def message_for(self, wanted: Filter, alerts: bool) -> Message | None:
         """Return the message for a client, or None when it holds nothing that the client wants."""
         if self.kind == "alert":
             return self._alert if alerts else None
@@ -57,10 +74,12 @@ class Frame:
         """Return the readings, decoded once for all clients with a filter or mode `latest`."""
         return self._read(_decode_readings, self._parts.readings) or []
 
-    @cached_property
-    def legacy_records(self) -> list[LegacyRecord]:
-        """Return the readings with temperature, humidity and pressure as records of the replaced server."""
-        return self._read(_decode_legacy, self._parts.legacy) or []
+    def legacy_messages(self, timezone: ZoneInfo) -> list[tuple[int, Message]]:
+        """Return the readings with temperature, humidity and pressure, by id, as the replaced server sent them."""
+        if timezone not in self._legacy:
+            records = self._read(_decode_legacy, self._parts.legacy) or []
+            self._legacy[timezone] = [(each.id, Message(_encode(each.as_sent(timezone)))) for each in records]
+        return self._legacy[timezone]
 
     @cached_property
     def _parts(self) -> _Parts:
@@ -75,14 +94,14 @@ class Frame:
             return None
 
     @cached_property
-    def _whole(self) -> str:
+    def _whole(self) -> Message:
         return self._assemble(bytes(self._parts.readings))
 
     @cached_property
-    def _alert(self) -> str:
-        return f'{{"type":"alert","cursor":"{self.cursor}",{self._payload.decode()[1:]}'
+    def _alert(self) -> Message:
+        return Message(f'{{"type":"alert","cursor":"{self.cursor}",'.encode() + self._payload[1:])
 
-    def _filter(self, wanted: Filter) -> str | None:
+    def _filter(self, wanted: Filter) -> Message | None:
         readings = [
             FeedReading(reading.sensor, reading.time, values)
             for reading in self.readings
@@ -90,8 +109,8 @@ class Frame:
         ]
         return self._assemble(_encode(readings)) if readings or bytes(self._parts.truncated) else None
 
-    def _assemble(self, readings: bytes) -> str:
+    def _assemble(self, readings: bytes) -> Message:
         truncated = bytes(self._parts.truncated)
         truncated = b',"truncated":' + truncated if truncated else b""
         head = f'{{"type":"readings","cursor":"{self.cursor}","readings":'.encode()
-        return (head + readings + truncated + b"}").decode()
+        return Message(head + readings + truncated + b"}")

@@ -127,21 +127,15 @@ class Filter:
         self.label_key = (self._patterns[0], tuple(sorted((tags or {}).items())), gateway)
         #: What the client wants by tags, gateway and old names; kept by Labels.
         self.labelled = Labelled(frozenset() if self.wants_labels else None)
+        #: Whether the names of readings alone do not tell what the client wants.
+        self.needs_labels = self.wants_labels or not self._sensors.takes_all
+        #: Whether the client wants every sensor and metric.
+        self.takes_all = self._metrics.takes_all and not self.needs_labels
 
     @property
     def key(self) -> object:
         """The same for two filters that select the same."""
         return self._patterns, self.labelled
-
-    @property
-    def takes_all(self) -> bool:
-        """Whether the client wants every sensor and metric."""
-        return self._metrics.takes_all and not self.needs_labels
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether the names of readings alone do not tell what the client wants."""
-        return self.wants_labels or not self._sensors.takes_all
 
     def select_labelled(self, labels: Iterable[Record], renamed: Iterable[Record]) -> Labelled:
         """Return what the client wants of the tags and gateways of all sensors, and of old names."""
@@ -190,7 +184,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     problems: Sequence[str]
 
 
-def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
+def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> bytes:
     """Return the snapshot message for a filter; values of one sensor and time are one reading."""
     readings: list[dict[str, Any]] = []
     for row in snapshot.latest:
@@ -208,28 +202,28 @@ def snapshot_message(cursor: Cursor, snapshot: Snapshot, wanted: Filter) -> str:
         "sensors": [{**row, "units": row["units"] or {}} for row in snapshot.sensors if wanted.takes(row["name"])],
         "problems": snapshot.problems,
     }
-    return _encode(message).decode()
+    return _encode(message)
 
 
-def heartbeat_message(at: datetime) -> str:
+def heartbeat_message(at: datetime) -> bytes:
     """Return the heartbeat message; `at` is the server's time."""
-    return _encode({"type": "heartbeat", "at": at}).decode()
+    return _encode({"type": "heartbeat", "at": at})
 
 
-def states_message(changed: Mapping[SensorName, SensorStatus]) -> str:
+def states_message(changed: Mapping[SensorName, SensorStatus]) -> bytes:
     """Return the message with the sensors whose state or alert level has changed."""
     sensors = [{"name": name, "state": state, "level": level} for name, (state, level) in changed.items()]
-    return _encode({"type": "states", "sensors": sensors}).decode()
+    return _encode({"type": "states", "sensors": sensors})
 
 
-def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> str:
+def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> bytes:
     """Return a message with readings for a client in mode `latest`."""
-    return _encode({"type": "readings", "cursor": str(cursor), "readings": list(readings)}).decode()
+    return _encode({"type": "readings", "cursor": str(cursor), "readings": list(readings)})
 
 
-def error_message(message: str) -> str:
+def error_message(message: str) -> bytes:
     """Return the message that says what is wrong with a client's message; the connection is closed after it."""
-    return _encode({"type": "error", "message": message}).decode()
+    return _encode({"type": "error", "message": message})
 
 
-RESYNC = '{"type":"resync"}'
+RESYNC = b'{"type":"resync"}'

@@ -14,9 +14,11 @@ from app.auth.guard import check_scope
 from app.auth.keys import REFRESH_S, ApiKey
 from app.db.pool import Pool
 from app.errors import ForbiddenError, UnauthorizedError
-from app.live.hub import ClosedError
-from app.live.legacy import LegacyRecords
-from app.live.session import LiveFeed, cancel, close, close_failed, send
+from app.live.hub import Hub
+from app.live.queues.legacy import LegacyRecords
+from app.live.queues.waiting import ClosedError
+from app.live.session import LiveFeed, cancel, close, close_failed
+from app.live.wire import Wire
 from app.settings import Settings
 
 AnySocket = WebSocket[Any, Any, Any]
@@ -58,9 +60,8 @@ async def sensor_updates(
 async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone: ZoneInfo, api_key: ApiKey) -> None:
     """Send records until the client disconnects; raise ClosedError or UnauthorizedError when the server must end it."""
     closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
-    records = LegacyRecords(timezone, partial(_fail, closed), feed.metrics)
-    feed.hub.add(records)
-    tasks = [asyncio.create_task(_stream(socket, records, pool)), asyncio.create_task(_ignore(socket))]
+    records = LegacyRecords(timezone, Wire.of(socket), feed.hub.backlog, partial(_fail, closed), feed.metrics)
+    tasks = [asyncio.create_task(_stream(feed.hub, records, pool)), asyncio.create_task(_ignore(socket))]
     waits: set[asyncio.Future[Any]] = {closed, *tasks}
     try:
         while True:
@@ -74,6 +75,7 @@ async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone:
                 raise UnauthorizedError("this API key was revoked")
     finally:
         feed.hub.remove(records)
+        records.discard()
         for task in tasks:
             await cancel(task)
         closed.cancel()
@@ -84,10 +86,10 @@ def _fail(closed: "asyncio.Future[ClosedError]", end: ClosedError) -> None:
         closed.set_result(end)
 
 
-async def _stream(socket: AnySocket, records: LegacyRecords, pool: Pool) -> None:
-    await records.send_last(pool, partial(send, socket))
-    while True:
-        await records.send_next(partial(send, socket))
+async def _stream(hub: Hub, records: LegacyRecords, pool: Pool) -> None:
+    hub.add(records)  # first, so that no record is missed between the last stored one and the first new one
+    await records.begin(pool)
+    await records.flush_forever()
 
 
 async def _ignore(socket: AnySocket) -> None:

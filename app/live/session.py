@@ -17,7 +17,7 @@ from app.auth.keys import REFRESH_S, ApiKey, KeyRing
 from app.clock import rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
-from app.live.hub import AllFrames, ClosedError, Hub, LatestValues, SeriesName
+from app.live.hub import Hub
 from app.live.listener import read_frames
 from app.live.protocol import (
     RESYNC,
@@ -32,7 +32,10 @@ from app.live.protocol import (
     parse_message,
     snapshot_message,
 )
+from app.live.queues.readings import AllFrames, LatestValues, SeriesName
+from app.live.queues.waiting import ClosedError
 from app.live.sql import SQL
+from app.live.wire import Wire, frame_text
 from app.metrics import Metrics
 from app.problems import is_database_away
 
@@ -124,6 +127,7 @@ class _Session:
     def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool, api_key: ApiKey) -> None:
         self._feed = feed
         self._socket = socket
+        self._wire = Wire.of(socket)
         self._pool = pool
         self._api_key = api_key
         self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
@@ -161,16 +165,19 @@ class _Session:
         """Send a snapshot or the frames that the client missed, then new frames."""
         make = AllFrames if subscription.mode == "all" else LatestValues
         wanted = Filter(subscription.sensors, subscription.metrics, subscription.tags, subscription.gateway)
-        subscriber = make(wanted, subscription, self._feed.hub.cursor, self._close, self._feed.metrics)
+        hub = self._feed.hub
+        subscriber = make(
+            wanted, subscription, hub.cursor, self._wire, hub.backlog, self._close, metrics=self._feed.metrics
+        )
         try:
-            await self._feed.hub.labels.add(wanted, self._pool)
+            await hub.labels.add(wanted, self._pool)
             await self._start(subscription.resume, wanted, subscriber)
             await self._catch_up(subscriber)
-            while True:
-                await subscriber.send_next(self._send)
+            await subscriber.flush_forever()
         finally:
-            self._feed.hub.remove(subscriber)
-            self._feed.hub.labels.remove(wanted)
+            hub.remove(subscriber)
+            hub.labels.remove(wanted)
+            subscriber.discard()
 
     async def _start(self, resume: str | None, wanted: Filter, subscriber: AllFrames | LatestValues) -> None:
         """Resume at a cursor that the feed holds; otherwise send a snapshot, after a resync if a cursor was given."""
@@ -222,8 +229,7 @@ class _Session:
             await hub.labels.read_if_unknown(self._pool, frames)
             for frame in frames:
                 subscriber.offer(frame)
-                while subscriber:
-                    await subscriber.send_next(self._send)
+                await subscriber.drain()
             position = frames[-1].cursor if frames else Cursor(position.epoch, head)
         if position.epoch != hub.epoch:
             subscriber.drop()  # the feed started over meanwhile
@@ -231,17 +237,10 @@ class _Session:
         subscriber.sent = position
         hub.add(subscriber)
 
-    async def _send(self, text: str) -> None:
-        await send(self._socket, text)
+    async def _send(self, text: bytes) -> None:
+        await self._wire.drained()
+        self._wire.write([frame_text(text)])
         self._feed.metrics.frames_sent.inc()
-
-
-async def send(socket: AnySocket, text: str) -> None:
-    """Send a message; raise WebSocketDisconnect when the client has disconnected."""
-    try:
-        await socket.send_data(text, mode="text")
-    except OSError as error:
-        raise WebSocketDisconnect(detail=str(error)) from None
 
 
 async def receive(socket: AnySocket) -> Auth | Subscribe:
@@ -250,7 +249,9 @@ async def receive(socket: AnySocket) -> Auth | Subscribe:
         return parse_message(await socket.receive_data(mode="text"))
     except InvalidRequestError as error:
         with suppress(WebSocketDisconnect):
-            await send(socket, error_message(str(error)))
+            wire = Wire.of(socket)
+            await wire.drained()
+            wire.write([frame_text(error_message(str(error)))])
         raise ClosedError(CloseCode.BAD_MESSAGE, "a message could not be understood") from None
 
 

@@ -1,20 +1,21 @@
-"""Notifications a second that the broker delivers to a local receiver, compared with a bare client that posts them."""
+"""Notifications a second that the broker delivers to a local receiver, beside a bare client that posts them."""
 
 import asyncio
-import os
-import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, cast
 
 import aiohttp
 import msgspec
 import uvloop
 
 from app.broker.format import BrokerNotification, slack_message, telegram_message
-from tests.bench.database import fresh_database
-from tests.bench.processes import API_KEY, free_port, running, served, wait_for_port
+from tests.bench.connections import HttpClient, connected, content_length, request
+from tests.bench.ingest.load import p99
+from tests.bench.processes import Served, free_port, running, served, wait_for_port
+from tests.bench.report.rows import Goal, Row
+from tests.bench.report.run import Run
 
 CONNECTIONS = 16
 NOTIFICATIONS = 6_000
@@ -38,32 +39,30 @@ TOKEN = "1234567890:ABCdefGHIjklMNOpqrsTUVwxyZ"
 CHAT_ID = -1001234567890
 
 
-class Run(msgspec.Struct, frozen=True):
-    """The measurements of one run."""
+class Measured(NamedTuple):
+    """The measurements of one way of sending."""
 
-    name: str
     per_second: float
-    median_ms: float
     p99_ms: float
 
 
-async def main() -> None:
-    """Measure Slack and Telegram, each with the bare client first, and print a table for each."""
+async def measure(run: Run) -> AsyncIterator[Row]:
+    """Yield rows for Slack and Telegram, each beside the bare client."""
     async with AsyncExitStack() as stack:
         port = free_port()
         stack.enter_context(running(receive, port))
         await wait_for_port(port)
         receiver = f"http://127.0.0.1:{port}"
-        dsn = await stack.enter_async_context(fresh_database(os.environ.get("DATABASE_URL")))
+        dsn = await stack.enter_async_context(run.database())
         broker = await stack.enter_async_context(
             served(dsn, SLACK_WEBHOOK_PREFIX=f"{receiver}/", TELEGRAM_API_BASE=receiver)
         )
         session = await stack.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS))
         )
-        print(f"notification broker: {CONNECTIONS} connections, {NOTIFICATIONS:,} notifications to a local receiver")
-        await _compare(session, "Slack", *_slack(receiver), broker)
-        await _compare(session, "Telegram", *_telegram(receiver), broker)
+        for name, target in (("Slack", _slack(receiver)), ("Telegram", _telegram(receiver))):
+            for row in await _compare(run, session, name, target, broker):
+                yield row
 
 
 def receive(port: int) -> None:
@@ -78,27 +77,44 @@ def receive(port: int) -> None:
 
 
 async def _compare(
-    session: aiohttp.ClientSession, name: str, url: str, payload: bytes, channels: Any, broker: str
-) -> None:
-    bare = await _measure("bare client", [lambda: _post(session, url, payload)] * CONNECTIONS)
-    body = msgspec.json.encode({**FIELDS, "channels": channels})
-    clients = [await _Client.connect(broker, body) for _number in range(CONNECTIONS)]
-    ours = await _measure("broker", [client.send for client in clients])
-    for client in clients:
-        client.close()
-    print(f"  {name:12} {'per second':>10} {'median ms':>10} {'p99 ms':>8} {'ratio':>6}")
-    for run in (bare, ours):
-        ratio = run.per_second / bare.per_second
-        print(f"  {run.name:12} {run.per_second:10,.0f} {run.median_ms:10.1f} {run.p99_ms:8.1f} {ratio:6.2f}")
+    run: Run, session: aiohttp.ClientSession, name: str, target: tuple[str, bytes, dict[str, Any]], broker: Served
+) -> list[Row]:
+    url, payload, channels = target
+    count = run.count(NOTIFICATIONS, CONNECTIONS)
+    bare = await _measure([lambda: _post(session, url, payload)] * CONNECTIONS, count)
+    sent = request(broker.address, "/api/v1/notifications/send", msgspec.json.encode({**FIELDS, "channels": channels}))
+
+    async with connected(broker.address, CONNECTIONS) as clients:
+        before = broker.cpu_s()
+        ours = await _measure([lambda client=client: _notify(client, sent) for client in clients], count)  # type: ignore[misc]
+        used_s = broker.cpu_s() - before
+    return [
+        Row(
+            name=f"notifications to {name}",
+            shape=f"{CONNECTIONS} connections, {count:,} notifications to a local receiver",
+            figure=ours.per_second,
+            unit="notifications/s",
+            goal=Goal("≥", 1_500),
+            p99_ms=ours.p99_ms,
+            api_cpu_s=used_s / (count + WARM_UP) * 1e6,
+            peak_mb=broker.peak_mb(),
+            note=f"bare client that posts them: {bare.per_second:,.0f}/s, p99 {bare.p99_ms:.1f} ms",
+        ),
+        Row(
+            name=f"notifications to {name}: p99",
+            shape=f"{CONNECTIONS} connections",
+            figure=ours.p99_ms,
+            unit="ms",
+            goal=Goal("≤", 30),
+        ),
+    ]
 
 
-async def _measure(name: str, senders: list[Send]) -> Run:
+async def _measure(senders: list[Send], count: int) -> Measured:
     await _repeat(senders, WARM_UP)
     started = time.perf_counter()
-    seconds = await _repeat(senders, NOTIFICATIONS)
-    per_second = NOTIFICATIONS / (time.perf_counter() - started)
-    quantiles = statistics.quantiles(seconds, n=100)
-    return Run(name, per_second, statistics.median(seconds) * 1e3, quantiles[98] * 1e3)
+    seconds = await _repeat(senders, count)
+    return Measured(count / (time.perf_counter() - started), p99(seconds) * 1e3)
 
 
 async def _repeat(senders: list[Send], times: int) -> list[float]:
@@ -115,46 +131,17 @@ async def _repeat(senders: list[Send], times: int) -> list[float]:
     return seconds
 
 
+async def _notify(client: HttpClient, sent: bytes) -> None:
+    """Send a notification; raise RuntimeError when it was not delivered."""
+    answer = await client.send(sent, 201)
+    if b'"success":false' in answer.body:
+        raise RuntimeError(f"answered {answer}")
+
+
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
     async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as response:
         response.raise_for_status()
         await response.read()
-
-
-class _Client:
-    """A client on one connection that uses little CPU, because it shares the cores with what it measures."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._request = request
-
-    @classmethod
-    async def connect(cls, broker: str, body: bytes) -> Self:
-        """Return a connected client that always sends the same notification."""
-        host = broker.removeprefix("http://")
-        head = (
-            f"POST /api/v1/notifications/send HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {API_KEY}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        address, _colon, port = host.partition(":")
-        return cls(*await asyncio.open_connection(address, int(port)), head.encode() + body)
-
-    async def send(self) -> None:
-        """Send the notification and read the answer; raise RuntimeError if it failed."""
-        self._writer.write(self._request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        answer = await self._reader.readexactly(_content_length(head))
-        if not head.startswith(b"HTTP/1.1 201") or b'"success":false' in answer:
-            raise RuntimeError(f"answered {head.decode()}{answer.decode()}")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._writer.close()
-
-
-def _content_length(head: bytes) -> int:
-    return int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
 
 
 def _slack(receiver: str) -> tuple[str, bytes, dict[str, Any]]:
@@ -184,7 +171,7 @@ class _ReceiverProtocol(asyncio.Protocol):
         self._buffer += data
         while b"\r\n\r\n" in self._buffer:
             head, _blank, rest = self._buffer.partition(b"\r\n\r\n")
-            length = _content_length(head)
+            length = content_length(head)
             if len(rest) < length:
                 return
             self._buffer = rest[length:]

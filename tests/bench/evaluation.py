@@ -1,8 +1,7 @@
 """Time of one evaluation of 10,000 series under 100 rules, two rules a series, with a short and a long history."""
 
-import asyncio
 import gc
-import os
+from collections.abc import AsyncIterator
 from random import Random
 from time import perf_counter
 
@@ -21,7 +20,8 @@ from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Rejected, Upload
 from app.model import Reading
-from tests.bench.database import fresh_database
+from tests.bench.report.rows import Goal, Row
+from tests.bench.report.run import Run
 
 SERIES = 10_000
 GROUPS = 50
@@ -58,7 +58,7 @@ async def store(connection: Connection, registry: SeriesRegistry, at_us: int, rn
     await write_flush(connection, Batch([upload], registry.series_of), registry, by_copy=True)
 
 
-async def measure(connection: Connection, registry: SeriesRegistry, start_us: int) -> float:
+async def _measure(connection: Connection, registry: SeriesRegistry, start_us: int) -> float:
     """Return the time of evaluating one new reading of each series once all windows are full, in seconds."""
     book, progress, rng, times = RuleBook(rules()), EvaluationProgress(), Random(1), []
     for tick in range(TICKS):
@@ -71,26 +71,29 @@ async def measure(connection: Connection, registry: SeriesRegistry, start_us: in
     return min(times[-3:])
 
 
-async def main() -> None:
-    """Print both times and their ratio."""
+async def measure(run: Run) -> AsyncIterator[Row]:
+    """Yield the time with a long history beside that with a short one."""
     gc.set_threshold(*GC_THRESHOLDS)
-    async with fresh_database(os.environ.get("DATABASE_URL")) as dsn:
+    async with run.database() as dsn:
         connection = await connect(dsn, idle_in_transaction_session_timeout="0")
         registry = SeriesRegistry()
         start_us = now_us() - 2 * TICKS * MINUTE_US
-        little = await measure(connection, registry, start_us)
+        little = await _measure(connection, registry, start_us)
         await connection.execute(
             """INSERT INTO reading SELECT id, now() - INTERVAL '1 day' - i * INTERVAL '3 hours', 50
                  FROM series, generate_series(1, $1::int) AS i""",
-            100 * TICKS,
+            run.count(100 * TICKS),
         )
         # So that autovacuum after the bulk insert does not slow down the evaluations measured next.
         await connection.execute("VACUUM (ANALYZE) reading", timeout=300)
-        much = await measure(connection, registry, start_us + TICKS * MINUTE_US)
+        much = await _measure(connection, registry, start_us + TICKS * MINUTE_US)
         await connection.close()
-    print(f"evaluation of {2 * SERIES} pairs: {little:.3f} s; with a hundred times the history {much:.3f} s")
-    print(f"ratio {much / little:.2f}")
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
+    yield Row(
+        name="one evaluation, 100 × the history",
+        shape=f"{SERIES:,} series × 1 reading, two rules a series, evaluator alone",
+        figure=much,
+        unit="s",
+        beside="little history",
+        beside_figure=little,
+        goal=Goal("≤", 1.25),
+    )

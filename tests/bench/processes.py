@@ -8,19 +8,40 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
+
+from tests.bench.usage import cpu_s, peak_mb
 
 API_KEY = "bench-key"
 _START_TIMEOUT_S = 60.0
 
 
+#: The processes of a whole installation; the first answers HTTP.
+COMMANDS = ("serve",)
+
+
+class Served(NamedTuple):
+    """A running installation: the address of its API, and the ids of its processes, the API's first."""
+
+    address: str
+    pids: list[int]
+
+    def cpu_s(self) -> float:
+        """Return the CPU time of all processes so far."""
+        return cpu_s(self.pids)
+
+    def peak_mb(self) -> float:
+        """Return the most memory that the processes have held, added up."""
+        return sum(peak_mb(pid) for pid in self.pids)
+
+
 @asynccontextmanager
-async def served(dsn: str, **settings: str) -> AsyncIterator[str]:
-    """Run `tidegauge serve` with API_KEY and these settings until the block ends; yield its address."""
+async def served(dsn: str, **settings: str) -> AsyncIterator[Served]:
+    """Run an installation with API_KEY and these settings until the block ends."""
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
@@ -31,26 +52,37 @@ async def served(dsn: str, **settings: str) -> AsyncIterator[str]:
         "LOG_FORMAT": "json",
         **settings,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app", "serve", cwd=folder, env=environment, stderr=asyncio.subprocess.DEVNULL
-        )
-        try:
-            await _wait_until_ready(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            await process.wait()
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        processes = [
+            await stack.enter_async_context(program(sys.executable, "-m", "app", command, cwd=folder, env=environment))
+            for command in COMMANDS
+        ]
+        await wait_until_answered(f"http://127.0.0.1:{port}/health/live", processes[0])
+        yield Served(f"http://127.0.0.1:{port}", [process.pid for process in processes])
+
+
+@asynccontextmanager
+async def program(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program without its output; end it when the block ends."""
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=quiet, stderr=quiet, **options)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
 
 
 @contextmanager
-def running(function: Callable[..., None], *arguments: Any) -> Iterator[None]:
+def running(function: Callable[..., None], *arguments: Any) -> Iterator[int]:
     """Run a function in a process of its own until the block ends."""
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments, daemon=True)
     process.start()
     try:
-        yield
+        assert process.pid is not None
+        yield process.pid
     finally:
         process.terminate()
         process.join()
@@ -76,12 +108,13 @@ async def wait_for_port(port: int) -> None:
                 return
 
 
-async def _wait_until_ready(address: str, process: asyncio.subprocess.Process) -> None:
+async def wait_until_answered(url: str, process: asyncio.subprocess.Process) -> None:
+    """Wait until a server answers; raise RuntimeError when its process ends first."""
     async with asyncio.timeout(_START_TIMEOUT_S), aiohttp.ClientSession() as session:
         while process.returncode is None:
             try:
-                async with session.get(f"{address}/health/live"):
+                async with session.get(url):
                     return
             except aiohttp.ClientConnectionError:
                 await asyncio.sleep(0.05)
-    raise RuntimeError(f"the server ended with {process.returncode}; `tidegauge serve` says why")
+    raise RuntimeError(f"the server ended with {process.returncode}; started by hand, it says why")

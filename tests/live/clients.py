@@ -11,10 +11,33 @@ from urllib.parse import quote, urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app.live.wire import Wire
 from tests.conftest import API_KEY_WS, Server
 
 TIMEOUT_S = 15.0
 Message = dict[str, Any]
+
+
+class Collector(Wire):
+    """Takes frames in place of a connection; while `open` is cleared, it takes none."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        #: How many messages came in each write.
+        self.writes: list[int] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    @property
+    def is_writable(self) -> bool:
+        return self.open.is_set()
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        self.messages += [json.loads(frame[frame.index(b'{"') :]) for frame in frames]
+        self.writes.append(len(frames))
+
+    async def drained(self) -> None:
+        await self.open.wait()
 
 
 class FeedClient:

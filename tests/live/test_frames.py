@@ -2,16 +2,18 @@
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from app.ingest.flush.feed_payload import FeedPayload, Truncated
-from app.live.frames import Frame
+from app.live.frames import Frame, Message
 from app.live.protocol import Cursor, Filter
 from app.model import FeedReading, LegacyRecord
 
+UTC = ZoneInfo("UTC")
 EVERYTHING = Filter(["*"], ["*"])
 READINGS = [
     FeedReading("a", "2026-11-21T08:00:00Z", {"level": 1.0, "flow": 2.0}),
@@ -26,8 +28,11 @@ def frame(payload: object, seq: int = 5) -> Frame:
 
 
 def text(row: Frame, sensors: list[str], metrics: list[str]) -> dict[str, Any] | None:
-    written = row.text_for(Filter(sensors, metrics), False)
-    return None if written is None else json.loads(written)
+    return decoded(row.message_for(Filter(sensors, metrics), False))
+
+
+def decoded(message: Message | None) -> dict[str, Any] | None:
+    return None if message is None else json.loads(message.framed[message.framed.index(b'{"') :])
 
 
 def test_frame_is_written_whole_when_everything_is_wanted() -> None:
@@ -61,24 +66,36 @@ def test_frame_describes_omitted_values_when_it_is_truncated(sensors: list[str],
 
 def test_frame_has_records_of_the_replaced_server_when_its_row_has() -> None:
     row = frame(FeedPayload(READINGS, TRUNCATED, [RECORD]))
-    assert row.legacy_records == [RECORD]
-    assert "legacy" not in (row.text_for(EVERYTHING, False) or "")
+    (record,) = row.legacy_messages(ZoneInfo("America/Sao_Paulo"))
+    assert record[0] == 7
+    assert decoded(record[1]) == {
+        "id": 7,
+        "temperature": 20.5,
+        "humidity": 60.0,
+        "pressure": 1013.0,
+        "date_recorded": "2026-11-21",
+        "time_recorded": "05:00:00",
+        "sensor_id": "a",
+        "client_ip": "10.0.0.9",
+    }
+    assert "legacy" not in (decoded(row.message_for(EVERYTHING, False)) or {})
 
 
 def test_frame_has_no_records_when_it_is_an_alert() -> None:
-    assert Frame(Cursor("e", 1), "alert", b'{"rule":"flood"}').legacy_records == []
+    assert Frame(Cursor("e", 1), "alert", b'{"rule":"flood"}').legacy_messages(UTC) == []
 
 
 def test_frame_is_an_alert_with_a_cursor_when_alerts_are_wanted() -> None:
     row = Frame(Cursor("e", 9), "alert", b'{"rule":"fl\xc3\xb8d"}')
-    assert json.loads(row.text_for(EVERYTHING, True) or "") == {"type": "alert", "cursor": "e.9", "rule": "flød"}
-    assert row.text_for(EVERYTHING, False) is None
+    assert decoded(row.message_for(EVERYTHING, True)) == {"type": "alert", "cursor": "e.9", "rule": "flød"}
+    assert row.message_for(EVERYTHING, False) is None
 
 
 def test_frame_is_encoded_once_when_many_clients_want_the_same() -> None:
     row = frame(FeedPayload(READINGS))
-    assert row.text_for(EVERYTHING, False) is row.text_for(Filter(["a", "*"], ["*"]), True)
-    assert row.text_for(Filter(["a", "b"], ["*"]), False) is row.text_for(Filter(["b", "a"], ["*"]), False)
+    assert row.message_for(EVERYTHING, False) is row.message_for(Filter(["a", "*"], ["*"]), True)
+    assert row.legacy_messages(UTC) is row.legacy_messages(UTC)
+    assert row.message_for(Filter(["a", "b"], ["*"]), False) is row.message_for(Filter(["b", "a"], ["*"]), False)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +104,6 @@ def test_frame_is_encoded_once_when_many_clients_want_the_same() -> None:
 def test_frame_is_empty_and_logged_when_it_cannot_be_decoded(payload: bytes) -> None:
     row = Frame(Cursor("e", 3), "readings", payload)
     with capture_logs() as logs:
-        assert row.text_for(Filter(["a"], ["*"]), False) is None
-        assert row.legacy_records == []
+        assert row.message_for(Filter(["a"], ["*"]), False) is None
+        assert row.legacy_messages(UTC) == []
     assert [(line["event"], line["seq"]) for line in logs] == [("frame_not_readable", 3)]

@@ -8,9 +8,15 @@ import pytest
 
 from app.live import hub
 from app.live.frames import Frame
-from app.live.hub import AllFrames, ClosedError, Hub, LatestValues
+from app.live.hub import Hub
 from app.live.protocol import CloseCode, Cursor, Filter, Subscribe
+from app.live.queues import readings, waiting
+from app.live.queues.readings import VALUE_BYTES, AllFrames, LatestValues
+from app.live.queues.waiting import ClosedError
+from app.live.wire import frame_text
 from app.metrics import Metrics
+from tests.conftest import wait_until
+from tests.live.clients import Collector
 
 EVERYTHING = Filter(["*"], ["*"])
 
@@ -26,19 +32,6 @@ def frame(seq: int, *readings: tuple[str, str, dict[str, float]]) -> Frame:
 
 def alert(seq: int, state: str = "firing") -> Frame:
     return Frame(at(seq), "alert", json.dumps({"state": state}).encode())
-
-
-class Collector:
-    """Takes messages in place of a connection; while `open` is cleared, sending blocks."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def send(self, text: str) -> None:
-        await self.open.wait()
-        self.messages.append(json.loads(text))
 
 
 class Closings:
@@ -62,39 +55,84 @@ def closings() -> Closings:
 
 
 @pytest.fixture
-def everything(metrics: Metrics, closings: Closings) -> AllFrames:
-    return AllFrames(EVERYTHING, Subscribe(alerts=True), at(0), closings, metrics)
+def feed(metrics: Metrics) -> Hub:
+    return Hub(metrics)
 
 
 @pytest.fixture
-def latest(metrics: Metrics, closings: Closings) -> LatestValues:
-    return LatestValues(EVERYTHING, Subscribe(alerts=True), at(0), closings, metrics)
+def wire() -> Collector:
+    return Collector()
 
 
-async def drain(queue: AllFrames | LatestValues) -> list[dict[str, Any]]:
-    collector = Collector()
-    while queue:
-        await queue.send_next(collector.send)
-    return collector.messages
+@pytest.fixture
+def everything(feed: Hub, wire: Collector, closings: Closings, metrics: Metrics) -> AllFrames:
+    return AllFrames(EVERYTHING, Subscribe(alerts=True), at(0), wire, feed.backlog, closings, metrics)
+
+
+@pytest.fixture
+def latest(feed: Hub, wire: Collector, closings: Closings, metrics: Metrics) -> LatestValues:
+    return LatestValues(EVERYTHING, Subscribe(alerts=True), at(0), wire, feed.backlog, closings, metrics)
+
+
+def drain(queue: AllFrames | LatestValues) -> list[dict[str, Any]]:
+    """Let the client take what waits; return what it took."""
+    wire = queue._wire
+    assert isinstance(wire, Collector)
+    wire.open.set()
+    queue.flush()
+    taken, wire.messages = wire.messages, []
+    return taken
 
 
 async def test_all_frames_keeps_order_when_frames_wait(everything: AllFrames) -> None:
     for seq in (1, 2, 5):
         everything.offer(frame(seq, ("s", "2026-01-01T00:00:00Z", {"m": seq})))
-    assert [message["cursor"] for message in await drain(everything)] == ["e.1", "e.2", "e.5"]
+    assert [message["cursor"] for message in drain(everything)] == ["e.1", "e.2", "e.5"]
     assert everything.sent == at(5)
 
 
-async def test_all_frames_moves_its_cursor_when_a_message_was_sent(everything: AllFrames) -> None:
-    collector = Collector()
-    collector.open.clear()
+async def test_all_frames_moves_its_cursor_when_a_message_was_sent(everything: AllFrames, wire: Collector) -> None:
+    wire.open.clear()
     everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
-    sending = asyncio.create_task(everything.send_next(collector.send))
-    await asyncio.sleep(0)
+    everything.flush()
     assert everything.sent == at(0)
-    collector.open.set()
-    await sending
+    wire.open.set()
+    everything.flush()
     assert everything.sent == at(1)
+
+
+async def test_all_frames_writes_at_once_when_its_client_keeps_up(
+    feed: Hub, wire: Collector, everything: AllFrames
+) -> None:
+    feed.add(everything)
+    feed.publish([frame(seq, ("s", "2026-01-01T00:00:00Z", {"m": seq})) for seq in (1, 2, 3)])
+    assert [message["cursor"] for message in wire.messages] == ["e.1", "e.2", "e.3"]
+    assert wire.writes == [3], "what waits together is written together"
+
+
+async def test_all_frames_goes_on_when_its_client_can_take_more(wire: Collector, everything: AllFrames) -> None:
+    writing = asyncio.create_task(everything.flush_forever())
+    for seq in (1, 2):
+        wire.open.clear()
+        everything.offer(frame(seq, ("s", "2026-01-01T00:00:00Z", {"m": seq})))
+        everything.flush()
+        await asyncio.sleep(0)
+        assert len(everything) == 1
+        wire.open.set()
+        await wait_until(lambda: not everything)
+    assert [message["cursor"] for message in wire.messages] == ["e.1", "e.2"]
+    writing.cancel()
+
+
+async def test_all_frames_writes_a_part_when_much_waits(
+    wire: Collector, everything: AllFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [frame(seq, ("s" * size, "2026-01-01T00:00:00Z", {"m": seq})) for seq, size in ((1, 9), (2, 9), (3, 900))]
+    monkeypatch.setattr(waiting, "WRITE_BYTES", 300)
+    for each in frames:
+        everything.offer(each)
+    everything.flush()
+    assert wire.writes == [2, 1]
 
 
 async def test_all_frames_ignores_frames_when_its_client_has_them_from_another_process(
@@ -103,13 +141,13 @@ async def test_all_frames_ignores_frames_when_its_client_has_them_from_another_p
     everything.sent = at(7)
     for seq in (6, 7, 8):
         everything.offer(frame(seq, ("s", "2026-01-01T00:00:00Z", {"m": seq})))
-    assert [message["cursor"] for message in await drain(everything)] == ["e.8"]
+    assert [message["cursor"] for message in drain(everything)] == ["e.8"]
 
 
 async def test_all_frames_drops_its_client_once_when_its_queue_is_full(
     everything: AllFrames, closings: Closings, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "QUEUE_BYTES", 300)
+    monkeypatch.setattr(readings, "QUEUE_BYTES", 300)
     for seq in range(1, 10):
         everything.offer(frame(seq, ("s", "2026-01-01T00:00:00Z", {"m": seq})))
     assert [(error.code, error.reason) for error in closings.errors] == [(CloseCode.TOO_SLOW, "e.0")]
@@ -119,34 +157,41 @@ async def test_all_frames_drops_its_client_once_when_its_queue_is_full(
 async def test_all_frames_sends_nothing_past_a_gap_when_its_queue_was_full(
     everything: AllFrames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "QUEUE_BYTES", 300)
+    monkeypatch.setattr(readings, "QUEUE_BYTES", 300)
     everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
     everything.offer(frame(2, ("s" * 300, "2026-01-01T00:00:00Z", {"m": 2})))  # does not fit into the queue
     everything.offer(frame(3, ("s", "2026-01-01T00:00:00Z", {"m": 3})))  # would fit, but 2 is missing
-    assert await drain(everything) == []
+    assert drain(everything) == []
 
 
-async def test_all_frames_closes_with_the_last_cursor_sent_when_a_frame_was_being_sent(
+async def test_all_frames_closes_with_the_last_cursor_sent_when_its_queue_is_full(
+    everything: AllFrames, wire: Collector, closings: Closings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "QUEUE_BYTES", 200)
+    everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
+    everything.flush()
+    wire.open.clear()
+    for seq in (2, 3):
+        everything.offer(frame(seq, ("s" * 100, "2026-01-01T00:00:00Z", {"m": 2})))
+    assert [error.reason for error in closings.errors] == ["e.1"]
+
+
+async def test_all_frames_counts_bytes_when_names_are_not_ascii(
     everything: AllFrames, closings: Closings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "QUEUE_BYTES", 200)
-    collector = Collector()
-    collector.open.clear()
-    everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
-    sending = asyncio.create_task(everything.send_next(collector.send))
-    await asyncio.sleep(0)
-    everything.offer(frame(2, ("s" * 300, "2026-01-01T00:00:00Z", {"m": 2})))
-    collector.open.set()
-    await sending
-    assert [error.reason for error in closings.errors] == ["e.1"]
+    monkeypatch.setattr(readings, "QUEUE_BYTES", 400)
+    for seq in (1, 2):  # each has 100 characters of two bytes, and 95 of one byte
+        payload = {"readings": [{"sensor": "ø" * 100, "time": "2026-01-01T00:00:00Z", "values": {"m": seq}}]}
+        everything.offer(Frame(at(seq), "readings", json.dumps(payload, ensure_ascii=False).encode()))
+    assert [error.code for error in closings.errors] == [CloseCode.TOO_SLOW]
 
 
 async def test_all_frames_queues_a_frame_beyond_its_limit_when_nothing_waits(
     everything: AllFrames, closings: Closings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "QUEUE_BYTES", 10)
+    monkeypatch.setattr(readings, "QUEUE_BYTES", 10)
     everything.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1})))
-    assert [message["cursor"] for message in await drain(everything)] == ["e.1"]
+    assert [message["cursor"] for message in drain(everything)] == ["e.1"]
     assert closings.errors == []
 
 
@@ -154,7 +199,8 @@ async def test_latest_values_conflates_when_its_client_is_slow(latest: LatestVal
     latest.offer(frame(1, ("s", "2026-01-01T00:00:01Z", {"m": 1, "n": 10})))
     latest.offer(frame(2, ("s", "2026-01-01T00:00:02Z", {"m": 2})))
     latest.offer(frame(3, ("s", "2026-01-01T00:00:03Z", {"m": 3})))
-    (message,) = await drain(latest)
+    (message,) = drain(latest)
+    assert len(latest) == 0
     assert message == {
         "type": "readings",
         "cursor": "e.3",
@@ -177,22 +223,22 @@ async def test_latest_values_conflates_when_its_client_is_slow(latest: LatestVal
 )
 async def test_latest_values_ignores_readings_when_they_are_late(latest: LatestValues, shown: str, late: str) -> None:
     latest.offer(frame(1, ("s", shown, {"m": 1})))
-    assert len(await drain(latest)) == 1
+    assert len(drain(latest)) == 1
     latest.offer(frame(2, ("s", late, {"m": 2})))
-    assert await drain(latest) == []
+    assert drain(latest) == []
 
 
 async def test_latest_values_ignores_readings_when_they_are_older_than_its_snapshot(latest: LatestValues) -> None:
     latest.begin([(("s", "m"), "2026-01-01T00:00:05Z")])
     latest.offer(frame(1, ("s", "2026-01-01T00:00:04Z", {"m": 1, "n": 7})))
-    (message,) = await drain(latest)
+    (message,) = drain(latest)
     assert message["readings"] == [{"sensor": "s", "time": "2026-01-01T00:00:04Z", "values": {"n": 7.0}}]
 
 
 async def test_latest_values_keeps_every_alert_when_its_client_is_slow(latest: LatestValues) -> None:
     for seq, state in ((1, "firing"), (2, "resolved"), (3, "firing")):
         latest.offer(alert(seq, state))
-    assert [(message["cursor"], message["state"]) for message in await drain(latest)] == [
+    assert [(message["cursor"], message["state"]) for message in drain(latest)] == [
         ("e.1", "firing"),
         ("e.2", "resolved"),
         ("e.3", "firing"),
@@ -204,7 +250,7 @@ async def test_latest_values_sends_no_cursor_past_waiting_messages_when_an_alert
     latest.offer(frame(4, ("s", "2026-01-01T00:00:01Z", {"m": 1})))
     latest.offer(alert(5))
     latest.offer(frame(6, ("s", "2026-01-01T00:00:02Z", {"m": 2})))
-    messages = await drain(latest)
+    messages = drain(latest)
     assert [(message["type"], message["cursor"]) for message in messages] == [("readings", "e.4"), ("alert", "e.5")]
     assert messages[0]["readings"][0]["values"] == {"m": 2.0}
 
@@ -213,16 +259,15 @@ async def test_latest_values_closes_with_the_last_cursor_sent_when_its_client_is
     latest: LatestValues, closings: Closings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     latest.offer(frame(1, ("s", "2026-01-01T00:00:01Z", {"m": 1})))
-    await drain(latest)
-    monkeypatch.setattr(hub, "CONFLATED_LIMIT", 2)
+    drain(latest)
+    monkeypatch.setattr(readings, "CONFLATED_LIMIT", 2)
     for seq in (2, 3, 4, 5):
         latest.offer(alert(seq))
     assert [(error.code, error.reason) for error in closings.errors] == [(CloseCode.TOO_SLOW, "e.1")]
-    assert await drain(latest) == []
+    assert drain(latest) == []
 
 
-def test_hub_continues_from_its_head_when_it_begins_again(metrics: Metrics) -> None:
-    feed = Hub(metrics)
+def test_hub_continues_from_its_head_when_it_begins_again(feed: Hub) -> None:
     feed.begin("e", 5, 0)
     feed.publish([frame(6), frame(9)])
     feed.begin("e", 12, 3)
@@ -233,9 +278,8 @@ def test_hub_continues_from_its_head_when_it_begins_again(metrics: Metrics) -> N
     ("epoch", "head", "pruned_to"), [("f", 3, 0), ("f", 50, 0), ("e", 20, 11)], ids=["older", "newer", "pruned"]
 )
 def test_hub_closes_its_clients_when_rows_past_its_head_are_gone(
-    metrics: Metrics, everything: AllFrames, closings: Closings, epoch: str, head: int, pruned_to: int
+    feed: Hub, everything: AllFrames, closings: Closings, epoch: str, head: int, pruned_to: int
 ) -> None:
-    feed = Hub(metrics)
     feed.begin("e", 10, 0)
     feed.add(everything)
     feed.begin(epoch, head, pruned_to)
@@ -245,10 +289,69 @@ def test_hub_closes_its_clients_when_rows_past_its_head_are_gone(
     assert len(everything) == 0, "a frame of the new epoch would hide the missing frames before it"
 
 
-def test_hub_offers_nothing_when_a_subscriber_left(metrics: Metrics, everything: AllFrames) -> None:
-    feed = Hub(metrics)
+def test_hub_offers_nothing_when_a_subscriber_left(feed: Hub, everything: AllFrames) -> None:
     feed.add(everything)
     feed.remove(everything)
     feed.remove(everything)
     feed.publish([frame(1, ("s", "2026-01-01T00:00:01Z", {"m": 1}))])
     assert len(everything) == 0
+
+
+def slow_client(feed: Hub, metrics: Metrics, closings: Closings, sensors: str = "*", mode: str = "all") -> Collector:
+    """Add a client that takes nothing until its connection is opened."""
+    wire = Collector()
+    wire.open.clear()
+    make = AllFrames if mode == "all" else LatestValues
+    feed.add(make(Filter([sensors], ["*"]), Subscribe(), at(0), wire, feed.backlog, closings, metrics))
+    return wire
+
+
+def test_hub_counts_a_message_once_when_it_waits_for_several_clients(
+    feed: Hub, metrics: Metrics, closings: Closings
+) -> None:
+    wires = [slow_client(feed, metrics, closings) for _ in range(3)]
+    row = frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1}))
+    message = row.message_for(EVERYTHING, False)
+    assert message is not None
+    feed.publish([row])
+    assert feed.backlog.bytes == len(message)
+    for wire, left in zip(wires, (len(message), len(message), 0), strict=True):
+        wire.open.set()
+        feed.publish([])
+        assert feed.backlog.bytes == left
+
+
+def test_hub_closes_the_slowest_client_when_all_queues_together_are_full(
+    feed: Hub, metrics: Metrics, closings: Closings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "ALL_QUEUES_BYTES", 2_000)
+    little = slow_client(feed, metrics, closings, "a")
+    slow_client(feed, metrics, closings, "b")
+    for seq in range(1, 20):
+        feed.publish([frame(seq, ("a" if seq == 1 else "b", "2026-01-01T00:00:00Z", {"m": seq}))])
+        assert feed.backlog.bytes <= 2_000
+    assert [(error.code, error.reason) for error in closings.errors] == [(CloseCode.TOO_SLOW, "e.0")]
+    little.open.set()
+    feed.publish([])
+    assert [message["cursor"] for message in little.messages] == ["e.1"]
+    assert feed.backlog.bytes == 0
+
+
+def test_hub_counts_waiting_values_when_a_client_of_latest_is_slow(
+    feed: Hub, metrics: Metrics, closings: Closings
+) -> None:
+    wire = slow_client(feed, metrics, closings, mode="latest")
+    for seq in (1, 2):
+        feed.publish([frame(seq, ("s", f"2026-01-01T00:00:0{seq}Z", {"m": 1, "n": 2}))])
+    assert feed.backlog.bytes == 2 * VALUE_BYTES
+    wire.open.set()
+    feed.publish([])
+    assert feed.backlog.bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "head"),
+    [(0, "8100"), (125, "817d"), (126, "817e007e"), (65_535, "817effff"), (65_536, "817f0000000000010000")],
+)
+def test_frame_text_writes_the_length_when_it_takes_more_bytes(size: int, head: str) -> None:
+    assert frame_text(b"x" * size) == bytes.fromhex(head) + b"x" * size

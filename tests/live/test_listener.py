@@ -21,20 +21,25 @@ from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.listener import Listener
 from app.live.protocol import CloseCode
+from app.live.queues.waiting import Queue
 from app.live.retention import prune_feed
 from app.metrics import Metrics
 from tests.conftest import Database, wait_until
+from tests.live.clients import Collector
 
 SMALL = {"shared_buffers": "16MB", "max_connections": "20", "timescaledb.max_background_workers": "0"}
 
 
-class Recorder:
+class Recorder(Queue[int]):
     """A subscriber that stores the frames it is offered and the codes with which it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: Hub, metrics: Metrics) -> None:
+        super().__init__(Collector(), hub.backlog, lambda end: self.closings.append(end.code), metrics)
         self.frames: list[Frame] = []
         self.closings: list[CloseCode] = []
-        self.wants_states = False
+
+    def __len__(self) -> int:
+        return 0
 
     @property
     def seqs(self) -> list[int]:
@@ -47,14 +52,11 @@ class Recorder:
     def offer(self, frame: Frame) -> None:
         self.frames.append(frame)
 
-    def send_heartbeat(self, message: str) -> None:
-        raise AssertionError("a listener sends no heartbeats")
+    def drop(self) -> None:
+        raise AssertionError("nothing waits")
 
-    def update_states(self, states: object) -> None:
-        raise AssertionError("a listener knows no states")
-
-    def close(self, code: CloseCode, reason: str) -> None:
-        self.closings.append(code)
+    def _take(self) -> list[bytes]:
+        raise AssertionError("nothing waits")
 
 
 class RunningListener:
@@ -64,7 +66,7 @@ class RunningListener:
         self.metrics = Metrics()
         self.hub = Hub(self.metrics)
         self.listener = Listener(dsn, self.hub, self.metrics)
-        self.recorder = Recorder()
+        self.recorder = Recorder(self.hub, self.metrics)
         self.hub.add(self.recorder)
 
     @property

@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed
 from app.auth import keys
 from app.auth.keys import create_key, revoke_key
 from app.ingest.flush import feed_payload as payload
-from app.live import hub, listener, session
+from app.live import listener, session
+from app.live.queues import readings as queued_readings
 from app.live.retention import prune_feed
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
@@ -507,7 +508,7 @@ async def test_live_loses_nothing_when_a_client_that_does_not_read_is_closed_and
     small_buffer_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = small_buffer_server
-    monkeypatch.setattr(hub, "QUEUE_BYTES", 300_000)
+    monkeypatch.setattr(queued_readings, "QUEUE_BYTES", 300_000)
     start, size = now_ms() - 1_000_000, 2_400
     sent = 0
     async with paused(server) as slow, live(server, max_size=None) as quick:

@@ -15,6 +15,7 @@ import uvicorn
 from litestar import Litestar
 
 from app.errors import AppError, SettingsError
+from app.live.wire import WireProtocol
 
 #: How long running requests may take after a signal to stop.
 GRACE_S = 10
@@ -41,7 +42,7 @@ async def run_app(app: Litestar, listening: Sequence[socket.socket], on_hangup: 
     """
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        await _Server(_config(app), on_hangup).serve(sockets=list(listening))
+        await _Server(uvicorn_config(app), on_hangup).serve(sockets=list(listening))
     except SystemExit:
         raise StartError("The log above says why") from None
     finally:
@@ -105,7 +106,8 @@ def signals_handled(stop: Callable[[signal.Signals], None], on_hangup: Callable[
             signal.signal(number, handler)
 
 
-def _config(app: Litestar) -> uvicorn.Config:
+def uvicorn_config(app: Litestar, grace_s: int = GRACE_S) -> uvicorn.Config:
+    """Return how uvicorn serves an application; running requests get `grace_s` to end."""
     return uvicorn.Config(
         app,
         log_config=None,
@@ -114,7 +116,8 @@ def _config(app: Litestar) -> uvicorn.Config:
         # A compressed frame takes twenty times as much CPU time as a plain one.
         ws_per_message_deflate=False,
         ws_max_size=2**20,
-        timeout_graceful_shutdown=GRACE_S,
+        ws=WireProtocol,
+        timeout_graceful_shutdown=grace_s,
         timeout_keep_alive=75,
         lifespan="on",
     )

@@ -48,10 +48,9 @@ class GatewayLog:
         counts.accepted += receipt.accepted
         counts.duplicates += receipt.duplicates
         counts.rejected += receipt.rejected_count
-        if upload.readings:
-            times = [reading.time_us for reading in upload.readings]
-            counts.skew_s = (upload.received_us - max(times)) / SECOND_US
-            counts.lateness_s = (upload.received_us - min(times)) / SECOND_US
+        if upload.value_count:
+            counts.skew_s = (upload.received_us - max(upload.readings.times_us)) / SECOND_US
+            counts.lateness_s = (upload.received_us - min(upload.readings.times_us)) / SECOND_US
 
     async def write(self, pool: Pool) -> None:
         """Add the counts to the table `gateway`; if that fails, keep them for the next write and raise the error."""

@@ -13,7 +13,7 @@ from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
 from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch, copy_payload
-from app.ingest.upload import Rejected, Upload
+from app.ingest.upload import Readings, Rejected, Upload
 from app.model import Reading, SeriesId
 from tests.bench.database import fresh_database
 from tests.bench.processes import API_KEY, served
@@ -61,8 +61,8 @@ async def copy_all(connection: Connection, start_ms: int) -> float:
     payloads = []
     for batch in batches(start_ms):
         readings = [Reading(sensor, at * 1_000, {"temperature": value}) for sensor, at, value in batch]
-        upload = Upload(readings, Rejected(), now_us(), ApiKey("bench", frozenset()))
-        payloads.append(copy_payload(Batch([upload], ids).blocks))
+        upload = Upload(Readings.of(readings), Rejected(), now_us(), ApiKey("bench", frozenset()))
+        payloads.append(copy_payload(Batch([upload], ids).samples))
     started = time.perf_counter()
     for payload in payloads:
         await connection.copy_to_table("equal", source=_stream(payload), format="binary")

@@ -25,7 +25,7 @@ from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
 from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import check_value, refuse_sensor
 from app.ingest.intake import AnyRequest, Ingest, client_ip, read_body
-from app.ingest.upload import Rejected, Upload
+from app.ingest.upload import Readings, Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name
 from app.problems import respond
@@ -183,7 +183,7 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
 
 def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], received_us: int) -> Upload:
     return Upload(
-        [Reading(sensor, received_us, values)],
+        Readings.of([Reading(sensor, received_us, values)]),
         Rejected(),
         received_us,
         request.state.api_key,

@@ -37,9 +37,10 @@ class GatewayLog:
     def note(self, upload: Upload, receipt: Receipt) -> None:
         """Count one answered upload."""
         label = upload.api_key.label
-        counts = self._counts.setdefault(
-            (label, upload.gateway or label), _GatewayCounts(upload.received_us, upload.received_us)
-        )
+        name = (label, upload.gateway or label)
+        counts = self._counts.get(name)
+        if counts is None:
+            counts = self._counts[name] = _GatewayCounts(upload.received_us, upload.received_us)
         if counts.uploads:
             counts.intervals_s.append(max(upload.received_us - counts.last_us, 0) / SECOND_US)
             del counts.intervals_s[:-_INTERVALS_KEPT]

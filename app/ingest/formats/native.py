@@ -15,7 +15,6 @@ from types import NoneType
 from typing import Annotated, Any, cast
 
 import msgspec
-from litestar import post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import (
     Example,
@@ -30,7 +29,6 @@ from litestar.status_codes import HTTP_200_OK
 from app.auth.guard import require
 from app.clock import to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
-from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import (
     Refusal,
     check_datetime,
@@ -43,7 +41,7 @@ from app.ingest.checks import (
     time_limits,
 )
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.intake import AnyRequest, Ingest
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute
 from app.ingest.upload import Readings, Receipt, Rejected, collect_readings
 from app.model import VALUE_LIMIT, Reading, Tags
 from app.names import UNIT_LENGTH_LIMIT, explain_units, is_metric_name, is_sensor_name, is_unit, show
@@ -391,11 +389,11 @@ _PROBLEMS = problem_responses(
 )
 
 
-@post(
+@UploadRoute(
     "/api/v1/readings",
+    http_method="POST",
     guards=[require("ingest")],
     status_code=HTTP_200_OK,
-    request_max_body_size=BODY_LIMIT,
     operation_class=ReadingsOperation,
     responses=_PROBLEMS,
     tags=["Readings"],

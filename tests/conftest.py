@@ -22,6 +22,7 @@ from app.db.embedded.cluster import cluster_folder
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate, set_reader_password
 from app.db.pool import Connection, Pool, open_pool
+from app.http_protocol import JoiningHttpProtocol
 from app.main import create_app
 from app.notify.transport import Endpoints, open_session
 from app.services import Services
@@ -168,7 +169,13 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
     app = create_app(settings)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", ws_per_message_deflate=False, timeout_graceful_shutdown=2
+        app,
+        http=JoiningHttpProtocol,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
     )
     uvicorn_server = uvicorn.Server(config)
     serving = asyncio.create_task(uvicorn_server._serve(sockets=[listening]))

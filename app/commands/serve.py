@@ -15,6 +15,7 @@ from litestar import Litestar
 
 from app.commands.console import command_body, load_settings
 from app.errors import AppError, SettingsError
+from app.http_protocol import JoiningHttpProtocol
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
@@ -89,6 +90,7 @@ async def check_start(services: Services) -> None:
 def _config(app: Litestar) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=JoiningHttpProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

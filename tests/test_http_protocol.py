@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import uvicorn
 import websockets
+from litestar.enums import ScopeType
 from litestar.types import Receive, Scope
 
 from app.http_protocol import JoiningHttpProtocol
@@ -25,7 +26,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Any) -> None:
         """Answer a request, or send one text through a WebSocket."""
-        if scope["type"] == "websocket":
+        if scope["type"] != ScopeType.HTTP:
             await self._talk(receive, send)
             return
         if scope["path"] == "/long":

@@ -122,18 +122,16 @@ class NewReadings:
         self.samples = samples
         #: Number of new values of each upload.
         self.accepted = batch.counts(samples)
-        # Stable, so that the samples of a series stay in order of time, because days ascend.
-        self._by_series = samples.take(np.argsort(samples.ids, kind="stable"))
+        #: Sorted by (series, time), and the position of the first and the last sample of each series.
+        self._by_series = _sort_by_series(samples)
+        self._starts, self._ends = _runs(self._by_series.ids)
+        #: The newest sample of each series, in ascending order of series.
+        self.newest = self._by_series.take(self._ends)
 
     @property
     def size(self) -> int:
         """Number of new values."""
         return len(self.samples)
-
-    def newest(self) -> Samples:
-        """Return the newest sample of each series, in ascending order of series."""
-        _, ends = _runs(self._by_series.ids)
-        return self._by_series.take(ends)
 
     def oldest_of_day(self) -> dict[int, int]:
         """Return the oldest new time of each touched UTC day, in days and microseconds since 1970."""
@@ -150,21 +148,25 @@ class NewReadings:
         Late and fresh readings have separate ranges. One range over both would include all stored readings between
         them, and alerting would evaluate these again.
         """
-        return {is_late: _ranges(some) for is_late, some in self._fresh_and_late()}
+        return {
+            is_late: (some.ids[starts].tolist(), some.times_us[starts].tolist(), some.times_us[ends].tolist())
+            for is_late, some, starts, ends in self._fresh_and_late()
+        }
 
     def summaries(self) -> dict[bool, Summaries]:
         """Return the new samples of each series in short, late and fresh ones apart as in `ranges`."""
-        return {is_late: _summarize(some) for is_late, some in self._fresh_and_late()}
+        return {is_late: _summarize(some, starts, ends) for is_late, some, starts, ends in self._fresh_and_late()}
 
-    def _fresh_and_late(self) -> Iterator[tuple[bool, Samples]]:
-        """Yield the fresh and the late samples, if there are any, each in order of (series, time)."""
+    def _fresh_and_late(self) -> Iterator[tuple[bool, Samples, Ints, Ints]]:
+        """Yield the fresh and the late samples, if there are any, sorted by (series, time), with the ends of series."""
         fresh_from = min(upload.received_us for upload in self.batch.uploads) - LATE_AFTER_US
         is_late = self._by_series.times_us < fresh_from
-        late_count = np.count_nonzero(is_late)
-        if late_count < self.size:
-            yield False, self._by_series.take(~is_late) if late_count else self._by_series
-        if late_count:
-            yield True, self._by_series.take(is_late)
+        if not is_late.any():
+            yield False, self._by_series, self._starts, self._ends
+            return
+        for kind, some in ((False, self._by_series.take(~is_late)), (True, self._by_series.take(is_late))):
+            if len(some):
+                yield kind, some, *_runs(some.ids)
 
 
 def by_day(samples: Samples) -> Iterator[Samples]:
@@ -214,10 +216,19 @@ def _sort(samples: Samples) -> Samples:
     return samples.take(np.lexsort((samples.times_us, samples.ids, samples.times_us // DAY_US)))
 
 
+def _sort_by_series(samples: Samples) -> Samples:
+    """Sort samples, which are sorted by (day, series, time), by (series, time)."""
+    if not len(samples) or samples.times_us[0] // DAY_US == samples.times_us[-1] // DAY_US:
+        return samples
+    # Stable, so that the samples of a series stay in order of time, because days ascend.
+    return samples.take(np.argsort(samples.ids, kind="stable"))
+
+
 def _drop_duplicates(samples: Samples) -> Samples:
     """Keep the first sample to arrive for each series and time."""
     is_first = np.ones(len(samples), bool)
-    is_first[1:] = (np.diff(samples.ids) != 0) | (np.diff(samples.times_us) != 0)
+    ids, times_us = samples.ids, samples.times_us
+    is_first[1:] = (ids[1:] != ids[:-1]) | (times_us[1:] != times_us[:-1])
     return samples if is_first.all() else samples.take(is_first)
 
 
@@ -229,14 +240,8 @@ def _runs(column: Ints) -> tuple[Ints, Ints]:
     return starts, np.concatenate((starts[1:], (len(column),))) - 1
 
 
-def _ranges(samples: Samples) -> tuple[list[SeriesId], list[int], list[int]]:
-    starts, ends = _runs(samples.ids)
-    return samples.ids[starts].tolist(), samples.times_us[starts].tolist(), samples.times_us[ends].tolist()
-
-
-def _summarize(samples: Samples) -> Summaries:
+def _summarize(samples: Samples, starts: Ints, ends: Ints) -> Summaries:
     """Return samples in short; they are sorted by (series, time), and there is at least one."""
-    starts, ends = _runs(samples.ids)
     gaps = np.diff(samples.times_us, prepend=0)
     gaps[starts] = 0
     return Summaries(

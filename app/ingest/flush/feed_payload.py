@@ -36,10 +36,9 @@ class FeedPayload(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def group_readings(new: NewReadings, names: SeriesNames) -> Grouped:
     """Return the new values of a flush as readings; of a bulk replay, only the newest value of each series."""
-    newest = new.newest()
-    shown = _cut(new, newest) if new.size > FRAME_VALUES_LIMIT else new.samples
-    of_series = [names[series_id] for series_id in newest.ids.tolist()]
-    codes = np.searchsorted(newest.ids, shown.ids)
+    shown = _cut(new) if new.size > FRAME_VALUES_LIMIT else new.samples
+    of_series = [names[series_id] for series_id in new.newest.ids.tolist()]
+    codes = np.searchsorted(new.newest.ids, shown.ids)
     order = np.lexsort((codes, _ranks([sensor for sensor, _ in of_series])[codes], shown.times_us))
     _, times_us, values = shown.take(order).columns()
     grouped: Grouped = []
@@ -75,12 +74,12 @@ def encode_payload(new: NewReadings, grouped: Grouped, legacy: list[LegacyRecord
     return _encode(FeedPayload(readings, _truncation(new, grouped), legacy))
 
 
-def _cut(new: NewReadings, newest: Samples) -> Samples:
+def _cut(new: NewReadings) -> Samples:
     """Return the newest sample of each series, and all samples whose upload needs a legacy id for its answer."""
     needs_id = np.array([upload.wants_legacy_id for upload in new.batch.uploads], bool)
     if not needs_id.any():
-        return newest
-    return newest.join(new.samples.take(needs_id[new.batch.numbers(new.samples)]))
+        return new.newest
+    return new.newest.join(new.samples.take(needs_id[new.batch.numbers(new.samples)]))
 
 
 def _ranks(sensors: list[SensorName]) -> Ints:

@@ -56,7 +56,7 @@ async def write_small_flush(
             any_decompression,
             *batch.samples.columns(),
             *days_of(new),
-            *new.newest().columns(),
+            *new.newest.columns(),
             *_ranges(new),
             split_payload(new, grouped, [found.record for found in records]),
             *columns_of(records),

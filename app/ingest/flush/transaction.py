@@ -94,7 +94,7 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     await connection.execute(SQL["insert_late_days"], *days_of(new))
     is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
     await connection.execute(
-        SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.newest().columns()
+        SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.newest.columns()
     )
     for late, ranges in new.ranges().items():
         await connection.execute(SQL["insert_dirty"], *ranges, late)
@@ -125,7 +125,7 @@ def _find_reporting(new: NewReadings, registry: SeriesRegistry) -> dict[SeriesId
         return {}
     upload = new.batch.uploads[0]
     since_us = upload.received_us - DAY_US if upload.is_import else -(2**63)
-    ids, times_us, _ = new.newest().columns()
+    ids, times_us, _ = new.newest.columns()
     return {
         series_id: registry.retired[series_id]
         for series_id, time_us in zip(ids, times_us, strict=True)

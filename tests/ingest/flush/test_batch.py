@@ -59,7 +59,7 @@ def test_new_readings_have_only_new_samples_when_some_were_stored(uploads: list[
     assert sum(found.accepted) == found.size == len(new)
     assert found.accepted == batch.counts(samples)
     newest = {series_id: max(time_us for new_id, time_us in new if new_id == series_id) for series_id, _ in new}
-    assert list(keys_of(found.newest())) == sorted(newest.items())
+    assert list(keys_of(found.newest)) == sorted(newest.items())
     assert found.oldest_of_day() == {
         day: min(time_us for _, time_us in new if time_us // DAY == day) for day in {us // DAY for _, us in new}
     }

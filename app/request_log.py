@@ -6,6 +6,7 @@ from time import perf_counter
 
 import structlog
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import Histogram
 
 from app.metrics import Metrics
 
@@ -19,6 +20,7 @@ class RequestLog:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._histograms: dict[tuple[str, str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection to the application; measure an HTTP request when its answer starts."""
@@ -41,8 +43,12 @@ class RequestLog:
         # The route's template, not the path: otherwise each sensor, and each address that a scanner tries, would be a
         # label value of its own.
         path = scope.get("path_template") or "unknown"
-        method = scope.get("method", "")
-        self._metrics.request_seconds.labels(method, path, status).observe(seconds)
+        method = str(scope.get("method", ""))
+        labels = (method, path, status)
+        histogram = self._histograms.get(labels)
+        if histogram is None:  # each look-up among the metrics takes a lock
+            histogram = self._histograms[labels] = self._metrics.request_seconds.labels(*labels)
+        histogram.observe(seconds)
         log.debug("request_answered", method=method, path=path, status=status, seconds=round(seconds, 6))
 
 

@@ -93,7 +93,7 @@ from app.auth.guard import require
 from app.ingest.checks import check_value
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Receipt, Rejected
+from app.ingest.upload import Readings, Receipt, Rejected
 from app.model import Reading
 
 
@@ -107,7 +107,7 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
             rejected.add(index, *refusal, metric=metric)
         else:
             readings.append(Reading(sensor, times.give(sensor), {metric: value}, index=index))
-    return Parsed(readings, rejected)
+    return Parsed(Readings.of(readings), rejected)
 
 
 @post("/api/v1/lines", guards=[require("ingest")], status_code=HTTP_200_OK)

@@ -37,9 +37,10 @@ class GatewayLog:
     def note(self, upload: Upload, receipt: Receipt) -> None:
         """Count one answered upload."""
         label = upload.api_key.label
-        counts = self._counts.setdefault(
-            (label, upload.gateway or label), _GatewayCounts(upload.received_us, upload.received_us)
-        )
+        name = (label, upload.gateway or label)
+        counts = self._counts.get(name)
+        if counts is None:
+            counts = self._counts[name] = _GatewayCounts(upload.received_us, upload.received_us)
         if counts.uploads:
             counts.intervals_s.append(max(upload.received_us - counts.last_us, 0) / SECOND_US)
             del counts.intervals_s[:-_INTERVALS_KEPT]
@@ -48,10 +49,9 @@ class GatewayLog:
         counts.accepted += receipt.accepted
         counts.duplicates += receipt.duplicates
         counts.rejected += receipt.rejected_count
-        if upload.readings:
-            times = [reading.time_us for reading in upload.readings]
-            counts.skew_s = (upload.received_us - max(times)) / SECOND_US
-            counts.lateness_s = (upload.received_us - min(times)) / SECOND_US
+        if upload.value_count:
+            counts.skew_s = (upload.received_us - max(upload.readings.times_us)) / SECOND_US
+            counts.lateness_s = (upload.received_us - min(upload.readings.times_us)) / SECOND_US
 
     async def write(self, pool: Pool) -> None:
         """Add the counts to the table `gateway`; if that fails, keep them for the next write and raise the error."""

@@ -5,16 +5,18 @@ A series id is a small integer that stands for a pair of sensor and metric in st
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import asyncpg
 import msgspec
+import numpy as np
 
 from app.clock import HOUR_US
 from app.db.pool import Connection
 from app.errors import OverloadedError
 from app.ingest.sql import SQL
-from app.ingest.upload import Upload
+from app.ingest.upload import Readings, Upload
 from app.model import MetricName, SensorName, SeriesId, Tags
 
 #: Number of sensors that one API key may register in all, unless the key has its own limit.
@@ -130,10 +132,10 @@ class SeriesRegistry:
         """Return, for each sensor, the metrics of which this process knows no series."""
         unknown: dict[SensorName, set[MetricName]] = {}
         for upload in uploads:
-            for reading in upload.readings:
-                sensor = self.sensors.get(reading.sensor)
-                if sensor is None or not sensor.series.keys() >= reading.values.keys():
-                    unknown.setdefault(reading.sensor, set()).update(reading.values)
+            for name, metric in upload.readings.series:
+                sensor = self.sensors.get(name)
+                if sensor is None or metric not in sensor.series:
+                    unknown.setdefault(name, set()).add(metric)
         return unknown
 
     async def _register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
@@ -182,7 +184,7 @@ class SeriesRegistry:
         owner: dict[SensorName, str] = {}
         over_cap: list[set[SensorName]] = []
         for upload in uploads:
-            wanted = sorted({reading.sensor for reading in upload.readings} & new - owner.keys())
+            wanted = sorted({sensor for sensor, _ in upload.readings.series} & new - owner.keys())
             room = await self._room(connection, upload, owner) if wanted else 0
             owner.update(dict.fromkeys(wanted[:room], upload.api_key.label))
             over_cap.append(set(wanted[room:]))
@@ -241,9 +243,10 @@ class SeriesRegistry:
         tags: Descriptions = {}
         gateways: Descriptions = {}
         for upload in uploads:
-            for reading in upload.readings if upload.gateway is not None else ():
-                _keep_newest(gateways, self.sensors[reading.sensor].id, reading.time_us, str(upload.gateway))
-            for reading in upload.readings if upload.has_tags else ():
+            if upload.gateway is not None:
+                for (sensor, _), newest_us in zip(upload.readings.series, _newest_us(upload.readings), strict=True):
+                    _keep_newest(gateways, self.sensors[sensor].id, newest_us, upload.gateway)
+            for reading in upload.readings.described:
                 if reading.tags is not None:
                     text = _as_jsonb_text(reading.tags)
                     _keep_newest(tags, self.sensors[reading.sensor].id, reading.time_us, text)
@@ -256,7 +259,7 @@ class SeriesRegistry:
         """Return the units in the uploads of series that have none, or one of a later reading."""
         units: Units = {}
         for upload in uploads:
-            for reading in upload.readings if upload.has_units else ():
+            for reading in upload.readings.described:
                 for metric, unit in (reading.units or {}).items():
                     series_id, oldest = self.series_of[reading.sensor][metric], (reading.time_us, unit)
                     stored_us = self._units_us.get(series_id)
@@ -294,19 +297,28 @@ def _as_jsonb_text(tags: Tags) -> str:
     return json.dumps({name: tags[name] for name in ordered}, ensure_ascii=False)
 
 
+def _newest_us(readings: Readings) -> list[int]:
+    """Return the newest time of each series of an upload."""
+    newest = np.full(len(readings.series), _NEVER)
+    np.maximum.at(newest, np.frombuffer(readings.codes, np.int64), np.frombuffer(readings.times_us, np.int64))
+    times_us: list[int] = newest.tolist()
+    return times_us
+
+
 def _reject_over_cap(upload: Upload, names: set[SensorName]) -> Upload:
     """Return the upload without the readings of these sensors, which it rejects."""
-    if not any(reading.sensor in names for reading in upload.readings):
+    if not any(sensor in names for sensor, _ in upload.readings.series):
         return upload
     rejected = upload.rejected.copy()
-    for reading in upload.readings:
-        if reading.sensor in names:
+    rows = zip(upload.readings.indexes, upload.readings.codes, strict=True)
+    values = Counter((index, upload.readings.series[code][0]) for index, code in rows)
+    for (index, sensor), count in values.items():
+        if sensor in names:
             rejected.add(
-                reading.index,
+                index,
                 "too_many_sensors",
-                f"sensor {reading.sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors "
+                f"sensor {sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors "
                 "as it may; raise its limit, or remove what makes ever new names",
-                values=len(reading.values),
+                values=count,
             )
-    kept = [reading for reading in upload.readings if reading.sensor not in names]
-    return msgspec.structs.replace(upload, readings=kept, rejected=rejected)
+    return msgspec.structs.replace(upload, readings=upload.readings.without(names), rejected=rejected)

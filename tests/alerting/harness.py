@@ -14,7 +14,7 @@ from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Rejected, Upload
+from app.ingest.upload import Readings, Rejected, Upload
 from app.metrics import Metrics
 from app.model import Reading, Tags
 from app.notify.dispatch.dispatcher import Dispatcher
@@ -91,7 +91,7 @@ class AlertingHarness:
             Reading(sensor, at_us - round(minutes_ago * MINUTE_US), {"temperature": value}, tags)
             for minutes_ago, value in readings
         ]
-        upload = Upload(taken, Rejected(), at_us, _KEY, gateway)
+        upload = Upload(Readings.of(taken), Rejected(), at_us, _KEY, gateway)
         await self._registry.register(self._connection, [upload])
         await self._registry.describe(self._connection, [upload])
         batch = Batch([upload], self._registry.series_of)

@@ -18,7 +18,7 @@ from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Rejected, Upload
+from app.ingest.upload import Readings, Rejected, Upload
 from app.model import Reading
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run
@@ -52,7 +52,7 @@ async def store(connection: Connection, registry: SeriesRegistry, at_us: int, rn
         Reading(f"s{n}", at_us, {"m": 100.0 if rng.random() < 0.02 else 50.0}, {"group": str(n % GROUPS)})
         for n in range(SERIES)
     ]
-    upload = Upload(readings, Rejected(), now_us(), KEY)
+    upload = Upload(Readings.of(readings), Rejected(), now_us(), KEY)
     await registry.register(connection, [upload])
     await registry.describe(connection, [upload])
     await write_flush(connection, Batch([upload], registry.series_of), registry, by_copy=True)

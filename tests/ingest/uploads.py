@@ -1,9 +1,13 @@
 """Uploads as the routes make them, for tests that do not use HTTP."""
 
 from collections.abc import Mapping
+from itertools import groupby
+from operator import itemgetter
+
+import msgspec
 
 from app.auth.keys import ApiKey, Limits
-from app.ingest.upload import Idempotency, Rejected, Upload
+from app.ingest.upload import Idempotency, Readings, Rejected, Upload
 from app.model import Reading, SeriesId, Tags
 
 #: 2026-01-31T08:00:00Z
@@ -35,7 +39,7 @@ def upload(
 ) -> Upload:
     """Return an upload of these readings, without rejections."""
     return Upload(
-        list(readings),
+        Readings.of([msgspec.structs.replace(each, index=index) for index, each in enumerate(readings)]),
         Rejected(),
         received_us,
         api_key,
@@ -51,3 +55,18 @@ def series_ids(*names: tuple[str, str]) -> Mapping[str, Mapping[str, SeriesId]]:
     for number, (sensor, metric) in enumerate(names, start=1):
         series_of.setdefault(sensor, {})[metric] = SeriesId(number)
     return series_of
+
+
+def as_objects(readings: Readings) -> list[Reading]:
+    """Return readings as objects, in the order of the body."""
+    described = {reading.index: reading for reading in readings.described}
+    columns = (readings.indexes, readings.codes, readings.times_us, readings.values)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    objects = []
+    for index, of_reading in groupby(rows, key=itemgetter(0)):
+        _, codes, (time_us, *_), values = zip(*of_reading, strict=True)
+        sensor, _ = readings.series[codes[0]]
+        metrics = [readings.series[code][1] for code in codes]
+        by_metric = dict(zip(metrics, values, strict=True))
+        objects.append(described.get(index, Reading(sensor, time_us, by_metric, index=index)))
+    return objects

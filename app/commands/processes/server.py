@@ -15,6 +15,7 @@ import uvicorn
 from litestar import Litestar
 
 from app.errors import AppError, SettingsError
+from app.http_protocol import JoiningHttpProtocol
 from app.live.wire import WireProtocol
 
 #: How long running requests may take after a signal to stop.
@@ -110,6 +111,7 @@ def uvicorn_config(app: Litestar, grace_s: int = GRACE_S) -> uvicorn.Config:
     """Return how uvicorn serves an application; running requests get `grace_s` to end."""
     return uvicorn.Config(
         app,
+        http=JoiningHttpProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

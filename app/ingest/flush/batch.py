@@ -1,46 +1,89 @@
-"""The samples of a flush: those of all its uploads, grouped by day and series, without duplicates.
+"""The samples of a flush: those of all its uploads as columns, sorted and without duplicates.
 
-Blocks are sorted by (UTC day, series) and their samples by time. So all flushes take their locks in the same order:
-chunks by day, then rows within them.
+They are sorted by (UTC day, series, time). So all flushes take their locks in the same order: chunks by day, then rows
+within them.
 """
 
-from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, groupby
-from operator import attrgetter, itemgetter
-from struct import Struct
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from app.clock import DAY_US, MINUTE_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 
-#: A sample: microseconds since 1970, position in order of arrival, value.
-Point = tuple[int, int, float]
-
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 #: A row of PostgreSQL's binary COPY: the number of fields, then each field after its length.
-_pack_row = Struct(">hiiiqid").pack
+_COPY_ROW = np.dtype(
+    [
+        ("fields", ">i2"),
+        ("id_bytes", ">i4"),
+        ("series_id", ">i4"),
+        ("time_bytes", ">i4"),
+        ("time", ">i8"),
+        ("value_bytes", ">i4"),
+        ("value", ">f8"),
+    ]
+)
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
+_ZERO = np.zeros(1, np.int64)
 #: Readings that are older than this when they are received count as late.
 LATE_AFTER_US = 15 * MINUTE_US
 #: 2000-01-01T00:00:00Z, from which timestamptz counts.
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
-class Block(msgspec.Struct, frozen=True, gc=False):
-    """The samples of one series on one UTC day: at least one, in ascending order of time, each time once."""
+class Samples(msgspec.Struct, frozen=True, eq=False):
+    """Samples as columns: a series, a time and a value each."""
 
-    #: Days since 1970.
-    day: int
-    series_id: SeriesId
-    points: list[Point]
+    ids: Ints
+    #: Microseconds since 1970.
+    times_us: Ints
+    values: Floats
+    #: Position in order of arrival.
+    places: Ints
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, which: npt.NDArray[np.bool_] | Ints | slice) -> "Samples":
+        """Return some of the samples, or all in another order."""
+        return Samples(self.ids[which], self.times_us[which], self.values[which], self.places[which])
+
+    def join(self, other: "Samples") -> "Samples":
+        """Return these samples, then the others."""
+        return Samples(
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.times_us, other.times_us]),
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.places, other.places]),
+        )
+
+    def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
+        """Return the columns as asyncpg takes them: series, microseconds since 1970, values."""
+        return self.ids.tolist(), self.times_us.tolist(), self.values.tolist()
+
+
+class Summaries(msgspec.Struct, frozen=True):
+    """What some samples are in short, as columns with a row for each series, in ascending order of series."""
+
+    ids: list[SeriesId]
+    counts: list[int]
+    first_us: list[int]
+    last_us: list[int]
+    lowest: list[float]
+    highest: list[float]
+    #: Longest time between two samples that follow each other; 0 for a single one.
+    widest_gap_us: list[int]
 
 
 class Batch:
-    """The blocks of some uploads. Of samples with the same series and time, the first is kept; others are duplicates.
+    """The samples of some uploads. Of those with the same series and time, the first is kept; others are duplicates.
 
     Raise KeyError if a series is not registered yet.
     """
@@ -49,45 +92,55 @@ class Batch:
         self, uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
     ) -> None:
         self.uploads = uploads
-        #: Sorted by (day, series).
-        self.blocks = _make_blocks(_collect(uploads, series_of))
-        #: Number of values in all blocks.
-        self.size = _size(self.blocks)
+        #: Sorted by (day, series, time).
+        self.samples = _drop_duplicates(_sort(_collect(uploads, series_of)))
         #: Position in order of arrival at which each upload ends.
-        self._ends = list(accumulate(upload.value_count for upload in uploads))
+        self._ends = np.cumsum([upload.value_count for upload in uploads], dtype=np.int64)
 
-    def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
-        """Return all samples as columns: series, microseconds since 1970, values."""
-        ids = [block.series_id for block in self.blocks for _ in block.points]
-        points = [point for block in self.blocks for point in block.points]
-        return ids, [point[0] for point in points], [point[2] for point in points]
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.samples)
 
-    def upload_of(self, point: Point) -> Upload:
-        """Return the upload that brought a sample."""
-        return self.uploads[bisect_right(self._ends, point[1])]
+    def numbers(self, samples: Samples) -> Ints:
+        """Return for each sample the position of the upload that brought it."""
+        return np.searchsorted(self._ends, samples.places, side="right")
 
-    def counts(self, blocks: Sequence[Block]) -> list[int]:
-        """Return for each upload how many samples of the blocks it brought."""
-        if self._ends and _size(blocks) == self._ends[-1]:
+    def counts(self, samples: Samples) -> list[int]:
+        """Return for each upload how many of the samples it brought."""
+        if self.uploads and len(samples) == self._ends[-1]:
             return [upload.value_count for upload in self.uploads]
-        counts = Counter(bisect_right(self._ends, point[1]) for block in blocks for point in block.points)
-        return [counts[number] for number in range(len(self.uploads))]
+        counts: list[int] = np.bincount(self.numbers(samples), minlength=len(self.uploads)).tolist()
+        return counts
 
 
 class NewReadings:
-    """The samples of a batch that were not stored before; `blocks` are sorted like the batch's."""
+    """The samples of a batch that were not stored before, sorted like the batch's."""
 
-    def __init__(self, batch: Batch, blocks: list[Block]) -> None:
+    def __init__(self, batch: Batch, samples: Samples) -> None:
         self.batch = batch
-        self.blocks = blocks
-        #: Number of new values.
-        self.size = _size(blocks)
+        self.samples = samples
         #: Number of new values of each upload.
-        self.accepted = batch.counts(blocks)
-        # Days ascend, so the last block of a series holds its newest sample.
-        self.newest: dict[SeriesId, Point] = {block.series_id: block.points[-1] for block in blocks}
-        #: Oldest new time of each touched UTC day.
-        self.oldest_of_day = {day: min(block.points[0][0] for block in of_day) for day, of_day in by_day(blocks)}
+        self.accepted = batch.counts(samples)
+        #: Sorted by (series, time), and the position of the first and the last sample of each series.
+        self._by_series = _sort_by_series(samples)
+        self._starts, self._ends = _runs(self._by_series.ids)
+        #: The newest sample of each series, in ascending order of series.
+        self.newest = self._by_series.take(self._ends)
+
+    @property
+    def size(self) -> int:
+        """Number of new values."""
+        return len(self.samples)
+
+    def oldest_of_day(self) -> dict[int, int]:
+        """Return the oldest new time of each touched UTC day, in days and microseconds since 1970."""
+        if not self.size:
+            return {}
+        days = self.samples.times_us // DAY_US
+        starts, _ = _runs(days)
+        oldest_us = np.minimum.reduceat(self.samples.times_us, starts)
+        return dict(zip(days[starts].tolist(), oldest_us.tolist(), strict=True))
 
     def ranges(self) -> dict[bool, tuple[list[SeriesId], list[int], list[int]]]:
         """Return the range of new times of each series, as columns (series, earliest, latest), by whether it is late.
@@ -95,31 +148,38 @@ class NewReadings:
         Late and fresh readings have separate ranges. One range over both would include all stored readings between
         them, and alerting would evaluate these again.
         """
+        return {
+            is_late: (some.ids[starts].tolist(), some.times_us[starts].tolist(), some.times_us[ends].tolist())
+            for is_late, some, starts, ends in self._fresh_and_late()
+        }
+
+    def summaries(self) -> dict[bool, Summaries]:
+        """Return the new samples of each series in short, late and fresh ones apart as in `ranges`."""
+        return {is_late: _summarize(some, starts, ends) for is_late, some, starts, ends in self._fresh_and_late()}
+
+    def _fresh_and_late(self) -> Iterator[tuple[bool, Samples, Ints, Ints]]:
+        """Yield the fresh and the late samples, if there are any, sorted by (series, time), with the ends of series."""
         fresh_from = min(upload.received_us for upload in self.batch.uploads) - LATE_AFTER_US
-        fresh: dict[SeriesId, tuple[int, int]] = {}
-        late: dict[SeriesId, tuple[int, int]] = {}
-        for block in self.blocks:
-            first_fresh = bisect_left(block.points, fresh_from, key=itemgetter(0))
-            _extend(late, block.series_id, block.points[:first_fresh])
-            _extend(fresh, block.series_id, block.points[first_fresh:])
-        return {is_late: _as_columns(ranges) for is_late, ranges in ((False, fresh), (True, late)) if ranges}
-
-    def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
-        """Return the newest sample of each series as columns (series, time, value), in ascending order of series."""
-        ordered = sorted(self.newest)
-        points = [self.newest[series_id] for series_id in ordered]
-        return ordered, [point[0] for point in points], [point[2] for point in points]
+        is_late = self._by_series.times_us < fresh_from
+        if not is_late.any():
+            yield False, self._by_series, self._starts, self._ends
+            return
+        for kind, some in ((False, self._by_series.take(~is_late)), (True, self._by_series.take(is_late))):
+            if len(some):
+                yield kind, some, *_runs(some.ids)
 
 
-def by_day(blocks: Iterable[Block]) -> Iterator[tuple[int, Iterator[Block]]]:
-    """Group sorted blocks by UTC day, in ascending order."""
-    return groupby(blocks, key=attrgetter("day"))
+def by_day(samples: Samples) -> Iterator[Samples]:
+    """Split sorted samples by UTC day, in ascending order."""
+    days = samples.times_us // DAY_US
+    for start, end in pairwise([*_runs(days)[0].tolist(), len(days)]):
+        yield samples.take(slice(start, end))
 
 
-def select(blocks: Iterable[Block], keys: Collection[tuple[SeriesId, int]]) -> list[Block]:
-    """Return blocks of only the samples with these (series, time)."""
-    kept = ((block, [point for point in block.points if (block.series_id, point[0]) in keys]) for block in blocks)
-    return [Block(block.day, block.series_id, points) for block, points in kept if points]
+def select(samples: Samples, keys: Collection[tuple[SeriesId, int]]) -> Samples:
+    """Return only the samples with these (series, time)."""
+    ids, times_us, _ = samples.columns()
+    return samples.take(np.array([key in keys for key in zip(ids, times_us, strict=True)], bool))
 
 
 def as_columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
@@ -127,64 +187,69 @@ def as_columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[obje
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-def copy_payload(blocks: Iterable[Block]) -> bytes:
-    """Encode blocks for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
-    pack, epoch_us = _pack_row, _POSTGRES_EPOCH_US
-    rows = [
-        pack(3, 4, series_id, 8, time_us - epoch_us, 8, value)
-        for series_id, points in [(block.series_id, block.points) for block in blocks]
-        for time_us, _, value in points
-    ]
-    return _COPY_HEADER + b"".join(rows) + _COPY_TRAILER
+def copy_payload(samples: Samples) -> bytes:
+    """Encode samples for COPY reading (series_id, time, value) FROM STDIN (FORMAT binary)."""
+    rows = np.empty(len(samples), _COPY_ROW)
+    rows["fields"] = 3
+    rows["id_bytes"], rows["time_bytes"], rows["value_bytes"] = 4, 8, 8
+    rows["series_id"] = samples.ids
+    rows["time"] = samples.times_us - _POSTGRES_EPOCH_US
+    rows["value"] = samples.values
+    return b"".join((_COPY_HEADER, rows.data, _COPY_TRAILER))
 
 
-def _collect(
-    uploads: Iterable[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
-) -> dict[SeriesId, list[Point]]:
-    collected: defaultdict[SeriesId, list[Point]] = defaultdict(list)
-    place = 0
-    for upload in uploads:
-        for reading in upload.readings:
-            time_us = reading.time_us
-            ids = series_of[reading.sensor]
-            for metric, value in reading.values.items():
-                collected[ids[metric]].append((time_us, place, value))
-                place += 1
-    return collected
+def _collect(uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]) -> Samples:
+    """Return the samples of all uploads in order of arrival."""
+    all_readings = [upload.readings for upload in uploads]
+    # One table of the series of all uploads, in which those of each upload begin where those of the one before end.
+    ids = np.array([series_of[sensor][metric] for each in all_readings for sensor, metric in each.series], np.int64)
+    ends = list(accumulate((len(each.series) for each in all_readings), initial=0))
+    begins = np.repeat(np.array(ends[:-1], np.int64), [len(each.codes) for each in all_readings])
+    codes = np.frombuffer(b"".join([each.codes for each in all_readings]), np.int64)
+    times_us = np.frombuffer(b"".join([each.times_us for each in all_readings]), np.int64)
+    values = np.frombuffer(b"".join([each.values for each in all_readings]), np.float64)
+    return Samples(ids[codes + begins], times_us, values, np.arange(len(times_us)))
 
 
-def _make_blocks(collected: Mapping[SeriesId, list[Point]]) -> list[Block]:
-    blocks: list[Block] = []
-    for series_id, points in collected.items():
-        points.sort()
-        unique = _drop_duplicates(points)
-        day = unique[0][0] // DAY_US
-        if unique[-1][0] // DAY_US == day:
-            blocks.append(Block(day, series_id, unique))
-        else:
-            days = groupby(unique, key=lambda point: point[0] // DAY_US)
-            blocks += [Block(day, series_id, list(of_day)) for day, of_day in days]
-    blocks.sort(key=attrgetter("day", "series_id"))
-    return blocks
+def _sort(samples: Samples) -> Samples:
+    """Sort samples by (UTC day, series, time), and equal ones in order of arrival."""
+    return samples.take(np.lexsort((samples.times_us, samples.ids, samples.times_us // DAY_US)))
 
 
-def _drop_duplicates(points: list[Point]) -> list[Point]:
-    """Return the first sample to arrive for each time; `points` are sorted by time and arrival."""
-    if len({point[0] for point in points}) == len(points):
-        return points
-    return [next(of_time) for _, of_time in groupby(points, key=itemgetter(0))]
+def _sort_by_series(samples: Samples) -> Samples:
+    """Sort samples, which are sorted by (day, series, time), by (series, time)."""
+    if not len(samples) or samples.times_us[0] // DAY_US == samples.times_us[-1] // DAY_US:
+        return samples
+    # Stable, so that the samples of a series stay in order of time, because days ascend.
+    return samples.take(np.argsort(samples.ids, kind="stable"))
 
 
-def _size(blocks: Iterable[Block]) -> int:
-    return sum(len(block.points) for block in blocks)
+def _drop_duplicates(samples: Samples) -> Samples:
+    """Keep the first sample to arrive for each series and time."""
+    is_first = np.ones(len(samples), bool)
+    ids, times_us = samples.ids, samples.times_us
+    is_first[1:] = (ids[1:] != ids[:-1]) | (times_us[1:] != times_us[:-1])
+    return samples if is_first.all() else samples.take(is_first)
 
 
-def _extend(ranges: dict[SeriesId, tuple[int, int]], series_id: SeriesId, points: list[Point]) -> None:
-    """Extend the range of a series to these samples; calls for one series come in ascending order of time."""
-    if points:
-        earliest, _ = ranges.get(series_id, (points[0][0], 0))
-        ranges[series_id] = (earliest, points[-1][0])
+def _runs(column: Ints) -> tuple[Ints, Ints]:
+    """Return the positions of the first and of the last of each run of equal values."""
+    if not len(column):
+        return column, column
+    starts = np.concatenate((_ZERO, (column[1:] != column[:-1]).nonzero()[0] + 1))
+    return starts, np.concatenate((starts[1:], (len(column),))) - 1
 
 
-def _as_columns(ranges: Mapping[SeriesId, tuple[int, int]]) -> tuple[list[SeriesId], list[int], list[int]]:
-    return list(ranges), [earliest for earliest, _ in ranges.values()], [latest for _, latest in ranges.values()]
+def _summarize(samples: Samples, starts: Ints, ends: Ints) -> Summaries:
+    """Return samples in short; they are sorted by (series, time), and there is at least one."""
+    gaps = np.diff(samples.times_us, prepend=0)
+    gaps[starts] = 0
+    return Summaries(
+        samples.ids[starts].tolist(),
+        (ends - starts + 1).tolist(),
+        samples.times_us[starts].tolist(),
+        samples.times_us[ends].tolist(),
+        np.minimum.reduceat(samples.values, starts).tolist(),
+        np.maximum.reduceat(samples.values, starts).tolist(),
+        np.maximum.reduceat(gaps, starts).tolist(),
+    )

@@ -9,6 +9,8 @@ from app.ingest.series import SeriesRegistry
 from app.ingest.sql import SQL
 from app.model import LEGACY_METRICS, LegacyRecord, SensorName
 
+_METRICS = frozenset(LEGACY_METRICS)
+
 
 class NewRecord(msgspec.Struct, frozen=True):
     """A record that has no id yet; 0 stands for it."""
@@ -20,15 +22,13 @@ class NewRecord(msgspec.Struct, frozen=True):
 
 def find_records(new: NewReadings, grouped: Grouped, registry: SeriesRegistry) -> list[NewRecord]:
     """Return a record for each new reading with temperature, humidity and pressure, in order of time."""
-    found = [key for key in sorted(grouped) if all(metric in grouped[key] for metric in LEGACY_METRICS)]
+    found = [reading for reading in grouped if reading[2].keys() >= _METRICS]
     if not found:
         return []
     origins = _origins(new, registry)
     return [
-        NewRecord(
-            LegacyRecord.make(0, sensor, time_us, grouped[time_us, sensor], new.batch.uploads[number].client_ip), number
-        )
-        for time_us, sensor in found
+        NewRecord(LegacyRecord.make(0, sensor, time_us, values, new.batch.uploads[number].client_ip), number)
+        for time_us, sensor, values in found
         for number in (origins[sensor, time_us],)
     ]
 
@@ -47,6 +47,7 @@ def _origins(new: NewReadings, registry: SeriesRegistry) -> dict[tuple[SensorNam
     """Return the number of the upload that first brought each (sensor, time), by the sensor's present name."""
     origins: dict[tuple[SensorName, int], int] = {}
     for number, upload in enumerate(new.batch.uploads):
-        for reading in upload.readings:
-            origins.setdefault((registry.sensors[reading.sensor].name, reading.time_us), number)
+        sensors = [registry.sensors[sensor].name for sensor, _ in upload.readings.series]
+        for code, time_us in zip(upload.readings.codes, upload.readings.times_us, strict=True):
+            origins.setdefault((sensors[code], time_us), number)
     return origins

@@ -33,7 +33,7 @@ def is_small(batch: Batch, registry: SeriesRegistry) -> bool:
     return (
         0 < batch.size < COPY_FROM
         and not any(upload.is_import for upload in batch.uploads)
-        and not any(block.series_id in registry.retired for block in batch.blocks)
+        and registry.retired.keys().isdisjoint(batch.samples.ids.tolist())
     )
 
 
@@ -45,7 +45,7 @@ async def write_small_flush(
     Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and what a lost database raises. Nothing
     is stored then.
     """
-    new = NewReadings(batch, batch.blocks)
+    new = NewReadings(batch, batch.samples)
     grouped = group_readings(new, registry.names)
     records = find_records(new, grouped, registry)
     try:
@@ -54,13 +54,13 @@ async def write_small_flush(
             SQL["store_small_flush"],
             registry.version,
             any_decompression,
-            *batch.columns(),
+            *batch.samples.columns(),
             *days_of(new),
-            *new.states(),
+            *new.newest.columns(),
             *_ranges(new),
             split_payload(new, grouped, [found.record for found in records]),
             *columns_of(records),
-            *_answers(new, NewReadings(batch, [])),
+            *_answers(new),
         )
     except asyncpg.PostgresError as error:
         if error.sqlstate == _SENSORS_CHANGED:
@@ -75,7 +75,7 @@ def _outcomes(
     new: NewReadings, seq: int | None, records: list[NewRecord], legacy_ids: list[int] | None
 ) -> list[Outcome]:
     if seq is None:
-        return make_outcomes(NewReadings(new.batch, []), None, [], [])
+        return make_outcomes(_nothing_of(new), None, [], [])
     return make_outcomes(new, seq, records, legacy_ids or [])
 
 
@@ -85,8 +85,13 @@ def _ranges(new: NewReadings) -> list[list[object]]:
     return as_columns(rows, 4)
 
 
-def _answers(new: NewReadings, nothing: NewReadings) -> list[list[object]]:
+def _nothing_of(new: NewReadings) -> NewReadings:
+    return NewReadings(new.batch, new.samples.take(slice(0)))
+
+
+def _answers(new: NewReadings) -> list[list[object]]:
     """Return the answers as columns: label, key, hash, receipt and whether it has a seq if all is new, else receipt."""
-    if_new, if_stored = make_answers(new), make_answers(nothing)
+    if_new = make_answers(new)
+    if_stored = make_answers(_nothing_of(new)) if if_new else []
     rows = [(*msgspec.structs.astuple(one), other.receipt) for one, other in zip(if_new, if_stored, strict=True)]
     return as_columns(rows, 6)

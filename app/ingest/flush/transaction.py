@@ -53,7 +53,7 @@ async def write_flush(
         if any_decompression:
             await connection.execute(DB_SQL["allow_any_decompression"])
         new = await (_copy if by_copy else _insert)(connection, batch)
-        recorded = await _record(connection, new, registry) if new.blocks else None
+        recorded = await _record(connection, new, registry) if new.size else None
         if recorded is None:
             _check_version(registry, await connection.fetchval(SQL["get_sensor_version"]))
         await _store_answers(connection, new, recorded.feed_id if recorded else None)
@@ -67,32 +67,35 @@ async def write_flush(
 
 def days_of(new: NewReadings) -> tuple[list[date], list[int]]:
     """Return the touched UTC days, and the oldest new time of each, as columns."""
-    return [_1970 + timedelta(days=day) for day in new.oldest_of_day], list(new.oldest_of_day.values())
+    oldest_us = new.oldest_of_day()
+    return [_1970 + timedelta(days=day) for day in oldest_us], list(oldest_us.values())
 
 
 async def _copy(connection: Connection, batch: Batch) -> NewReadings:
     """Copy all samples into `reading`, day by day; all must be new."""
-    for _day, blocks in by_day(batch.blocks):
+    for samples in by_day(batch.samples):
         await connection.copy_to_table(
             "reading",
-            source=_as_stream(copy_payload(blocks)),
+            source=_as_stream(copy_payload(samples)),
             columns=("series_id", "time", "value"),
             format="binary",
         )
-    return NewReadings(batch, batch.blocks)
+    return NewReadings(batch, batch.samples)
 
 
 async def _insert(connection: Connection, batch: Batch) -> NewReadings:
     """Insert the samples that are not stored yet."""
-    stored = await connection.fetch(SQL["insert_readings"], *batch.columns())
-    return NewReadings(batch, select(batch.blocks, {(row["series_id"], to_us(row["time"])) for row in stored}))
+    stored = await connection.fetch(SQL["insert_readings"], *batch.samples.columns())
+    return NewReadings(batch, select(batch.samples, {(row["series_id"], to_us(row["time"])) for row in stored}))
 
 
 async def _record(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> _Recorded:
     """Write the rows that follow from new readings."""
     await connection.execute(SQL["insert_late_days"], *days_of(new))
     is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
-    await connection.execute(SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.states())
+    await connection.execute(
+        SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.newest.columns()
+    )
     for late, ranges in new.ranges().items():
         await connection.execute(SQL["insert_dirty"], *ranges, late)
     grouped = group_readings(new, registry.names)
@@ -118,12 +121,15 @@ def _find_reporting(new: NewReadings, registry: SeriesRegistry) -> dict[SeriesId
 
     Imported readings that are older than a day are no report.
     """
+    if not registry.retired:
+        return {}
     upload = new.batch.uploads[0]
     since_us = upload.received_us - DAY_US if upload.is_import else -(2**63)
+    ids, times_us, _ = new.newest.columns()
     return {
         series_id: registry.retired[series_id]
-        for series_id in registry.retired.keys() & new.newest.keys()
-        if new.newest[series_id][0] > since_us
+        for series_id, time_us in zip(ids, times_us, strict=True)
+        if series_id in registry.retired and time_us > since_us
     }
 
 

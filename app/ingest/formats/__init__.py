@@ -10,15 +10,14 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from app.ingest.upload import Rejected
-from app.model import Reading
+from app.ingest.upload import Readings, Rejected
 
 
 class Parsed(NamedTuple):
     """The contents of a body."""
 
     #: Checked readings, each with its position in the body as `index`.
-    readings: list[Reading]
+    readings: Readings
     rejected: Rejected
     #: The gateway's name, if the body has one.
     gateway: str | None = None

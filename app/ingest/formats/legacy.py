@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from litestar import Response, post
+from litestar import Response
 from litestar.di import NamedDependency
 from litestar.openapi.spec import (
     Example,
@@ -20,17 +20,25 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.status_codes import HTTP_201_CREATED
 
-from app.auth.guard import require
+from app.auth.guard import first_headers, require
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
-from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import check_value, refuse_sensor
-from app.ingest.intake import AnyRequest, Ingest, client_ip, read_body
-from app.ingest.upload import Rejected, Upload
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip, read_body
+from app.ingest.upload import Readings, Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name
 from app.problems import respond
 
 Problems = list[dict[str, Any]]
+
+
+class WrongFieldsError(UnprocessableError):
+    """Fields of the body are missing or wrong."""
+
+    def __init__(self, problems: Problems) -> None:
+        super().__init__("Fields are missing or wrong")
+        #: In FastAPI's format.
+        self.problems = problems
 
 
 def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
@@ -145,32 +153,34 @@ class TemperatureOperation(Operation):
 
 def _legacy_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     """Answer an error in the replaced server's format: `{"detail": …}`."""
+    if isinstance(error, WrongFieldsError):
+        return Response({"detail": error.problems}, status_code=error.status)
     if isinstance(error, UnauthorizedError):
         return Response({"detail": "Invalid or missing API Key."}, status_code=401)
     answer = respond(request, error)
     return Response({"detail": answer.content.detail}, status_code=answer.status_code, headers=answer.headers)
 
 
-@post(
+@UploadRoute(
     "/api/temperature_reading",
+    http_method="POST",
     guards=[require("ingest")],
     status_code=HTTP_201_CREATED,
-    request_max_body_size=BODY_LIMIT,
     exception_handlers={Exception: _legacy_problem},
     operation_class=TemperatureOperation,
     tags=["Replaced services"],
     summary="Store one reading, as the replaced sensor server did",
 )
-async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Response[Any]:
+async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[Ingest]) -> dict[str, Any]:
     """Store temperature, humidity and pressure of one sensor at the time of receipt.
 
     Additional numeric fields are stored as metrics of their own.
     """
-    body = await read_body(request)
+    body = await read_body(request, first_headers(request.scope))
     received_us = ingest.clock()
     problems, sensor, values = parse(body)
     if problems:
-        return Response({"detail": problems}, status_code=422)
+        raise WrongFieldsError(problems)
     upload = _legacy_upload(request, sensor, values, received_us)
     outcome = await ingest.store(upload)
     if outcome.receipt.rejected:
@@ -178,15 +188,15 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
     if outcome.legacy_id is None:
         raise OverloadedError("Another process stored a reading of this sensor in the same microsecond; send again")
     record = LegacyRecord.make(outcome.legacy_id, sensor, received_us, values, upload.client_ip)
-    return Response(record.as_sent(ZoneInfo(ingest.settings.legacy_timezone)), status_code=HTTP_201_CREATED)
+    return record.as_sent(ZoneInfo(ingest.settings.legacy_timezone))
 
 
 def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], received_us: int) -> Upload:
     return Upload(
-        [Reading(sensor, received_us, values)],
+        Readings.of([Reading(sensor, received_us, values)]),
         Rejected(),
         received_us,
-        request.state.api_key,
+        request.scope["state"]["api_key"],
         client_ip=client_ip(request),
         wants_legacy_id=True,
     )

@@ -7,14 +7,14 @@ types and checked reading by reading, so that one bad value does not reject othe
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from types import NoneType
 from typing import Annotated, Any, cast
 
 import msgspec
-from litestar import post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import (
     Example,
@@ -29,7 +29,6 @@ from litestar.status_codes import HTTP_200_OK
 from app.auth.guard import require
 from app.clock import to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
-from app.ingest.body import BODY_LIMIT
 from app.ingest.checks import (
     Refusal,
     check_datetime,
@@ -42,8 +41,8 @@ from app.ingest.checks import (
     time_limits,
 )
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Receipt, Rejected
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute
+from app.ingest.upload import Readings, Receipt, Rejected, collect_readings
 from app.model import VALUE_LIMIT, Reading, Tags
 from app.names import UNIT_LENGTH_LIMIT, explain_units, is_metric_name, is_sensor_name, is_unit, show
 from app.problems import problem_responses
@@ -60,7 +59,8 @@ class ReadingBody(msgspec.Struct, gc=False):
 
     sensor: str
     values: dict[str, Annotated[float, msgspec.Meta(ge=-VALUE_LIMIT, le=VALUE_LIMIT)]]
-    time: datetime | int | float | None = None
+    #: A text is parsed later, because many readings of a batch share one.
+    time: Any = None
     tags: dict[str, str] | None = None
     #: The unit of all values, and units by metric, which go before it.
     unit: str | None = None
@@ -111,27 +111,73 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
     return Parsed(readings, rejected, _check_gateway(gateway))
 
 
-def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTimes, units: Units) -> list[Reading]:
+def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTimes, units: Units) -> Readings:
     """Return the readings of items with the right types: all at once if all are valid, else checked one by one."""
-    times_us = _in_microseconds([item.time for item in items])
-    earliest, latest = time_limits(times.received_us)
-    if times_us and earliest <= min(times_us) and max(times_us) <= latest and _are_good(items):
-        return [
-            Reading(
-                item.sensor, time_us, item.values, item.tags, index, _units(item.values, item.unit, item.units, units)
-            )
-            for index, (item, time_us) in enumerate(zip(items, times_us, strict=True))
-        ]
+    described = [
+        item for item in items if units or item.tags is not None or item.unit is not None or item.units is not None
+    ]
+    if _are_good(items, described) and (times_us := _times_us(items, times)):
+        return collect_readings(
+            [item.sensor for item in items],
+            times_us,
+            [item.values for item in items],
+            range(len(items)),
+            _describe(items, times_us, units) if described else (),
+        )
     return _check_readings(map(msgspec.structs.asdict, items), rejected, times, units)
 
 
-def _check_readings(items: Iterable[object], rejected: Rejected, times: ReceiptTimes, units: Units) -> list[Reading]:
-    """Check items one by one, and return the readings of those that have a value to store."""
+def _are_good(items: list[ReadingBody], described: list[ReadingBody]) -> bool:
+    """Return whether all names, tags and units can be stored and no reading lacks values; each name is checked once."""
+    values = [item.values for item in items]
+    return (
+        all(values)
+        and all(map(is_sensor_name, {item.sensor for item in items}))
+        and all(map(is_metric_name, set().union(*values)))
+        and all(check_tags(item.tags) is None for item in described if item.tags is not None)
+        and all(map(is_unit, {item.unit for item in described if item.unit is not None}))
+        and all(check_units(item.units) is None for item in described if item.units is not None)
+    )
+
+
+def _times_us(items: list[ReadingBody], times: ReceiptTimes) -> list[int] | None:
+    """Return the times in microseconds if all have one form and none is refused, else None."""
+    moments = [item.time for item in items]
+    kinds = set(map(type, moments))
+    if kinds == {NoneType}:
+        return [times.give(item.sensor) for item in items]
+    if kinds == {int}:
+        times_us = [moment * 1_000 for moment in moments]
+    elif kinds == {str} and (by_text := _parse_times({*moments})):
+        times_us = [by_text[moment] for moment in moments]
+    else:
+        return None
+    earliest, latest = time_limits(times.received_us)
+    return times_us if earliest <= min(times_us) and max(times_us) <= latest else None
+
+
+def _parse_times(texts: Collection[str]) -> dict[str, int] | None:
+    """Return each RFC 3339 time in microseconds, or None if one of them is wrong."""
+    try:
+        moments = msgspec.convert([*texts], list[Annotated[datetime, msgspec.Meta(tz=True)]])
+    except msgspec.ValidationError:
+        return None
+    return dict(zip(texts, map(to_us, moments), strict=True))
+
+
+def _describe(items: list[ReadingBody], times_us: list[int], units: Units) -> list[Reading]:
+    """Return the readings that bring tags or units."""
     return [
-        reading
-        for index, item in enumerate(items)
-        if (reading := _check_reading(index, item, rejected, times, units)) is not None
+        Reading(item.sensor, time_us, item.values, item.tags, index, own)
+        for index, (item, time_us) in enumerate(zip(items, times_us, strict=True))
+        if (own := _units(item.values, item.unit, item.units, units)) is not None or item.tags is not None
     ]
+
+
+def _check_readings(items: Iterable[object], rejected: Rejected, times: ReceiptTimes, units: Units) -> Readings:
+    """Check items one by one, and return the readings of those that have a value to store."""
+    checked = (_check_reading(index, item, rejected, times, units) for index, item in enumerate(items))
+    return Readings.of([reading for reading in checked if reading is not None])
 
 
 def _units(values: Values, unit: str | None, units: Units, of_all: Units) -> dict[str, str] | None:
@@ -141,29 +187,6 @@ def _units(values: Values, unit: str | None, units: Units, of_all: Units) -> dic
     units, of_all = units or {}, of_all or {}
     given = {metric: units.get(metric) or unit or of_all.get(metric) for metric in values}
     return {metric: text for metric, text in given.items() if text is not None}
-
-
-def _in_microseconds(times: list[Any]) -> list[int] | None:
-    """Return the times in microseconds if all are whole milliseconds, or all datetimes with a zone; else None."""
-    types = set(map(type, times))
-    if types == {int}:
-        return [time * 1_000 for time in times]
-    if types == {datetime} and None not in {time.tzinfo for time in times}:
-        return list(map(to_us, times))
-    return None
-
-
-def _are_good(items: list[ReadingBody]) -> bool:
-    """Return whether all names and tags can be stored and no reading lacks values; each name is checked once."""
-    metrics = set().union(*[item.values for item in items])
-    return (
-        all(map(is_sensor_name, {item.sensor for item in items}))
-        and all(map(is_metric_name, metrics))
-        and all(item.values for item in items)
-        and all(check_tags(item.tags) is None for item in items if item.tags is not None)
-        and all(map(is_unit, {item.unit for item in items if item.unit is not None}))
-        and all(check_units(item.units) is None for item in items if item.units is not None)
-    )
 
 
 def _check_reading(index: int, item: object, rejected: Rejected, times: ReceiptTimes, units: Units) -> Reading | None:
@@ -366,11 +389,11 @@ _PROBLEMS = problem_responses(
 )
 
 
-@post(
+@UploadRoute(
     "/api/v1/readings",
+    http_method="POST",
     guards=[require("ingest")],
     status_code=HTTP_200_OK,
-    request_max_body_size=BODY_LIMIT,
     operation_class=ReadingsOperation,
     responses=_PROBLEMS,
     tags=["Readings"],

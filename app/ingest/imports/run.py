@@ -26,7 +26,7 @@ from app.ingest.imports.files import (
 )
 from app.ingest.imports.table import InvalidFileError, Kept, Table, find_kept
 from app.ingest.sql import SQL
-from app.ingest.upload import Receipt, Rejected, Upload
+from app.ingest.upload import Readings, Receipt, Rejected, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.model import ReportProgress
@@ -166,11 +166,11 @@ def _parse(block: Block, table: Table, kept: Kept) -> tuple[Upload, list[Rejecti
         if reading is not None:
             readings.append(reading)
         rejections += [Rejection(number, code, message, line) for code, message in refusals]
-    return Upload(readings, Rejected(), received_us, IMPORT_KEY, is_import=True), rejections
+    return Upload(Readings.of(readings), Rejected(), received_us, IMPORT_KEY, is_import=True), rejections
 
 
 async def _store(writer: Writer, upload: Upload) -> Receipt:
-    if not upload.readings:
+    if not upload.value_count:
         return Receipt(None, 0, 0, [], 0)
     for retries_left in range(_RETRIES, -1, -1):
         try:

@@ -17,7 +17,7 @@ from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Rejected, Upload
+from app.ingest.upload import Readings, Rejected, Upload
 from app.model import Reading
 from tests.alerting.histories import FIRST_US, Evaluate, History, Restart, random_history
 from tests.alerting.histories import Upload as Arrival
@@ -56,7 +56,7 @@ class EvaluatorRun:
             for t, value in arrival.readings:
                 self.arrived[number].append((t, value))
                 readings.append(Reading(f"s{number}", t + self.shift_us, {"m": value}))
-        upload = Upload(readings, Rejected(), now_us(), KEY)
+        upload = Upload(Readings.of(readings), Rejected(), now_us(), KEY)
         await self.registry.register(self.connection, [upload])
         batch = Batch([upload], self.registry.series_of)
         await write_flush(self.connection, batch, self.registry, by_copy=False)

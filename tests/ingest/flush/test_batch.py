@@ -1,17 +1,19 @@
 """The samples of a flush, compared with a simple computation from its uploads."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from struct import unpack_from
 
+import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.ingest.flush.batch import LATE_AFTER_US, Batch, Block, NewReadings, Point, by_day, copy_payload, select
+from app.ingest.flush.batch import LATE_AFTER_US, Batch, NewReadings, Samples, Summaries, by_day, copy_payload, select
 from app.ingest.upload import Upload
-from tests.ingest.uploads import DAY, MINUTE, T0, reading, series_ids, upload
+from app.model import SeriesId
+from tests.ingest.uploads import DAY, MINUTE, T0, as_objects, reading, series_ids, upload
 
 IDS = series_ids(("pi1", "t"), ("pi1", "h"), ("pi2", "t"), ("pi2", "h"))
 #: 2026-01-31T00:00:00Z
@@ -26,73 +28,81 @@ READINGS = st.builds(
 UPLOADS = st.lists(st.lists(READINGS, max_size=6).map(lambda readings: upload(*readings)), max_size=4)
 
 
-def flat(blocks: Iterable[Block]) -> Iterator[tuple[Block, Point]]:
-    """Return each sample with its block, in order."""
-    return ((block, point) for block in blocks for point in block.points)
-
-
 @settings(deadline=None)
 @given(UPLOADS)
 def test_samples_are_sorted_unique_and_the_first_to_arrive_when_uploads_overlap(uploads: list[Upload]) -> None:
     first: dict[tuple[int, int], tuple[int, float]] = {}
     for number, each in enumerate(uploads):
-        for item in each.readings:
+        for item in as_objects(each.readings):
             for metric, value in item.values.items():
                 first.setdefault((IDS[item.sensor][metric], item.time_us), (number, value))
     batch = Batch(uploads, IDS)
-    keys = [(block.day, block.series_id, point[0]) for block, point in flat(batch.blocks)]
+    rows = list(zip(*batch.samples.columns(), strict=True))
+    keys = [(time_us // DAY, series_id, time_us) for series_id, time_us, _ in rows]
     assert all(before < after for before, after in pairwise(keys))
-    assert all(time_us // DAY == day for day, _, time_us in keys)
-    stored = {(block.series_id, point[0]): point[2] for block, point in flat(batch.blocks)}
+    stored = {(series_id, time_us): value for series_id, time_us, value in rows}
     assert stored == {key: value for key, (_, value) in first.items()}
     assert batch.size == len(first)
     brought = Counter(number for number, _ in first.values())
-    assert batch.counts(batch.blocks) == [brought[number] for number in range(len(uploads))]
-    for block, point in flat(batch.blocks):
-        assert batch.upload_of(point) is uploads[first[block.series_id, point[0]][0]]
-    assert list(zip(*batch.columns(), strict=True)) == [
-        (block.series_id, point[0], point[2]) for block, point in flat(batch.blocks)
-    ]
+    assert batch.counts(batch.samples) == [brought[number] for number in range(len(uploads))]
+    assert batch.numbers(batch.samples).tolist() == [first[series_id, time_us][0] for series_id, time_us, _ in rows]
 
 
 @settings(deadline=None)
 @given(UPLOADS, st.data())
 def test_new_readings_have_only_new_samples_when_some_were_stored(uploads: list[Upload], data: st.DataObject) -> None:
     batch = Batch(uploads, IDS)
-    new = {(block.series_id, point[0]) for block, point in flat(batch.blocks) if data.draw(st.booleans())}
-    blocks = select(batch.blocks, new)
-    found = NewReadings(batch, blocks)
-    assert {(block.series_id, point[0]) for block, point in flat(blocks)} == new
-    assert all(block.points for block in blocks)
+    new = {key for key in keys_of(batch.samples) if data.draw(st.booleans())}
+    samples = select(batch.samples, new)
+    found = NewReadings(batch, samples)
+    assert set(keys_of(samples)) == new
     assert sum(found.accepted) == found.size == len(new)
-    assert found.accepted == batch.counts(blocks)
-    for series_id, point in found.newest.items():
-        assert point[0] == max(time_us for new_id, time_us in new if new_id == series_id)
-    assert found.oldest_of_day == {
+    assert found.accepted == batch.counts(samples)
+    newest = {series_id: max(time_us for new_id, time_us in new if new_id == series_id) for series_id, _ in new}
+    assert list(keys_of(found.newest)) == sorted(newest.items())
+    assert found.oldest_of_day() == {
         day: min(time_us for _, time_us in new if time_us // DAY == day) for day in {us // DAY for _, us in new}
     }
-    states = list(zip(*found.states(), strict=True))
-    assert [series_id for series_id, _, _ in states] == sorted({series_id for series_id, _ in new})
-    assert [(day, len(list(of_day))) for day, of_day in by_day(blocks)] == sorted(
-        Counter(block.day for block in blocks).items()
-    )
+    days = [{time_us // DAY for _, time_us in keys_of(of_day)} for of_day in by_day(samples)]
+    assert days == [{day} for day in sorted({us // DAY for _, us in new})]
+    assert [key for of_day in by_day(samples) for key in keys_of(of_day)] == list(keys_of(samples))
 
 
 @settings(deadline=None)
 @given(UPLOADS)
-def test_ranges_are_separate_for_late_and_fresh_readings_of_each_series(uploads: list[Upload]) -> None:
+def test_summaries_are_separate_for_late_and_fresh_readings_of_each_series(uploads: list[Upload]) -> None:
     batch = Batch(uploads, IDS)
-    assume(batch.blocks)
-    found = NewReadings(batch, batch.blocks)
-    ranges = {
-        (is_late, series_id): (first_us, last_us)
-        for is_late, columns in found.ranges().items()
-        for series_id, first_us, last_us in zip(*columns, strict=True)
+    assume(batch.size)
+    found = NewReadings(batch, batch.samples)
+    samples: dict[bool, dict[int, list[tuple[int, float]]]] = {}
+    for series_id, time_us, value in sorted(zip(*batch.samples.columns(), strict=True)):
+        samples.setdefault(time_us < T0 - LATE_AFTER_US, {}).setdefault(series_id, []).append((time_us, value))
+    assert {is_late: rows_of(summaries) for is_late, summaries in found.summaries().items()} == {
+        is_late: [(series_id, *summary_of(of_series[series_id])) for series_id in sorted(of_series)]
+        for is_late, of_series in samples.items()
     }
-    times: dict[tuple[bool, int], list[int]] = {}
-    for block, (time_us, _, _) in flat(found.blocks):
-        times.setdefault((time_us < T0 - LATE_AFTER_US, block.series_id), []).append(time_us)
-    assert ranges == {key: (min(of_series), max(of_series)) for key, of_series in times.items()}
+    assert {is_late: list(zip(*columns, strict=True)) for is_late, columns in found.ranges().items()} == {
+        is_late: [(row[0], row[2], row[3]) for row in rows_of(summaries)]
+        for is_late, summaries in found.summaries().items()
+    }
+
+
+def keys_of(samples: Samples) -> Iterator[tuple[SeriesId, int]]:
+    """Return series and time of each sample."""
+    ids, times_us, _ = samples.columns()
+    return zip(ids, times_us, strict=True)
+
+
+def rows_of(summaries: Summaries) -> list[tuple[float, ...]]:
+    """Return summaries as rows."""
+    return list(zip(*msgspec.structs.astuple(summaries), strict=True))
+
+
+def summary_of(samples: list[tuple[int, float]]) -> tuple[float, ...]:
+    """Return count, first and last time, lowest and highest value, and widest gap of samples in order of time."""
+    times, values = [time_us for time_us, _ in samples], [value for _, value in samples]
+    gaps = [after - before for before, after in pairwise(times)]
+    return len(samples), times[0], times[-1], min(values), max(values), max(gaps, default=0)
 
 
 def test_batch_raises_key_error_when_a_series_is_unknown() -> None:
@@ -103,7 +113,7 @@ def test_batch_raises_key_error_when_a_series_is_unknown() -> None:
 
 def test_copy_payload_has_postgresqls_binary_copy_format() -> None:
     batch = Batch([upload(reading("pi1", 946_684_800_000_001, t=-0.5))], IDS)
-    payload = copy_payload(batch.blocks)
+    payload = copy_payload(batch.samples)
     assert payload[:19] == b"PGCOPY\n\xff\r\n\0" + bytes(8)
     assert unpack_from(">hiiiqid", payload, 19) == (3, 4, 1, 8, 1, 8, -0.5)
     assert payload[19 + 34 :] == b"\xff\xff"

@@ -19,7 +19,7 @@ NAMES: dict[SeriesId, tuple[SensorName, MetricName]] = {
 def payload_of(*uploads: Upload, legacy: list[LegacyRecord] | None = None) -> dict[str, object]:
     """Return the decoded payload for these uploads, of which every value is new."""
     batch = Batch(uploads, IDS)
-    new = NewReadings(batch, batch.blocks)
+    new = NewReadings(batch, batch.samples)
     payload: dict[str, object] = msgspec.json.decode(encode_payload(new, group_readings(new, NAMES), legacy or []))
     return payload
 

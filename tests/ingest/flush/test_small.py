@@ -20,7 +20,7 @@ from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import write_flush
 from app.ingest.imports.run import IMPORT_KEY
 from app.ingest.series import SensorsChangedError, SeriesRegistry
-from app.ingest.upload import Idempotency, Outcome, Receipt, Rejected, Upload
+from app.ingest.upload import Idempotency, Outcome, Readings, Receipt, Rejected, Upload
 from app.model import Reading
 from tests.conftest import Database, copied
 from tests.ingest.uploads import DAY, HOUR, MINUTE, T0, key, reading, upload
@@ -197,7 +197,9 @@ async def test_batch_is_small_from_1_to_100_values_without_imports_and_retired_s
     assert not await judge(upload())
     assert await judge(upload(*(reading("pi1", T0 + number, t=1) for number in range(100))))
     assert not await judge(upload(*(reading("pi1", T0 + number, t=1) for number in range(101))))
-    assert not await judge(Upload([Reading("pi1", T0, {"t": 1.0})], Rejected(), T0, IMPORT_KEY, is_import=True))
+    assert not await judge(
+        Upload(Readings.of([Reading("pi1", T0, {"t": 1.0})]), Rejected(), T0, IMPORT_KEY, is_import=True)
+    )
     await connection.execute("UPDATE sensor SET retired_at = now()")
     registry = SeriesRegistry()
     assert not await judge(upload(reading("pi1", T0, t=1)))

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from app.clock import to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
-from app.ingest.formats import Parsed, ReceiptTimes, native
-from app.ingest.upload import Receipt
+from app.ingest.formats import ReceiptTimes, native
+from app.ingest.upload import Receipt, Rejected
 from app.model import Reading
+from tests.ingest.uploads import as_objects
 
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 NOW_US = to_us(NOW)
+#: Readings, rejections and the gateway.
+ParsedObjects = tuple[list[Reading], Rejected, str | None]
 EXAMPLE = (
     'The body is neither a list of readings nor {"readings": [...]}; send for example '
     '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'
@@ -98,7 +101,7 @@ def test_readings_without_time_are_a_microsecond_apart_when_they_share_a_sensor(
     ]
     times = ReceiptTimes(NOW_US)
     readings, rejected, _ = native.parse(json.dumps(body).encode(), "", times)
-    assert [reading.time_us - NOW_US for reading in readings] == [0, 1, 0, 2, 3]
+    assert [reading.time_us - NOW_US for reading in as_objects(readings)] == [0, 1, 0, 2, 3]
     assert (rejected.count, rejected.listed[0].metric) == (1, "h")
     assert times.last_us == NOW_US + 3
 
@@ -302,18 +305,19 @@ def _check_sanity(body: bytes, media_type: str) -> None:
     assert b"\\u0000" not in answer
 
 
-def _parse(body: bytes, media_type: str = "") -> Parsed:
-    return native.parse(body, media_type, ReceiptTimes(NOW_US))
+def _parse(body: bytes, media_type: str = "") -> ParsedObjects:
+    readings, rejected, gateway = native.parse(body, media_type, ReceiptTimes(NOW_US))
+    return as_objects(readings), rejected, gateway
 
 
-def _parse_json(body: Any) -> Parsed:
+def _parse_json(body: Any) -> ParsedObjects:
     return _parse(json.dumps(body).encode())
 
 
-def _parse_one_by_one(body: list[Any]) -> Parsed:
+def _parse_one_by_one(body: list[Any]) -> ParsedObjects:
     """Parse a list with each reading checked by itself, as if some reading did not fit the types."""
     return _parse_json([*body, None])
 
 
-def _comparable(parsed: Parsed) -> tuple[list[Reading], str | None]:
+def _comparable(parsed: ParsedObjects) -> tuple[list[Reading], str | None]:
     return parsed[0], parsed[2]

@@ -145,6 +145,8 @@ class _ReplayPass:
         #: New readings may affect the samples up to this time, so the pass must not stop before it.
         self._reach = self._start
         self._sampler = Sampler(rule.value)
+        #: From where on readings before the start may be missing in the window; the start if none is missing.
+        self._older_from = self._start
         covering = self._stored_at(self._start - 1)
         self._machine = Machine(rule, covering and covering.as_of(self._start - 1))
 
@@ -155,6 +157,8 @@ class _ReplayPass:
         self._take_ranges(cursor)
         while True:
             page = yield Want(cursor, None, limit)
+            if page:
+                yield from self._read_older(page[-1][0], len(page))
             stop = self._replay_page(page)
             if stop is not None or len(page) < limit:
                 return self._result(stop)
@@ -165,7 +169,10 @@ class _ReplayPass:
         memory, window_us = self._before.memory, self._rule.value.window_us
         if memory is not None and self._before.evaluated_to == memory.evaluated_to < self._start:
             self._machine.remember(memory)
-            yield from self._look_back(self._start - window_us, first_page)
+            if self._rule.value.compares_ends:
+                self._older_from = self._within_era(self._start - window_us)
+            else:
+                yield from self._look_back(self._start - window_us, first_page)
             return
         gap_us, lookback_us = self._rule.max_gap_us, self._rule.lookback_us
         # A gap longer than max_gap restarts the clocks, so an older last sample does not matter.
@@ -177,8 +184,7 @@ class _ReplayPass:
 
     def _look_back(self, floor: int | None, limit: int) -> Generator[Want, Sequence[StoredReading], list[Sample]]:
         """Fill the window and return the samples before the start. Samples before p - D may be wrong."""
-        if self._era_from is not None:
-            floor = self._era_from if floor is None else max(floor, self._era_from)
+        floor = self._era_from if floor is None else self._within_era(floor)
         readings: list[StoredReading] = []
         found: list[Sample] = []
         until = self._start
@@ -191,6 +197,22 @@ class _ReplayPass:
                 break
             until, limit = page[0][0], min(2 * limit, LARGEST_PAGE)
         return found
+
+    def _read_older(self, until: int, limit: int) -> Generator[Want, Sequence[StoredReading], None]:
+        """Read what is missing of the readings before the start that are the oldest of a window up to `until`.
+
+        They are as many as the new readings, whatever is stored between the two.
+        """
+        older, last_from = self._sampler.older, until - self._rule.value.window_us
+        limit = min(limit + 1, LARGEST_PAGE)  # one more for the first after `last_from`, if none is exactly there
+        while self._older_from < self._start and not (older and older[-1][0] >= last_from):
+            page = yield Want(self._older_from, self._start, limit)
+            older.extend(page)
+            self._older_from = page[-1][0] + 1 if len(page) == limit else self._start
+            limit = min(2 * limit, LARGEST_PAGE)
+
+    def _within_era(self, t: int) -> int:
+        return t if self._era_from is None else max(t, self._era_from)
 
     def _is_far_enough(self, oldest: int, found: Sequence[Sample]) -> bool:
         # p is the last sample, not the last reading: `rate` and `delta` give no sample where readings are sparse.

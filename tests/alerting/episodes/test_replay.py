@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -214,6 +215,30 @@ def test_window_is_read_again_when_the_clocks_come_from_memory() -> None:
 
     # The average of 0, 3 and 15 is not past 8. The reading at minute 6 has just left the window.
     assert result.memory == Memory(11 * M, 11 * M, (None,), 11 * M)
+
+
+@pytest.mark.parametrize("kind", ["delta", "rate"])
+def test_new_readings_cost_as_many_old_ones_when_the_value_is_a_delta_or_rate(kind: Literal["delta", "rate"]) -> None:
+    rule = SeriesRule(ValueOf(kind, 180 * M), (Level("warning", Above(8.0)),))
+    store = Store(dict.fromkeys(range(1_003), 5))
+    memory = Memory(999 * M, 999 * M, (None,), None)
+
+    result = replay(rule, Known((), 999 * M, memory=memory), [(1_000 * M, 1_002 * M)], store)
+
+    assert store.wants == [Want(1_000 * M, None, 128), Want(820 * M, 1_000 * M, 4)]
+    assert store.read_count == 3 + 4
+    assert result.memory == Memory(1_002 * M, 1_002 * M, (None,), 1_000 * M)
+
+
+def test_older_readings_are_read_on_when_the_past_is_denser_than_the_new_readings() -> None:
+    rule = SeriesRule(ValueOf("delta", 10 * M), (Level("warning", Above(8.0)),))
+    store = Store({0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 10: 12.5, 12: 2, 14: 12.5})
+    memory = Memory(4 * M, None, (None,), None)
+
+    result = replay(rule, Known((), 4 * M, memory=memory), [(10 * M, 14 * M)], store, first_page=2)
+
+    # 12.5 at minute 10 is measured from 0 at minute 0, and 12.5 at minute 14 from 4 at minute 4.
+    assert result.episodes == (episode(10, 10, 12, warning=10), episode(14, 14, None, warning=14))
 
 
 def test_clock_is_recovered_when_the_readings_between_give_no_sample() -> None:

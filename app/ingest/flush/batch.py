@@ -7,7 +7,7 @@ chunks by day, then rows within them.
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from operator import attrgetter, itemgetter
 from struct import Struct
 
@@ -16,6 +16,7 @@ import msgspec
 from app.clock import DAY_US, MINUTE_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
+from app.summaries import Summaries
 
 #: A sample: microseconds since 1970, position in order of arrival, value.
 Point = tuple[int, int, float]
@@ -89,20 +90,23 @@ class NewReadings:
         #: Oldest new time of each touched UTC day.
         self.oldest_of_day = {day: min(block.points[0][0] for block in of_day) for day, of_day in by_day(blocks)}
 
-    def ranges(self) -> dict[bool, tuple[list[SeriesId], list[int], list[int]]]:
-        """Return the range of new times of each series, as columns (series, earliest, latest), by whether it is late.
+    def summaries(self) -> dict[bool, Summaries]:
+        """Return the summary of each series' new readings, by whether these are late.
 
-        Late and fresh readings have separate ranges. One range over both would include all stored readings between
-        them, and alerting would evaluate these again.
+        Late and fresh readings have separate summaries. One over both would span all stored readings between them, and
+        alerting would evaluate these again.
         """
         fresh_from = min(upload.received_us for upload in self.batch.uploads) - LATE_AFTER_US
-        fresh: dict[SeriesId, tuple[int, int]] = {}
-        late: dict[SeriesId, tuple[int, int]] = {}
+        fresh: dict[SeriesId, list[Point]] = {}
+        late: dict[SeriesId, list[Point]] = {}
         for block in self.blocks:
-            first_fresh = bisect_left(block.points, fresh_from, key=itemgetter(0))
-            _extend(late, block.series_id, block.points[:first_fresh])
-            _extend(fresh, block.series_id, block.points[first_fresh:])
-        return {is_late: _as_columns(ranges) for is_late, ranges in ((False, fresh), (True, late)) if ranges}
+            points = block.points
+            first_fresh = 0 if points[0][0] >= fresh_from else bisect_left(points, fresh_from, key=itemgetter(0))
+            if first_fresh:
+                late[block.series_id] = late.get(block.series_id, []) + points[:first_fresh]
+            if first_fresh < len(points):
+                fresh[block.series_id] = fresh.get(block.series_id, []) + points[first_fresh:]
+        return {is_late: _summarize(of_series) for is_late, of_series in ((False, fresh), (True, late)) if of_series}
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Return the newest sample of each series as columns (series, time, value), in ascending order of series."""
@@ -179,12 +183,20 @@ def _size(blocks: Iterable[Block]) -> int:
     return sum(len(block.points) for block in blocks)
 
 
-def _extend(ranges: dict[SeriesId, tuple[int, int]], series_id: SeriesId, points: list[Point]) -> None:
-    """Extend the range of a series to these samples; calls for one series come in ascending order of time."""
-    if points:
-        earliest, _ = ranges.get(series_id, (points[0][0], 0))
-        ranges[series_id] = (earliest, points[-1][0])
-
-
-def _as_columns(ranges: Mapping[SeriesId, tuple[int, int]]) -> tuple[list[SeriesId], list[int], list[int]]:
-    return list(ranges), [earliest for earliest, _ in ranges.values()], [latest for _, latest in ranges.values()]
+def _summarize(points_of: Mapping[SeriesId, list[Point]]) -> Summaries:
+    """Return the summaries of points in ascending order of time."""
+    singles = [(series_id, points[0]) for series_id, points in points_of.items() if len(points) == 1]
+    runs = [(series_id, points) for series_id, points in points_of.items() if len(points) > 1]
+    values_of = [[point[2] for point in points] for _, points in runs]
+    return Summaries(
+        [series_id for series_id, _ in singles],
+        [point[0] for _, point in singles],
+        [point[2] for _, point in singles],
+        [series_id for series_id, _ in runs],
+        [len(points) for _, points in runs],
+        [points[0][0] for _, points in runs],
+        [points[-1][0] for _, points in runs],
+        [min(values) for values in values_of],
+        [max(values) for values in values_of],
+        [max(later[0] - point[0] for point, later in pairwise(points)) for _, points in runs],
+    )

@@ -22,6 +22,7 @@ from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Outcome
 from app.model import LegacyRecord, SeriesId
+from app.summaries import pack
 
 #: Batches from this size on are written by COPY. Below, INSERT … ON CONFLICT is as fast and returns what was new.
 COPY_FROM = 101
@@ -93,8 +94,8 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     await connection.execute(SQL["insert_late_days"], *days_of(new))
     is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
     await connection.execute(SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.states())
-    for late, ranges in new.ranges().items():
-        await connection.execute(SQL["insert_dirty"], *ranges, late)
+    for late, summaries in new.summaries().items():
+        await connection.execute(SQL["insert_dirty"], pack(summaries), late)
     grouped = group_readings(new, registry.names)
     records = [] if is_import else find_records(new, grouped, registry)
     numbered = await _insert_records(connection, records)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from app.ingest.flush.batch import LATE_AFTER_US, Batch, Block, NewReadings, Point, by_day, copy_payload, select
 from app.ingest.upload import Upload
+from app.model import SeriesId
+from app.summaries import Summary
 from tests.ingest.uploads import DAY, MINUTE, T0, reading, series_ids, upload
 
 IDS = series_ids(("pi1", "t"), ("pi1", "h"), ("pi2", "t"), ("pi2", "h"))
@@ -80,19 +82,25 @@ def test_new_readings_have_only_new_samples_when_some_were_stored(uploads: list[
 
 @settings(deadline=None)
 @given(UPLOADS)
-def test_ranges_are_separate_for_late_and_fresh_readings_of_each_series(uploads: list[Upload]) -> None:
+def test_summaries_are_separate_for_late_and_fresh_readings_of_each_series(uploads: list[Upload]) -> None:
     batch = Batch(uploads, IDS)
     assume(batch.blocks)
     found = NewReadings(batch, batch.blocks)
-    ranges = {
-        (is_late, series_id): (first_us, last_us)
-        for is_late, columns in found.ranges().items()
-        for series_id, first_us, last_us in zip(*columns, strict=True)
+    summaries = {
+        (is_late, series_id): summary
+        for is_late, of_series in found.summaries().items()
+        for series_id, summary in of_series.items()
     }
-    times: dict[tuple[bool, int], list[int]] = {}
-    for block, (time_us, _, _) in flat(found.blocks):
-        times.setdefault((time_us < T0 - LATE_AFTER_US, block.series_id), []).append(time_us)
-    assert ranges == {key: (min(of_series), max(of_series)) for key, of_series in times.items()}
+    points: dict[tuple[bool, SeriesId], list[tuple[int, float]]] = {}
+    for block, (time_us, _, value) in flat(found.blocks):
+        points.setdefault((time_us < T0 - LATE_AFTER_US, block.series_id), []).append((time_us, value))
+    assert summaries.keys() == points.keys()
+    for key, of_series in points.items():
+        times, values = zip(*of_series, strict=True)
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert summaries[key] == Summary(
+            len(times), min(times), max(times), min(values), max(values), max(gaps, default=0)
+        )
 
 
 def test_batch_raises_key_error_when_a_series_is_unknown() -> None:

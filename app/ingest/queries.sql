@@ -79,13 +79,13 @@ SELECT id, uploaded_tags::text AS tags, to_us(nullif(tags_at, '-infinity')) AS t
 
 -- name: store_small_flush
 -- $1 version of the sensors, $2 whether any decompression is allowed, $3 to $5 readings as in insert_readings, $6 and $7
--- as in insert_late_days, $8 to $10 as in upsert_series_state, $11 to $13 as in insert_dirty and $14 whether each is
--- late, $15 parts of the payload, $16 to $21 as in insert_legacy_readings, $22 to $24 labels, keys and body hashes of
--- answers, $25 the answers if all readings are new and $26 whether these have a seq, $27 the answers if none is new
+-- as in insert_late_days, $8 to $10 as in upsert_series_state, $11 and $12 as in insert_dirty, $13 parts of the payload,
+-- $14 to $19 as in insert_legacy_readings, $20 to $22 labels, keys and body hashes of answers, $23 the answers if all
+-- readings are new and $24 whether these have a seq, $25 the answers if none is new
 SELECT seq, legacy_ids
-  FROM store_small_flush_1(
+  FROM store_small_flush_2(
            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-           $24, $25, $26, $27
+           $24, $25
        );
 
 -- name: insert_readings
@@ -131,10 +131,8 @@ SELECT format('%s %s', (SELECT oid FROM pg_database WHERE datname = current_data
   FROM schema_migration;
 
 -- name: insert_dirty
--- $1 series ids, $2 earliest and $3 latest new time of each, $4 whether the readings are late
-INSERT INTO dirty (series_ids, from_times, to_times, late)
-SELECT $1, array(SELECT from_us(us) FROM unnest($2::bigint[]) AS t (us)),
-       array(SELECT from_us(us) FROM unnest($3::bigint[]) AS t (us)), $4;
+-- $1 summaries of the new readings of series, packed as in app/summaries.py, $2 whether the readings are late
+INSERT INTO dirty (summaries, late) VALUES ($1, $2);
 
 -- name: insert_legacy_readings
 -- $1 sensors, $2 times, $3 temperatures, $4 humidities, $5 pressures, $6 client addresses. Returns ids in the same order.

@@ -4,12 +4,13 @@
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from random import Random
 
 import msgspec
 
-from app.alerting.episodes.machine import Episode, Memory, SeriesRule
-from app.alerting.episodes.replay import Known, Want, replay, skip
+from app.alerting.episodes.machine import Episode, SeriesRule
+from app.alerting.episodes.replay import Want
 from app.alerting.episodes.revision import (
     Ack,
     Deleted,
@@ -23,10 +24,15 @@ from app.alerting.episodes.revision import (
     revise,
 )
 from app.alerting.episodes.samples import StoredReading
+from app.alerting.evaluation.dirty import News
+from app.alerting.evaluation.progress import PairState, StoredState
+from app.alerting.evaluation.source import ReplayTask
 from app.clock import HOUR_US
+from app.model import SeriesId
+from app.summaries import Summary
 from tests.alerting.oracle import meets, oracle_episodes
 from tests.alerting.revision_oracle import oracle_outcomes
-from tests.alerting.rule_pool import RATE_SCALE, UNIT_US, random_rule
+from tests.alerting.rule_pool import UNIT_US, as_match, random_rule, scale_of
 
 FIRST_US = 1_000 * UNIT_US
 
@@ -36,9 +42,10 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class Evaluate(msgspec.Struct, frozen=True):
-    """Evaluate the dirty ranges whose bit is set in `take`, then make random notifications and acknowledgements.
+    """Evaluate the dirty parts whose bit is set in `take`, then make random notifications and acknowledgements.
 
-    `tell` is the seed of these. All stored readings can be read, also those of ranges that are not taken.
+    `tell` is the seed of these, and of whether a quiet state is stored. All stored readings can be read, also those of
+    parts that are not taken.
     """
 
     take: int
@@ -46,7 +53,9 @@ class Evaluate(msgspec.Struct, frozen=True):
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """Delete the cached clocks."""
+    """Let another process evaluate, from what is stored; it may have lost the stored clocks, too."""
+
+    keeps_cache: bool
 
 
 class ChangeRule(msgspec.Struct, frozen=True):
@@ -61,14 +70,17 @@ class History(msgspec.Struct, frozen=True):
     rule: SeriesRule
     era_from: int | None
     page: int
+    #: New readings are late if they are older than the newest stored one by more than this.
+    late_after_us: int
     actions: tuple[Action, ...]
 
 
 def random_history(seed: int) -> History:
     """Return a random history of one series; the same for the same seed."""
     rng = Random(seed)
-    rule = random_rule(rng)
-    arrivals = _arrivals(rng, _readings(rng, rule))
+    scale = rng.choice((1.0, 1.0, 0.1))  # sums of tenths are rounded
+    rule = random_rule(rng, scale)
+    arrivals = _arrivals(rng, _readings(rng, rule, scale))
     actions: list[Action] = []
     while arrivals:
         size = rng.choice((1, 1, 2, 3, 8))
@@ -78,40 +90,48 @@ def random_history(seed: int) -> History:
             take = -1 if rng.random() < 0.7 else rng.getrandbits(8)
             actions.append(Evaluate(take, tell=rng.getrandbits(32)))
         if rng.random() < 0.2:
-            actions.append(Restart())
+            actions.append(Restart(rng.random() < 0.7))
         if rng.random() < 0.03:
-            actions.append(ChangeRule(random_rule(rng)))
+            actions.append(ChangeRule(random_rule(rng, scale)))
     era_from = FIRST_US + 5 * UNIT_US if rng.random() < 0.2 else None
-    return History(rule, era_from, rng.choice((1, 2, 3, 128)), (*actions, EVERYTHING))
+    page, late_after_us = rng.choice((1, 2, 3, 128)), rng.choice((0, 2, 2, 1_000)) * UNIT_US
+    return History(rule, era_from, page, late_after_us, (*actions, EVERYTHING))
 
 
 def check_history(seed: int) -> None:
-    """Run one history; raise AssertionError as soon as the result differs from the oracle."""
+    """Run one history with and without the shortcut; raise AssertionError as soon as one differs from the oracle."""
     history = random_history(seed)
-    run = HistoryRun(history)
-    for action in history.actions:
-        run.apply(action)
-        run.check()
+    for with_shortcut in (True, False):
+        run = HistoryRun(history, with_shortcut=with_shortcut)
+        for action in history.actions:
+            run.apply(action)
+            run.check()
 
 
 def describe(history: History) -> str:
     """Return a history as text, one action on each line."""
-    head = (f"rule {history.rule}", f"era from {history.era_from}, pages of {history.page}")
+    head = (
+        f"rule {history.rule}",
+        f"era from {history.era_from}, pages of {history.page}, late after {history.late_after_us}",
+    )
     return "\n".join((*head, *(str(action) for action in history.actions)))
 
 
 class HistoryRun:
     """The state of a database and an evaluator for one rule and series while a history runs."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, *, with_shortcut: bool = True) -> None:
+        self.history = history
+        self.with_shortcut = with_shortcut
         self.rule = history.rule
-        self.era_from = history.era_from
-        self.page = history.page
+        self.state = PairState.begin(as_match(history.rule), history.era_from)
+        #: The row of alert_state, as JSON.
+        self.row: bytes | None = None
+        #: Number of parts that needed no replay.
+        self.skipped = 0
         self.arrived: list[StoredReading] = []
         self.stored: list[StoredReading] = []
-        self.dirty: list[tuple[int, int]] = []
-        self.evaluated_to: int | None = None
-        self.memory: Memory | None = None
+        self.dirty: list[tuple[Summary, bool]] = []
         self.rows: dict[int, StoredEpisode] = {}
         self.last_id = 0
         self.earlier_eras: list[Episode] = []
@@ -123,19 +143,23 @@ class HistoryRun:
             case Upload(readings):
                 self.upload(readings)
             case Evaluate(take, tell):
+                rng = Random(tell)
                 self.evaluate(take)
-                self.tell(Random(tell))
-            case Restart():
-                self.memory = None
+                self.write(rng)
+                self.tell(rng)
+            case Restart(keeps_cache):
+                self.restart(keeps_cache=keeps_cache)
             case ChangeRule(rule):
                 self.evaluate(-1)
+                self.write(Random(0))
                 self.change_rule(rule)
 
     def check(self) -> None:
         """Compare the episodes with the oracle, if every reading has been evaluated."""
-        if self.dirty:
+        if self.dirty or self.state.is_beginning:
             return
-        in_era = [reading for reading in self.arrived if self.era_from is None or reading[0] >= self.era_from]
+        era_from = self.state.stored.era_from
+        in_era = [reading for reading in self.arrived if era_from is None or reading[0] >= era_from]
         expected = [*self.earlier_eras, *oracle_episodes(self.rule, in_era, self.inherited)]
         assert self.episodes() == expected
 
@@ -150,10 +174,11 @@ class HistoryRun:
             if t not in before:
                 new.setdefault(t, value)
         self.stored = sorted((before | new).items())
-        newest = max(before, default=0)
-        for times in ([t for t in new if t <= newest], [t for t in new if t > newest]):
-            if times:
-                self.dirty.append((min(times), max(times)))
+        late_before = max(before, default=0) - self.history.late_after_us
+        for is_late in (False, True):
+            part = [reading for reading in sorted(new.items()) if (reading[0] < late_before) is is_late]
+            if part:
+                self.dirty.append((summary_of(part), is_late))
 
     def read(self, want: Want) -> list[StoredReading]:
         low = -1 if want.from_us is None else want.from_us
@@ -163,26 +188,53 @@ class HistoryRun:
         return found[-want.limit :] if want.newest else found[: want.limit]
 
     def evaluate(self, take: int) -> None:
-        taken = [each for i, each in enumerate(self.dirty) if take >> i & 1]
+        taken = [part for i, (part, _) in enumerate(self.dirty) if take >> i & 1]
         if not taken:
             return
+        late = [part for i, (part, is_late) in enumerate(self.dirty) if take >> i & 1 and is_late]
+        late_waits = any(is_late for _, is_late in self.dirty)
         self.dirty = [each for i, each in enumerate(self.dirty) if not take >> i & 1]
-        first = min(start for start, _ in taken)
-        rows = [row for row in self.rows.values() if row.episode.is_open or (row.episode.resolved_at or 0) >= first]
-        episodes = tuple(sorted((row.episode for row in rows), key=lambda each: each.fired_at))
-        known = Known(episodes, self.evaluated_to, self.era_from, self.memory)
-        if self.skip(known, taken):
-            return
-        result = replay(self.rule, known, taken, self.read, self.page)
-        self.evaluated_to, self.memory = result.evaluated_to, result.memory
-        self.revise(rows, result.episodes)
+        news = News(late=late)
+        for part in taken:
+            self.state.add(part)
+            if part not in late:
+                news.fresh = part if news.fresh is None else news.fresh.join(part)
+        if self.with_shortcut and news.fresh is not None and not late_waits and self.state.skip(news.fresh):
+            self.skipped += 1
+        else:
+            self.replay(news)
 
-    def skip(self, known: Known, taken: Sequence[tuple[int, int]]) -> bool:
-        new = [reading for reading in self.stored if any(first <= reading[0] <= last for first, last in taken)]
-        memory = skip(self.rule, known, new)
-        if memory is not None:
-            self.evaluated_to, self.memory = memory.evaluated_to, memory
-        return memory is not None
+    def replay(self, news: News) -> None:
+        ranges = self.state.ranges(news)
+        first = min(start for start, _ in ranges)
+        rows = [row for row in self.rows.values() if row.episode.is_open or (row.episode.resolved_at or 0) >= first]
+        rows.sort(key=lambda each: each.episode.fired_at)
+        task = ReplayTask.begin(SeriesId(1), self.state, news, ranges, rows, self.history.page)
+        want = task.advance(None)
+        while want is not None:
+            want = task.advance(self.read(want))
+        assert task.result is not None
+        changed = list(task.result.episodes) != [row.episode for row in rows]
+        self.revise(rows, task.result.episodes)
+        self.state.take(task.result, changed=changed)
+
+    def write(self, rng: Random) -> None:
+        """Store the state if it must be stored, and sometimes otherwise."""
+        if self.state.must_write or rng.random() < 0.2:
+            self.row = msgspec.json.encode(self.state.stored)
+            self.state.written_us, self.state.must_write = self.state.stored.evaluated_to, False
+
+    def restart(self, *, keeps_cache: bool) -> None:
+        """Take the state from what is stored."""
+        match = self.state.match
+        if self.row is None:
+            self.state = PairState.begin(match, self.history.era_from)
+            return
+        stored = msgspec.json.decode(self.row, type=StoredState)
+        stored.memory = stored.memory if keeps_cache else None
+        self.state = PairState(match, self.state.shortcut, stored, stored.evaluated_to, must_write=False)
+        if stored.rule_hash != match.rule_hash:
+            self.begin_era()
 
     def revise(self, rows: Sequence[StoredEpisode], recomputed: Sequence[Episode]) -> None:
         outcomes = revise(rows, recomputed)
@@ -223,33 +275,44 @@ class HistoryRun:
         episodes = self.episodes()
         self.earlier_eras = [each for each in episodes if not each.is_open]
         self.inherited = next((each for each in episodes if each.is_open), None)
-        self.rule, self.memory = rule, None
-        if self.evaluated_to is not None:
-            self.era_from, self.evaluated_to = self.evaluated_to + 1, None
+        self.rule = rule
+        self.state.use(as_match(rule))
+        self.begin_era()
+
+    def begin_era(self) -> None:
+        stored = self.state.stored
+        self.state.begin_era(stored.era_from if stored.evaluated_to is None else stored.evaluated_to + 1)
 
 
-def _readings(rng: Random, rule: SeriesRule) -> list[StoredReading]:
+def summary_of(readings: Sequence[StoredReading]) -> Summary:
+    """Return the summary of readings in order of time."""
+    times, values = zip(*readings, strict=True)
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    return Summary(len(times), times[0], times[-1], min(values), max(values), max(gaps, default=0))
+
+
+def _readings(rng: Random, rule: SeriesRule, scale: float) -> list[StoredReading]:
     """Return readings in order of time: at multiples of half a unit, a tenth of them a microsecond off.
 
     Each target, a value that meets the lowest level's condition or one that does not, lasts for some readings. It is
     the value of the readings, or their slope for `rate` and `delta`.
     """
     t, value, target = FIRST_US, 2.0, 0.0
+    change = rng.choice((0.1, 0.3, 0.6))
     per_unit = {"rate": UNIT_US / HOUR_US, "delta": UNIT_US / max(1, rule.value.window_us)}.get(rule.value.kind)
     readings = []
     for _ in range(rng.randint(4, 45)):
         step = rng.choice((1, 1, 2, 2, 2, 2, 4, 6)) * UNIT_US // 2
         t += step
-        if rng.random() < 0.6:
-            target = _target(rng, rule, meets_level=rng.random() < 0.5)
+        if rng.random() < change:
+            target = _target(rng, rule, scale_of(rule, scale), meets_level=rng.random() < 0.5)
         value = target if per_unit is None else value + target * per_unit * step / UNIT_US
         jitter = rng.choice((-1, 1)) if rng.random() < 0.1 else 0
         readings.append((t + jitter, value))
     return readings
 
 
-def _target(rng: Random, rule: SeriesRule, meets_level: bool) -> float:
-    scale = RATE_SCALE if rule.value.kind == "rate" else 1.0
+def _target(rng: Random, rule: SeriesRule, scale: float, meets_level: bool) -> float:
     grid = [scale * half / 2 for half in range(-2, 13)]
     fitting = [value for value in grid if meets(rule.levels[0].condition, value) == meets_level]
     return rng.choice(fitting or grid)

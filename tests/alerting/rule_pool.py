@@ -1,5 +1,6 @@
 """Random rules that `check` accepts, on small grids, so that equal times and equal values are frequent."""
 
+from functools import lru_cache
 from random import Random
 from typing import Literal, get_args
 
@@ -11,6 +12,8 @@ from app.alerting.conditions.inside import Inside
 from app.alerting.conditions.outside import Outside
 from app.alerting.episodes.machine import Level, SeriesRule
 from app.alerting.episodes.samples import ValueOf
+from app.alerting.rules.matching import Match, RuleBook
+from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
 from app.clock import HOUR_US, MINUTE_US
 from tests.alerting.oracle import ORDER, meets
 
@@ -42,16 +45,41 @@ class Pool:
         return [each for each in self.all if not self._met[each] & self._met[other]]
 
 
-POOL = Pool(1.0)
+@lru_cache
+def pool_of(scale: float) -> Pool:
+    """Return the conditions whose thresholds are multiples of a scale."""
+    return Pool(scale)
+
+
+POOL = pool_of(1.0)
 #: The hourly rate of a change by 1 in one unit.
 RATE_SCALE = HOUR_US / UNIT_US
-RATE_POOL = Pool(RATE_SCALE)
+RATE_POOL = pool_of(RATE_SCALE)
 
 
-def random_rule(rng: Random) -> SeriesRule:
+def scale_of(rule: SeriesRule, scale: float = 1.0) -> float:
+    """Return the scale of the thresholds of a rule for readings on a grid of this scale."""
+    return RATE_SCALE if rule.value.kind == "rate" else scale
+
+
+def as_rule(name: str, sensor: str, series_rule: SeriesRule) -> Rule:
+    """Return a rule that selects one sensor and has these terms."""
+    levels = tuple(LevelRule(level.name, level.condition, level.for_us) for level in series_rule.levels)  # type: ignore[arg-type]
+    clear = Clear(series_rule.clear, series_rule.clear_for_us)
+    terms = Terms(levels=levels, value=series_rule.value, clear=clear, max_gap_us=series_rule.max_gap_us)
+    return Rule(name, Selector(id=sensor, metric="m"), terms)
+
+
+def as_match(series_rule: SeriesRule) -> Match:
+    """Return the match of a series with a rule that has these terms."""
+    (match,) = RuleBook(RuleSet((as_rule("r", "s", series_rule),))).matches("s", "m", {}, None)
+    return match
+
+
+def random_rule(rng: Random, scale: float = 1.0) -> SeriesRule:
     kind = rng.choice(("last", *KINDS))
     window_us = 0 if kind == "last" else rng.choice((1, 1, 2, 3, 4)) * UNIT_US
-    pool = RATE_POOL if kind == "rate" else POOL
+    pool = RATE_POOL if kind == "rate" else pool_of(scale)
     levels = _random_levels(rng, pool)
     return SeriesRule(
         value=ValueOf(kind, window_us),

@@ -40,6 +40,22 @@ def predicate(condition: Condition) -> Callable[[float], bool]:
     return lambda value: any(low <= value <= high for low, high in ranges)
 
 
+@lru_cache(maxsize=10_000)
+def constancy(condition: Condition) -> Callable[[float, float], bool | None]:
+    """Return a function of a closed interval: whether the condition accepts all of it; None if only a part of it."""
+    ranges = condition.ranges()
+
+    def is_constant(low: float, high: float) -> bool | None:
+        for accepted_low, accepted_high in ranges:
+            if accepted_low <= low and high <= accepted_high:
+                return True
+            if accepted_low <= high and low <= accepted_high:
+                return None
+        return False
+
+    return is_constant
+
+
 def implies(narrow: Condition, wide: Condition) -> bool:
     """Return whether `wide` accepts every value that `narrow` accepts."""
     wide_ranges = wide.ranges()
@@ -74,13 +90,6 @@ def limit_lines(condition: Condition) -> tuple[tuple[str, float], ...]:
         else:
             lines += [("at", end) for end in dict.fromkeys((low, high))]
     return tuple(lines)
-
-
-def rejects_one_stretch(condition: Condition) -> bool:
-    """Return whether the rejected values form at most one range."""
-    ranges = condition.ranges()
-    rejected_ranges = (ranges[0][0] > -math.inf) + (len(ranges) - 1) + (ranges[-1][1] < math.inf)
-    return rejected_ranges <= 1
 
 
 def _load_conditions() -> dict[str, Callable[..., Condition]]:

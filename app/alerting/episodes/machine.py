@@ -101,8 +101,13 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
     sample_at: int | None
     #: Time at which the clock of each level started; None if it is stopped.
     starts: tuple[int | None, ...]
-    #: Time since which `clear` has been true; None if it is false.
+    #: Time since which `clear` has been true in an open episode; None if it is false or no episode is open.
     hold: int | None
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether a clock or the hold of `clear` runs, so that time alone may change the episodes."""
+        return self.hold is not None or self.starts.count(None) < len(self.starts)
 
 
 class Machine:
@@ -124,6 +129,7 @@ class Machine:
         "_starts",
         "closed",
         "open",
+        "ran",
     )
 
     def __init__(self, rule: SeriesRule, open_episode: Episode | None = None) -> None:
@@ -137,8 +143,10 @@ class Machine:
         self._sample_at: int | None = None
         self.closed: list[Episode] = []
         self.open = open_episode
+        #: Whether a level's clock ran after some sample, or the hold of `clear` in an open episode.
+        self.ran = False
         #: Number of the rule's levels that are at most as severe as the open episode. Firing sets it again.
-        self._rank = 0 if open_episode is None else _rank(rule, open_episode.level)
+        self._rank = 0 if open_episode is None else rank_of(rule, open_episode.level)
 
     @property
     def level(self) -> str | None:
@@ -178,6 +186,7 @@ class Machine:
                 start = starts[index]
                 if start is None or is_after_hole:
                     start = starts[index] = t
+                    self.ran = True
                 if t - start >= for_us:
                     holding_rank = index + 1
             else:
@@ -186,15 +195,18 @@ class Machine:
             self._hold = None
         elif self._hold is None or is_after_hole:
             self._hold = t
+            self.ran |= self.open is not None
         return holding_rank
 
     def memory(self, evaluated_to: int) -> Memory:
         """Return the clocks, so that another machine can continue after the reading at `evaluated_to`."""
-        return Memory(evaluated_to, self._sample_at, tuple(self._starts), self._hold)
+        hold = None if self.open is None else self._hold
+        return Memory(evaluated_to, self._sample_at, tuple(self._starts), hold)
 
     def remember(self, memory: Memory) -> None:
         """Restore the clocks from the memory of a machine of the same rule and era."""
         self._sample_at, self._starts, self._hold = memory.sample_at, list(memory.starts), memory.hold
+        self.ran |= memory.is_running
 
     def _fire(self, rank: int, t: int) -> None:
         start = self._starts[0]
@@ -227,5 +239,6 @@ def _values(condition: Condition) -> tuple[tuple[float, float], ...]:
     return tuple((float(low), float(high)) for low, high in condition.ranges())
 
 
-def _rank(rule: SeriesRule, level: str) -> int:
+def rank_of(rule: SeriesRule, level: str) -> int:
+    """Return the number of the rule's levels that are at most as severe as this level."""
     return sum(severity(each.name) <= severity(level) for each in rule.levels)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 
 import msgspec
 
-from app.alerting.conditions import predicate
 from app.alerting.episodes.machine import Episode, Machine, Memory, SeriesRule
 from app.alerting.episodes.samples import Sample, Sampler, StoredReading
 
@@ -50,6 +49,8 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
     evaluated_to: int | None
     #: The clocks at `evaluated_to`, to be stored in the same transaction as the episodes; None if unknown.
     memory: Memory | None
+    #: Whether a clock or the hold of `clear` ran after some sample of the replay.
+    ran: bool = False
 
 
 ReadWanted = Callable[[Want], Sequence[StoredReading]]
@@ -88,41 +89,25 @@ def replay(
 
 
 def replaying(
-    rule: SeriesRule, known: Known, new: Iterable[tuple[int, int]], first_page: int = FIRST_PAGE
+    rule: SeriesRule,
+    known: Known,
+    new: Iterable[tuple[int, int]],
+    first_page: int = FIRST_PAGE,
+    first_new_page: int | None = None,
 ) -> Replaying:
     """Replay the readings in the new ranges (earliest time, latest time; both included). Ranges may be in any order.
 
     A range may also contain readings that were evaluated before. A new reading may be read before its range is
-    given, as long as a later call gives the range.
+    given, as long as a later call gives the range. `first_new_page` is the length of the first page of readings from
+    the new ones on, if it is known how many these are.
     """
     ranges = deque(_within_era(new, known.era_from))
     from_us = ranges[0][0] if ranges else None
     result = Replay(from_us, None, tuple(known.episodes), known.evaluated_to, known.memory)
     while ranges:
-        result = yield from _ReplayPass(rule, known.era_from, result, ranges).run(first_page)
+        pass_ = _ReplayPass(rule, known.era_from, result, ranges)
+        result = yield from pass_.run(first_page, first_new_page or first_page)
     return msgspec.structs.replace(result, from_us=from_us)
-
-
-def skip(rule: SeriesRule, known: Known, new: Sequence[StoredReading]) -> Memory | None:
-    """Return the memory after new readings (in order of time) if they change no episode, or None: replay them.
-
-    None is returned unless this shortcut is exact. It is exact for `value: last` only, because an average may pass the
-    threshold although no new reading does. It is exact only for readings after the last evaluated one, because a late
-    reading may stop a clock of an episode that is over.
-    """
-    memory = known.memory
-    if memory is None or memory.evaluated_to != known.evaluated_to or rule.value.kind != "last":
-        return None
-    is_met = predicate(rule.levels[0].condition)
-    if is_eventful(known, memory) or new[0][0] <= memory.evaluated_to or any(is_met(value) for _, value in new):
-        return None
-    newest = new[-1][0]
-    return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
-
-
-def is_eventful(known: Known, memory: Memory) -> bool:
-    """Return whether an episode is open or a level's clock runs, so that any reading may change the episodes."""
-    return (bool(known.episodes) and known.episodes[-1].is_open) or memory.starts.count(None) < len(memory.starts)
 
 
 def _within_era(new: Iterable[tuple[int, int]], era_from: int | None) -> list[tuple[int, int]]:
@@ -145,16 +130,20 @@ class _ReplayPass:
         #: New readings may affect the samples up to this time, so the pass must not stop before it.
         self._reach = self._start
         self._sampler = Sampler(rule.value)
+        #: From where on readings before the start may be missing in the window; the start if none is missing.
+        self._older_from = self._start
         covering = self._stored_at(self._start - 1)
         self._machine = Machine(rule, covering and covering.as_of(self._start - 1))
 
-    def run(self, first_page: int) -> Replaying:
+    def run(self, first_page: int, first_new_page: int) -> Replaying:
         """Recover the clocks, then replay page by page until the machine agrees with the stored episodes or the end."""
         yield from self._recover(first_page)
-        cursor, limit = self._start, first_page
+        cursor, limit = self._start, first_new_page
         self._take_ranges(cursor)
         while True:
             page = yield Want(cursor, None, limit)
+            if page:
+                yield from self._read_older(page[-1][0], len(page))
             stop = self._replay_page(page)
             if stop is not None or len(page) < limit:
                 return self._result(stop)
@@ -165,7 +154,10 @@ class _ReplayPass:
         memory, window_us = self._before.memory, self._rule.value.window_us
         if memory is not None and self._before.evaluated_to == memory.evaluated_to < self._start:
             self._machine.remember(memory)
-            yield from self._look_back(self._start - window_us, first_page)
+            if self._rule.value.compares_ends:
+                self._older_from = self._within_era(self._start - window_us)
+            else:
+                yield from self._look_back(self._start - window_us, first_page)
             return
         gap_us, lookback_us = self._rule.max_gap_us, self._rule.lookback_us
         # A gap longer than max_gap restarts the clocks, so an older last sample does not matter.
@@ -177,8 +169,7 @@ class _ReplayPass:
 
     def _look_back(self, floor: int | None, limit: int) -> Generator[Want, Sequence[StoredReading], list[Sample]]:
         """Fill the window and return the samples before the start. Samples before p - D may be wrong."""
-        if self._era_from is not None:
-            floor = self._era_from if floor is None else max(floor, self._era_from)
+        floor = self._era_from if floor is None else self._within_era(floor)
         readings: list[StoredReading] = []
         found: list[Sample] = []
         until = self._start
@@ -191,6 +182,22 @@ class _ReplayPass:
                 break
             until, limit = page[0][0], min(2 * limit, LARGEST_PAGE)
         return found
+
+    def _read_older(self, until: int, limit: int) -> Generator[Want, Sequence[StoredReading], None]:
+        """Read what is missing of the readings before the start that are the oldest of a window up to `until`.
+
+        They are as many as the new readings, whatever is stored between the two.
+        """
+        older, last_from = self._sampler.older, until - self._rule.value.window_us
+        limit = min(limit + 1, LARGEST_PAGE)  # one more for the first after `last_from`, if none is exactly there
+        while self._older_from < self._start and not (older and older[-1][0] >= last_from):
+            page = yield Want(self._older_from, self._start, limit)
+            older.extend(page)
+            self._older_from = page[-1][0] + 1 if len(page) == limit else self._start
+            limit = min(2 * limit, LARGEST_PAGE)
+
+    def _within_era(self, t: int) -> int:
+        return t if self._era_from is None else max(t, self._era_from)
 
     def _is_far_enough(self, oldest: int, found: Sequence[Sample]) -> bool:
         # p is the last sample, not the last reading: `rate` and `delta` give no sample where readings are sparse.
@@ -233,13 +240,14 @@ class _ReplayPass:
 
     def _result(self, stop: int | None) -> Replay:
         machine, stored = self._machine, self._before.episodes
+        ran = self._before.ran or machine.ran
         kept = [each for each in stored if each.resolved_at is not None and each.resolved_at < self._start]
         if stop is None:
             newest, memory = self._newest, None if self._newest is None else machine.memory(self._newest)
-            return Replay(self._start, None, (*kept, *machine.episodes), newest, memory)
+            return Replay(self._start, None, (*kept, *machine.episodes), newest, memory, ran)
         later = [each for each in stored if each.fired_at > stop]
         episodes = (*kept, *machine.closed, *self._joined(stop), *later)
-        return Replay(self._start, stop, episodes, self._newest, self._before.memory)
+        return Replay(self._start, stop, episodes, self._newest, self._before.memory, ran)
 
     def _joined(self, stop: int) -> list[Episode]:
         """Return the episode that is open at the stop, as a list: replayed until the stop, as stored after it."""

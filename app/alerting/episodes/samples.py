@@ -19,6 +19,11 @@ class ValueOf(msgspec.Struct, frozen=True):
     kind: Literal["last", "avg", "min", "max", "rate", "delta"] = "last"
     window_us: int = 0
 
+    @property
+    def compares_ends(self) -> bool:
+        """Return whether a sample depends only on the newest and the oldest reading of its window."""
+        return self.kind in ("delta", "rate")
+
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """The value that a rule compares at `t`, in microseconds since 1970."""
@@ -45,6 +50,10 @@ class Sampler:
     def __init__(self, value_of: ValueOf) -> None:
         self._window_us = value_of.window_us
         self._window: deque[StoredReading] = deque()
+        #: Readings before the first pushed one, in order of time, for `delta` and `rate` only. A caller that pushes no
+        #: whole window fills it before each push up to the oldest reading of the window, so that it need not read the
+        #: others.
+        self.older: deque[StoredReading] = deque()
         self.push: Callable[[int, float], Sample | None] = self._push_of(value_of)
 
     def _push_of(self, value_of: ValueOf) -> Callable[[int, float], Sample | None]:
@@ -81,16 +90,22 @@ class Sampler:
 
     def _push_delta(self, t: int, value: float) -> Sample | None:
         """Return the difference from the oldest reading in [t-w, t], or None if that is less than w/2 old."""
-        window = self._window
-        window.append((t, value))
-        while window[0][0] < t - self._window_us:
-            window.popleft()
-        oldest_t, oldest = window[0]
+        oldest_t, oldest = self._push_and_find_oldest(t, value)
         return None if 2 * (t - oldest_t) < self._window_us else Sample(t, value - oldest)
 
     def _push_rate(self, t: int, value: float) -> Sample | None:
-        delta = self._push_delta(t, value)
-        return None if delta is None else Sample(t, delta.value * HOUR_US / (t - self._window[0][0]))
+        oldest_t, oldest = self._push_and_find_oldest(t, value)
+        span_us = t - oldest_t
+        return None if 2 * span_us < self._window_us else Sample(t, (value - oldest) * HOUR_US / span_us)
+
+    def _push_and_find_oldest(self, t: int, value: float) -> StoredReading:
+        window, older, from_us = self._window, self.older, t - self._window_us
+        window.append((t, value))
+        while older and older[0][0] < from_us:
+            older.popleft()
+        while window[0][0] < from_us:
+            window.popleft()
+        return older[0] if older else window[0]
 
 
 def _average(values: list[float]) -> float:

@@ -1,20 +1,19 @@
-"""Evaluation progress of one process for each pair of rule and series, and the shortcut for quiet readings."""
+"""Evaluation progress of one process for each pair of rule and series."""
 
 from collections.abc import Sequence
-from math import inf, nextafter
 
 import asyncpg
 import msgspec
 
-from app.alerting.conditions import predicate, rejects_one_stretch
-from app.alerting.episodes.machine import Memory, SeriesRule
-from app.alerting.episodes.replay import Known, is_eventful, skip
+from app.alerting.episodes.machine import Memory, rank_of
+from app.alerting.episodes.replay import Known, Replay
 from app.alerting.episodes.revision import StoredEpisode
-from app.alerting.episodes.samples import StoredReading
-from app.alerting.evaluation.stored_episodes import Pair
-from app.alerting.rules.matching import RuleBook
+from app.alerting.episodes.shortcut import Extremes, Shortcut, shortcut_of
+from app.alerting.evaluation.dirty import LateRows, News
+from app.alerting.rules.matching import Match, RuleBook
 from app.clock import MINUTE_US
 from app.model import SeriesId
+from app.summaries import Summary
 
 #: The state of a quiet pair is stored before the stored one is older than this, in event time.
 QUIET_WRITE_US = 10 * MINUTE_US
@@ -24,115 +23,162 @@ class Cache(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Stored values that save work. All of them can be computed again from the readings."""
 
     memory: Memory | None = None
-    #: No reading since this time met the condition of the lowest level.
-    quiet_since: int | None = None
 
 
 _decode_cache = msgspec.json.Decoder(Cache).decode
 _encode_cache = msgspec.json.Encoder().encode
 
 
-class PairState(msgspec.Struct, gc=False):
-    """Evaluation state of one rule and series."""
+class StoredState(msgspec.Struct, gc=False):
+    """What alert_state holds of a pair, as of its last evaluation; see `PairState.is_due` for when that is stored."""
 
     era: int
     era_from: int | None
     rule_hash: str
-    stored: list[StoredEpisode] = []
-    known: Known = Known()
-    quiet_since: int | None = None
-    #: `evaluated_to` of the stored state; None if there is none.
-    written_us: int | None = None
-    #: This process evaluated the pair last, so `known` is newer than the stored state or equal to it.
-    is_evaluated_here: bool = False
-    must_write: bool = True
-    #: First evaluation of a rule that is newer than the series: no message is sent about episodes that are over.
-    is_backfill: bool = False
-
-    def is_due(self, series_id: SeriesId) -> bool:
-        """Return whether the state must be stored now. Quiet pairs are due at different times, to spread the writes."""
-        age_us = (self.known.evaluated_to or 0) - (self.written_us or 0)
-        return self.must_write or age_us > QUIET_WRITE_US // 2 + series_id % 32 * QUIET_WRITE_US // 64
+    evaluated_to: int | None = None
+    memory: Memory | None = None
 
     def cache(self) -> str:
         """Return the cache column as JSON."""
-        return _encode_cache(Cache(self.known.memory, self.quiet_since)).decode()
+        return _encode_cache(Cache(self.memory)).decode()
+
+
+class PairState(msgspec.Struct, gc=False):
+    """Evaluation state of one rule and series in this process."""
+
+    match: Match
+    shortcut: Shortcut
+    stored: StoredState
+    #: `evaluated_to` in the database; None if nothing is stored.
+    written_us: int | None = None
+    must_write: bool = True
+    #: This process evaluated the pair last. Otherwise the stored `evaluated_to` may be older than the last evaluation.
+    is_current: bool = False
+    #: All readings since the start of the era are evaluated with the next new ones.
+    is_beginning: bool = False
+    #: First evaluation of a rule that is newer than the series: no message is sent about episodes that are over.
+    is_backfill: bool = False
+    #: Number of levels that the open episode has reached; None if none is open. Known if `is_current`.
+    rank: int | None = None
+    #: For values with a window; None if unknown.
+    extremes: Extremes | None = None
+
+    @classmethod
+    def of_row(cls, row: asyncpg.Record, match: Match) -> "PairState":
+        """Return the state in a row of alert_state."""
+        cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
+        # Equal hashes share one string: there may be a million pairs.
+        rule_hash = match.rule_hash if row["rule_hash"] == match.rule_hash else row["rule_hash"]
+        stored = StoredState(row["era"], row["era_from_us"], rule_hash, row["evaluated_us"], cache.memory)
+        return cls(match, shortcut_of(match.series_rule), stored, row["evaluated_us"], must_write=False)
+
+    @classmethod
+    def begin(cls, match: Match, era_from: int | None = None) -> "PairState":
+        """Return the state of a pair that was never evaluated."""
+        return cls(match, shortcut_of(match.series_rule), StoredState(1, era_from, match.rule_hash))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Return whether no clock runs, so that an older stored state gives the same episodes."""
+        return self.stored.memory is not None and not self.stored.memory.is_running
+
+    def use(self, match: Match) -> None:
+        """Use the terms of rules that were read again."""
+        self.match, self.shortcut = match, shortcut_of(match.series_rule)
+
+    def begin_era(self, era_from: int | None) -> None:
+        """Restart the clocks under new terms of the rule."""
+        stored = self.stored
+        # Otherwise some readings after the stored `evaluated_to` may have been evaluated in the era before.
+        self.is_beginning = not self.is_current
+        self.stored = StoredState(stored.era + 1, era_from, self.match.rule_hash, stored.evaluated_to)
+        self.extremes, self.must_write = None, True
+
+    def add(self, new: Summary) -> None:
+        """Take note of new readings, which a skip or a replay evaluates next."""
+        if self.extremes is not None:
+            self.extremes.add(new, self.shortcut.window_us)
+
+    def skip(self, new: Summary) -> bool:
+        """Evaluate new readings by the shortcut, if it is exact, and return whether it is."""
+        stored, memory = self.stored, self.stored.memory
+        if not self.is_current or memory is None or memory.evaluated_to != stored.evaluated_to:
+            return False
+        if new.first_us <= memory.evaluated_to or (stored.era_from is not None and new.first_us < stored.era_from):
+            return False
+        after = self.shortcut.skip(memory, self.rank, new, self.extremes)
+        if after is None:
+            return False
+        stored.memory, stored.evaluated_to = after, after.evaluated_to
+        if after.starts is not memory.starts:  # they are the same object while all is calm
+            self.must_write |= after.is_running or memory.is_running
+        return True
+
+    def ranges(self, news: News) -> list[tuple[int, int]]:
+        """Return the ranges of readings that a replay of the news evaluates."""
+        ranges = news.ranges
+        if self.is_beginning and self.stored.era_from is not None:
+            # The news may be older than the era. The replay goes on to the newest reading in any case.
+            ranges.append((self.stored.era_from, max(self.stored.era_from, *(last for _, last in ranges))))
+        return ranges
+
+    def known(self, episodes: Sequence[StoredEpisode]) -> Known:
+        """Return what a replay starts from."""
+        stored = self.stored
+        return Known([each.episode for each in episodes], stored.evaluated_to, stored.era_from, stored.memory)
+
+    def take(self, result: Replay, *, changed: bool) -> None:
+        """Take over the result of a replay, which may have `changed` the episodes."""
+        was_quiet = self.is_current and self.is_quiet and not result.ran
+        self.stored.evaluated_to, self.stored.memory = result.evaluated_to, result.memory
+        self.must_write |= changed or not was_quiet or not self.is_quiet
+        # A replay that stops early tells nothing about readings after a stored `evaluated_to` that may be old.
+        self.is_current |= result.from_us is not None and result.to_us is None
+        self.is_beginning = self.is_backfill = False
+        last = result.episodes[-1] if result.episodes else None
+        self.rank = rank_of(self.match.series_rule, last.level) if last is not None and last.is_open else None
+        if self.shortcut.window_us and self.is_current and self.extremes is None and result.evaluated_to is not None:
+            self.extremes = Extremes.after(result.evaluated_to)
+
+    def is_due(self, series_id: SeriesId) -> bool:
+        """Return whether the state must be stored now. Quiet pairs are due at different times, to spread the writes."""
+        age_us = (self.stored.evaluated_to or 0) - (self.written_us or 0)
+        return self.must_write or age_us > QUIET_WRITE_US // 2 + series_id % 32 * QUIET_WRITE_US // 64
+
+
+class SeriesState(msgspec.Struct, gc=False):
+    """The pairs of one series, in the order of the rules."""
+
+    pairs: Sequence[PairState] = ()
+    #: Neither the rules nor the sensor's fields have changed since the pairs were loaded.
+    is_current: bool = True
 
 
 class EvaluationProgress:
-    """Evaluation states of all pairs while this process is the leader.
+    """Evaluation states of all series while this process is the leader.
 
     The states of quiet pairs are stored only from time to time. An older stored state of a quiet pair gives the same
     episodes, because no clock has run since.
     """
 
     def __init__(self) -> None:
-        self.states: dict[Pair, PairState] = {}
-        #: The names of the rules that selected each series at its last evaluation.
-        self.rules_of: dict[SeriesId, tuple[str, ...]] = {}
+        self.series: dict[SeriesId, SeriesState] = {}
+        self.late = LateRows()
         self._book: RuleBook | None = None
 
     def use_rules(self, book: RuleBook) -> None:
-        """Read stored states again if the rules have changed, because the states of removed rules were deleted."""
+        """Match all series again if the rules have changed, and read stored states again: some were deleted."""
         if book is not self._book:
-            self.rules_of.clear()
+            self.doubt(list(self.series))
             self._book = book
+
+    def doubt(self, series_ids: Sequence[SeriesId]) -> None:
+        """Load these series again when they have new readings."""
+        for series_id in series_ids:
+            if series_id in self.series:
+                self.series[series_id].is_current = False
 
     def forget(self) -> None:
         """Use only the stored states from now on: a transaction failed, or another process was the leader."""
-        self.states.clear()
-        self.rules_of.clear()
-
-
-def stored_state(row: asyncpg.Record) -> PairState:
-    """Return the state in a row of alert_state, without its episodes."""
-    cache = Cache() if row["cache"] is None else _decode_cache(row["cache"])
-    known = Known((), row["evaluated_us"], row["era_from_us"], cache.memory)
-    return PairState(
-        row["era"],
-        row["era_from_us"],
-        row["rule_hash"],
-        known=known,
-        quiet_since=cache.quiet_since,
-        written_us=row["evaluated_us"],
-        must_write=False,
-    )
-
-
-def skip_quiet(rule: SeriesRule, state: PairState, new: Sequence[StoredReading]) -> Memory | None:
-    """Return the memory after new readings that change no episode, or None: replay them. Update `state.quiet_since`.
-
-    A reading is quiet if it does not meet the condition of the lowest level. For `value: last` see `skip`. For
-    averages, minima and maxima the shortcut is exact if all readings of the window are quiet and the quiet values form
-    one range: then the sample lies in that range, too. An average may lie beyond it by rounding, so a reading within
-    that distance of the threshold is not quiet for averages.
-    """
-    is_met = predicate(rule.levels[0].condition)
-    values = [value for _, value in new]
-    if rule.value.kind == "avg":
-        values += [_two_floats_away(min(values), -inf), _two_floats_away(max(values), inf)]
-    if any(map(is_met, values)):
-        state.quiet_since = None
-        return None
-    since, state.quiet_since = state.quiet_since, new[0][0] if state.quiet_since is None else state.quiet_since
-    if rule.value.kind == "last":
-        return skip(rule, state.known, new)
-    memory = state.known.memory
-    if (
-        memory is None
-        or since is None
-        or rule.value.kind not in ("avg", "min", "max")
-        or not rejects_one_stretch(rule.levels[0].condition)
-    ):
-        return None
-    if is_eventful(state.known, memory) or new[0][0] <= (state.known.evaluated_to or 0):
-        return None
-    if since > new[0][0] - rule.value.window_us:
-        return None
-    newest = new[-1][0]
-    return msgspec.structs.replace(memory, evaluated_to=newest, sample_at=newest)
-
-
-def _two_floats_away(value: float, towards: float) -> float:
-    """Return a bound of the averages of readings like `value`: the sum and the division round once each."""
-    return nextafter(nextafter(value, towards), towards)
+        self.series.clear()
+        self.late = LateRows()

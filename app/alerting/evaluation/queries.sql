@@ -2,13 +2,52 @@
 -- Times are microseconds since 1970 (from_us, to_us) unless a comment says otherwise.
 
 -- name: list_dirty
--- $1 largest number of rows. Rows are not locked: only the process that holds the lease evaluates.
-SELECT id, series_ids, late,
+-- $1 largest number of rows of each kind, $2 largest number of bytes of fresh and $3 of late rows. The first row of each
+-- kind counts also if it is larger. Only the oldest rows of each kind are looked at, however many wait.
+WITH oldest AS (
+    (SELECT id, late, coalesce(octet_length(summaries), 20 * cardinality(series_ids)) AS bytes
+       FROM dirty WHERE NOT late ORDER BY id LIMIT $1)
+    UNION ALL
+    (SELECT id, late, coalesce(octet_length(summaries), 20 * cardinality(series_ids)) AS bytes
+       FROM dirty WHERE late ORDER BY id LIMIT $1)
+), placed AS (
+    SELECT id, late, bytes, sum(bytes) OVER (PARTITION BY late ORDER BY id) - bytes AS bytes_before FROM oldest
+), taken AS (
+    SELECT id
+      FROM placed
+     WHERE bytes_before = 0 OR bytes_before + bytes <= CASE WHEN late THEN $3::bigint ELSE $2::bigint END
+)
+SELECT id, late, summaries, series_ids,
        array(SELECT to_us(t) FROM unnest(from_times) AS t) AS from_us,
        array(SELECT to_us(t) FROM unnest(to_times) AS t) AS to_us
   FROM dirty
+  JOIN taken USING (id)
+ ORDER BY id;
+
+-- name: list_late
+-- $1 ids of rows that are left out, $2 largest number of rows
+SELECT id, summaries, series_ids,
+       array(SELECT to_us(t) FROM unnest(from_times) AS t) AS from_us,
+       array(SELECT to_us(t) FROM unnest(to_times) AS t) AS to_us
+  FROM dirty
+ WHERE late AND id <> ALL($1::bigint[])
  ORDER BY id
- LIMIT $1;
+ LIMIT $2;
+
+-- name: move_behind
+-- $1 packed summaries of fresh readings that wait for late ones of their series
+INSERT INTO dirty (summaries, late) VALUES ($1, TRUE) RETURNING id;
+
+-- name: shorten_dirty
+-- $1 id, $2 packed summaries that are left
+UPDATE dirty SET summaries = $2, series_ids = NULL, from_times = NULL, to_times = NULL WHERE id = $1;
+
+-- name: take_sensor_changes
+-- Returns the series of the sensors that have changed since the last evaluation.
+WITH taken AS (
+    DELETE FROM sensor_change RETURNING sensor_id
+)
+SELECT id FROM series WHERE sensor_id IN (SELECT sensor_id FROM taken);
 
 -- name: delete_dirty
 -- $1 ids
@@ -39,13 +78,6 @@ SELECT rule, series_id, era, from_us(era_from_us), rule_hash, from_us(evaluated_
 ON CONFLICT (rule, series_id) DO UPDATE SET
     era = excluded.era, era_from = excluded.era_from, rule_hash = excluded.rule_hash,
     evaluated_to = excluded.evaluated_to, cache = excluded.cache;
-
--- name: list_new_readings
--- $1 series ids, $2 earliest time and $3 latest time, both included, as timestamptz
-SELECT series_id, to_us(time) AS us, value
-  FROM reading
- WHERE series_id = ANY($1::int[]) AND time >= $2 AND time <= $3
- ORDER BY 1, 2;
 
 -- name: list_wanted_oldest
 -- The oldest readings of several ranges. $1 numbers of the ranges, $2 series ids, $3 from (included), $4 to (excluded),
@@ -153,10 +185,12 @@ ON CONFLICT (channel, episode_id) DO UPDATE SET told = excluded.told, told_level
 -- $1 episode ids
 DELETE FROM alert_told WHERE episode_id = ANY($1::bigint[]);
 
--- name: move_open_episode
--- $1 rule, $2 series id, $3 new era. An open episode stays open when the terms of its rule change.
-UPDATE alert_episode SET era = $3
- WHERE rule = $1 AND series_id = $2 AND kind = 'threshold' AND resolved_at IS NULL AND reason IS NULL;
+-- name: move_open_episodes
+-- $1 rules, $2 series ids, $3 new eras. An open episode stays open when the terms of its rule change.
+UPDATE alert_episode AS episode SET era = new.era
+  FROM unnest($1::text[], $2::int[], $3::int[]) AS new (rule, series_id, era)
+ WHERE episode.rule = new.rule AND episode.series_id = new.series_id
+   AND kind = 'threshold' AND resolved_at IS NULL AND reason IS NULL;
 
 -- name: list_open_alerts
 -- All open alerts with the fields by which rules select series.
@@ -169,7 +203,7 @@ SELECT episode.id, episode.rule, coalesce(sensor.name, sensor.deleted_name) AS s
 
 -- name: list_open_alerts_of
 -- $1 rules, $2 series ids
-SELECT episode.id, episode.series_id
+SELECT episode.id, episode.rule, episode.series_id
   FROM alert_episode AS episode
   JOIN unnest($1::text[], $2::int[]) AS pair (rule, series_id) USING (rule, series_id)
  WHERE episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted';

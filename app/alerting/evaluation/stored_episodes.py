@@ -104,13 +104,10 @@ class _Insert(msgspec.Struct):
 class Changes:
     """Collects the outcomes of one evaluation and stores them together. `made` lists the stored changes."""
 
-    def __init__(
-        self, connection: Connection, series: Mapping[SeriesId, EvaluatedSeries], matches: Mapping[Pair, Match]
-    ) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.made: list[Change] = []
         self._connection = connection
-        self._series = series
-        self._matches = matches
+        self._matches: dict[Pair, Match] = {}
         self._pending: list[_PendingChange] = []
         self._inserts: list[_Insert] = []
         self._updates: list[tuple[Any, ...]] = []
@@ -121,12 +118,20 @@ class Changes:
         self._told: list[tuple[str, int, str, str]] = []
 
     def revise(
-        self, pair: Pair, era: int, stored: Sequence[StoredEpisode], recomputed: Sequence[Episode], *, is_backfill: bool
+        self,
+        pair: Pair,
+        match: Match,
+        era: int,
+        stored: Sequence[StoredEpisode],
+        recomputed: Sequence[Episode],
+        *,
+        is_backfill: bool,
     ) -> None:
         """Match stored episodes with recomputed ones and collect the outcomes.
 
         With `is_backfill`, new episodes that are over are stored as settled: no message is sent about them.
         """
+        self._matches[pair] = match
         before = {each.id: each for each in stored}
         for outcome in revise(stored, recomputed):
             match outcome:
@@ -162,11 +167,13 @@ class Changes:
         self.made = [self._change(change) for change in self._pending]
         await publish(self._connection, [(change.transition, change.episode_id) for change in self._pending], deleted)
 
-    async def end_unselected(self, pairs: Sequence[Pair]) -> None:
+    async def end_unselected(self, series_of: Mapping[Pair, EvaluatedSeries]) -> None:
         """End the open alerts of pairs whose rule no longer selects the series, or whose sensor is out of use."""
+        pairs = list(series_of)
         rows = await self._connection.fetch(SQL["list_open_alerts_of"], *_columns(pairs))
         await end_alerts(
-            self._connection, {row["id"]: self._series[row["series_id"]].out_of_use or UNSELECTED for row in rows}
+            self._connection,
+            {row["id"]: series_of[row["rule"], row["series_id"]].out_of_use or UNSELECTED for row in rows},
         )
         await self._connection.execute(SQL["mark_unselected"], *_columns(pairs))
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from app.clock import DAY_US, MINUTE_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
+from app.summaries import Summaries
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -67,19 +68,6 @@ class Samples(msgspec.Struct, frozen=True, eq=False):
     def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Return the columns as asyncpg takes them: series, microseconds since 1970, values."""
         return self.ids.tolist(), self.times_us.tolist(), self.values.tolist()
-
-
-class Summaries(msgspec.Struct, frozen=True):
-    """What some samples are in short, as columns with a row for each series, in ascending order of series."""
-
-    ids: list[SeriesId]
-    counts: list[int]
-    first_us: list[int]
-    last_us: list[int]
-    lowest: list[float]
-    highest: list[float]
-    #: Longest time between two samples that follow each other; 0 for a single one.
-    widest_gap_us: list[int]
 
 
 class Batch:
@@ -142,19 +130,12 @@ class NewReadings:
         oldest_us = np.minimum.reduceat(self.samples.times_us, starts)
         return dict(zip(days[starts].tolist(), oldest_us.tolist(), strict=True))
 
-    def ranges(self) -> dict[bool, tuple[list[SeriesId], list[int], list[int]]]:
-        """Return the range of new times of each series, as columns (series, earliest, latest), by whether it is late.
-
-        Late and fresh readings have separate ranges. One range over both would include all stored readings between
-        them, and alerting would evaluate these again.
-        """
-        return {
-            is_late: (some.ids[starts].tolist(), some.times_us[starts].tolist(), some.times_us[ends].tolist())
-            for is_late, some, starts, ends in self._fresh_and_late()
-        }
-
     def summaries(self) -> dict[bool, Summaries]:
-        """Return the new samples of each series in short, late and fresh ones apart as in `ranges`."""
+        """Return the summary of each series' new samples, by whether these are late.
+
+        Late and fresh samples have separate summaries. One over both would span all stored readings between them, and
+        alerting would evaluate these again.
+        """
         return {is_late: _summarize(some, starts, ends) for is_late, some, starts, ends in self._fresh_and_late()}
 
     def _fresh_and_late(self) -> Iterator[tuple[bool, Samples, Ints, Ints]]:
@@ -241,15 +222,24 @@ def _runs(column: Ints) -> tuple[Ints, Ints]:
 
 
 def _summarize(samples: Samples, starts: Ints, ends: Ints) -> Summaries:
-    """Return samples in short; they are sorted by (series, time), and there is at least one."""
+    """Return the summaries of samples that are sorted by (series, time); there is at least one."""
+    is_single = starts == ends
+    singles, firsts, lasts = starts[is_single], starts[~is_single], ends[~is_single]
     gaps = np.diff(samples.times_us, prepend=0)
     gaps[starts] = 0
+    lowest, highest, widest_gaps = (
+        function.reduceat(column, starts)[~is_single].tolist()
+        for function, column in ((np.minimum, samples.values), (np.maximum, samples.values), (np.maximum, gaps))
+    )
     return Summaries(
-        samples.ids[starts].tolist(),
-        (ends - starts + 1).tolist(),
-        samples.times_us[starts].tolist(),
-        samples.times_us[ends].tolist(),
-        np.minimum.reduceat(samples.values, starts).tolist(),
-        np.maximum.reduceat(samples.values, starts).tolist(),
-        np.maximum.reduceat(gaps, starts).tolist(),
+        samples.ids[singles].tolist(),
+        samples.times_us[singles].tolist(),
+        samples.values[singles].tolist(),
+        samples.ids[firsts].tolist(),
+        (lasts - firsts + 1).tolist(),
+        samples.times_us[firsts].tolist(),
+        samples.times_us[lasts].tolist(),
+        lowest,
+        highest,
+        widest_gaps,
     )

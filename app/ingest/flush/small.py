@@ -1,4 +1,4 @@
-"""The small flush: one call of the function `store_small_flush_1`, which commits by itself.
+"""The small flush: one call of the function `store_small_flush_2`, which commits by itself.
 
 The function stores a batch of which everything is new, or nothing. The general transaction does all others.
 """
@@ -16,6 +16,7 @@ from app.ingest.flush.transaction import COPY_FROM, days_of
 from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Outcome
+from app.summaries import pack
 
 _MIXED, _ANSWERED_ELSEWHERE, _SENSORS_CHANGED = "TG001", "TG002", "TG003"
 
@@ -57,7 +58,7 @@ async def write_small_flush(
             *batch.samples.columns(),
             *days_of(new),
             *new.newest.columns(),
-            *_ranges(new),
+            *_summaries(new),
             split_payload(new, grouped, [found.record for found in records]),
             *columns_of(records),
             *_answers(new),
@@ -79,10 +80,9 @@ def _outcomes(
     return make_outcomes(new, seq, records, legacy_ids or [])
 
 
-def _ranges(new: NewReadings) -> list[list[object]]:
-    """Return the ranges of new times as columns: series, earliest, latest, whether they are late."""
-    rows = [(*row, late) for late, columns in new.ranges().items() for row in zip(*columns, strict=True)]
-    return as_columns(rows, 4)
+def _summaries(new: NewReadings) -> list[list[object]]:
+    """Return packed summaries and whether they are of late readings, as columns."""
+    return as_columns([(pack(summaries), late) for late, summaries in new.summaries().items()], 2)
 
 
 def _nothing_of(new: NewReadings) -> NewReadings:

@@ -22,6 +22,7 @@ from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Outcome
 from app.model import LegacyRecord, SeriesId
+from app.summaries import pack
 
 #: Batches from this size on are written by COPY. Below, INSERT … ON CONFLICT is as fast and returns what was new.
 COPY_FROM = 101
@@ -96,8 +97,8 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     await connection.execute(
         SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.newest.columns()
     )
-    for late, ranges in new.ranges().items():
-        await connection.execute(SQL["insert_dirty"], *ranges, late)
+    for late, summaries in new.summaries().items():
+        await connection.execute(SQL["insert_dirty"], pack(summaries), late)
     grouped = group_readings(new, registry.names)
     records = [] if is_import else find_records(new, grouped, registry)
     numbered = await _insert_records(connection, records)

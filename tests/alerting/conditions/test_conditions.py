@@ -1,6 +1,14 @@
 import pytest
 
-from app.alerting.conditions import CONDITIONS, Condition, can_hold_together, farthest, implies, rejects_one_stretch
+from app.alerting.conditions import (
+    CONDITIONS,
+    Condition,
+    can_hold_together,
+    constancy,
+    farthest,
+    holds,
+    implies,
+)
 from app.alerting.conditions.above import Above
 from app.alerting.conditions.below import Below
 from app.alerting.conditions.equals import Equals
@@ -82,17 +90,16 @@ def test_farthest_is_the_value_farther_past_the_threshold(condition: Condition, 
     assert farthest(condition, -3.0, 12.0) == farther
 
 
-@pytest.mark.parametrize(
-    ("condition", "one_stretch"),
-    [
-        (Above(8.0), True),
-        (Below(7.0), True),
-        (Outside(2.0, 8.0), True),
-        (Inside(2.0, 8.0), False),
-        (Equals(8.0), False),
-    ],
-)
-def test_rejects_one_stretch_is_false_when_accepted_values_lie_between_rejected_ones(
-    condition: Condition, one_stretch: bool
-) -> None:
-    assert rejects_one_stretch(condition) is one_stretch
+@pytest.mark.parametrize("condition", POOL.all)
+def test_constancy_agrees_with_every_value_of_the_interval(condition: Condition) -> None:
+    values = [half / 2 for half in range(-2, 13)]
+    for first, low in enumerate(values):
+        for last, high in enumerate(values[first:], first):
+            accepted = {holds(condition, value) for value in values[first : last + 1]}
+            assert constancy(condition)(low, high) is (accepted.pop() if len(accepted) == 1 else None)
+
+
+def test_constancy_is_none_when_the_rejected_values_lie_within_the_interval() -> None:
+    assert constancy(Outside(4.9, 5.1))(4.0, 6.0) is None
+    assert constancy(Equals(5.0))(5.0, 5.0) is True
+    assert constancy(Equals(5.25))(5.0, 5.5) is None

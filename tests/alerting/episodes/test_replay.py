@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from app.alerting.conditions.above import Above
 from app.alerting.conditions.below import Below
 from app.alerting.episodes.machine import Episode, Level, Memory, SeriesRule, Step
-from app.alerting.episodes.replay import Known, Replay, Want, replay, replaying, skip
+from app.alerting.episodes.replay import Known, Replay, Want, replay, replaying
 from app.alerting.episodes.samples import StoredReading, ValueOf
 from app.clock import DAY_US, MINUTE_US, SECOND_US
 from tests.alerting import strategies
@@ -21,7 +22,7 @@ RULE = SeriesRule(
     clear=Below(7.0),
     clear_for_us=5 * M,
 )
-QUIET = Memory(evaluated_to=10 * M, sample_at=10 * M, starts=(None,), hold=0)
+QUIET = Memory(evaluated_to=10 * M, sample_at=10 * M, starts=(None,), hold=None)
 
 
 class Store:
@@ -147,7 +148,7 @@ def test_replay_goes_to_the_end_when_later_readings_were_never_evaluated() -> No
 
     result = replay(RULE, Known((), 0), minutes(10), store)
 
-    assert result == Replay(10 * M, None, (), 40 * M, Memory(40 * M, 40 * M, (40 * M,), None))
+    assert result == Replay(10 * M, None, (), 40 * M, Memory(40 * M, 40 * M, (40 * M,), None), ran=True)
 
 
 def test_later_episodes_are_kept_when_replay_stops_before_them() -> None:
@@ -193,7 +194,21 @@ def test_new_reading_costs_one_page_when_the_memory_is_current() -> None:
     result = replay(RULE, Known((), 10 * M, memory=QUIET), minutes(11), store)
 
     assert store.wants == [Want(11 * M, None, 128)]
-    assert result.memory == Memory(11 * M, 11 * M, (None,), 0)
+    assert result.memory == Memory(11 * M, 11 * M, (None,), None)
+
+
+@pytest.mark.parametrize(
+    ("values", "ran"),
+    [((5, 8, 5), False), ((5, 9, 5), True)],
+    ids=["calm", "clock starts and stops"],
+)
+def test_replay_tells_whether_a_clock_ran_when_none_runs_at_the_end(values: tuple[float, ...], ran: bool) -> None:
+    store = Store(dict(enumerate(values, 11)))
+
+    result = replay(RULE, Known((), 10 * M, memory=QUIET), [(11 * M, 13 * M)], store)
+
+    assert result.memory == Memory(13 * M, 13 * M, (None,), None)
+    assert result.ran is ran
 
 
 def test_memory_is_ignored_when_something_was_evaluated_since() -> None:
@@ -213,7 +228,31 @@ def test_window_is_read_again_when_the_clocks_come_from_memory() -> None:
     result = replay(rule, Known((), 10 * M, memory=memory), minutes(11), store)
 
     # The average of 0, 3 and 15 is not past 8. The reading at minute 6 has just left the window.
-    assert result.memory == Memory(11 * M, 11 * M, (None,), 11 * M)
+    assert result.memory == Memory(11 * M, 11 * M, (None,), None)
+
+
+@pytest.mark.parametrize("kind", ["delta", "rate"])
+def test_new_readings_cost_as_many_old_ones_when_the_value_is_a_delta_or_rate(kind: Literal["delta", "rate"]) -> None:
+    rule = SeriesRule(ValueOf(kind, 180 * M), (Level("warning", Above(8.0)),))
+    store = Store(dict.fromkeys(range(1_003), 5))
+    memory = Memory(999 * M, 999 * M, (None,), None)
+
+    result = replay(rule, Known((), 999 * M, memory=memory), [(1_000 * M, 1_002 * M)], store)
+
+    assert store.wants == [Want(1_000 * M, None, 128), Want(820 * M, 1_000 * M, 4)]
+    assert store.read_count == 3 + 4
+    assert result.memory == Memory(1_002 * M, 1_002 * M, (None,), None)
+
+
+def test_older_readings_are_read_on_when_the_past_is_denser_than_the_new_readings() -> None:
+    rule = SeriesRule(ValueOf("delta", 10 * M), (Level("warning", Above(8.0)),))
+    store = Store({0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 10: 12.5, 12: 2, 14: 12.5})
+    memory = Memory(4 * M, None, (None,), None)
+
+    result = replay(rule, Known((), 4 * M, memory=memory), [(10 * M, 14 * M)], store, first_page=2)
+
+    # 12.5 at minute 10 is measured from 0 at minute 0, and 12.5 at minute 14 from 4 at minute 4.
+    assert result.episodes == (episode(10, 10, 12, warning=10), episode(14, 14, None, warning=14))
 
 
 def test_clock_is_recovered_when_the_readings_between_give_no_sample() -> None:
@@ -273,36 +312,6 @@ def test_replaying_doubles_the_limit_when_a_page_was_full() -> None:
         Want(1, None, 2),
         Want(3, None, 4),
     ]
-
-
-def test_skip_returns_the_new_memory_when_no_reading_is_past_the_lowest_level() -> None:
-    known = Known((), 10 * M, memory=QUIET)
-
-    assert skip(RULE, known, [(11 * M, 8.0), (12 * M, 3.0)]) == Memory(12 * M, 12 * M, (None,), 0)
-    assert skip(RULE, known, [(11 * M, 8.5)]) is None
-
-
-def test_skip_returns_none_when_the_memory_is_missing_old_or_eventful() -> None:
-    running = Memory(10 * M, 10 * M, (10 * M,), None)
-    firing = (episode(0, 5, None, warning=5),)
-    new = [(11 * M, 3.0)]
-
-    assert skip(RULE, Known((), 10 * M), new) is None
-    assert skip(RULE, Known((), 10 * M, memory=running), new) is None
-    assert skip(RULE, Known(firing, 10 * M, memory=QUIET), new) is None
-    assert skip(RULE, Known((), 11 * M, memory=QUIET), [(12 * M, 3.0)]) is None
-
-
-def test_skip_returns_none_when_a_reading_is_late() -> None:
-    # It may stop a clock of an episode that is over, although nothing fires and no clock runs now.
-    assert skip(RULE, Known((), 10 * M, memory=QUIET), [(9 * M, 3.0), (11 * M, 3.0)]) is None
-
-
-def test_skip_returns_none_when_the_value_is_an_average() -> None:
-    # With 0 at minute 6 and 12 at minute 7, the average is 6. When the 0 has left the window, 7 brings it to 9.5.
-    rule = SeriesRule(ValueOf("avg", 5 * M), RULE.levels)
-
-    assert skip(rule, Known((), 10 * M, memory=QUIET), [(11 * M, 7.0)]) is None
 
 
 def test_replay_reads_several_pages_when_a_day_of_readings_comes_at_once() -> None:

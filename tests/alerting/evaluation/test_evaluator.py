@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from app.alerting.episodes.machine import Episode, SeriesRule, Step
+from app.alerting.episodes.machine import Episode, Step
 from app.alerting.evaluation.evaluator import evaluate
 from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.rules.matching import RuleBook
-from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import RuleSet
 from app.auth.keys import ApiKey
 from app.clock import DAY_US, HOUR_US, now_us
 from app.db.pool import Connection, connect
@@ -22,17 +22,10 @@ from app.model import Reading
 from tests.alerting.histories import FIRST_US, Evaluate, History, Restart, random_history
 from tests.alerting.histories import Upload as Arrival
 from tests.alerting.oracle import oracle_episodes
+from tests.alerting.rule_pool import as_rule
 from tests.conftest import Database
 
 KEY = ApiKey("test", frozenset({"ingest"}))
-
-
-def as_rule(name: str, sensor: str, series_rule: SeriesRule) -> Rule:
-    """Return a rule that selects one sensor and has these terms."""
-    levels = tuple(LevelRule(level.name, level.condition, level.for_us) for level in series_rule.levels)  # type: ignore[arg-type]
-    clear = Clear(series_rule.clear, series_rule.clear_for_us)
-    terms = Terms(levels=levels, value=series_rule.value, clear=clear, max_gap_us=series_rule.max_gap_us)
-    return Rule(name, Selector(id=sensor, metric="m"), terms)
 
 
 class EvaluatorRun:

@@ -1,110 +1,131 @@
-"""Storing the states of pairs, and skipping quiet readings without a replay."""
+"""States of pairs: what a skip and a replay change, and when they are stored."""
 
+import msgspec
 import pytest
 
 from app.alerting.conditions.above import Above
-from app.alerting.conditions.below import Below
-from app.alerting.conditions.inside import Inside
-from app.alerting.episodes.machine import Level, Memory, SeriesRule
-from app.alerting.episodes.replay import Known
-from app.alerting.episodes.samples import Sampler, ValueOf
-from app.alerting.evaluation.progress import QUIET_WRITE_US, EvaluationProgress, PairState, skip_quiet
+from app.alerting.episodes.machine import Episode, Level, Memory, SeriesRule, Step
+from app.alerting.episodes.replay import Replay
+from app.alerting.episodes.samples import ValueOf
+from app.alerting.evaluation.dirty import News
+from app.alerting.evaluation.progress import QUIET_WRITE_US, EvaluationProgress, PairState, SeriesState
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.clock import MINUTE_US
 from app.model import SeriesId
+from app.summaries import Summary
+from tests.alerting.rule_pool import as_match
 
-LAST = SeriesRule(ValueOf(), (Level("warning", Above(8.0)),))
-AVERAGE = SeriesRule(ValueOf("avg", 5 * MINUTE_US), (Level("warning", Above(8.0)),))
-T0 = 1_000 * MINUTE_US
+M = MINUTE_US
+RULE = SeriesRule(ValueOf(), (Level("warning", Above(8.0), 10 * M),))
+T0 = 1_000 * M
 
 
-def quiet_state(since_us: int | None = T0 - 60 * MINUTE_US, starts: tuple[int | None, ...] = (None,)) -> PairState:
-    """Make the state of a clear pair, evaluated to T0, whose readings have been quiet since `since_us`."""
-    memory = Memory(T0, T0, starts, None)
-    return PairState(
-        1, None, "hash", known=Known((), T0, None, memory), quiet_since=since_us, written_us=T0, must_write=False
-    )
+def quiet_state(rule: SeriesRule = RULE, **changes: object) -> PairState:
+    """Return the state of a clear pair that this process evaluated to T0 and stored."""
+    state = PairState.begin(as_match(rule))
+    state.stored.evaluated_to, state.stored.memory = T0, Memory(T0, T0, (None,), None)
+    state.written_us, state.must_write, state.is_current = T0, False, True
+    return msgspec.structs.replace(state, **changes)
+
+
+def single(us: int, value: float) -> Summary:
+    return Summary(1, us, us, value, value, 0)
 
 
 def test_quiet_pair_is_due_at_another_age_for_each_series() -> None:
     state = quiet_state()
     ages_us = []
     for series_id in range(32):
-        state.known = Known((), T0 + QUIET_WRITE_US // 2 + series_id * QUIET_WRITE_US // 64)
+        state.stored.evaluated_to = T0 + QUIET_WRITE_US // 2 + series_id * QUIET_WRITE_US // 64
         assert not state.is_due(SeriesId(series_id))
-        state.known = Known((), T0 + QUIET_WRITE_US // 2 + series_id * QUIET_WRITE_US // 64 + 1)
+        state.stored.evaluated_to += 1
         assert state.is_due(SeriesId(series_id))
-        ages_us.append((state.known.evaluated_to or 0) - T0)
+        ages_us.append(state.stored.evaluated_to - T0)
     assert len(set(ages_us)) == 32
     assert max(ages_us) <= QUIET_WRITE_US
 
 
-def test_pair_is_due_at_once_when_must_write_is_set() -> None:
+def test_skip_of_calm_readings_moves_the_state_without_storing_it() -> None:
     state = quiet_state()
-    state.must_write = True
-    assert state.is_due(SeriesId(1))
+    assert state.skip(single(T0 + M, 8.0))
+    assert (state.stored.evaluated_to, state.stored.memory) == (T0 + M, Memory(T0 + M, T0 + M, (None,), None))
+    assert not state.is_due(SeriesId(1))
 
 
-def test_progress_forgets_the_rules_of_series_when_the_rules_have_changed() -> None:
+def test_skip_makes_the_state_due_while_a_clock_runs_and_when_it_stops() -> None:
+    state = quiet_state()
+    for minute, value in ((1, 9.0), (2, 9.0), (3, 1.0)):
+        assert state.skip(single(T0 + minute * M, value))
+        assert state.is_due(SeriesId(1))
+        state.must_write = False
+    assert state.skip(single(T0 + 4 * M, 1.0))
+    assert not state.is_due(SeriesId(1))
+
+
+@pytest.mark.parametrize(
+    ("state", "first_us"),
+    [
+        (quiet_state(), T0),
+        (quiet_state(is_current=False), T0 + M),
+        (PairState.begin(as_match(RULE)), T0 + M),
+    ],
+    ids=["not after the last evaluated one", "loaded from the database", "never evaluated"],
+)
+def test_readings_are_not_skipped(state: PairState, first_us: int) -> None:
+    assert not state.skip(single(first_us, 1.0))
+
+
+def test_readings_before_the_era_are_not_skipped() -> None:
+    state = quiet_state()
+    state.stored.era_from = T0 + 2 * M
+    assert not state.skip(single(T0 + M, 1.0))
+
+
+def test_replay_that_stops_early_does_not_make_a_loaded_state_current() -> None:
+    for to_us, is_current in ((T0 - 5 * M, False), (None, True)):
+        state = quiet_state(is_current=False)
+        state.take(Replay(T0 - 10 * M, to_us, (), T0, state.stored.memory), changed=False)
+        assert state.is_current is is_current
+        assert state.is_due(SeriesId(1))
+
+
+def test_state_is_due_after_a_replay_in_which_a_clock_started_and_stopped() -> None:
+    for ran in (True, False):
+        state = quiet_state()
+        state.take(
+            Replay(T0 + M, None, (), T0 + 3 * M, Memory(T0 + 3 * M, T0 + 3 * M, (None,), None), ran), changed=False
+        )
+        assert state.is_due(SeriesId(1)) is ran
+
+
+def test_rank_is_that_of_the_open_episode_after_a_replay() -> None:
+    state = quiet_state()
+    episode = Episode(T0, T0 + 10 * M, None, (Step("warning", T0 + 10 * M),))
+    memory = Memory(T0 + 10 * M, T0 + 10 * M, (T0,), None)
+    state.take(Replay(T0 + 10 * M, None, (episode,), T0 + 10 * M, memory, ran=True), changed=True)
+    assert state.rank == 1
+    assert state.skip(single(T0 + 11 * M, 9.0))
+    state.take(Replay(T0 + 12 * M, None, (), T0 + 12 * M, memory, ran=True), changed=True)
+    assert state.rank is None
+
+
+def test_new_terms_let_a_loaded_pair_begin_with_all_readings_of_the_era() -> None:
+    news = News(single(T0 + 5 * M, 1.0))
+    kept, loaded = quiet_state(), quiet_state(is_current=False)
+    for state in (kept, loaded):
+        state.begin_era(T0 + 1)
+    assert kept.ranges(news) == [(T0 + 5 * M, T0 + 5 * M)]
+    assert loaded.ranges(news) == [(T0 + 5 * M, T0 + 5 * M), (T0 + 1, T0 + 5 * M)]
+
+
+def test_progress_loads_series_again_when_the_rules_have_changed() -> None:
     progress, book = EvaluationProgress(), RuleBook(RuleSet())
     progress.use_rules(book)
-    progress.rules_of[SeriesId(1)] = ("warm",)
-    progress.states["warm", SeriesId(1)] = quiet_state()
+    progress.series[SeriesId(1)] = SeriesState([quiet_state()])
     progress.use_rules(book)
-    assert progress.rules_of
+    assert [each.is_current for each in progress.series.values()] == [True]
     progress.use_rules(RuleBook(RuleSet()))
-    assert not progress.rules_of
-    assert progress.states
+    assert [each.is_current for each in progress.series.values()] == [False]
     progress.forget()
-    assert not progress.states
-
-
-@pytest.mark.parametrize(("rule", "highest"), [(LAST, 8.0), (AVERAGE, 7.999)], ids=["last", "avg"])
-def test_skip_quiet_returns_the_new_memory_when_all_readings_are_quiet(rule: SeriesRule, highest: float) -> None:
-    new = [(T0 + MINUTE_US, 1.0), (T0 + 2 * MINUTE_US, highest)]
-    assert skip_quiet(rule, quiet_state(), new) == Memory(T0 + 2 * MINUTE_US, T0 + 2 * MINUTE_US, (None,), None)
-
-
-@pytest.mark.parametrize("rule", [LAST, AVERAGE], ids=["last", "avg"])
-def test_skip_quiet_returns_none_when_a_reading_is_past_the_threshold(rule: SeriesRule) -> None:
-    state = quiet_state()
-    assert skip_quiet(rule, state, [(T0 + MINUTE_US, 8.1)]) is None
-    assert state.quiet_since is None
-
-
-@pytest.mark.parametrize("rule", [LAST, AVERAGE], ids=["last", "avg"])
-def test_skip_quiet_returns_none_when_a_clock_runs(rule: SeriesRule) -> None:
-    assert skip_quiet(rule, quiet_state(starts=(T0,)), [(T0 + MINUTE_US, 1.0)]) is None
-
-
-@pytest.mark.parametrize("rule", [LAST, AVERAGE], ids=["last", "avg"])
-def test_skip_quiet_returns_none_when_a_reading_is_not_after_the_last_evaluated_one(rule: SeriesRule) -> None:
-    assert skip_quiet(rule, quiet_state(), [(T0, 1.0), (T0 + MINUTE_US, 1.0)]) is None
-
-
-def test_skip_quiet_returns_none_when_the_window_began_before_the_quiet_readings() -> None:
-    new = [(T0 + MINUTE_US, 1.0)]
-    window_start_us = T0 + MINUTE_US - 5 * MINUTE_US
-    assert skip_quiet(AVERAGE, quiet_state(since_us=window_start_us), new) is not None
-    assert skip_quiet(AVERAGE, quiet_state(since_us=window_start_us + 1), new) is None
-
-
-def test_skip_quiet_returns_none_when_quiet_values_lie_on_both_sides_of_the_condition() -> None:
-    rule = SeriesRule(ValueOf("avg", 5 * MINUTE_US), (Level("warning", Inside(2.0, 8.0)),))
-    assert skip_quiet(rule, quiet_state(), [(T0 + MINUTE_US, 1.0), (T0 + 2 * MINUTE_US, 9.0)]) is None
-
-
-def test_skip_quiet_returns_none_when_the_average_of_quiet_readings_can_be_past_the_threshold_by_rounding() -> None:
-    rule = SeriesRule(ValueOf("avg", 5 * MINUTE_US), (Level("warning", Below(-0.2)),))
-    sampler = Sampler(rule.value)
-    sums = [sampler.push(T0 + number, -0.2) for number in range(1, 4)]
-    assert sums[-1] is not None
-    assert sums[-1].value < -0.2
-    assert skip_quiet(rule, quiet_state(), [(T0 + number, -0.2) for number in range(1, 4)]) is None
-    assert skip_quiet(rule, quiet_state(), [(T0 + 1, -0.19)]) is not None
-
-
-def test_skip_quiet_returns_none_when_the_value_is_a_delta() -> None:
-    rule = SeriesRule(ValueOf("delta", 5 * MINUTE_US), (Level("warning", Above(8.0)),))
-    assert skip_quiet(rule, quiet_state(), [(T0 + MINUTE_US, 1.0)]) is None
+    assert not progress.series

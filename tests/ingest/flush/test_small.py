@@ -36,7 +36,7 @@ AS $$ SELECT TIMESTAMPTZ '2026-01-31T07:00:00Z' $$
 WRITTEN = (
     "SELECT series_id, time, value FROM reading ORDER BY 1, 2",
     "SELECT series_id, last_time, last_value FROM series_state ORDER BY 1",
-    "SELECT series_ids, from_times, to_times, late FROM dirty ORDER BY id",
+    "SELECT summaries, late FROM dirty ORDER BY id",
     "SELECT day FROM late_day ORDER BY id",
     "SELECT id, sensor, time, temperature, humidity, pressure, client_ip FROM legacy_reading ORDER BY id",
     "SELECT seq, kind, n, payload FROM feed ORDER BY id",

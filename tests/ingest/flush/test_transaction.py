@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime
+from datetime import date
 from itertools import pairwise
 from time import monotonic
 from typing import Any
@@ -18,6 +18,7 @@ from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Outcome, Receipt, Upload
+from app.summaries import Summary, unpack
 from tests.conftest import Database
 from tests.ingest.uploads import DAY, HOUR, MINUTE, SECOND, T0, reading, upload
 
@@ -124,17 +125,28 @@ async def test_feed_row_is_whole_at_the_limit_and_has_only_the_newest_beyond_it(
     }
 
 
-async def test_dirty_ranges_are_separate_for_late_and_fresh_readings(connection: Connection) -> None:
+async def test_dirty_summaries_are_separate_for_late_and_fresh_readings(connection: Connection) -> None:
     await _flush(
-        connection, upload(reading("pi1", T0, t=1), reading("pi1", T0 - MINUTE, t=2), reading("pi1", T0 - DAY, t=3))
+        connection,
+        upload(
+            *(reading("pi1", T0 - number * MINUTE, t=value) for number, value in ((0, 1), (1, -2), (4, 3))),
+            *(reading("pi1", T0 - number * DAY, t=value) for number, value in ((1, 8), (3, 9))),
+            reading("pi2", T0, t=5),
+            reading("pi2", T0 - DAY, t=6),
+        ),
     )
     await _flush(connection, upload(reading("pi1", T0, t=1)))
-    rows = await connection.fetch("SELECT series_ids, from_times, to_times, late FROM dirty ORDER BY late")
-    day_before = datetime(2026, 1, 30, 8, tzinfo=UTC)
-    assert [tuple(row) for row in rows] == [
-        ([1], [datetime(2026, 1, 31, 7, 59, tzinfo=UTC)], [datetime(2026, 1, 31, 8, tzinfo=UTC)], False),
-        ([1], [day_before], [day_before], True),
-    ]
+    rows = await connection.fetch("SELECT summaries, late FROM dirty ORDER BY late")
+    assert [row["late"] for row in rows] == [False, True]
+    fresh, late = (unpack(row["summaries"]) for row in rows)
+    assert dict(fresh.items()) == {
+        1: Summary(3, T0 - 4 * MINUTE, T0, -2.0, 3.0, 3 * MINUTE),
+        2: Summary(1, T0, T0, 5.0, 5.0, 0),
+    }
+    assert dict(late.items()) == {
+        1: Summary(2, T0 - 3 * DAY, T0 - DAY, 8.0, 9.0, 2 * DAY),
+        2: Summary(1, T0 - DAY, T0 - DAY, 6.0, 6.0, 0),
+    }
 
 
 async def test_legacy_records_are_stored_when_a_reading_has_all_three_metrics(

@@ -1,0 +1,139 @@
+"""The rows of `dirty`: which new readings an evaluation takes, and what it leaves for the next one.
+
+Fresh rows do not wait for late ones, but a quarter of what is taken is for late rows, so that these do not wait for
+fresh ones either. The readings of one series stay in order: while a late row of a series waits, its fresh readings are
+moved behind that row. Otherwise an alert could fire, and be withdrawn when the late row is evaluated.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Set
+from math import inf
+
+import asyncpg
+import msgspec
+
+from app.alerting.evaluation.sql import SQL
+from app.db.pool import Connection
+from app.model import SeriesId
+from app.summaries import Summaries, Summary, pack, unpack
+
+#: Largest number of bytes of fresh and of late rows in one evaluation, unless the first row alone has more. A series
+#: takes 20 or 48 bytes of a row.
+FRESH_BYTES, LATE_BYTES = 1_500_000, 500_000
+#: Largest number of rows of each kind in one evaluation.
+ROWS_LIMIT = 500
+#: Number of late rows that are counted at a time.
+_COUNT_ROWS = 50
+
+
+class News(msgspec.Struct, gc=False):
+    """The new readings of one series that an evaluation takes."""
+
+    #: All fresh readings together.
+    fresh: Summary | None = None
+    #: Late readings by row: between two rows there may be many that were evaluated before.
+    late: list[Summary] = []
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The times of the earliest and the latest reading of each part."""
+        parts = self.late if self.fresh is None else [self.fresh, *self.late]
+        return [(part.first_us, part.last_us) for part in parts]
+
+
+class DirtyRow(msgspec.Struct, frozen=True):
+    """A row of `dirty`."""
+
+    id: int
+    is_late: bool
+    summaries: Summaries
+
+    def only(self, series_ids: Set[SeriesId]) -> Summaries:
+        """Return the summaries of these series."""
+        return Summaries.of(item for item in self.summaries.items() if item[0] in series_ids)
+
+
+class LateRows(msgspec.Struct):
+    """The late rows that this process has seen waiting: their ids, and in how many of them each series occurs."""
+
+    ids: set[int] = msgspec.field(default_factory=set)
+    of_series: Counter[SeriesId] = msgspec.field(default_factory=Counter)
+
+    def add(self, row_id: int, summaries: Summaries) -> None:
+        """Take note of a waiting row."""
+        self.ids.add(row_id)
+        self.of_series.update(summaries.series_ids)
+
+    def remove(self, summaries: Summaries) -> None:
+        """Take note that these parts of a row do not wait any longer."""
+        self.of_series.subtract(summaries.series_ids)
+        for series_id in summaries.series_ids:
+            if not self.of_series[series_id]:
+                del self.of_series[series_id]
+
+
+class Taken:
+    """The rows that an evaluation takes, in order of id, and their new readings by series."""
+
+    def __init__(self, rows: Iterable[DirtyRow], late: LateRows) -> None:
+        self.rows = list(rows)
+        self._late = late
+        taken: Counter[SeriesId] = Counter()
+        for row in self.rows:
+            if row.is_late:
+                taken.update(row.summaries.series_ids)
+        #: Series of which another late row waits.
+        self._blocked = {series_id for series_id, count in late.of_series.items() if count > taken[series_id]}
+        self.news: dict[SeriesId, News] = {}
+        for row in self.rows:
+            self._add(row)
+
+    def _add(self, row: DirtyRow) -> None:
+        news, blocked = self.news, self._blocked
+        for series_id, summary in row.summaries.items():
+            if row.is_late:
+                news.setdefault(series_id, News(late=[])).late.append(summary)
+            elif series_id not in blocked:
+                of_series = news.get(series_id)
+                if of_series is None:
+                    news[series_id] = News(summary)
+                else:
+                    of_series.fresh = summary if of_series.fresh is None else of_series.fresh.join(summary)
+
+    async def finish(self, connection: Connection, put_back: Set[SeriesId]) -> None:
+        """Delete the rows, but leave in them the series that are put back, and move the blocked ones behind."""
+        done: list[int] = []
+        for row in self.rows:
+            blocked = Summaries() if row.is_late or not self._blocked else row.only(self._blocked)
+            left = row.only(put_back if row.is_late else put_back - self._blocked) if put_back else Summaries()
+            if blocked.series_ids:
+                moved = await connection.fetchval(SQL["move_behind"], pack(blocked))
+                self._late.add(moved, blocked)
+            if left.series_ids:
+                await connection.execute(SQL["shorten_dirty"], row.id, pack(left))
+            else:
+                done.append(row.id)
+            if row.is_late:
+                self._late.remove(row.summaries)
+                self._late.of_series.update(left.series_ids)
+        await connection.execute(SQL["delete_dirty"], done)
+        self._late.ids.difference_update(done)
+
+
+async def take_dirty(connection: Connection, late: LateRows) -> Taken:
+    """Return the oldest rows. Rows are not locked: only the process that holds the lease evaluates."""
+    rows = await connection.fetch(SQL["list_dirty"], ROWS_LIMIT, FRESH_BYTES, LATE_BYTES)
+    while unseen := await connection.fetch(SQL["list_late"], list(late.ids), _COUNT_ROWS):
+        for row in unseen:
+            late.add(row["id"], _summaries(row))
+    return Taken((DirtyRow(row["id"], row["late"], _summaries(row)) for row in rows), late)
+
+
+def _summaries(row: asyncpg.Record) -> Summaries:
+    if row["summaries"] is not None:
+        return unpack(row["summaries"])
+    # Nothing is known of the values, nor of how many they are.
+    return Summaries.of(
+        (series_id, Summary(2, first, last, -inf, inf, last - first))
+        for series_id, first, last in zip(row["series_ids"], row["from_us"], row["to_us"], strict=True)
+    )

@@ -1,0 +1,125 @@
+"""Loading of the states of series: when they have their first new readings, and when rules or sensors have changed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import asyncpg
+
+from app.alerting.evaluation.dirty import News
+from app.alerting.evaluation.progress import EvaluationProgress, PairState, SeriesState
+from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.stored_episodes import EvaluatedSeries, Pair
+from app.alerting.rules.matching import Match, RuleBook
+from app.clock import now_us
+from app.db.pool import Connection
+from app.model import SeriesId
+
+#: The rule hash in the stored state of a series that the rule no longer selects.
+_UNSELECTED_HASH = ""
+
+
+async def load_states(
+    connection: Connection,
+    book: RuleBook,
+    rules_since: Mapping[str, int],
+    progress: EvaluationProgress,
+    news: Mapping[SeriesId, News],
+) -> dict[Pair, EvaluatedSeries]:
+    """Load the states of series with news where `progress` has none that is current; return pairs that match no longer.
+
+    A state that this process has kept is newer than the stored one, and stays.
+    """
+    wanted = [series_id for series_id in news if not _is_current(progress, series_id)]
+    if not wanted:
+        return {}
+    series = await load_series(connection, wanted)
+    rows = {(row["rule"], row["series_id"]): row for row in await connection.fetch(SQL["list_states"], wanted)}
+    loading = _Loading(book, rules_since, rows)
+    for each in series.values():
+        loading.load(each, progress.series.get(each.id, SeriesState()).pairs, news[each.id])
+    await loading.begin_backfills(connection)
+    if loading.moved:
+        await connection.execute(SQL["move_open_episodes"], *map(list, zip(*loading.moved, strict=True)))
+    progress.series.update(loading.loaded)
+    selected = {(pair.match.rule.name, series_id) for series_id, each in loading.loaded.items() for pair in each.pairs}
+    return {
+        pair: series[pair[1]]
+        for pair, row in rows.items()
+        if pair not in selected and row["rule_hash"] != _UNSELECTED_HASH
+    }
+
+
+async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[SeriesId, EvaluatedSeries]:
+    """Load the fields by which rules select series."""
+    return {row["id"]: EvaluatedSeries(**row) for row in await connection.fetch(SQL["list_series"], ids)}
+
+
+def _is_current(progress: EvaluationProgress, series_id: SeriesId) -> bool:
+    state = progress.series.get(series_id)
+    return state is not None and state.is_current
+
+
+class _Loading:
+    """Makes the states of series from what is stored and what this process has kept."""
+
+    def __init__(self, book: RuleBook, rules_since: Mapping[str, int], rows: Mapping[Pair, asyncpg.Record]) -> None:
+        self.loaded: dict[SeriesId, SeriesState] = {}
+        #: (rule, series id, era) of the open episodes that stay open in a new era.
+        self.moved: list[tuple[str, SeriesId, int]] = []
+        self._book = book
+        self._rules_since = rules_since
+        self._rows = rows
+        self._backfills: dict[SeriesId, list[PairState]] = {}
+
+    def load(self, series: EvaluatedSeries, kept: Iterable[PairState], news: News) -> None:
+        """Make the state of one series."""
+        kept_of = {state.match.rule.name: state for state in kept}
+        matches: tuple[Match, ...] = ()
+        if series.out_of_use is None:
+            matches = self._book.matches(series.sensor, series.metric, series.tags, series.gateway)
+        pairs = [self._pair(series, match, kept_of.get(match.rule.name), news) for match in matches]
+        self.loaded[series.id] = SeriesState(pairs)
+
+    def _pair(self, series: EvaluatedSeries, match: Match, kept: PairState | None, news: News) -> PairState:
+        name = match.rule.name
+        row = self._rows.get((name, series.id))
+        if row is None:  # also if the rule was removed and added again in between
+            state = PairState.begin(match)
+            if series.created_us < self._rules_since.get(name, 0):
+                self._backfills.setdefault(series.id, []).append(state)
+            return state
+        if kept is None or row["rule_hash"] == _UNSELECTED_HASH:
+            state = PairState.of_row(row, match)
+        else:
+            state = kept
+            state.use(match)
+        if state.stored.rule_hash != match.rule_hash:
+            state.begin_era(_start_of_era(state, news))
+            self.moved.append((name, series.id, state.stored.era))
+        return state
+
+    async def begin_backfills(self, connection: Connection) -> None:
+        """Begin the eras of rules that are newer than their series `late_data.accept` before the newest reading.
+
+        All readings since then are evaluated with the first new ones.
+        """
+        if not self._backfills:
+            return
+        rows = await connection.fetch(SQL["list_newest_times"], sorted(self._backfills))
+        newest = {row["series_id"]: row["us"] for row in rows}
+        for series_id, states in self._backfills.items():
+            for state in states:
+                state.is_beginning = state.is_backfill = True
+                accept_us = state.match.terms.late_data.accept_us
+                state.stored.era_from = newest.get(series_id, now_us()) - accept_us
+
+
+def _start_of_era(state: PairState, news: News) -> int | None:
+    """Return the first time of a new era: after the last evaluated reading."""
+    evaluated_to = state.stored.evaluated_to
+    era_from = state.stored.era_from if evaluated_to is None else evaluated_to + 1
+    if state.stored.rule_hash != _UNSELECTED_HASH:
+        return era_from
+    # Readings from the time when the rule did not select the series do not belong to the new era.
+    first = min(first for first, _ in news.ranges)
+    # The newest reading belongs to it if it is evaluated again, as when a sensor is taken into use again.
+    return first if first == evaluated_to else max(first, era_from or first)

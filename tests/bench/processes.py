@@ -1,4 +1,4 @@
-"""Processes that run beside a benchmark: the server, and a receiver."""
+"""Processes that run beside a benchmark: the API, the worker, and a receiver."""
 
 import asyncio
 import multiprocessing
@@ -20,10 +20,6 @@ API_KEY = "bench-key"
 _START_TIMEOUT_S = 60.0
 
 
-#: The processes of a whole installation; the first answers HTTP.
-COMMANDS = ("serve",)
-
-
 class Served(NamedTuple):
     """A running installation: the address of its API, and the ids of its processes, the API's first."""
 
@@ -42,7 +38,7 @@ class Served(NamedTuple):
 @asynccontextmanager
 async def served(dsn: str, **settings: str) -> AsyncIterator[Served]:
     """Run an installation with API_KEY and these settings until the block ends."""
-    port = free_port()
+    port, worker_port = free_port(), free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
         "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -55,10 +51,11 @@ async def served(dsn: str, **settings: str) -> AsyncIterator[Served]:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         processes = [
-            await stack.enter_async_context(program(sys.executable, "-m", "app", command, cwd=folder, env=environment))
-            for command in COMMANDS
+            await stack.enter_async_context(program(sys.executable, "-m", "app", *command, cwd=folder, env=environment))
+            for command in (("serve",), ("work", f"--port={worker_port}"))
         ]
         await wait_until_answered(f"http://127.0.0.1:{port}/health/live", processes[0])
+        await wait_until_answered(f"http://127.0.0.1:{worker_port}/health/live", processes[1])
         yield Served(f"http://127.0.0.1:{port}", [process.pid for process in processes])
 
 

@@ -26,9 +26,13 @@ class Served(NamedTuple):
     address: str
     pids: list[int]
 
-    def cpu_s(self) -> float:
-        """Return the CPU time of all processes so far."""
-        return cpu_s(self.pids)
+    def api_cpu_s(self) -> float:
+        """Return the CPU time of the API so far."""
+        return cpu_s(self.pids[:1])
+
+    def worker_cpu_s(self) -> float:
+        """Return the CPU time of the worker so far."""
+        return cpu_s(self.pids[1:])
 
     def peak_mb(self) -> float:
         """Return the most memory that the processes have held, added up."""

@@ -69,7 +69,7 @@ async def measure(run: Run) -> AsyncIterator[Row]:
 def _cpu_rows(middle: Round, shape: str) -> list[Row]:
     """Return the CPU time of the round as rows, because it has goals of its own."""
     api = Row(
-        name="no rules: CPU of the server's processes",
+        name="no rules: CPU of the API",
         shape=shape,
         figure=middle.stored.api_cpu_s,
         unit="s a million",

@@ -86,6 +86,7 @@ class Stored(NamedTuple):
     per_second: float
     p99_ms: float
     api_cpu_s: float
+    worker_cpu_s: float
     database_cpu_s: float | None
     #: Uploads that were answered with 503 and sent again.
     refused: int
@@ -95,13 +96,15 @@ async def store(server: Served, load: Load, connections: int, database: Connecti
     """Send a load over so many connections, at most at so many values a second if given; CPU is for a million."""
     requests = load.requests(server.address)
     async with connected(server.address, connections) as clients:
-        api_before, database_before = server.cpu_s(), await database_cpu_s(database)
+        api_s, worker_s, database_before = server.api_cpu_s(), server.worker_cpu_s(), await database_cpu_s(database)
         sent = await repeat(clients, requests, per_second / load.shape.values)
-        api_after, database_after = server.cpu_s(), await database_cpu_s(database)
+        api_s, worker_s = server.api_cpu_s() - api_s, server.worker_cpu_s() - worker_s
+        database_after = await database_cpu_s(database)
     return Stored(
         load.values / sent.lasted_s,
         p99(sent.seconds) * 1e3,
-        (api_after - api_before) / load.values * 1e6,
+        api_s / load.values * 1e6,
+        worker_s / load.values * 1e6,
         _for_a_million(database_before, database_after, load.values),
         sent.refused,
     )

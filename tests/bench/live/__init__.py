@@ -83,10 +83,10 @@ async def _feed(run: Run, clients: int, seconds: float) -> tuple[Delivered, int]
         _following(server.address, clients) as followers,
         connected(server.address, UPLOADERS) as uploaders,
     ):
-        before = server.cpu_s()
+        before = server.api_cpu_s()
         uploads = await _upload(uploaders, server.address, seconds)
         got = await followers.all_got(uploads)
-        return Delivered(got, server.cpu_s() - before, server.peak_mb()), uploads
+        return Delivered(got, server.api_cpu_s() - before, server.peak_mb()), uploads
 
 
 async def _broadcast(clients: int, seconds: float) -> Delivered:

@@ -87,6 +87,7 @@ class Rejected:
 
 
 Series = tuple[SensorName, MetricName]
+EncodedSeries = tuple[list[Series], "array[int]"]
 
 
 class Readings(msgspec.Struct, frozen=True, eq=False):
@@ -103,17 +104,18 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
     times_us: "array[int]"
     values: "array[float]"
     #: Position in the body of the reading that each value belongs to.
-    indexes: "array[int]"
+    indexes: Sequence[int]
     #: The readings that bring tags or units, as objects.
     described: Sequence[Reading] = ()
 
     @classmethod
     def of(cls, readings: Sequence[Reading]) -> "Readings":
         """Return readings as columns."""
+        values = [reading.values for reading in readings]
         return collect_readings(
-            [reading.sensor for reading in readings],
+            encode_series([reading.sensor for reading in readings], values),
             [reading.time_us for reading in readings],
-            [reading.values for reading in readings],
+            values,
             [reading.index for reading in readings],
             [reading for reading in readings if reading.tags is not None or reading.units is not None],
         )
@@ -128,55 +130,50 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
             array("q", [codes[self.codes[row]] for row in rows]),
             array("q", [self.times_us[row] for row in rows]),
             array("d", [self.values[row] for row in rows]),
-            array("q", [self.indexes[row] for row in rows]),
+            [self.indexes[row] for row in rows],
             [reading for reading in self.described if reading.sensor not in sensors],
         )
 
 
+def encode_series(sensors: Sequence[SensorName], values: Sequence[Mapping[MetricName, float]]) -> EncodedSeries:
+    """Return each series of some readings once, and for each value the position of its series.
+
+    One list at a time, here and below: each walk over the readings of a large batch costs a tenth of decoding them.
+    """
+    sensor_codes = defaultdict[SensorName, int](count().__next__)
+    of_sensors = [sensor_codes[sensor] for sensor in sensors]
+    metrics = sorted(set[MetricName]().union(*values))
+    if len(metrics) == 1:
+        return [(sensor, metrics[0]) for sensor in sensor_codes], array("q", of_sensors)
+    metric_codes = {metric: code for code, metric in enumerate(metrics)}
+    of_metrics = [metric_codes[metric] for of_reading in values for metric in of_reading]
+    if len(sensor_codes) == 1:
+        return [(sensor, metric) for sensor in sensor_codes for metric in metrics], array("q", of_metrics)
+    pairs = np.array(_repeat(of_sensors, values), np.int64) * len(metrics) + np.array(of_metrics, np.int64)
+    found, codes = np.unique(pairs, return_inverse=True)
+    names = [*sensor_codes]
+    series = [(names[pair // len(metrics)], metrics[pair % len(metrics)]) for pair in found.tolist()]
+    return series, array("q", codes.astype(np.int64).tobytes())
+
+
 def collect_readings(
-    sensors: Sequence[SensorName],
+    encoded: EncodedSeries,
     times_us: Sequence[int],
     values: Sequence[Mapping[MetricName, float]],
     indexes: Sequence[int],
     described: Sequence[Reading],
 ) -> Readings:
-    """Return readings, whose parts are given in lists of one length, with a row for each value.
-
-    One list at a time: each walk over objects of a large batch costs as much as a tenth of decoding them.
-    """
-    flat = [value for metrics in values for value in metrics.values()]
-    sensor_codes, metric_codes = _number(), _number()
-    of_sensors: Sequence[int] = [sensor_codes[sensor] for sensor in sensors]
-    of_metrics = [metric_codes[metric] for metrics in values for metric in metrics]
-    if len(flat) > len(values):
-        counts = [len(metrics) for metrics in values]
-        of_sensors, times_us, indexes = (_repeat(column, counts) for column in (of_sensors, times_us, indexes))
-    series, codes = _pair([*sensor_codes], of_sensors, [*metric_codes], of_metrics)
-    return Readings(series, codes, array("q", times_us), array("d", flat), array("q", indexes), described)
+    """Return readings, whose times, values and indexes are given in lists of one length, with a row for each value."""
+    series, codes = encoded
+    if len(codes) > len(values):
+        times_us, indexes = _repeat(times_us, values), _repeat(indexes, values)
+    flat = [value for of_reading in values for value in of_reading.values()]
+    return Readings(series, codes, array("q", times_us), array("d", flat), indexes, described)
 
 
-def _number() -> defaultdict[str, int]:
-    """Return a dict that numbers names from 0, in the order in which they are first looked up."""
-    return defaultdict(count().__next__)
-
-
-def _repeat(column: Sequence[int], counts: Sequence[int]) -> Sequence[int]:
+def _repeat(column: Sequence[int], values: Sequence[Mapping[MetricName, float]]) -> Sequence[int]:
     """Repeat what each reading has once for each of its values."""
-    return [item for item, times in zip(column, counts, strict=True) for _ in range(times)]
-
-
-def _pair(
-    sensors: Sequence[SensorName], of_sensors: Sequence[int], metrics: Sequence[MetricName], of_metrics: Sequence[int]
-) -> "tuple[list[Series], array[int]]":
-    """Return each series that occurs, and for each value the position of its series."""
-    if len(metrics) == 1:
-        return [(sensor, metrics[0]) for sensor in sensors], array("q", of_sensors)
-    if len(sensors) == 1:
-        return [(sensors[0], metric) for metric in metrics], array("q", of_metrics)
-    pairs = np.array(of_sensors, np.int64) * len(metrics) + np.array(of_metrics, np.int64)
-    found, codes = np.unique(pairs, return_inverse=True)
-    series = [(sensors[pair // len(metrics)], metrics[pair % len(metrics)]) for pair in found.tolist()]
-    return series, array("q", codes.astype(np.int64).tobytes())
+    return [item for item, of_reading in zip(column, values, strict=True) for _ in of_reading]
 
 
 class Upload(msgspec.Struct, frozen=True):

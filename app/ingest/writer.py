@@ -141,8 +141,7 @@ class Writer:
             await self._flush(connection, _fail_answered_elsewhere(taken, error))
         else:
             self._metrics.flush_seconds.observe(perf_counter() - started)
-            for waiting, outcome in zip(taken, outcomes, strict=True):
-                self._answer(waiting, outcome)
+            self._answer(taken, outcomes)
 
     async def _write(self, connection: Connection, uploads: Sequence[Upload]) -> list[Outcome]:
         """Write uploads in one transaction and return their outcomes; raise SensorsChangedError after RETRIES."""
@@ -192,13 +191,14 @@ class Writer:
             except (AnsweredElsewhereError, OverloadedError, *DATABASE_ERRORS) as error:
                 _fail(waiting, _as_answer(error))
             else:
-                self._answer(waiting, outcome)
+                self._answer([waiting], [outcome])
 
-    def _answer(self, waiting: _Waiting, outcome: Outcome) -> None:
-        self._metrics.readings_accepted.inc(outcome.receipt.accepted)
-        self._metrics.readings_duplicate.inc(outcome.receipt.duplicates)
-        if not waiting.outcome.done():
-            waiting.outcome.set_result(outcome)
+    def _answer(self, taken: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
+        self._metrics.readings_accepted.inc(sum(outcome.receipt.accepted for outcome in outcomes))
+        self._metrics.readings_duplicate.inc(sum(outcome.receipt.duplicates for outcome in outcomes))
+        for waiting, outcome in zip(taken, outcomes, strict=True):
+            if not waiting.outcome.done():
+                waiting.outcome.set_result(outcome)
 
 
 async def _merge(connection: Connection, uploads: Sequence[Upload], registry: SeriesRegistry) -> Batch:

@@ -60,8 +60,7 @@ def series_ids(*names: tuple[str, str]) -> Mapping[str, Mapping[str, SeriesId]]:
 def as_objects(readings: Readings) -> list[Reading]:
     """Return readings as objects, in the order of the body."""
     described = {reading.index: reading for reading in readings.described}
-    columns = (readings.indexes, readings.codes, readings.times_us, readings.values)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
+    rows = zip(readings.indexes, readings.codes, readings.times_us, readings.values, strict=True)
     objects = []
     for index, of_reading in groupby(rows, key=itemgetter(0)):
         _, codes, (time_us, *_), values = zip(*of_reading, strict=True)

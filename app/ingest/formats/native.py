@@ -42,7 +42,7 @@ from app.ingest.checks import (
 )
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Readings, Receipt, Rejected, collect_readings
+from app.ingest.upload import Readings, Receipt, Rejected, Series, collect_readings, encode_series
 from app.model import VALUE_LIMIT, Reading, Tags
 from app.names import UNIT_LENGTH_LIMIT, explain_units, is_metric_name, is_sensor_name, is_unit, show
 from app.problems import problem_responses
@@ -113,27 +113,22 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
 
 def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTimes, units: Units) -> Readings:
     """Return the readings of items with the right types: all at once if all are valid, else checked one by one."""
+    sensors, values = [item.sensor for item in items], [item.values for item in items]
     described = [
         item for item in items if units or item.tags is not None or item.unit is not None or item.units is not None
     ]
-    if _are_good(items, described) and (times_us := _times_us(items, times)):
-        return collect_readings(
-            [item.sensor for item in items],
-            times_us,
-            [item.values for item in items],
-            range(len(items)),
-            _describe(items, times_us, units) if described else (),
-        )
+    encoded = encode_series(sensors, values)
+    if all(values) and _are_good(encoded[0], described) and (times_us := _times_us(items, times)):
+        readings = _describe(items, times_us, units) if described else ()
+        return collect_readings(encoded, times_us, values, range(len(items)), readings)
     return _check_readings(map(msgspec.structs.asdict, items), rejected, times, units)
 
 
-def _are_good(items: list[ReadingBody], described: list[ReadingBody]) -> bool:
-    """Return whether all names, tags and units can be stored and no reading lacks values; each name is checked once."""
-    values = [item.values for item in items]
+def _are_good(series: list[Series], described: list[ReadingBody]) -> bool:
+    """Return whether all names, tags and units can be stored; each name is checked once."""
     return (
-        all(values)
-        and all(map(is_sensor_name, {item.sensor for item in items}))
-        and all(map(is_metric_name, set().union(*values)))
+        all(map(is_sensor_name, {sensor for sensor, _ in series}))
+        and all(map(is_metric_name, {metric for _, metric in series}))
         and all(check_tags(item.tags) is None for item in described if item.tags is not None)
         and all(map(is_unit, {item.unit for item in described if item.unit is not None}))
         and all(check_units(item.units) is None for item in described if item.units is not None)

@@ -1,18 +1,38 @@
-"""Decompression of request bodies with a size limit, so that a small body cannot fill the memory."""
+"""Limits of request bodies: of one as sent, of one decompressed, and of all together, so that none fills the memory."""
 
 import zlib
 
 import zstandard
 
-from app.errors import InvalidRequestError, PayloadTooLargeError
+from app.errors import InvalidRequestError, OverloadedError, PayloadTooLargeError
 
 #: Limits in bytes: of the body as sent, and of the decompressed body.
 BODY_LIMIT = 16 * 2**20
 DECOMPRESSED_LIMIT = 64 * 2**20
+#: Limit in bytes of what was received so far of all bodies that are on their way in this process.
+BODIES_LIMIT = 128 * 2**20
 #: Limit of files appended one to another in a gzip body; each needs a new decompressor.
 GZIP_MEMBERS_LIMIT = 1_000
 #: Bytes of gzip decompressed at a time; they decompress to about DECOMPRESSED_LIMIT bytes at most.
 _GZIP_PIECE = 2**16
+
+
+class BodyRoom:
+    """Room for the bodies that are being received. When it is full, uploads are refused with 503 and Retry-After."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def take(self, byte_count: int) -> None:
+        """Take room for a piece of a body; raise OverloadedError, without taking it, when there is too little."""
+        if self._taken + byte_count > BODIES_LIMIT:
+            taken = f"{self._taken / 2**20:.0f} MiB"
+            raise OverloadedError(f"Bodies of {taken} are being received already. Keep the data and send them again.")
+        self._taken += byte_count
+
+    def give_back(self, byte_count: int) -> None:
+        """Give back what was taken."""
+        self._taken -= byte_count
 
 
 def decompress(body: bytes, content_encoding: str) -> bytes:

@@ -17,7 +17,7 @@ from app.auth.guard import Connection, first_headers
 from app.clock import DistinctClock
 from app.db.pool import Pool
 from app.errors import OverloadedError, PayloadTooLargeError
-from app.ingest.body import BODY_LIMIT, decompress
+from app.ingest.body import BODY_LIMIT, BodyRoom, decompress
 from app.ingest.formats import Parse, ReceiptTimes
 from app.ingest.gateways import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
@@ -51,6 +51,7 @@ class Ingest:
         self.gateways = GatewayLog()
         self.clock = clock or DistinctClock()
         self._answers = Answers()
+        self._body_room = BodyRoom()
         self._metrics = metrics
         self._log = UploadLog()
 
@@ -61,7 +62,7 @@ class Ingest:
     async def take(self, request: AnyRequest, parse: Parse) -> Receipt:
         """Read a request's body, parse it and store its readings; return the receipt after the commit."""
         headers = first_headers(request.scope)
-        body = await read_body(request, headers)
+        body = await self.read_body(request, headers)
         received_us = self.clock()
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         times = ReceiptTimes(received_us)
@@ -78,6 +79,30 @@ class Ingest:
             idempotency=Idempotency(check_key(key), sha256(body).digest()) if key is not None else None,
         )
         return await self._store_once(upload)
+
+    async def read_body(self, request: AnyRequest, headers: Mapping[str, str]) -> bytes:
+        """Read a request's body and decompress it.
+
+        Raise InvalidRequestError, PayloadTooLargeError, or OverloadedError when too much is being received.
+        """
+        _check_size(int(headers.get("content-length", 0)))
+        parts: list[bytes] = []
+        byte_count, more = 0, True
+        try:
+            # Not `request.body()`, which takes a tenth of the time of a single reading.
+            while more:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    raise InternalServerException("the client disconnected before the end of the body")
+                piece = message["body"]
+                _check_size(byte_count + len(piece))
+                self._body_room.take(len(piece))
+                byte_count += len(piece)
+                parts.append(piece)
+                more = message["more_body"]
+            return decompress(b"".join(parts), headers.get("content-encoding", ""))
+        finally:
+            self._body_room.give_back(byte_count)
 
     async def _store_once(self, upload: Upload) -> Receipt:
         """Store an upload and return its receipt; under a known Idempotency-Key, return the first receipt again."""
@@ -182,23 +207,6 @@ class _Together(msgspec.Struct):
         self.duplicates += receipt.duplicates
         self.rejected += receipt.rejected_count
         self.seq = receipt.seq if self.seq is None else max(self.seq, receipt.seq or 0)
-
-
-async def read_body(request: AnyRequest, headers: Mapping[str, str]) -> bytes:
-    """Read a request's body and decompress it; raise InvalidRequestError or PayloadTooLargeError."""
-    _check_size(int(headers.get("content-length", 0)))
-    parts: list[bytes] = []
-    byte_count, more = 0, True
-    # Not `request.body()`, which takes a tenth of the time of a single reading.
-    while more:
-        message = await request.receive()
-        if message["type"] != "http.request":
-            raise InternalServerException("the client disconnected before the end of the body")
-        parts.append(message["body"])
-        byte_count += len(message["body"])
-        _check_size(byte_count)
-        more = message["more_body"]
-    return decompress(b"".join(parts), headers.get("content-encoding", ""))
 
 
 def _check_size(byte_count: int) -> None:

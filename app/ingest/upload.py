@@ -12,6 +12,8 @@ import numpy as np
 from app.auth.keys import ApiKey
 from app.model import MetricName, Reading, SensorName
 
+#: About how many bytes of memory a value takes, and a reading with tags or units beside its values (measured).
+VALUE_BYTES, DESCRIBED_BYTES = 40, 800
 #: Number of rejections listed in an answer at most; all are counted.
 REJECTIONS_LISTED = 100
 
@@ -196,6 +198,11 @@ class Upload(msgspec.Struct, frozen=True):
     def value_count(self) -> int:
         """Number of values to store, one for each metric of each reading."""
         return len(self.readings.values)
+
+    @property
+    def byte_count(self) -> int:
+        """About how many bytes it takes while it waits."""
+        return self.value_count * VALUE_BYTES + len(self.readings.described) * DESCRIBED_BYTES
 
 
 class Idempotency(msgspec.Struct, frozen=True):

@@ -27,6 +27,8 @@ FLUSHERS = 2
 FLUSH_VALUES = 10_000
 #: Limit of values that wait; further uploads are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
+#: Limit of the bytes that waiting uploads take, likewise: a reading with tags or units is kept as an object.
+QUEUE_BYTES = 128 * 2**20
 #: Number of retries after a duplicate key in a COPY, a deadlock with another flush and the like.
 RETRIES = 3
 #: A flush that takes longer hangs, on a lock or on a dead network connection; its connection is closed.
@@ -66,6 +68,7 @@ class Writer:
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._waiting_values = 0
+        self._waiting_bytes = 0
         self._something_waits = asyncio.Event()
 
     async def store(self, upload: Upload) -> Outcome:
@@ -74,13 +77,16 @@ class Writer:
         Raise OverloadedError if the queue is full, and what a lost database raises. In that case it is unknown whether
         the upload was stored; sending it again is safe.
         """
-        if self._waiting and self._waiting_values + upload.value_count > QUEUE_VALUES:
+        if self._waiting and (
+            self._waiting_values + upload.value_count > QUEUE_VALUES
+            or self._waiting_bytes + upload.byte_count > QUEUE_BYTES
+        ):
             raise OverloadedError(
                 f"{self._waiting_values} values wait to be stored already. Keep the data and send them again."
             )
         waiting = _Waiting(upload, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._count(upload.value_count)
+        self._count(upload.value_count, upload.byte_count)
         self._something_waits.set()
         return await waiting.outcome
 
@@ -119,7 +125,7 @@ class Writer:
         value_count, limit = 0, min(max(self._waiting_values, FLUSH_VALUES) // FLUSHERS, FLUSH_VALUES)
         while self._waiting and (not taken or value_count + self._waiting[0].upload.value_count <= limit):
             waiting = self._waiting.popleft()
-            self._count(-waiting.upload.value_count)
+            self._count(-waiting.upload.value_count, -waiting.upload.byte_count)
             value_count += waiting.upload.value_count
             if not waiting.outcome.done():  # its client may be gone
                 taken.append(waiting)
@@ -127,8 +133,9 @@ class Writer:
             self._something_waits.clear()
         return taken
 
-    def _count(self, value_count: int) -> None:
+    def _count(self, value_count: int, byte_count: int) -> None:
         self._waiting_values += value_count
+        self._waiting_bytes += byte_count
         self._metrics.queue_values.set(self._waiting_values)
 
     async def _flush(self, connection: Connection, taken: Sequence[_Waiting]) -> None:

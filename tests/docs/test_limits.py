@@ -11,7 +11,7 @@ from app.clock import DAY_US, MINUTE_US
 from app.commands.processes.server import GRACE_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.db.shared import RETRY_S
-from app.ingest.body import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
+from app.ingest.body import BODIES_LIMIT, BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.formats.native import READINGS_LIMIT
@@ -19,6 +19,7 @@ from app.ingest.idempotency import KEY_LIMIT
 from app.ingest.series import SENSORS_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
 from app.ingest.writer import FLUSH_TIMEOUT_S, QUEUE_VALUES
+from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.live.hub import ALL_QUEUES_BYTES
 from app.live.protocol import PATTERNS_LIMIT
 from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES
@@ -38,7 +39,8 @@ GATEWAYS = (
     f"| Readings in one body | {READINGS_LIMIT:,};",
     f"| New sensors of one key | {SENSORS_PER_KEY:,} in all;",
     f"from {OLDEST_ACCEPTED_US // DAY_US} days ago to {FUTURE_LIMIT_US // MINUTE_US} minutes ahead",
-    f"{QUEUE_VALUES:,}; beyond, 503",
+    f"{QUEUE_VALUES:,}, and {QUEUE_OF_UPLOADS_BYTES // MIB} MiB with tags and units; beyond, 503",
+    f"{BODIES_LIMIT // MIB} MiB together; beyond, 503",
     f"The first {REJECTIONS_LISTED} refusals",
     f"| `sensor` | 1 to {SENSOR_NAME_LIMIT} printable characters",
     f"names of 1 to {METRIC_NAME_LIMIT} printable characters",

@@ -16,8 +16,9 @@ from app import services
 from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
+from app.ingest import body as bodies
 from app.ingest import writer
-from app.ingest.upload import Outcome, Receipt, Upload
+from app.ingest.upload import VALUE_BYTES, Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.settings import Settings
@@ -142,6 +143,44 @@ async def test_uploads_are_refused_with_retry_after_when_the_queue_is_full(
     # Ten values wait, and one or two flushes are running, with at most five values each.
     assert 11 <= len(acknowledged) <= 20
     assert await _stored(database.pool) == {0, *acknowledged}
+
+
+async def test_uploads_are_refused_when_waiting_ones_take_too_many_bytes(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await _post(server, 0) == 200  # the sensor is known before anything stalls
+    monkeypatch.setattr(writer, "FLUSH_VALUES", 1)
+    monkeypatch.setattr(writer, "QUEUE_BYTES", 3 * VALUE_BYTES)
+    async with _stalled(database):
+        posts = [asyncio.create_task(send(server, _body(number))) for number in range(1, 21)]
+        await wait_until(lambda: sum(post.done() for post in posts) >= 15)
+    answers = await asyncio.gather(*posts)
+    # Three uploads wait, and one or two flushes of one upload each are running.
+    assert sum(answer.status == 200 for answer in answers) in (4, 5)
+    assert {answer.status for answer in answers} == {200, 503}
+
+
+async def test_uploads_are_refused_when_too_much_is_being_received(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODIES_LIMIT", 1_000)
+    large = b" " * 200 + msgspec.json.encode(_body(1))
+    finish = asyncio.Event()
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b" " * 900
+        await finish.wait()
+        yield msgspec.json.encode(_body(2))
+
+    slow = asyncio.create_task(server.http.post("/api/v1/readings", data=slow_body()))
+    async with asyncio.timeout(20):
+        while (refused := await send(server, large)).status == 200:  # until the first piece of the slow one has come
+            pass
+    assert (refused.status, refused.retry_after) == (503, "1")
+    assert "are being received already. Keep the data and send them again." in refused.body["detail"]
+    finish.set()
+    assert (await slow).status == 200
+    assert (await send(server, large)).status == 200
 
 
 async def test_upload_larger_than_the_queue_is_accepted_when_nothing_waits(

@@ -23,7 +23,7 @@ from litestar.status_codes import HTTP_201_CREATED
 from app.auth.guard import first_headers, require
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
 from app.ingest.checks import check_value, refuse_sensor
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip, read_body
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip
 from app.ingest.upload import Readings, Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name
@@ -176,7 +176,7 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
 
     Additional numeric fields are stored as metrics of their own.
     """
-    body = await read_body(request, first_headers(request.scope))
+    body = await ingest.read_body(request, first_headers(request.scope))
     received_us = ingest.clock()
     problems, sensor, values = parse(body)
     if problems:

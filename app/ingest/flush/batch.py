@@ -97,16 +97,19 @@ class NewReadings:
         alerting would evaluate these again.
         """
         fresh_from = min(upload.received_us for upload in self.batch.uploads) - LATE_AFTER_US
-        fresh: dict[SeriesId, list[Point]] = {}
-        late: dict[SeriesId, list[Point]] = {}
+        if len(self.oldest_of_day) == 1 and min(self.oldest_of_day.values()) >= fresh_from:
+            return {False: _summarize([(block.series_id, block.points) for block in self.blocks])}
+        fresh: defaultdict[SeriesId, list[Point]] = defaultdict(list)
+        late: defaultdict[SeriesId, list[Point]] = defaultdict(list)
         for block in self.blocks:
-            points = block.points
-            first_fresh = 0 if points[0][0] >= fresh_from else bisect_left(points, fresh_from, key=itemgetter(0))
-            if first_fresh:
-                late[block.series_id] = late.get(block.series_id, []) + points[:first_fresh]
-            if first_fresh < len(points):
-                fresh[block.series_id] = fresh.get(block.series_id, []) + points[first_fresh:]
-        return {is_late: _summarize(of_series) for is_late, of_series in ((False, fresh), (True, late)) if of_series}
+            first_fresh = bisect_left(block.points, fresh_from, key=itemgetter(0))
+            late[block.series_id] += block.points[:first_fresh]
+            fresh[block.series_id] += block.points[first_fresh:]
+        of_kind = {
+            is_late: [(key, points) for key, points in each.items() if points]
+            for is_late, each in ((False, fresh), (True, late))
+        }
+        return {is_late: _summarize(points_of) for is_late, points_of in of_kind.items() if points_of}
 
     def states(self) -> tuple[list[SeriesId], list[int], list[float]]:
         """Return the newest sample of each series as columns (series, time, value), in ascending order of series."""
@@ -183,20 +186,21 @@ def _size(blocks: Iterable[Block]) -> int:
     return sum(len(block.points) for block in blocks)
 
 
-def _summarize(points_of: Mapping[SeriesId, list[Point]]) -> Summaries:
-    """Return the summaries of points in ascending order of time."""
-    singles = [(series_id, points[0]) for series_id, points in points_of.items() if len(points) == 1]
-    runs = [(series_id, points) for series_id, points in points_of.items() if len(points) > 1]
+def _summarize(points_of: Sequence[tuple[SeriesId, list[Point]]]) -> Summaries:
+    """Return the summaries of each series' points, which are in ascending order of time."""
+    singles = [points[0] for _, points in points_of if len(points) == 1]
+    times, _, values = zip(*singles, strict=True) if singles else ((), (), ())
+    runs = [(series_id, points) for series_id, points in points_of if len(points) > 1]
     values_of = [[point[2] for point in points] for _, points in runs]
     return Summaries(
-        [series_id for series_id, _ in singles],
-        [point[0] for _, point in singles],
-        [point[2] for _, point in singles],
+        [series_id for series_id, points in points_of if len(points) == 1],
+        times,
+        values,
         [series_id for series_id, _ in runs],
         [len(points) for _, points in runs],
         [points[0][0] for _, points in runs],
         [points[-1][0] for _, points in runs],
-        [min(values) for values in values_of],
-        [max(values) for values in values_of],
+        list(map(min, values_of)),
+        list(map(max, values_of)),
         [max(later[0] - point[0] for point, later in pairwise(points)) for _, points in runs],
     )

@@ -144,14 +144,12 @@ class HistoryRun:
                 self.upload(readings)
             case Evaluate(take, tell):
                 rng = Random(tell)
-                self.evaluate(take)
-                self.write(rng)
+                self.evaluate(take, rng)
                 self.tell(rng)
             case Restart(keeps_cache):
                 self.restart(keeps_cache=keeps_cache)
             case ChangeRule(rule):
-                self.evaluate(-1)
-                self.write(Random(0))
+                self.evaluate(-1, Random(0))
                 self.change_rule(rule)
 
     def check(self) -> None:
@@ -187,7 +185,7 @@ class HistoryRun:
             found = [reading for reading in found if reading[0] < want.to_us]
         return found[-want.limit :] if want.newest else found[: want.limit]
 
-    def evaluate(self, take: int) -> None:
+    def evaluate(self, take: int, rng: Random) -> None:
         taken = [part for i, (part, _) in enumerate(self.dirty) if take >> i & 1]
         if not taken:
             return
@@ -203,6 +201,7 @@ class HistoryRun:
             self.skipped += 1
         else:
             self.replay(news)
+        self.write(rng)
 
     def replay(self, news: News) -> None:
         ranges = self.state.ranges(news)
@@ -313,6 +312,8 @@ def _readings(rng: Random, rule: SeriesRule, scale: float) -> list[StoredReading
 
 
 def _target(rng: Random, rule: SeriesRule, scale: float, meets_level: bool) -> float:
+    if rng.random() < 0.3:
+        return float(rng.choice(msgspec.structs.astuple(rng.choice(rule.levels).condition)))  # type: ignore[arg-type]
     grid = [scale * half / 2 for half in range(-2, 13)]
     fitting = [value for value in grid if meets(rule.levels[0].condition, value) == meets_level]
     return rng.choice(fitting or grid)

@@ -85,7 +85,7 @@ def random_rule(rng: Random, scale: float = 1.0) -> SeriesRule:
         value=ValueOf(kind, window_us),
         levels=levels,
         clear=rng.choice([None, *pool.excluding(levels[0].condition)]) if rng.random() < 0.7 else None,
-        clear_for_us=rng.choice((0, 1, 2, 3, 4)) * UNIT_US,
+        clear_for_us=rng.choice((0, 1, 2, 3, 8)) * UNIT_US,
         max_gap_us=rng.choice((None, None, UNIT_US, 2 * UNIT_US, 3 * UNIT_US)),
     )
 
@@ -95,6 +95,6 @@ def _random_levels(rng: Random, pool: Pool) -> tuple[Level, ...]:
     condition = rng.choice(pool.all)
     levels = []
     for name in names:
-        levels.append(Level(name, condition, rng.choice((0, 0, 1, 1, 1, 2, 3)) * UNIT_US))
+        levels.append(Level(name, condition, rng.choice((0, 0, 1, 1, 2, 3, 8)) * UNIT_US))
         condition = rng.choice(pool.implying(condition))
     return tuple(levels)

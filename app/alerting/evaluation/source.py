@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from app.alerting.episodes.replay import FIRST_PAGE, Replay, Replaying, Want, replaying
+from app.alerting.episodes.replay import FIRST_PAGE, LARGEST_PAGE, Replay, Replaying, Want, replaying
 from app.alerting.episodes.revision import StoredEpisode
 from app.alerting.episodes.samples import StoredReading
 from app.alerting.evaluation.dirty import News
@@ -44,7 +44,10 @@ class ReplayTask(msgspec.Struct):
     ) -> "ReplayTask":
         """Return the task for a pair with news; `ranges` are those of the news that are to be replayed."""
         known, rule, fresh = state.known(episodes), state.match.series_rule, news.fresh
-        if news.late or fresh is None or state.is_beginning:
+        if state.is_beginning:
+            # Most of these read many pages. By long ones, few of them run at a time.
+            return cls(series_id, state, replaying(rule, known, ranges, first_page, LARGEST_PAGE))
+        if news.late or fresh is None:
             return cls(series_id, state, replaying(rule, known, ranges, first_page))
         # One more, so that the page shows that it was the last one.
         task = cls(series_id, state, replaying(rule, known, ranges, first_page, min(fresh.count + 1, first_page)))

@@ -26,6 +26,7 @@ POLL_S = 1.5
 HEARTBEAT_S = 10.0
 TIMEOUT_S = 5.0
 PAGE_ROWS = 200
+PAUSE_LIMIT_S = 0.1
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 log = structlog.get_logger()
@@ -92,13 +93,24 @@ class Listener:
             async with asyncio.timeout(TIMEOUT_S):
                 frames = await read_frames(connection, self._hub.cursor, None)
             await self._hub.labels.read_if_unknown(connection, frames)
-            self._hub.publish(frames)
-            if frames and (at := frames[-1].at) is not None:
-                self._metrics.feed_lag_seconds.set((datetime.now(UTC) - at).total_seconds())
+            await self._publish(frames)
             is_full = len(frames) == PAGE_ROWS
             self._failures = 0
             self._last_alive = monotonic()
         self.started.set()
+
+    async def _publish(self, frames: Sequence[Frame]) -> None:
+        """Publish frames, then pause for as long as that took, PAUSE_LIMIT_S at most.
+
+        So the fan-out takes at most half of the process's time, and with many clients what comes meanwhile goes out
+        together: 1,000 clients of 50 rows a second took two thirds of the CPU time so.
+        """
+        started = monotonic()
+        self._hub.publish(frames)
+        if frames and (at := frames[-1].at) is not None:
+            self._metrics.feed_lag_seconds.set((datetime.now(UTC) - at).total_seconds())
+        await asyncio.sleep(0)  # uvloop writes at the end of this iteration of the loop
+        await asyncio.sleep(min(monotonic() - started, PAUSE_LIMIT_S))
 
     def _wake(self, *_: object) -> None:
         self._notified.set()

@@ -20,7 +20,7 @@ from app.live import listener
 from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.listener import Listener
-from app.live.protocol import CloseCode
+from app.live.protocol import CloseCode, Cursor
 from app.live.queues.waiting import Queue
 from app.live.retention import prune_feed
 from app.metrics import Metrics
@@ -102,6 +102,23 @@ async def terminate_listener(database: Database) -> None:
         " WHERE datname = current_database() AND application_name = 'tidegauge listener'"
     )
     assert ended == 1
+
+
+class BusyRecorder(Recorder):
+    """A subscriber that keeps the loop busy, as a thousand do together."""
+
+    def flush(self) -> None:
+        time.sleep(0.03)
+
+
+async def test_listener_pauses_as_long_as_the_fan_out_took(database: Database) -> None:
+    hub = Hub(Metrics())
+    hub.add(BusyRecorder(hub, Metrics()))
+    listener = Listener(database.dsn, hub, Metrics())
+    started = time.monotonic()
+    await listener._publish([Frame(Cursor("e", 1), "readings", payload(1))])
+    assert hub.head == 1
+    assert time.monotonic() - started >= 0.06
 
 
 async def test_listener_starts_at_the_head_when_rows_are_there(database: Database) -> None:

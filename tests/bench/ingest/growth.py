@@ -14,11 +14,12 @@ from tests.bench.processes import API_KEY, Served, served
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run
 
-UPLOADS = 60
+UPLOADS = 20
 TIMES = 100
 TREND_REQUESTS = 40
 WIDE, NARROW = Shape(series=10_000, readings=1), Shape(series=170, readings=59)
 WIDE_UPLOADS = 40
+MORE_SERIES_UPLOADS = 100
 #: Two readings a minute back from yesterday, for each of the series.
 FILL = """
 INSERT INTO reading (series_id, time, value)
@@ -109,7 +110,7 @@ async def _trend_ms(server: Served) -> float:
 
 
 async def _more_series(run: Run, server: Served, database: Connection) -> AsyncIterator[Row]:
-    uploads = run.count(2 * UPLOADS, 4)
+    uploads = run.count(MORE_SERIES_UPLOADS, 4)
     few = await store(server, Load(BATCH, uploads, part=(0, 4)), CONNECTIONS, database)
     # So that the first sight of each series is not part of what is measured.
     await store(server, Load(Shape(TIMES * BATCH.series, 1), 1, part=(1, 4)), 1, database)

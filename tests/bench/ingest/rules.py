@@ -54,7 +54,7 @@ class Evaluation:
         """Return the seconds until nothing is left to evaluate; CATCH_UP_LIMIT_S when it takes longer."""
         started = time.monotonic()
         await self.look()
-        while self.lag_s and time.monotonic() - started < CATCH_UP_LIMIT_S:
+        while self._seen and time.monotonic() - started < CATCH_UP_LIMIT_S:
             await asyncio.sleep(_LOOK_EVERY_S)
             await self.look()
         return time.monotonic() - started

@@ -19,8 +19,8 @@ import uvloop
 from app import log
 from app.db.embedded.server import EmbeddedServer
 from tests.bench import broker, evaluation, history, live, page
-from tests.bench.ingest import batches, growth, peers, rules, singles
-from tests.bench.report.chart import draw
+from tests.bench.ingest import batches, endurance, growth, peers, rules, singles
+from tests.bench.report.chart import draw, draw_curves
 from tests.bench.report.rows import Report, Row
 from tests.bench.report.run import Run, describe_machine
 from tests.bench.report.table import render
@@ -30,6 +30,7 @@ Measure = Callable[[Run], AsyncIterator[Row]]
 BENCHMARKS: dict[str, Measure] = {
     "batches": batches.measure,
     "rules": rules.measure,
+    "endurance": endurance.measure,
     "singles": singles.measure,
     "growth": growth.measure,
     "peers": peers.measure,
@@ -40,7 +41,7 @@ BENCHMARKS: dict[str, Measure] = {
     "page": page.measure,
 }
 #: A benchmark that takes longer is ended.
-LIMIT_S = 180.0
+LIMIT_S = 300.0
 
 
 def main() -> None:
@@ -59,6 +60,9 @@ def main() -> None:
     asked.output.mkdir(exist_ok=True, parents=True)
     (asked.output / "table.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
     (asked.output / "chart.svg").write_text(draw(report))
+    for row in report.rows:
+        if row.curves:
+            (asked.output / "memory.svg").write_text(draw_curves(row))
 
 
 async def measure_all(names: list[str], share: float) -> Report:

@@ -11,8 +11,7 @@ import msgspec
 import uvloop
 
 from app.broker.format import BrokerNotification, slack_message, telegram_message
-from tests.bench.connections import HttpClient, connected, content_length, request
-from tests.bench.ingest.load import p99
+from tests.bench.connections import HttpClient, connected, content_length, p99, request
 from tests.bench.processes import Served, free_port, running, served, wait_for_port
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run

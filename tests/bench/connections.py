@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import cycle
+from statistics import quantiles
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -115,6 +116,11 @@ async def repeat(
 
     await asyncio.gather(*map(send_some, clients))
     return Sent(seconds, loop.time() - began, refused)
+
+
+def p99(seconds: list[float]) -> float:
+    """Return the time that 99 of 100 keep to."""
+    return quantiles(seconds, n=100)[98] if len(seconds) > 1 else seconds[0]
 
 
 def for_seconds(seconds: float, requests: Iterable[bytes]) -> Iterator[bytes]:

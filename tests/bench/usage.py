@@ -28,6 +28,12 @@ def peak_mb(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1_000
 
 
+def held_mb(pid: int) -> float:
+    """Return the memory that a process holds now, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1_000
+
+
 def forget_peak(pid: int) -> None:
     """Let the peak of a process start over from what it holds now."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -5,12 +5,11 @@ import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from statistics import quantiles
 from typing import NamedTuple
 
 from app.clock import now_us
 from app.db.pool import Connection, connect
-from tests.bench.connections import connected, repeat, request
+from tests.bench.connections import connected, p99, repeat, request
 from tests.bench.processes import Served
 from tests.bench.usage import database_cpu_s
 
@@ -66,13 +65,14 @@ class Load:
 
     def requests(self, address: str) -> list[bytes]:
         """Return the requests, ready to be sent."""
-        return [request(address, "/api/v1/readings", self._body(number)) for number in range(self.uploads)]
+        return [request(address, "/api/v1/readings", self.body(number)) for number in range(self.uploads)]
 
     def lines(self, upload: int) -> bytes:
         """Return an upload in Influx line protocol, times in milliseconds."""
         return "\n".join(f"temperature,sensor=s{n} value={v} {at}" for n, at, v in self.rows(upload)).encode()
 
-    def _body(self, upload: int) -> bytes:
+    def body(self, upload: int) -> bytes:
+        """Return an upload as JSON."""
         readings = (
             f'{{"sensor":"s{series}","time":{at},"values":{{"temperature":{value}}}}}'
             for series, at, value in self.rows(upload)
@@ -108,11 +108,6 @@ async def store(server: Served, load: Load, connections: int, database: Connecti
         _for_a_million(database_before, database_after, load.values),
         sent.refused,
     )
-
-
-def p99(seconds: list[float]) -> float:
-    """Return the time that 99 of 100 keep to."""
-    return quantiles(seconds, n=100)[98] if len(seconds) > 1 else seconds[0]
 
 
 @asynccontextmanager

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import aiohttp
 
-from tests.bench.connections import connected, repeat, request
+from tests.bench.connections import connected, p99, repeat, request
 from tests.bench.ingest.batches import BATCH, CONNECTIONS
-from tests.bench.ingest.load import Load, p99, store, watched
+from tests.bench.ingest.load import Load, store, watched
 from tests.bench.processes import free_port, program, served, wait_until_answered
 from tests.bench.report.rows import Row
 from tests.bench.report.run import Run

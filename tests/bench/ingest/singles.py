@@ -9,8 +9,7 @@ import uvicorn
 import uvloop
 from litestar import Litestar, Request, Response, post
 
-from tests.bench.connections import Sent, connected, for_seconds, repeat, request
-from tests.bench.ingest.load import p99
+from tests.bench.connections import Sent, connected, for_seconds, p99, repeat, request
 from tests.bench.processes import free_port, running, served, wait_for_port
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run

@@ -54,3 +54,31 @@ def _bar(row: Row, y: int) -> list[str]:
         goal = _x(row.goal.bound)
         parts.append(f'<line x1="{goal}" x2="{goal}" y1="{y}" y2="{y + 14}" stroke="#102a43" stroke-width="2"/>')
     return parts
+
+
+CURVE_HEIGHT_PX = 260
+_COLOURS = ("#2b6cb0", "#2f855a", "#d9822b")
+
+
+def draw_curves(row: Row) -> str:
+    """Return what was watched during a row as SVG: time to the right, the figures upwards from zero."""
+    most_s = max(at for curve in row.curves for at, _ in curve.points) or 1.0
+    most = max(curve.highest for curve in row.curves) or 1.0
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH_PX} {CURVE_HEIGHT_PX + 60}" {_FONT} role="img">',
+        f"<title>{escape(row.name)}</title>",
+        f'<rect width="{WIDTH_PX}" height="{CURVE_HEIGHT_PX + 60}" fill="#ffffff"/>',
+        f'<text x="10" y="16" fill="#102a43">{escape(row.name)}: {escape(row.shape)}</text>',
+        f'<text x="10" y="40" font-size="10" fill="#52606d">{most:.0f}</text>',
+        f'<text x="{WIDTH_PX - 60}" y="{CURVE_HEIGHT_PX + 46}" font-size="10" fill="#52606d">{most_s:.0f} s</text>',
+    ]
+    for curve, colour, place in zip(row.curves, _COLOURS, range(len(row.curves)), strict=False):
+        line = " ".join(
+            f"{40 + at / most_s * (WIDTH_PX - 60):.1f},{30 + (1 - figure / most) * CURVE_HEIGHT_PX:.1f}"
+            for at, figure in curve.points
+        )
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(
+            f'<text x="{60 + 160 * place}" y="{CURVE_HEIGHT_PX + 46}" fill="{colour}">{escape(curve.name)}</text>'
+        )
+    return "\n".join([*parts, "</svg>"]) + "\n"

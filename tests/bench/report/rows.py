@@ -16,6 +16,24 @@ class Goal(msgspec.Struct, frozen=True):
         return figure >= self.bound if self.sign == "≥" else figure <= self.bound
 
 
+class Curve(msgspec.Struct):
+    """A figure over time."""
+
+    name: str
+    #: (seconds since the start, figure)
+    points: list[tuple[float, float]] = []
+
+    @property
+    def highest(self) -> float:
+        """Return the highest figure."""
+        return max(figure for _, figure in self.points)
+
+    @property
+    def last(self) -> float:
+        """Return the last figure."""
+        return self.points[-1][1]
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One figure; what was not measured is None."""
 
@@ -40,6 +58,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     #: The most memory that the server's processes held together.
     peak_mb: float | None = None
     note: str = ""
+    #: What was watched meanwhile, drawn as a chart of its own.
+    curves: tuple[Curve, ...] = ()
 
     @property
     def ratio(self) -> float | None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from tests.bench.connections import connected, p99, repeat, request
 from tests.bench.ingest.batches import BATCH, CONNECTIONS
 from tests.bench.ingest.load import Load, watched
-from tests.bench.ingest.rules import RULES, Evaluation, followed
+from tests.bench.ingest.rules import GATEWAYS, RULES, Evaluation, begin, followed
 from tests.bench.processes import Served, served
 from tests.bench.report.rows import Curve, Goal, Row
 from tests.bench.report.run import Run
@@ -62,14 +62,18 @@ async def measure(run: Run) -> AsyncIterator[Row]:
         watching(server, evaluation) as watch,
         connected(server.address, CONNECTIONS) as clients,
     ):
-        load = Load(BATCH, UPLOADS)
+        await begin(server, database, (0, 20))
+        load = Load(BATCH, UPLOADS, GATEWAYS, part=(1, 2))
         sent = await repeat(clients, _requests(load, server.address, run.seconds(LOAD_S)))
         lag_s, caught_up_s = evaluation.lag_s, await Evaluation(database).catch_up()
         peaks = watch.api_mb.highest, watch.worker_mb.highest
         await asyncio.sleep(run.seconds(REST_S))
         after = watch.api_mb.last, watch.worker_mb.last
     values = len(sent.seconds) * BATCH.values
-    shape = f"{BATCH.series} × {BATCH.readings} in an upload, {CONNECTIONS} connections, {values:,} values"
+    shape = (
+        f"{BATCH.series} × {BATCH.readings} in an upload of one of {GATEWAYS} gateways, {CONNECTIONS} connections, "
+        f"{values:,} values"
+    )
     yield Row(
         name="minutes of full load under the example rules",
         shape=f"{shape} in {sent.lasted_s:.0f} s",

@@ -9,13 +9,15 @@ from pathlib import Path
 from app.db.pool import Connection
 from tests.bench.ingest.batches import BATCH, CONNECTIONS
 from tests.bench.ingest.load import Load, Stored, store, watched
-from tests.bench.processes import served
+from tests.bench.processes import Served, served
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run
 
 RULES = Path(__file__).parents[3] / "rules"
 UPLOADS = 200
 ROUNDS = 2
+#: Gateways that take turns, each with sensors of its own: one gateway's uploads do not overtake each other.
+GATEWAYS = 20
 #: How long evaluation may take to catch up before the row says so.
 CATCH_UP_LIMIT_S = 60.0
 _LOOK_EVERY_S = 0.05
@@ -73,9 +75,15 @@ async def followed(dsn: str) -> AsyncIterator[Evaluation]:
             await asyncio.gather(task, return_exceptions=True)
 
 
+async def begin(server: Served, database: Connection, part: tuple[int, int]) -> None:
+    """Send one upload of each gateway and wait until it is evaluated: the first readings of a series cost more."""
+    await store(server, Load(BATCH, GATEWAYS, GATEWAYS, part=part), CONNECTIONS, database)
+    await Evaluation(database).catch_up()
+
+
 async def measure(run: Run) -> AsyncIterator[Row]:
     """Yield rows for the full rate and for half of it."""
-    parts = ROUNDS + 1
+    parts = ROUNDS + 2
     plain: list[Stored] = []
     ruled: list[Stored] = []
     lags: list[tuple[float, float]] = []
@@ -87,8 +95,10 @@ async def measure(run: Run) -> AsyncIterator[Row]:
         watched(dsn) as database,
         watched(ruled_dsn) as ruled_database,
     ):
-        for number in range(ROUNDS):
-            load = Load(BATCH, run.count(UPLOADS, 4), part=(number, parts))
+        await begin(server, database, (0, parts))
+        await begin(ruled_server, ruled_database, (0, parts))
+        for number in range(1, ROUNDS + 1):
+            load = Load(BATCH, run.count(UPLOADS, 4), GATEWAYS, part=(number, parts))
             plain.append(await store(server, load, CONNECTIONS, database))
             async with followed(ruled_dsn) as evaluation:
                 ruled.append(await store(ruled_server, load, CONNECTIONS, ruled_database))
@@ -96,7 +106,10 @@ async def measure(run: Run) -> AsyncIterator[Row]:
             lags.append((lag_s, await Evaluation(ruled_database).catch_up()))
         ratios = [with_rules.per_second / without.per_second for with_rules, without in zip(ruled, plain, strict=True)]
         middle = ratios.index(sorted(ratios)[ROUNDS // 2])
-        shape = f"{BATCH.series} × {BATCH.readings} in an upload, {CONNECTIONS} connections, {load.values:,} values"
+        shape = (
+            f"{BATCH.series} × {BATCH.readings} in an upload of one of {GATEWAYS} gateways, {CONNECTIONS} connections, "
+            f"{load.values:,} values"
+        )
         yield Row(
             name="example rules, calm values",
             shape=f"{shape}, {ROUNDS} rounds",
@@ -124,7 +137,7 @@ async def measure(run: Run) -> AsyncIterator[Row]:
             goal=Goal("≤", 2.0),
         )
         half = plain[middle].per_second / 2
-        load = Load(BATCH, run.count(UPLOADS, 4), part=(ROUNDS, parts))
+        load = Load(BATCH, run.count(UPLOADS, 4), GATEWAYS, part=(ROUNDS + 1, parts))
         async with followed(ruled_dsn) as evaluation:
             stored = await store(ruled_server, load, CONNECTIONS, ruled_database, half)
         yield Row(

@@ -231,7 +231,7 @@ class HistoryRun:
             return
         stored = msgspec.json.decode(self.row, type=StoredState)
         stored.memory = stored.memory if keeps_cache else None
-        self.state = PairState(match, self.state.shortcut, stored, stored.evaluated_to, must_write=False)
+        self.state = PairState(match, stored, stored.evaluated_to, must_write=False)
         if stored.rule_hash != match.rule_hash:
             self.begin_era()
 
@@ -275,7 +275,7 @@ class HistoryRun:
         self.earlier_eras = [each for each in episodes if not each.is_open]
         self.inherited = next((each for each in episodes if each.is_open), None)
         self.rule = rule
-        self.state.use(as_match(rule))
+        self.state.match = as_match(rule)
         self.begin_era()
 
     def begin_era(self) -> None:

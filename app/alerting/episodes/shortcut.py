@@ -5,7 +5,6 @@ condition that is the same on all of that interval is the same for every sample,
 first sample or stops there. Where that is not certain, or a clock could reach its duration, there is no shortcut.
 """
 
-from functools import lru_cache
 from math import inf, nextafter
 from typing import assert_never
 
@@ -155,12 +154,6 @@ class Shortcut:
         """Return bounds of the rates of these differences over between half a window and a window."""
         spans = (self.window_us + 1) // 2, self.window_us
         return min(least * HOUR_US / span for span in spans), max(most * HOUR_US / span for span in spans)
-
-
-@lru_cache(maxsize=10_000)
-def shortcut_of(rule: SeriesRule) -> Shortcut:
-    """Return the shortcut of a rule; series with the same terms share it."""
-    return Shortcut(rule)
 
 
 def _two_floats_away(value: float, towards: float) -> float:

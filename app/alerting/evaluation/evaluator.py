@@ -50,7 +50,7 @@ async def evaluate(
     taken = await take_dirty(connection, progress.late)
     if not taken.rows:
         return Evaluation(0, 0, 0, [])
-    progress.doubt([row["id"] for row in await connection.fetch(SQL["take_sensor_changes"])])
+    progress.doubted.update(row["id"] for row in await connection.fetch(SQL["take_sensor_changes"]))
     unselected = await load_states(connection, book, rules_since, progress, taken.news)
     pass_ = _Pass(connection, progress, taken.news)
     changes = Changes(connection)
@@ -114,7 +114,7 @@ class _Pass:
         for series_id, news in self._news.items():
             if series_id not in series:
                 continue  # its sensor was deleted for good
-            for state in series[series_id].pairs:
+            for state in series[series_id]:
                 self.pairs += 1
                 if news.late:
                     for part in news.late:

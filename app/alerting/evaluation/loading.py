@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import asyncpg
 
 from app.alerting.evaluation.dirty import News
-from app.alerting.evaluation.progress import EvaluationProgress, PairState, SeriesState
+from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.sql import SQL
 from app.alerting.evaluation.stored_episodes import EvaluatedSeries, Pair
 from app.alerting.rules.matching import Match, RuleBook
@@ -28,19 +28,20 @@ async def load_states(
 
     A state that this process has kept is newer than the stored one, and stays.
     """
-    wanted = [series_id for series_id in news if not _is_current(progress, series_id)]
+    wanted = [series_id for series_id in news if series_id not in progress.series or series_id in progress.doubted]
     if not wanted:
         return {}
     series = await load_series(connection, wanted)
     rows = {(row["rule"], row["series_id"]): row for row in await connection.fetch(SQL["list_states"], wanted)}
     loading = _Loading(book, rules_since, rows)
     for each in series.values():
-        loading.load(each, progress.series.get(each.id, SeriesState()).pairs, news[each.id])
+        loading.load(each, progress.series.get(each.id, ()), news[each.id])
     await loading.begin_backfills(connection)
     if loading.moved:
         await connection.execute(SQL["move_open_episodes"], *map(list, zip(*loading.moved, strict=True)))
     progress.series.update(loading.loaded)
-    selected = {(pair.match.rule.name, series_id) for series_id, each in loading.loaded.items() for pair in each.pairs}
+    progress.doubted.difference_update(wanted)
+    selected = {(pair.match.rule.name, series_id) for series_id, pairs in loading.loaded.items() for pair in pairs}
     return {
         pair: series[pair[1]]
         for pair, row in rows.items()
@@ -53,16 +54,11 @@ async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[S
     return {row["id"]: EvaluatedSeries(**row) for row in await connection.fetch(SQL["list_series"], ids)}
 
 
-def _is_current(progress: EvaluationProgress, series_id: SeriesId) -> bool:
-    state = progress.series.get(series_id)
-    return state is not None and state.is_current
-
-
 class _Loading:
     """Makes the states of series from what is stored and what this process has kept."""
 
     def __init__(self, book: RuleBook, rules_since: Mapping[str, int], rows: Mapping[Pair, asyncpg.Record]) -> None:
-        self.loaded: dict[SeriesId, SeriesState] = {}
+        self.loaded: dict[SeriesId, tuple[PairState, ...]] = {}
         #: (rule, series id, era) of the open episodes that stay open in a new era.
         self.moved: list[tuple[str, SeriesId, int]] = []
         self._book = book
@@ -76,8 +72,9 @@ class _Loading:
         matches: tuple[Match, ...] = ()
         if series.out_of_use is None:
             matches = self._book.matches(series.sensor, series.metric, series.tags, series.gateway)
-        pairs = [self._pair(series, match, kept_of.get(match.rule.name), news) for match in matches]
-        self.loaded[series.id] = SeriesState(pairs)
+        self.loaded[series.id] = tuple(
+            [self._pair(series, match, kept_of.get(match.rule.name), news) for match in matches]
+        )
 
     def _pair(self, series: EvaluatedSeries, match: Match, kept: PairState | None, news: News) -> PairState:
         name = match.rule.name
@@ -91,7 +88,7 @@ class _Loading:
             state = PairState.of_row(row, match)
         else:
             state = kept
-            state.use(match)
+            state.match = match
         if state.stored.rule_hash != match.rule_hash:
             state.begin_era(_start_of_era(state, news))
             self.moved.append((name, series.id, state.stored.era))

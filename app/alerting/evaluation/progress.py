@@ -8,7 +8,7 @@ import msgspec
 from app.alerting.episodes.machine import Memory, rank_of
 from app.alerting.episodes.replay import Known, Replay
 from app.alerting.episodes.revision import StoredEpisode
-from app.alerting.episodes.shortcut import Extremes, Shortcut, shortcut_of
+from app.alerting.episodes.shortcut import Extremes
 from app.alerting.evaluation.dirty import LateRows, News
 from app.alerting.rules.matching import Match, RuleBook
 from app.clock import MINUTE_US
@@ -47,7 +47,6 @@ class PairState(msgspec.Struct, gc=False):
     """Evaluation state of one rule and series in this process."""
 
     match: Match
-    shortcut: Shortcut
     stored: StoredState
     #: `evaluated_to` in the database; None if nothing is stored.
     written_us: int | None = None
@@ -70,21 +69,17 @@ class PairState(msgspec.Struct, gc=False):
         # Equal hashes share one string: there may be a million pairs.
         rule_hash = match.rule_hash if row["rule_hash"] == match.rule_hash else row["rule_hash"]
         stored = StoredState(row["era"], row["era_from_us"], rule_hash, row["evaluated_us"], cache.memory)
-        return cls(match, shortcut_of(match.series_rule), stored, row["evaluated_us"], must_write=False)
+        return cls(match, stored, row["evaluated_us"], must_write=False)
 
     @classmethod
     def begin(cls, match: Match, era_from: int | None = None) -> "PairState":
         """Return the state of a pair that was never evaluated."""
-        return cls(match, shortcut_of(match.series_rule), StoredState(1, era_from, match.rule_hash))
+        return cls(match, StoredState(1, era_from, match.rule_hash))
 
     @property
     def is_quiet(self) -> bool:
         """Return whether no clock runs, so that an older stored state gives the same episodes."""
         return self.stored.memory is not None and not self.stored.memory.is_running
-
-    def use(self, match: Match) -> None:
-        """Use the terms of rules that were read again."""
-        self.match, self.shortcut = match, shortcut_of(match.series_rule)
 
     def begin_era(self, era_from: int | None) -> None:
         """Restart the clocks under new terms of the rule."""
@@ -97,7 +92,7 @@ class PairState(msgspec.Struct, gc=False):
     def add(self, new: Summary) -> None:
         """Take note of new readings, which a skip or a replay evaluates next."""
         if self.extremes is not None:
-            self.extremes.add(new, self.shortcut.window_us)
+            self.extremes.add(new, self.match.shortcut.window_us)
 
     def skip(self, new: Summary) -> bool:
         """Evaluate new readings by the shortcut, if it is exact, and return whether it is."""
@@ -106,7 +101,7 @@ class PairState(msgspec.Struct, gc=False):
             return False
         if new.first_us <= memory.evaluated_to or (stored.era_from is not None and new.first_us < stored.era_from):
             return False
-        after = self.shortcut.skip(memory, self.rank, new, self.extremes)
+        after = self.match.shortcut.skip(memory, self.rank, new, self.extremes)
         if after is None:
             return False
         stored.memory, stored.evaluated_to = after, after.evaluated_to
@@ -137,21 +132,14 @@ class PairState(msgspec.Struct, gc=False):
         self.is_beginning = self.is_backfill = False
         last = result.episodes[-1] if result.episodes else None
         self.rank = rank_of(self.match.series_rule, last.level) if last is not None and last.is_open else None
-        if self.shortcut.window_us and self.is_current and self.extremes is None and result.evaluated_to is not None:
+        has_window = self.match.series_rule.value.window_us > 0
+        if has_window and self.is_current and self.extremes is None and result.evaluated_to is not None:
             self.extremes = Extremes.after(result.evaluated_to)
 
     def is_due(self, series_id: SeriesId) -> bool:
         """Return whether the state must be stored now. Quiet pairs are due at different times, to spread the writes."""
         age_us = (self.stored.evaluated_to or 0) - (self.written_us or 0)
         return self.must_write or age_us > QUIET_WRITE_US // 2 + series_id % 32 * QUIET_WRITE_US // 64
-
-
-class SeriesState(msgspec.Struct, gc=False):
-    """The pairs of one series, in the order of the rules."""
-
-    pairs: Sequence[PairState] = ()
-    #: Neither the rules nor the sensor's fields have changed since the pairs were loaded.
-    is_current: bool = True
 
 
 class EvaluationProgress:
@@ -162,23 +150,21 @@ class EvaluationProgress:
     """
 
     def __init__(self) -> None:
-        self.series: dict[SeriesId, SeriesState] = {}
+        #: The states of each series, in the order of the rules.
+        self.series: dict[SeriesId, tuple[PairState, ...]] = {}
+        #: Series whose rules or sensor's fields may have changed since their states were loaded.
+        self.doubted: set[SeriesId] = set()
         self.late = LateRows()
         self._book: RuleBook | None = None
 
     def use_rules(self, book: RuleBook) -> None:
         """Match all series again if the rules have changed, and read stored states again: some were deleted."""
         if book is not self._book:
-            self.doubt(list(self.series))
+            self.doubted.update(self.series)
             self._book = book
-
-    def doubt(self, series_ids: Sequence[SeriesId]) -> None:
-        """Load these series again when they have new readings."""
-        for series_id in series_ids:
-            if series_id in self.series:
-                self.series[series_id].is_current = False
 
     def forget(self) -> None:
         """Use only the stored states from now on: a transaction failed, or another process was the leader."""
         self.series.clear()
+        self.doubted.clear()
         self.late = LateRows()

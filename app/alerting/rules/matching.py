@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from app.alerting.episodes.machine import Level, SeriesRule
+from app.alerting.episodes.shortcut import Shortcut
 from app.alerting.rules.model import Rule, RuleSet, Selector, Terms
 from app.globs import compile_glob
 
@@ -21,6 +22,7 @@ class Match(msgspec.Struct, frozen=True, eq=False):
     series_rule: SeriesRule
     #: Hash of value, levels, clear and max_gap. When it changes, a new era begins.
     rule_hash: str
+    shortcut: Shortcut
 
 
 class RuleBook:
@@ -134,7 +136,7 @@ def _compile(number: int, rule: Rule) -> _CompiledRule:
 
 def _match(rule: Rule, terms: Terms) -> Match:
     series_rule = compile_terms(terms)
-    return Match(rule, terms, series_rule, series_rule.digest())
+    return Match(rule, terms, series_rule, series_rule.digest(), Shortcut(series_rule))
 
 
 def _selects(selector: Selector, sensor: str, labels: _Labels) -> bool:

@@ -10,7 +10,7 @@ from app.alerting.conditions.equals import Equals
 from app.alerting.conditions.inside import Inside
 from app.alerting.episodes.machine import Level, Memory, SeriesRule
 from app.alerting.episodes.samples import Sample, Sampler, ValueOf
-from app.alerting.episodes.shortcut import Extremes, Shortcut, shortcut_of
+from app.alerting.episodes.shortcut import Extremes, Shortcut
 from app.clock import MINUTE_US
 from app.summaries import Summary
 
@@ -204,7 +204,3 @@ def test_extremes_include_a_reading_that_comes_late_whatever_its_time() -> None:
     assert known.highest == 50.0
     known.add(single(31, 1.0), 10 * M)
     assert known.highest == 50.0
-
-
-def test_rules_with_the_same_terms_share_their_shortcut() -> None:
-    assert shortcut_of(RULE) is shortcut_of(SeriesRule(*(getattr(RULE, name) for name in RULE.__struct_fields__)))

@@ -8,7 +8,7 @@ from app.alerting.episodes.machine import Episode, Level, Memory, SeriesRule, St
 from app.alerting.episodes.replay import Replay
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.evaluation.dirty import News
-from app.alerting.evaluation.progress import QUIET_WRITE_US, EvaluationProgress, PairState, SeriesState
+from app.alerting.evaluation.progress import QUIET_WRITE_US, EvaluationProgress, PairState
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.clock import MINUTE_US
@@ -122,10 +122,10 @@ def test_new_terms_let_a_loaded_pair_begin_with_all_readings_of_the_era() -> Non
 def test_progress_loads_series_again_when_the_rules_have_changed() -> None:
     progress, book = EvaluationProgress(), RuleBook(RuleSet())
     progress.use_rules(book)
-    progress.series[SeriesId(1)] = SeriesState([quiet_state()])
+    progress.series[SeriesId(1)] = (quiet_state(),)
     progress.use_rules(book)
-    assert [each.is_current for each in progress.series.values()] == [True]
+    assert progress.doubted == set()
     progress.use_rules(RuleBook(RuleSet()))
-    assert [each.is_current for each in progress.series.values()] == [False]
+    assert progress.doubted == {1}
     progress.forget()
-    assert not progress.series
+    assert (progress.series, progress.doubted) == ({}, set())

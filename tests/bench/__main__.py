@@ -66,13 +66,16 @@ def main() -> None:
 
 
 async def measure_all(names: list[str], share: float) -> Report:
-    """Run benchmarks on the server of DATABASE_URL or on a new embedded one; return the rows of those that ended."""
+    """Run benchmarks on the server of DATABASE_URL or on a new embedded one; after Ctrl-C, return the rows so far."""
     async with AsyncExitStack() as stack:
         server = os.environ.get("DATABASE_URL") or start_server(stack)
         load_before = os.getloadavg()[0]
         rows: list[Row] = []
         for name in names:
-            rows += await _measure(name, BENCHMARKS[name], Run(server, share))
+            try:
+                rows += await _measure(name, BENCHMARKS[name], Run(server, share))
+            except asyncio.CancelledError:
+                break
         return Report(await describe_machine(server, load_before), rows)
 
 

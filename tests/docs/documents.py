@@ -17,6 +17,7 @@ DOCUMENTS = (
     "docs/grafana.md",
     "docs/live-feed.md",
     "docs/operators.md",
+    "docs/sizing.md",
     "docs/trends.md",
     "rules/README.md",
 )

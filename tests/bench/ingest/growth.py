@@ -68,6 +68,7 @@ async def _more_history(run: Run, server: Served, database: Connection) -> Async
         catch_up_s=after[1],
         api_cpu_s=after[0].api_cpu_s,
         database_cpu_s=after[0].database_cpu_s,
+        wal_bytes=after[0].wal_bytes,
         peak_mb=server.peak_mb(),
     )
     yield Row(
@@ -151,5 +152,6 @@ def _row(name: str, shape: str, measured: tuple[Stored, Stored], beside: str, le
         p99_ms=ours.p99_ms,
         api_cpu_s=ours.api_cpu_s,
         database_cpu_s=ours.database_cpu_s,
+        wal_bytes=ours.wal_bytes,
         peak_mb=server.peak_mb(),
     )

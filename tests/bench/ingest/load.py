@@ -88,6 +88,8 @@ class Stored(NamedTuple):
     api_cpu_s: float
     worker_cpu_s: float
     database_cpu_s: float | None
+    #: For a value, of the whole server.
+    wal_bytes: float
     #: Uploads that were answered with 503 and sent again.
     refused: int
 
@@ -97,17 +99,25 @@ async def store(server: Served, load: Load, connections: int, database: Connecti
     requests = load.requests(server.address)
     async with connected(server.address, connections) as clients:
         api_s, worker_s, database_before = server.api_cpu_s(), server.worker_cpu_s(), await database_cpu_s(database)
+        wal_before = await wal_bytes(database)
         sent = await repeat(clients, requests, per_second / load.shape.values)
         api_s, worker_s = server.api_cpu_s() - api_s, server.worker_cpu_s() - worker_s
         database_after = await database_cpu_s(database)
+        written = await wal_bytes(database) - wal_before
     return Stored(
         load.values / sent.lasted_s,
         p99(sent.seconds) * 1e3,
         api_s / load.values * 1e6,
         worker_s / load.values * 1e6,
         _for_a_million(database_before, database_after, load.values),
+        written / load.values,
         sent.refused,
     )
+
+
+async def wal_bytes(database: Connection) -> int:
+    """Return the bytes of WAL that the server has written so far."""
+    return int(await database.fetchval("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"))
 
 
 @asynccontextmanager

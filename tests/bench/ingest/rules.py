@@ -123,6 +123,7 @@ async def measure(run: Run) -> AsyncIterator[Row]:
             catch_up_s=max(caught_up for _, caught_up in lags),
             api_cpu_s=ruled[middle].api_cpu_s,
             database_cpu_s=ruled[middle].database_cpu_s,
+            wal_bytes=ruled[middle].wal_bytes,
             peak_mb=ruled_server.peak_mb(),
             note=f"worker {ruled[middle].worker_cpu_s:.2f} s of CPU a million while ingest ran; "
             f"uploads refused with 503 and sent again: {sum(each.refused for each in ruled)}",
@@ -149,5 +150,6 @@ async def measure(run: Run) -> AsyncIterator[Row]:
             p99_ms=stored.p99_ms,
             api_cpu_s=stored.api_cpu_s,
             database_cpu_s=stored.database_cpu_s,
+            wal_bytes=stored.wal_bytes,
             peak_mb=ruled_server.peak_mb(),
         )

@@ -9,11 +9,13 @@ import uvicorn
 import uvloop
 from litestar import Litestar, Request, Response, post
 
+from app.db.pool import Connection
 from tests.bench.connections import Sent, connected, for_seconds, p99, repeat, request
+from tests.bench.ingest.load import wal_bytes, watched
 from tests.bench.processes import free_port, running, served, wait_for_port
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run
-from tests.bench.usage import cpu_s
+from tests.bench.usage import cpu_s, database_cpu_s
 
 SECONDS = 5.0
 WARM_UP_S = 1.0
@@ -50,24 +52,26 @@ LEGACY = Endpoint(
 
 
 class Measured(NamedTuple):
-    """Requests a second, their p99 in ms, and the server's CPU time for a million."""
+    """Requests a second, their p99, CPU time for a million of the server and of the database, and WAL a request."""
 
     per_second: float
     p99_ms: float
     cpu_s: float
+    database_cpu_s: float
+    wal_bytes: float
 
 
 async def measure(run: Run) -> AsyncIterator[Row]:
     """Yield a row for each endpoint and number of connections."""
     port = free_port()
-    async with run.database() as dsn, served(dsn) as server:
+    async with run.database() as dsn, served(dsn) as server, watched(dsn) as database:
         with running(serve_bare, port) as bare_pid:
             await wait_for_port(port)
             for connections, goal in GOALS.items():
                 bare_address = f"http://127.0.0.1:{port}"
-                bare = await _post(run, bare_address, NATIVE, connections, [bare_pid])
+                bare = await _post(run, bare_address, NATIVE, connections, [bare_pid], database)
                 for endpoint in (NATIVE, LEGACY):
-                    ours = await _post(run, server.address, endpoint, connections, server.pids)
+                    ours = await _post(run, server.address, endpoint, connections, server.pids, database)
                     yield Row(
                         name=f"{endpoint.name} × {connections}",
                         shape=f"1 reading a request of {SENSORS} sensors in turn, {connections} connections",
@@ -78,20 +82,31 @@ async def measure(run: Run) -> AsyncIterator[Row]:
                         goal=Goal("≥", goal),
                         p99_ms=ours.p99_ms,
                         api_cpu_s=ours.cpu_s,
+                        database_cpu_s=ours.database_cpu_s,
+                        wal_bytes=ours.wal_bytes,
                         peak_mb=server.peak_mb(),
                         note=f"bare: p99 {bare.p99_ms:.1f} ms, {bare.cpu_s:.0f} s of CPU a million",
                     )
 
 
-async def _post(run: Run, address: str, endpoint: Endpoint, connections: int, pids: list[int]) -> Measured:
+async def _post(
+    run: Run, address: str, endpoint: Endpoint, connections: int, pids: list[int], database: Connection
+) -> Measured:
     requests = [request(address, endpoint.path, body) for body in endpoint.bodies]
     async with connected(address, connections) as clients:
         await repeat(clients, for_seconds(run.seconds(WARM_UP_S), requests), status=endpoint.status)
-        before = cpu_s(pids)
+        before, database_before, wal = cpu_s(pids), await database_cpu_s(database) or 0.0, await wal_bytes(database)
         sent: Sent = await repeat(clients, for_seconds(run.seconds(SECONDS), requests), status=endpoint.status)
-        used_s = cpu_s(pids) - before
+        used_s, database_used_s = cpu_s(pids) - before, (await database_cpu_s(database) or 0.0) - database_before
+        written = await wal_bytes(database) - wal
     count = len(sent.seconds)
-    return Measured(count / sent.lasted_s, p99(sent.seconds) * 1e3, used_s / count * 1e6)
+    return Measured(
+        per_second=count / sent.lasted_s,
+        p99_ms=p99(sent.seconds) * 1e3,
+        cpu_s=used_s / count * 1e6,
+        database_cpu_s=database_used_s / count * 1e6,
+        wal_bytes=written / count,
+    )
 
 
 @post("/api/v1/readings", status_code=200)

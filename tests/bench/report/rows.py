@@ -55,6 +55,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     api_cpu_s: float | None = None
     database_cpu_s: float | None = None
     client_cpu_s: float | None = None
+    #: Bytes of WAL a value, of the whole server: something else on it counts, too.
+    wal_bytes: float | None = None
     #: The most memory that the server's processes held together.
     peak_mb: float | None = None
     note: str = ""

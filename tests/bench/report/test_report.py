@@ -91,7 +91,12 @@ def test_copy_payload_has_a_head_each_row_and_an_end() -> None:
     [
         (
             "batches",
-            ["no rules", "no rules: CPU of the server's processes", "the same batches again", "batches of 100"],
+            [
+                "no rules",
+                "no rules: CPU of the server's processes",
+                "the same batches again",
+                "batches of 10 × 10, 64 at a time",
+            ],
         ),
         ("live", ["live feed", "live feed: p99 from upload to client", "live feed: CPU of the server's processes"]),
     ],

@@ -125,6 +125,7 @@ class Services:
             "key_refresh": self.ring.keep_fresh,
             "heartbeats": self.feed.send_heartbeats,
             "sensors_followed": lambda: self.feed.follow_sensors(self.read_pool),
+            "shared_state": self.shared.recover,
             "connection_counts": self.feed.connections.share,
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
             **flushers,

@@ -63,12 +63,13 @@ class ConnectionCounts:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_EVERY_S):
                     await self._ended.wait()
-            if self._held or self._ended.is_set():
-                self._ended.clear()
-                await self.write()
+            await self.write()
 
     async def write(self) -> None:
-        """Write the counts of this process now, if the database can be asked."""
+        """Write the counts of this process now, if there are any or there have been, and the database can be asked."""
+        if not (self._held or self._ended.is_set()):
+            return
+        self._ended.clear()
         async with self._writing:
             labels, counts = list(self._held), list(self._held.values())
             with suppress(NotSharedError):

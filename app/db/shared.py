@@ -1,8 +1,6 @@
 """Queries of state that processes share through the database, and that each can do without while it is away."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -12,7 +10,7 @@ from app.db.pool import DATABASE_ERRORS, Pool
 
 #: Longest wait for a connection, and longest time of a query: clients wait for the answer.
 TIMEOUT_S: Final = 1.0
-#: After a failure, nothing is asked for this long, so that not every caller waits for a database that hangs.
+#: Between two attempts to reach a database that did not answer.
 RETRY_S: Final = 5.0
 log = structlog.get_logger()
 
@@ -22,26 +20,48 @@ class NotSharedError(Exception):
 
 
 class SharedState:
-    """The shared state as one process reaches it; without a pool, as in a process that is alone, it is never there."""
+    """The shared state as one process reaches it; without a pool, as in a process that is alone, it is never there.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.pool: Pool | None = None
-        self._clock = clock
-        self._ask_again_at = float("-inf")
+    After a failure nothing is asked until recover() has got an answer, so that callers do not wait time and again for a
+    database that hangs.
+    """
+
+    def __init__(self, pool: Pool | None = None) -> None:
+        self.pool = pool
+        self._away = asyncio.Event()
 
     async def fetch(self, sql: str, *arguments: Any) -> list[Record]:
-        """Return the rows of a query; raise NotSharedError if it fails, and at once if one failed within RETRY_S."""
-        if self.pool is None or self._clock() < self._ask_again_at:
+        """Return the rows of a query; raise NotSharedError if it fails, and at once if one has failed before."""
+        if self.pool is None or self._away.is_set():
             raise NotSharedError
         try:
-            # The timeout of acquire() also limits how long a cancelled query is waited for; the default is no limit.
-            async with self.pool.acquire(timeout=TIMEOUT_S) as connection:
-                return await connection.fetch(sql, *arguments, timeout=TIMEOUT_S)
+            return await self._fetch(self.pool, sql, *arguments)
         except DATABASE_ERRORS as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # A cancelled query is waited for; if that takes too long, asyncpg raises TimeoutError in its place.
-                raise asyncio.CancelledError from error
-            self._ask_again_at = self._clock() + RETRY_S
+            self._away.set()
             log.warning("limits_not_shared", error=repr(error))
             raise NotSharedError from None
+
+    async def recover(self) -> None:
+        """After each failure, ask the database every RETRY_S until it answers, and share again; until cancelled."""
+        while True:
+            await self._away.wait()
+            await asyncio.sleep(RETRY_S)
+            try:
+                assert self.pool is not None  # noqa: S101 -- a query of it has failed
+                await self._fetch(self.pool, "SELECT 1")
+            except DATABASE_ERRORS:
+                continue
+            self._away.clear()
+            log.info("limits_shared_again")
+
+    async def _fetch(self, pool: Pool, sql: str, *arguments: Any) -> list[Record]:
+        try:
+            # The timeout of acquire() also limits how long a cancelled query is waited for; the default is no limit.
+            async with pool.acquire(timeout=TIMEOUT_S) as connection:
+                return await connection.fetch(sql, *arguments, timeout=TIMEOUT_S)
+        except TimeoutError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # asyncpg raises it in place of the cancellation if the cancelled query does not end in time.
+                raise asyncio.CancelledError from error
+            raise

@@ -193,6 +193,7 @@ class HistoryRun:
         late_waits = any(is_late for _, is_late in self.dirty)
         self.dirty = [each for i, each in enumerate(self.dirty) if not take >> i & 1]
         news = News(late=late)
+        self.begin_window(min(part.first_us for part in taken))
         for part in taken:
             self.state.add(part)
             if part not in late:
@@ -202,6 +203,13 @@ class HistoryRun:
         else:
             self.replay(news)
         self.write(rng)
+
+    def begin_window(self, first_us: int) -> None:
+        """Tell a state that was never evaluated if the window before its first reading is empty."""
+        window_us = self.state.match.shortcut.window_us
+        is_new = self.row is None and self.state.stored.evaluated_to is None and self.history.era_from is None
+        if window_us and is_new and not any(first_us - window_us <= t < first_us for t, _ in self.stored):
+            self.state.begin_window(first_us)
 
     def replay(self, news: News) -> None:
         ranges = self.state.ranges(news)

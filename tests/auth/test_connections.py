@@ -26,9 +26,7 @@ def key(label: str, ws_connections: int | None = None) -> ApiKey:
 
 def process(pool: Pool, limit: int) -> ConnectionCounts:
     """Return the counts of one more process on a database."""
-    state = SharedState()
-    state.pool = pool
-    return ConnectionCounts(limit, state)
+    return ConnectionCounts(limit, SharedState(pool))
 
 
 async def refused(counts: ConnectionCounts, api_key: ApiKey) -> str:
@@ -192,9 +190,10 @@ async def test_connections_are_shared_again_when_the_database_is_back(
 ) -> None:
     monkeypatch.setattr(shared, "RETRY_S", 0.0)
     monkeypatch.setattr("app.auth.connections.BEAT_EVERY_S", 0.05)
-    counts = process(wired_pool, 1)
+    state = SharedState(wired_pool)
+    counts = ConnectionCounts(1, state)
     await wire.cut()
-    async with running(counts.share(), "share"), counts.hold(key("a")):
+    async with running(state.recover(), "recover"), running(counts.share(), "share"), counts.hold(key("a")):
         await wire.mend()
         await until(database.pool, "SELECT count(*) = 1 FROM connection_count")
         await refused(process(database.pool, 1), key("a"))

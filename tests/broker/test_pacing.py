@@ -100,9 +100,7 @@ async def test_pacing_drops_destinations_when_they_no_longer_ask_to_wait(monkeyp
 
 def process(pool: Pool, clock: Callable[[], float] = time.monotonic) -> RetryAfterPacing:
     """Return the pacing of one more process on a database."""
-    shared = SharedState()
-    shared.pool = pool
-    return RetryAfterPacing(shared, clock)
+    return RetryAfterPacing(SharedState(pool), clock)
 
 
 def chat(chat_id: int) -> Target:

@@ -82,9 +82,7 @@ async def test_default_allows_1500_notifications_a_second_for_a_minute() -> None
 
 def process(pool: Pool, clock: ManualClock | None = None) -> RateLimiter:
     """Return the limiter of one more process on a database."""
-    shared = SharedState()
-    shared.pool = pool
-    return RateLimiter(shared, clock=clock or ManualClock())
+    return RateLimiter(SharedState(pool), clock=clock or ManualClock())
 
 
 async def let_pass(database: Database, minutes: int) -> None:

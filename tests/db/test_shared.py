@@ -1,15 +1,17 @@
 """Shared state: what a query of it does while the database is away."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 from structlog.testing import capture_logs
 
+from app.db import shared
 from app.db.pool import Pool
-from app.db.shared import RETRY_S, NotSharedError, SharedState
-from tests.conftest import Database
-from tests.notify.manual_clock import ManualClock
+from app.db.shared import NotSharedError, SharedState
+from app.tasks import running
+from tests.conftest import Database, wait_until
 from tests.wire import Wire, pool_over, wire_to
 
 
@@ -25,9 +27,9 @@ async def wired_pool(wire: Wire) -> AsyncIterator[Pool]:
         yield pool
 
 
-async def failed(shared: SharedState) -> bool:
+async def failed(state: SharedState) -> bool:
     try:
-        await shared.fetch("SELECT 1")
+        await state.fetch("SELECT 1")
     except NotSharedError:
         return True
     return False
@@ -37,29 +39,40 @@ async def test_nothing_is_shared_when_there_is_no_pool() -> None:
     assert await failed(SharedState())
 
 
-async def test_database_is_not_asked_again_for_5_seconds_when_a_query_has_failed(wire: Wire, wired_pool: Pool) -> None:
-    clock = ManualClock()
-    shared = SharedState(clock)
-    shared.pool = wired_pool
+async def test_database_is_asked_again_when_it_has_answered_after_a_failure(
+    wire: Wire, wired_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "RETRY_S", 0.05)
+    state = SharedState(wired_pool)
     await wire.cut()
     with capture_logs() as logs:
-        assert await failed(shared)
+        assert await failed(state)
         await wire.mend()
-        clock.now = RETRY_S - 0.1
-        assert await failed(shared)
-        clock.now = RETRY_S
-        assert not await failed(shared)
-    assert [line["event"] for line in logs] == ["limits_not_shared"]
+        assert await failed(state)
+        async with running(state.recover(), "recover"):
+            await wait_until(lambda: len(logs) == 2)
+        assert not await failed(state)
+    assert [line["event"] for line in logs] == ["limits_not_shared", "limits_shared_again"]
 
 
 async def test_query_is_given_up_within_seconds_when_the_database_hangs(wire: Wire, wired_pool: Pool) -> None:
-    shared = SharedState(ManualClock())
-    shared.pool = wired_pool
-    assert not await failed(shared)
+    state = SharedState(wired_pool)
+    assert not await failed(state)
     wire.freeze()
     started = time.monotonic()
-    assert await failed(shared)
+    assert await failed(state)
     assert time.monotonic() - started < 4
     started = time.monotonic()
-    assert await failed(shared)
+    assert await failed(state)
     assert time.monotonic() - started < 0.2
+
+
+async def test_query_ends_as_cancelled_when_it_is_cancelled_while_the_database_hangs(
+    wire: Wire, wired_pool: Pool
+) -> None:
+    state = SharedState(wired_pool)
+    assert not await failed(state)
+    wire.freeze()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await state.fetch("SELECT 1")

@@ -76,6 +76,15 @@ class PairState(msgspec.Struct, gc=False):
         """Return the state of a pair that was never evaluated."""
         return cls(match, StoredState(1, era_from, match.rule_hash))
 
+    def begin_window(self, first_us: int) -> None:
+        """Take note, before the news are added, that no reading is stored in the window before their first one."""
+        self.extremes = Extremes.after(first_us - self.match.shortcut.window_us - 1)
+
+    def begin_backfill(self, era_from: int) -> None:
+        """Begin with what is stored from a time on: the rule is newer than the series."""
+        self.stored.era_from = era_from
+        self.is_beginning = self.is_backfill = True
+
     @property
     def is_quiet(self) -> bool:
         """Return whether no clock runs, so that an older stored state gives the same episodes."""

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.auth.connections import ConnectionCounts, TooManyConnectionsError
 from app.auth.keys import ApiKey, Limits
+from app.auth.sql import SQL
 from app.db import shared
 from app.db.pool import Pool
 from app.db.shared import SharedState
 from app.tasks import running
 from tests.conftest import Database
-from tests.notify.dispatchers import until
+from tests.notify.dispatchers import until, until_one_waits
 from tests.wire import Wire, pool_over, wire_to
 
 ALONE = SharedState()
@@ -125,6 +127,17 @@ async def test_limit_holds_when_all_processes_take_connections_at_the_same_time(
         outcomes = await asyncio.gather(*taking, return_exceptions=True)
         assert len([outcome for outcome in outcomes if outcome is None]) == 7
         assert await database.pool.fetchval("SELECT sum(held) FROM connection_count") >= 7
+
+
+async def test_connection_is_refused_when_another_process_is_just_taking_the_last_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "TIMEOUT_S", 30.0)
+    async with database.pool.acquire() as connection, connection.transaction():
+        assert await connection.fetchval(SQL["take_connection"], "a", uuid4(), 1, 1)
+        taking = asyncio.create_task(refused(process(database.pool, 1), key("a")))
+        await until_one_waits(database.pool)
+    assert await taking == "Max connections (1) for this API Key reached."
 
 
 async def test_place_is_free_for_another_process_when_a_connection_has_ended(database: Database) -> None:

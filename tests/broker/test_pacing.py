@@ -9,11 +9,13 @@ from app.broker import pacing as broker_pacing
 from app.broker.format import BrokerNotification
 from app.broker.pacing import RetryAfterPacing
 from app.broker.request import Target, make_target
+from app.broker.sql import SQL
+from app.db import shared
 from app.db.pool import Pool
 from app.db.shared import SharedState
 from app.notify.transport import Endpoints, TransientError
 from tests.conftest import Database
-from tests.notify.dispatchers import until
+from tests.notify.dispatchers import until, until_one_waits
 from tests.notify.manual_clock import ManualClock
 from tests.wire import pool_over, wire_to
 
@@ -150,6 +152,21 @@ async def test_processes_together_keep_the_rate_of_a_group_when_it_is_paced(data
     )
     for pacing in processes:
         assert await refused(pacing, chat(-100), 3.0) == "Telegram has asked to wait, 4 s from now on"
+
+
+async def test_turn_comes_later_when_another_process_is_just_taking_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "TIMEOUT_S", 30.0)
+    pacing = process(database.pool)
+    await pacing.hold(webhook("a"), 0.0)
+    async with database.pool.acquire() as connection, connection.transaction():
+        # 31 messages take the turns of the next 30 seconds.
+        for _number in range(31):
+            await connection.fetchval(SQL["take_turn"], webhook("a").destination, [1.0], [1], 60.0)
+        taking = asyncio.create_task(refused(pacing, webhook("a"), 10.0))
+        await until_one_waits(database.pool)
+    assert (await taking).startswith("Slack has asked to wait, 3")
 
 
 async def test_chats_do_not_take_each_others_turns_when_their_bot_is_the_same(database: Database) -> None:

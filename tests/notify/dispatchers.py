@@ -91,6 +91,14 @@ async def until(pool: Pool, query: str, *values: object) -> None:
             await asyncio.sleep(0.01)
 
 
+async def until_one_waits(pool: Pool) -> None:
+    """Wait until a statement on the database waits for a lock."""
+    await until(
+        pool,
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+    )
+
+
 async def until_idle(pool: Pool) -> None:
     """Wait until no message is waiting or being sent."""
     await until(pool, "SELECT NOT EXISTS (SELECT FROM notification WHERE state IN ('waiting', 'sending'))")

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import pairwise
 from random import Random
 
@@ -190,15 +191,15 @@ class HistoryRun:
         if not taken:
             return
         late = [part for i, (part, is_late) in enumerate(self.dirty) if take >> i & 1 and is_late]
-        late_waits = any(is_late for _, is_late in self.dirty)
         self.dirty = [each for i, each in enumerate(self.dirty) if not take >> i & 1]
+        late_waits = any(is_late for _, is_late in self.dirty)
         news = News(late=late)
         self.begin_window(min(part.first_us for part in taken))
         for part in taken:
             self.state.add(part)
             if part not in late:
                 news.fresh = part if news.fresh is None else news.fresh.join(part)
-        if self.with_shortcut and news.fresh is not None and not late_waits and self.state.skip(news.fresh):
+        if self.with_shortcut and not late_waits and self.state.skip(reduce(Summary.join, news.parts)):
             self.skipped += 1
         else:
             self.replay(news)

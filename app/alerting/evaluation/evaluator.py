@@ -6,13 +6,14 @@ summary of the new readings tells that no episode changes (`progress`). The othe
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from app.alerting.episodes.revision import StoredEpisode
-from app.alerting.evaluation.dirty import News, take_dirty
+from app.alerting.evaluation.dirty import News, Taken, take_dirty
 from app.alerting.evaluation.loading import load_states
 from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.source import ReadingSource, ReplayTask
@@ -24,6 +25,7 @@ from app.db.aggregates import RAW_RETENTION
 from app.db.locks import lock_evaluation
 from app.db.pool import Connection
 from app.model import SeriesId
+from app.summaries import Summary
 
 #: Replays begin until this many readings were fetched; the others are left to the next evaluation. A quarter of it is
 #: kept for series with late readings.
@@ -52,7 +54,7 @@ async def evaluate(
         return Evaluation(0, 0, 0, [])
     progress.doubted.update(row["id"] for row in await connection.fetch(SQL["take_sensor_changes"]))
     unselected = await load_states(connection, book, rules_since, progress, taken.news)
-    pass_ = _Pass(connection, progress, taken.news)
+    pass_ = _Pass(connection, progress, taken)
     changes = Changes(connection)
     await pass_.run(changes)
     if unselected:
@@ -65,10 +67,11 @@ async def evaluate(
 class _Pass:
     """One evaluation of the pairs of all series with news."""
 
-    def __init__(self, connection: Connection, progress: EvaluationProgress, news: Mapping[SeriesId, News]) -> None:
+    def __init__(self, connection: Connection, progress: EvaluationProgress, taken: Taken) -> None:
         self._connection = connection
         self._progress = progress
-        self._news = news
+        self._news = taken.news
+        self._blocked = taken.blocked
         self._due: list[tuple[SeriesId, PairState]] = []
         #: Series whose replays are left to the next evaluation.
         self.put_back: set[SeriesId] = set()
@@ -114,17 +117,17 @@ class _Pass:
         for series_id, news in self._news.items():
             if series_id not in series:
                 continue  # its sensor was deleted for good
+            parts = news.parts
+            # Late readings, too, mostly follow those that were evaluated: those of a gateway that was away.
+            total = None if series_id in self._blocked else reduce(Summary.join, parts)
             for state in series[series_id]:
                 self.pairs += 1
-                if news.late:
-                    for part in news.late:
-                        state.add(part)
-                if news.fresh is not None:
-                    state.add(news.fresh)
-                    if not news.late and state.skip(news.fresh):
-                        if state.is_due(series_id):
-                            self._due.append((series_id, state))
-                        continue
+                for part in parts:
+                    state.add(part)
+                if total is not None and state.skip(total):
+                    if state.is_due(series_id):
+                        self._due.append((series_id, state))
+                    continue
                 (late if news.late or state.is_beginning else fresh).append((series_id, state))
         return fresh, late
 

@@ -136,6 +136,15 @@ class PairState(msgspec.Struct, gc=False):
         if has_window and self.is_current and self.extremes is None and result.evaluated_to is not None:
             self.extremes = Extremes.after(result.evaluated_to)
 
+    @property
+    def unknown_window(self) -> tuple[int, int] | None:
+        """The time of which the extremes are needed for the next readings, but not known; both ends are included."""
+        evaluated_to, extremes = self.stored.evaluated_to, self.extremes
+        if evaluated_to is None or extremes is None:
+            return None
+        from_us = evaluated_to + 1 - self.match.series_rule.value.window_us
+        return None if extremes.covers(from_us) else (from_us, evaluated_to)
+
     def is_due(self, series_id: SeriesId) -> bool:
         """Return whether the state must be stored now. Quiet pairs are due at different times, to spread the writes."""
         age_us = (self.stored.evaluated_to or 0) - (self.written_us or 0)

@@ -110,6 +110,20 @@ SELECT wanted.number, to_us(found.time) AS us, found.value
  ) AS found
  ORDER BY 1, 2;
 
+-- name: list_extremes
+-- The number, lowest and highest value of the readings of several ranges, in their order. $1 series ids, $2 from and
+-- $3 to (included). $4 and $5 are the earliest $2 and the latest $3, for chunk exclusion.
+SELECT found.n, found.lowest, found.highest
+  FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY
+       AS wanted (series_id, from_time, to_time, number)
+ CROSS JOIN LATERAL (
+      SELECT count(*) AS n, min(value) AS lowest, max(value) AS highest
+        FROM reading
+       WHERE series_id = wanted.series_id AND time >= wanted.from_time AND time <= wanted.to_time
+         AND time >= $4 AND time <= $5
+ ) AS found
+ ORDER BY wanted.number;
+
 -- name: list_open_episodes
 -- $1 series ids
 SELECT id, rule, series_id, era, to_us(started_at) AS started_us, to_us(fired_at) AS fired_us,

@@ -73,6 +73,7 @@ class History(msgspec.Struct, frozen=True):
     page: int
     #: New readings are late if they are older than the newest stored one by more than this.
     late_after_us: int
+    completes_extremes: bool
     actions: tuple[Action, ...]
 
 
@@ -96,7 +97,7 @@ def random_history(seed: int) -> History:
             actions.append(ChangeRule(random_rule(rng, scale)))
     era_from = FIRST_US + 5 * UNIT_US if rng.random() < 0.2 else None
     page, late_after_us = rng.choice((1, 2, 3, 128)), rng.choice((0, 2, 2, 1_000)) * UNIT_US
-    return History(rule, era_from, page, late_after_us, (*actions, EVERYTHING))
+    return History(rule, era_from, page, late_after_us, rng.random() < 0.7, (*actions, EVERYTHING))
 
 
 def check_history(seed: int) -> None:
@@ -114,6 +115,7 @@ def describe(history: History) -> str:
     head = (
         f"rule {history.rule}",
         f"era from {history.era_from}, pages of {history.page}, late after {history.late_after_us}",
+        f"completes extremes: {history.completes_extremes}",
     )
     return "\n".join((*head, *(str(action) for action in history.actions)))
 
@@ -194,7 +196,6 @@ class HistoryRun:
         self.dirty = [each for i, each in enumerate(self.dirty) if not take >> i & 1]
         late_waits = any(is_late for _, is_late in self.dirty)
         news = News(late=late)
-        self.begin_window(min(part.first_us for part in taken))
         for part in taken:
             self.state.add(part)
             if part not in late:
@@ -204,13 +205,6 @@ class HistoryRun:
         else:
             self.replay(news)
         self.write(rng)
-
-    def begin_window(self, first_us: int) -> None:
-        """Tell a state that was never evaluated if the window before its first reading is empty."""
-        window_us = self.state.match.shortcut.window_us
-        is_new = self.row is None and self.state.stored.evaluated_to is None and self.history.era_from is None
-        if window_us and is_new and not any(first_us - window_us <= t < first_us for t, _ in self.stored):
-            self.state.begin_window(first_us)
 
     def replay(self, news: News) -> None:
         ranges = self.state.ranges(news)
@@ -225,6 +219,14 @@ class HistoryRun:
         changed = list(task.result.episodes) != [row.episode for row in rows]
         self.revise(rows, task.result.episodes)
         self.state.take(task.result, changed=changed)
+        self.complete_extremes()
+
+    def complete_extremes(self) -> None:
+        window = self.state.unknown_window
+        if window is not None and self.history.completes_extremes:
+            values = [value for t, value in self.stored if window[0] <= t <= window[1]]
+            assert self.state.extremes is not None
+            self.state.extremes.reach_back(window[0], min(values), max(values))
 
     def write(self, rng: Random) -> None:
         """Store the state if it must be stored, and sometimes otherwise."""

@@ -50,6 +50,11 @@ class Extremes(msgspec.Struct, gc=False):
         self.next_lowest = min(self.next_lowest, new.lowest)
         self.next_highest = max(self.next_highest, new.highest)
 
+    def reach_back(self, from_us: int, lowest: float, highest: float) -> None:
+        """Widen the bounds to those of all readings from a time on, up to where the bounds held before."""
+        self.after_us = from_us - 1
+        self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
+
     def covers(self, from_us: int) -> bool:
         """Return whether the bounds hold for all readings from a time on."""
         return self.after_us < from_us

@@ -95,6 +95,7 @@ class _Pass:
         self.replayed = len(tasks)
         for task in sorted(tasks, key=lambda task: (task.series_id, task.state.match.rule.name)):
             self._take(task, stored, changes)
+        await source.complete_extremes(tasks)
         await changes.write()
 
     async def write_states(self) -> None:

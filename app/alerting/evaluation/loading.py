@@ -9,7 +9,7 @@ from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.sql import SQL
 from app.alerting.evaluation.stored_episodes import EvaluatedSeries, Pair
 from app.alerting.rules.matching import Match, RuleBook
-from app.clock import from_us, now_us
+from app.clock import now_us
 from app.db.pool import Connection
 from app.model import SeriesId
 
@@ -37,7 +37,6 @@ async def load_states(
     for each in series.values():
         loading.load(each, progress.series.get(each.id, ()), news[each.id])
     await loading.begin_backfills(connection)
-    await loading.begin_windows(connection)
     if loading.moved:
         await connection.execute(SQL["move_open_episodes"], *map(list, zip(*loading.moved, strict=True)))
     progress.series.update(loading.loaded)
@@ -66,8 +65,6 @@ class _Loading:
         self._rules_since = rules_since
         self._rows = rows
         self._backfills: dict[SeriesId, list[PairState]] = {}
-        #: (series id, earliest new time, state) of values with a window that were never evaluated.
-        self._windows: list[tuple[SeriesId, int, PairState]] = []
 
     def load(self, series: EvaluatedSeries, kept: Iterable[PairState], news: News) -> None:
         """Make the state of one series."""
@@ -86,8 +83,6 @@ class _Loading:
             state = PairState.begin(match)
             if series.created_us < self._rules_since.get(name, 0):
                 self._backfills.setdefault(series.id, []).append(state)
-            elif match.shortcut.window_us:
-                self._windows.append((series.id, min(first for first, _ in news.ranges), state))
             return state
         if kept is None or row["rule_hash"] == _UNSELECTED_HASH:
             state = PairState.of_row(row, match)
@@ -112,18 +107,6 @@ class _Loading:
             for state in states:
                 accept_us = state.match.terms.late_data.accept_us
                 state.begin_backfill(newest.get(series_id, now_us()) - accept_us)
-
-    async def begin_windows(self, connection: Connection) -> None:
-        """Find the values whose window before the new readings is empty, as that of a new series is."""
-        if not self._windows:
-            return
-        ids = [series_id for series_id, _, _ in self._windows]
-        to_times = [from_us(first) for _, first, _ in self._windows]
-        from_times = [from_us(first - state.match.shortcut.window_us) for _, first, state in self._windows]
-        bounds = min(from_times), max(to_times)
-        for row in await connection.fetch(SQL["list_empty_windows"], ids, from_times, to_times, *bounds):
-            _, first, state = self._windows[row["number"] - 1]
-            state.begin_window(first)
 
 
 def _start_of_era(state: PairState, news: News) -> int | None:

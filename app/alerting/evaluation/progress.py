@@ -76,10 +76,6 @@ class PairState(msgspec.Struct, gc=False):
         """Return the state of a pair that was never evaluated."""
         return cls(match, StoredState(1, era_from, match.rule_hash))
 
-    def begin_window(self, first_us: int) -> None:
-        """Take note, before the news are added, that no reading is stored in the window before their first one."""
-        self.extremes = Extremes.after(first_us - self.match.shortcut.window_us - 1)
-
     def begin_backfill(self, era_from: int) -> None:
         """Begin with what is stored from a time on: the rule is newer than the series."""
         self.stored.era_from = era_from
@@ -144,6 +140,15 @@ class PairState(msgspec.Struct, gc=False):
         has_window = self.match.series_rule.value.window_us > 0
         if has_window and self.is_current and self.extremes is None and result.evaluated_to is not None:
             self.extremes = Extremes.after(result.evaluated_to)
+
+    @property
+    def unknown_window(self) -> tuple[int, int] | None:
+        """The time of which the extremes are needed for the next readings, but not known; both ends are included."""
+        evaluated_to, extremes = self.stored.evaluated_to, self.extremes
+        if evaluated_to is None or extremes is None:
+            return None
+        from_us = evaluated_to + 1 - self.match.series_rule.value.window_us
+        return None if extremes.covers(from_us) else (from_us, evaluated_to)
 
     def is_due(self, series_id: SeriesId) -> bool:
         """Return whether the state must be stored now. Quiet pairs are due at different times, to spread the writes."""

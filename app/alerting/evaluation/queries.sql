@@ -79,17 +79,6 @@ ON CONFLICT (rule, series_id) DO UPDATE SET
     era = excluded.era, era_from = excluded.era_from, rule_hash = excluded.rule_hash,
     evaluated_to = excluded.evaluated_to, cache = excluded.cache;
 
--- name: list_empty_windows
--- $1 series ids, $2 from (included) and $3 to (excluded) of a window of each. Returns the numbers, from 1, of the windows
--- without a reading. $4 and $5 are the earliest $2 and the latest $3, for chunk exclusion.
-SELECT number
-  FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[])
-       WITH ORDINALITY AS window_of (series_id, from_time, to_time, number)
- WHERE NOT EXISTS (SELECT
-                     FROM reading
-                    WHERE series_id = window_of.series_id AND time >= from_time AND time < to_time
-                      AND time >= $4 AND time < $5);
-
 -- name: list_wanted_oldest
 -- The oldest readings of several ranges. $1 numbers of the ranges, $2 series ids, $3 from (included), $4 to (excluded),
 -- $5 largest number of readings. $6 and $7 are the earliest $3 and the latest $4, for chunk exclusion.
@@ -120,6 +109,20 @@ SELECT wanted.number, to_us(found.time) AS us, found.value
        LIMIT wanted.at_most
  ) AS found
  ORDER BY 1, 2;
+
+-- name: list_extremes
+-- The number, lowest and highest value of the readings of several ranges, in their order. $1 series ids, $2 from and
+-- $3 to (included). $4 and $5 are the earliest $2 and the latest $3, for chunk exclusion.
+SELECT found.n, found.lowest, found.highest
+  FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY
+       AS wanted (series_id, from_time, to_time, number)
+ CROSS JOIN LATERAL (
+      SELECT count(*) AS n, min(value) AS lowest, max(value) AS highest
+        FROM reading
+       WHERE series_id = wanted.series_id AND time >= wanted.from_time AND time <= wanted.to_time
+         AND time >= $4 AND time <= $5
+ ) AS found
+ ORDER BY wanted.number;
 
 -- name: list_open_episodes
 -- $1 series ids

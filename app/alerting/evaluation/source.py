@@ -21,6 +21,11 @@ from app.model import SeriesId
 READINGS_LIMIT = 50_000
 
 
+#: Extremes are looked up until this many readings were looked at, in steps of some pairs.
+EXTREMES_LIMIT = 300_000
+_EXTREMES_PAIRS = 50
+
+
 class ReplayTask(msgspec.Struct):
     """The replay of one pair; `result` is set when it has ended."""
 
@@ -99,6 +104,23 @@ class ReadingSource:
             if not asking:
                 return begun
             asking = await self._answer(asking)
+
+    async def complete_extremes(self, tasks: Sequence[ReplayTask]) -> None:
+        """Look up the extremes of windows that began before this process evaluated their pairs.
+
+        What is left when EXTREMES_LIMIT readings were looked at follows after the next replay of the pair.
+        """
+        unknown = [(task, window) for task in tasks if (window := task.state.unknown_window) is not None]
+        looked_at = 0
+        while unknown and looked_at < EXTREMES_LIMIT:
+            some, unknown = unknown[:_EXTREMES_PAIRS], unknown[_EXTREMES_PAIRS:]
+            columns = zip(*((task.series_id, *map(from_us, window)) for task, window in some), strict=True)
+            bounds = from_us(min(first for _, (first, _) in some)), from_us(max(last for _, (_, last) in some))
+            rows = await self._connection.fetch(SQL["list_extremes"], *map(list, columns), *bounds)
+            for row, (task, (first, _)) in zip(rows, some, strict=True):
+                looked_at += row["n"]
+                if row["n"] and task.state.extremes is not None:
+                    task.state.extremes.reach_back(first, row["lowest"], row["highest"])
 
     async def _answer(self, asking: list[tuple[ReplayTask, Want]]) -> list[tuple[ReplayTask, Want]]:
         """Answer the first wants, as many as fit into one fetch; return what is wanted then."""

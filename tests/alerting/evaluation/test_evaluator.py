@@ -3,17 +3,20 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Literal
 
 import pytest
 
-from app.alerting.episodes.machine import Episode, Step
+from app.alerting.conditions.above import Above
+from app.alerting.episodes.machine import Episode, Level, SeriesRule, Step
+from app.alerting.episodes.samples import ValueOf
 from app.alerting.evaluation import dirty, evaluator, source
 from app.alerting.evaluation.evaluator import evaluate
 from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.auth.keys import ApiKey
-from app.clock import DAY_US, HOUR_US, now_us
+from app.clock import DAY_US, HOUR_US, MINUTE_US, now_us
 from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
@@ -148,3 +151,25 @@ async def test_episodes_agree_with_the_oracle_when_uploads_are_shuffled_and_the_
     async with evaluator_run(database, seed, 40, shift_us) as run:
         await apply_all(run, Random(seed))
         await run.check()
+
+
+@pytest.mark.parametrize("kind", ["last", "avg", "min", "max", "delta", "rate"])
+async def test_calm_readings_are_not_replayed_from_the_second_evaluation_on_when_another_process_takes_over(
+    database: Database, kind: Literal["last", "avg", "min", "max", "delta", "rate"]
+) -> None:
+    rule = SeriesRule(ValueOf(kind, 0 if kind == "last" else 10 * MINUTE_US), (Level("warning", Above(100.0)),))
+    connection = await connect(database.dsn)
+    try:
+        run = EvaluatorRun(connection, [History(rule, None, 128, 0, True, ())], now_us() - 14 * MINUTE_US)
+        replayed = []
+        for minute in range(14):
+            await run.upload([(0, Arrival(((minute * MINUTE_US, float(minute % 3)),)))])
+            if minute == 11:
+                run.progress = EvaluationProgress()
+            async with connection.transaction():
+                replayed.append((await evaluate(connection, run.book, {}, run.progress)).replayed)
+        assert replayed[11:] == [1, 0, 0]
+        assert sum(replayed[1:11]) == 0 if kind == "last" else replayed[10] == 0
+        await run.check()
+    finally:
+        await connection.close()

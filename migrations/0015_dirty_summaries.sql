@@ -3,6 +3,8 @@
 -- Packed as in app/summaries.py. Values do not compress, so trying would only cost time.
 ALTER TABLE dirty ADD COLUMN summaries bytea;
 ALTER TABLE dirty ALTER COLUMN summaries SET STORAGE EXTERNAL;
+-- Each row is deleted soon, and what it held outside the table as well.
+ALTER TABLE dirty SET (toast.autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_cost_delay = 0);
 
 -- Only rows of the previous release, and of a sensor that is to be evaluated again, have ranges instead.
 -- A process of the previous release that evaluates cannot read rows with summaries: it fails, and leaves them.

@@ -87,11 +87,11 @@ class _Pass:
         stored = await load_stored(
             self._connection, sorted({series_id for series_id, _ in waiting}), self._oldest_revised(waiting)
         )
-        source, tasks = ReadingSource(self._connection), []
-        for pairs, limit in ((fresh, FETCH_LIMIT * 3 // 4), (late, FETCH_LIMIT)):
-            begun = await source.run(self._tasks(pairs, stored), limit)
-            self.put_back.update(series_id for series_id, _ in pairs[len(begun) :])
-            tasks += begun
+        source = ReadingSource(self._connection)
+        tasks = await source.run(self._tasks(fresh, stored), FETCH_LIMIT * 3 // 4)
+        tasks_of_late = await source.run(self._tasks(late, stored), max(FETCH_LIMIT, source.fetched + FETCH_LIMIT // 4))
+        self.put_back = {series_id for series_id, _ in (*fresh[len(tasks) :], *late[len(tasks_of_late) :])}
+        tasks += tasks_of_late
         self.replayed = len(tasks)
         for task in sorted(tasks, key=lambda task: (task.series_id, task.state.match.rule.name)):
             self._take(task, stored, changes)

@@ -130,12 +130,17 @@ async def history(dsn: str) -> None:
 
 
 async def windows(dsn: str) -> None:
-    """Print the time of evaluating one second of readings under long windows, with little and much history."""
+    """Print the time of evaluating a wave of readings under long windows, with little and much history."""
     connection = await connect(dsn, idle_in_transaction_session_timeout="0")
 
     def readings(at_us: int) -> list[Reading]:
-        value = WAVE[at_us // SECOND_US % len(WAVE)]
-        return [Reading(f"w{n}", at_us, {"m": value}) for n in range(WINDOW_SERIES)]
+        times = [at_us + second * SECOND_US for second in range(len(WAVE))]
+        values = [WAVE[us // SECOND_US % len(WAVE)] for us in times]
+        return [
+            Reading(f"w{n}", us, {"m": value})
+            for n in range(WINDOW_SERIES)
+            for us, value in zip(times, values, strict=True)
+        ]
 
     async def fill(from_us: int, to_us: int) -> None:
         await connection.execute(
@@ -151,11 +156,12 @@ async def windows(dsn: str) -> None:
     start_us = now_us() // SECOND_US * SECOND_US - 10 * MINUTE_US
     await Site(connection, RuleSet()).store(readings(start_us - 4 * HOUR_US))
     await fill(start_us - 150 * SECOND_US, start_us - 1)
-    little = await measure(Site(connection, long_windows()), readings, start_us, SECOND_US)
+    wave_us = len(WAVE) * SECOND_US
+    little = await measure(Site(connection, long_windows()), readings, start_us, wave_us)
     await fill(start_us - 3 * HOUR_US - SECOND_US, start_us - 151 * SECOND_US)
-    much = await measure(Site(connection, long_windows()), readings, start_us + TICKS * SECOND_US, SECOND_US)
+    much = await measure(Site(connection, long_windows()), readings, start_us + TICKS * wave_us, wave_us)
     await connection.close()
-    show("rate 10m and delta 3h over 200 series at 1 Hz, 2.5 min stored", little, much, "3 h stored")
+    show("rate 10m and delta 3h over 200 series × 7 readings at 1 Hz, 2.5 min stored", little, much, "3 h stored")
 
 
 async def calm(dsn: str, sensors: int, readings_each: int) -> None:

@@ -187,10 +187,10 @@ async def read_body(request: AnyRequest, headers: Mapping[str, str]) -> bytes:
         message = await request.receive()
         if message["type"] != "http.request":
             raise InternalServerException("the client disconnected before the end of the body")
-        parts.append(message["body"])
-        byte_count += len(message["body"])
+        parts.append(message.get("body", b""))
+        byte_count += len(parts[-1])
         _check_size(byte_count)
-        more = message["more_body"]
+        more = message.get("more_body", False)
     return decompress(b"".join(parts), headers.get("content-encoding", ""))
 
 

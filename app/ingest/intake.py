@@ -94,12 +94,12 @@ class Ingest:
                 message = await request.receive()
                 if message["type"] != "http.request":
                     raise InternalServerException("the client disconnected before the end of the body")
-                piece = message["body"]
+                piece = message.get("body", b"")
                 _check_size(byte_count + len(piece))
                 self._body_room.take(len(piece))
                 byte_count += len(piece)
                 parts.append(piece)
-                more = message["more_body"]
+                more = message.get("more_body", False)
             return decompress(b"".join(parts), headers.get("content-encoding", ""))
         finally:
             self._body_room.give_back(byte_count)

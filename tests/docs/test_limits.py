@@ -22,7 +22,7 @@ from app.ingest.writer import FLUSH_TIMEOUT_S, QUEUE_VALUES
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.live.hub import ALL_QUEUES_BYTES
 from app.live.protocol import PATTERNS_LIMIT
-from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES
+from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES, VALUE_BYTES
 from app.live.retention import FEED_AGE, FEED_BYTES
 from app.live.session import AUTH_TIMEOUT_S
 from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
@@ -54,6 +54,7 @@ LIVE_FEED = (
     f"Beyond {QUEUE_BYTES // MIB} MiB that wait",
     f"Beyond {CONFLATED_LIMIT:,} waiting values",
     f"at most {ALL_QUEUES_BYTES // MIB} MiB wait",
+    f"that waits in mode `latest` as {VALUE_BYTES} bytes",
     f"more than {FRAME_VALUES_LIMIT:,} values",
     f"{FEED_AGE.total_seconds() / 3600:.0f} hour or {FEED_BYTES // 2**30} GiB",
 )

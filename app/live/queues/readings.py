@@ -23,8 +23,8 @@ from app.model import FeedReading, MetricName, SensorName
 QUEUE_BYTES = 8 * 2**20
 #: Most series and alerts that may wait for one client in mode `latest`; beyond it, the connection is closed likewise.
 CONFLATED_LIMIT = 200_000
-#: Memory of one waiting value in mode `latest`: its place in the dict, its key, and its share of a reading.
-VALUE_BYTES = 500
+#: Memory of one waiting value in mode `latest`, as measured: its place in the dict, its key and its reading.
+VALUE_BYTES = 600
 
 SeriesName = tuple[SensorName, MetricName]
 

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tests.bench.connections import HttpClient, connected, request
-from tests.bench.ingest.load import p99
+from tests.bench.connections import HttpClient, connected, p99, request
 from tests.bench.live.broadcast import broadcast
 from tests.bench.live.followers import Followed, Followers, follow
 from tests.bench.processes import API_KEY, free_port, running, served, wait_for_port

@@ -26,11 +26,9 @@ from app.live.session import LiveFeed
 from app.metrics import Metrics
 from app.notify.transport import Endpoints
 from app.settings import Settings
-from app.start import DATABASE_WAIT_S, check_schema, measure, opened_pool, require_dsn
+from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
 from app.tasks import supervised
 
-#: Interval between two measurements of the database's size and of the pool.
-MEASURE_EVERY_S = 15
 log = structlog.get_logger()
 
 

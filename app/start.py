@@ -18,6 +18,8 @@ from app.metrics import Metrics
 
 #: How long the start waits for a database that is still starting.
 DATABASE_WAIT_S = 30.0
+#: Interval between two measurements of the database's size and of the pool.
+MEASURE_EVERY_S = 15.0
 log = structlog.get_logger()
 
 

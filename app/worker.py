@@ -25,7 +25,7 @@ from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
-from app.start import DATABASE_WAIT_S, check_schema, measure, opened_pool, require_dsn
+from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
 from app.tasks import supervised
 
 #: Interval between two evaluations of the rules.
@@ -42,8 +42,6 @@ REMOVE_SENSORS_EVERY_S = 10.0
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
 OVERDUE_POLICIES_EVERY_S = 30.0
-#: Interval between two measurements of the database's size and of the pool.
-MEASURE_EVERY_S = 15
 log = structlog.get_logger()
 
 

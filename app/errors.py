@@ -80,6 +80,14 @@ class PayloadTooLargeError(AppError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class SlowBodyError(AppError):
+    """The client stopped sending in the middle of a body."""
+
+    code = "slow_body"
+    title = "The body did not come"
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
 class UnprocessableError(AppError):
     """The request is well-formed but cannot be carried out as it stands."""
 

@@ -127,7 +127,8 @@ async def _read(connection: Connection, edition: Edition) -> _Stored:
     warnings = await list_warnings(connection, edition)
     warnings += await connection.fetchval(SQL["get_worker_warnings"])
     if not has_leader:
-        warnings.append("worker: none runs, so rules are not evaluated and alerts not sent: start `tidegauge work`")
+        missing = "worker: none runs, so rules are not evaluated and alerts not sent: start `tidegauge work`"
+        warnings = [missing, *warnings]
     rule_problems = [row["message"] for row in await connection.fetch(SQL["list_rule_problems"])]
     return _Stored([], warnings, rule_problems, has_leader)
 

@@ -13,7 +13,7 @@ from app.alerting.service import Alerting
 from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition
-from app.db.lease import Lease
+from app.db.lease import Lease, LeaseLostError, check_term
 from app.db.pool import Pool
 from app.health import Probe
 from app.ingest.flush.legacy_records import prune_legacy_readings
@@ -67,6 +67,7 @@ class Worker:
             is_leader=self._is_leader,
         )
         self.alerting.on_due = self.dispatcher.wake
+        self.alerting.keeper.check_leader = lambda connection: check_term(connection, self.lease.term)
         self.jobs = Jobs(self.metrics, self._is_leader)
         self._overdue_policies = OverduePolicies()
         #: Two refreshes of one continuous aggregate at a time would fail or wait for each other.
@@ -98,8 +99,10 @@ class Worker:
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.lease.tried.wait()
                 await stack.enter_async_context(supervised(self._tasks()))
+                # The lease may be lost meanwhile, and then no files are read.
+                while self.lease.held and not self.alerting.keeper.has_read.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
                 if self.lease.held:
-                    await self.alerting.keeper.has_read.wait()
                     await self._report()
                 await measure(self.pool, self.metrics)
             await stack.enter_async_context(self.jobs.running(self._jobs()))
@@ -125,8 +128,8 @@ class Worker:
     def _jobs(self) -> list[Job]:
         """Return the jobs; all but the first run in the worker that holds the lease only."""
         leader_jobs = [
-            ("evaluate", EVALUATE_EVERY_S, lambda: self.alerting.tick(self.pool, self.lease.term)),
-            ("watch_silence", WATCH_SILENCE_EVERY_S, lambda: self.alerting.watch_silence(self.pool, self.lease.term)),
+            ("evaluate", EVALUATE_EVERY_S, lambda: self._as_leader(self.alerting.tick)),
+            ("watch_silence", WATCH_SILENCE_EVERY_S, lambda: self._as_leader(self.alerting.watch_silence)),
             ("report", REPORT_EVERY_S, self._report),
             ("prune_feed", 60.0, lambda: prune_feed(self.pool)),
             ("prune_answers", 600.0, lambda: prune_answers(self.pool)),
@@ -145,6 +148,13 @@ class Worker:
             Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
             *(Job(name, every_s, run, leader_only=True) for name, every_s, run in leader_jobs),
         ]
+
+    async def _as_leader(self, work: Callable[[Pool, int], Awaitable[None]]) -> None:
+        """Do work that only the leader may do; give the lease up if another process has taken it unnoticed."""
+        try:
+            await work(self.pool, self.lease.term)
+        except LeaseLostError as error:
+            self.lease.lose(error)
 
     async def _report(self) -> None:
         failing = [f"worker: {problem}" for problem in self.jobs.list_problems()]

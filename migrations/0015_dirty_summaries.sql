@@ -12,6 +12,9 @@ ALTER TABLE dirty
     ALTER COLUMN series_ids DROP NOT NULL, ALTER COLUMN from_times DROP NOT NULL, ALTER COLUMN to_times DROP NOT NULL,
     ADD CHECK ((summaries IS NULL) <> (series_ids IS NULL));
 
+-- Late rows are looked for apart from the fresh ones.
+CREATE INDEX dirty_late ON dirty (id) WHERE late;
+
 -- Sensors that have changed in what rules select by, so that evaluation need not load the sensors of all new readings.
 -- The evaluator deletes the rows.
 CREATE TABLE sensor_change (sensor_id int NOT NULL);

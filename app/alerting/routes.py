@@ -18,7 +18,7 @@ from app.alerting.rules.in_force import AlertingStatus, LastEvaluation, RulesInF
 from app.alerting.rules.model import Rule, Terms, condition_text
 from app.alerting.sql import SQL
 from app.auth.guard import require
-from app.db.lease import signal_leader
+from app.db.lease import signal_leader, try_to_signal_leader
 from app.db.pool import Pool
 from app.durations import format_duration
 from app.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -226,7 +226,7 @@ async def create_silence(
     matchers = await _with_present_name(pool, data.matchers)
     row = await pool.fetchrow(SQL["insert_silence"], matchers, start, end, data.author, data.comment)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
-    await signal_leader(pool)
+    await try_to_signal_leader(pool)
     return _silence(row)
 
 
@@ -242,7 +242,7 @@ async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) ->
     """End a silence now; it stays listed for a week."""
     if silence_id > LARGEST_ID or await pool.fetchval(SQL["end_silence"], silence_id) is None:
         raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
-    await signal_leader(pool)
+    await try_to_signal_leader(pool)
 
 
 @get("/api/v1/rules", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")

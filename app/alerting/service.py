@@ -16,7 +16,7 @@ from app.alerting.evaluation.rule_changes import end_alerts_without_rule
 from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.language.files import load_checked
 from app.alerting.rules.in_force import LastEvaluation, store_last_evaluation, store_rule_warnings, store_status
-from app.alerting.rules.keeper import RuleKeeper
+from app.alerting.rules.keeper import RuleKeeper, RulesUnreadableError
 from app.alerting.rules.model import ChannelDefinition, RuleSet
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.planner import compose, plan
@@ -122,7 +122,6 @@ class Alerting:
         """Evaluate one batch of dirty rows and plan messages; return whether there may be more rows."""
         started, due = perf_counter(), False
         async with pool.acquire() as connection, connection.transaction():
-            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
             await self._begin(connection, self._term)
             evaluation = await evaluate(connection, self.keeper.book, self.keeper.since, self._progress)
             ended = await end_no_data_alerts(connection, evaluation.series_ids) if evaluation.dirty_rows else 0
@@ -141,11 +140,14 @@ class Alerting:
     async def _begin(self, connection: Connection, term: int) -> None:
         """Keep other evaluations out until the transaction ends, and use the rules in force.
 
-        Raise LeaseLostError if another process has taken the lease since this term began.
+        Raise LeaseLostError if another process has taken the lease since this term began, and RulesUnreadableError.
         """
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
         await lock_evaluation(connection)
         await check_term(connection, term)
         await self.keeper.follow(connection)
+        if not self.keeper.is_readable:
+            raise RulesUnreadableError("The rules in force were stored by another version of Tidegauge")
 
     async def _plan(self, connection: Connection) -> bool:
         """Fill the outbox; return whether a group has a message to send after the commit."""

@@ -145,7 +145,7 @@ async def _check_evaluator(connection: Connection) -> Finding:
     waiting = f"{_count(rows, 'row')} of dirty to evaluate"
     if await is_held(connection):
         return Finding("ok", "evaluator", f"a process evaluates rules; {waiting}")
-    return Finding("note", "evaluator", f"no process evaluates rules: is `tidegauge work` running? {waiting}")
+    return Finding("problem", "evaluator", f"no process evaluates rules: is `tidegauge work` running? {waiting}")
 
 
 async def _check_channels(connection: Connection) -> list[Finding]:

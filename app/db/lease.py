@@ -6,6 +6,7 @@ database. A lost signal causes a delay only, because the leader also looks by it
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -60,10 +61,10 @@ class Lease:
                     async with asyncio.timeout(_TIMEOUT_S):
                         await self._beat()
                 except DATABASE_ERRORS as error:
-                    self._lose(error)
+                    self.lose(error)
                 await asyncio.sleep(BEAT_S)
         finally:
-            self._lose(None)
+            self.lose(None)
 
     async def _beat(self) -> None:
         if self._connection is None or self._connection.is_closed():
@@ -80,7 +81,8 @@ class Lease:
             log.info("lease_taken", number=self._number, term=self.term)
         self.tried.set()
 
-    def _lose(self, error: BaseException | None) -> None:
+    def lose(self, error: BaseException | None) -> None:
+        """Give the lease up, or take note that it is lost; `keep` tries to take it again."""
         if self._held:
             log.info("lease_lost", number=self._number, error=str(error) if error else None)
         self._held = False
@@ -89,7 +91,7 @@ class Lease:
             self._connection = None
 
 
-async def check_term(connection: Connection, term: int, number: int = WORKER_LEASE) -> None:
+async def check_term(connection: Connection | Pool, term: int, number: int = WORKER_LEASE) -> None:
     """Raise LeaseLostError if a later term has begun, which this process may not have noticed yet."""
     newest = await connection.fetchval(SQL["get_term"], number)
     if newest is not None and newest > term:
@@ -102,6 +104,12 @@ async def is_held(connection: Connection | Pool, number: int = WORKER_LEASE) -> 
     return held
 
 
-async def signal_leader(connection: Connection | Pool) -> None:
-    """Let the leader look at once for what was asked; in a transaction, it is sent with the commit."""
+async def signal_leader(connection: Connection) -> None:
+    """Let the leader look at once for what was asked; the signal is sent with the commit of the transaction."""
     await connection.execute(SQL["signal_leader"])
+
+
+async def try_to_signal_leader(pool: Pool) -> None:
+    """Let the leader look at once for what is stored already; without the signal it looks a little later."""
+    with suppress(*DATABASE_ERRORS):
+        await pool.execute(SQL["signal_leader"])

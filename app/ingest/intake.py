@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from contextvars import Context
 from hashlib import sha256
 from typing import Any
@@ -16,7 +17,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from app.auth.guard import Connection, first_headers
 from app.clock import DistinctClock
 from app.db.pool import Pool
-from app.errors import OverloadedError, PayloadTooLargeError
+from app.errors import OverloadedError, PayloadTooLargeError, SlowBodyError
 from app.ingest.body import BODY_LIMIT, BodyRoom, decompress
 from app.ingest.formats import Parse, ReceiptTimes
 from app.ingest.gateways import GatewayLog
@@ -29,6 +30,8 @@ from app.settings import Settings
 
 #: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.
 BEAT_EVERY_S = 5.0
+#: How long the next piece of a body may take. A client that has vanished sends none, and its body takes room.
+PIECE_WITHIN_S = 60.0
 #: Number of uploads that are logged one by one in a second. A line takes a fifth of the time of a single reading.
 UPLOADS_LOGGED_PER_S = 50
 _encode = msgspec.json.Encoder().encode
@@ -69,6 +72,8 @@ class Ingest:
         parsed = parse(body, media_type, times)
         self.clock.skip_to(times.last_us)
         key = headers.get("idempotency-key")
+        idempotency = Idempotency(check_key(key), sha256(body).digest()) if key is not None else None
+        del body  # it may be large, and the upload waits for a flush
         upload = Upload(
             parsed.readings,
             parsed.rejected,
@@ -76,14 +81,15 @@ class Ingest:
             request.scope["state"]["api_key"],
             parsed.gateway,
             client_ip=client_ip(request),
-            idempotency=Idempotency(check_key(key), sha256(body).digest()) if key is not None else None,
+            idempotency=idempotency,
         )
         return await self._store_once(upload)
 
     async def read_body(self, request: AnyRequest, headers: Mapping[str, str]) -> bytes:
         """Read a request's body and decompress it.
 
-        Raise InvalidRequestError, PayloadTooLargeError, or OverloadedError when too much is being received.
+        Raise InvalidRequestError, PayloadTooLargeError, SlowBodyError, or OverloadedError when too much is being
+        received.
         """
         _check_size(int(headers.get("content-length", 0)))
         parts: list[bytes] = []
@@ -91,7 +97,9 @@ class Ingest:
         try:
             # Not `request.body()`, which takes a tenth of the time of a single reading.
             while more:
-                message = await request.receive()
+                # The first piece has come with the head, mostly, and a timeout takes time, too.
+                async with asyncio.timeout(PIECE_WITHIN_S) if parts else nullcontext():
+                    message = await request.receive()
                 if message["type"] != "http.request":
                     raise InternalServerException("the client disconnected before the end of the body")
                 piece = message.get("body", b"")
@@ -101,6 +109,8 @@ class Ingest:
                 parts.append(piece)
                 more = message.get("more_body", False)
             return decompress(b"".join(parts), headers.get("content-encoding", ""))
+        except TimeoutError:
+            raise SlowBodyError(f"Nothing of the body came for {PIECE_WITHIN_S:.0f} s. Send it again.") from None
         finally:
             self._body_room.give_back(byte_count)
 

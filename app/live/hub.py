@@ -73,8 +73,8 @@ class Hub:
     def _drop_slowest(self) -> None:
         """Close connections, those for which most waits first, while the queues hold more than ALL_QUEUES_BYTES."""
         while self.backlog.bytes > ALL_QUEUES_BYTES:
-            slowest = max(self._subscribers, key=lambda subscriber: subscriber.waiting_bytes)
-            if not slowest.waiting_bytes:
+            slowest = max(self._subscribers, key=lambda subscriber: subscriber.waiting_bytes, default=None)
+            if slowest is None or not slowest.waiting_bytes:
                 return  # the rest waits for clients that catch up, each page of frames as fast as it is read
             slowest.drop()
 

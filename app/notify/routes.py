@@ -9,11 +9,11 @@ from litestar.params import FromPath, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from app.auth.guard import require
-from app.db.lease import signal_leader
+from app.db.lease import try_to_signal_leader
 from app.db.pool import Pool
 from app.errors import NotFoundError
 from app.notify.channel_states import ChannelStatus, list_channel_statuses
-from app.notify.dispatch.channel_tests import ChannelTest, request_test
+from app.notify.dispatch.channel_tests import ChannelTest, request_test, require_worker
 from app.notify.outbox import Notification, NotificationState, list_notifications, resend
 from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit
@@ -78,7 +78,7 @@ async def list_outbox(
 async def resend_notification(pool: NamedDependency[Pool], notification_id: _NotificationId) -> Resent:
     """Send a new message with what is still true of the dead letter's content; its title begins with "Delayed"."""
     new_id = await resend(pool, notification_id)
-    await signal_leader(pool)
+    await try_to_signal_leader(pool)
     return Resent(new_id, notification_id)
 
 
@@ -104,6 +104,7 @@ async def list_channels(read_pool: NamedDependency[Pool]) -> ChannelPage:
 )
 async def test_channel(pool: NamedDependency[Pool], name: FromPath[str]) -> ChannelTest:
     """Send a test message through a channel; a message that arrives mends a broken channel."""
+    await require_worker(pool)  # which alone knows the channels
     if name not in [channel.name for channel in await list_channel_statuses(pool)]:
         raise NotFoundError(f"There is no channel {name!r}; /api/v1/channels lists them")
     return await request_test(pool, name)

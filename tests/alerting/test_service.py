@@ -158,6 +158,19 @@ async def test_tick_uses_the_rules_that_another_process_has_accepted(
     assert await harness.open_alerts() == []
 
 
+async def test_alert_fires_again_when_its_rule_has_left_out_the_series_for_a_while(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (5, 9))
+    await harness.tick()
+    assert await harness.open_alerts() == [("warm", "freezer-1", "threshold")]
+    await harness.use_rules(WARM.replace("{metric: temperature}", '{metric: temperature, id: "other-*"}'))
+    assert await harness.open_alerts() == []
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (3, 9))
+    await harness.tick()
+    assert await harness.open_alerts() == [("warm", "freezer-1", "threshold")]
+
+
 LEVEL_CHOICES = (
     "levels: {warning: {above: 8, for: 3m}, critical: {above: 12}}\n    clear: {below: 7, for: 2m}",
     "levels: {warning: {above: 8}, critical: {above: 11, notify: [duty]}}",

@@ -17,7 +17,7 @@ from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest import body as bodies
-from app.ingest import writer
+from app.ingest import intake, writer
 from app.ingest.upload import VALUE_BYTES, Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
@@ -181,6 +181,23 @@ async def test_uploads_are_refused_when_too_much_is_being_received(
     finish.set()
     assert (await slow).status == 200
     assert (await send(server, large)).status == 200
+
+
+async def test_body_gives_its_room_back_when_its_client_sends_no_more(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODIES_LIMIT", 1_000)
+    monkeypatch.setattr(intake, "PIECE_WITHIN_S", 0.1)
+    never = asyncio.Event()
+
+    async def stalled_body() -> AsyncIterator[bytes]:
+        yield b" " * 900
+        await never.wait()
+
+    async with server.http.post("/api/v1/readings", data=stalled_body()) as response:
+        assert response.status == 408
+        assert (await response.json())["type"] == "/problems/slow_body"
+    assert (await send(server, b" " * 900 + msgspec.json.encode(_body(1)))).status == 200
 
 
 async def test_upload_larger_than_the_queue_is_accepted_when_nothing_waits(

@@ -127,9 +127,12 @@ class Taken:
 async def take_dirty(connection: Connection, late: LateRows) -> Taken:
     """Return the oldest rows. Rows are not locked: only the process that holds the lease evaluates."""
     rows = await connection.fetch(SQL["list_dirty"], ROWS_LIMIT, FRESH_BYTES, LATE_BYTES)
-    while unseen := await connection.fetch(SQL["list_late"], list(late.ids), _COUNT_ROWS):
+    # The first look goes through all rows by id. Later on, a row may be committed that has a smaller id than others.
+    known, after = list(late.ids), 0
+    while unseen := await connection.fetch(SQL["list_late"], known, after, _COUNT_ROWS):
         for row in unseen:
             late.add(row["id"], _summaries(row))
+        after = unseen[-1]["id"]
     return Taken((DirtyRow(row["id"], row["late"], _summaries(row)) for row in rows), late)
 
 

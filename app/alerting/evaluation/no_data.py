@@ -4,6 +4,7 @@ A series is silent if its last new reading was received longer ago than `no_data
 last break of ingest does not count, so that a downtime of the API makes no series silent.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from app.model import SeriesId, Tags
 #: The shortest `after` that is derived from upload intervals, also used if no interval is known.
 SHORTEST_AFTER_US = 5 * MINUTE_US
 _OFFLINE_LEVEL = "error"
+_CHECKED_AT_A_TIME = 2_000
 #: (rule, series id, gateway) of an alert of missing data. One of series id and gateway is None.
 Key = tuple[str, int | None, str | None]
 #: Rule, level, `above`, `below` or `at`, and the number.
@@ -202,8 +204,10 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook) -> NoDat
     }
     ingest_since_us = await connection.fetchval(SQL["get_ingest_since"])
     check = NoDataCheck(book, intervals_s, ingest_since_us, now_us(), known, back_us)
-    for each in series:
+    for number, each in enumerate(series, start=1):
         check.add(each)
+        if number % _CHECKED_AT_A_TIME == 0:
+            await asyncio.sleep(0)  # so that the lease is kept meanwhile
     await _write_changed(connection, check)
     silent = check.silent()
     begun = [source for source in silent if source.key not in known]

@@ -25,14 +25,14 @@ SELECT id, late, summaries, series_ids,
  ORDER BY id;
 
 -- name: list_late
--- $1 ids of rows that are left out, $2 largest number of rows
+-- $1 ids of rows that are left out, $2 after this id, $3 largest number of rows
 SELECT id, summaries, series_ids,
        array(SELECT to_us(t) FROM unnest(from_times) AS t) AS from_us,
        array(SELECT to_us(t) FROM unnest(to_times) AS t) AS to_us
   FROM dirty
- WHERE late AND id <> ALL($1::bigint[])
+ WHERE late AND id > $2 AND id <> ALL($1::bigint[])
  ORDER BY id
- LIMIT $2;
+ LIMIT $3;
 
 -- name: move_behind
 -- $1 packed summaries of fresh readings that wait for late ones of their series
@@ -208,8 +208,8 @@ UPDATE alert_episode AS episode SET era = new.era
 
 -- name: list_open_alerts
 -- All open alerts with the fields by which rules select series.
-SELECT episode.id, episode.rule, coalesce(sensor.name, sensor.deleted_name) AS sensor, series.metric, sensor.tags,
-       sensor.gateway
+SELECT episode.id, episode.rule, episode.series_id, coalesce(sensor.name, sensor.deleted_name) AS sensor, series.metric,
+       sensor.tags, sensor.gateway
   FROM alert_episode AS episode
   JOIN series ON series.id = episode.series_id
   JOIN sensor ON sensor.id = series.sensor_id

@@ -84,6 +84,12 @@ async def load_stored(
     return episodes
 
 
+async def mark_unselected(connection: Connection, pairs: Sequence[Pair]) -> None:
+    """Note that rules no longer select these series; if they do so again, new eras begin."""
+    if pairs:
+        await connection.execute(SQL["mark_unselected"], *_columns(pairs))
+
+
 class _PendingChange(msgspec.Struct):
     """A change that is not stored yet. The id of a new episode is set when it has been inserted."""
 
@@ -175,7 +181,7 @@ class Changes:
             self._connection,
             {row["id"]: series_of[row["rule"], row["series_id"]].out_of_use or UNSELECTED for row in rows},
         )
-        await self._connection.execute(SQL["mark_unselected"], *_columns(pairs))
+        await mark_unselected(self._connection, list(pairs))
 
     def _insert(self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, is_backfill: bool) -> None:
         settled = (is_backfill and not episode.is_open) or self._is_settled(pair, episode)

@@ -7,10 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+import structlog
 
 from app.alerting.rules.model import RuleSet, decode_rule_set
 from app.alerting.rules.sql import SQL
 from app.db.pool import Connection, Pool
+
+log = structlog.get_logger()
 
 
 class LastEvaluation(msgspec.Struct, frozen=True):
@@ -46,7 +49,11 @@ class RulesInForce:
         if await pool.fetchval(SQL["get_rule_set_version"]) != self._version:
             stored = await pool.fetchrow(SQL["get_rule_set"])
             if stored is not None:
-                self._version, self._rules = stored["version"], decode_rule_set(stored["rules"])
+                self._version = stored["version"]
+                try:
+                    self._rules = decode_rule_set(stored["rules"])
+                except msgspec.ValidationError as error:  # a worker of another version has stored them
+                    log.warning("stored_rules_unreadable", error=str(error))
         return self._rules
 
 

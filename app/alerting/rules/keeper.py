@@ -18,8 +18,10 @@ from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet, decode_rule_set, encode_rule_set
 from app.alerting.rules.problems import RuleErrors, RuleProblem
 from app.alerting.rules.sql import SQL
+from app.db.lease import LeaseLostError
 from app.db.locks import lock_evaluation
 from app.db.pool import Connection, Pool
+from app.errors import AppError
 from app.metrics import Metrics
 
 #: The files are read this long after their last change, because editors write a file in several steps.
@@ -30,6 +32,17 @@ EndAlerts = Callable[[Connection, RuleSet], Awaitable[int]]
 #: (name, time of change in nanoseconds since 1970, size in bytes) of each file.
 Files = tuple[tuple[str, int, int], ...]
 log = structlog.get_logger()
+
+
+class RulesUnreadableError(AppError):
+    """The rules in force were stored in a form that this version does not know; it must not evaluate others."""
+
+    code = "rules_unreadable"
+    title = "The stored rules cannot be read"
+
+
+async def _is_alone(_connection: Connection | Pool) -> None:
+    """Let a process that knows of no lease put rules in force."""
 
 
 class RuleKeeper:
@@ -50,6 +63,10 @@ class RuleKeeper:
         #: The state of the files when they were last read; None: they must be read again.
         self._read_files: Files | None = None
         self._reload_now = asyncio.Event()
+        #: Whether the rules in force by the database can be read; otherwise older ones are in use, or none.
+        self.is_readable = True
+        #: Raises LeaseLostError if another process is the leader now, which alone puts rules in force.
+        self.check_leader: Callable[[Connection | Pool], Awaitable[None]] = _is_alone
         #: Version of the rules in use; None: there are none yet.
         self._version: int | None = None
         #: Set once the files have been read for the first time.
@@ -67,12 +84,15 @@ class RuleKeeper:
         stored = await connection.fetchrow(SQL["get_rule_set"])
         if stored is None:
             return
-        self._version = stored["version"]
-        self.since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
+        since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
+        # From here on without an await: another task must not find the new version with the old rules.
         try:
-            self._use(decode_rule_set(stored["rules"]))
+            rules = decode_rule_set(stored["rules"])
         except msgspec.ValidationError as error:
+            self.is_readable, self._version = False, stored["version"]
             log.warning("stored_rules_unreadable", error=str(error))
+            return
+        self._use(rules, since, stored["version"])
 
     def reload_soon(self) -> None:
         """Let `watch` read the files again at once, as on SIGHUP."""
@@ -83,15 +103,13 @@ class RuleKeeper:
 
         A process that is not the leader reads no files. Once it becomes the leader, it reads them at once.
         """
-        was_leader = False
         seen, unchanged_since = self._read_files, monotonic()
         while True:
             if not is_leader():
-                was_leader = False
+                self._read_files = None
                 await asyncio.sleep(_LOOK_EVERY_S)
                 continue
-            if not was_leader:
-                was_leader = True
+            if self._read_files is None:
                 self.reload_soon()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
@@ -102,7 +120,11 @@ class RuleKeeper:
             is_due = seen != self._read_files and monotonic() - unchanged_since >= SETTLE_S
             if is_due or self._reload_now.is_set():
                 self._reload_now.clear()
-                await self.reload(pool)
+                try:
+                    await self.reload(pool)
+                except LeaseLostError as error:
+                    log.info("rules_not_accepted", error=str(error))
+                    await asyncio.sleep(_LOOK_EVERY_S)
 
     async def reload(self, pool: Pool) -> bool:
         """Read the files; return whether their rules are now in force.
@@ -114,6 +136,7 @@ class RuleKeeper:
         try:
             rules = await asyncio.to_thread(self._load)
         except RuleErrors as error:
+            await self.check_leader(pool)
             await self._set_problems(pool, error.problems)
             log.error("rules_refused", problems=[str(problem) for problem in error.problems])
         else:
@@ -136,17 +159,18 @@ class RuleKeeper:
         async with pool.acquire() as connection, connection.transaction():
             # A running evaluation uses the old rules, so wait until it has committed.
             await lock_evaluation(connection)
+            await self.check_leader(connection)
             version = await connection.fetchval(SQL["put_rule_set"], encode_rule_set(rules).decode())
             await connection.execute(SQL["sync_rules"], [rule.name for rule in rules.rules])
             ended = await self._end_alerts(connection, rules)
-            self.since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
-        self._use(rules)
-        self._version = version
+            since = {row["name"]: row["us"] for row in await connection.fetch(SQL["list_rules_since"])}
+        self._use(rules, since, version)
         log.info("rules_accepted", rules=len(rules.rules), channels=len(rules.channels), episodes_ended=ended)
 
-    def _use(self, rules: RuleSet) -> None:
-        self.rules = rules
+    def _use(self, rules: RuleSet, since: Mapping[str, int], version: int) -> None:
+        self.rules, self.since = rules, since
         self.book = RuleBook(rules)
+        self.is_readable, self._version = True, version
 
     def _list_files(self) -> Files:
         """List the rule files without hidden ones, which editors create while they write."""

@@ -135,6 +135,8 @@ def end_with_supervisor() -> Iterator[None]:
         time.sleep(END_WITHIN_S)
         os._exit(1)
 
+    # A signal to read the rules again must not end a process that only starts.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     Thread(target=watch, name="supervisor watch", daemon=True).start()
     yield
 

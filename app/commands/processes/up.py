@@ -1,7 +1,8 @@
 """`tidegauge up`: runs the embedded database unless DATABASE_URL is set, the migrations, the API and the worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,20 +55,20 @@ async def _up(settings: Settings, database: str, demo: bool) -> None:
     await migrate(str(settings.database_url))
     keys = await open_keys(settings)
     settings = msgspec.structs.replace(settings, public_url=settings.public_url or server_url(settings))
+    listening = await listen(settings.host, settings.port)
     _print_addresses(settings, keys, database)
     if demo:
         # A key of the environment lives as long as this process: the demo needs no key that outlives it.
         key = settings.api_key or keys.development or make_key()
         in_environment = settings if keys.development else msgspec.structs.replace(settings, api_key=key)
         async with demo_receiver() as receiver, demo_gateways(in_environment, key):
-            await _run(in_environment, receiver)
+            await _run(in_environment, listening, receiver)
     else:
-        await _run(settings, {})
+        await _run(settings, listening, {})
 
 
-async def _run(settings: Settings, environment: Mapping[str, str]) -> None:
-    """Run the API and the worker, with these further variables, until SIGINT or SIGTERM."""
-    listening = await listen(settings.host, settings.port)
+async def _run(settings: Settings, listening: Sequence[socket.socket], environment: Mapping[str, str]) -> None:
+    """Run the API on these sockets and the worker with these further variables, until SIGINT or SIGTERM."""
     # A key can be created while the server runs; the embedded database runs no longer than that.
     await check_start(Services(settings, needs_key=False))
     given = {name: getattr(settings, name.lower()) or "" for name in ("DATABASE_URL", "PUBLIC_URL", "API_KEY")}

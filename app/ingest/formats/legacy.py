@@ -179,6 +179,7 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
     body = await ingest.read_body(request, first_headers(request.scope))
     received_us = ingest.clock()
     problems, sensor, values = parse(body)
+    del body
     if problems:
         raise WrongFieldsError(problems)
     upload = _legacy_upload(request, sensor, values, received_us)

@@ -5,7 +5,7 @@ from time import monotonic
 
 import msgspec
 
-from app.db.lease import is_held, signal_leader
+from app.db.lease import is_held, try_to_signal_leader
 from app.db.pool import Connection, Pool
 from app.errors import WorkerAwayError
 from app.notify.outbox import AttemptOutcome
@@ -25,12 +25,16 @@ class ChannelTest(msgspec.Struct, frozen=True):
     mended: bool = False
 
 
-async def request_test(pool: Pool, channel: str) -> ChannelTest:
-    """Have a test message sent and return its outcome; raise WorkerAwayError if no worker runs or answers."""
+async def require_worker(pool: Pool) -> None:
+    """Raise WorkerAwayError if no worker runs."""
     if not await is_held(pool):
         raise WorkerAwayError("No worker runs, so nothing was sent. Start `tidegauge work`, then try again.")
+
+
+async def request_test(pool: Pool, channel: str) -> ChannelTest:
+    """Have a test message sent and return its outcome; raise WorkerAwayError if no worker answers."""
     test_id = await pool.fetchval(SQL["insert_channel_test"], channel)
-    await signal_leader(pool)
+    await try_to_signal_leader(pool)
     deadline = monotonic() + ANSWER_WITHIN_S
     while monotonic() < deadline:
         answer = await pool.fetchval(SQL["get_channel_test"], test_id)

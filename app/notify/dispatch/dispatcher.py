@@ -168,6 +168,8 @@ class Dispatcher:
         try:
             # The message is claimed after the wait, so that it tells what is true when it is sent.
             await self._pacer.wait_turn(*state.limits)
+            if not self._is_leader():
+                return
             with self._mark_delivering(state.destination):
                 async with self._parallel:
                     sent = await self._deliver_next(pool, session, state.destination)

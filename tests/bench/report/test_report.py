@@ -93,7 +93,7 @@ def test_copy_payload_has_a_head_each_row_and_an_end() -> None:
             "batches",
             [
                 "no rules",
-                "no rules: CPU of the server's processes",
+                "no rules: CPU of the API",
                 "the same batches again",
                 "batches of 10 × 10, 64 at a time",
             ],

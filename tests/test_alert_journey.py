@@ -86,6 +86,8 @@ class Journey:
             self._rules.mkdir()
             (self._rules / "rules.yml").write_text(RULE_FILE.format(url=self.receiver.url))
             await self._start()
+            # Of a rule that is newer than a series, nothing is told that is over already.
+            await self._until("SELECT EXISTS (SELECT FROM alert_rule)")
             yield
 
     async def upload(self, uploads: Sequence[Sequence[Mapping[str, Any]]]) -> None:

@@ -299,6 +299,7 @@ async def test_history_is_filtered_by_rule_and_sensor(server: Server, page: Page
     await post(server, "boiler", minutes_ago=1, temperature=25)
     await post(server, "oven", minutes_ago=1, temperature=35)
     await post(server, "boiler", temperature=15)
+    await server.tick()
     await _open(page, server, "#/history")
     rows = page.locator(".history-row")
     await expect(rows).to_have_count(2)

@@ -200,7 +200,8 @@ class HistoryRun:
             self.state.add(part)
             if part not in late:
                 news.fresh = part if news.fresh is None else news.fresh.join(part)
-        if self.with_shortcut and not late_waits and self.state.skip(reduce(Summary.join, news.parts)):
+        in_order = news.fresh is None or not late_waits
+        if self.with_shortcut and in_order and self.state.skip(reduce(Summary.join, news.parts)):
             self.skipped += 1
         else:
             self.replay(news)

@@ -71,7 +71,6 @@ class _Pass:
         self._connection = connection
         self._progress = progress
         self._news = taken.news
-        self._blocked = taken.blocked
         self._due: list[tuple[SeriesId, PairState]] = []
         #: Series whose replays are left to the next evaluation.
         self.put_back: set[SeriesId] = set()
@@ -119,13 +118,14 @@ class _Pass:
             if series_id not in series:
                 continue  # its sensor was deleted for good
             parts = news.parts
-            # Late readings, too, mostly follow those that were evaluated: those of a gateway that was away.
-            total = None if series_id in self._blocked else reduce(Summary.join, parts)
+            # Late readings, too, mostly follow those that were evaluated: those of a gateway that was away. Where
+            # another late row of the series waits, there are no fresh ones among these.
+            total = reduce(Summary.join, parts)
             for state in series[series_id]:
                 self.pairs += 1
                 for part in parts:
                     state.add(part)
-                if total is not None and state.skip(total):
+                if state.skip(total):
                     if state.is_due(series_id):
                         self._due.append((series_id, state))
                     continue

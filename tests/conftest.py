@@ -30,6 +30,7 @@ from app.settings import Settings
 from app.worker import Worker
 from tests.receivers import SlackReceiver, TelegramReceiver, WebhookReceiver
 from tests.visitors import see_visitors_off
+from tests.wire import Wire, pool_over, wire_to
 
 API_KEY = "test-http-key"
 API_KEY_WS = "test-ws-key"
@@ -205,6 +206,20 @@ async def running_api(settings: Settings, worker: Worker) -> AsyncIterator[Serve
         uvicorn_server.should_exit = True
         await serving
         listening.close()
+
+
+@pytest.fixture
+async def wire(database: Database) -> AsyncIterator[Wire]:
+    """A connection to the test's database that a test can cut and freeze."""
+    async with wire_to(database.dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def wired_pool(wire: Wire) -> AsyncIterator[Pool]:
+    """A pool whose database can be taken away."""
+    async with pool_over(wire) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Limits of WebSocket connections for each API key, in one process and over several."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
@@ -17,7 +16,7 @@ from app.db.shared import SharedState
 from app.tasks import running
 from tests.conftest import Database
 from tests.notify.dispatchers import until, until_one_waits
-from tests.wire import Wire, pool_over, wire_to
+from tests.wire import Wire
 
 ALONE = SharedState()
 
@@ -51,19 +50,6 @@ async def until_taken(stack: AsyncExitStack, counts: ConnectionCounts, api_key: 
                 return await stack.enter_async_context(counts.hold(api_key))
             except TooManyConnectionsError:
                 await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def wire(database: Database) -> AsyncIterator[Wire]:
-    async with wire_to(database.dsn) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def wired_pool(wire: Wire) -> AsyncIterator[Pool]:
-    """A pool whose database can be taken away."""
-    async with pool_over(wire) as pool:
-        yield pool
 
 
 # One process

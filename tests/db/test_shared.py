@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,20 +10,8 @@ from app.db import shared
 from app.db.pool import Pool
 from app.db.shared import NotSharedError, SharedState
 from app.tasks import running
-from tests.conftest import Database, wait_until
-from tests.wire import Wire, pool_over, wire_to
-
-
-@pytest.fixture
-async def wire(database: Database) -> AsyncIterator[Wire]:
-    async with wire_to(database.dsn) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def wired_pool(wire: Wire) -> AsyncIterator[Pool]:
-    async with pool_over(wire) as pool:
-        yield pool
+from tests.conftest import wait_until
+from tests.wire import Wire
 
 
 async def failed(state: SharedState) -> bool:

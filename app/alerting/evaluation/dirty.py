@@ -87,13 +87,13 @@ class Taken:
             if row.is_late:
                 taken.update(row.summaries.series_ids)
         #: Series of which another late row waits.
-        self.blocked = {series_id for series_id, count in late.of_series.items() if count > taken[series_id]}
+        self._blocked = {series_id for series_id, count in late.of_series.items() if count > taken[series_id]}
         self.news: dict[SeriesId, News] = {}
         for row in self.rows:
             self._add(row)
 
     def _add(self, row: DirtyRow) -> None:
-        news, blocked = self.news, self.blocked
+        news, blocked = self.news, self._blocked
         for series_id, summary in row.summaries.items():
             if row.is_late:
                 news.setdefault(series_id, News(late=[])).late.append(summary)
@@ -108,8 +108,8 @@ class Taken:
         """Delete the rows, but leave in them the series that are put back, and move the blocked ones behind."""
         done: list[int] = []
         for row in self.rows:
-            blocked = Summaries() if row.is_late or not self.blocked else row.only(self.blocked)
-            left = row.only(put_back if row.is_late else put_back - self.blocked) if put_back else Summaries()
+            blocked = Summaries() if row.is_late or not self._blocked else row.only(self._blocked)
+            left = row.only(put_back if row.is_late else put_back - self._blocked) if put_back else Summaries()
             if blocked.series_ids:
                 moved = await connection.fetchval(SQL["move_behind"], pack(blocked))
                 self._late.add(moved, blocked)

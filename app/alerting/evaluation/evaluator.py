@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from app.alerting.episodes.revision import StoredEpisode
-from app.alerting.evaluation.dirty import News, Taken, take_dirty
+from app.alerting.evaluation.dirty import News, take_dirty
 from app.alerting.evaluation.loading import load_states
 from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.source import ReadingSource, ReplayTask
@@ -54,7 +54,7 @@ async def evaluate(
         return Evaluation(0, 0, 0, [])
     progress.doubted.update(row["id"] for row in await connection.fetch(SQL["take_sensor_changes"]))
     unselected = await load_states(connection, book, rules_since, progress, taken.news)
-    pass_ = _Pass(connection, progress, taken)
+    pass_ = _Pass(connection, progress, taken.news)
     changes = Changes(connection)
     await pass_.run(changes)
     if unselected:
@@ -67,10 +67,10 @@ async def evaluate(
 class _Pass:
     """One evaluation of the pairs of all series with news."""
 
-    def __init__(self, connection: Connection, progress: EvaluationProgress, taken: Taken) -> None:
+    def __init__(self, connection: Connection, progress: EvaluationProgress, news: Mapping[SeriesId, News]) -> None:
         self._connection = connection
         self._progress = progress
-        self._news = taken.news
+        self._news = news
         self._due: list[tuple[SeriesId, PairState]] = []
         #: Series whose replays are left to the next evaluation.
         self.put_back: set[SeriesId] = set()

@@ -1,5 +1,7 @@
 """Body formats of uploads: each module of this package is one format and is found automatically.
 
+A module whose name begins with an underscore is no format, but shared by some.
+
 A module defines `handlers`, the Litestar routes that accept its bodies. A route whose body becomes readings passes a
 function `parse(body, media_type, times)`, which returns `Parsed`, to `Ingest.take`, which reads the body, stores the
 readings and returns the receipt. Take `native.py` as the model for a new format.
@@ -50,7 +52,7 @@ Parse = Callable[[bytes, str, ReceiptTimes], Parsed]
 
 def find_handlers() -> list[Any]:
     """Import every module of this package, and return all their route handlers in order of module name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
     handlers: list[Any] = []
     for name in names:
         own: Sequence[Any] = importlib.import_module(f"{__name__}.{name}").handlers

@@ -101,7 +101,7 @@ def parse(body: bytes, media_type: str, times: ReceiptTimes) -> Parsed:
         items, gateway, units = _open_envelope(upload)
         _check_size(items)
         units = _check_envelope_units(units)
-        readings = _check_readings(items, rejected, times, units)
+        readings = check_readings(items, rejected, times, units)
     else:
         items, gateway, units = (
             (upload, None, None) if isinstance(upload, list) else (upload.readings, upload.gateway, upload.units)
@@ -121,7 +121,7 @@ def _take_typed(items: list[ReadingBody], rejected: Rejected, times: ReceiptTime
     if all(values) and _are_good(encoded[0], described) and (times_us := _times_us(items, times)):
         readings = _describe(items, times_us, units) if described else ()
         return collect_readings(encoded, times_us, values, range(len(items)), readings)
-    return _check_readings(map(msgspec.structs.asdict, items), rejected, times, units)
+    return check_readings(map(msgspec.structs.asdict, items), rejected, times, units)
 
 
 def _are_good(series: list[Series], described: list[ReadingBody]) -> bool:
@@ -169,7 +169,7 @@ def _describe(items: list[ReadingBody], times_us: list[int], units: Units) -> li
     ]
 
 
-def _check_readings(items: Iterable[object], rejected: Rejected, times: ReceiptTimes, units: Units) -> Readings:
+def check_readings(items: Iterable[object], rejected: Rejected, times: ReceiptTimes, units: Units) -> Readings:
     """Check items one by one, and return the readings of those that have a value to store."""
     checked = (_check_reading(index, item, rejected, times, units) for index, item in enumerate(items))
     return Readings.of([reading for reading in checked if reading is not None])

@@ -1,8 +1,6 @@
 """Readings from line protocol: which sensor and metric a field belongs to, and which fields cannot be stored.
 
-The metric is `measurement_field`, or the measurement alone if the field is named `value`. The sensor is the first of
-SENSOR_TAGS that a line has, else the measurement. All other tags become tags of the sensor and part of its name, so
-that no two series are taken for one.
+The metric is `measurement_field`, or the measurement alone if the field is named `value`.
 """
 
 from array import array
@@ -22,14 +20,13 @@ from app.ingest.checks import (
     time_limits,
 )
 from app.ingest.formats import Parsed, ReceiptTimes
+from app.ingest.formats._tags import Origin, find_origin
 from app.ingest.formats.influx.columns import Columns, read_columns
 from app.ingest.formats.influx.lines import decode, read_head
 from app.ingest.upload import Readings, Rejected, Series
-from app.model import Reading, Tags
+from app.model import Reading
 from app.names import is_metric_name, is_sensor_name
 
-#: The tags that name a sensor; the first that a line has does.
-SENSOR_TAGS: Final = ("sensor", "sensor_id", "device", "device_id", "entity_id", "host")
 #: Nanoseconds of each unit that times may have, by the names of both versions of the interface.
 UNITS_NS: Final = {
     "n": 1,
@@ -46,14 +43,6 @@ UNITS_NS: Final = {
 _EXACT_LIMIT: Final = 2**53
 
 
-class Origin(NamedTuple):
-    """Where the fields of a line come from."""
-
-    measurement: str
-    sensor: str
-    tags: Tags
-
-
 class _Named(NamedTuple):
     """The series of a field, or why it has none."""
 
@@ -64,8 +53,9 @@ class _Named(NamedTuple):
 def parse(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed:
     """Return the readings and rejections of a body whose times count `unit_ns`; raise MalformedLineError."""
     columns = read_columns(decode(body))
-    origins = {head: find_origin(head) for head in {head for head, _ in columns.pairs}}
-    named = [_name(origins[head], key) for head, key in columns.pairs]
+    heads = {head: read_head(head) for head in {head for head, _ in columns.pairs}}
+    origins = {head: find_origin(*read) for head, read in heads.items()}
+    named = [_name(heads[head].measurement, key, origins[head]) for head, key in columns.pairs]
     times_us = _times_us(columns, origins, times, unit_ns)
     rejected = Rejected()
     if not _are_good(columns, times_us, named, times.received_us):
@@ -74,17 +64,8 @@ def parse(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed:
     return Parsed(_collect(columns, times_us, named, origins), rejected)
 
 
-def find_origin(head: str) -> Origin:
-    """Return the origin of the fields that follow a measurement and its tags."""
-    measurement, tags = read_head(head)
-    named_by = next((tag for tag in SENSOR_TAGS if tag in tags), None)
-    others = {tag: value for tag, value in sorted(tags.items()) if tag != named_by}
-    sensor = measurement if named_by is None else tags[named_by]
-    return Origin(measurement, ",".join([sensor, *(f"{tag}={value}" for tag, value in others.items())]), others)
-
-
-def _name(origin: Origin, key: str) -> _Named:
-    metric = origin.measurement if key == "value" else f"{origin.measurement}_{key}"
+def _name(measurement: str, key: str, origin: Origin) -> _Named:
+    metric = measurement if key == "value" else f"{measurement}_{key}"
     refusal = check_tags(origin.tags)
     if not is_sensor_name(origin.sensor):
         refusal = refuse_sensor(origin.sensor)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from influxdb_client.client.write.point import Point
 
 from app.ingest.formats import ReceiptTimes
-from app.ingest.formats.influx.readings import UNITS_NS, find_origin, parse
+from app.ingest.formats._tags import find_origin
+from app.ingest.formats.influx.lines import read_head
+from app.ingest.formats.influx.readings import UNITS_NS, parse
 from app.model import Reading
 from tests.ingest.uploads import T0, as_objects
 
@@ -30,7 +32,7 @@ NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs
     ],
 )
 def test_sensor_is_named_by_its_tag_and_keeps_the_others(head: str, sensor: str, tags: dict[str, str]) -> None:
-    origin = find_origin(head)
+    origin = find_origin(*read_head(head))
     assert (origin.sensor, origin.tags) == (sensor, tags)
 
 

@@ -1,0 +1,64 @@
+"""Uplinks of LoRaWAN devices, as network servers send them: one reading of all numbers in a decoded payload."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from app.errors import InvalidRequestError
+from app.ingest.formats import Parsed, ReceiptTimes
+from app.ingest.formats.native import check_readings
+from app.ingest.upload import Rejected
+from app.model import Tags
+
+#: A payload that is nested deeper is refused.
+_DEPTH_LIMIT = 16
+Message = TypeVar("Message")
+
+
+class Reception(msgspec.Struct):
+    """How a gateway received a device."""
+
+    #: In dBm.
+    rssi: float | None = None
+    #: In dB.
+    snr: float | None = None
+
+
+def decode(body: bytes, kind: type[Message]) -> Message:
+    """Decode a message; raise InvalidRequestError, which names the wrong field."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"The body cannot be used: {error}") from None
+
+
+def best(receptions: Sequence[Reception]) -> dict[str, float]:
+    """Return RSSI and SNR of the gateway that received the device best, by metric."""
+    heard = [each for each in receptions if each.rssi is not None]
+    if not heard:
+        return {}
+    loudest = max(heard, key=lambda each: each.rssi or 0.0)
+    return {name: value for name, value in (("rssi", loudest.rssi), ("snr", loudest.snr)) if value is not None}
+
+
+def flatten(payload: object) -> dict[str, float]:
+    """Return the numbers and booleans in a decoded payload, by names such as `soil.temperature` and `probes.0`."""
+    return dict(_walk("", payload, _DEPTH_LIMIT))
+
+
+def _walk(name: str, value: object, depth: int) -> Iterator[tuple[str, float]]:
+    if isinstance(value, int | float):
+        yield name, float(value) if isinstance(value, bool) else value
+    elif isinstance(value, dict | list):
+        if not depth:
+            raise InvalidRequestError(f"The decoded payload is nested deeper than {_DEPTH_LIMIT} levels")
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _walk(f"{name}.{key}" if name else str(key), inner, depth - 1)
+
+
+def take(sensor: str, time: str | None, values: dict[str, float], tags: Tags, times: ReceiptTimes) -> Parsed:
+    """Return one reading of a device, or none if it has no values."""
+    rejected = Rejected()
+    items = [{"sensor": sensor, "time": time, "values": values, "tags": tags or None}] if values else []
+    return Parsed(check_readings(items, rejected, times, None), rejected)

@@ -1,0 +1,79 @@
+"""The HTTP integration of ChirpStack 4: events of devices, of which `up` and `status` have readings."""
+
+from typing import Any, Final
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.params import FromQuery
+from litestar.status_codes import HTTP_200_OK
+
+from app.auth.guard import require
+from app.ingest.formats import Parsed, ReceiptTimes
+from app.ingest.formats._devices import Reception, best, decode, flatten, take
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute
+from app.ingest.upload import Readings, Receipt, Rejected
+from app.model import Tags
+from app.problems import problem_responses
+
+#: The fields of a status that become metrics.
+_STATUS: Final = ("battery", "margin", "external_power")
+
+
+class DeviceInfo(msgspec.Struct, rename="camel"):
+    """The device that an event is about."""
+
+    device_name: str = ""
+    dev_eui: str = ""
+    tags: Tags = {}
+
+
+class Event(msgspec.Struct, rename="camel"):
+    """An event of a device; fields that no reading needs are left out."""
+
+    device_info: DeviceInfo
+    #: When the first gateway received it.
+    time: str | None = None
+    #: The payload as the device's codec has decoded it.
+    object: Any = None
+    rx_info: list[Reception] = []
+    margin: float | None = None
+    external_power_source: bool | None = None
+    #: In percent.
+    battery_level: float | None = None
+    battery_level_unavailable: bool = False
+
+
+def parse(body: bytes, event: str, times: ReceiptTimes) -> Parsed:
+    """Return the reading in an event, if it has one; raise InvalidRequestError."""
+    if event not in ("up", "status"):
+        return Parsed(Readings.of([]), Rejected())
+    message = decode(body, Event)
+    values = {**best(message.rx_info), **flatten(message.object)} if event == "up" else _read_status(message)
+    device = message.device_info
+    return take(device.device_name or device.dev_eui, message.time, values, device.tags, times)
+
+
+def _read_status(message: Event) -> dict[str, float]:
+    battery = None if message.battery_level_unavailable or message.external_power_source else message.battery_level
+    values = zip(_STATUS, (battery, message.margin, message.external_power_source), strict=True)
+    return {name: float(value) for name, value in values if value is not None}
+
+
+@UploadRoute(
+    "/api/v1/integrations/chirpstack",
+    http_method="POST",
+    guards=[require("ingest")],
+    status_code=HTTP_200_OK,
+    responses=problem_responses({413: "The body is too large", 503: "Overload, or the database is away"}),
+    tags=["LoRaWAN"],
+    summary="Take an event of ChirpStack",
+)
+async def post_event(request: AnyRequest, ingest: NamedDependency[Ingest], event: FromQuery[str] = "up") -> Receipt:
+    """Store what a device has measured, with the RSSI and SNR of the best gateway, and its battery.
+
+    Events without readings, such as `join`, are accepted and store nothing.
+    """
+    return await ingest.take(request, lambda body, _media_type, times: parse(body, event, times))
+
+
+handlers = [post_event]

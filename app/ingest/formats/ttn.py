@@ -1,0 +1,88 @@
+"""The webhooks of The Things Stack: uplinks of devices with their decoded payload."""
+
+from typing import Any
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.status_codes import HTTP_200_OK
+
+from app.auth.guard import require
+from app.ingest.formats import Parsed, ReceiptTimes
+from app.ingest.formats._devices import Reception, best, decode, flatten, take
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute
+from app.ingest.upload import Readings, Receipt, Rejected
+from app.problems import problem_responses
+
+
+class ApplicationIds(msgspec.Struct):
+    """The application of a device."""
+
+    application_id: str = ""
+
+
+class DeviceIds(msgspec.Struct):
+    """The device that a message is about."""
+
+    device_id: str = ""
+    dev_eui: str = ""
+    application_ids: ApplicationIds = msgspec.field(default_factory=ApplicationIds)
+
+
+class Battery(msgspec.Struct):
+    """The last battery level that a device has told, in percent."""
+
+    value: float | None = None
+
+
+class UplinkMessage(msgspec.Struct):
+    """An uplink; fields that no reading needs are left out."""
+
+    received_at: str | None = None
+    decoded_payload: Any = None
+    rx_metadata: list[Reception] = []
+    last_battery_percentage: Battery | None = None
+
+
+class Message(msgspec.Struct):
+    """A message of a webhook. Those of other kinds, such as joins, have no uplink."""
+
+    end_device_ids: DeviceIds
+    received_at: str | None = None
+    uplink_message: UplinkMessage | None = None
+
+
+def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
+    """Return the reading in a message, if it has one; raise InvalidRequestError."""
+    message = decode(body, Message)
+    uplink, device = message.uplink_message, message.end_device_ids
+    if uplink is None:
+        return Parsed(Readings.of([]), Rejected())
+    battery = uplink.last_battery_percentage
+    values = {
+        **({"battery": battery.value} if battery is not None and battery.value is not None else {}),
+        **best(uplink.rx_metadata),
+        **flatten(uplink.decoded_payload),
+    }
+    application = device.application_ids.application_id
+    tags = {"application": application} if application else {}
+    return take(device.device_id or device.dev_eui, uplink.received_at or message.received_at, values, tags, times)
+
+
+@UploadRoute(
+    "/api/v1/integrations/ttn",
+    http_method="POST",
+    guards=[require("ingest")],
+    status_code=HTTP_200_OK,
+    responses=problem_responses({413: "The body is too large", 503: "Overload, or the database is away"}),
+    tags=["LoRaWAN"],
+    summary="Take a message of The Things Stack",
+)
+async def post_message(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Receipt:
+    """Store what a device has measured, with the RSSI and SNR of the best gateway, and its battery.
+
+    Messages without an uplink are accepted and store nothing.
+    """
+    return await ingest.take(request, parse)
+
+
+handlers = [post_message]

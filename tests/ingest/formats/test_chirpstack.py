@@ -1,0 +1,132 @@
+"""Events of ChirpStack 4, as its documents show them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.clock import rfc3339, to_us
+from app.errors import InvalidRequestError
+from app.ingest.formats import ReceiptTimes
+from app.ingest.formats.chirpstack import parse
+from app.model import Reading
+from tests.conftest import Server
+from tests.ingest.client import send
+from tests.ingest.uploads import as_objects
+
+PATH = "/api/v1/integrations/chirpstack"
+UP: dict[str, Any] = {
+    "deduplicationId": "3ac7e3c4-4401-4b8d-9386-a5c902f9202d",
+    "time": "2026-01-31T08:00:15.775023242+00:00",
+    "deviceInfo": {
+        "tenantId": "52f14cd4-c6f1-4fbd-8f87-4025e1d49242",
+        "tenantName": "ChirpStack",
+        "applicationId": "17c82e96-be03-4f38-aef3-f83d48582d97",
+        "applicationName": "Test application",
+        "deviceProfileId": "14855bf7-d10d-4aee-b618-ebfcb64dc7ad",
+        "deviceProfileName": "Test device-profile",
+        "deviceName": "Test device",
+        "devEui": "0101010101010101",
+        "tags": {"site": "dairy"},
+    },
+    "devAddr": "00189440",
+    "dr": 1,
+    "fPort": 1,
+    "data": "qg==",
+    "object": {
+        "temperature": 4.5,
+        "soil": {"moisture": 31, "probes": [1, 2.5]},
+        "open": True,
+        "state": "ok",
+        "nothing": None,
+    },
+    "rxInfo": [
+        {"gatewayId": "0016c001f153a14c", "uplinkId": 4217106255, "rssi": -93, "snr": 4.5, "context": "E3OWOQ=="},
+        {"gatewayId": "0016c001f153a14d", "uplinkId": 4217106256, "rssi": -36, "snr": 10.5},
+    ],
+    "txInfo": {"frequency": 867100000, "modulation": {"lora": {"bandwidth": 125000}}},
+}
+RECEIVED_US = to_us(datetime(2026, 1, 31, 8, 1, tzinfo=UTC))
+
+
+def test_uplink_becomes_one_reading_of_all_numbers() -> None:
+    readings = _parse(UP)
+    assert readings == [
+        Reading(
+            "Test device",
+            RECEIVED_US - 44_224_977,
+            {
+                "rssi": -36.0,
+                "snr": 10.5,
+                "temperature": 4.5,
+                "soil.moisture": 31.0,
+                "soil.probes.0": 1.0,
+                "soil.probes.1": 2.5,
+                "open": 1.0,
+            },
+            {"site": "dairy"},
+        )
+    ]
+
+
+def test_device_without_name_is_named_by_its_eui() -> None:
+    (reading,) = _parse({**UP, "deviceInfo": {"devEui": "0101010101010101"}})
+    assert (reading.sensor, reading.tags) == ("0101010101010101", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "values"),
+    [
+        (
+            {"margin": 10, "externalPowerSource": False, "batteryLevelUnavailable": False, "batteryLevel": 75.3},
+            {"battery": 75.3, "margin": 10.0, "external_power": 0.0},
+        ),
+        ({"margin": 10, "batteryLevelUnavailable": True, "batteryLevel": 0}, {"margin": 10.0}),
+        ({"externalPowerSource": True, "batteryLevel": 0}, {"external_power": 1.0}),
+    ],
+)
+def test_status_becomes_battery_and_margin(status: dict[str, Any], values: dict[str, float]) -> None:
+    event = {key: UP[key] for key in ("deduplicationId", "time", "deviceInfo")}
+    (reading,) = _parse({**event, **status}, "status")
+    assert reading.values == values
+
+
+@pytest.mark.parametrize("event", ["join", "ack", "txack", "log", "location", "integration"])
+def test_event_without_readings_is_taken(event: str) -> None:
+    assert _parse({"anything": 1}, event) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "The body cannot be used: Input data was truncated"),
+        (b"{}", "The body cannot be used: Object missing required field `deviceInfo`"),
+        (
+            b'{"deviceInfo": {"tags": {"a": 1}}}',
+            "The body cannot be used: Expected `str`, got `int` - at `$.deviceInfo.tags[...]`",
+        ),
+        (
+            b'{"deviceInfo": {"deviceName": "a"}, "object": ' + b'{"a":' * 20 + b"1" + b"}" * 20 + b"}",
+            "The decoded payload is nested deeper than 16 levels",
+        ),
+    ],
+)
+def test_body_that_cannot_be_used_is_refused_with_the_reason(body: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        parse(body, "up", ReceiptTimes(RECEIVED_US))
+    assert str(refused.value) == message
+
+
+async def test_uplink_counts_once_when_it_is_sent_twice(server: Server) -> None:
+    event = {**UP, "time": rfc3339(to_us(datetime.now(UTC)))}
+    first, second = [await send(server, event, f"{PATH}?event=up") for _ in range(2)]
+    assert (first.status, first.body["accepted"], second.body["duplicates"]) == (200, 7, 7)
+    sensor = await server.get("/api/v1/sensors/Test device")
+    assert sensor["tags"] == {"site": "dairy"}
+
+
+def _parse(event: dict[str, Any], kind: str = "up") -> list[Reading]:
+    parsed = parse(msgspec.json.encode(event), kind, ReceiptTimes(RECEIVED_US))
+    assert parsed.rejected.count == 0
+    return as_objects(parsed.readings)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
 
 import structlog
 
@@ -11,7 +12,8 @@ from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
-from app.db.pool import DATABASE_ERRORS, Pool
+from app.db.pool import DATABASE_ERRORS, BoundedPool
+from app.db.servers.replica import ReplicaPool
 from app.db.shared import SharedState
 from app.errors import SettingsError
 from app.health import Probe
@@ -35,8 +37,8 @@ log = structlog.get_logger()
 class Services:
     """The pools, tasks and jobs beside the request handlers; made by create_app, opened when the server starts."""
 
-    pool: Pool
-    read_pool: Pool
+    pool: BoundedPool
+    read_pool: BoundedPool
     edition: Edition
 
     def __init__(self, settings: Settings, needs_key: bool = True) -> None:
@@ -67,8 +69,7 @@ class Services:
             self.pool = await stack.enter_async_context(opened_pool("DATABASE_URL", self.dsn))
             self.read_pool = self.pool
             if self.settings.read_database_url:
-                opening = opened_pool("READ_DATABASE_URL", self.settings.read_database_url)
-                self.read_pool = await stack.enter_async_context(opening)
+                self.read_pool = await stack.enter_async_context(self._opened_replica(self.settings.read_database_url))
             self.edition = await check_schema(self.pool)
             await self._check_keys()
             yield
@@ -91,6 +92,19 @@ class Services:
             log.info("stopping")
             await self.feed.connections.write()
             await self._write_last_counts()
+
+    @property
+    def replica_is_away(self) -> bool:
+        """Return whether reads go to the primary because the replica does not answer."""
+        return isinstance(self.read_pool, ReplicaPool) and self.read_pool.is_away
+
+    @asynccontextmanager
+    async def _opened_replica(self, dsn: str) -> AsyncIterator[ReplicaPool]:
+        options = {"min_size": 0, "writes": False, "pool_class": ReplicaPool}
+        async with opened_pool("READ_DATABASE_URL", dsn, **options) as pool:
+            replica = cast("ReplicaPool", pool)
+            replica.fall_back_to(self.pool, dsn)
+            yield replica
 
     async def _write_last_counts(self) -> None:
         """Write what is known of gateways and sensors only here; log a failure, which must not prevent a clean stop."""
@@ -118,6 +132,7 @@ class Services:
         flushers = {
             f"flusher_{number}": lambda: self.ingest.writer.flush_forever(self.dsn) for number in range(1, FLUSHERS + 1)
         }
+        replica = {"replica": self.read_pool.watch} if isinstance(self.read_pool, ReplicaPool) else {}
         return {
             "listener": self.listener.run,
             "key_refresh": self.ring.keep_fresh,
@@ -127,6 +142,7 @@ class Services:
             "connection_counts": self.feed.connections.share,
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
             **flushers,
+            **replica,
         }
 
     def _jobs(self) -> list[Job]:

@@ -104,6 +104,10 @@ class BoundedPool(Pool):
 
     acquire_timeout_s = ACQUIRE_TIMEOUT_S
 
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sessions: WeakSet[Session] = WeakSet()
+
     def acquire(self, *, timeout: float | None = None) -> Any:
         """Return a connection, also as a context manager; raise TimeoutError."""
         return super().acquire(timeout=self.acquire_timeout_s if timeout is None else timeout)
@@ -124,12 +128,19 @@ async def open_pool(
 
     With `writes`, a server that only reads is refused. `settings` are those of its sessions, such as statement_timeout.
     """
+    kind = _Kind({**_SETTINGS, **settings}, writes, command_timeout_s)
+
+    async def connect_for_pool(**_of_asyncpg: object) -> Session:
+        session = await _connect(dsn, kind)
+        pool.sessions.add(session)
+        return session
+
     pool = pool_class(
         min_size=min_size,
         max_size=max_size,
         max_queries=50_000,
         max_inactive_connection_lifetime=60,
-        connect=_pool_connect(dsn, _Kind({**_SETTINGS, **settings}, writes, command_timeout_s)),
+        connect=connect_for_pool,
         reset=_reset,
         loop=None,
         connection_class=cast("Any", asyncpg.Connection),
@@ -149,13 +160,6 @@ async def connect(
     HOST_ERRORS and asyncpg.PostgresError.
     """
     return await _connect(dsn, _Kind({**_SETTINGS, **settings}, writes, command_timeout_s))
-
-
-def _pool_connect(dsn: str, kind: _Kind) -> Callable[..., Any]:
-    async def connect_for_pool(**_arguments_of_asyncpg: object) -> Session:
-        return await _connect(dsn, kind)
-
-    return connect_for_pool
 
 
 async def _connect(dsn: str, kind: _Kind) -> Session:

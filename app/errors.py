@@ -115,7 +115,7 @@ class WorkerAwayError(AppError):
 
 
 class DatabaseUnavailableError(AppError):
-    """The database cannot be reached; nothing was stored."""
+    """The database cannot be reached; the message says what is known of what the request was to store."""
 
     code = "database_unavailable"
     title = "The database is away"

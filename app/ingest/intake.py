@@ -82,6 +82,7 @@ class Ingest:
             parsed.gateway,
             client_ip=client_ip(request),
             idempotency=idempotency,
+            is_untimed=times.are_used,
         )
         return await self._store_once(upload)
 

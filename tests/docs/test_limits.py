@@ -18,8 +18,8 @@ from app.ingest.formats.native import READINGS_LIMIT
 from app.ingest.idempotency import KEY_LIMIT
 from app.ingest.series import SENSORS_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
-from app.ingest.writer import FLUSH_TIMEOUT_S, QUEUE_VALUES
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
+from app.ingest.writer import QUEUE_VALUES, UPLOAD_WITHIN_S
 from app.live.hub import ALL_QUEUES_BYTES
 from app.live.protocol import PATTERNS_LIMIT
 from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES, VALUE_BYTES
@@ -45,7 +45,7 @@ GATEWAYS = (
     f"| `sensor` | 1 to {SENSOR_NAME_LIMIT} printable characters",
     f"names of 1 to {METRIC_NAME_LIMIT} printable characters",
     f"At most {TAGS_LIMIT}, with names and values of at most {TAG_LENGTH_LIMIT} characters",
-    f"the server gives up after {FLUSH_TIMEOUT_S:.0f}",
+    f"the server gives up after {UPLOAD_WITHIN_S:.0f} s",
     f"1 to {KEY_LIMIT} printable characters",
 )
 LIVE_FEED = (

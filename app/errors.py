@@ -121,3 +121,12 @@ class DatabaseUnavailableError(AppError):
     title = "The database is away"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after_s = 5
+
+
+class TooLateError(AppError):
+    """The answer did not begin in time, or the server stops."""
+
+    code = "too_late"
+    title = "No answer in time"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_s = 5

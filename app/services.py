@@ -28,7 +28,7 @@ from app.live.session import LiveFeed
 from app.metrics import Metrics
 from app.notify.transport import Endpoints
 from app.settings import Settings
-from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
+from app.start import CUT_AFTER_S, DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
 from app.tasks import supervised
 
 log = structlog.get_logger()
@@ -90,6 +90,7 @@ class Services:
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
             log.info("stopping")
+            asyncio.get_running_loop().call_later(CUT_AFTER_S, self._cut)
             await self.feed.connections.write()
             await self._write_last_counts()
 
@@ -109,11 +110,16 @@ class Services:
     async def _write_last_counts(self) -> None:
         """Write what is known of gateways and sensors only here; log a failure, which must not prevent a clean stop."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(CUT_AFTER_S):
                 await self.ingest.gateways.write(self.pool)
                 await self._store_seen()
         except DATABASE_ERRORS as error:
             log.warning("gateways_not_written", error=repr(error))
+
+    def _cut(self) -> None:
+        """End what still waits for a database that hangs."""
+        self.pool.cut()
+        self.read_pool.cut()
 
     async def _store_seen(self) -> None:
         async with self.pool.acquire() as connection:

@@ -20,6 +20,8 @@ from app.metrics import Metrics
 DATABASE_WAIT_S = 30.0
 #: Interval between two measurements of the database's size and of the pool.
 MEASURE_EVERY_S = 15.0
+#: How long after its beginning a stop cuts the connections on which work still waits: their database hangs.
+CUT_AFTER_S = 3.0
 #: How long a stop waits for connections that are still in use, for each pool.
 CLOSE_WITHIN_S = 1.0
 log = structlog.get_logger()

@@ -108,6 +108,11 @@ class BoundedPool(Pool):
         super().__init__(**arguments)
         self.sessions: WeakSet[Session] = WeakSet()
 
+    def cut(self) -> None:
+        """Close all connections without a word; what runs on them fails at once, and the next use makes new ones."""
+        for session in [*self.sessions]:
+            session.terminate()
+
     def acquire(self, *, timeout: float | None = None) -> Any:
         """Return a connection, also as a context manager; raise TimeoutError."""
         return super().acquire(timeout=self.acquire_timeout_s if timeout is None else timeout)

@@ -73,8 +73,7 @@ class ReplicaPool(BoundedPool):
         self.is_away = True
         log.warning("replica_lost", error=repr(error))
         # The reads under way would hang until their deadlines.
-        for session in list(self.sessions):
-            session.terminate()
+        self.cut()
 
     def _find(self) -> None:
         if self.is_away:

@@ -12,6 +12,7 @@ import structlog
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
 from app.db.pool import HOST_ERRORS, BoundedPool, Pool, open_pool
+from app.db.servers.pooler import refuse_transaction_pooling
 from app.db.sql import SQL
 from app.errors import SettingsError
 from app.metrics import Metrics
@@ -35,6 +36,8 @@ async def opened_pool(name: str, dsn: str, **options: Any) -> AsyncIterator[Boun
     """
     pool = await _wait_for_pool(name, dsn, options)
     try:
+        if options.get("writes", True):  # a replica may be away, and reads lose nothing by a pooler
+            await refuse_transaction_pooling(name, dsn)
         yield pool
     finally:
         await _close_pool(pool)

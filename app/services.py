@@ -13,6 +13,7 @@ from app.auth.keys import KeyRing, keys_from_environment
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
 from app.db.pool import DATABASE_ERRORS, BoundedPool
+from app.db.servers import stalled
 from app.db.servers.replica import ReplicaPool
 from app.db.shared import SharedState
 from app.errors import SettingsError
@@ -156,5 +157,6 @@ class Services:
             Job("beat", BEAT_EVERY_S, self.ingest.beat),
             Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
             Job("sensors_seen", SEEN_EVERY_S, self._store_seen),
+            Job("stalled_sessions", stalled.LOOK_EVERY_S, lambda: stalled.end_stalled_sessions(self.pool)),
             Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
         ]

@@ -86,6 +86,7 @@ def is_database_away(error: BaseException) -> bool:
         | asyncpg.InsufficientResourcesError
         | asyncpg.LockNotAvailableError
         | asyncpg.QueryCanceledError
+        | asyncpg.TransactionRollbackError
         | asyncpg.IdleInTransactionSessionTimeoutError
         | asyncpg.InternalClientError,
     )

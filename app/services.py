@@ -32,6 +32,8 @@ from app.settings import Settings
 from app.start import CUT_AFTER_S, DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
 from app.tasks import supervised
 
+#: Longest time of a statement of a request: less than a request may take. The server ends it, if we cannot.
+COMMAND_WITHIN_S = 25
 log = structlog.get_logger()
 
 
@@ -67,7 +69,13 @@ class Services:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
-            self.pool = await stack.enter_async_context(opened_pool("DATABASE_URL", self.dsn))
+            opening = opened_pool(
+                "DATABASE_URL",
+                self.dsn,
+                command_timeout_s=COMMAND_WITHIN_S,
+                statement_timeout=f"{COMMAND_WITHIN_S + 1}s",
+            )
+            self.pool = await stack.enter_async_context(opening)
             self.read_pool = self.pool
             if self.settings.read_database_url:
                 self.read_pool = await stack.enter_async_context(self._opened_replica(self.settings.read_database_url))

@@ -55,7 +55,7 @@ _RETRIED_ERRORS = (
     asyncpg.ConfigurationLimitExceededError,
     NotUniformError,
 )
-_NOT_STORED = "Nothing was stored. Keep the data and send them again."
+NOT_STORED = "Nothing was stored. Keep the data and send them again."
 _MAYBE_STORED = "The upload may have been stored."
 log = structlog.get_logger()
 
@@ -117,7 +117,9 @@ class Writer:
                     # network does not take, asyncpg does not notice it.
                     async with asyncio.timeout_at(deadline + 1):
                         if connection is None or connection.is_closed():
-                            connection = await connect(dsn, application_name="tidegauge ingest")
+                            connection = await connect(
+                                dsn, application_name="tidegauge ingest", statement_timeout=f"{self.within_s:.0f}s"
+                            )
                         with _closed_at(deadline, connection):
                             await self._flush(connection, taken)
                 except (OverloadedError, CommitUnknownError, *DATABASE_ERRORS) as error:
@@ -139,7 +141,7 @@ class Writer:
         while self._waiting and self._waiting[0].since + self.within_s / 2 < loop.time():
             waiting = self._waiting.popleft()
             self._count(-waiting.upload.value_count, -waiting.upload.byte_count)
-            _fail(waiting, DatabaseUnavailableError(_NOT_STORED))
+            _fail(waiting, DatabaseUnavailableError(NOT_STORED))
         self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self._waiting else None
 
     def _take(self) -> list[_Waiting]:
@@ -273,7 +275,7 @@ def _as_answer(error: Exception, upload: Upload) -> Exception:
         return DatabaseUnavailableError(_may_be_stored(upload))
     if isinstance(error, _PASSING_ERRORS) and not isinstance(error, asyncpg.DiskFullError):
         return OverloadedError("The database was too busy to store the upload. Keep the data and send them again.")
-    return DatabaseUnavailableError(_NOT_STORED) if is_database_away(error) else error
+    return DatabaseUnavailableError(NOT_STORED) if is_database_away(error) else error
 
 
 def _may_be_stored(upload: Upload) -> str:

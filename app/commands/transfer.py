@@ -51,7 +51,7 @@ async def export_command(
     What is stored while it runs may be left out.
     """
     choice = Choice(sensors, metrics, *_parse_times(from_, to), with_unit)
-    connection = await connect(find_dsn(load_settings()), idle_in_transaction_session_timeout="0")
+    connection = await connect(find_dsn(load_settings()), writes=False, idle_in_transaction_session_timeout="0")
     try:
         with _opened(target) as write, progress_bar() as progress:
             task = progress.add_task("exporting, days", total=None)

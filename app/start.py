@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from app.db.clock import follow_clock
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
 from app.db.pool import Pool, open_pool
@@ -34,9 +35,10 @@ async def opened_pool(name: str, dsn: str) -> AsyncIterator[Pool]:
 
 
 async def check_schema(pool: Pool) -> Edition:
-    """Return the edition of the database; raise MigrationError when migrations are pending."""
+    """Return the edition of the database, and set the clock by it; raise MigrationError when migrations are pending."""
     async with pool.acquire() as connection:
         await check_migrated(connection)
+        await follow_clock(connection)
         return await detect_edition(connection)
 
 

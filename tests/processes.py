@@ -142,12 +142,12 @@ class ServerProcess:
 
 @asynccontextmanager
 async def started(
-    folder: Path, *arguments: str, port: int | None = None, **environ: str
+    folder: Path, *arguments: str, port: int | None = None, module: str = "app", **environ: str
 ) -> AsyncIterator[ServerProcess]:
     """Start a server without waiting until it is ready; kill it at the end of the block if it still runs."""
     port = port or free_port()
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "app", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project_folder()), "HOME": str(folder), **keys()}
     variables["RULES_DIR"] = str(project_folder() / "rules")
     with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:

@@ -4,7 +4,6 @@ The scheduler calls it in the worker that holds the lease.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from time import monotonic, perf_counter
 
 import structlog
@@ -20,6 +19,7 @@ from app.alerting.rules.keeper import RuleKeeper, RulesUnreadableError
 from app.alerting.rules.model import ChannelDefinition, RuleSet
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.planner import compose, plan
+from app.clock import now
 from app.db.lease import check_term
 from app.db.locks import lock_evaluation
 from app.db.pool import Connection, Pool
@@ -129,7 +129,7 @@ class Alerting:
                 due = await self._plan(connection)
             if evaluation.dirty_rows:
                 seconds = round(perf_counter() - started, 6)
-                last = LastEvaluation(datetime.now(UTC), seconds, evaluation.pairs, evaluation.replayed)
+                last = LastEvaluation(now(), seconds, evaluation.pairs, evaluation.replayed)
                 await store_last_evaluation(connection, last)
         if due:
             self.on_due()

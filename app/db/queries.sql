@@ -33,6 +33,10 @@ SELECT pg_advisory_xact_lock($1, $2);
 -- $1 and $2 key of the lock, held until the transaction ends
 SELECT pg_advisory_xact_lock_shared($1, $2);
 
+-- name: get_clock
+-- In microseconds since 1970; not `to_us`, which the migrations create.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+
 -- name: get_database_size
 SELECT pg_database_size(current_database());
 

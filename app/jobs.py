@@ -54,6 +54,8 @@ class Jobs:
         self._jobs: list[Job] = []
         #: By name, when a run last ended or came forward, on the monotonic clock.
         self._alive_at: dict[str, float] = {}
+        #: By name, when the last run that succeeded began, likewise.
+        self._succeeded_at: dict[str, float] = {}
         self._metrics = metrics
         self._is_leader = is_leader
 
@@ -71,6 +73,10 @@ class Jobs:
         return [
             text for job in self._jobs if job.not_ready_after is None for text in self._describe(job, FAILURES_ALARMING)
         ]
+
+    def succeeded_since(self, name: str, moment: float) -> bool:
+        """Return whether a run has succeeded that began after a moment of the monotonic clock."""
+        return self._succeeded_at.get(name, float("-inf")) > moment
 
     def note_progress(self, name: str) -> None:
         """Note that a run of a job that takes long is coming forward."""
@@ -120,6 +126,7 @@ class Jobs:
             state.failures_in_a_row = 0  # a process that is no longer the leader must not stay unready because of them
             self._alive_at[job.name] = monotonic()
             return
+        began = monotonic()
         try:
             await job.run()
         except Exception as error:  # noqa: BLE001 -- the run ends here, and the next one comes by schedule
@@ -128,6 +135,7 @@ class Jobs:
             log.warning("job_failed", job=job.name, error=repr(error))
         else:
             state.last_success, state.error, state.failures_in_a_row = now(), None, 0
+            self._succeeded_at[job.name] = began
         self._alive_at[job.name] = monotonic()
         self._metrics.job_runs.labels(job.name, "failed" if state.failures_in_a_row else "succeeded").inc()
 

@@ -12,7 +12,7 @@ import structlog
 from app.db.clock import follow_clock
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
-from app.db.pool import Pool, open_pool
+from app.db.pool import MeasuredPool, Pool, open_pool
 from app.db.sql import SQL
 from app.errors import SettingsError
 from app.metrics import Metrics
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def opened_pool(name: str, dsn: str) -> AsyncIterator[Pool]:
+async def opened_pool(name: str, dsn: str) -> AsyncIterator[MeasuredPool]:
     """Open a pool until the block ends; raise SettingsError, which names the variable, when that is impossible."""
     pool = await _wait_for_pool(name, dsn)
     try:
@@ -49,6 +49,12 @@ async def measure(pool: Pool, metrics: Metrics) -> None:
     metrics.pool_connections.labels("idle").set(pool.get_idle_size())
 
 
+def observe_waits(metrics: Metrics, *pools: MeasuredPool) -> None:
+    """Let the metrics follow how long connections of these pools are waited for."""
+    for pool in pools:
+        pool.on_wait = metrics.pool_wait_seconds.observe
+
+
 def require_dsn(dsn: str | None) -> str:
     """Return the address of the database; raise SettingsError when there is none."""
     if dsn is None:
@@ -56,7 +62,7 @@ def require_dsn(dsn: str | None) -> str:
     return dsn
 
 
-async def _wait_for_pool(name: str, dsn: str) -> Pool:
+async def _wait_for_pool(name: str, dsn: str) -> MeasuredPool:
     """Open a pool, waiting at most DATABASE_WAIT_S for a database that is starting; raise SettingsError."""
     deadline = monotonic() + DATABASE_WAIT_S
     while True:

@@ -14,18 +14,18 @@ from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition
 from app.db.lease import Lease, LeaseLostError, check_term
-from app.db.pool import Pool
-from app.health import Probe
+from app.db.pool import MeasuredPool, Pool
+from app.health import LOOK_EVERY_S, Probe
 from app.ingest.flush.legacy_records import prune_legacy_readings
 from app.ingest.idempotency import prune_answers
-from app.jobs import Job, Jobs
+from app.jobs import FAILURES_ALARMING, Job, Jobs
 from app.live.retention import prune_feed
 from app.metrics import Metrics
 from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
-from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
+from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, observe_waits, opened_pool, require_dsn
 from app.tasks import supervised
 
 #: Interval between two evaluations of the rules.
@@ -42,13 +42,15 @@ REMOVE_SENSORS_EVERY_S = 10.0
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
 OVERDUE_POLICIES_EVERY_S = 30.0
+#: Jobs without which a worker does not do what it is for.
+NEEDED = ("evaluate", "watch_silence")
 log = structlog.get_logger()
 
 
 class Worker:
     """The pool, tasks and jobs of one worker."""
 
-    pool: Pool
+    pool: MeasuredPool
     edition: Edition
 
     def __init__(self, settings: Settings) -> None:
@@ -69,14 +71,11 @@ class Worker:
         self.alerting.on_due = self.dispatcher.wake
         self.alerting.keeper.check_leader = lambda connection: check_term(connection, self.lease.term)
         self.jobs = Jobs(self.metrics, self._is_leader)
+        self.alerting.on_round = lambda: self.jobs.note_progress("evaluate")
+        self.probe = Probe(self.dsn, self.jobs, self.metrics, is_leader=self._is_leader)
         self._overdue_policies = OverduePolicies()
         #: Two refreshes of one continuous aggregate at a time would fail or wait for each other.
         self._refreshing = asyncio.Lock()
-
-    @property
-    def probe(self) -> Probe:
-        """Return what the health routes look at."""
-        return Probe(self.pool, self.edition, self.jobs, self.metrics, is_leader=self._is_leader)
 
     def reload_rules(self) -> None:
         """Read the rule files again soon, if this worker holds the lease."""
@@ -86,7 +85,8 @@ class Worker:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pool and check that the worker can start; raise AppError with a one-line message otherwise."""
         async with opened_pool("DATABASE_URL", self.dsn) as self.pool:
-            self.edition = await check_schema(self.pool)
+            self.edition = self.probe.edition = await check_schema(self.pool)
+            observe_waits(self.metrics, self.pool)
             yield
 
     @asynccontextmanager
@@ -94,6 +94,7 @@ class Worker:
         """Open everything, run until the block ends, then close everything in reverse order."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
+            stack.callback(self.probe.close)
             await self.alerting.keeper.follow(self.pool)
             await stack.enter_async_context(supervised({"lease": self.lease.keep}))
             async with asyncio.timeout(DATABASE_WAIT_S):
@@ -105,6 +106,7 @@ class Worker:
                 if self.lease.held:
                     await self._report()
                 await measure(self.pool, self.metrics)
+                await self.probe.watch()
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             meaning = describe_edition(self.edition)
             log.info("worker_started", leader=self.lease.held, edition=self.edition, meaning=meaning)
@@ -126,7 +128,7 @@ class Worker:
         }
 
     def _jobs(self) -> list[Job]:
-        """Return the jobs; all but the first run in the worker that holds the lease only."""
+        """Return the jobs; all but the first two run in the worker that holds the lease only."""
         leader_jobs = [
             ("evaluate", EVALUATE_EVERY_S, lambda: self._as_leader(self.alerting.tick)),
             ("watch_silence", WATCH_SILENCE_EVERY_S, lambda: self._as_leader(self.alerting.watch_silence)),
@@ -145,8 +147,12 @@ class Worker:
             leader_jobs.append(("roll_up", ROLL_UP_EVERY_S, self._roll_up))
             leader_jobs.append(("retention", 3_600.0, self._drop_old_chunks))
         return [
+            Job("health", LOOK_EVERY_S, self.probe.watch),
             Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
-            *(Job(name, every_s, run, leader_only=True) for name, every_s, run in leader_jobs),
+            *(
+                Job(name, every_s, run, True, FAILURES_ALARMING if name in NEEDED else None)
+                for name, every_s, run in leader_jobs
+            ),
         ]
 
     async def _as_leader(self, work: Callable[[Pool, int], Awaitable[None]]) -> None:
@@ -157,7 +163,7 @@ class Worker:
             self.lease.lose(error)
 
     async def _report(self) -> None:
-        failing = [f"worker: {problem}" for problem in self.jobs.list_problems()]
+        failing = [f"worker: {text}" for text in (*self.jobs.list_problems(), *self.jobs.list_warnings())]
         await self.alerting.report(self.pool, [*failing, *self._overdue_policies.list_warnings()])
 
     async def _refresh_late_days(self) -> None:

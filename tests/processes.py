@@ -101,6 +101,12 @@ class ServerProcess:
         """The lines of the JSON log so far."""
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
+    @property
+    def complaints(self) -> list[dict[str, Any]]:
+        """The warnings and errors of the log so far; not what a server of tests lacks, such as a worker or `fsync`."""
+        levels = ("warning", "error")
+        return [line for line in self.log if line["level"] in levels and line["event"] != "health_warning_began"]
+
     async def post(self, readings: object, **headers: str) -> int | None:
         """Post readings and return the status, or None when there was no answer."""
         try:

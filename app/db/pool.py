@@ -1,5 +1,9 @@
 """Connections to PostgreSQL: the pool of a process, and single connections that must keep their session."""
 
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -31,10 +35,27 @@ _SETTINGS = {
 }
 
 
-async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -> Pool:
+class MeasuredPool(Pool):
+    """A pool that tells how long each wait for a connection took, in seconds, also one that failed."""
+
+    on_wait: Callable[[float], None] = staticmethod(lambda seconds: None)
+
+    async def _acquire(self, timeout: float | None) -> Any:
+        began = monotonic()
+        try:
+            return await super()._acquire(timeout)  # type: ignore[misc]
+        finally:
+            self.on_wait(monotonic() - began)
+
+
+async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -> MeasuredPool:
     """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure."""
-    return await asyncpg.create_pool(
+    return await MeasuredPool(
         dsn,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        max_queries=50_000,
+        loop=None,
         min_size=min_size,
         max_size=max_size,
         command_timeout=COMMAND_TIMEOUT_S,
@@ -50,6 +71,16 @@ async def connect(dsn: str, **settings: str) -> Connection:
     connection = await asyncpg.connect(dsn, timeout=5, server_settings={**_SETTINGS, **settings})
     await _use_json(connection)
     return connection
+
+
+@contextmanager
+def cut_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """Cut a connection if the block takes longer; to cancel a query would mean to wait for a server that may hang."""
+    timer = asyncio.get_running_loop().call_later(seconds, connection.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _use_json(connection: Any) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import asyncpg
 import msgspec
@@ -55,6 +55,13 @@ _RETRIED_ERRORS = (
 log = structlog.get_logger()
 
 
+class FlushFailure(msgspec.Struct, frozen=True):
+    """The failure of a flush, at a time of the monotonic clock."""
+
+    at: float
+    error: str
+
+
 class _Waiting(msgspec.Struct):
     upload: Upload
     outcome: "asyncio.Future[Outcome]"
@@ -70,6 +77,15 @@ class Writer:
         self._waiting_values = 0
         self._waiting_bytes = 0
         self._something_waits = asyncio.Event()
+        #: The beginning of each flush under way, on the monotonic clock.
+        self._flushing: list[float] = []
+        #: Of the last flush, if it failed.
+        self.failure: FlushFailure | None = None
+
+    @property
+    def oldest_flush_s(self) -> float:
+        """Return for how long the oldest flush has been under way; 0 if there is none."""
+        return monotonic() - min(self._flushing) if self._flushing else 0.0
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload and return its outcome after the commit.
@@ -99,16 +115,21 @@ class Writer:
                 taken = self._take()
                 if not taken:
                     continue
+                began = monotonic()
+                self._flushing.append(began)
                 try:
                     if connection is None or connection.is_closed():
                         connection = await connect(dsn, application_name="tidegauge ingest")
                     with _deadline(connection):
                         await self._flush(connection, taken)
+                    self.failure = None
                 except (OverloadedError, *DATABASE_ERRORS) as error:
+                    self.failure = FlushFailure(monotonic(), repr(error))
                     log.warning("flush_failed", uploads=len(taken), error=repr(error))
                     for waiting in taken:
                         _fail(waiting, _as_answer(error))
                 finally:
+                    self._flushing.remove(began)
                     # Uploads without an answer are left here only by a bug of ours or a cancellation.
                     _fail_unanswered(taken)
         finally:

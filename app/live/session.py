@@ -102,7 +102,7 @@ class LiveFeed:
         try:
             key = key_from_headers(socket.headers) or await self._first_message(socket)
             api_key = await self.ring.authenticate(key)
-            check_scope(api_key, "live")
+            check_scope(self.ring, api_key, "live")
         except UnauthorizedError as error:
             raise ClosedError(CloseCode.UNAUTHORIZED, str(error)) from None
         except ForbiddenError as error:

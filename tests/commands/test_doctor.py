@@ -98,7 +98,8 @@ async def test_doctor_notes_warnings_without_calling_them_problems(database: Dat
         findings = await diagnose(Settings(database_url=database.dsn))
     warnings = [finding for finding in findings if finding.subject == "warning"]
     assert {finding.state for finding in warnings} == {"note"}
-    assert warnings[0].message.startswith(("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_"))
+    behind = ("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_")
+    assert any(warning.message.startswith(behind) for warning in warnings)
     assert "problem" not in {finding.state for finding in findings}
 
 

@@ -26,6 +26,7 @@ from app.db.edition import describe_edition, detect_edition
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.health import list_work_warnings, read_work, warn_of_skew
+from app.health import sql as health
 from app.health.work import Work
 from app.notify import sql as notify
 from app.settings import Settings
@@ -96,6 +97,9 @@ def _check_environment_keys(settings: Settings) -> Finding:
 async def _check_schema(connection: Connection) -> list[Finding]:
     """Check the versions of database and extension, and the migrations; end with the first problem."""
     version = await connection.fetchval("SHOW server_version")
+    if await connection.fetchval(health.SQL["is_read_only"]):
+        text = f"PostgreSQL {version} only reads: it is a standby, or default_transaction_read_only is on"
+        return [Finding("problem", "database", text)]
     findings = [Finding("ok", "database", f"PostgreSQL {version}")]
     extension = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
     if extension is None:

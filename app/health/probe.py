@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import get_args
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -33,6 +34,7 @@ FLUSH_S = 10.0
 _SETTINGS = {"application_name": "tidegauge health", "lock_timeout": "500ms", "statement_timeout": "1s"}
 #: What lasts for less, such as a worker that is started again, is no line of the log.
 SETTLED_S = 9.0
+_ONLY_READS = "database: it only reads; it is a standby, or default_transaction_read_only is on"
 #: What the log calls all problems together, beside the kinds of warnings.
 _PROBLEM = "problem"
 #: Of more texts of one kind than this, the log only counts the rest.
@@ -142,6 +144,9 @@ class Probe:
                 connection = await self._connected()
             with cut_after(connection, _ASK_S):
                 return await self._question(connection)
+        except asyncpg.ReadOnlySQLTransactionError:
+            self._drop()
+            return _Answer([_ONLY_READS])
         except MigrationError as error:
             return _Answer([f"migrations: {error}"])
         except DATABASE_ERRORS as error:
@@ -156,7 +161,8 @@ class Probe:
     async def _question(self, connection: Connection) -> _Answer:
         await follow_clock(connection)
         if await connection.fetchval(SQL["is_read_only"]):
-            return _Answer(["database: it only reads; it is a standby, or default_transaction_read_only is on"])
+            self._drop()  # the next connection may reach a server that writes
+            return _Answer([_ONLY_READS])
         if pending := await list_pending(connection):
             return _Answer([f"migrations: {name} is not applied" for name in pending])
         try:

@@ -7,12 +7,13 @@ Read the modules of this folder in this order:
 - Then one domain, beginning with its `routes`; the life of a reading leads through `ingest`, `live` and `trends`.
 - Shared words, which import no framework: `model` (types), `errors`, `clock`, `durations`, `globs` (name patterns),
   `hints` (parts of error messages), `names` (what may be stored as a name, tag or unit), `paging`, `csv_text`.
-- HTTP: `parameters` (shared query parameters), `problems` (error answers), `request_log`, `health` (probes).
+- HTTP: `parameters` (shared query parameters), `problems` (error answers), `request_log`.
 - Operation: `log` and `metrics`. `__main__` makes `python -m app` the `tidegauge` command.
 
 The folders, in the order in which they may import each other, from top to bottom:
 
 - `commands`: the `tidegauge` command.
+- `health`: whether a process can work now, and what else needs attention.
 - `ingest`: uploads of readings, from the request body to the commit.
 - `sensors`: sensors and gateways with their state, over HTTP.
 - `trends`: raw readings and trends over HTTP.

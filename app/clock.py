@@ -11,11 +11,46 @@ HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
 Clock = Callable[[], int]
+_SLOW_ANSWER_NS = 1_000_000_000
+#: A clock that is this much behind the newest time was set back. Times assigned ahead of it are fewer.
+_SET_BACK_US = 10 * SECOND_US
 
 
-def now_us() -> int:
-    """Return the time of the wall clock, in microseconds since 1970."""
-    return time.time_ns() // 1_000
+class DatabaseClock:
+    """The database's clock as this process knows it: read now and then, and carried on by the monotonic clock between.
+
+    So all processes of a database agree on the time, and a wall clock that somebody sets moves nothing. Until the
+    database has been asked, it is the wall clock.
+    """
+
+    def __init__(self) -> None:
+        self._ahead_ns = time.time_ns() - time.monotonic_ns()
+
+    def now_us(self) -> int:
+        """Return the time in microseconds since 1970."""
+        return (time.monotonic_ns() + self._ahead_ns) // 1_000
+
+    def follow(self, database_us: int, asked_ns: int, answered_ns: int) -> None:
+        """Take over an answer of the database, with the monotonic times of question and answer; a slow one is left out.
+
+        The clock was read between the two, so it is known to within half of the time between them.
+        """
+        if answered_ns - asked_ns <= _SLOW_ANSWER_NS:
+            self._ahead_ns = database_us * 1_000 - (asked_ns + answered_ns) // 2
+
+    def skew_s(self) -> float:
+        """Return by how many seconds the wall clock of this machine is ahead; negative when it is behind."""
+        return (time.time_ns() // 1_000 - self.now_us()) / SECOND_US
+
+
+#: The clock of this process, which works with one database.
+database_clock = DatabaseClock()
+now_us = database_clock.now_us
+
+
+def now() -> datetime:
+    """Return the time of the database's clock, as `now_us` does."""
+    return from_us(now_us())
 
 
 def to_us(moment: datetime) -> int:
@@ -35,14 +70,18 @@ def rfc3339(us: int) -> str:
 
 
 class DistinctClock:
-    """A wall clock that never returns the same microsecond twice, so that readings stamped on receipt stay apart."""
+    """A clock that never returns the same microsecond twice, so that readings stamped on receipt stay apart.
+
+    It goes back only with a clock that was set back; standing still until then would give an hour one time.
+    """
 
     def __init__(self, clock: Clock = now_us) -> None:
         self._clock = clock
         self._last = 0
 
     def __call__(self) -> int:
-        self._last = max(self._clock(), self._last + 1)
+        now = self._clock()
+        self._last = now if now < self._last - _SET_BACK_US else max(now, self._last + 1)
         return self._last
 
     def skip_to(self, us: int) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.values import MutexValue, ValueClass
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 #: How the values of several processes become one.
-_Join = Literal["livesum", "livemax"]
+_Join = Literal["livesum", "livemax", "livemin"]
 
 
 class Metrics:
@@ -64,9 +64,41 @@ class Metrics:
         self.listener_reconnects = self._counter(
             "tidegauge_listener_reconnects", "Times the listening connection was opened again"
         )
+        self.pool_wait_seconds = Histogram(
+            "tidegauge_db_pool_wait_seconds",
+            "Time that work waited for a connection of a pool",
+            registry=self.registry,
+            buckets=(0.001, 0.01, 0.1, 0.5, 1, 5),
+        )
         self.pool_connections = self._gauge("tidegauge_db_pool_connections", "Database connections", "state")
         self.database_bytes = self._gauge(
             "tidegauge_database_size_bytes", "Size of the database on disk", join="livemax"
+        )
+        self.ready = self._gauge("tidegauge_ready", "1 if every process can do its work, else 0", join="livemin")
+        self.warnings = self._gauge("tidegauge_warning", "1 if a warning of the kind holds", "kind", join="livemax")
+        self.clock_skew_seconds = self._gauge(
+            "tidegauge_clock_skew_seconds", "Time that the machine's clock is ahead of the database's", join="livemax"
+        )
+        self.flush_age_seconds = self._gauge(
+            "tidegauge_flush_age_seconds",
+            "Time that the oldest flush has been under way, or 0",
+            join="livemax",
+        )
+        self.auth_failures = self._counter(
+            "tidegauge_auth_failures", "Requests and WebSockets refused for their API key, by reason", "reason"
+        )
+        self.lease_held = self._gauge("tidegauge_lease_held", "1 if this worker is the one that works")
+        self.lease_age_seconds = self._gauge(
+            "tidegauge_lease_age_seconds", "Time since this worker took the lease; 0 while it stands by", join="livemax"
+        )
+        self.last_evaluation_seconds = self._gauge(
+            "tidegauge_last_evaluation_timestamp_seconds",
+            "When a worker last evaluated rules, to within seconds, since 1970 by the database's clock",
+            join="livemax",
+        )
+        self.dirty_rows = self._gauge("tidegauge_dirty_rows", "Flushes that wait to be evaluated", join="livemax")
+        self.dirty_oldest_seconds = self._gauge(
+            "tidegauge_dirty_oldest_seconds", "Time that the oldest of them has waited", join="livemax"
         )
         self.evaluation_seconds = Histogram(
             "tidegauge_evaluation_seconds", "Time of one evaluation of the rules, to commit", registry=self.registry
@@ -96,6 +128,8 @@ class Metrics:
             self.notifications_oldest_due_seconds,
             self.dead_letters,
             self.channels_broken,
+            self.lease_held,
+            self.lease_age_seconds,
         )
         of_api = (
             self.readings_accepted,
@@ -112,6 +146,8 @@ class Metrics:
             self.feed_lag_seconds,
             self.feed_seq,
             self.listener_reconnects,
+            self.flush_age_seconds,
+            self.auth_failures,
         )
         for metric in {"api": of_worker, "worker": of_api}.get(role or "", ()):
             self.registry.unregister(metric)

@@ -17,7 +17,7 @@ from app.db.servers import stalled
 from app.db.servers.replica import ReplicaPool
 from app.db.shared import SharedState
 from app.errors import SettingsError
-from app.health import Probe
+from app.health import LOOK_EVERY_S, Probe
 from app.ingest.gateways import WRITE_EVERY_S
 from app.ingest.intake import BEAT_EVERY_S, Ingest
 from app.ingest.series import SEEN_EVERY_S
@@ -29,7 +29,16 @@ from app.live.session import LiveFeed
 from app.metrics import Metrics
 from app.notify.transport import Endpoints
 from app.settings import Settings
-from app.start import CUT_AFTER_S, DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
+from app.start import (
+    CUT_AFTER_S,
+    DATABASE_WAIT_S,
+    MEASURE_EVERY_S,
+    check_schema,
+    measure,
+    observe_waits,
+    opened_pool,
+    require_dsn,
+)
 from app.tasks import supervised
 
 #: Longest time of a statement of a request: less than a request may take. The server ends it, if we cannot.
@@ -50,6 +59,7 @@ class Services:
         self.dsn = require_dsn(settings.database_url)
         self.metrics = Metrics("api")
         self.ring = KeyRing(keys_from_environment(settings.api_key, settings.api_key_ws))
+        self.ring.on_refused = lambda reason: self.metrics.auth_failures.labels(reason).inc()
         self.ingest = Ingest(self.metrics, settings)
         self.hub = Hub(self.metrics)
         self.shared = SharedState()
@@ -59,11 +69,7 @@ class Services:
         self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base), self.shared)
         self.rules_in_force = RulesInForce()
         self.jobs = Jobs(self.metrics)
-
-    @property
-    def probe(self) -> Probe:
-        """Return what the health routes look at."""
-        return Probe(self.pool, self.edition, self.jobs, self.metrics, listener=self.listener)
+        self.probe = Probe(self.dsn, self.jobs, self.metrics, listener=self.listener, writer=self.ingest.writer)
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:
@@ -79,7 +85,8 @@ class Services:
             self.read_pool = self.pool
             if self.settings.read_database_url:
                 self.read_pool = await stack.enter_async_context(self._opened_replica(self.settings.read_database_url))
-            self.edition = await check_schema(self.pool)
+            self.edition = self.probe.edition = await check_schema(self.pool)
+            observe_waits(self.metrics, self.pool, self.read_pool)
             await self._check_keys()
             yield
 
@@ -88,6 +95,7 @@ class Services:
         """Open everything, run until the block ends, then close everything in reverse order."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
+            stack.callback(self.probe.close)
             self.ingest.pool = self.shared.pool = self.pool
             await stack.enter_async_context(self.broker.opened(self.pool))
             await stack.enter_async_context(supervised(self._tasks()))
@@ -96,6 +104,7 @@ class Services:
                 await self.listener.started.wait()  # so that the first client finds the head of the feed
                 await measure(self.pool, self.metrics)  # so that the first scrape finds sizes
                 await self.ingest.beat()
+                await self.probe.watch()
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
             log.info("stopping")
@@ -162,9 +171,10 @@ class Services:
 
     def _jobs(self) -> list[Job]:
         return [
-            Job("beat", BEAT_EVERY_S, self.ingest.beat),
+            Job("beat", BEAT_EVERY_S, self.ingest.beat, not_ready_after=1),
             Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
             Job("sensors_seen", SEEN_EVERY_S, self._store_seen),
             Job("stalled_sessions", stalled.LOOK_EVERY_S, lambda: stalled.end_stalled_sessions(self.pool)),
+            Job("health", LOOK_EVERY_S, self.probe.watch),
             Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
         ]

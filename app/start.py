@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from app.db.clock import follow_clock
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
 from app.db.pool import HOST_ERRORS, BoundedPool, Pool, open_pool
@@ -44,9 +45,10 @@ async def opened_pool(name: str, dsn: str, **options: Any) -> AsyncIterator[Boun
 
 
 async def check_schema(pool: Pool) -> Edition:
-    """Return the edition of the database; raise MigrationError when migrations are pending."""
+    """Return the edition of the database, and set the clock by it; raise MigrationError when migrations are pending."""
     async with pool.acquire() as connection:
         await check_migrated(connection)
+        await follow_clock(connection)
         return await detect_edition(connection)
 
 
@@ -55,6 +57,12 @@ async def measure(pool: Pool, metrics: Metrics) -> None:
     metrics.database_bytes.set(await pool.fetchval(SQL["get_database_size"]))
     metrics.pool_connections.labels("open").set(pool.get_size())
     metrics.pool_connections.labels("idle").set(pool.get_idle_size())
+
+
+def observe_waits(metrics: Metrics, *pools: BoundedPool) -> None:
+    """Let the metrics follow how long connections of these pools are waited for."""
+    for pool in pools:
+        pool.on_wait = metrics.pool_wait_seconds.observe
 
 
 def require_dsn(dsn: str | None) -> str:

@@ -15,17 +15,17 @@ from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_day
 from app.db.edition import Edition, describe_edition
 from app.db.lease import Lease, LeaseLostError, check_term
 from app.db.pool import BoundedPool, Pool
-from app.health import Probe
+from app.health import LOOK_EVERY_S, Probe
 from app.ingest.flush.legacy_records import prune_legacy_readings
 from app.ingest.idempotency import prune_answers
-from app.jobs import Job, Jobs
+from app.jobs import FAILURES_ALARMING, Job, Jobs
 from app.live.retention import prune_feed
 from app.metrics import Metrics
 from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
-from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
+from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, observe_waits, opened_pool, require_dsn
 from app.tasks import supervised
 
 #: Interval between two evaluations of the rules.
@@ -45,6 +45,8 @@ OVERDUE_POLICIES_EVERY_S = 30.0
 #: How long after its beginning a stop cuts the connections on which work still waits: after messages under way, which
 #: get 5 s.
 _CUT_AFTER_S = 7.0
+#: Jobs without which a worker does not do what it is for.
+NEEDED = ("evaluate", "watch_silence")
 log = structlog.get_logger()
 
 
@@ -72,14 +74,11 @@ class Worker:
         self.alerting.on_due = self.dispatcher.wake
         self.alerting.keeper.check_leader = lambda connection: check_term(connection, self.lease.term)
         self.jobs = Jobs(self.metrics, self._is_leader)
+        self.alerting.on_round = lambda: self.jobs.note_progress("evaluate")
+        self.probe = Probe(self.dsn, self.jobs, self.metrics, is_leader=self._is_leader)
         self._overdue_policies = OverduePolicies()
         #: Two refreshes of one continuous aggregate at a time would fail or wait for each other.
         self._refreshing = asyncio.Lock()
-
-    @property
-    def probe(self) -> Probe:
-        """Return what the health routes look at."""
-        return Probe(self.pool, self.edition, self.jobs, self.metrics, is_leader=self._is_leader)
 
     def reload_rules(self) -> None:
         """Read the rule files again soon, if this worker holds the lease."""
@@ -89,7 +88,8 @@ class Worker:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pool and check that the worker can start; raise AppError with a one-line message otherwise."""
         async with opened_pool("DATABASE_URL", self.dsn) as self.pool:
-            self.edition = await check_schema(self.pool)
+            self.edition = self.probe.edition = await check_schema(self.pool)
+            observe_waits(self.metrics, self.pool)
             yield
 
     @asynccontextmanager
@@ -97,6 +97,7 @@ class Worker:
         """Open everything, run until the block ends, then close everything in reverse order."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
+            stack.callback(self.probe.close)
             await self.alerting.keeper.follow(self.pool)
             await stack.enter_async_context(supervised({"lease": self.lease.keep}))
             async with asyncio.timeout(DATABASE_WAIT_S):
@@ -108,6 +109,7 @@ class Worker:
                 if self.lease.held:
                     await self._report()
                 await measure(self.pool, self.metrics)
+                await self.probe.watch()
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             meaning = describe_edition(self.edition)
             log.info("worker_started", leader=self.lease.held, edition=self.edition, meaning=meaning)
@@ -130,7 +132,7 @@ class Worker:
         }
 
     def _jobs(self) -> list[Job]:
-        """Return the jobs; all but the first run in the worker that holds the lease only."""
+        """Return the jobs; all but the first two run in the worker that holds the lease only."""
         leader_jobs = [
             ("evaluate", EVALUATE_EVERY_S, lambda: self._as_leader(self.alerting.tick)),
             ("watch_silence", WATCH_SILENCE_EVERY_S, lambda: self._as_leader(self.alerting.watch_silence)),
@@ -149,8 +151,12 @@ class Worker:
             leader_jobs.append(("roll_up", ROLL_UP_EVERY_S, self._roll_up))
             leader_jobs.append(("retention", 3_600.0, self._drop_old_chunks))
         return [
+            Job("health", LOOK_EVERY_S, self.probe.watch),
             Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
-            *(Job(name, every_s, run, leader_only=True) for name, every_s, run in leader_jobs),
+            *(
+                Job(name, every_s, run, True, FAILURES_ALARMING if name in NEEDED else None)
+                for name, every_s, run in leader_jobs
+            ),
         ]
 
     async def _as_leader(self, work: Callable[[Pool, int], Awaitable[None]]) -> None:
@@ -161,7 +167,7 @@ class Worker:
             self.lease.lose(error)
 
     async def _report(self) -> None:
-        failing = [f"worker: {problem}" for problem in self.jobs.list_problems()]
+        failing = [f"worker: {text}" for text in (*self.jobs.list_problems(), *self.jobs.list_warnings())]
         await self.alerting.report(self.pool, [*failing, *self._overdue_policies.list_warnings()])
 
     async def _refresh_late_days(self) -> None:

@@ -44,6 +44,7 @@ _SERVER_OPTIONS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
+    "tidegauge.may_lose_readings": "on",
     "max_connections": "200",
     "timescaledb.max_background_workers": "0",
 }

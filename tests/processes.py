@@ -101,6 +101,12 @@ class ServerProcess:
         """The lines of the JSON log so far."""
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
+    @property
+    def complaints(self) -> list[dict[str, Any]]:
+        """The warnings and errors of the log so far; not what a server of tests lacks, such as a worker or `fsync`."""
+        levels = ("warning", "error")
+        return [line for line in self.log if line["level"] in levels and line["event"] != "health_warning_began"]
+
     async def post(self, readings: object, **headers: str) -> int | None:
         """Post readings and return the status, or None when there was no answer."""
         try:
@@ -142,12 +148,12 @@ class ServerProcess:
 
 @asynccontextmanager
 async def started(
-    folder: Path, *arguments: str, port: int | None = None, **environ: str
+    folder: Path, *arguments: str, port: int | None = None, module: str = "app", **environ: str
 ) -> AsyncIterator[ServerProcess]:
     """Start a server without waiting until it is ready; kill it at the end of the block if it still runs."""
     port = port or free_port()
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "app", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project_folder()), "HOME": str(folder), **keys()}
     variables["RULES_DIR"] = str(project_folder() / "rules")
     with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:

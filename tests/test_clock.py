@@ -1,11 +1,12 @@
 """Times in microseconds: conversion without rounding, and the clock that never returns a time twice."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.clock import DistinctClock, from_us, rfc3339, to_us
+from app.clock import DatabaseClock, DistinctClock, from_us, rfc3339, to_us
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 
@@ -38,3 +39,34 @@ def test_clock_continues_after_the_last_time_when_times_were_assigned_by_the_cal
     assert clock() == 15
     clock.skip_to(3)
     assert clock() == 16
+
+
+def test_clock_goes_back_when_the_time_was_set_back() -> None:
+    times = iter([100_000_000, 89_999_999, 89_999_999])
+    clock = DistinctClock(lambda: next(times))
+    assert [clock() for _ in range(3)] == [100_000_000, 89_999_999, 90_000_000]
+
+
+def test_database_clock_goes_on_from_the_middle_of_question_and_answer() -> None:
+    clock = DatabaseClock()
+    asked_ns = time.monotonic_ns() - 800_000_000
+    clock.follow(1_769_846_400_000_000, asked_ns, asked_ns + 400_000_000)
+    since_us = clock.now_us() - 1_769_846_400_000_000
+    assert 600_000 <= since_us < 1_600_000
+
+
+def test_database_clock_leaves_an_answer_out_when_it_took_more_than_a_second() -> None:
+    clock = DatabaseClock()
+    before_us = clock.now_us()
+    asked_ns = time.monotonic_ns()
+    clock.follow(1_769_846_400_000_000, asked_ns, asked_ns + 1_000_000_001)
+    assert 0 <= clock.now_us() - before_us < 1_000_000
+    clock.follow(1_769_846_400_000_000, asked_ns, asked_ns + 1_000_000_000)
+    assert -500_000 <= clock.now_us() - 1_769_846_400_000_000 < 500_000
+
+
+def test_skew_is_how_far_the_wall_clock_is_ahead_of_the_database() -> None:
+    clock = DatabaseClock()
+    asked_ns = time.monotonic_ns()
+    clock.follow(time.time_ns() // 1_000 - 3_600_000_000, asked_ns, asked_ns)
+    assert round(clock.skew_s()) == 3_600

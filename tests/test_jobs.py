@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
 
@@ -126,6 +127,50 @@ async def test_job_does_not_delay_others_when_it_hangs(jobs: Jobs) -> None:
     async with jobs.running([Job("hung", 0.01, hang), Job("other", 0.01, run)]):
         await wait_until(lambda: runs["other"] >= 5)
     assert runs["hung"] == 1
+
+
+async def test_job_is_a_problem_when_it_did_not_end_for_five_intervals(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.STALLED_S", 0.0)
+    may_go_on = asyncio.Event()
+
+    async def hang() -> None:
+        await may_go_on.wait()
+
+    async with jobs.running([Job("needed", 0.1, hang, not_ready_after=3), Job("other", 0.1, hang)]):
+        assert jobs.list_problems() == jobs.list_warnings() == []
+        began = time.monotonic()
+        await wait_until(lambda: bool(jobs.list_problems()))
+        assert 0.5 <= time.monotonic() - began < 5
+        for name, (text,) in (("needed", jobs.list_problems()), ("other", jobs.list_warnings())):
+            assert re.fullmatch(rf"job {name} has not ended a run for \d s, and should every 0.1 s", text)
+        jobs.note_progress("needed")
+        assert jobs.list_problems() == []
+        may_go_on.set()
+        await wait_until(lambda: not jobs.list_warnings())
+
+
+async def test_job_is_no_problem_when_it_is_short_and_hung_for_less_than_ten_seconds(jobs: Jobs) -> None:
+    async with jobs.running([Job("needed", 0.01, lambda: asyncio.sleep(60), not_ready_after=1)]):
+        await asyncio.sleep(0.2)
+        assert jobs.list_problems() == []
+
+
+async def test_job_is_a_problem_from_its_own_number_of_failures_on(jobs: Jobs) -> None:
+    async def fail() -> None:
+        raise OSError("postgres://ana:secret@db/tidegauge is away")
+
+    async with jobs.running([Job("beat", 0.01, fail, not_ready_after=1), Job("prune", 0.01, fail)]):
+        await wait_until(lambda: bool(jobs.list_problems()))
+        assert jobs.list_problems()[0].startswith(
+            "job beat failed once: OSError('postgres://ana:[redacted]@db/tidegauge is away')"
+        )
+        assert jobs.states["prune"].failures_in_a_row < 3
+        assert jobs.list_warnings() == []
+        await wait_until(lambda: bool(jobs.list_warnings()))
+        assert jobs.states["prune"].failures_in_a_row == 3
+        assert jobs.list_warnings()[0].startswith("job prune failed 3 times in a row: OSError(")
 
 
 async def test_job_of_the_leader_waits_until_this_process_leads(metrics: Metrics) -> None:

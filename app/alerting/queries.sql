@@ -109,8 +109,8 @@ SELECT id, matchers, starts_at AS from, ends_at AS to, author, comment, created_
 SELECT name FROM sensor WHERE id = find_sensor($1);
 
 -- name: insert_silence
--- $1 matchers, $2 from, $3 to, $4 author, $5 comment
-INSERT INTO silence (matchers, starts_at, ends_at, author, comment) VALUES ($1, $2, $3, $4, $5)
+-- $1 matchers, $2 from (NULL: now, by the clock that says whether it is in force), $3 to, $4 author, $5 comment
+INSERT INTO silence (matchers, starts_at, ends_at, author, comment) VALUES ($1, coalesce($2, now()), $3, $4, $5)
 RETURNING id, matchers, starts_at AS from, ends_at AS to, author, comment, created_at;
 
 -- name: end_silence

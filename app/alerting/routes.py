@@ -1,6 +1,6 @@
 """HTTP routes of alerts, silences and rules."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import asyncpg
@@ -18,6 +18,7 @@ from app.alerting.rules.in_force import AlertingStatus, LastEvaluation, RulesInF
 from app.alerting.rules.model import Rule, Terms, condition_text
 from app.alerting.sql import SQL
 from app.auth.guard import require
+from app.clock import now
 from app.db.lease import signal_leader, try_to_signal_leader
 from app.db.pool import Pool
 from app.durations import format_duration
@@ -220,11 +221,11 @@ async def create_silence(
 ) -> SilenceItem:
     """Hold back messages of matching alerts for some time. The end of an alert that was told before is still told."""
     _check_matchers(data.matchers)
-    start, end = _check_range(data.from_, data.to, datetime.now(UTC))
+    _check_range(data.from_, data.to)
     _check_not_blank("author", data.author)
     check_text("comment", data.comment, _COMMENT_LENGTH)
     matchers = await _with_present_name(pool, data.matchers)
-    row = await pool.fetchrow(SQL["insert_silence"], matchers, start, end, data.author, data.comment)
+    row = await pool.fetchrow(SQL["insert_silence"], matchers, data.from_, data.to, data.author, data.comment)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
     await try_to_signal_leader(pool)
     return _silence(row)
@@ -308,22 +309,22 @@ def _check_not_blank(name: str, text: str) -> None:
         raise InvalidRequestError(f"{name} is empty")
 
 
-def _check_range(start: datetime | None, end: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """Return the start (now if it is None) and the end of a silence.
+def _check_range(given_start: datetime | None, end: datetime) -> None:
+    """Check the start (now if it is None) and the end of a silence.
 
     Raise InvalidRequestError for a time without a zone, and for a silence that is over, empty or longer than a year.
     """
-    start = start or now
+    asked_at = now()
+    start = given_start or asked_at
     for name, moment in (("from", start), ("to", end)):
         if moment.tzinfo is None:
             raise InvalidRequestError(f"{name} is {moment.isoformat()}, which has no zone; append Z for UTC")
     if end <= start:
         raise InvalidRequestError(f"to is {end.isoformat()}; it must be later than from, {start.isoformat()}")
-    if end <= now:
+    if end <= asked_at:
         raise InvalidRequestError(f"to is {end.isoformat()}, which is in the past; it must be in the future")
     if end - start > _LONGEST_SILENCE:
         raise InvalidRequestError("a silence lasts a year at most; use `mute` in a rule to silence it permanently")
-    return start, end
 
 
 def _check_matchers(matchers: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ The scheduler calls it in the worker that holds the lease.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from time import monotonic, perf_counter
 
 import structlog
@@ -15,11 +14,18 @@ from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_alerts_without_rule
 from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
 from app.alerting.language.files import load_checked
-from app.alerting.rules.in_force import LastEvaluation, store_last_evaluation, store_rule_warnings, store_status
+from app.alerting.rules.in_force import (
+    LastEvaluation,
+    note_evaluated,
+    store_last_evaluation,
+    store_rule_warnings,
+    store_status,
+)
 from app.alerting.rules.keeper import RuleKeeper, RulesUnreadableError
 from app.alerting.rules.model import ChannelDefinition, RuleSet
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.planner import compose, plan
+from app.clock import now
 from app.db.lease import check_term
 from app.db.locks import lock_evaluation
 from app.db.pool import Connection, Pool
@@ -31,6 +37,8 @@ from app.settings import Settings
 
 #: Messages are planned at least this often, also when no episode changed, because silences and waits end by the clock.
 PLAN_EVERY_S = 5.0
+#: It is noted at least this often that rules are evaluated, also when there is nothing new.
+NOTE_EVERY_S = 5.0
 log = structlog.get_logger()
 
 
@@ -51,7 +59,9 @@ class Alerting:
         self._settings = settings
         self._addresses = Addresses(settings.public_url, settings.grafana_url)
         self._metrics = metrics
-        self._planned_at = float("-inf")
+        self._planned_at = self._noted_at = float("-inf")
+        #: Called after each round of an evaluation, of which a large backlog takes many.
+        self.on_round: Callable[[], None] = lambda: None
         self._progress = EvaluationProgress()
         self._term = 0
         self._channels: tuple[RuleSet, dict[str, tuple[Channel, ChannelConfig]]] | None = None
@@ -67,7 +77,7 @@ class Alerting:
             self._term = term
         try:
             while await self._round(pool):
-                pass
+                self.on_round()
         except BaseException:
             self._progress.forget()
             raise
@@ -127,9 +137,12 @@ class Alerting:
             ended = await end_no_data_alerts(connection, evaluation.series_ids) if evaluation.dirty_rows else 0
             if evaluation.changes or ended or monotonic() - self._planned_at > PLAN_EVERY_S:
                 due = await self._plan(connection)
+            if monotonic() - self._noted_at > NOTE_EVERY_S:
+                await note_evaluated(connection)
+                self._noted_at = monotonic()
             if evaluation.dirty_rows or evaluation.replayed:
                 seconds = round(perf_counter() - started, 6)
-                last = LastEvaluation(datetime.now(UTC), seconds, evaluation.pairs, evaluation.replayed)
+                last = LastEvaluation(now(), seconds, evaluation.pairs, evaluation.replayed)
                 await store_last_evaluation(connection, last)
         if due:
             self.on_due()

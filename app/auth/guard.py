@@ -23,7 +23,7 @@ def require(*scopes: keys.Scope) -> Guard:
 
     async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         await authenticate(connection, handler)
-        check_scope(connection.scope["state"]["api_key"], *scopes)
+        check_scope(connection.app.state.key_ring, connection.scope["state"]["api_key"], *scopes)
 
     return guard
 
@@ -35,9 +35,10 @@ async def authenticate(connection: Connection, _handler: BaseRouteHandler) -> No
     connection.scope["state"]["api_key"] = await ring.authenticate(key_from_headers(first_headers(connection.scope)))
 
 
-def check_scope(api_key: ApiKey, *scopes: keys.Scope) -> None:
+def check_scope(ring: KeyRing, api_key: ApiKey, *scopes: keys.Scope) -> None:
     """Raise ForbiddenError if the key has none of the scopes."""
     if api_key.scopes.isdisjoint(scopes):
+        ring.on_refused("scope")
         raise ForbiddenError(
             f"The key {api_key.label!r} has the scopes {', '.join(sorted(api_key.scopes)) or 'none'}; "
             f"this needs {' or '.join(scopes)}"

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from time import monotonic
 from typing import Final, Literal, get_args
@@ -19,6 +19,8 @@ from app.errors import ConflictError, NotFoundError, UnauthorizedError
 
 Scope = Literal["read", "ingest", "live", "notify", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+#: Why a key was refused: there was none, it is unknown or revoked, or it lacks the scope.
+Refusal = Literal["missing", "unknown", "scope"]
 
 #: The labels of keys from the environment are the names of their variables.
 _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
@@ -103,6 +105,8 @@ class KeyRing:
         self._stored: dict[bytes, ApiKey] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._pool: Pool | None = None
+        #: Called with the reason of each refusal.
+        self.on_refused: Callable[[Refusal], None] = lambda reason: None
 
     def __bool__(self) -> bool:
         return bool(self._from_environment or self._stored)
@@ -130,10 +134,12 @@ class KeyRing:
     async def authenticate(self, key: str | None) -> ApiKey:
         """Return the key with its scopes and limits; raise UnauthorizedError if it is missing, unknown or revoked."""
         if not key:
+            self.on_refused("missing")
             raise UnauthorizedError("Send your API key in the header X-API-Key, or as Authorization: Bearer KEY")
         digest = hash_key(key)
         found = self._find(digest) or await self._look_up(digest)
         if found is None:
+            self.on_refused("unknown")
             raise UnauthorizedError("This API key is unknown or was revoked")
         return found
 

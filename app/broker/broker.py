@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
 from uuid import UUID, uuid4
 
@@ -18,6 +17,7 @@ from app.broker.pacing import RetryAfterPacing
 from app.broker.rates import RateLimiter
 from app.broker.request import ChannelSettings, SendRequest, TargetError, make_target
 from app.broker.store import BrokerLevel, NotificationStore, StoredNotification, StoredOutcome
+from app.clock import now
 from app.db.pool import Pool
 from app.db.shared import SharedState
 from app.errors import OverloadedError
@@ -136,7 +136,7 @@ def _notification(notification_id: UUID, request: SendRequest) -> BrokerNotifica
         title=request.title,
         message=request.message,
         level=request.level,
-        at=datetime.now(UTC),
+        at=now(),
         source=request.source,
         metadata=request.metadata,
     )

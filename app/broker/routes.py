@@ -95,7 +95,7 @@ async def send_notification(request: AnyRequest) -> ASGIResponse:
     ring: KeyRing = request.app.state.key_ring
     broker: Broker = request.app.state.broker
     api_key = await ring.authenticate(key_from_headers(headers))
-    check_scope(api_key, "notify")
+    check_scope(ring, api_key, "notify")
     await broker.limiter.count(api_key)
     answer = await broker.send(parse_request(await request.body(), headers), api_key)
     return ASGIResponse(body=_encode(answer), status_code=HTTP_201_CREATED, media_type="application/json")

@@ -21,11 +21,13 @@ from app.commands.console import command_body, load_settings, output
 from app.commands.processes.development_key import list_variables
 from app.commands.sql import SQL
 from app.db import sql as db
-from app.db.aggregates import list_warnings
+from app.db.clock import follow_clock
 from app.db.edition import describe_edition, detect_edition
-from app.db.lease import is_held
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.health import list_work_warnings, read_work, warn_of_skew
+from app.health import sql as health
+from app.health.work import Work
 from app.notify import sql as notify
 from app.settings import Settings
 
@@ -77,7 +79,10 @@ async def diagnose(settings: Settings) -> list[Finding]:
             schema = await _check_schema(connection)
             if any(finding.state == "problem" for finding in schema):
                 return [keys, *schema, *rules]
-            return [keys, *schema, *await _check_data(connection), *rules, *await _check_work(connection)]
+            work = await read_work(connection, await detect_edition(connection))
+            replica = await _check_replica(settings)
+            data = await _check_data(connection, work)
+            return [keys, *schema, *replica, *data, *rules, *await _check_work(connection, work)]
     except DATABASE_ERRORS as error:
         return [keys, Finding("problem", "database", f"does not answer: {error}"), *rules]
 
@@ -92,6 +97,9 @@ def _check_environment_keys(settings: Settings) -> Finding:
 async def _check_schema(connection: Connection) -> list[Finding]:
     """Check the versions of database and extension, and the migrations; end with the first problem."""
     version = await connection.fetchval("SHOW server_version")
+    if await connection.fetchval(health.SQL["is_read_only"]):
+        text = f"PostgreSQL {version} only reads: it is a standby, or default_transaction_read_only is on"
+        return [Finding("problem", "database", text)]
     findings = [Finding("ok", "database", f"PostgreSQL {version}")]
     extension = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
     if extension is None:
@@ -107,14 +115,28 @@ async def _check_schema(connection: Connection) -> list[Finding]:
     return [*findings, Finding("ok", "migrations", "all applied")]
 
 
-async def _check_data(connection: Connection) -> list[Finding]:
+async def _check_replica(settings: Settings) -> list[Finding]:
+    """Check that the replica for reads answers, if there is one."""
+    if settings.read_database_url is None:
+        return []
+    try:
+        async with _connection(settings.read_database_url) as connection:
+            await connection.fetchval("SELECT 1")
+    except DATABASE_ERRORS as error:
+        text = f"that at READ_DATABASE_URL does not answer ({type(error).__name__}); reads go to DATABASE_URL"
+        return [Finding("note", "replica", text)]
+    return [Finding("ok", "replica", "answers")]
+
+
+async def _check_data(connection: Connection, work: Work) -> list[Finding]:
     size = await connection.fetchval(db.SQL["get_database_size"])
     stored = await _fetch_one(connection, SQL["count_stored"])
-    warnings = await list_warnings(connection, await detect_edition(connection))
+    await follow_clock(connection)
+    warnings = [*list_work_warnings(work), *warn_of_skew()]
     return [
         Finding("ok", "data", f"{stored['sensors']} sensors, {size / 2**20:.0f} MiB"),
         Finding("ok", "stored keys", f"{stored['live_keys']} live"),
-        *(Finding("note", "warning", text) for text in warnings),
+        *(Finding("note", "warning", each.text) for each in warnings),
     ]
 
 
@@ -128,11 +150,11 @@ def _check_rules(settings: Settings) -> list[Finding]:
     return [Finding("ok", "rules", counts)]
 
 
-async def _check_work(connection: Connection) -> list[Finding]:
+async def _check_work(connection: Connection, work: Work) -> list[Finding]:
     """Check what evaluates and sends, and what gateways and sensors do."""
     gateways = await connection.fetch(SQL["summarise_gateways"])
     return [
-        await _check_evaluator(connection),
+        _check_evaluator(work),
         *await _check_channels(connection),
         _check_gateways(gateways),
         *_check_clocks(gateways),
@@ -140,10 +162,9 @@ async def _check_work(connection: Connection) -> list[Finding]:
     ]
 
 
-async def _check_evaluator(connection: Connection) -> Finding:
-    rows = await connection.fetchval(SQL["count_unevaluated"])
-    waiting = f"{_count(rows, 'row')} of dirty to evaluate"
-    if await is_held(connection):
+def _check_evaluator(work: Work) -> Finding:
+    waiting = f"{_count(work.dirty_rows, 'row')} of dirty to evaluate"
+    if work.has_leader:
         return Finding("ok", "evaluator", f"a process evaluates rules; {waiting}")
     return Finding("problem", "evaluator", f"no process evaluates rules: is `tidegauge work` running? {waiting}")
 

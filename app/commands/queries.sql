@@ -4,9 +4,6 @@
 SELECT (SELECT count(*) FROM sensor WHERE deleted_at IS NULL) AS sensors,
        (SELECT count(*) FROM api_key WHERE revoked_at IS NULL) AS live_keys;
 
--- name: count_unevaluated
-SELECT count(*) FROM dirty;
-
 -- name: summarise_gateways
 -- One row for each gateway, whichever keys it has uploaded with. Its clock is judged by the newest upload.
 SELECT gateway, max(last_upload_at) AS last_upload_at, bool_or(state = 'offline') AS is_offline,

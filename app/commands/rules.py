@@ -20,6 +20,7 @@ from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import RuleTestResult, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
 from app.commands.console import command_body, duration, find_dsn, load_settings, output, progress_bar
+from app.db.clock import follow_clock
 from app.db.pool import DATABASE_ERRORS, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 from app.hints import did_you_mean, listed, shown
@@ -114,12 +115,13 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
     """
     settings = load_settings()
     rule_set = _choose(load_unsent(path or settings.rules_dir), names)
-    now = now_us()
     try:
         connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
     except DATABASE_ERRORS as error:
         raise DatabaseUnavailableError(str(error)) from None
     try:
+        await follow_clock(connection)
+        now = now_us()
         with progress_bar() as progress:
             task = progress.add_task("series", total=None)
             result = await run_backtest(

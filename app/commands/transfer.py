@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import rich_click as click
 from rich.markup import escape
 from rich.progress import DownloadColumn
 
+from app.clock import now
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar, stderr
 from app.db.pool import connect
 from app.errors import AppError, InvalidRequestError
@@ -91,9 +92,8 @@ async def import_command(file: Path, as_json: bool) -> int:
 
 
 def _parse_times(from_: str | None, to: str | None) -> tuple[datetime | None, datetime | None]:
-    now = datetime.now(UTC)
-    start = None if from_ is None else parse_time("--from", from_, now)
-    end = None if to is None else parse_time("--to", to, now)
+    start = None if from_ is None else parse_time("--from", from_, now())
+    end = None if to is None else parse_time("--to", to, now())
     if start is not None and end is not None and start >= end:
         raise InvalidRequestError(
             f"--from is {start.isoformat()} and --to is {end.isoformat()}; --from must be earlier"

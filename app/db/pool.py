@@ -5,7 +5,8 @@ Every session is made by `connect` and set up by `_set_up`, those of a pool as w
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -103,6 +104,8 @@ class BoundedPool(Pool):
     """A pool in which nobody waits without a limit: neither for a connection, nor to give one back."""
 
     acquire_timeout_s = ACQUIRE_TIMEOUT_S
+    #: Called with the seconds of each wait for a connection, also of one that failed.
+    on_wait: Callable[[float], None] = staticmethod(lambda seconds: None)
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -116,6 +119,13 @@ class BoundedPool(Pool):
     def acquire(self, *, timeout: float | None = None) -> Any:
         """Return a connection, also as a context manager; raise TimeoutError."""
         return super().acquire(timeout=self.acquire_timeout_s if timeout is None else timeout)
+
+    async def _acquire(self, timeout: float | None) -> Any:
+        began = monotonic()
+        try:
+            return await super()._acquire(timeout)  # type: ignore[misc]
+        finally:
+            self.on_wait(monotonic() - began)
 
 
 async def open_pool(
@@ -165,6 +175,16 @@ async def connect(
     HOST_ERRORS and asyncpg.PostgresError.
     """
     return await _connect(dsn, _Kind({**_SETTINGS, **settings}, writes, command_timeout_s))
+
+
+@contextmanager
+def cut_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """Cut a connection if the block takes longer; to cancel a query would mean to wait for a server that may hang."""
+    timer = asyncio.get_running_loop().call_later(seconds, connection.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _connect(dsn: str, kind: _Kind) -> Session:

@@ -46,6 +46,9 @@ SELECT application_name, extract(epoch FROM clock_timestamp() - query_start)::fl
             WHERE waiting.datname = current_database() AND waiting.wait_event_type = 'Lock'
        )
    );
+-- name: get_clock
+-- In microseconds since 1970; not `to_us`, which the migrations create.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
 -- name: get_database_size
 SELECT pg_database_size(current_database());

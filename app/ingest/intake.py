@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.guard import Connection, first_headers
 from app.clock import DistinctClock
-from app.db.pool import DATABASE_ERRORS, Pool
+from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import DatabaseUnavailableError, OverloadedError, PayloadTooLargeError, SlowBodyError
 from app.ingest.body import BODY_LIMIT, BodyRoom, decompress
 from app.ingest.formats import Parse, ReceiptTimes
@@ -31,6 +31,8 @@ from app.settings import Settings
 
 #: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.
 BEAT_EVERY_S = 5.0
+#: A beat that takes longer hangs, and fails.
+BEAT_TIMEOUT_S = 3.0
 #: How long the next piece of a body may take. A client that has vanished sends none, and its body takes room.
 PIECE_WITHIN_S = 60.0
 #: Number of uploads that are logged one by one in a second. A line takes a fifth of the time of a single reading.
@@ -60,8 +62,15 @@ class Ingest:
         self._log = UploadLog()
 
     async def beat(self) -> None:
-        """Note in the database that uploads can be taken now; without it for 30 s, nobody counts as silent."""
-        await self.pool.execute(SQL["beat"])
+        """Note in the database that uploads can be taken now; without it for 30 s, nobody counts as silent.
+
+        It takes the locks of a flush and commits, so that it fails when a flush would, also while no uploads come.
+        """
+        async with self.pool.acquire(timeout=BEAT_TIMEOUT_S) as connection:
+            with cut_after(connection, BEAT_TIMEOUT_S):
+                async with connection.transaction():
+                    await connection.execute(SQL["lock_as_flushes"])
+                    await connection.execute(SQL["beat"])
 
     async def take(self, request: AnyRequest, parse: Parse) -> Receipt:
         """Read a request's body, parse it and store its readings; return the receipt after the commit."""

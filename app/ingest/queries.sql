@@ -202,6 +202,10 @@ ON CONFLICT (api_key, name) DO UPDATE SET
         || excluded.intervals_s
     )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):];
 
+-- name: lock_as_flushes
+-- Waits for what a flush would wait for; `reading` without its chunks.
+LOCK TABLE sensor, series, ONLY reading, series_state, dirty, late_day, feed IN ROW EXCLUSIVE MODE;
+
 -- name: beat
 -- An API process can take uploads now. `since` is the moment from which on at least one could, without a break of 30 s.
 UPDATE ingest_state

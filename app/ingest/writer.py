@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import asyncpg
 import msgspec
@@ -60,6 +60,13 @@ _MAYBE_STORED = "The upload may have been stored."
 log = structlog.get_logger()
 
 
+class FlushFailure(msgspec.Struct, frozen=True):
+    """The failure of a flush, at a time of the monotonic clock."""
+
+    at: float
+    error: str
+
+
 class _Waiting(msgspec.Struct):
     upload: Upload
     outcome: "asyncio.Future[Outcome]"
@@ -79,6 +86,15 @@ class Writer:
         self._waiting_bytes = 0
         self._something_waits = asyncio.Event()
         self._look: asyncio.TimerHandle | None = None
+        #: The beginning of each flush under way, on the monotonic clock.
+        self._flushing: list[float] = []
+        #: Of the last flush, if it failed.
+        self.failure: FlushFailure | None = None
+
+    @property
+    def oldest_flush_s(self) -> float:
+        """Return for how long the oldest flush has been under way; 0 if there is none."""
+        return monotonic() - min(self._flushing) if self._flushing else 0.0
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload and return its outcome after the commit.
@@ -111,6 +127,8 @@ class Writer:
                 taken = self._take()
                 if not taken:
                     continue
+                began = monotonic()
+                self._flushing.append(began)
                 deadline = taken[0].since + self.within_s
                 try:
                     # Of the connection alone it is not enough to be closed: in the middle of a COPY whose data the
@@ -122,13 +140,16 @@ class Writer:
                             )
                         with _closed_at(deadline, connection):
                             await self._flush(connection, taken)
+                    self.failure = None
                 except (OverloadedError, CommitUnknownError, *DATABASE_ERRORS) as error:
+                    self.failure = FlushFailure(monotonic(), repr(error))
                     log.warning("flush_failed", uploads=len(taken), error=repr(error))
                     if connection is not None and _is_useless(error):
                         connection.terminate()
                     for waiting in taken:
                         _fail(waiting, _as_answer(error, waiting.upload))
                 finally:
+                    self._flushing.remove(began)
                     # Uploads without an answer are left here only by a bug of ours or a cancellation.
                     _fail_unanswered(taken)
         finally:

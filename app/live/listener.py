@@ -7,11 +7,11 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
 
+from app.clock import now
 from app.db.pool import DATABASE_ERRORS, Connection, Pool, connect
 from app.live.frames import Frame
 from app.live.hub import Hub
@@ -105,7 +105,7 @@ class Listener:
         started = monotonic()
         self._hub.publish(frames)
         if frames and (at := frames[-1].at) is not None:
-            self._metrics.feed_lag_seconds.set((datetime.now(UTC) - at).total_seconds())
+            self._metrics.feed_lag_seconds.set((now() - at).total_seconds())
         await asyncio.sleep(0)  # uvloop writes at the end of this iteration of the loop
         await asyncio.sleep(min(monotonic() - started, PAUSE_LIMIT_S))
 

@@ -41,7 +41,7 @@ async def sensor_updates(
     await socket.accept()
     try:
         api_key = await feed.ring.authenticate(socket.query_params.get("api-key"))
-        check_scope(api_key, "live")
+        check_scope(feed.ring, api_key, "live")
         async with feed.connections.hold(api_key):
             with feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():
                 await _send_records(socket, feed, pool, ZoneInfo(settings.legacy_timezone), api_key)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -14,7 +13,7 @@ from litestar.exceptions import WebSocketDisconnect
 from app.auth.connections import ConnectionCounts, TooManyConnectionsError
 from app.auth.guard import check_scope, key_from_headers
 from app.auth.keys import REFRESH_S, ApiKey, KeyRing
-from app.clock import rfc3339, to_us
+from app.clock import now, rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
 from app.live.hub import Hub
@@ -64,7 +63,7 @@ class LiveFeed:
         """Send a heartbeat to every client of /ws/live, every HEARTBEAT_S, whether the database answers or not."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            self.hub.send_heartbeat(heartbeat_message(datetime.now(UTC)))
+            self.hub.send_heartbeat(heartbeat_message(now()))
 
     async def follow_sensors(self, pool: Pool) -> None:
         """Keep up with changes that no reading brings: states, tags and gateways, every READ_SENSORS_S."""
@@ -103,7 +102,7 @@ class LiveFeed:
         try:
             key = key_from_headers(socket.headers) or await self._first_message(socket)
             api_key = await self.ring.authenticate(key)
-            check_scope(api_key, "live")
+            check_scope(self.ring, api_key, "live")
         except UnauthorizedError as error:
             raise ClosedError(CloseCode.UNAUTHORIZED, str(error)) from None
         except ForbiddenError as error:

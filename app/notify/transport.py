@@ -1,6 +1,7 @@
 """Transport: one POST with limits, and errors without secrets that say what the attempt proved."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -8,6 +9,8 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
+
+from app.clock import now
 
 CONNECT_TIMEOUT_S = 5.0
 TOTAL_TIMEOUT_S = 10.0
@@ -165,7 +168,7 @@ async def _exchange(session: aiohttp.ClientSession, post: Post) -> Answer | Deli
     headers = {"Content-Type": "application/json", **post.headers}
     try:
         async with session.post(post.url, data=post.body, headers=headers, allow_redirects=False) as response:
-            retry_after_s = _parse_retry_after(response.headers.get("Retry-After"))
+            retry_after_s = _parse_retry_after(response.headers)
             return Answer(response.status, await _read_bounded(response), retry_after_s)
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError):
         # UnicodeError: a host name that cannot be encoded, as with two dots in a row.
@@ -194,20 +197,30 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body[:ANSWER_LIMIT_BYTES])
 
 
-def _parse_retry_after(value: str | None) -> float | None:
-    """Return Retry-After as seconds from now, from either form of RFC 9110: seconds or a date."""
+def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return Retry-After as seconds from now, from either form of RFC 9110: seconds, or a date by the service's clock.
+
+    What that clock shows is in the header Date; the clock here may be wrong, or another.
+    """
+    value = headers.get("Retry-After")
     if value is None:
         return None
     if value.strip().isdecimal():
         return min(float(value), RETRY_AFTER_LIMIT_S)
+    moment = _parse_date(value)
+    if moment is None:
+        return None
+    delay_s = (moment - (_parse_date(headers.get("Date", "")) or now())).total_seconds()
+    return min(max(delay_s, 0.0), RETRY_AFTER_LIMIT_S)
+
+
+def _parse_date(value: str) -> datetime | None:
+    """Return a date of HTTP, or None if it is none."""
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    delay_s = (moment - datetime.now(UTC)).total_seconds()
-    return min(max(delay_s, 0.0), RETRY_AFTER_LIMIT_S)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _name_connect_failure(error: aiohttp.ClientConnectorError) -> str:

@@ -1,7 +1,7 @@
 """Raw readings and trends over HTTP."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from app.auth.guard import require
-from app.clock import from_us, rfc3339, to_us
+from app.clock import from_us, now, rfc3339, to_us
 from app.csv_text import spreadsheet_text
 from app.db.pool import Pool
 from app.errors import InvalidRequestError
@@ -136,7 +136,7 @@ async def list_readings(
     begins with an apostrophe.
     """
     as_csv = wants_csv(request, format_)
-    start, end = parse_range(from_, to, datetime.now(UTC))
+    start, end = parse_range(from_, to, now())
     after, after_sensor = parse_time_cursor(cursor, (start, -1))
     sensor_ids = await find_sensor_ids(read_pool, sensor) if sensor else None
     for name in metric or ():
@@ -179,13 +179,13 @@ async def get_trend(
     cases; a name that a spreadsheet would take for a formula begins with an apostrophe.
     """
     as_csv = wants_csv(request, format_)
-    now = datetime.now(UTC)
-    start, end = parse_range(from_, to, now)
+    asked_at = now()
+    start, end = parse_range(from_, to, asked_at)
     zone = None if tz is None else parse_zone(tz)
     series = await find_series(read_pool, sensor, metric)
     _check_size(len(series), points)
     resolution = choose_resolution(end - start, points)
-    local = find_local_days(zone, resolution, start, end, now) if zone is not None else None
+    local = find_local_days(zone, resolution, start, end, asked_at) if zone is not None else None
     if local is not None:
         local.check(len(series))
         query, *arguments = local.query, local.edges, local.edges[0], local.end

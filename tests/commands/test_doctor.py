@@ -92,13 +92,43 @@ async def test_doctor_recommends_migrate_when_migrations_are_pending(empty_dsn: 
     assert by_subject(await diagnose(Settings(database_url=empty_dsn)))["migrations"][0] == "ok"
 
 
+async def test_doctor_reports_a_problem_when_the_database_only_reads(database: Database) -> None:
+    name = await database.pool.fetchval("SELECT current_database()")
+    await database.pool.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    state, message = by_subject(await diagnose(Settings(database_url=database.dsn)))["database"]
+    assert state == "problem"
+    assert message.endswith(" only reads: it is a standby, or default_transaction_read_only is on")
+
+
+async def test_doctor_notes_that_the_replica_is_away(database: Database) -> None:
+    away = f"postgresql://me:hidden-one@127.0.0.1:{free_port()}/x"
+    async with evaluated(database):
+        found = by_subject(await diagnose(Settings(database_url=database.dsn, read_database_url=away)))
+        state, message = found["replica"]
+        assert (state, "hidden-one" in message) == ("note", False)
+        assert message.startswith("that at READ_DATABASE_URL does not answer (")
+        found = by_subject(await diagnose(Settings(database_url=database.dsn, read_database_url=database.dsn)))
+        assert found["replica"] == ("ok", "answers")
+
+
+async def test_doctor_notes_that_readings_may_be_lost_and_since_when_nobody_evaluates(database: Database) -> None:
+    name = await database.pool.fetchval("SELECT current_database()")
+    await database.pool.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+    await database.pool.execute(f'ALTER DATABASE "{name}" SET tidegauge.may_lose_readings = off')
+    await database.pool.execute("UPDATE worker_status SET evaluated_at = '2026-01-31T08:00:05Z'")
+    notes = await messages(database, "warning")
+    assert ("note", "rules: nobody has evaluated them since 2026-01-31 08:00:05 UTC") in notes
+    assert any("synchronous_commit" in text and "are lost when it crashes" in text for _, text in notes)
+
+
 async def test_doctor_notes_warnings_without_calling_them_problems(database: Database) -> None:
     await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
     async with evaluated(database):
         findings = await diagnose(Settings(database_url=database.dsn))
     warnings = [finding for finding in findings if finding.subject == "warning"]
     assert {finding.state for finding in warnings} == {"note"}
-    assert warnings[0].message.startswith(("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_"))
+    behind = ("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_")
+    assert any(warning.message.startswith(behind) for warning in warnings)
     assert "problem" not in {finding.state for finding in findings}
 
 

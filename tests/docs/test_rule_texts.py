@@ -1,6 +1,5 @@
 """The YAML of the documents: rules through the rule loader, tests of rules through the runner, the rest by its kind."""
 
-import re
 import shutil
 import textwrap
 from pathlib import Path
@@ -12,7 +11,6 @@ from ruamel.yaml import YAML
 from app.alerting.language.files import load_unsent
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import run_rule_tests
-from app.metrics import Metrics
 from tests.conftest import project_folder
 from tests.docs.documents import Block, blocks, blocks_to_run
 
@@ -70,12 +68,3 @@ def test_data_source_is_the_one_that_comes_along_but_for_the_place() -> None:
     assert documented["jsonData"].keys() <= provisioned["jsonData"].keys()
     for name in ("postgresVersion", "timescaledb", "timeInterval", "maxOpenConns"):
         assert documented["jsonData"][name] == provisioned["jsonData"][name]
-
-
-def test_alerting_rules_of_prometheus_name_metrics_that_exist() -> None:
-    (block,) = [block for block in blocks("docs/operators.md") if block.language == "yaml"]
-    families = Metrics().registry.collect()
-    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
-    (group,) = load(block)["groups"]
-    for rule in group["rules"]:
-        assert set(re.findall(r"tidegauge_\w+", rule["expr"])) <= names, rule

@@ -183,6 +183,14 @@ async def test_retry_after_is_read_when_it_is_a_date(session: aiohttp.ClientSess
     assert (await send_post(session, Post(webhook.url, b"{}"))).retry_after_s == 0.0
 
 
+async def test_retry_after_is_counted_by_the_clock_of_the_service_when_it_is_a_date(
+    session: aiohttp.ClientSession, webhook: WebhookReceiver
+) -> None:
+    date = {"Retry_After": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:27:30 GMT"}
+    webhook.fail_next(answers(503, **date))
+    assert (await send_post(session, Post(webhook.url, b"{}"))).retry_after_s == 30.0
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

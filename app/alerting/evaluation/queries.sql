@@ -285,6 +285,10 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
  WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
    AND NOT state.only_imported;
 
+-- name: get_now
+-- The database's clock, in microseconds since 1970.
+SELECT to_us(clock_timestamp());
+
 -- name: get_ingest_since
 -- Since when uploads could be taken without a break; now() during a break.
 SELECT to_us(since) FROM ingest_view;

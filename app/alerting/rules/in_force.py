@@ -76,6 +76,11 @@ async def store_last_evaluation(connection: Connection, last: LastEvaluation) ->
     await connection.execute(SQL["put_last_evaluation"], msgspec.to_builtins(last))
 
 
+async def note_evaluated(connection: Connection) -> None:
+    """Note in the transaction of an evaluation that rules are evaluated now."""
+    await connection.execute(SQL["note_evaluated"])
+
+
 async def store_rule_warnings(connection: Connection, warnings: Mapping[str, str]) -> None:
     """Store what is wrong with the `no_data` of rules, by rule, in the transaction of the check."""
     await connection.execute(SQL["put_rule_warnings"], dict(warnings))

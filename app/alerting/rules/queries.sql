@@ -37,6 +37,9 @@ ON CONFLICT (position) DO UPDATE SET message = excluded.message;
 -- $1 as JSON
 UPDATE worker_status SET last_evaluation = $1;
 
+-- name: note_evaluated
+UPDATE worker_status SET evaluated_at = now();
+
 -- name: put_rule_warnings
 -- $1 warnings by rule, as JSON
 UPDATE worker_status SET rule_warnings = $1 WHERE rule_warnings <> $1;
@@ -50,6 +53,3 @@ SELECT last_evaluation, rule_warnings, channels FROM worker_status;
 
 -- name: list_rule_problems
 SELECT message FROM rule_problem ORDER BY position;
-
--- name: get_worker_warnings
-SELECT warnings FROM worker_status;

@@ -7,14 +7,14 @@ from app.alerting.telling.links import Addresses
 from app.alerting.telling.messages import write_message
 from app.alerting.telling.situation import Group, Situation, load_situation
 from app.alerting.telling.sql import SQL
-from app.clock import from_us, now_us
+from app.clock import from_us
 from app.db.pool import Connection
 from app.notify.outbox import Composed, ToldItem, enqueue
 
 
 async def plan(connection: Connection, rules: RuleSet) -> int:
     """Put every group with a message to send into the outbox, and settle episodes; return the number of groups."""
-    situation = await load_situation(connection, rules, now_us())
+    situation = await load_situation(connection, rules, await connection.fetchval(SQL["get_now"]))
     decision = decide(situation)
     if decision.settled:
         await connection.execute(SQL["settle"], decision.settled)
@@ -36,7 +36,7 @@ async def compose(
     The check that it is due is needed because a group may be planned while another message of it is being claimed, and
     then it is planned too early. With `at_once` there is no such check.
     """
-    situation = await load_situation(connection, rules, now_us())
+    situation = await load_situation(connection, rules, await connection.fetchval(SQL["get_now"]))
     decision = decide(situation)
     group = (channel, group_key)
     actions = [each for each in decision.actions if (each.channel, each.group_key) == group and not each.held]

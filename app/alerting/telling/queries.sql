@@ -1,5 +1,9 @@
 -- Queries for messages about episodes. Times are microseconds since 1970 (from_us, to_us).
 
+-- name: get_now
+-- The database's clock, in microseconds since 1970; `due_at` is compared with it.
+SELECT to_us(clock_timestamp());
+
 -- name: list_unsettled
 -- Episodes about which a message may still be needed, with the fields of a message and what each channel was told. It is
 -- one statement, so that everything is of one moment.

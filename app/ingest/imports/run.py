@@ -11,6 +11,7 @@ import msgspec
 
 from app.auth.keys import IMPORT_LABEL, ApiKey, Limits
 from app.clock import now_us
+from app.db.clock import follow_clock
 from app.db.migrations import check_migrated
 from app.db.pool import connect
 from app.errors import OverloadedError
@@ -76,6 +77,7 @@ class Import:
         connection = await connect(self._dsn)
         try:
             await check_migrated(connection)
+            await follow_clock(connection)
             kept, database = await find_kept(connection), await connection.fetchval(SQL["get_database_identity"])
         finally:
             await connection.close()

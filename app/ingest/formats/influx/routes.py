@@ -54,7 +54,7 @@ async def allow_ingest(connection: Connection, _handler: BaseRouteHandler) -> No
             refused = error
         else:
             connection.scope["state"]["api_key"] = api_key
-            return check_scope(api_key, "ingest")
+            return check_scope(ring, api_key, "ingest")
     raise refused
 
 

@@ -21,7 +21,7 @@ async def impatient(database: Database, monkeypatch: pytest.MonkeyPatch) -> Asyn
     monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(listener, "POLL_S", 0.1)
     monkeypatch.setattr(services, "WRITE_EVERY_S", 0.05)
-    async with running_server(Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)) as server:
+    async with running_server(settings_for(database)) as server:
         yield server
 
 
@@ -48,7 +48,7 @@ async def test_ready_lists_every_part_when_all_is_well(server: Server) -> None:
         "leader": True,
     }
     assert "problems" not in answer
-    assert set(answer["jobs"]) == {"beat", "gateways", "sensors_seen", "measure"}
+    assert set(answer["jobs"]) == {"beat", "gateways", "sensors_seen", "health", "measure"}
 
 
 async def test_ready_names_the_problem_when_the_database_is_away(
@@ -97,6 +97,8 @@ async def test_ready_names_the_problem_when_a_migration_is_pending(server: Serve
 
 async def test_ready_warns_and_stays_ready_when_the_aggregates_fall_behind(server: Server, database: Database) -> None:
     if server.services.edition == "apache-2":  # the jobs of a Community server may fail or be switched off
+        await wait_until(lambda: server.worker.lease.held)
+        await server.tick()
         assert "warnings" not in (await ready(server))[1]
     await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
     status, answer = await ready(server)
@@ -115,7 +117,7 @@ async def test_ready_names_the_problem_when_the_database_is_of_a_newer_version(
     assert "later.sql" in answer["problems"][0]
 
 
-async def test_ready_names_the_problem_when_a_job_failed_three_times_in_a_row(
+async def test_ready_only_warns_when_a_job_that_uploads_do_not_need_failed_three_times_in_a_row(
     impatient: Server, database: Database
 ) -> None:
     await database.pool.execute("ALTER TABLE gateway RENAME TO gateway_away")
@@ -123,30 +125,55 @@ async def test_ready_names_the_problem_when_a_job_failed_three_times_in_a_row(
     state = impatient.services.jobs.states["gateways"]
     await wait_until(lambda: state.failures_in_a_row >= 3)
     status, answer = await ready(impatient)
-    assert status == 503
-    (problem,) = answer["problems"]
-    assert problem.startswith("job gateways failed ")
-    assert 'relation "gateway" does not exist' in problem
+    assert (status, "problems" in answer) == (200, False)
+    (warning,) = [text for text in answer["warnings"] if text.startswith("job gateways failed ")]
+    assert 'relation "gateway" does not exist' in warning
     await database.pool.execute("ALTER TABLE gateway_away RENAME TO gateway")
     await wait_until(lambda: state.failures_in_a_row == 0)
-    assert (await ready(impatient))[0] == 200
+    assert not [text for text in (await ready(impatient))[1]["warnings"] if text.startswith("job")]
     # The counts of the failed runs are written by the next run that succeeds.
     assert await database.pool.fetchval("SELECT sum(accepted) FROM gateway") == 1
 
 
-async def test_api_warns_when_a_job_of_the_worker_fails_again_and_again(
+async def test_api_warns_and_worker_is_not_ready_when_rules_cannot_be_evaluated(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "EVALUATE_EVERY_S", 0.05)
     monkeypatch.setattr(worker, "REPORT_EVERY_S", 0.05)
-    async with running_server(Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)) as server:
-        await database.pool.execute("ALTER TABLE dirty RENAME TO away")
+    async with running_server(settings_for(database)) as server:
+        await database.pool.execute("ALTER TABLE alert_state RENAME TO away")
+        await server.post_readings([{"sensor": "s", "values": {"temperature": 1}}])
         await wait_until(lambda: server.worker.jobs.states["evaluate"].failures_in_a_row >= 3)
         async with asyncio.timeout(20):
-            while not (await ready(server))[1].get("warnings"):  # noqa: ASYNC110 -- the next report has no event
+            while not _find(await ready(server), "worker: job evaluate failed "):  # noqa: ASYNC110 -- the next report
                 await asyncio.sleep(0.05)
         status, answer = await ready(server)
         assert status == 200
-        assert answer["warnings"][0].startswith("worker: job evaluate failed ")
-        assert 'relation "dirty" does not exist' in answer["warnings"][0]
-        await database.pool.execute("ALTER TABLE away RENAME TO dirty")
+        (warning,) = _find((status, answer), "worker: job evaluate failed ")
+        assert 'relation "alert_state" does not exist' in warning
+        (problem,) = (await server.worker.probe.look()).problems
+        assert problem.startswith("job evaluate failed ")
+        await database.pool.execute("ALTER TABLE away RENAME TO alert_state")
+        await wait_until(lambda: server.worker.jobs.states["evaluate"].failures_in_a_row == 0)
+        assert (await server.worker.probe.look()).problems == []
+
+
+async def test_worker_only_warns_when_a_job_failed_that_alerts_do_not_need(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LATE_DAYS_EVERY_S", 0.05)
+    async with running_server(settings_for(database)) as server:
+        await database.pool.execute("ALTER TABLE late_day RENAME TO away")
+        await wait_until(lambda: server.worker.jobs.states["late_days"].failures_in_a_row >= 3)
+        seen = await server.worker.probe.look()
+        assert seen.problems == []
+        assert [each.text[:21] for each in seen.warnings if each.kind == "job_failing"] == ["job late_days failed "]
+        await database.pool.execute("ALTER TABLE away RENAME TO late_day")
+
+
+def _find(answer: tuple[int, dict[str, Any]], beginning: str) -> list[str]:
+    return [text for text in answer[1].get("warnings", []) if text.startswith(beginning)]
+
+
+def settings_for(database: Database) -> Settings:
+    return Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)

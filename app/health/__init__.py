@@ -1,0 +1,10 @@
+"""Whether a process can work now, and what else needs attention: for probes, metrics, the log and `doctor`.
+
+A *problem* keeps the process from its work, so `/health/ready` answers 503. A *warning* does not.
+"""
+
+from app.health.probe import LOOK_EVERY_S, Probe
+from app.health.routes import handlers
+from app.health.work import HealthWarning, list_work_warnings, read_work, warn_of_skew
+
+__all__ = ["LOOK_EVERY_S", "HealthWarning", "Probe", "handlers", "list_work_warnings", "read_work", "warn_of_skew"]

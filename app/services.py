@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 
 from app.alerting.rules.in_force import RulesInForce
 from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
+from app.auth.reads import READ_TIMEOUT_S, ReadSlots
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
 from app.db.pool import DATABASE_ERRORS, Pool
@@ -29,14 +30,23 @@ from app.settings import Settings
 from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
 from app.tasks import supervised
 
+#: Connections of each pool. Each kind of work has its own, so that none can starve another: with one for all, sixteen
+#: slow reads kept acknowledged keys from being revoked and alerts from being acknowledged.
+WRITE_CONNECTIONS, READ_CONNECTIONS, INGEST_CONNECTIONS, KEY_CONNECTIONS, FEED_CONNECTIONS = 4, 6, 3, 2, 3
 log = structlog.get_logger()
 
 
 class Services:
     """The pools, tasks and jobs beside the request handlers; made by create_app, opened when the server starts."""
 
+    #: For what is neither read nor ingest: acknowledgements, silences, changes of sensors, the broker, probes.
     pool: Pool
+    #: For GET requests; on the replica where there is one.
     read_pool: Pool
+    #: For what uploads need beside the flushes, which have connections of their own.
+    ingest_pool: Pool
+    #: For snapshots of the live feed and what its clients missed.
+    feed_pool: Pool
     edition: Edition
 
     def __init__(self, settings: Settings, needs_key: bool = True) -> None:
@@ -50,6 +60,7 @@ class Services:
         self.shared = SharedState()
         connections = ConnectionCounts(settings.max_ws_connections_per_key, self.shared)
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
+        self.reads = ReadSlots()
         self.listener = Listener(self.dsn, self.hub, self.metrics)
         self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base), self.shared)
         self.rules_in_force = RulesInForce()
@@ -64,27 +75,34 @@ class Services:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
-            self.pool = await stack.enter_async_context(opened_pool("DATABASE_URL", self.dsn))
-            self.read_pool = self.pool
-            if self.settings.read_database_url:
-                opening = opened_pool("READ_DATABASE_URL", self.settings.read_database_url)
-                self.read_pool = await stack.enter_async_context(opening)
+            self.pool = await self._open_pool(stack, WRITE_CONNECTIONS)
+            self.ingest_pool = await self._open_pool(stack, INGEST_CONNECTIONS)
+            self.feed_pool = await self._open_pool(stack, FEED_CONNECTIONS)
+            self.read_pool = await stack.enter_async_context(self._opened_read_pool())
             self.edition = await check_schema(self.pool)
-            await self._check_keys()
+            await self._check_keys(await self._open_pool(stack, KEY_CONNECTIONS))
             yield
+
+    async def _open_pool(self, stack: AsyncExitStack, size: int) -> Pool:
+        return await stack.enter_async_context(opened_pool("DATABASE_URL", self.dsn, min_size=1, max_size=size))
+
+    def _opened_read_pool(self) -> AbstractAsyncContextManager[Pool]:
+        replica = self.settings.read_database_url
+        name, dsn = ("READ_DATABASE_URL", replica) if replica else ("DATABASE_URL", self.dsn)
+        return opened_pool(name, dsn, min_size=1, max_size=READ_CONNECTIONS, statement_timeout=f"{READ_TIMEOUT_S:.0f}s")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open everything, run until the block ends, then close everything in reverse order."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
-            self.ingest.pool = self.shared.pool = self.pool
+            self.ingest.pool, self.shared.pool = self.ingest_pool, self.pool
             await stack.enter_async_context(self.broker.opened(self.pool))
             await stack.enter_async_context(supervised(self._tasks()))
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.listener.started.wait()  # so that the first client finds the head of the feed
-                await measure(self.pool, self.metrics)  # so that the first scrape finds sizes
+                await self._measure()  # so that the first scrape finds sizes
                 await self.ingest.beat()
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
@@ -96,18 +114,21 @@ class Services:
         """Write what is known of gateways and sensors only here; log a failure, which must not prevent a clean stop."""
         try:
             async with asyncio.timeout(5):
-                await self.ingest.gateways.write(self.pool)
+                await self.ingest.gateways.write(self.ingest_pool)
                 await self._store_seen()
         except DATABASE_ERRORS as error:
             log.warning("gateways_not_written", error=repr(error))
 
     async def _store_seen(self) -> None:
-        async with self.pool.acquire() as connection:
+        async with self.ingest_pool.acquire() as connection:
             await self.ingest.writer.registry.store_seen(connection)
 
-    async def _check_keys(self) -> None:
+    async def _measure(self) -> None:
+        await measure(self.pool, self.metrics, self.read_pool, self.ingest_pool, self.feed_pool)
+
+    async def _check_keys(self, pool: Pool) -> None:
         """Raise SettingsError when a needed API key is missing."""
-        await self.ring.open(self.pool)
+        await self.ring.open(pool)
         if self._needs_key and not self.ring:
             raise SettingsError(
                 "No API key is configured, so nobody could use the server: set API_KEY and API_KEY_WS, or run "
@@ -122,7 +143,7 @@ class Services:
             "listener": self.listener.run,
             "key_refresh": self.ring.keep_fresh,
             "heartbeats": self.feed.send_heartbeats,
-            "sensors_followed": lambda: self.feed.follow_sensors(self.read_pool),
+            "sensors_followed": lambda: self.feed.follow_sensors(self.feed_pool),
             "shared_state": self.shared.recover,
             "connection_counts": self.feed.connections.share,
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
@@ -132,7 +153,7 @@ class Services:
     def _jobs(self) -> list[Job]:
         return [
             Job("beat", BEAT_EVERY_S, self.ingest.beat),
-            Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
+            Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.ingest_pool)),
             Job("sensors_seen", SEEN_EVERY_S, self._store_seen),
-            Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
+            Job("measure", MEASURE_EVERY_S, self._measure),
         ]

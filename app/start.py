@@ -1,7 +1,7 @@
 """What every long-running process does at its start: wait for the database, and check that it can be used."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
@@ -11,7 +11,7 @@ import structlog
 
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
-from app.db.pool import Pool, open_pool
+from app.db.pool import POOL_SIZE, Pool, open_pool
 from app.db.sql import SQL
 from app.errors import SettingsError
 from app.metrics import Metrics
@@ -24,9 +24,11 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def opened_pool(name: str, dsn: str) -> AsyncIterator[Pool]:
+async def opened_pool(
+    name: str, dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE, **settings: str
+) -> AsyncIterator[Pool]:
     """Open a pool until the block ends; raise SettingsError, which names the variable, when that is impossible."""
-    pool = await _wait_for_pool(name, dsn)
+    pool = await _wait_for_pool(name, lambda: open_pool(dsn, min_size=min_size, max_size=max_size, **settings))
     try:
         yield pool
     finally:
@@ -40,11 +42,12 @@ async def check_schema(pool: Pool) -> Edition:
         return await detect_edition(connection)
 
 
-async def measure(pool: Pool, metrics: Metrics) -> None:
-    """Set the gauges of the database's size and of the pool."""
+async def measure(pool: Pool, metrics: Metrics, *others: Pool) -> None:
+    """Set the gauges of the database's size and of all pools together."""
     metrics.database_bytes.set(await pool.fetchval(SQL["get_database_size"]))
-    metrics.pool_connections.labels("open").set(pool.get_size())
-    metrics.pool_connections.labels("idle").set(pool.get_idle_size())
+    pools = (pool, *others)
+    metrics.pool_connections.labels("open").set(sum(each.get_size() for each in pools))
+    metrics.pool_connections.labels("idle").set(sum(each.get_idle_size() for each in pools))
 
 
 def require_dsn(dsn: str | None) -> str:
@@ -54,12 +57,12 @@ def require_dsn(dsn: str | None) -> str:
     return dsn
 
 
-async def _wait_for_pool(name: str, dsn: str) -> Pool:
+async def _wait_for_pool(name: str, open_it: Callable[[], Awaitable[Pool]]) -> Pool:
     """Open a pool, waiting at most DATABASE_WAIT_S for a database that is starting; raise SettingsError."""
     deadline = monotonic() + DATABASE_WAIT_S
     while True:
         try:
-            return await open_pool(dsn)
+            return await open_it()
         except (OSError, asyncpg.CannotConnectNowError) as error:
             if monotonic() > deadline:
                 raise SettingsError(f"The database at {name} does not answer: {error}") from None

@@ -13,7 +13,7 @@ from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import ConnectionCounts, TooManyConnectionsError
 from app.auth.guard import check_scope, key_from_headers
-from app.auth.keys import REFRESH_S, ApiKey, KeyRing
+from app.auth.keys import ApiKey, KeyRing
 from app.clock import rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
@@ -88,7 +88,9 @@ class LiveFeed:
             api_key = await self._authenticate(socket)
             async with self.connections.hold(api_key):
                 with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
-                    await _Session(self, socket, pool, api_key).run()
+                    session = _Session(self, socket, pool)
+                    with self.ring.watched(api_key, session.end_revoked):
+                        await session.run()
         except ClosedError as end:
             await close(socket, end.code, end.reason)
         except TooManyConnectionsError as error:
@@ -124,12 +126,11 @@ class LiveFeed:
 class _Session:
     """An authenticated connection: reads the client's messages and runs a task that sends frames."""
 
-    def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool, api_key: ApiKey) -> None:
+    def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool) -> None:
         self._feed = feed
         self._socket = socket
         self._wire = Wire.of(socket)
         self._pool = pool
-        self._api_key = api_key
         self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -139,13 +140,11 @@ class _Session:
         try:
             while True:
                 waits = {task for task in (receiving, sending, self._closed) if task is not None}
-                await asyncio.wait(waits, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 if self._closed.done():
                     raise self._closed.result()
                 if sending is not None and sending.done():
                     sending.result()
-                if not self._feed.ring.is_live(self._api_key):
-                    raise ClosedError(CloseCode.UNAUTHORIZED, "this API key was revoked")
                 if receiving.done():
                     message = receiving.result()
                     if isinstance(message, Subscribe):
@@ -156,6 +155,10 @@ class _Session:
             await cancel(sending)
             await cancel(receiving)
             self._closed.cancel()
+
+    def end_revoked(self) -> None:
+        """Close the connection, because its key was revoked."""
+        self._close(ClosedError(CloseCode.UNAUTHORIZED, "this API key was revoked"))
 
     def _close(self, end: ClosedError) -> None:
         if not self._closed.done():

@@ -20,6 +20,7 @@ from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
+from app.proxies import TrustedProxies
 from app.request_log import RequestLog
 from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
@@ -63,6 +64,8 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
         app.asgi_handler = RootPath(app.asgi_handler, settings.root_path)
     # Wrapped around the router, because Litestar's own middleware does not see requests without a route.
     app.asgi_handler = RequestLog(CancelReads(app.asgi_handler), services.metrics)
+    if proxies := settings.parse_proxies():
+        app.asgi_handler = TrustedProxies(app.asgi_handler, proxies)
     return app
 
 

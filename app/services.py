@@ -47,6 +47,8 @@ class Services:
     ingest_pool: Pool
     #: For snapshots of the live feed and what its clients missed.
     feed_pool: Pool
+    #: For keys alone: whatever else goes on, a revoked key stops working.
+    key_pool: Pool
     edition: Edition
 
     def __init__(self, settings: Settings, needs_key: bool = True) -> None:
@@ -80,7 +82,8 @@ class Services:
             self.feed_pool = await self._open_pool(stack, FEED_CONNECTIONS)
             self.read_pool = await stack.enter_async_context(self._opened_read_pool())
             self.edition = await check_schema(self.pool)
-            await self._check_keys(await self._open_pool(stack, KEY_CONNECTIONS))
+            self.key_pool = await self._open_pool(stack, KEY_CONNECTIONS)
+            await self._check_keys()
             yield
 
     async def _open_pool(self, stack: AsyncExitStack, size: int) -> Pool:
@@ -124,11 +127,11 @@ class Services:
             await self.ingest.writer.registry.store_seen(connection)
 
     async def _measure(self) -> None:
-        await measure(self.pool, self.metrics, self.read_pool, self.ingest_pool, self.feed_pool)
+        await measure(self.pool, self.metrics, self.read_pool, self.ingest_pool, self.feed_pool, self.key_pool)
 
-    async def _check_keys(self, pool: Pool) -> None:
+    async def _check_keys(self) -> None:
         """Raise SettingsError when a needed API key is missing."""
-        await self.ring.open(pool)
+        await self.ring.open(self.key_pool)
         if self._needs_key and not self.ring:
             raise SettingsError(
                 "No API key is configured, so nobody could use the server: set API_KEY and API_KEY_WS, or run "

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope
 
 from app.http_protocol import JoiningHttpProtocol
+from app.open_connections import OpenConnections
 from tests.conftest import wait_until
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -91,9 +93,14 @@ async def test_websocket_works_when_a_connection_is_upgraded(port: int) -> None:
 
 
 @asynccontextmanager
-async def _serving(application: Application) -> AsyncIterator[int]:
+async def _serving(application: Application, most: int = 1_000) -> AsyncIterator[int]:
     config = uvicorn.Config(
-        application, http=JoiningHttpProtocol, log_config=None, lifespan="off", port=0, timeout_graceful_shutdown=2
+        application,
+        http=partial(JoiningHttpProtocol, open_connections=OpenConnections(most)),  # type: ignore[arg-type]
+        log_config=None,
+        lifespan="off",
+        port=0,
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())

@@ -45,6 +45,7 @@ async def sensor_updates(
     try:
         api_key = await feed.ring.authenticate(socket.query_params.get("api-key"))
         check_scope(api_key, "live")
+        Wire.of(socket).sign_in()
         async with feed.connections.hold(api_key):
             with feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():
                 await _send_records(socket, feed, feed_pool, ZoneInfo(settings.legacy_timezone), api_key)

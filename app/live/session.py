@@ -1,6 +1,7 @@
 """One connection to /ws/live: authentication, subscriptions and the frames sent."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from app.auth.keys import ApiKey, KeyRing
 from app.clock import rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.listener import read_frames
 from app.live.protocol import (
@@ -86,6 +88,7 @@ class LiveFeed:
         await socket.accept()
         try:
             api_key = await self._authenticate(socket)
+            Wire.of(socket).sign_in()
             async with self.connections.hold(api_key):
                 with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
                     session = _Session(self, socket, pool)
@@ -225,20 +228,25 @@ class _Session:
         position = subscriber.sent
         while position.seq < hub.head:
             head = hub.head
-            frames = await read_frames(self._pool, position, head)
+            frames = deque(await read_frames(self._pool, position, head))
             if not await self._is_kept(position):
                 subscriber.drop()  # the client read so slowly that rows after its position were pruned
                 return
-            await hub.labels.read_if_unknown(self._pool, frames)
-            for frame in frames:
-                subscriber.offer(frame)
-                await subscriber.drain()
             position = frames[-1].cursor if frames else Cursor(position.epoch, head)
+            while frames:
+                await self._send_missed(frames.popleft(), subscriber)
         if position.epoch != hub.epoch:
             subscriber.drop()  # the feed started over meanwhile
             return
         subscriber.sent = position
         hub.add(subscriber)
+
+    async def _send_missed(self, frame: Frame, subscriber: AllFrames | LatestValues) -> None:
+        """Send a frame of a page; while a slow client reads it, only its message is kept, not what was decoded."""
+        await self._feed.hub.labels.read_if_unknown(self._pool, [frame])
+        subscriber.offer(frame)
+        del frame
+        await subscriber.drain()
 
     async def _send(self, text: bytes) -> None:
         await self._wire.drained()

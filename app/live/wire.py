@@ -80,6 +80,10 @@ class WireProtocol(WebSocketsSansIOProtocol):
             if self.transport.is_closing():
                 return
             super().data_received(data[start : start + _PIECE_BYTES])
+        if not self.handshake_initiated:
+            # The request came as a whole from the protocol of HTTP, but it has a line that is too long for this one.
+            self.transport.write(_REFUSED_HANDSHAKE)
+            self.transport.close()
 
     def handle_events(self) -> None:
         """Handle the frames of a piece, unless they are too many."""
@@ -96,14 +100,6 @@ class WireProtocol(WebSocketsSansIOProtocol):
             return
         self.conn.fail(CloseCode.POLICY_VIOLATION, "too many frames")
         self.handle_parser_exception()
-        self.transport.close()
-
-    def handle_parser_exception(self) -> None:
-        """Close the connection; refuse a handshake that cannot be parsed, where uvicorn would fail."""
-        if self.handshake_initiated:
-            super().handle_parser_exception()
-            return
-        self.transport.write(_REFUSED_HANDSHAKE)
         self.transport.close()
 
     def handle_connect(self, event: Request) -> None:

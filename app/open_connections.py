@@ -7,7 +7,7 @@ from time import monotonic
 import structlog
 
 #: Files that the process needs beside its clients' connections: listening sockets, the database, the log, modules.
-_OTHER_FILES = 200
+OTHER_FILES = 200
 #: Connections beyond this would take gigabytes of memory, whatever the limit of files.
 _MOST_FILES = 100_000
 #: Between two lines of the log about connections that were closed for newer ones.
@@ -85,4 +85,4 @@ def find_most_connections() -> int:
     """Return how many connections the process may have, by the limit of its files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most_files = _MOST_FILES if files == resource.RLIM_INFINITY else min(files, _MOST_FILES)
-    return max(most_files - _OTHER_FILES, most_files // 2)
+    return max(most_files - OTHER_FILES, most_files // 2)

@@ -105,6 +105,24 @@ class OverloadedError(AppError):
     retry_after_s = 1
 
 
+class TooManyRequestsError(AppError):
+    """The key has as many requests under way as it may have."""
+
+    code = "too_many_requests"
+    title = "Too many requests of this key"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    retry_after_s = 1
+
+
+class SlowReadError(AppError):
+    """A read took longer than the server lets it."""
+
+    code = "slow_read"
+    title = "Reading takes too long"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_s = 5
+
+
 class WorkerAwayError(AppError):
     """No worker runs that could do what was asked."""
 

@@ -1,10 +1,10 @@
 """The composition root: the only place that wires routes, services and settings into applications."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -15,11 +15,13 @@ from app import __version__, health
 from app.alerting import routes as alerting_routes
 from app.auth import routes as auth_routes
 from app.broker import routes as broker_routes
+from app.db.pool import Pool
 from app.deadlines import Deadlines
 from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
+from app.proxies import TrustedProxies
 from app.request_log import RequestLog
 from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
@@ -63,7 +65,10 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
     if settings.root_path:
         app.asgi_handler = RootPath(app.asgi_handler, settings.root_path)
     # Wrapped around the router, because Litestar's own middleware does not see requests without a route.
+    app.asgi_handler = CancelReads(app.asgi_handler)
     app.asgi_handler = RequestLog(_within_deadlines(app), services.metrics)
+    if proxies := settings.parse_proxies():
+        app.asgi_handler = TrustedProxies(app.asgi_handler, proxies)
     return app
 
 
@@ -100,7 +105,6 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     services: Services = app.state.services
     async with services.running(), running(app.state.deadlines.watch(), "deadlines"):
         app.state.pool = services.pool
-        app.state.read_pool = services.read_pool
         yield
 
 
@@ -120,9 +124,15 @@ def _dependencies(services: Services) -> dict[str, Provide]:
         "rules_in_force": lambda: services.rules_in_force,
         "broker": lambda: services.broker,
         "pool": lambda: services.pool,
-        "read_pool": lambda: services.read_pool,
+        "feed_pool": lambda: services.feed_pool,
     }
-    return {name: Provide(getter, sync_to_thread=False) for name, getter in getters.items()}
+
+    async def read_pool(request: Request[Any, Any, Any]) -> AsyncGenerator[Pool, None]:
+        async with services.reads.hold(request.scope["state"]["api_key"].label):
+            yield services.read_pool
+
+    provided = {name: Provide(getter, sync_to_thread=False) for name, getter in getters.items()}
+    return {**provided, "read_pool": Provide(read_pool)}
 
 
 def _openapi(root_path: str) -> OpenAPIConfig:

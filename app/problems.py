@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
-from app.errors import AppError, DatabaseUnavailableError
+from app.errors import AppError, DatabaseUnavailableError, SlowReadError
 
 MEDIA_TYPE = "application/problem+json"
 _USUAL_PROBLEMS = {
@@ -47,7 +47,9 @@ def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
     """Return the problem details and headers that answer an exception; those of an unknown one reveal no internals."""
     headers: dict[str, str] = {}
     request_id = structlog.contextvars.get_contextvars().get("request_id")
-    if is_database_away(error):
+    if isinstance(error, asyncpg.QueryCanceledError):
+        error = SlowReadError("The database stopped a statement that took too long. Ask for less, or try again later.")
+    if is_database_away(error) and not isinstance(error, AppError):
         error = DatabaseUnavailableError(_UNKNOWN)
     if isinstance(error, AppError):
         if error.retry_after_s is not None:

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
 from app.alerting.rules.in_force import RulesInForce
 from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
+from app.auth.reads import READ_TIMEOUT_S, ReadSlots
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
 from app.db.pool import DATABASE_ERRORS, BoundedPool
 from app.db.servers import stalled
+from app.db.servers.pooler import refuse_transaction_pooling
 from app.db.servers.replica import ReplicaPool
 from app.db.shared import SharedState
 from app.errors import SettingsError
@@ -43,14 +45,25 @@ from app.tasks import supervised
 
 #: Longest time of a statement of a request: less than a request may take. The server ends it, if we cannot.
 COMMAND_WITHIN_S = 25
+#: Connections of each pool. Each kind of work has its own, so that none can starve another: with one for all, sixteen
+#: slow reads kept acknowledged keys from being revoked and alerts from being acknowledged.
+WRITE_CONNECTIONS, READ_CONNECTIONS, INGEST_CONNECTIONS, KEY_CONNECTIONS, FEED_CONNECTIONS = 4, 6, 3, 2, 3
 log = structlog.get_logger()
 
 
 class Services:
     """The pools, tasks and jobs beside the request handlers; made by create_app, opened when the server starts."""
 
+    #: For what is neither read nor ingest: acknowledgements, silences, changes of sensors, the broker, probes.
     pool: BoundedPool
+    #: For GET requests; on the replica where there is one.
     read_pool: BoundedPool
+    #: For what uploads need beside the flushes, which have connections of their own.
+    ingest_pool: BoundedPool
+    #: For snapshots of the live feed and what its clients missed.
+    feed_pool: BoundedPool
+    #: For keys alone: whatever else goes on, a revoked key stops working.
+    key_pool: BoundedPool
     edition: Edition
 
     def __init__(self, settings: Settings, needs_key: bool = True) -> None:
@@ -65,6 +78,7 @@ class Services:
         self.shared = SharedState()
         connections = ConnectionCounts(settings.max_ws_connections_per_key, self.shared)
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
+        self.reads = ReadSlots()
         self.listener = Listener(self.dsn, self.hub, self.metrics)
         self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base), self.shared)
         self.rules_in_force = RulesInForce()
@@ -75,20 +89,40 @@ class Services:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
-            opening = opened_pool(
-                "DATABASE_URL",
-                self.dsn,
-                command_timeout_s=COMMAND_WITHIN_S,
-                statement_timeout=f"{COMMAND_WITHIN_S + 1}s",
-            )
-            self.pool = await stack.enter_async_context(opening)
-            self.read_pool = self.pool
-            if self.settings.read_database_url:
-                self.read_pool = await stack.enter_async_context(self._opened_replica(self.settings.read_database_url))
+            self.pool = await self._open_pool(stack, WRITE_CONNECTIONS)
+            await refuse_transaction_pooling("DATABASE_URL", self.dsn)
+            self.ingest_pool = await self._open_pool(stack, INGEST_CONNECTIONS)
+            self.feed_pool = await self._open_pool(stack, FEED_CONNECTIONS)
+            self.read_pool = await self._open_read_pool(stack)
             self.edition = self.probe.edition = await check_schema(self.pool)
-            observe_waits(self.metrics, self.pool, self.read_pool)
+            self.key_pool = await self._open_pool(stack, KEY_CONNECTIONS)
+            observe_waits(self.metrics, *self._pools)
             await self._check_keys()
             yield
+
+    async def _open_pool(self, stack: AsyncExitStack, size: int, **options: Any) -> BoundedPool:
+        timeouts = {"command_timeout_s": COMMAND_WITHIN_S, "statement_timeout": f"{COMMAND_WITHIN_S + 1}s"}
+        sizes = {"min_size": 1, "max_size": size}
+        return await stack.enter_async_context(
+            opened_pool("DATABASE_URL", self.dsn, **{**timeouts, **sizes, **options})
+        )
+
+    async def _open_read_pool(self, stack: AsyncExitStack) -> BoundedPool:
+        """Open the pool of the replica, and that of the primary for reads while the replica is away."""
+        timeout = {"statement_timeout": f"{READ_TIMEOUT_S:.0f}s"}
+        dsn = self.settings.read_database_url
+        if dsn is None:
+            return await self._open_pool(stack, READ_CONNECTIONS, **timeout)
+        primary = await self._open_pool(stack, READ_CONNECTIONS, min_size=0, **timeout)
+        options = {"min_size": 0, "max_size": READ_CONNECTIONS, "writes": False, "pool_class": ReplicaPool}
+        opened = await stack.enter_async_context(opened_pool("READ_DATABASE_URL", dsn, **options, **timeout))
+        replica = cast("ReplicaPool", opened)
+        replica.fall_back_to(primary, dsn)
+        return replica
+
+    @property
+    def _pools(self) -> tuple[BoundedPool, ...]:
+        return self.pool, self.read_pool, self.ingest_pool, self.feed_pool, self.key_pool
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -96,13 +130,13 @@ class Services:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
             stack.callback(self.probe.close)
-            self.ingest.pool = self.shared.pool = self.pool
+            self.ingest.pool, self.shared.pool = self.ingest_pool, self.pool
             await stack.enter_async_context(self.broker.opened(self.pool))
             await stack.enter_async_context(supervised(self._tasks()))
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.listener.started.wait()  # so that the first client finds the head of the feed
-                await measure(self.pool, self.metrics)  # so that the first scrape finds sizes
+                await self._measure()  # so that the first scrape finds sizes
                 await self.ingest.beat()
                 await self.probe.watch()
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
@@ -117,35 +151,30 @@ class Services:
         """Return whether reads go to the primary because the replica does not answer."""
         return isinstance(self.read_pool, ReplicaPool) and self.read_pool.is_away
 
-    @asynccontextmanager
-    async def _opened_replica(self, dsn: str) -> AsyncIterator[ReplicaPool]:
-        options = {"min_size": 0, "writes": False, "pool_class": ReplicaPool}
-        async with opened_pool("READ_DATABASE_URL", dsn, **options) as pool:
-            replica = cast("ReplicaPool", pool)
-            replica.fall_back_to(self.pool, dsn)
-            yield replica
-
     async def _write_last_counts(self) -> None:
         """Write what is known of gateways and sensors only here; log a failure, which must not prevent a clean stop."""
         try:
             async with asyncio.timeout(CUT_AFTER_S):
-                await self.ingest.gateways.write(self.pool)
+                await self.ingest.gateways.write(self.ingest_pool)
                 await self._store_seen()
         except DATABASE_ERRORS as error:
             log.warning("gateways_not_written", error=repr(error))
 
     def _cut(self) -> None:
         """End what still waits for a database that hangs."""
-        self.pool.cut()
-        self.read_pool.cut()
+        for pool in self._pools:
+            pool.cut()
 
     async def _store_seen(self) -> None:
-        async with self.pool.acquire() as connection:
+        async with self.ingest_pool.acquire() as connection:
             await self.ingest.writer.registry.store_seen(connection)
+
+    async def _measure(self) -> None:
+        await measure(self.metrics, *self._pools)
 
     async def _check_keys(self) -> None:
         """Raise SettingsError when a needed API key is missing."""
-        await self.ring.open(self.pool)
+        await self.ring.open(self.key_pool)
         if self._needs_key and not self.ring:
             raise SettingsError(
                 "No API key is configured, so nobody could use the server: set API_KEY and API_KEY_WS, or run "
@@ -161,7 +190,7 @@ class Services:
             "listener": self.listener.run,
             "key_refresh": self.ring.keep_fresh,
             "heartbeats": self.feed.send_heartbeats,
-            "sensors_followed": lambda: self.feed.follow_sensors(self.read_pool),
+            "sensors_followed": lambda: self.feed.follow_sensors(self.feed_pool),
             "shared_state": self.shared.recover,
             "connection_counts": self.feed.connections.share,
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
@@ -172,9 +201,9 @@ class Services:
     def _jobs(self) -> list[Job]:
         return [
             Job("beat", BEAT_EVERY_S, self.ingest.beat, not_ready_after=1),
-            Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
+            Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.ingest_pool)),
             Job("sensors_seen", SEEN_EVERY_S, self._store_seen),
             Job("stalled_sessions", stalled.LOOK_EVERY_S, lambda: stalled.end_stalled_sessions(self.pool)),
             Job("health", LOOK_EVERY_S, self.probe.watch),
-            Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
+            Job("measure", MEASURE_EVERY_S, self._measure),
         ]

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,6 +15,7 @@ from app.dsn import split_hosts
 from app.errors import SettingsError
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+Network = IPv4Network | IPv6Network
 LogFormat = Literal["auto", "console", "json"]
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
@@ -35,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     #: Path prefix under which a proxy offers the server, such as "/tidegauge"; empty for none.
     root_path: str = ""
+    #: Proxies whose X-Forwarded-For tells the client's address: addresses and networks, with commas between.
+    trusted_proxies: str = ""
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     rules_dir: Path = Path("rules")
@@ -76,6 +80,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return []
 
+    def parse_proxies(self) -> tuple[Network, ...]:
+        """Return the trusted proxies as networks; raise ValueError, which names the one that is none."""
+        return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
+
     def check(self) -> None:
         """Raise SettingsError for values that have the right type but cannot work."""
         if not 0 <= self.port <= 65_535:
@@ -93,6 +101,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _check_address(name.upper(), getattr(self, name))
         for name in ("database_url", "read_database_url"):
             _check_dsn(name.upper(), getattr(self, name))
+        try:
+            self.parse_proxies()
+        except ValueError as error:
+            raise SettingsError(
+                f"TRUSTED_PROXIES is {self.trusted_proxies!r}; it must be addresses or networks with commas between, "
+                f"such as 10.0.0.5,192.168.0.0/24: {error}"
+            ) from None
         try:
             ZoneInfo(self.legacy_timezone)
         except (ZoneInfoNotFoundError, ValueError):

@@ -13,7 +13,6 @@ from app.db.clock import follow_clock
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
 from app.db.pool import HOST_ERRORS, BoundedPool, Pool, open_pool
-from app.db.servers.pooler import refuse_transaction_pooling
 from app.db.sql import SQL
 from app.errors import SettingsError
 from app.metrics import Metrics
@@ -37,8 +36,6 @@ async def opened_pool(name: str, dsn: str, **options: Any) -> AsyncIterator[Boun
     """
     pool = await _wait_for_pool(name, dsn, options)
     try:
-        if options.get("writes", True):  # a replica may be away, and reads lose nothing by a pooler
-            await refuse_transaction_pooling(name, dsn)
         yield pool
     finally:
         await _close_pool(pool)
@@ -52,11 +49,11 @@ async def check_schema(pool: Pool) -> Edition:
         return await detect_edition(connection)
 
 
-async def measure(pool: Pool, metrics: Metrics) -> None:
-    """Set the gauges of the database's size and of the pool."""
-    metrics.database_bytes.set(await pool.fetchval(SQL["get_database_size"]))
-    metrics.pool_connections.labels("open").set(pool.get_size())
-    metrics.pool_connections.labels("idle").set(pool.get_idle_size())
+async def measure(metrics: Metrics, *pools: Pool) -> None:
+    """Set the gauges of the database's size and of all pools together."""
+    metrics.database_bytes.set(await pools[0].fetchval(SQL["get_database_size"]))
+    metrics.pool_connections.labels("open").set(sum(each.get_size() for each in pools))
+    metrics.pool_connections.labels("idle").set(sum(each.get_idle_size() for each in pools))
 
 
 def observe_waits(metrics: Metrics, *pools: BoundedPool) -> None:

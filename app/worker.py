@@ -15,6 +15,7 @@ from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_day
 from app.db.edition import Edition, describe_edition
 from app.db.lease import Lease, LeaseLostError, check_term
 from app.db.pool import BoundedPool, Pool
+from app.db.servers.pooler import refuse_transaction_pooling
 from app.health import LOOK_EVERY_S, Probe
 from app.ingest.flush.legacy_records import prune_legacy_readings
 from app.ingest.idempotency import prune_answers
@@ -88,6 +89,7 @@ class Worker:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pool and check that the worker can start; raise AppError with a one-line message otherwise."""
         async with opened_pool("DATABASE_URL", self.dsn) as self.pool:
+            await refuse_transaction_pooling("DATABASE_URL", self.dsn)
             self.edition = self.probe.edition = await check_schema(self.pool)
             observe_waits(self.metrics, self.pool)
             yield
@@ -108,7 +110,7 @@ class Worker:
                     await asyncio.sleep(0.01)
                 if self.lease.held:
                     await self._report()
-                await measure(self.pool, self.metrics)
+                await measure(self.metrics, self.pool)
                 await self.probe.watch()
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             meaning = describe_edition(self.edition)
@@ -152,7 +154,7 @@ class Worker:
             leader_jobs.append(("retention", 3_600.0, self._drop_old_chunks))
         return [
             Job("health", LOOK_EVERY_S, self.probe.watch),
-            Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
+            Job("measure", MEASURE_EVERY_S, lambda: measure(self.metrics, self.pool)),
             *(
                 Job(name, every_s, run, True, FAILURES_ALARMING if name in NEEDED else None)
                 for name, every_s, run in leader_jobs

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import websockets
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope
 
-from app.http_protocol import JoiningHttpProtocol
+from app import http_protocol
+from app.http_protocol import HEAD_LIMIT, HEADERS_LIMIT, JoiningHttpProtocol
+from app.open_connections import OpenConnections
 from tests.conftest import wait_until
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -90,10 +94,167 @@ async def test_websocket_works_when_a_connection_is_upgraded(port: int) -> None:
         assert await socket.recv() == "hello"
 
 
+# Heads of requests
+
+
+async def test_connection_is_closed_when_the_head_of_its_first_request_dribbles(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_WITHIN_S", 0.3)
+    started = monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = asyncio.create_task(reader.readuntil(b"}"))
+    await _dribble(writer, b"GET /small HTTP/1.1\r\n" + b"X-A: 1\r\n" * 1_000, answer)
+    assert (await answer).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert 0.3 <= monotonic() - started < 5
+
+
+async def test_connection_is_closed_when_the_head_of_a_later_request_dribbles(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = await _ask(port, "/small")
+    await reader.readuntil(b"ok")
+    monkeypatch.setattr(http_protocol, "HEAD_WITHIN_S", 0.3)
+    answer = asyncio.create_task(reader.readuntil(b"}"))
+    await _dribble(writer, b"GET /small HTTP/1.1\r\n" + b"X-A: 1\r\n" * 1_000, answer)
+    assert (await answer).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+@pytest.mark.parametrize("sends", [b"", b"\r\n" * 10_000], ids=["nothing", "empty lines"])
+async def test_connection_is_closed_without_an_answer_when_no_request_begins(
+    application: Application, monkeypatch: pytest.MonkeyPatch, sends: bytes
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_WITHIN_S", 0.3)
+    async with _serving(application) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answer = asyncio.create_task(_read_to_end(reader))
+        await _dribble(writer, sends, answer)
+        assert await answer == b""
+
+
+async def test_connection_is_closed_when_only_empty_lines_follow_a_request(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = await _ask(port, "/small")
+    await reader.readuntil(b"ok")
+    monkeypatch.setattr(http_protocol, "HEAD_WITHIN_S", 0.3)
+    answer = asyncio.create_task(_read_to_end(reader))
+    await _dribble(writer, b"\r\n" * 10_000, answer)
+    assert await answer == b""
+
+
+async def test_request_is_answered_when_its_answer_takes_longer_than_a_head_may(
+    port: int, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_WITHIN_S", 0.1)
+    reader, writer = await _ask(port, "/slow")
+    assert (await reader.read(1_000)).endswith(b"\r\n\r\na")
+    await asyncio.sleep(0.3)
+    application.go_on.set()
+    assert await reader.read(1_000) == b"b"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Large: " + b"x" * HEAD_LIMIT + b"\r\n\r\n",
+        b"X-Endless: " + b"x" * 2_000_000,
+        b"".join(b"X-%d: 1\r\n" % number for number in range(HEADERS_LIMIT + 1)) + b"\r\n",
+        b"x" * 2_000_000,
+    ],
+    ids=["large", "endless value", "many", "endless name"],
+)
+async def test_request_is_refused_with_431_when_its_headers_exceed_a_limit(port: int, head: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /small HTTP/1.1\r\n" + head)
+    answer = await reader.readuntil(b"}")
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"may have 32 KiB together, and there may be 100 headers." in answer
+    writer.close()
+
+
+async def test_request_is_refused_with_431_when_its_address_is_too_long(port: int) -> None:
+    reader, writer = await _ask(port, "/" + "x" * HEAD_LIMIT)
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 431 ")
+    writer.close()
+
+
+async def test_request_is_answered_when_its_headers_are_at_the_limits(port: int) -> None:
+    few = "".join(f"X-{number}: 1\r\n" for number in range(HEADERS_LIMIT - 1))
+    large = "X-L: " + "x" * (HEAD_LIMIT - len("/small" + "Host" + "test" + "X-L")) + "\r\n"
+    for headers in (few, large):
+        reader, writer = await _ask(port, "/small", headers)
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+
+
+@pytest.mark.parametrize("sends", [b"hello\r\n\r\n", b"\x16\x03\x01\x02", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+async def test_request_is_refused_with_400_when_it_is_not_http(port: int, sends: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sends)
+    answer = await reader.readuntil(b"}")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b'"detail":"This is not a request of HTTP/1.1."' in answer
+    writer.close()
+
+
+async def test_answer_is_complete_when_something_that_is_no_request_follows(
+    port: int, application: Application
+) -> None:
+    reader, writer = await _ask(port, "/slow")
+    assert (await reader.read(1_000)).endswith(b"\r\n\r\na")
+    writer.write(b"hello\r\n\r\n")
+    await asyncio.sleep(0.05)
+    application.go_on.set()
+    assert await reader.read() == b"b"
+    writer.close()
+
+
+async def test_oldest_connection_is_closed_when_there_are_as_many_as_may_be(application: Application) -> None:
+    async with _serving(application, most=3) as port:
+        kept, keeper = await _ask(port, "/slow")
+        assert (await kept.read(1_000)).endswith(b"\r\n\r\na")
+        strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        assert await strangers[0][0].read() == b""
+        reader, writer = await _ask(port, "/small")
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK")
+        assert await strangers[1][0].read() == b""
+        application.go_on.set()
+        assert await kept.read(1_000) == b"b"
+        for each in (keeper, writer, *(writer for _, writer in strangers)):
+            each.close()
+
+
+async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
+    """Return all that comes, nothing of a connection that was reset: the server closed it while the client wrote."""
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+async def _dribble(writer: asyncio.StreamWriter, sent: bytes, answer: asyncio.Task[bytes]) -> None:
+    """Send bytes one by one until there is an answer or the connection ends."""
+    with suppress(ConnectionError):
+        for number in range(len(sent)):
+            writer.write(sent[number : number + 1])
+            await writer.drain()
+            if (await asyncio.wait([answer], timeout=0.01))[0]:
+                break
+        await answer
+    writer.close()
+
+
 @asynccontextmanager
-async def _serving(application: Application) -> AsyncIterator[int]:
+async def _serving(application: Application, most: int = 1_000) -> AsyncIterator[int]:
     config = uvicorn.Config(
-        application, http=JoiningHttpProtocol, log_config=None, lifespan="off", port=0, timeout_graceful_shutdown=2
+        application,
+        http=partial(JoiningHttpProtocol, open_connections=OpenConnections(most)),  # type: ignore[arg-type]
+        log_config=None,
+        lifespan="off",
+        port=0,
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())

@@ -4,7 +4,8 @@ import asyncio
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from time import monotonic
 from typing import Final, Literal, get_args
@@ -15,7 +16,7 @@ import structlog
 
 from app.auth.sql import SQL
 from app.db.pool import DATABASE_ERRORS, Pool
-from app.errors import ConflictError, NotFoundError, UnauthorizedError
+from app.errors import ConflictError, NotFoundError, OverloadedError, UnauthorizedError
 
 Scope = Literal["read", "ingest", "live", "notify", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -28,11 +29,16 @@ _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
 DEVELOPMENT_LABEL: Final = "development"
 #: Sensors that `tidegauge import` registers are counted under this label.
 IMPORT_LABEL: Final = "import"
+#: Between two reads of the stored keys, and the longest time of one.
+REFRESH_S = 1.0
+REFRESH_TIMEOUT_S = 1.0
 #: A revoked key stops working within this time in every process.
-REFRESH_S = 5.0
+REVOKED_WITHIN_S: Final = 2.0
 #: An unknown key is not looked up again for this long, so that guessing keys causes little load on the database.
 _UNKNOWN_S = 1.0
 _UNKNOWN_KEPT = 1_000
+#: Unknown keys that may wait to be looked up, one after the other; the connection beside is left to the refresh.
+LOOK_UPS_WAITING: Final = 100
 
 log = structlog.get_logger()
 
@@ -107,6 +113,9 @@ class KeyRing:
         self._pool: Pool | None = None
         #: Called with the reason of each refusal.
         self.on_refused: Callable[[Refusal], None] = lambda reason: None
+        self._watches: dict[object, tuple[ApiKey, Callable[[], None]]] = {}
+        self._look_ups = asyncio.Semaphore(1)
+        self._look_ups_waiting = 0
 
     def __bool__(self) -> bool:
         return bool(self._from_environment or self._stored)
@@ -119,8 +128,12 @@ class KeyRing:
     async def refresh(self) -> None:
         """Read the stored keys again, with those created and without those revoked since."""
         assert self._pool is not None  # noqa: S101
-        rows = await self._pool.fetch(SQL["list_live_keys"])
-        self._stored = {row["sha256"]: _from_row(row) for row in rows}
+        async with asyncio.timeout(REFRESH_TIMEOUT_S), self._pool.acquire(timeout=REFRESH_TIMEOUT_S) as connection:
+            rows = await connection.fetch(SQL["list_live_keys"])
+        stored = {row["sha256"]: _from_row(row) for row in rows}
+        if stored != self._stored:
+            self._stored = stored
+            self._tell_revoked()
 
     async def keep_fresh(self) -> None:
         """Refresh until cancelled; while the database is away, the last known keys stay valid."""
@@ -130,6 +143,24 @@ class KeyRing:
                 await self.refresh()
             except DATABASE_ERRORS as error:
                 log.warning("keys_not_refreshed", error=str(error))
+
+    @contextmanager
+    def watched(self, api_key: ApiKey, on_revoked: Callable[[], None]) -> Iterator[None]:
+        """Until the block ends, call `on_revoked` once the key is not live any more: revoked, or with other scopes."""
+        watch = object()
+        self._watches[watch] = api_key, on_revoked
+        try:
+            if not self.is_live(api_key):  # revoked since it was accepted
+                on_revoked()
+            yield
+        finally:
+            del self._watches[watch]
+
+    def _tell_revoked(self) -> None:
+        known = {*self._from_environment.values(), *self._stored.values()}
+        for api_key, on_revoked in tuple(self._watches.values()):
+            if api_key not in known:
+                on_revoked()
 
     async def authenticate(self, key: str | None) -> ApiKey:
         """Return the key with its scopes and limits; raise UnauthorizedError if it is missing, unknown or revoked."""
@@ -160,7 +191,14 @@ class KeyRing:
         """Return a stored key that was created since the last refresh, or None."""
         if self._pool is None or monotonic() < self._unknown.get(digest, 0.0):
             return None
-        row = await self._pool.fetchrow(SQL["find_live_key"], digest)
+        if self._look_ups_waiting >= LOOK_UPS_WAITING:
+            raise OverloadedError("Too many unknown keys are being looked up. Try again.")
+        self._look_ups_waiting += 1
+        try:
+            async with self._look_ups:
+                row = await self._pool.fetchrow(SQL["find_live_key"], digest)
+        finally:
+            self._look_ups_waiting -= 1
         if row is not None:
             self._stored[digest] = _from_row(row)
             return self._stored[digest]

@@ -17,6 +17,7 @@ import msgspec
 from asyncpg.connect_utils import SessionAttribute
 
 from app.dsn import split_hosts
+from app.errors import OverloadedError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -91,6 +92,10 @@ _failed_at: dict[str, float] = {}
 _to_cut: WeakSet[Session] = WeakSet()
 
 
+class PoolBusyError(OverloadedError, TimeoutError):
+    """All connections of a pool are in use, and none became free in time."""
+
+
 class _Kind(NamedTuple):
     """What a session is for."""
 
@@ -124,6 +129,10 @@ class BoundedPool(Pool):
         began = monotonic()
         try:
             return await super()._acquire(timeout)  # type: ignore[misc]
+        except TimeoutError as error:
+            if self.get_size() < self.get_max_size() or self.get_idle_size():
+                raise  # a connection could not be opened
+            raise PoolBusyError("The database is busy with other requests. Try again.") from error
         finally:
             self.on_wait(monotonic() - began)
 

@@ -27,6 +27,7 @@ from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
 from app.problems import is_database_away
+from app.proxies import client_address
 from app.settings import Settings
 
 #: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.
@@ -244,4 +245,4 @@ def _check_size(byte_count: int) -> None:
 
 def client_ip(request: AnyRequest) -> str:
     """Return the address that the request came from, empty when the server does not know it."""
-    return request.client.host if request.client else ""
+    return client_address(request.scope)

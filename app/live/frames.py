@@ -59,6 +59,11 @@ class Frame:
         self._legacy: dict[ZoneInfo, list[tuple[int, Message]]] = {}
         self._filtered: dict[Any, Message | None] = {}
 
+    @property
+    def payload_bytes(self) -> int:
+        """Return the size of the row's payload."""
+        return len(self._payload)
+
     def message_for(self, wanted: Filter, alerts: bool) -> Message | None:
         """Return the message for a client, or None when it holds nothing that the client wants."""
         if self.kind == "alert":

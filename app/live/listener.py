@@ -23,7 +23,10 @@ CHANNEL = "tidegauge"
 POLL_S = 1.5
 HEARTBEAT_S = 10.0
 TIMEOUT_S = 5.0
+#: A page of the feed has at most so many rows, and ends with the row that reaches so many bytes: payloads of a row may
+#: have some megabytes, and a hundred clients may resume at a time.
 PAGE_ROWS = 200
+PAGE_BYTES = 2**19
 PAUSE_LIMIT_S = 0.1
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -91,7 +94,7 @@ class Listener:
                 frames = await read_frames(connection, self._hub.cursor, None)
                 await self._hub.labels.read_if_unknown(connection, frames)
             await self._publish(frames)
-            is_full = len(frames) == PAGE_ROWS
+            is_full = len(frames) == PAGE_ROWS or sum(frame.payload_bytes for frame in frames) >= PAGE_BYTES
             self._failures = 0
             self._last_alive = monotonic()
         self.started.set()
@@ -115,5 +118,6 @@ class Listener:
 
 async def read_frames(connection: Connection | Pool, after: Cursor, until: int | None) -> Sequence[Frame]:
     """Read the next page of frames after a cursor, up to and including the seq `until` if given."""
-    rows = await connection.fetch(SQL["list_feed"], after.seq, 2**62 if until is None else until, PAGE_ROWS)
+    last = 2**62 if until is None else until
+    rows = await connection.fetch(SQL["list_feed"], after.seq, last, PAGE_ROWS, PAGE_BYTES)
     return [Frame(Cursor(after.epoch, row["seq"]), row["kind"], row["payload"], row["at"]) for row in rows]

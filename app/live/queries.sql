@@ -12,8 +12,18 @@ SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timelin
  WHERE database.datname = current_database();
 
 -- name: list_feed
--- $1 after this seq, $2 up to this seq, $3 limit
-SELECT seq, at, kind, payload FROM feed WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3;
+-- $1 after this seq, $2 up to this seq, $3 limit of rows, $4 limit of bytes of payload: the row that reaches it is the
+-- last one. The size of a payload is known without reading it.
+SELECT seq, at, kind, payload
+  FROM (
+      SELECT seq, at, kind, payload,
+             sum(octet_length(payload)) OVER (ORDER BY seq) - octet_length(payload) AS bytes_before
+        FROM (
+            SELECT seq, at, kind, payload FROM feed WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
+        ) AS next_rows
+  ) AS sized
+ WHERE bytes_before < $4::int
+ ORDER BY seq;
 
 -- name: prune_feed
 -- $1 age, $2 bytes of payload to keep at most. The tighter of the two limits counts; the newest row always stays.

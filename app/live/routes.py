@@ -11,7 +11,7 @@ from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import TooManyConnectionsError
 from app.auth.guard import check_scope
-from app.auth.keys import REFRESH_S, ApiKey
+from app.auth.keys import ApiKey
 from app.db.pool import Pool
 from app.errors import ForbiddenError, UnauthorizedError
 from app.live.hub import Hub
@@ -28,23 +28,27 @@ _LEGACY_PATH = "/ws/sensor_updates"
 
 
 @websocket("/ws/live")
-async def live(socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDependency[Pool]) -> None:
+async def live(socket: AnySocket, feed: NamedDependency[LiveFeed], feed_pool: NamedDependency[Pool]) -> None:
     """Serve snapshot, readings and alerts; see app/live/protocol.py for messages and close codes."""
-    await feed.serve(socket, pool)
+    await feed.serve(socket, feed_pool)
 
 
 @websocket(_LEGACY_PATH)
 async def sensor_updates(
-    socket: AnySocket, feed: NamedDependency[LiveFeed], pool: NamedDependency[Pool], settings: NamedDependency[Settings]
+    socket: AnySocket,
+    feed: NamedDependency[LiveFeed],
+    feed_pool: NamedDependency[Pool],
+    settings: NamedDependency[Settings],
 ) -> None:
     """Send the last record, then each new record, as the replaced sensor server did."""
     await socket.accept()
     try:
         api_key = await feed.ring.authenticate(socket.query_params.get("api-key"))
         check_scope(feed.ring, api_key, "live")
+        Wire.of(socket).sign_in()
         async with feed.connections.hold(api_key):
             with feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():
-                await _send_records(socket, feed, pool, ZoneInfo(settings.legacy_timezone), api_key)
+                await _send_records(socket, feed, feed_pool, ZoneInfo(settings.legacy_timezone), api_key)
     except (UnauthorizedError, ForbiddenError):
         await close(socket, _POLICY_VIOLATION, "Invalid or missing API Key.")
     except TooManyConnectionsError as error:
@@ -59,20 +63,19 @@ async def sensor_updates(
 
 async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone: ZoneInfo, api_key: ApiKey) -> None:
     """Send records until the client disconnects; raise ClosedError or UnauthorizedError when the server must end it."""
-    closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
+    closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
     records = LegacyRecords(timezone, Wire.of(socket), feed.hub.backlog, partial(_fail, closed), feed.metrics)
     tasks = [asyncio.create_task(_stream(feed.hub, records, pool)), asyncio.create_task(_ignore(socket))]
     waits: set[asyncio.Future[Any]] = {closed, *tasks}
+    revoked = UnauthorizedError("this API key was revoked")
     try:
-        while True:
-            await asyncio.wait(waits, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
-            if closed.done():
-                raise closed.result()
-            for task in tasks:
-                if task.done():
-                    task.result()
-            if not feed.ring.is_live(api_key):
-                raise UnauthorizedError("this API key was revoked")
+        with feed.ring.watched(api_key, partial(_fail, closed, revoked)):
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if closed.done():
+            raise closed.result()
+        for task in tasks:
+            if task.done():
+                task.result()
     finally:
         feed.hub.remove(records)
         records.discard()
@@ -81,7 +84,7 @@ async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone:
         closed.cancel()
 
 
-def _fail(closed: "asyncio.Future[ClosedError]", end: ClosedError) -> None:
+def _fail(closed: "asyncio.Future[Exception]", end: Exception) -> None:
     if not closed.done():
         closed.set_result(end)
 

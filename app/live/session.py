@@ -1,6 +1,7 @@
 """One connection to /ws/live: authentication, subscriptions and the frames sent."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -12,10 +13,11 @@ from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import ConnectionCounts, TooManyConnectionsError
 from app.auth.guard import check_scope, key_from_headers
-from app.auth.keys import REFRESH_S, ApiKey, KeyRing
+from app.auth.keys import ApiKey, KeyRing
 from app.clock import now, rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.listener import read_frames
 from app.live.protocol import (
@@ -85,9 +87,12 @@ class LiveFeed:
         await socket.accept()
         try:
             api_key = await self._authenticate(socket)
+            Wire.of(socket).sign_in()
             async with self.connections.hold(api_key):
                 with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
-                    await _Session(self, socket, pool, api_key).run()
+                    session = _Session(self, socket, pool)
+                    with self.ring.watched(api_key, session.end_revoked):
+                        await session.run()
         except ClosedError as end:
             await close(socket, end.code, end.reason)
         except TooManyConnectionsError as error:
@@ -123,12 +128,11 @@ class LiveFeed:
 class _Session:
     """An authenticated connection: reads the client's messages and runs a task that sends frames."""
 
-    def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool, api_key: ApiKey) -> None:
+    def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool) -> None:
         self._feed = feed
         self._socket = socket
         self._wire = Wire.of(socket)
         self._pool = pool
-        self._api_key = api_key
         self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -138,13 +142,11 @@ class _Session:
         try:
             while True:
                 waits = {task for task in (receiving, sending, self._closed) if task is not None}
-                await asyncio.wait(waits, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 if self._closed.done():
                     raise self._closed.result()
                 if sending is not None and sending.done():
                     sending.result()
-                if not self._feed.ring.is_live(self._api_key):
-                    raise ClosedError(CloseCode.UNAUTHORIZED, "this API key was revoked")
                 if receiving.done():
                     message = receiving.result()
                     if isinstance(message, Subscribe):
@@ -155,6 +157,10 @@ class _Session:
             await cancel(sending)
             await cancel(receiving)
             self._closed.cancel()
+
+    def end_revoked(self) -> None:
+        """Close the connection, because its key was revoked."""
+        self._close(ClosedError(CloseCode.UNAUTHORIZED, "this API key was revoked"))
 
     def _close(self, end: ClosedError) -> None:
         if not self._closed.done():
@@ -221,20 +227,25 @@ class _Session:
         position = subscriber.sent
         while position.seq < hub.head:
             head = hub.head
-            frames = await read_frames(self._pool, position, head)
+            frames = deque(await read_frames(self._pool, position, head))
             if not await self._is_kept(position):
                 subscriber.drop()  # the client read so slowly that rows after its position were pruned
                 return
-            await hub.labels.read_if_unknown(self._pool, frames)
-            for frame in frames:
-                subscriber.offer(frame)
-                await subscriber.drain()
             position = frames[-1].cursor if frames else Cursor(position.epoch, head)
+            while frames:
+                await self._send_missed(frames.popleft(), subscriber)
         if position.epoch != hub.epoch:
             subscriber.drop()  # the feed started over meanwhile
             return
         subscriber.sent = position
         hub.add(subscriber)
+
+    async def _send_missed(self, frame: Frame, subscriber: AllFrames | LatestValues) -> None:
+        """Send a frame of a page; while a slow client reads it, only its message is kept, not what was decoded."""
+        await self._feed.hub.labels.read_if_unknown(self._pool, [frame])
+        subscriber.offer(frame)
+        del frame
+        await subscriber.drain()
 
     async def _send(self, text: bytes) -> None:
         await self._wire.drained()

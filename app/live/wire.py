@@ -4,15 +4,31 @@ Through ASGI each message passes six layers and is framed anew for each client; 
 takes to send it. The server must run with WireProtocol, and the connections without compression.
 """
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from time import monotonic
+from typing import Any, Final, Self, cast
 
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
+from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 
+from app.open_connections import OpenConnections
+
+#: Limits of what a client sends before it has signed in: bytes of one message, and frames, pings included.
+STRANGER_MESSAGE_BYTES: Final = 4 * 2**10
+STRANGER_FRAMES: Final = 20
+#: Most frames of a client within FRAMES_PERIOD_S, pings included, and most frames of one message.
+FRAMES_LIMIT: Final = 500
+FRAMES_PERIOD_S: Final = 10.0
+#: Bytes that are parsed before the limits are checked: at most 700 frames.
+_PIECE_BYTES = 4 * 2**10
 _EXTENSION = "tidegauge.wire"
+_REFUSED_HANDSHAKE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 #: A final frame with a text.
 _FINAL_TEXT = b"\x81"
 
@@ -28,12 +44,69 @@ def frame_text(text: bytes) -> bytes:
 
 
 class WireProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, which gives the application the connection's Wire as an extension of ASGI."""
+    """uvicorn's protocol, with the connection's Wire as an extension of ASGI, and limits of what a client sends."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        open_connections: OpenConnections,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._open_connections = open_connections
+        self._message_limit = self.conn.max_message_size
+        self._is_signed_in = False
+        self._frames = 0
+        self._counted_since = monotonic()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, as uvicorn does."""
+        self._open_connections.remove(self.transport)
+        super().connection_lost(exc)
+
+    def sign_in(self) -> None:
+        """Let the client send larger messages and more frames, and keep its connection when there are too many."""
+        self._is_signed_in = True
+        self._frames = 0
+        self.conn.max_message_size = self._message_limit
+        self._open_connections.prove(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, in pieces, so that a client that floods the connection is closed early."""
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[start : start + _PIECE_BYTES])
+        if not self.handshake_initiated:
+            # The request came as a whole from the protocol of HTTP, but it has a line that is too long for this one.
+            self.transport.write(_REFUSED_HANDSHAKE)
+            self.transport.close()
+
+    def handle_events(self) -> None:
+        """Handle the frames of a piece, unless they are too many."""
+        self._frames += len(self.conn.events)
+        now = monotonic()
+        if self._is_signed_in and now - self._counted_since > FRAMES_PERIOD_S:
+            self._frames, self._counted_since = 0, now
+        limit = FRAMES_LIMIT if self._is_signed_in else STRANGER_FRAMES
+        if max(self._frames, len(self.frames)) <= limit:
+            super().handle_events()
+            return
+        if self.close_sent:
+            self.transport.abort()
+            return
+        self.conn.fail(CloseCode.POLICY_VIOLATION, "too many frames")
+        self.handle_parser_exception()
+        self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """Start the application for a valid handshake."""
         super().handle_connect(event)
         if self.response.status_code == 101:
+            self.conn.max_message_size = STRANGER_MESSAGE_BYTES
             # The application has not started yet: its task runs first in the next iteration of the loop.
             cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = Wire(self)
 
@@ -41,13 +114,17 @@ class WireProtocol(WebSocketsSansIOProtocol):
 class Wire:
     """Writes frames to one client without waiting; at most about 128 KiB wait here, the rest is for the caller."""
 
-    def __init__(self, protocol: WebSocketsSansIOProtocol) -> None:
+    def __init__(self, protocol: WireProtocol) -> None:
         self._protocol = protocol
 
     @classmethod
     def of(cls, socket: WebSocket[Any, Any, Any]) -> Self:
         """Return the wire of an accepted connection."""
         return cast("Self", cast("dict[str, Any]", socket.scope["extensions"])[_EXTENSION])
+
+    def sign_in(self) -> None:
+        """Give the client the limits of one that has signed in."""
+        self._protocol.sign_in()
 
     @property
     def is_writable(self) -> bool:

@@ -12,7 +12,8 @@ SELECT asked.name AS asked, sensor.id AS sensor_id, sensor.name AS sensor, serie
 
 -- name: list_readings
 -- $1 sensor ids or null, $2 metrics or null, $3 from, $4 to (excluded), $5 after this time and $6 this sensor id,
--- $7 limit. Only the first $7 rows of each series are read, by the primary key; later ones cannot be on this page.
+-- $7 limit. Only the first $7 rows of each series are read, by the primary key; later ones cannot be on this page. Of
+-- many series, $4 is the end of the page, see page_end.py.
 SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
        jsonb_object_agg(series.metric, found.value) AS values
   FROM sensor
@@ -31,6 +32,31 @@ SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
  GROUP BY found.time, sensor.id, sensor.name
  ORDER BY found.time, sensor.id
  LIMIT $7;
+
+-- name: get_series_of_page
+-- $1 sensor ids or null, $2 metrics or null: ids of the series, and of the sensor of each.
+SELECT coalesce(array_agg(series.id), '{}') AS series, coalesce(array_agg(sensor.id), '{}') AS sensors
+  FROM sensor
+  JOIN series ON series.sensor_id = sensor.id
+ WHERE ($1::int[] IS NULL OR sensor.id = ANY($1)) AND sensor.deleted_at IS NULL
+   AND ($2::text[] IS NULL OR series.metric = ANY($2));
+
+-- name: list_first_times
+-- $1 series, $2 the sensor of each, $3 from for each in microseconds, $4 to (excluded) for all, $5 most times of each
+-- series, $6 limit. unfinished: the series of which this is the last of $5 times.
+SELECT to_us(found.time) AS time_us, chosen.sensor_id,
+       array_agg(chosen.series_id) FILTER (WHERE found.position = $5) AS unfinished
+  FROM unnest($1::int[], $2::int[], $3::bigint[]) AS chosen (series_id, sensor_id, from_us)
+ CROSS JOIN LATERAL (
+      SELECT time, row_number() OVER (ORDER BY time) AS position
+        FROM reading
+       WHERE series_id = chosen.series_id AND time >= from_us(chosen.from_us) AND time < $4
+       ORDER BY time
+       LIMIT $5::int
+ ) AS found
+ GROUP BY found.time, chosen.sensor_id
+ ORDER BY found.time, chosen.sensor_id
+ LIMIT $6;
 
 -- name: list_buckets_1m
 -- $1 series, $2 width, $3 from, $4 to (excluded). The average is weighted by the count of each minute.

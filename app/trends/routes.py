@@ -24,6 +24,7 @@ from app.parameters import PageCursor, check_text
 from app.problems import problem_responses
 from app.trends.csv_answer import OperationWithCsv, answer_csv, wants_csv
 from app.trends.local_days import find_local_days
+from app.trends.page_end import Range, find_page_end
 from app.trends.parameters import parse_range, parse_zone
 from app.trends.resolution import Resolution, choose_resolution
 from app.trends.series import Series, find_sensor_ids, find_series
@@ -142,7 +143,7 @@ async def list_readings(
     for name in metric or ():
         check_text("metric", name)
     limit = limit or (CSV_PAGE if as_csv else JSON_PAGE)
-    rows = await read_pool.fetch(SQL["list_readings"], sensor_ids, metric, start, end, after, after_sensor, limit + 1)
+    rows = await _read_page(read_pool, Range(sensor_ids, metric, start, end, after, after_sensor), limit + 1)
     page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(row["time_us"], row["sensor_id"]))
     items = [ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in page]
     if not as_csv:
@@ -197,6 +198,12 @@ async def get_trend(
         return answer_csv("trends", start, end, _trend_rows(trends), {})
     is_one = len(sensor) == 1 and metric is not None and len(metric) == 1
     return Response(Trend(trends.resolution, trends.series[0].buckets) if is_one else trends)
+
+
+async def _read_page(pool: Pool, wanted: Range, limit: int) -> list[asyncpg.Record]:
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        end = await find_page_end(connection, wanted, limit)
+        return await connection.fetch(SQL["list_readings"], *wanted._replace(end=end), limit)
 
 
 def _check_size(series: int, points: int) -> None:

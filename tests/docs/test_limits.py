@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.auth.keys import REFRESH_S
+from app.auth.keys import REVOKED_WITHIN_S
+from app.auth.reads import READ_TIMEOUT_S, READ_WAIT_S, READS_RUNNING, READS_WAITING
 from app.broker.delivery import DEADLINE_S as BROKER_DEADLINE_S
 from app.broker.pacing import HOLD_LIMIT_S, PACED_FOR_S, READ_EVERY_S
 from app.broker.rates import DEFAULT_RATE
@@ -12,6 +13,7 @@ from app.commands.processes.server import ANSWER_AT_STOP_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.db.shared import RETRY_S
 from app.deadlines import CHANGE_WITHIN_S, READ_WITHIN_S
+from app.http_protocol import HEAD_LIMIT, HEAD_WITHIN_S, HEADERS_LIMIT
 from app.ingest.body import BODIES_LIMIT, BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
@@ -26,9 +28,11 @@ from app.live.protocol import PATTERNS_LIMIT
 from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES, VALUE_BYTES
 from app.live.retention import FEED_AGE, FEED_BYTES
 from app.live.session import AUTH_TIMEOUT_S
+from app.live.wire import FRAMES_LIMIT, FRAMES_PERIOD_S, STRANGER_FRAMES, STRANGER_MESSAGE_BYTES
 from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
 from app.notify.dispatch.attempts import DEADLINE_S
 from app.notify.outbox import DEAD_AGE, SENT_AGE
+from app.open_connections import OTHER_FILES
 from app.trends.local_days import DAYS_OF_MINUTES_LIMIT
 from app.trends.routes import BUCKETS_LIMIT, CSV_PAGE
 from tests.docs.documents import read
@@ -52,6 +56,8 @@ GATEWAYS = (
 LIVE_FEED = (
     f"At most {PATTERNS_LIMIT} each",
     f"within {AUTH_TIMEOUT_S:.0f} seconds",
+    f"| {FRAMES_LIMIT} in {FRAMES_PERIOD_S:.0f} seconds; {STRANGER_FRAMES} until the key is accepted |",
+    f"1 MiB; {STRANGER_MESSAGE_BYTES // 2**10} KiB until the key is accepted",
     f"Beyond {QUEUE_BYTES // MIB} MiB that wait",
     f"Beyond {CONFLATED_LIMIT:,} waiting values",
     f"at most {ALL_QUEUES_BYTES // MIB} MiB wait",
@@ -64,9 +70,15 @@ OPERATORS = (
     f"| minutes | {MINUTE_RETENTION.days} days |",
     f"{SENT_AGE.days} days after they were sent, {DEAD_AGE.days} days after they were given up",
     f"{KEPT_FOR.days} days, at most {KEPT_ROWS:,}",
-    f"within {REFRESH_S:.0f} seconds",
     f"has no answer after {ANSWER_AT_STOP_S:.0f} seconds",
     f"in time, {READ_WITHIN_S:.0f} s for a read and {CHANGE_WITHIN_S:.0f} s for a change",
+    f"within {REVOKED_WITHIN_S:.0f} seconds",
+    f"must come within {HEAD_WITHIN_S:.0f} seconds",
+    f"at most {HEADERS_LIMIT} headers and {HEAD_LIMIT // 2**10} KiB with the address",
+    f"may send {STRANGER_FRAMES} frames and messages of {STRANGER_MESSAGE_BYTES // 2**10} KiB",
+    f"less {OTHER_FILES}.",
+    f"{READS_RUNNING} reads run at a time in each API process and {READS_WAITING} wait, for {READ_WAIT_S:.0f} seconds",
+    f"takes the database longer than {READ_TIMEOUT_S:.0f} seconds",
     f"At {QUEUE_VALUES:,} uploads get 503",
     "could not be delivered within an hour" if DEADLINE_S == 3_600 else "",
     f"may send {DEFAULT_RATE.burst:,} at once and then {DEFAULT_RATE.per_minute:,} a minute through each API process",

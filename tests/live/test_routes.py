@@ -10,7 +10,6 @@ from websockets.asyncio.client import connect
 
 from app.auth import keys
 from app.auth.keys import create_key, revoke_key
-from app.live import routes
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
 from tests.live.clients import TIMEOUT_S, FeedClient, sensor_updates
@@ -71,7 +70,6 @@ async def test_sensor_updates_closes_with_1008_when_the_key_is_revoked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "REFRESH_S", 0.05)
-    monkeypatch.setattr(routes, "REFRESH_S", 0.05)
     key = await create_key(database.pool, "display", frozenset({"live"}), {})
     settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
     async with running_server(settings) as server, sensor_updates(server, key) as client:
@@ -155,7 +153,7 @@ async def test_sensor_updates_ignores_messages_when_the_client_sends_any(server:
 
 
 async def test_sensor_updates_closes_with_1013_when_the_database_is_away(server: Server) -> None:
-    server.services.pool.terminate()
+    server.services.feed_pool.terminate()
     async with sensor_updates(server) as client:
         assert await client.closed() == (1013, "the database is away")
 

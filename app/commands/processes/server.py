@@ -8,8 +8,9 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from litestar import Litestar
@@ -18,6 +19,7 @@ from app.deadlines import Deadlines
 from app.errors import AppError, SettingsError
 from app.http_protocol import JoiningHttpProtocol
 from app.live.wire import WireProtocol
+from app.open_connections import OpenConnections, find_most_connections, raise_file_limit
 
 #: How long running requests may take after a signal to stop, and after what time those without an answer get 503.
 GRACE_S, ANSWER_AT_STOP_S = 8, 6.0
@@ -43,6 +45,7 @@ async def run_app(app: Litestar, listening: Sequence[socket.socket], on_hangup: 
     Raise StartError when its lifespan does not open.
     """
     gc.set_threshold(*GC_THRESHOLDS)
+    raise_file_limit()
     try:
         await _Server(uvicorn_config(app), on_hangup, app.state.deadlines).serve(sockets=list(listening))
     except SystemExit:
@@ -110,16 +113,20 @@ def signals_handled(stop: Callable[[signal.Signals], None], on_hangup: Callable[
 
 def uvicorn_config(app: Litestar, grace_s: int = GRACE_S) -> uvicorn.Config:
     """Return how uvicorn serves an application; running requests get `grace_s` to end."""
+    open_connections = OpenConnections(find_most_connections())
     return uvicorn.Config(
         app,
-        http=JoiningHttpProtocol,
+        # uvicorn only calls them.
+        http=cast("type[asyncio.Protocol]", partial(JoiningHttpProtocol, open_connections=open_connections)),
+        ws=cast("type[asyncio.Protocol]", partial(WireProtocol, open_connections=open_connections)),
+        # The application has its own setting for trusted proxies.
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,
         # A compressed frame takes twenty times as much CPU time as a plain one.
         ws_per_message_deflate=False,
         ws_max_size=2**20,
-        ws=WireProtocol,
         timeout_graceful_shutdown=grace_s,
         timeout_keep_alive=75,
         lifespan="on",

@@ -1,0 +1,62 @@
+"""Addresses of clients behind proxies, which only proxies that the settings name may tell."""
+
+from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from app.settings import Network
+
+_HEADER = b"x-forwarded-for"
+
+
+class TrustedProxies:
+    """Gives the application the client's address from X-Forwarded-For, when one of these proxies sent the request."""
+
+    def __init__(self, app: ASGIApp, proxies: Sequence[Network]) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection to the application."""
+        if client := scope.get("client"):
+            scope["client"] = (self._find_client(client[0], scope), client[1])
+        await self._app(scope, receive, send)
+
+    def _find_client(self, peer: str, scope: Scope) -> str:
+        """Return the last address that no trusted proxy has; each proxy appends the one that it was called from.
+
+        What stands before it may be made up by the client. A value that is no address ends the search, too.
+        """
+        address = _plain(peer)
+        forwarded = b",".join(value for name, value in scope["headers"] if name == _HEADER).decode("latin-1")
+        for before in reversed(forwarded.split(",")):
+            found = _plain(before)
+            if not self._trusts(address) or not found:
+                break
+            address = found
+        return address or peer
+
+    def _trusts(self, address: str) -> bool:
+        return bool(address) and any(ip_address(address) in network for network in self._proxies)
+
+
+def client_address(scope: Scope) -> str:
+    """Return the address that a request came from, empty when the server does not know it."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _plain(text: str) -> str:
+    """Return an address in its usual form, without a port, IPv4 also where it came in IPv6; empty for no address."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)

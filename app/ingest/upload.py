@@ -122,6 +122,25 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
             [reading for reading in readings if reading.tags is not None or reading.units is not None],
         )
 
+    @classmethod
+    def join(cls, parts: Sequence["Readings"]) -> "Readings":
+        """Return the readings of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        places: dict[Series, int] = {}
+        codes = array("q")
+        for part in parts:
+            of_part = np.array([places.setdefault(series, len(places)) for series in part.series], np.int64)
+            codes.frombytes(of_part[np.frombuffer(part.codes, np.int64)].tobytes() if part.series else b"")
+        return cls(
+            [*places],
+            codes,
+            array("q", b"".join([part.times_us for part in parts])),
+            array("d", b"".join([part.values for part in parts])),
+            [index for part in parts for index in part.indexes],
+            [reading for part in parts for reading in part.described],
+        )
+
     def without(self, sensors: Collection[SensorName]) -> "Readings":
         """Return the readings of all other sensors."""
         kept = [code for code, (sensor, _) in enumerate(self.series) if sensor not in sensors]

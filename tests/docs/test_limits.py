@@ -11,10 +11,12 @@ from app.clock import DAY_US, MINUTE_US
 from app.commands.processes.server import GRACE_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.db.shared import RETRY_S
-from app.ingest.body import BODIES_LIMIT, BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
+from app.ingest.bodies.compression import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
+from app.ingest.bodies.pieces import READINGS_LIMIT
+from app.ingest.bodies.room import BODIES_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
-from app.ingest.formats.native import READINGS_LIMIT
+from app.ingest.formats.native import VALUES_LIMIT
 from app.ingest.idempotency import KEY_LIMIT
 from app.ingest.series import SENSORS_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
@@ -36,7 +38,7 @@ MIB = 2**20
 GATEWAYS = (
     f"| Body as sent | {BODY_LIMIT // MIB} MiB |",
     f"{DECOMPRESSED_LIMIT // MIB} MiB; a gzip body of at most {GZIP_MEMBERS_LIMIT:,} members",
-    f"| Readings in one body | {READINGS_LIMIT:,};",
+    f"| Readings and values in one body | {READINGS_LIMIT:,} and {VALUES_LIMIT:,};",
     f"| New sensors of one key | {SENSORS_PER_KEY:,} in all;",
     f"from {OLDEST_ACCEPTED_US // DAY_US} days ago to {FUTURE_LIMIT_US // MINUTE_US} minutes ahead",
     f"{QUEUE_VALUES:,}, and {QUEUE_OF_UPLOADS_BYTES // MIB} MiB with tags and units; beyond, 503",

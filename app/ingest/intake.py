@@ -87,6 +87,9 @@ class Ingest:
             del sent  # it may be large, and the upload waits for a flush
             parsed, idempotency = await self._parse(body, received_us, parse, parse_good)
             del body
+        label = request.scope["state"]["api_key"].label
+        if parsed.gateway is not None:
+            await self.gateways.admit(self.pool, label, parsed.gateway)
         upload = Upload(
             parsed.readings,
             parsed.rejected,

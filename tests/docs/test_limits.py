@@ -17,8 +17,9 @@ from app.ingest.bodies.room import BODIES_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.formats.native import VALUES_LIMIT
+from app.ingest.gateways import GATEWAYS_PER_KEY
 from app.ingest.idempotency import KEY_LIMIT
-from app.ingest.series import SENSORS_PER_KEY
+from app.ingest.series import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
 from app.ingest.writer import FLUSH_TIMEOUT_S, QUEUE_VALUES
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
@@ -40,6 +41,10 @@ GATEWAYS = (
     f"{DECOMPRESSED_LIMIT // MIB} MiB; a gzip body of at most {GZIP_MEMBERS_LIMIT:,} members",
     f"| Readings and values in one body | {READINGS_LIMIT:,} and {VALUES_LIMIT:,};",
     f"| New sensors of one key | {SENSORS_PER_KEY:,} in all;",
+    f"| Metrics of one sensor | {METRICS_PER_SENSOR:,}; the sensors of one key have {SERIES_PER_KEY:,} series",
+    f"| Gateways of one key | {GATEWAYS_PER_KEY:,};",
+    f"the sensor has {METRICS_PER_SENSOR:,} already",
+    f"the key have {SERIES_PER_KEY:,} series already",
     f"from {OLDEST_ACCEPTED_US // DAY_US} days ago to {FUTURE_LIMIT_US // MINUTE_US} minutes ahead",
     f"{QUEUE_VALUES:,}, and {QUEUE_OF_UPLOADS_BYTES // MIB} MiB with tags and units; beyond, 503",
     f"{BODIES_LIMIT // MIB} MiB together; beyond, 503",

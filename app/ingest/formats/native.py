@@ -260,7 +260,7 @@ def _parse_times(texts: Collection[str]) -> dict[str, int] | None:
     """Return each RFC 3339 time in microseconds, or None if one of them is wrong."""
     try:
         moments = msgspec.convert([*texts], list[Annotated[datetime, msgspec.Meta(tz=True)]])
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         return None
     return dict(zip(texts, map(to_us, moments), strict=True))
 
@@ -360,7 +360,7 @@ def _time_us(time: object, sensor: str, times: ReceiptTimes) -> int | Refusal:
     if isinstance(time, int | float) and not isinstance(time, bool):
         return _from_milliseconds(time)
     if isinstance(time, str):
-        with suppress(msgspec.ValidationError):
+        with suppress(msgspec.ValidationError, UnicodeEncodeError):
             return check_datetime(msgspec.convert(time, datetime))
     return "time_invalid", (
         f"time is {show(time)}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, or milliseconds since 1970"

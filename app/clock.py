@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
@@ -72,18 +73,27 @@ def rfc3339(us: int) -> str:
 class DistinctClock:
     """A clock that never returns the same microsecond twice, so that readings stamped on receipt stay apart.
 
-    It goes back only with a clock that was set back; standing still until then would give an hour one time.
+    It goes back only with a clock that was set back; standing still until then would give an hour one time. It may be
+    used by several threads.
     """
 
     def __init__(self, clock: Clock = now_us) -> None:
         self._clock = clock
         self._last = 0
+        self._lock = Lock()
 
     def __call__(self) -> int:
-        now = self._clock()
-        self._last = now if now < self._last - _SET_BACK_US else max(now, self._last + 1)
-        return self._last
+        return self.reserve(1)
+
+    def reserve(self, count: int) -> int:
+        """Take `count` times, each a microsecond after the one before, and return the first."""
+        with self._lock:
+            now = self._clock()
+            first = now if now < self._last - _SET_BACK_US else max(now, self._last + 1)
+            self._last = first + max(count, 1) - 1
+            return first
 
     def skip_to(self, us: int) -> None:
         """Return only times after `us` from now on, because the caller has assigned the times up to `us` itself."""
-        self._last = max(self._last, us)
+        with self._lock:
+            self._last = max(self._last, us)

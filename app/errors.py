@@ -88,6 +88,17 @@ class SlowBodyError(AppError):
     status = HTTPStatus.REQUEST_TIMEOUT
 
 
+class ClientGoneError(AppError):
+    """The client disconnected in the middle of its request, so nobody reads the answer."""
+
+    code = "client_gone"
+    title = "The client has disconnected"
+    status = HTTPStatus.BAD_REQUEST
+
+    def __init__(self) -> None:
+        super().__init__("The client disconnected before the end of the body")
+
+
 class UnprocessableError(AppError):
     """The request is well-formed but cannot be carried out as it stands."""
 

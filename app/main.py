@@ -17,6 +17,7 @@ from app.auth import routes as auth_routes
 from app.broker import routes as broker_routes
 from app.db.pool import Pool
 from app.deadlines import Deadlines
+from app.disconnects import CancelReads
 from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
 from app.notify import routes as notify_routes

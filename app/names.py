@@ -1,6 +1,8 @@
 """Which names, tags and units can be stored; for uploads, and for what operators set."""
 
+from collections.abc import Collection
 from functools import lru_cache
+from itertools import islice
 
 SENSOR_NAME_LIMIT = 200
 METRIC_NAME_LIMIT = 100
@@ -9,22 +11,40 @@ TAG_LENGTH_LIMIT = 200
 UNIT_LENGTH_LIMIT = 30
 
 
-@lru_cache(maxsize=65_536)
 def is_sensor_name(name: str) -> bool:
     """Return whether a sensor may have this name."""
+    return len(name) <= SENSOR_NAME_LIMIT and _is_sensor_name(name)
+
+
+def is_metric_name(name: str) -> bool:
+    """Return whether a metric may have this name."""
+    return len(name) <= METRIC_NAME_LIMIT and _is_metric_name(name)
+
+
+def is_unit(text: str) -> bool:
+    """Return whether this can be a unit, such as `°C` or `m³/h`."""
+    return is_short_text(text, UNIT_LENGTH_LIMIT)
+
+
+def are_sensor_names(names: Collection[str]) -> bool:
+    """Return whether sensors may have all these names."""
+    return max(map(len, names), default=0) <= SENSOR_NAME_LIMIT and all(map(_is_sensor_name, names))
+
+
+def are_metric_names(names: Collection[str]) -> bool:
+    """Return whether metrics may have all these names."""
+    return max(map(len, names), default=0) <= METRIC_NAME_LIMIT and all(map(_is_metric_name, names))
+
+
+# Only short names reach the caches, which would keep a rejected name of megabytes for ever.
+@lru_cache(maxsize=65_536)
+def _is_sensor_name(name: str) -> bool:
     return is_short_text(name, SENSOR_NAME_LIMIT)
 
 
 @lru_cache(maxsize=4_096)
-def is_metric_name(name: str) -> bool:
-    """Return whether a metric may have this name."""
+def _is_metric_name(name: str) -> bool:
     return is_short_text(name, METRIC_NAME_LIMIT)
-
-
-@lru_cache(maxsize=4_096)
-def is_unit(text: str) -> bool:
-    """Return whether this can be a unit, such as `°C` or `m³/h`."""
-    return is_short_text(text, UNIT_LENGTH_LIMIT)
 
 
 def is_short_text(text: str, limit: int) -> bool:
@@ -63,5 +83,18 @@ def explain_units(units: object) -> str | None:
 
 def show(value: object) -> str:
     """Return a value as text for a message, cut to 60 characters."""
-    text = "null" if value is None else repr(value)
+    text = "null" if value is None else repr(_beginning(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _beginning(value: object, levels: int = 60) -> object:
+    """Return what the first 60 characters of a value show, so that no text of megabytes is made of a large one."""
+    if isinstance(value, str | bytes):
+        return value[:61]
+    if not levels:
+        return ...
+    if isinstance(value, dict):
+        return {_beginning(key, levels - 1): _beginning(item, levels - 1) for key, item in islice(value.items(), 20)}
+    if isinstance(value, list):
+        return [_beginning(item, levels - 1) for item in islice(value, 20)]
+    return value

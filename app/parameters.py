@@ -5,6 +5,7 @@ from typing import Annotated
 from litestar.params import QueryParameter
 
 from app.errors import InvalidRequestError
+from app.names import is_storable
 
 PageLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=1_000, description="Items a page")]
 PageCursor = Annotated[str | None, QueryParameter(name="cursor", description="The `next` of the page before")]
@@ -15,8 +16,10 @@ NAME_LENGTH = 200
 
 def check_text(name: str, text: str, longest: int = NAME_LENGTH) -> str:
     """Return a text that PostgreSQL can store and that is not too long; raise InvalidRequestError otherwise."""
-    if "\0" in text:
-        raise InvalidRequestError(f"{name} is {text!r:.60}; leave out the NUL character")
     if len(text) > longest:
         raise InvalidRequestError(f"{name} has {len(text):,} characters; give at most {longest:,}")
+    if "\0" in text:
+        raise InvalidRequestError(f"{name} is {text!r:.60}; leave out the NUL character")
+    if not is_storable(text):
+        raise InvalidRequestError(f"{name} is {text!r:.60}; leave out half a surrogate pair")
     return text

@@ -7,11 +7,11 @@ import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
-from app.errors import AppError, DatabaseUnavailableError, SlowReadError
+from app.errors import AppError, ClientGoneError, DatabaseUnavailableError, InvalidRequestError, SlowReadError
 
 MEDIA_TYPE = "application/problem+json"
 _USUAL_PROBLEMS = {
@@ -47,6 +47,7 @@ def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
     """Return the problem details and headers that answer an exception; those of an unknown one reveal no internals."""
     headers: dict[str, str] = {}
     request_id = structlog.contextvars.get_contextvars().get("request_id")
+    error = _explain_bad_input(error) or error
     if isinstance(error, asyncpg.QueryCanceledError):
         error = SlowReadError("The database stopped a statement that took too long. Ask for less, or try again later.")
     if is_database_away(error) and not isinstance(error, AppError):
@@ -73,9 +74,32 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
     return Response(problem, status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def _explain_bad_input(error: Exception) -> AppError | None:
+    """Return the answer to an exception that only a value of the client's can cause, whichever field it came in.
+
+    What is known of a field is checked where it is read, with a better message; this is for what that leaves out.
+    """
+    if isinstance(error, RecursionError):
+        return InvalidRequestError("The body has too many levels of lists and objects; send fewer")
+    if isinstance(error, UnicodeError):
+        return InvalidRequestError("A text is not valid Unicode; send UTF-8 without unpaired surrogates")
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError):
+        return InvalidRequestError("A text has a NUL character; leave it out")
+    if isinstance(error, asyncpg.DataError) or _is_unfit(error):
+        return InvalidRequestError("A number or a time is out of the range that can be stored; send a smaller one")
+    if isinstance(error, InternalServerException) and "disconnected" in error.detail:
+        return ClientGoneError()
+    return None
+
+
+def _is_unfit(error: BaseException) -> bool:
+    """Return whether asyncpg could not encode an argument; it then raises a second DataError, which is a ValueError."""
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+
+
 def is_database_away(error: BaseException) -> bool:
     """Return whether an exception means that PostgreSQL cannot be reached, or cannot do its work at the moment."""
-    return isinstance(
+    return not _is_unfit(error) and isinstance(
         error,
         OSError
         | TimeoutError

@@ -1,12 +1,15 @@
-"""Background tasks that run until a block of code ends: a single task, or several that restart after a failure."""
+"""Background tasks that run until a block of code ends, and work that must not hold the event loop for long."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
+T = TypeVar("T")
+#: Work on more values than this would hold the event loop for over 20 ms.
+MUCH_VALUES = 20_000
 #: Pause before a failed task starts again.
 RESTART_PAUSE_S = 1.0
 log = structlog.get_logger()
@@ -37,6 +40,14 @@ async def supervised(tasks: Mapping[str, Callable[[], Awaitable[None]]]) -> Asyn
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=RESTART_PAUSE_S)
+
+
+async def run_off_loop(value_count: int, work: Callable[..., T], *arguments: Any) -> T:
+    """Run work on so many values at once if they are few, else in a thread, which leaves the event loop its turns.
+
+    The work must be of many steps of Python or NumPy, and change nothing that others see.
+    """
+    return work(*arguments) if value_count <= MUCH_VALUES else await asyncio.to_thread(work, *arguments)
 
 
 async def _restart(name: str, task: Callable[[], Awaitable[None]]) -> None:

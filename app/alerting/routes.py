@@ -159,7 +159,7 @@ async def show_alert(
 ) -> AlertItem:
     """Show an alert, open or past, with whom it was told and the newest 200 messages about it."""
     rules = await rules_in_force.read(read_pool)
-    alert = await find_alert(read_pool, rules, alert_id) if alert_id <= LARGEST_ID else None
+    alert = await find_alert(read_pool, rules, alert_id) if 0 < alert_id <= LARGEST_ID else None
     if alert is None:
         raise NotFoundError(_no_alert(alert_id))
     return alert
@@ -180,7 +180,7 @@ async def acknowledge(
 ) -> dict[str, Any]:
     """Acknowledge an alert. No reminders are sent until it rises above the highest level that was told."""
     _check_not_blank("by, who takes care of the alert,", data.by)
-    if alert_id > LARGEST_ID:
+    if not 0 < alert_id <= LARGEST_ID:
         raise NotFoundError(_no_alert(alert_id))
     async with pool.acquire() as connection, connection.transaction():
         is_new = await connection.fetchval(SQL["ack_episode"], alert_id, data.by)
@@ -241,7 +241,7 @@ async def create_silence(
 )
 async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) -> None:
     """End a silence now; it stays listed for a week."""
-    if silence_id > LARGEST_ID or await pool.fetchval(SQL["end_silence"], silence_id) is None:
+    if not 0 < silence_id <= LARGEST_ID or await pool.fetchval(SQL["end_silence"], silence_id) is None:
         raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
     await try_to_signal_leader(pool)
 

@@ -23,7 +23,7 @@ from app.broker.request import parse_request
 from app.broker.store import BrokerLevel, NotificationPage, StoredNotification
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, UnauthorizedError
-from app.parameters import PageCursor, PageLimit
+from app.parameters import PageCursor, PageLimit, check_text
 from app.problems import describe, is_database_away, problem_responses
 
 PATH: Final = "/api/v1/notifications"
@@ -131,6 +131,7 @@ async def list_notifications(
     cursor: PageCursor = None,
 ) -> NotificationPage:
     """List notifications, newest first, page by page."""
+    check_text("source", source or "")
     return await broker.store.list_page(pool, level=_read_level(level), source=source, cursor=cursor, limit=limit)
 
 

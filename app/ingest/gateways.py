@@ -4,14 +4,18 @@ Updating a gateway's row in each flush would make that row a bottleneck.
 """
 
 import msgspec
+import numpy as np
 
 from app.clock import SECOND_US
 from app.db.pool import Pool
+from app.errors import UnprocessableError
 from app.ingest.sql import SQL
 from app.ingest.upload import Receipt, Upload
 
 WRITE_EVERY_S = 5.0
 _INTERVALS_KEPT = 20
+#: Number of gateways that one API key may upload for.
+GATEWAYS_PER_KEY = 1_000
 
 
 class _GatewayCounts(msgspec.Struct):
@@ -33,6 +37,21 @@ class GatewayLog:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], _GatewayCounts] = {}
+        #: Names by the label of their key, of at most GATEWAYS_PER_KEY gateways each.
+        self._known: dict[str, set[str]] = {}
+
+    async def admit(self, pool: Pool, label: str, name: str) -> None:
+        """Raise UnprocessableError if the key has as many gateways already, and this is a new one."""
+        known = self._known.setdefault(label, set())
+        if name in known:
+            return
+        known |= {row["name"] for row in await pool.fetch(SQL["list_gateways_of_key"], label)}
+        if name not in known and len(known) >= GATEWAYS_PER_KEY:
+            raise UnprocessableError(
+                f"gateway is {name!r}, which is new, and the key {label!r} has {GATEWAYS_PER_KEY:,} gateways already; "
+                "give each gateway one name that stays, or use another key for some of them"
+            )
+        known.add(name)
 
     def note(self, upload: Upload, receipt: Receipt) -> None:
         """Count one answered upload."""
@@ -50,8 +69,9 @@ class GatewayLog:
         counts.duplicates += receipt.duplicates
         counts.rejected += receipt.rejected_count
         if upload.value_count:
-            counts.skew_s = (upload.received_us - max(upload.readings.times_us)) / SECOND_US
-            counts.lateness_s = (upload.received_us - min(upload.readings.times_us)) / SECOND_US
+            times_us = np.frombuffer(upload.readings.times_us, np.int64)
+            counts.skew_s = (upload.received_us - int(times_us.max())) / SECOND_US
+            counts.lateness_s = (upload.received_us - int(times_us.min())) / SECOND_US
 
     async def write(self, pool: Pool) -> None:
         """Add the counts to the table `gateway`; if that fails, keep them for the next write and raise the error."""

@@ -10,16 +10,22 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Litestar, Request
-from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.guard import Connection, first_headers
 from app.clock import DistinctClock
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
-from app.errors import DatabaseUnavailableError, OverloadedError, PayloadTooLargeError, SlowBodyError
-from app.ingest.body import BODY_LIMIT, BodyRoom, decompress
-from app.ingest.formats import Parse, ReceiptTimes
+from app.errors import (
+    ClientGoneError,
+    DatabaseUnavailableError,
+    OverloadedError,
+    PayloadTooLargeError,
+    SlowBodyError,
+)
+from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
+from app.ingest.bodies.room import BodyRoom, HeldRoom
+from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
 from app.ingest.gateways import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.sql import SQL
@@ -36,6 +42,10 @@ BEAT_EVERY_S = 5.0
 BEAT_TIMEOUT_S = 3.0
 #: How long the next piece of a body may take. A client that has vanished sends none, and its body takes room.
 PIECE_WITHIN_S = 60.0
+#: A body of up to this size, decompressed, is parsed on the event loop, and one of up to QUICK_BYTES if all is right in
+#: it; any other is parsed in a thread. Whatever is in it, the event loop is not held for more than 100 ms.
+INLINE_BYTES = 2**14
+QUICK_BYTES = 2**20
 #: Number of uploads that are logged one by one in a second. A line takes a fifth of the time of a single reading.
 UPLOADS_LOGGED_PER_S = 50
 _encode = msgspec.json.Encoder().encode
@@ -59,6 +69,7 @@ class Ingest:
         self.clock = clock or DistinctClock()
         self._answers = Answers()
         self._body_room = BodyRoom()
+        self._long_work = asyncio.Lock()
         self._metrics = metrics
         self._log = UploadLog()
 
@@ -73,18 +84,29 @@ class Ingest:
                     await connection.execute(SQL["lock_as_flushes"])
                     await connection.execute(SQL["beat"])
 
-    async def take(self, request: AnyRequest, parse: Parse) -> Receipt:
-        """Read a request's body, parse it and store its readings; return the receipt after the commit."""
+    async def take(self, request: AnyRequest, parse: Parse, parse_good: ParseGood | None = None) -> Receipt:
+        """Read a request's body, parse it and store its readings; return the receipt after the commit.
+
+        `parse_good` is asked first about a body of up to QUICK_BYTES, on the event loop; where it returns None, and for
+        a larger body, `parse` runs in a thread.
+        """
         headers = first_headers(request.scope)
-        body = await self.read_body(request, headers)
-        received_us = self.clock()
-        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        times = ReceiptTimes(received_us)
-        parsed = parse(body, media_type, times)
-        self.clock.skip_to(times.last_us)
-        key = headers.get("idempotency-key")
-        idempotency = Idempotency(check_key(key), sha256(body).digest()) if key is not None else None
-        del body  # it may be large, and the upload waits for a flush
+        with HeldRoom(self._body_room) as room:
+            sent = await _receive(request, headers, BODY_LIMIT, room)
+            received_us = self.clock()
+            key = headers.get("idempotency-key")
+            body = _SentBody(
+                sent,
+                headers.get("content-encoding", ""),
+                headers.get("content-type", "").partition(";")[0].strip().lower(),
+                None if key is None else check_key(key),
+            )
+            del sent  # it may be large, and the upload waits for a flush
+            parsed, idempotency, is_untimed = await self._parse(body, received_us, parse, parse_good)
+            del body
+        label = request.scope["state"]["api_key"].label
+        if parsed.gateway is not None:
+            await self.gateways.admit(self.pool, label, parsed.gateway)
         upload = Upload(
             parsed.readings,
             parsed.rejected,
@@ -93,38 +115,42 @@ class Ingest:
             parsed.gateway,
             client_ip=client_ip(request),
             idempotency=idempotency,
-            is_untimed=times.are_used,
+            is_untimed=is_untimed,
         )
         return await self._store_once(upload)
 
-    async def read_body(self, request: AnyRequest, headers: Mapping[str, str]) -> bytes:
-        """Read a request's body and decompress it.
+    async def read_small_body(self, request: AnyRequest, headers: Mapping[str, str], limit: int) -> bytes:
+        """Read a request's body and decompress it, up to `limit` bytes before and after.
 
         Raise InvalidRequestError, PayloadTooLargeError, SlowBodyError, or OverloadedError when too much is being
         received.
         """
-        _check_size(int(headers.get("content-length", 0)))
-        parts: list[bytes] = []
-        byte_count, more = 0, True
-        try:
-            # Not `request.body()`, which takes a tenth of the time of a single reading.
-            while more:
-                # The first piece has come with the head, mostly, and a timeout takes time, too.
-                async with asyncio.timeout(PIECE_WITHIN_S) if parts else nullcontext():
-                    message = await request.receive()
-                if message["type"] != "http.request":
-                    raise InternalServerException("the client disconnected before the end of the body")
-                piece = message.get("body", b"")
-                _check_size(byte_count + len(piece))
-                self._body_room.take(len(piece))
-                byte_count += len(piece)
-                parts.append(piece)
-                more = message.get("more_body", False)
-            return decompress(b"".join(parts), headers.get("content-encoding", ""))
-        except TimeoutError:
-            raise SlowBodyError(f"Nothing of the body came for {PIECE_WITHIN_S:.0f} s. Send it again.") from None
-        finally:
-            self._body_room.give_back(byte_count)
+        with HeldRoom(self._body_room) as room:
+            sent = await _receive(request, headers, limit, room)
+            body = decompress_up_to(limit, sent, headers.get("content-encoding", ""))
+        if body is None:
+            raise _too_large(limit)
+        return body
+
+    async def _parse(
+        self, sent: "_SentBody", received_us: int, parse: Parse, parse_good: ParseGood | None
+    ) -> tuple[Parsed, Idempotency | None, bool]:
+        """Parse a body at once if that is quick, else in a thread; the last is whether a reading has no time."""
+        body = decompress_up_to(QUICK_BYTES, sent.body, sent.encoding)
+        if body is not None:
+            times = ReceiptTimes(received_us)
+            parsed = None
+            if len(body) <= INLINE_BYTES:
+                parsed = parse(body, sent.media_type, times)
+            elif parse_good is not None:
+                parsed = parse_good(body, sent.media_type, times)
+            if parsed is not None:
+                self.clock.skip_to(times.last_us)
+                return parsed, sent.idempotency(body), times.are_used
+        # One at a time, because the memory that this takes is many times that of the body as sent.
+        async with self._long_work:
+            times = ReceiptTimes(received_us, self.clock.reserve)
+            return *await asyncio.to_thread(sent.decode, parse, times), times.are_used
 
     async def _store_once(self, upload: Upload) -> Receipt:
         """Store an upload and return its receipt; under a known Idempotency-Key, return the first receipt again."""
@@ -238,9 +264,54 @@ class _Together(msgspec.Struct):
         self.seq = receipt.seq if self.seq is None else max(self.seq, receipt.seq or 0)
 
 
-def _check_size(byte_count: int) -> None:
-    if byte_count > BODY_LIMIT:
-        raise PayloadTooLargeError(f"The body is larger than {BODY_LIMIT // 2**20} MiB as sent; send smaller batches")
+class _SentBody(msgspec.Struct, frozen=True):
+    """A body as it was sent, and what its headers say of it."""
+
+    body: bytes
+    encoding: str
+    media_type: str
+    key: str | None
+
+    def decode(self, parse: Parse, times: ReceiptTimes) -> tuple[Parsed, Idempotency | None]:
+        """Decompress and parse it; this may take seconds."""
+        body = decompress(self.body, self.encoding)
+        return parse(body, self.media_type, times), self.idempotency(body)
+
+    def idempotency(self, body: bytes) -> Idempotency | None:
+        """Return the Idempotency-Key with the hash of the decompressed body."""
+        return None if self.key is None else Idempotency(self.key, sha256(body).digest())
+
+
+async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, room: HeldRoom) -> bytes:
+    """Receive a body as it is sent. Raise PayloadTooLargeError, SlowBodyError, OverloadedError or ClientGoneError."""
+    # uvicorn refuses a Content-Length that is not a number.
+    if int(headers.get("content-length", 0)) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    byte_count, more = 0, True
+    # Not `request.body()`, which takes a tenth of the time of a single reading.
+    while more:
+        try:
+            # The first piece has come with the head, mostly, and a timeout takes time, too.
+            async with asyncio.timeout(PIECE_WITHIN_S) if parts else nullcontext():
+                message = await request.receive()
+        except TimeoutError:
+            raise SlowBodyError(f"Nothing of the body came for {PIECE_WITHIN_S:.0f} s. Send it again.") from None
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        piece = message.get("body", b"")
+        byte_count += len(piece)
+        if byte_count > limit:
+            raise _too_large(limit)
+        room.take(len(piece))
+        parts.append(piece)
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> PayloadTooLargeError:
+    size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
+    return PayloadTooLargeError(f"The body is larger than {size} as sent; send smaller batches")
 
 
 def client_ip(request: AnyRequest) -> str:

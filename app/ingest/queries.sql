@@ -6,7 +6,7 @@ SELECT version FROM sensor_version;
 -- name: find_series
 -- $1 names, present or old ones. For a sensor without series, returns one row in which the series is null. The unit of
 -- an operator counts as older than any reading.
-SELECT given.name AS given_name, sensor.id, sensor.name, sensor.retired_at IS NOT NULL AS is_retired,
+SELECT given.name AS given_name, sensor.id, sensor.name, sensor.created_by, sensor.retired_at IS NOT NULL AS is_retired,
        sensor.uploaded_tags::text AS tags, to_us(nullif(sensor.tags_at, '-infinity')) AS tags_us,
        sensor.gateway, to_us(nullif(sensor.gateway_at, '-infinity')) AS gateway_us,
        series.id AS series_id, series.metric,
@@ -20,6 +20,14 @@ SELECT given.name AS given_name, sensor.id, sensor.name, sensor.retired_at IS NO
 -- name: count_sensors_of_key
 -- $1 label of the API key
 SELECT count(*) FROM sensor WHERE created_by = $1 AND deleted_at IS NULL;
+
+-- name: count_series_of_key
+-- $1 label of the API key that registered the sensors
+SELECT count(*) FROM series JOIN sensor ON sensor.id = sensor_id WHERE created_by = $1 AND deleted_at IS NULL;
+
+-- name: list_gateways_of_key
+-- $1 label of the API key
+SELECT name FROM gateway WHERE api_key = $1;
 
 -- name: insert_sensors
 -- $1 names, $2 labels of the API keys that brought them. Inserted in order of name, so that processes never deadlock.

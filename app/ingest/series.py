@@ -6,7 +6,8 @@ A series id is a small integer that stands for a pair of sensor and metric in st
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -15,17 +16,25 @@ import numpy as np
 from app.clock import HOUR_US
 from app.db.pool import Connection
 from app.errors import OverloadedError
+from app.ingest.checks import Refusal
 from app.ingest.sql import SQL
-from app.ingest.upload import Readings, Upload
+from app.ingest.upload import Readings, Series, Upload
 from app.model import MetricName, SensorName, SeriesId, Tags
+from app.tasks import run_off_loop
 
 #: Number of sensors that one API key may register in all, unless the key has its own limit.
 SENSORS_PER_KEY = 100_000
 
+#: Number of metrics that one sensor may have, and of series that the sensors of one API key may have in all.
+METRICS_PER_SENSOR = 1_000
+SERIES_PER_KEY = 1_000_000
+
 #: How often times of tags and gateways that are known only in this process are stored.
 SEEN_EVERY_S = 15.0
-#: Number of sensors in one transaction: a flush that describes one of them waits for it.
-_SEEN_AT_ONCE = 1_000
+#: Sensors or series that are dealt with in one turn of the event loop, and rows in one statement.
+_AT_ONCE = 1_000
+#: The same for readings with tags or units, which are encoded one by one.
+_DESCRIBED_AT_ONCE = 200
 _NEVER = -(2**62)
 _NOTHING = (_NEVER, "")
 _LAST = (2**63, "")
@@ -34,6 +43,7 @@ _LAST = (2**63, "")
 Descriptions = dict[int, tuple[int, str]]
 #: Series id -> time and text of the oldest reading that brought a unit; the smaller text, if two have the same time.
 Units = dict[SeriesId, tuple[int, str]]
+T = TypeVar("T")
 
 
 class SensorsChangedError(OverloadedError):
@@ -84,6 +94,8 @@ class Sensor(msgspec.Struct):
 
     id: int
     name: SensorName
+    #: Label of the API key that registered it; its series count as those of this key.
+    created_by: str
     series: dict[MetricName, SeriesId]
     tags: Description
     gateway: Description
@@ -111,6 +123,7 @@ class SeriesRegistry:
         #: Series of retired sensors -> sensor id.
         self.retired: dict[SeriesId, int] = {}
         self._by_id: dict[int, Sensor] = {}
+        self._series_of_key: dict[str, int] = {}
         #: Time of the reading that brought each stored unit.
         self._units_us: dict[SeriesId, int] = {}
         self._lock = asyncio.Lock()
@@ -139,20 +152,29 @@ class SeriesRegistry:
         return unknown
 
     async def _register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
-        await self._load(connection, list(self._unknown(uploads)))
-        new = {name for name in self._unknown(uploads) if name not in self.sensors}
+        value_count = sum(upload.value_count for upload in uploads)
+        await self._load(connection, list(await run_off_loop(value_count, self._unknown, uploads)))
+        unknown = await run_off_loop(value_count, self._unknown, uploads)
+        new = unknown.keys() - self.sensors.keys()
         uploads = await self._insert_sensors(connection, uploads, new) if new else [*uploads]
-        missing = [(name, metric) for name, metrics in self._unknown(uploads).items() for metric in metrics]
-        if missing:
-            if any(name not in self.sensors for name, _ in missing):
-                raise SensorsChangedError  # it was just deleted
-            ids = [self.sensors[name].id for name, _ in missing]
-            await connection.execute(SQL["insert_series"], ids, [metric for _, metric in missing])
-            await self._load(connection, sorted({name for name, _ in missing}))
+        unknown = await run_off_loop(value_count, self._unknown, uploads)
+        if not self.sensors.keys() >= unknown.keys():
+            raise SensorsChangedError  # it was just deleted
+        if refused := await self._find_too_many(connection, unknown):
+            uploads = [await run_off_loop(upload.value_count, _reject, upload, refused) for upload in uploads]
+            unknown = await run_off_loop(value_count, self._unknown, uploads)
+        for names in _parts(sorted(unknown)):
+            missing = [(self.sensors[name].id, metric) for name in names for metric in unknown[name]]
+            await connection.execute(SQL["insert_series"], *map(list, zip(*missing, strict=True)))
+        await self._load(connection, sorted(unknown))
         return uploads
 
     async def _load(self, connection: Connection, names: Sequence[SensorName]) -> None:
-        for row in await connection.fetch(SQL["find_series"], names):
+        for some in _parts(names):
+            self._add(await connection.fetch(SQL["find_series"], some))
+
+    def _add(self, rows: Iterable[asyncpg.Record]) -> None:
+        for row in rows:
             sensor = self.sensors.get(row["given_name"]) or self._add_sensor(row)
             if (series_id := row["series_id"]) is not None:
                 sensor.series[row["metric"]] = series_id
@@ -167,6 +189,7 @@ class SeriesRegistry:
         sensor = self.sensors.get(row["name"]) or Sensor(
             row["id"],
             row["name"],
+            row["created_by"],
             {},
             _description(row["tags"], row["tags_us"]),
             _description(row["gateway"], row["gateway_us"]),
@@ -188,10 +211,44 @@ class SeriesRegistry:
             room = await self._room(connection, upload, owner) if wanted else 0
             owner.update(dict.fromkeys(wanted[:room], upload.api_key.label))
             over_cap.append(set(wanted[room:]))
-        await connection.execute(SQL["insert_sensors"], list(owner), list(owner.values()))
+        for some in _parts(sorted(owner)):
+            await connection.execute(SQL["insert_sensors"], some, [owner[name] for name in some])
         await self._load(connection, list(owner))
         nobodys = new - owner.keys()
-        return [_reject_over_cap(upload, own | nobodys) for upload, own in zip(uploads, over_cap, strict=True)]
+        return [
+            await run_off_loop(upload.value_count, _reject_sensors, upload, own | nobodys)
+            for upload, own in zip(uploads, over_cap, strict=True)
+        ]
+
+    async def _find_too_many(
+        self, connection: Connection, unknown: Mapping[SensorName, set[MetricName]]
+    ) -> dict[Series, Refusal]:
+        """Return the new series that are one too many for their sensor or for the key that registered the sensor."""
+        refused: dict[Series, Refusal] = {}
+        of_sensor: Counter[int] = Counter()
+        of_key: Counter[str] = Counter()
+        for number, name in enumerate(sorted(unknown), 1):
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)
+            sensor = self.sensors[name]
+            stored = await self._count_series(connection, sensor.created_by)
+            for metric in sorted(unknown[name]):
+                if len(sensor.series) + of_sensor[sensor.id] >= METRICS_PER_SENSOR:
+                    refused[name, metric] = _too_many_metrics(name)
+                elif stored + of_key[sensor.created_by] >= SERIES_PER_KEY:
+                    refused[name, metric] = _too_many_series(sensor.created_by)
+                else:
+                    of_sensor[sensor.id] += 1
+                    of_key[sensor.created_by] += 1
+        for label, count in of_key.items():
+            self._series_of_key[label] += count
+        return refused
+
+    async def _count_series(self, connection: Connection, label: str) -> int:
+        """Return how many series the key's sensors have; counted once, because deletions make a new registry."""
+        if label not in self._series_of_key:
+            self._series_of_key[label] = await connection.fetchval(SQL["count_series_of_key"], label)
+        return self._series_of_key[label]
 
     async def _room(self, connection: Connection, upload: Upload, owner: Mapping[SensorName, str]) -> int:
         cap = upload.api_key.limits.sensors
@@ -206,11 +263,9 @@ class SeriesRegistry:
         Tags and gateway are those of a sensor's newest reading that brings some. The unit is that of a series' oldest
         reading that brings one, so a unit that is set stays. What an operator has set wins over both.
         """
-        tags, gateways = self._collect_updates(uploads)
-        units = self._collect_units(uploads)
-        if not tags and not gateways and not units:
-            return
-        await self._store(connection, tags, gateways, units)
+        tags, gateways = await self._collect_updates(uploads)
+        units = await self._collect_units(uploads)
+        await self._store_parts(connection, tags, gateways, units)
 
     async def store_seen(self, connection: Connection) -> None:
         """Store the times of the newest tags and gateways that are known only here.
@@ -218,12 +273,20 @@ class SeriesRegistry:
         Until then an older reading with other tags, in another process, would win. This runs every SEEN_EVERY_S, at
         the end, and before a new registry takes the place of this one.
         """
-        sensors = [each for each in self._by_id.values() if each.tags.unstored or each.gateway.unstored]
-        for start in range(0, len(sensors), _SEEN_AT_ONCE):
-            some = sensors[start : start + _SEEN_AT_ONCE]
-            tags = {sensor.id: seen for sensor in some if (seen := sensor.tags.unstored) is not None}
-            gateways = {sensor.id: seen for sensor in some if (seen := sensor.gateway.unstored) is not None}
-            await self._store(connection, tags, gateways, {})
+        sensors = self._by_id.values()
+        tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
+        gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
+        await self._store_parts(connection, tags, gateways, {})
+
+    async def _store_parts(
+        self, connection: Connection, tags: Descriptions, gateways: Descriptions, units: Units
+    ) -> None:
+        """Store descriptions, _AT_ONCE rows a transaction: another flush that describes one of them waits for it."""
+        for ids in _parts(sorted(tags.keys() | gateways.keys())):
+            some_tags, some_gateways = ({i: each[i] for i in ids if i in each} for each in (tags, gateways))
+            await self._store(connection, some_tags, some_gateways, {})
+        for series_ids in _parts(sorted(units)):
+            await self._store(connection, {}, {}, {series_id: units[series_id] for series_id in series_ids})
 
     async def _store(self, connection: Connection, tags: Descriptions, gateways: Descriptions, units: Units) -> None:
         ids = sorted(tags.keys() | gateways.keys())
@@ -238,7 +301,7 @@ class SeriesRegistry:
             self._by_id[row["id"]].gateway.update_from_database(row["gateway_us"], row["gateway"])
         self._units_us.update({series_id: us for series_id, (us, _) in units.items()})
 
-    def _collect_updates(self, uploads: Sequence[Upload]) -> tuple[Descriptions, Descriptions]:
+    async def _collect_updates(self, uploads: Sequence[Upload]) -> tuple[Descriptions, Descriptions]:
         """Return the tags and the gateways in the uploads that the database needs."""
         tags: Descriptions = {}
         gateways: Descriptions = {}
@@ -246,20 +309,24 @@ class SeriesRegistry:
             if upload.gateway is not None:
                 for (sensor, _), newest_us in zip(upload.readings.series, _newest_us(upload.readings), strict=True):
                     _keep_newest(gateways, self.sensors[sensor].id, newest_us, upload.gateway)
-            for reading in upload.readings.described:
+            for number, reading in enumerate(upload.readings.described, 1):
                 if reading.tags is not None:
                     text = _as_jsonb_text(reading.tags)
                     _keep_newest(tags, self.sensors[reading.sensor].id, reading.time_us, text)
+                if not number % _DESCRIBED_AT_ONCE:
+                    await asyncio.sleep(0)
         return (
             {number: newest for number, newest in tags.items() if self._by_id[number].tags.note(*newest)},
             {number: newest for number, newest in gateways.items() if self._by_id[number].gateway.note(*newest)},
         )
 
-    def _collect_units(self, uploads: Sequence[Upload]) -> Units:
+    async def _collect_units(self, uploads: Sequence[Upload]) -> Units:
         """Return the units in the uploads of series that have none, or one of a later reading."""
         units: Units = {}
         for upload in uploads:
-            for reading in upload.readings.described:
+            for number, reading in enumerate(upload.readings.described, 1):
+                if not number % _DESCRIBED_AT_ONCE:
+                    await asyncio.sleep(0)
                 for metric, unit in (reading.units or {}).items():
                     series_id, oldest = self.series_of[reading.sensor][metric], (reading.time_us, unit)
                     stored_us = self._units_us.get(series_id)
@@ -278,6 +345,12 @@ async def _update(
         if rows:
             times, texts = zip(*rows.values(), strict=True)
             await connection.execute(SQL[query], list(rows), texts, times)
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield items in parts, because asyncpg encodes the arguments of a statement in one step."""
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
 
 
 def _keep_newest(descriptions: Descriptions, sensor_id: int, us: int, text: str) -> None:
@@ -305,13 +378,42 @@ def _newest_us(readings: Readings) -> list[int]:
     return times_us
 
 
-def _reject_over_cap(upload: Upload, names: set[SensorName]) -> Upload:
-    """Return the upload without the readings of these sensors, which it rejects."""
-    if not any(sensor in names for sensor, _ in upload.readings.series):
+def _too_many_metrics(name: SensorName) -> Refusal:
+    return "too_many_metrics", (
+        f"sensor {name!r} has {METRICS_PER_SENSOR:,} metrics already; remove what makes ever new names, or spread the "
+        "metrics over several sensors"
+    )
+
+
+def _too_many_series(label: str) -> Refusal:
+    return "too_many_series", (
+        f"the sensors of the key {label!r} have {SERIES_PER_KEY:,} series already; remove what makes ever new names, "
+        "or use another key for some of the sensors"
+    )
+
+
+def _reject(upload: Upload, refused: Mapping[Series, Refusal]) -> Upload:
+    """Return the upload without the values of the refused series, which it rejects one by one."""
+    readings = upload.readings
+    codes = {code: series for code, series in enumerate(readings.series) if series in refused}
+    if not codes:
         return upload
     rejected = upload.rejected.copy()
-    rows = zip(upload.readings.indexes, upload.readings.codes, strict=True)
-    values = Counter((index, upload.readings.series[code][0]) for index, code in rows)
+    for index, code in zip(readings.indexes, readings.codes, strict=True):
+        if code in codes:
+            rejected.add(index, *refused[codes[code]], metric=codes[code][1])
+    return msgspec.structs.replace(upload, readings=readings.without({*codes.values()}), rejected=rejected)
+
+
+def _reject_sensors(upload: Upload, names: set[SensorName]) -> Upload:
+    """Return the upload without the readings of these sensors, which it rejects."""
+    readings = upload.readings
+    series = {series for series in readings.series if series[0] in names}
+    if not series:
+        return upload
+    rejected = upload.rejected.copy()
+    rows = zip(readings.indexes, readings.codes, strict=True)
+    values = Counter((index, readings.series[code][0]) for index, code in rows)
     for (index, sensor), count in values.items():
         if sensor in names:
             rejected.add(
@@ -321,4 +423,4 @@ def _reject_over_cap(upload: Upload, names: set[SensorName]) -> Upload:
                 "as it may; raise its limit, or remove what makes ever new names",
                 values=count,
             )
-    return msgspec.structs.replace(upload, readings=upload.readings.without(names), rejected=rejected)
+    return msgspec.structs.replace(upload, readings=readings.without(series), rejected=rejected)

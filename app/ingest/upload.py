@@ -32,6 +32,8 @@ RejectionCode = Literal[
     "unit_invalid",
     "reading_invalid",
     "too_many_sensors",
+    "too_many_metrics",
+    "too_many_series",
 ]
 
 
@@ -123,9 +125,28 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
             [reading for reading in readings if reading.tags is not None or reading.units is not None],
         )
 
-    def without(self, sensors: Collection[SensorName]) -> "Readings":
-        """Return the readings of all other sensors."""
-        kept = [code for code, (sensor, _) in enumerate(self.series) if sensor not in sensors]
+    @classmethod
+    def join(cls, parts: Sequence["Readings"]) -> "Readings":
+        """Return the readings of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        places: dict[Series, int] = {}
+        codes = array("q")
+        for part in parts:
+            of_part = np.array([places.setdefault(series, len(places)) for series in part.series], np.int64)
+            codes.frombytes(of_part[np.frombuffer(part.codes, np.int64)].tobytes() if part.series else b"")
+        return cls(
+            [*places],
+            codes,
+            array("q", b"".join([part.times_us for part in parts])),
+            array("d", b"".join([part.values for part in parts])),
+            [index for part in parts for index in part.indexes],
+            [reading for part in parts for reading in part.described],
+        )
+
+    def without(self, refused: Collection[Series]) -> "Readings":
+        """Return the values of all other series."""
+        kept = [code for code, series in enumerate(self.series) if series not in refused]
         codes = {code: place for place, code in enumerate(kept)}
         rows = [row for row, code in enumerate(self.codes) if code in codes]
         return Readings(
@@ -134,8 +155,17 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
             array("q", [self.times_us[row] for row in rows]),
             array("d", [self.values[row] for row in rows]),
             [self.indexes[row] for row in rows],
-            [reading for reading in self.described if reading.sensor not in sensors],
+            [left for reading in self.described if (left := _without(reading, refused)) is not None],
         )
+
+
+def _without(reading: Reading, refused: Collection[Series]) -> Reading | None:
+    """Return a reading without its values and units of these series; None if no value is left."""
+    values = {metric: value for metric, value in reading.values.items() if (reading.sensor, metric) not in refused}
+    if len(values) == len(reading.values):
+        return reading
+    units = {metric: unit for metric, unit in (reading.units or {}).items() if metric in values}
+    return msgspec.structs.replace(reading, values=values, units=units or None) if values else None
 
 
 def encode_series(sensors: Sequence[SensorName], values: Sequence[Mapping[MetricName, float]]) -> EncodedSeries:

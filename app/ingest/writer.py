@@ -21,6 +21,7 @@ from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.upload import Outcome, Upload
 from app.metrics import Metrics
 from app.problems import is_database_away
+from app.tasks import run_off_loop
 
 #: Number of concurrent flushes: one merges and sorts while PostgreSQL works for the other.
 FLUSHERS = 2
@@ -262,13 +263,14 @@ class Writer:
 
 async def _merge(connection: Connection, uploads: Sequence[Upload], registry: SeriesRegistry) -> Batch:
     """Return the uploads as one batch; register their new series first. Raise SensorsChangedError."""
+    value_count = sum(upload.value_count for upload in uploads)
     try:
         # Tried before any look for new series, which would take half as long as the batch itself.
-        batch = Batch(uploads, registry.series_of)
+        batch = await run_off_loop(value_count, Batch, uploads, registry.series_of)
     except KeyError:
         uploads = await registry.register(connection, uploads)
         try:
-            batch = Batch(uploads, registry.series_of)
+            batch = await run_off_loop(value_count, Batch, uploads, registry.series_of)
         except KeyError as error:  # its sensor was just deleted
             raise SensorsChangedError from error
     await registry.describe(connection, batch.uploads)

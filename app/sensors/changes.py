@@ -205,7 +205,7 @@ def _parse_interval(given: float | str | UnsetType | None) -> timedelta | None:
         return None
     longest_s = LONGEST_INTERVAL.total_seconds()
     try:
-        us = parse_duration(given) if isinstance(given, str) else round(min(given, longest_s + 1) * SECOND_US)
+        us = parse_duration(given) if isinstance(given, str) else round(max(0.0, min(given, longest_s + 1)) * SECOND_US)
     except ValueError as error:
         raise InvalidRequestError(f"expected_interval: {error}; send seconds, or a text such as 10m") from None
     if not 0 < us <= longest_s * SECOND_US:

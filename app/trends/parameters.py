@@ -46,7 +46,7 @@ def parse_time(name: str, text: str, now: datetime) -> datetime:
         moment = msgspec.convert(_LOST_PLUS.sub("+", text), datetime)
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
         pass
     if _AGO.fullmatch(text):
         return now - _parse_ago(name, text)

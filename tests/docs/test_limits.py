@@ -14,12 +14,15 @@ from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTIO
 from app.db.shared import RETRY_S
 from app.deadlines import CHANGE_WITHIN_S, READ_WITHIN_S
 from app.http_protocol import HEAD_LIMIT, HEAD_WITHIN_S, HEADERS_LIMIT
-from app.ingest.body import BODIES_LIMIT, BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
+from app.ingest.bodies.compression import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
+from app.ingest.bodies.pieces import READINGS_LIMIT
+from app.ingest.bodies.room import BODIES_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
-from app.ingest.formats.native import READINGS_LIMIT
+from app.ingest.formats.native import VALUES_LIMIT
+from app.ingest.gateways import GATEWAYS_PER_KEY
 from app.ingest.idempotency import KEY_LIMIT
-from app.ingest.series import SENSORS_PER_KEY
+from app.ingest.series import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.ingest.writer import QUEUE_VALUES, UPLOAD_WITHIN_S
@@ -41,8 +44,12 @@ MIB = 2**20
 GATEWAYS = (
     f"| Body as sent | {BODY_LIMIT // MIB} MiB |",
     f"{DECOMPRESSED_LIMIT // MIB} MiB; a gzip body of at most {GZIP_MEMBERS_LIMIT:,} members",
-    f"| Readings in one body | {READINGS_LIMIT:,};",
+    f"| Readings and values in one body | {READINGS_LIMIT:,} and {VALUES_LIMIT:,};",
     f"| New sensors of one key | {SENSORS_PER_KEY:,} in all;",
+    f"| Metrics of one sensor | {METRICS_PER_SENSOR:,}; the sensors of one key have {SERIES_PER_KEY:,} series",
+    f"| Gateways of one key | {GATEWAYS_PER_KEY:,};",
+    f"the sensor has {METRICS_PER_SENSOR:,} already",
+    f"the key have {SERIES_PER_KEY:,} series already",
     f"from {OLDEST_ACCEPTED_US // DAY_US} days ago to {FUTURE_LIMIT_US // MINUTE_US} minutes ahead",
     f"{QUEUE_VALUES:,}, and {QUEUE_OF_UPLOADS_BYTES // MIB} MiB with tags and units; beyond, 503",
     f"{BODIES_LIMIT // MIB} MiB together; beyond, 503",

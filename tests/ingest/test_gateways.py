@@ -7,6 +7,8 @@ import asyncpg
 import pytest
 
 from app.db.pool import Pool
+from app.errors import UnprocessableError
+from app.ingest import gateways
 from app.ingest.gateways import GatewayLog
 from app.ingest.upload import Receipt
 from tests.conftest import Database
@@ -52,6 +54,26 @@ async def test_gateway_is_stored_under_its_keys_label_when_it_has_no_name(databa
     await log.write(database.pool)
     rows = await database.pool.fetch("SELECT api_key, name FROM gateway ORDER BY api_key")
     assert [tuple(row) for row in rows] == [("API_KEY", "cellar"), ("cellar", "cellar")]
+
+
+async def test_gateway_is_refused_when_its_key_has_too_many(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateways, "GATEWAYS_PER_KEY", 2)
+    log = GatewayLog()
+    for name in ("roof", "cellar", "roof"):
+        await log.admit(database.pool, "API_KEY", name)
+        log.note(upload(gateway=name), RECEIPT)
+    await log.write(database.pool)
+    for process in (log, GatewayLog()):
+        await process.admit(database.pool, "API_KEY", "cellar")
+        await process.admit(database.pool, "other", "attic")
+        with pytest.raises(UnprocessableError) as refusal:
+            await process.admit(database.pool, "API_KEY", "attic")
+        assert str(refusal.value) == (
+            "gateway is 'attic', which is new, and the key 'API_KEY' has 2 gateways already; give each gateway one "
+            "name that stays, or use another key for some of them"
+        )
 
 
 @pytest.mark.parametrize("written_every", [1, 7, 100])

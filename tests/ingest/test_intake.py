@@ -1,14 +1,17 @@
-"""The log of uploads: each one at a low rate, most of them together at a high one."""
+"""The log of uploads: each one at a low rate, most of them together at a high one; and the turns of the event loop."""
 
 import asyncio
+from time import thread_time
 from typing import Any
 
 import structlog
 from structlog.testing import capture_logs
 
+from app.clock import now_us
 from app.ingest.intake import UPLOADS_LOGGED_PER_S, UploadLog
 from app.ingest.upload import Receipt
-from tests.conftest import wait_until
+from tests.conftest import Server, wait_until
+from tests.ingest.client import send
 from tests.ingest.uploads import reading, upload
 
 
@@ -35,3 +38,27 @@ async def test_no_line_follows_when_few_uploads_come_in_a_second() -> None:
     assert [(line["event"], line["key"], line["gateway"], line["seq"]) for line in lines] == [
         ("upload_stored", "API_KEY", "roof", 7)
     ]
+
+
+async def test_event_loop_goes_on_while_the_largest_bodies_are_stored(server: Server) -> None:
+    """The loop's own processor time between two turns counts, so that other programs do not disturb the test."""
+    now_ms = now_us() // 1_000
+    many = [
+        {"sensor": f"pi{number % 500}", "time": now_ms - number, "values": {"a": number}} for number in range(60_000)
+    ]
+    described = [{**each, "tags": {"site": "roof"}, "values": {"b": 1, "c": "bad"}} for each in many[:30_000]]
+    holds: list[float] = []
+    watching = asyncio.create_task(_note_holds(holds))
+    for body in (many, many, described):
+        answer = await send(server, body)
+        assert answer.status == 200
+    watching.cancel()
+    assert len(holds) > 50
+    assert max(holds) < 0.1
+
+
+async def _note_holds(holds: list[float]) -> None:
+    while True:
+        before = thread_time()
+        await asyncio.sleep(0)
+        holds.append(thread_time() - before)

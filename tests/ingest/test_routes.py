@@ -263,7 +263,7 @@ async def test_record_is_refused_as_by_the_replaced_server(server: Server) -> No
     answer = await send(server, b" " * (16 * 2**20 + 1), RECORD)
     assert (answer.status, answer.body) == (
         413,
-        {"detail": "The body is larger than 16 MiB as sent; send smaller batches"},
+        {"detail": "The body is larger than 256 KiB as sent; send smaller batches"},
     )
 
 

@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.db.pool import Connection
+from app.ingest import series as series_module
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Upload
+from app.model import Reading
 from tests.conftest import Database
 from tests.ingest.uploads import HOUR, SECOND, T0, as_objects, key, reading, upload
 
@@ -84,6 +86,54 @@ async def test_readings_of_new_sensors_are_rejected_when_the_cap_is_reached(conn
     (later,) = await SeriesRegistry().register(connection, [upload(reading("a", z=1), reading("d"), api_key=capped)])
     assert [item.sensor for item in as_objects(later.readings)] == ["a"]
     assert await connection.fetchval("SELECT array_agg(name ORDER BY name) FROM sensor") == ["a", "b"]
+
+
+async def test_values_are_rejected_one_by_one_when_their_sensor_has_too_many_metrics(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_module, "METRICS_PER_SENSOR", 3)
+    registry = SeriesRegistry()
+    await registry.register(connection, [upload(reading("a", x=1), reading("b", x=1))])
+    described = Reading("a", T0, {"x": 1, "y": 2, "z": 3, "zz": 4}, {"site": "roof"}, 1, {"y": "m", "zz": "K"})
+    sent = upload(reading("b", y=1), described, reading("a", T0 + 1, zz=5), reading("a", T0 + 2, x=6))
+    (kept,) = await registry.register(connection, [sent])
+    assert as_objects(kept.readings) == [
+        Reading("b", T0, {"y": 1}, index=0),
+        Reading("a", T0, {"x": 1, "y": 2, "z": 3}, {"site": "roof"}, 1, {"y": "m"}),
+        Reading("a", T0 + 2, {"x": 6}, index=3),
+    ]
+    assert [(each.index, each.code, each.metric) for each in kept.rejected.listed] == [
+        (1, "too_many_metrics", "zz"),
+        (2, "too_many_metrics", "zz"),
+    ]
+    assert kept.rejected.listed[0].message == (
+        "sensor 'a' has 3 metrics already; remove what makes ever new names, or spread the metrics over several sensors"
+    )
+    (again,) = await SeriesRegistry().register(connection, [upload(reading("a", new=1))])
+    assert (again.value_count, again.rejected.by_code) == (0, {"too_many_metrics": 1})
+    await registry.describe(connection, [kept])
+    assert await connection.fetchval("SELECT count(*) FROM series") == 5
+
+
+async def test_values_are_rejected_when_the_sensors_of_a_key_have_too_many_series(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_module, "SERIES_PER_KEY", 3)
+    registry = SeriesRegistry()
+    await registry.register(connection, [upload(reading("a", x=1, y=2), api_key=key("roof"))])
+    uploads = [
+        upload(reading("a", z=3, zz=4), reading("c", x=1), api_key=key("roof")),
+        upload(reading("d", x=1, y=2, z=3), api_key=key("other")),
+        upload(reading("a", other=3), api_key=key("other")),
+    ]
+    kept = await registry.register(connection, uploads)
+    assert [each.value_count for each in kept] == [0, 3, 1]
+    assert kept[0].rejected.by_code == {"too_many_series": 3}
+    (again,) = await SeriesRegistry().register(connection, [upload(reading("a", last=1), api_key=key("other"))])
+    assert again.rejected.listed[0].message == (
+        "the sensors of the key 'roof' have 3 series already; remove what makes ever new names, or use another key for "
+        "some of the sensors"
+    )
 
 
 async def test_cap_counts_only_sensors_that_the_key_brought_first(connection: Connection) -> None:

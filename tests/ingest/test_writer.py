@@ -16,8 +16,8 @@ from app import services
 from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
-from app.ingest import body as bodies
 from app.ingest import intake, writer
+from app.ingest.bodies import room
 from app.ingest.upload import VALUE_BYTES, Outcome, Receipt, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
@@ -240,7 +240,7 @@ async def test_uploads_are_refused_when_waiting_ones_take_too_many_bytes(
 async def test_uploads_are_refused_when_too_much_is_being_received(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "BODIES_LIMIT", 1_000)
+    monkeypatch.setattr(room, "BODIES_LIMIT", 1_000)
     large = b" " * 200 + msgspec.json.encode(_body(1))
     finish = asyncio.Event()
 
@@ -263,7 +263,7 @@ async def test_uploads_are_refused_when_too_much_is_being_received(
 async def test_body_gives_its_room_back_when_its_client_sends_no_more(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "BODIES_LIMIT", 1_000)
+    monkeypatch.setattr(room, "BODIES_LIMIT", 1_000)
     monkeypatch.setattr(intake, "PIECE_WITHIN_S", 0.1)
     never = asyncio.Event()
 

@@ -56,13 +56,16 @@ class Samples(msgspec.Struct, frozen=True, eq=False):
         """Return some of the samples, or all in another order."""
         return Samples(self.ids[which], self.times_us[which], self.values[which], self.places[which])
 
-    def join(self, other: "Samples") -> "Samples":
-        """Return these samples, then the others."""
-        return Samples(
-            np.concatenate([self.ids, other.ids]),
-            np.concatenate([self.times_us, other.times_us]),
-            np.concatenate([self.values, other.values]),
-            np.concatenate([self.places, other.places]),
+    @classmethod
+    def join(cls, parts: Sequence["Samples"]) -> "Samples":
+        """Return the samples of all parts, at least one, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.times_us for part in parts]),
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.places for part in parts]),
         )
 
     def columns(self) -> tuple[list[SeriesId], list[int], list[float]]:

@@ -79,7 +79,7 @@ def _cut(new: NewReadings) -> Samples:
     needs_id = np.array([upload.wants_legacy_id for upload in new.batch.uploads], bool)
     if not needs_id.any():
         return new.newest
-    return new.newest.join(new.samples.take(needs_id[new.batch.numbers(new.samples)]))
+    return Samples.join([new.newest, new.samples.take(needs_id[new.batch.numbers(new.samples)])])
 
 
 def _ranks(sensors: list[SensorName]) -> Ints:

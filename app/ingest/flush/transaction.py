@@ -5,7 +5,7 @@ each day, then `series_state` by series, then idempotency keys by key. Creating 
 commit, so days must ascend in every flush.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import date, timedelta
 
 import asyncpg
@@ -25,9 +25,14 @@ from app.ingest.sql import SQL
 from app.ingest.upload import Outcome
 from app.model import LegacyRecord, SeriesId
 from app.summaries import pack
+from app.tasks import run_off_loop
 
 #: Batches from this size on are written by COPY. Below, INSERT … ON CONFLICT is as fast and returns what was new.
 COPY_FROM = 101
+#: Rows of one INSERT: asyncpg encodes all of them in one step.
+INSERTED_AT_ONCE = 5_000
+#: Bytes that are sent at a time.
+_COPIED_BYTES = 2**20
 _1970 = date(1970, 1, 1)
 
 
@@ -80,14 +85,14 @@ async def _copy(connection: Connection, batch: Batch) -> NewReadings:
     """Copy all samples into `reading`, day by day; all must be new."""
     for samples in by_day(batch.samples):
         await _copy_day(connection, samples)
-    return NewReadings(batch, batch.samples)
+    return await run_off_loop(batch.size, NewReadings, batch, batch.samples)
 
 
 async def _copy_day(connection: Connection, samples: Samples) -> None:
     try:
         await connection.copy_to_table(
             "reading",
-            source=_as_stream(copy_payload(samples)),
+            source=_as_stream(await run_off_loop(len(samples), copy_payload, samples)),
             columns=("series_id", "time", "value"),
             format="binary",
         )
@@ -100,29 +105,43 @@ async def _copy_day(connection: Connection, samples: Samples) -> None:
 
 async def _insert(connection: Connection, batch: Batch) -> NewReadings:
     """Insert the samples that are not stored yet."""
-    stored = await connection.fetch(SQL["insert_readings"], *batch.samples.columns())
-    return NewReadings(batch, select(batch.samples, {(row["series_id"], to_us(row["time"])) for row in stored}))
+    new = []
+    for some in _parts(batch.samples):
+        stored = await connection.fetch(SQL["insert_readings"], *some.columns())
+        new.append(select(some, {(row["series_id"], to_us(row["time"])) for row in stored}))
+    return await run_off_loop(batch.size, NewReadings, batch, Samples.join(new))
 
 
 async def _record(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> _Recorded:
     """Write the rows that follow from new readings."""
     await connection.execute(SQL["insert_late_days"], *days_of(new))
     is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
-    await connection.execute(
-        SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *new.newest.columns()
-    )
-    for late, summaries in new.summaries().items():
-        await connection.execute(SQL["insert_dirty"], pack(summaries), late)
-    grouped = group_readings(new, registry.names)
-    records = [] if is_import else find_records(new, grouped, registry)
+    for newest in _parts(new.newest):
+        await connection.execute(
+            SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *newest.columns()
+        )
+    for late, packed in await run_off_loop(new.size, _pack_summaries, new):
+        await connection.execute(SQL["insert_dirty"], packed, late)
+    grouped = await run_off_loop(new.size, group_readings, new, registry.names)
+    records = [] if is_import else await run_off_loop(new.size, find_records, new, grouped, registry)
     numbered = await _insert_records(connection, records)
-    payload = encode_payload(new, grouped, numbered)
+    payload = await run_off_loop(new.size, encode_payload, new, grouped, numbered)
     row = await connection.fetchrow(SQL["insert_feed"], new.size, payload)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
     _check_version(registry, row["version"])
     if reporting := _find_reporting(new, registry):
         await connection.execute(SQL["bring_back_sensors"], sorted(set(reporting.values())))
     return _Recorded(row["id"], records, [record.id for record in numbered])
+
+
+def _parts(samples: Samples) -> Iterator[Samples]:
+    """Yield samples in parts of INSERTED_AT_ONCE, at least one."""
+    for start in range(0, max(len(samples), 1), INSERTED_AT_ONCE):
+        yield samples.take(slice(start, start + INSERTED_AT_ONCE))
+
+
+def _pack_summaries(new: NewReadings) -> list[tuple[bool, bytes]]:
+    return [(late, pack(summaries)) for late, summaries in new.summaries().items()]
 
 
 def _check_version(registry: SeriesRegistry, version: int) -> None:
@@ -177,4 +196,5 @@ async def _store_answers(connection: Connection, new: NewReadings, feed_id: int 
 
 
 async def _as_stream(payload: bytes) -> AsyncIterator[bytes]:
-    yield payload
+    for start in range(0, len(payload), _COPIED_BYTES):
+        yield payload[start : start + _COPIED_BYTES]

@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from app.ingest.bodies.pieces import READINGS_LIMIT
 from app.ingest.upload import Readings, Rejected
 
 
@@ -28,13 +29,17 @@ class Parsed(NamedTuple):
 class ReceiptTimes:
     """Times for readings without one: the time of receipt, in microseconds since 1970.
 
-    Each further reading of the same sensor gets a microsecond more, so that no two have the same time.
+    Each further reading of the same sensor gets a microsecond more, so that no two have the same time. For a body that
+    is parsed in a thread, `reserve` takes a number of times that no other upload gets, and returns the first.
     """
 
-    def __init__(self, received_us: int) -> None:
+    def __init__(self, received_us: int, reserve: Callable[[int], int] | None = None) -> None:
         self.received_us = received_us
         #: The latest time that `give` has returned.
         self.last_us = received_us
+        self._reserve = reserve
+        self._expected: int | None = READINGS_LIMIT
+        self._first_us = received_us
         self._next: dict[str, int] = {}
 
     @property
@@ -42,17 +47,26 @@ class ReceiptTimes:
         """Return whether a reading has got its time here."""
         return bool(self._next)
 
+    def expect(self, readings: int) -> None:
+        """Say how many readings are next, so that no more times than needed are reserved."""
+        self._expected = readings
+
     def give(self, sensor: str) -> int:
         """Return the time of the sensor's next reading without a time."""
-        us = self._next.get(sensor, self.received_us)
+        if self._reserve is not None and self._expected is not None:
+            self._first_us, self._expected = self._reserve(self._expected), None
+        us = max(self._next.get(sensor, 0), self._first_us)
         self._next[sensor] = us + 1
         self.last_us = max(self.last_us, us)
         return us
 
 
 #: Takes a body, its media type in lower case without parameters, and times for readings without one. Raises
-#: InvalidRequestError or PayloadTooLargeError if no part of the body can be used.
+#: InvalidRequestError or PayloadTooLargeError if no part of the body can be used. It runs in a thread for a body larger
+#: than INLINE_BYTES, where the event loop waits for each step of C: a body is best decoded piece by piece.
 Parse = Callable[[bytes, str, ReceiptTimes], Parsed]
+#: The same, but returns None unless all is right in the body, and is quick.
+ParseGood = Callable[[bytes, str, ReceiptTimes], Parsed | None]
 
 
 def find_handlers() -> list[Any]:

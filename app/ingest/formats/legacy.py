@@ -30,6 +30,8 @@ from app.names import is_metric_name, is_sensor_name
 from app.problems import respond
 
 Problems = list[dict[str, Any]]
+#: One reading is a few hundred bytes.
+_BODY_LIMIT = 2**18
 
 
 class WrongFieldsError(UnprocessableError):
@@ -176,7 +178,7 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
 
     Additional numeric fields are stored as metrics of their own.
     """
-    body = await ingest.read_body(request, first_headers(request.scope))
+    body = await ingest.read_small_body(request, first_headers(request.scope), _BODY_LIMIT)
     received_us = ingest.clock()
     problems, sensor, values = parse(body)
     del body

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequestError, PayloadTooLargeError
-from app.ingest import body as body_module
-from app.ingest.body import DECOMPRESSED_LIMIT, decompress
+from app.ingest.bodies import compression as body_module
+from app.ingest.bodies.compression import DECOMPRESSED_LIMIT, decompress
 
 MIB = 2**20
 TEXT = b'[{"sensor":"pi1","values":{"temperature":21.5}}]'

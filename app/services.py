@@ -121,6 +121,7 @@ class Services:
         return {
             "listener": self.listener.run,
             "key_refresh": self.ring.keep_fresh,
+            "refused_keys": self.ring.refusals.report_forever,
             "heartbeats": self.feed.send_heartbeats,
             "sensors_followed": lambda: self.feed.follow_sensors(self.read_pool),
             "shared_state": self.shared.recover,

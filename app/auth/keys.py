@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from app.auth.audit import Refusals
 from app.auth.sql import SQL
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ConflictError, NotFoundError, UnauthorizedError
@@ -101,6 +102,11 @@ class KeyRing:
     def __init__(self, from_environment: Mapping[bytes, ApiKey]) -> None:
         self._from_environment = dict(from_environment)
         self._stored: dict[bytes, ApiKey] = {}
+        #: Labels of the revoked keys.
+        self._revoked: dict[bytes, str] = {}
+        #: The stored keys of the last refresh; None before the first.
+        self._refreshed: dict[bytes, ApiKey] | None = None
+        self.refusals = Refusals()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._pool: Pool | None = None
 
@@ -115,8 +121,11 @@ class KeyRing:
     async def refresh(self) -> None:
         """Read the stored keys again, with those created and without those revoked since."""
         assert self._pool is not None  # noqa: S101
-        rows = await self._pool.fetch(SQL["list_live_keys"])
-        self._stored = {row["sha256"]: _from_row(row) for row in rows}
+        rows = await self._pool.fetch(SQL["list_known_keys"])
+        self._revoked = {row["sha256"]: row["label"] for row in rows if row["revoked_at"]}
+        self._stored = {row["sha256"]: _from_row(row) for row in rows if not row["revoked_at"]}
+        _log_changes(self._refreshed, self._stored)
+        self._refreshed = dict(self._stored)
 
     async def keep_fresh(self) -> None:
         """Refresh until cancelled; while the database is away, the last known keys stay valid."""
@@ -136,6 +145,10 @@ class KeyRing:
         if found is None:
             raise UnauthorizedError("This API key is unknown or was revoked")
         return found
+
+    def find_revoked(self, key: str) -> str | None:
+        """Return the label of a revoked key, or None for another key."""
+        return self._revoked.get(hash_key(key))
 
     def is_live(self, api_key: ApiKey) -> bool:
         """Return whether a key that was accepted earlier is still known, with the same scopes and limits."""
@@ -177,6 +190,21 @@ def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[b
             before = keys.get(hash_key(key))
             keys[hash_key(key)] = ApiKey(before.label, before.scopes | scopes) if before else ApiKey(label, scopes)
     return keys
+
+
+def _log_changes(before: Mapping[bytes, ApiKey] | None, after: Mapping[bytes, ApiKey]) -> None:
+    """Log what has changed between two refreshes, also by other processes or by hand; nothing before the first."""
+    if before is None:
+        return
+    for digest in before.keys() - after.keys():
+        log.info("key_revoked", key=before[digest].label)
+    for digest, api_key in after.items():
+        limits = {name: limit for name, limit in msgspec.structs.asdict(api_key.limits).items() if limit is not None}
+        rights = {"scopes": sorted(api_key.scopes), "limits": limits}
+        if digest not in before:
+            log.info("key_created", key=api_key.label, **rights)
+        elif api_key != before[digest]:
+            log.info("key_changed", key=api_key.label, **rights)
 
 
 def _from_row(row: asyncpg.Record) -> ApiKey:

@@ -85,6 +85,43 @@ async def test_pacing_ends_when_the_destination_has_not_asked_to_wait_for_a_minu
     clock.now = 5.0 + broker_pacing.PACED_FOR_S + 0.1
     for _number in range(100):
         await pacing.wait_turn(webhook("a"), 0.0)
+    assert pacing.known_destinations == 0
+
+
+async def test_waiting_deliveries_no_longer_count_when_they_have_ended() -> None:
+    pacing = RetryAfterPacing(SharedState())
+    await pacing.hold(webhook("a"), 0.5)
+    waiting = [asyncio.create_task(pacing.wait_turn(webhook("a"), 10.0)) for _number in range(4)]
+    await asyncio.sleep(0)
+    for task in waiting[1:]:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert await refused(pacing, webhook("a"), 0.5) == "Slack has asked to wait, 1 s from now on"
+
+
+async def test_pacing_keeps_destinations_that_must_still_be_paced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_pacing, "_DESTINATIONS_KEPT", 2)
+    pacing = RetryAfterPacing(SharedState(), ManualClock())
+    for number in range(5):
+        await pacing.hold(webhook(str(number)), 10.0)
+    for number in range(5):
+        assert await refused(pacing, webhook(str(number)), 1.0) == "Slack has asked to wait, 10 s from now on"
+
+
+async def test_pacing_keeps_a_destination_while_deliveries_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_pacing, "_DESTINATIONS_KEPT", 1)
+    clock = ManualClock()
+    pacing = RetryAfterPacing(SharedState(), clock)
+    await pacing.hold(webhook("a"), 1.0)
+    waiting = asyncio.create_task(pacing.wait_turn(webhook("a"), 10.0))
+    await asyncio.sleep(0)
+    clock.now += 1_000.0
+    await pacing.hold(webhook("b"), 1.0)
+    assert pacing.known_destinations == 2
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await pacing.hold(webhook("c"), 1.0)
+    assert pacing.known_destinations == 2  # b and c, which are still paced
 
 
 async def test_pacing_drops_destinations_when_they_no_longer_ask_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,8 +101,17 @@ def test_log_contains_warnings_and_errors_of_libraries() -> None:
     ]
 
 
+def test_log_leaves_out_warnings_of_libraries_when_only_errors_are_wanted() -> None:
+    stream = configured("json", "error")
+    logging.getLogger("asyncio").warning("Executing %s took 2 seconds", "it")
+    logging.getLogger("uvicorn.error").warning("Unsupported upgrade request.")
+    logging.getLogger("asyncio").error("Task was destroyed")
+    assert [line["event"] for line in lines(stream)] == ["Task was destroyed"]
+
+
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_log_leaves_out_connections_when_uvicorn_logs_their_address(level: str) -> None:
+    logging.getLogger("uvicorn").setLevel(logging.INFO)  # as uvicorn does by itself
     stream = configured("json", level)
     logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" [accepted]', "1.2.3.4", "/ws?api-key=secret")
     assert stream.getvalue() == ""

@@ -88,6 +88,19 @@ async def test_pacing_ends_when_the_destination_has_not_asked_to_wait_for_a_minu
     assert pacing.known_destinations == 0
 
 
+async def test_pacing_lasts_as_long_as_the_longest_hold_asks_when_a_shorter_one_follows() -> None:
+    clock = ManualClock()
+    pacing = RetryAfterPacing(SharedState(), clock)
+    await pacing.hold(webhook("a"), 60.0)
+    clock.now = 10.0
+    await pacing.hold(webhook("a"), 1.0)
+    assert await refused(pacing, webhook("a"), 1.0) == "Slack has asked to wait, 50 s from now on"
+    clock.now = 119.0
+    await pacing.wait_turn(webhook("a"), 0.0)
+    assert pacing.known_destinations == 1
+    assert await refused(pacing, webhook("a"), 0.5) == "Slack has asked to wait, 1 s from now on"
+
+
 async def test_waiting_deliveries_no_longer_count_when_they_have_ended() -> None:
     pacing = RetryAfterPacing(SharedState())
     await pacing.hold(webhook("a"), 0.5)

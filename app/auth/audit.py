@@ -1,14 +1,15 @@
 """The audit lines of the log: who did what from where, and which keys were refused."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
 import structlog
 from litestar.connection import ASGIConnection
 from litestar.types import Scope
 
-#: `unknown`: no key; `revoked`: one that was; `scope`: a valid key that may do something else only.
-Reason = Literal["unknown", "revoked", "scope"]
+#: `missing`: none was sent; `unknown`: it is no key; `revoked`: it was one; `scope`: it may do other things only.
+Reason = Literal["missing", "unknown", "revoked", "scope"]
 REPORT_EVERY_S: Final = 60.0
 #: Refusals that are told apart, by address, reason and key; of more, the address is left out.
 REFUSALS_KEPT: Final = 1_000
@@ -43,11 +44,16 @@ class Refusals:
     """
 
     def __init__(self) -> None:
+        #: Called with the reason of each refusal.
+        self.on_refused: Callable[[Reason], None] = lambda reason: None
         #: The number of refusals since the last line, for each of which there was a line in this or the last period.
         self._since_line: dict[_Refusal, int] = {}
 
     def count(self, client: str, reason: Reason, key: str | None = None) -> None:
-        """Count a refused key, and log it unless there has just been a line about the same."""
+        """Count a refused key, and log it unless there has just been a line about the same or no key was sent."""
+        self.on_refused(reason)
+        if reason == "missing":
+            return
         refusal = _Refusal(client, reason, key)
         if refusal not in self._since_line and len(self._since_line) >= REFUSALS_KEPT:
             refusal = _Refusal("others", reason, None)

@@ -8,7 +8,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope
 
 from app.auth import keys
-from app.auth.audit import client_address
+from app.auth.audit import Reason, client_address
 from app.auth.keys import ApiKey, KeyRing
 from app.errors import ForbiddenError, UnauthorizedError
 
@@ -41,9 +41,9 @@ async def admit(ring: KeyRing, connection: Scope, key: str | None, *scopes: keys
     try:
         api_key = await ring.authenticate(key)
     except UnauthorizedError:
-        if key:
-            revoked = ring.find_revoked(key)
-            ring.refusals.count(client_address(connection), "revoked" if revoked else "unknown", revoked)
+        revoked = ring.find_revoked(key) if key else None
+        reason: Reason = "missing" if not key else "revoked" if revoked else "unknown"
+        ring.refusals.count(client_address(connection), reason, revoked)
         raise
     if scopes and api_key.scopes.isdisjoint(scopes):
         ring.refusals.count(client_address(connection), "scope", api_key.label)

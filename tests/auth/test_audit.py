@@ -141,6 +141,8 @@ async def test_refused_key_is_logged_with_address_reason_and_label_on_every_way_
     await server.services.ring.refresh()
     for way in (get_sensors, send_notification, follow, follow_as_before):
         server.services.ring.refusals = Refusals()
+        reasons: list[str] = []
+        server.services.ring.refusals.on_refused = reasons.append
         with capture_logs() as logs:
             for _ in range(3):
                 for key in ("wrong-key", old, narrow):
@@ -152,6 +154,7 @@ async def test_refused_key_is_logged_with_address_reason_and_label_on_every_way_
             ("127.0.0.1", "revoked", "old", 1),
             ("127.0.0.1", "scope", "narrow", 1),
         ], way
+        assert reasons == ["unknown", "revoked", "scope", "missing"] * 3, way
         assert all(secret not in str(logs) for secret in ("wrong-key", old, narrow))
 
 

@@ -166,6 +166,20 @@ async def test_turn_is_refused_when_another_process_was_asked_to_wait(database: 
     await other.wait_turn(webhook("b"), 0.0)
 
 
+async def test_hold_of_another_process_has_gone_on_while_the_database_was_slow(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "TIMEOUT_S", 30.0)
+    await process(database.pool).hold(webhook("a"), 10.0)
+    clock = ManualClock()
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE paced_destination")
+        asking = asyncio.create_task(refused(process(database.pool, clock), webhook("a"), 1.0))
+        await until_one_waits(database.pool)
+        clock.now = 5.0
+    assert await asking == "Slack has asked to wait, 5 s from now on"
+
+
 async def test_process_learns_within_a_second_that_another_one_was_asked_to_wait(database: Database) -> None:
     clock = ManualClock()
     asked, other = process(database.pool), process(database.pool, clock)

@@ -2,11 +2,19 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
+
+#: Among more words than this, the nearest one is not looked for, which would take seconds.
+_MOST_COMPARED: Final = 1_000
+#: Of more words than this, the others are counted.
+_MOST_LISTED: Final = 50
 
 
 def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     """Return `; did you mean "x"?` for the nearest accepted word, or "" when none is near."""
     by_lower = {one.lower(): one for one in accepted}
+    if len(by_lower) > _MOST_COMPARED:
+        return ""
     nearest = get_close_matches(word.lower()[:80], by_lower, n=1, cutoff=0.6)
     return f'; did you mean "{by_lower[nearest[0]]}"?' if nearest else ""
 
@@ -20,4 +28,6 @@ def shown(text: str) -> str:
 def listed(words: Iterable[str]) -> str:
     """Join accepted words for a message: `a, b or c`."""
     *most, last = words
+    if len(most) >= _MOST_LISTED:
+        return f"{', '.join(most[:_MOST_LISTED])} or {len(most) + 1 - _MOST_LISTED} others"
     return f"{', '.join(most)} or {last}" if most else last

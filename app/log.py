@@ -3,7 +3,8 @@
 import logging
 import re
 import sys
-from typing import TextIO
+from datetime import datetime
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -11,10 +12,10 @@ from structlog.typing import EventDict, Processor
 
 from app.settings import LogFormat, LogLevel
 
-#: Query parameters that carry a key (`api-key`, `p`, `token`), the token in a Telegram address, a Slack address, the
-#: password in the address of a database, and the keys that Tidegauge makes.
+#: Parameters that carry a key or a password (`api-key`, `p`, `token`, `password`), the token in a Telegram address, a
+#: Slack address, the password in the address of a database, and the keys that Tidegauge makes.
 _SECRETS = re.compile(
-    r"(?i)((?:api[-_]?key|token|[?&]p)=)[^&\s\"']+|(/bot)\d+:[\w-]+|(https://hooks\.slack\.com/)[^\s\"']+"
+    r"(?i)((?:api[-_]?key|token|password|[?&]p)=)[^&\s\"']+|(/bot)\d+:[\w-]+|(https://hooks\.slack\.com/)[^\s\"']+"
     r"|(postgres(?:ql)?://[^:@/\s]*:)\S+(?=@)|(tg_)[\w-]{43}"
 )
 
@@ -58,7 +59,7 @@ def _event_first(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _to_json(_logger: object, _method: str, event: EventDict) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    return msgspec.json.encode(event).decode()
 
 
 def _route_libraries(shared: list[Processor], console: bool, threshold: int, stream: TextIO) -> None:
@@ -79,4 +80,15 @@ def _route_libraries(shared: list[Processor], console: bool, threshold: int, str
 
 
 def _redact_all(_logger: object, _method: str, event: EventDict) -> EventDict:
-    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+    return {key: _redacted(value) for key, value in event.items()}
+
+
+def _redacted(value: Any) -> Any:
+    """Return a value without secrets, also inside lists and mappings; of other objects, their text."""
+    if isinstance(value, dict):
+        return {_redacted(key): _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | datetime):
+        return value
+    return redact(str(value))

@@ -72,7 +72,7 @@ class Services:
         self.dsn = require_dsn(settings.database_url)
         self.metrics = Metrics("api")
         self.ring = KeyRing(keys_from_environment(settings.api_key, settings.api_key_ws))
-        self.ring.on_refused = lambda reason: self.metrics.auth_failures.labels(reason).inc()
+        self.ring.refusals.on_refused = lambda reason: self.metrics.auth_failures.labels(reason).inc()
         self.ingest = Ingest(self.metrics, settings)
         self.hub = Hub(self.metrics)
         self.shared = SharedState()
@@ -189,6 +189,7 @@ class Services:
         return {
             "listener": self.listener.run,
             "key_refresh": self.ring.keep_fresh,
+            "refused_keys": self.ring.refusals.report_forever,
             "heartbeats": self.feed.send_heartbeats,
             "sensors_followed": lambda: self.feed.follow_sensors(self.feed_pool),
             "shared_state": self.shared.recover,

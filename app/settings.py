@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -18,6 +18,21 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Network = IPv4Network | IPv6Network
 LogFormat = Literal["auto", "console", "json"]
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+#: The variables that the example channels refer to. All others that a channel may refer to begin with CHANNEL_PREFIX:
+#: who writes a channel must not be able to send the secrets of the server somewhere.
+CHANNEL_VARIABLES: Final = ("SLACK_WEBHOOK_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID")
+CHANNEL_PREFIX: Final = "CHANNEL_"
+#: Each of these, and each variable for channels, may be in a file instead, whose path is in the variable NAME_FILE.
+SECRETS: Final = ("DATABASE_URL", "READ_DATABASE_URL", "API_KEY", "API_KEY_WS", "READER_PASSWORD")
+_FILE: Final = "_FILE"
+#: The largest file of a secret, in bytes.
+_LARGEST_SECRET: Final = 65_536
+
+
+def is_channel_variable(name: str) -> bool:
+    """Return whether a channel may refer to the environment variable of this name."""
+    return name in CHANNEL_VARIABLES or name.startswith(CHANNEL_PREFIX)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     rules_dir: Path = Path("rules")
+    #: When set, channels are read from this folder alone, and rule files must hold none.
+    channels_dir: Path | None = None
     data_dir: Path = Path(".data")
     legacy_timezone: str = "America/Sao_Paulo"
     slack_webhook_url: str | None = None
@@ -54,8 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grafana_url: str | None = None
     #: Password that `tidegauge migrate` sets for the read-only role; when absent, that role cannot log in.
     reader_password: str | None = None
-    #: All variables that are set and not empty, including those of `.env`; channels refer to them as `${NAME}`.
-    environment: dict[str, str] = {}
+    #: The variables that channels may refer to as `${NAME}`, where set and not empty, including those of `.env`.
+    channel_variables: dict[str, str] = {}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Self:
@@ -63,11 +80,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if environ is None:
             environ = os.environ
         from_file = dotenv_values(env_file or Path(".env"))
-        merged = {name: value for name, value in {**from_file, **environ}.items() if value}
+        merged = _read_secret_files({name: value for name, value in {**from_file, **environ}.items() if value})
         given = {field: merged[field.upper()] for field in cls.__struct_fields__[:-1] if merged.get(field.upper())}
         try:
             settings = msgspec.convert(
-                {**given, "environment": merged}, cls, strict=False, dec_hook=lambda kind, value: kind(value)
+                {**given, "channel_variables": {name: merged[name] for name in merged if is_channel_variable(name)}},
+                cls,
+                strict=False,
+                dec_hook=lambda kind, value: kind(value),
             )
         except msgspec.ValidationError as error:
             raise SettingsError(_explain(str(error), given)) from None
@@ -97,6 +117,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(
                 f"ROOT_PATH is {self.root_path!r}; it must begin with a slash and not end with one: /tidegauge"
             )
+        if self.channels_dir is not None and self.channels_dir.resolve() == self.rules_dir.resolve():
+            raise SettingsError(
+                f"CHANNELS_DIR is {str(self.channels_dir)!r}, which is RULES_DIR; "
+                "it must be another folder, which people who edit rules cannot write to"
+            )
         for name in ("public_url", "grafana_url"):
             _check_address(name.upper(), getattr(self, name))
         for name in ("database_url", "read_database_url"):
@@ -114,6 +139,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(
                 f"LEGACY_TIMEZONE is {self.legacy_timezone!r}; it must be an IANA name such as America/Sao_Paulo"
             ) from None
+
+
+def _read_secret_files(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with each NAME_FILE of a secret replaced by NAME, whose value is the text of that file.
+
+    Raise SettingsError if NAME is set, too, or if the file cannot be used. The messages do not show the text.
+    """
+    read = dict(variables)
+    for variable, path in variables.items():
+        name = variable.removesuffix(_FILE)
+        if name == variable or not (name in SECRETS or is_channel_variable(name)):
+            continue
+        if name in variables:
+            raise SettingsError(f"{name} and {variable} are both set; take one of them away")
+        del read[variable]
+        read[name] = _read_secret(variable, Path(path))
+    return read
+
+
+def _read_secret(variable: str, path: Path) -> str:
+    """Return the one line of a file, without its end; raise SettingsError."""
+    try:
+        # Only a regular file is opened: opening a pipe could wait for ever.
+        if not path.is_file():
+            raise SettingsError(f"{variable} is {str(path)!r}, where there is no file; it must be the path of a file")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_SECRET + 1)
+        text = content.decode().removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
+        raise SettingsError(f"{variable} is {str(path)!r}, and this file cannot be read: {reason}") from None
+    if not text or len(content) > _LARGEST_SECRET or not text.isprintable():
+        raise SettingsError(f"{variable} is {str(path)!r}; this file must hold one line, and nothing but the secret")
+    return text
 
 
 def _check_dsn(name: str, dsn: str | None) -> None:

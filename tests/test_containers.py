@@ -15,8 +15,8 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
-#: The field `environment` has no variable of its own.
-SETTINGS = [name for name in Settings.__struct_fields__ if name != "environment"]
+#: The field `channel_variables` has no variable of its own.
+SETTINGS = [name for name in Settings.__struct_fields__ if name != "channel_variables"]
 SECRETS = {"API_KEY", "API_KEY_WS", "POSTGRES_PASSWORD", "GRAFANA_DB_PASSWORD", "GF_SECURITY_ADMIN_PASSWORD"}
 
 

@@ -220,3 +220,14 @@ async def test_one_of_two_servers_leads_when_the_leader_loses_its_lease(database
             assert not (first.worker.lease.held and second.worker.lease.held)
             for api in (first, second):
                 assert (await api.get("/health/ready"))["leader"] is True
+
+
+async def test_problem_of_a_job_shows_no_secret(jobs: Jobs) -> None:
+    async def run() -> None:
+        raise OSError("cannot reach postgresql://me:s3cret@db/x?password=s3cret")
+
+    async with jobs.running([Job("job", 0.01, run)]):
+        await wait_until(lambda: bool(jobs.list_problems()))
+    (problem,) = jobs.list_problems()
+    assert "postgresql://me:[redacted]@db/x?password=[redacted]" in problem
+    assert "s3cret" not in problem

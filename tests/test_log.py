@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -100,8 +101,17 @@ def test_log_contains_warnings_and_errors_of_libraries() -> None:
     ]
 
 
+def test_log_leaves_out_warnings_of_libraries_when_only_errors_are_wanted() -> None:
+    stream = configured("json", "error")
+    logging.getLogger("asyncio").warning("Executing %s took 2 seconds", "it")
+    logging.getLogger("uvicorn.error").warning("Unsupported upgrade request.")
+    logging.getLogger("asyncio").error("Task was destroyed")
+    assert [line["event"] for line in lines(stream)] == ["Task was destroyed"]
+
+
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_log_leaves_out_connections_when_uvicorn_logs_their_address(level: str) -> None:
+    logging.getLogger("uvicorn").setLevel(logging.INFO)  # as uvicorn does by itself
     stream = configured("json", level)
     logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" [accepted]', "1.2.3.4", "/ws?api-key=secret")
     assert stream.getvalue() == ""
@@ -113,6 +123,9 @@ def test_log_leaves_out_connections_when_uvicorn_logs_their_address(level: str) 
         ("GET /ws/sensor_updates?api-key=abc123&x=1", "GET /ws/sensor_updates?api-key=[redacted]&x=1"),
         ("/write?db=x&p=secret", "/write?db=x&p=[redacted]"),
         ("API_KEY=secret", "API_KEY=[redacted]"),
+        ("postgresql://db/x?user=me&password=secret", "postgresql://db/x?user=me&password=[redacted]"),
+        ("postgresql://me:secret@a:1,b:2/x", "postgresql://me:[redacted]@a:1,b:2/x"),
+        ("PASSWORD=secret TOKEN=secret", "PASSWORD=[redacted] TOKEN=[redacted]"),
         ("https://api.telegram.org/bot123:ABC-def_9/sendMessage", "https://api.telegram.org/bot[redacted]/sendMessage"),
         ("to https://hooks.slack.com/services/T/B/x now", "to https://hooks.slack.com/[redacted] now"),
         (f"postgresql://me:{PASSWORD}@db:5432/x", "postgresql://me:[redacted]@db:5432/x"),
@@ -155,3 +168,48 @@ def test_log_replaces_secrets_in_every_text(form: LogFormat) -> None:
     for secret in (KEY, "12:AB", "hidden-one"):
         assert secret not in stream.getvalue()
     assert stream.getvalue().count("[redacted]") == 3
+
+
+class Told:
+    """A thing whose text has a secret."""
+
+    def __str__(self) -> str:
+        return f"told {KEY}"
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [KEY],
+        (1, [f"x {KEY}"]),
+        {KEY},
+        {"inner": {"url": f"/?token={KEY}"}},
+        {KEY: 1},
+        ValueError(KEY),
+        [OSError(f"postgresql://me:{KEY}@db/x")],
+        KEY.encode(),
+        Told(),
+    ],
+    ids=["list", "tuple", "set", "mapping", "name", "error", "error in a list", "bytes", "object"],
+)
+def test_log_replaces_secrets_inside_values(form: LogFormat, value: object) -> None:
+    stream = configured(form)
+    structlog.get_logger().warning("rules_refused", problems=value)
+    assert KEY not in stream.getvalue()
+    assert KEY.removeprefix("tg_") not in stream.getvalue()
+    assert "[redacted]" in stream.getvalue()
+
+
+def test_log_keeps_the_form_of_values_without_secrets() -> None:
+    stream = configured("json")
+    at = datetime(2026, 1, 31, 8, tzinfo=UTC)
+    structlog.get_logger().info("seen", n=[1, 2.5, None, True], at=at, by={"a": ("b",), 3: [{}]})
+    (line,) = lines(stream)
+    assert (line["n"], line["at"], line["by"]) == (
+        [1, 2.5, None, True],
+        "2026-01-31T08:00:00Z",
+        {"a": ["b"], "3": [{}]},
+    )

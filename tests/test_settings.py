@@ -1,5 +1,6 @@
 """Settings: their sources, and the messages for wrong values."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_environment_overrides_the_env_file_even_when_a_variable_is_empty(tmp_pa
     env_file.write_text("PORT=1\nHOST=0.0.0.0\nAPI_KEY=from-file\n")
     settings = read({"PORT": "2", "API_KEY": "", "RULES_DIR": "/etc/rules"}, env_file)
     assert (settings.port, settings.host, settings.rules_dir) == (2, "0.0.0.0", Path("/etc/rules"))
-    assert settings.environment == {"PORT": "2", "HOST": "0.0.0.0", "RULES_DIR": "/etc/rules"}
+    assert settings.host == "0.0.0.0"
     assert settings.api_key is None
 
 
@@ -86,6 +87,95 @@ def test_database_url_is_refused_without_being_quoted_when_it_is_not_postgresql(
     with pytest.raises(SettingsError) as refusal:
         read({name: "mysql://user:s3cret@127.0.0.1/name"})
     assert str(refusal.value) == f"{name} must look like postgresql://user:password@host:5432/name"
+
+
+def test_channels_see_their_own_variables_alone() -> None:
+    own = {"SLACK_WEBHOOK_URL": "a", "TELEGRAM_BOT_TOKEN": "b", "TELEGRAM_CHAT_ID": "c", "CHANNEL_X": "d"}
+    others = {"API_KEY": "e", "DATABASE_URL": DSN, "MY_CHANNEL_X": "f", "CHANNELS_DIR": "g", "CHANNEL_EMPTY": ""}
+    assert read({**own, **others}).channel_variables == own
+
+
+@pytest.mark.parametrize("folder", ["rules", "./rules/", "tests/../rules"])
+def test_folder_of_channels_is_refused_when_it_is_that_of_rules(folder: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read({"CHANNELS_DIR": folder})
+    assert str(refusal.value) == (
+        f"CHANNELS_DIR is {str(Path(folder))!r}, which is RULES_DIR; "
+        "it must be another folder, which people who edit rules cannot write to"
+    )
+
+
+# Secrets in files
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "READ_DATABASE_URL", "API_KEY", "API_KEY_WS", "READER_PASSWORD"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_secret_is_read_from_its_file_without_the_end_of_the_line(name: str, end: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(f"{DSN} {end}".encode())
+    assert getattr(read({f"{name}_FILE": f"{tmp_path}/secret", name: ""}), name.lower()) == f"{DSN} "
+
+
+@pytest.mark.parametrize("name", ["SLACK_WEBHOOK_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "CHANNEL_PAGER"])
+def test_secret_of_a_channel_is_read_from_its_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{name}_FILE={tmp_path}/secret\n")
+    assert read({}, env_file).channel_variables == {name: "s3cret"}
+
+
+def test_file_of_what_is_no_secret_is_not_read() -> None:
+    assert read({"PORT_FILE": "/no/such/file", "API_KEY_FILE": "", "_FILE": "/no/such/file"}).port == 8000
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "CHANNEL_PAGER"])
+def test_secret_is_refused_when_it_is_set_beside_its_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret")
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{name}=other\n")
+    with pytest.raises(SettingsError) as refusal:
+        read({f"{name}_FILE": f"{tmp_path}/secret"}, env_file)
+    assert str(refusal.value) == f"{name} and {name}_FILE are both set; take one of them away"
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe"])
+def test_secret_is_refused_with_variable_and_path_when_there_is_no_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(SettingsError) as refusal:
+        read({"API_KEY_FILE": str(path)})
+    assert str(refusal.value) == (
+        f"API_KEY_FILE is {str(path)!r}, where there is no file; it must be the path of a file"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"s3cret\nother\n", b"s3cret\0", b"x" * 65_537])
+def test_secret_is_refused_without_being_shown_when_its_file_is_not_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError) as refusal:
+        read({"API_KEY_FILE": str(path)})
+    assert str(refusal.value) == (
+        f"API_KEY_FILE is {str(path)!r}; this file must hold one line, and nothing but the secret"
+    )
+
+
+def test_secret_is_refused_without_being_shown_when_its_file_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"s3cret\xff")
+    with pytest.raises(SettingsError) as refusal:
+        read({"API_KEY_FILE": str(path)})
+    assert str(refusal.value) == f"API_KEY_FILE is {str(path)!r}, and this file cannot be read: it is not UTF-8"
+
+
+def test_wrong_secret_of_a_file_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("mysql://user:s3cret@127.0.0.1/name")
+    with pytest.raises(SettingsError) as refusal:
+        read({"DATABASE_URL_FILE": str(path)})
+    assert str(refusal.value) == "DATABASE_URL must look like postgresql://user:password@host:5432/name"
 
 
 def test_settings_show_no_value_when_they_are_printed() -> None:

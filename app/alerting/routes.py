@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import asyncpg
 import msgspec
 import structlog
-from litestar import delete, get, post
+from litestar import Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath, QueryParameter
@@ -17,6 +17,7 @@ from app.alerting.evaluation.alert_feed import publish
 from app.alerting.rules.in_force import AlertingStatus, LastEvaluation, RulesInForce, read_status
 from app.alerting.rules.model import Rule, Terms, condition_text
 from app.alerting.sql import SQL
+from app.auth.audit import actor
 from app.auth.guard import require
 from app.clock import now
 from app.db.lease import signal_leader, try_to_signal_leader
@@ -174,6 +175,7 @@ async def show_alert(
     summary="Acknowledge an alert",
 )
 async def acknowledge(
+    request: Request[Any, Any, Any],
     pool: NamedDependency[Pool],
     alert_id: FromPath[int],
     data: Annotated[AckRequest, BodyKwarg(examples=[Example(value={"by": "Ana"})])],
@@ -192,7 +194,7 @@ async def acknowledge(
             raise NotFoundError(_no_alert(alert_id))
         raise ConflictError(f"Alert {alert_id} is over; only an open alert can be acknowledged")
     if is_new:
-        log.info("alert_acked", id=alert_id, by=data.by)
+        log.info("alert_acked", id=alert_id, by=data.by, **actor(request))
     return {"id": alert_id, "acked_by": data.by}
 
 
@@ -217,7 +219,9 @@ async def list_silences(
     summary="Silence alerts",
 )
 async def create_silence(
-    pool: NamedDependency[Pool], data: Annotated[SilenceRequest, BodyKwarg(examples=[_EXAMPLE])]
+    request: Request[Any, Any, Any],
+    pool: NamedDependency[Pool],
+    data: Annotated[SilenceRequest, BodyKwarg(examples=[_EXAMPLE])],
 ) -> SilenceItem:
     """Hold back messages of matching alerts for some time. The end of an alert that was told before is still told."""
     _check_matchers(data.matchers)
@@ -227,6 +231,7 @@ async def create_silence(
     matchers = await _with_present_name(pool, data.matchers)
     row = await pool.fetchrow(SQL["insert_silence"], matchers, data.from_, data.to, data.author, data.comment)
     assert row is not None  # noqa: S101 -- INSERT … RETURNING
+    log.info("silence_created", id=row["id"], matchers=matchers, to=row["to"], author=data.author, **actor(request))
     await try_to_signal_leader(pool)
     return _silence(row)
 
@@ -239,10 +244,11 @@ async def create_silence(
     tags=["Alerts"],
     summary="End a silence",
 )
-async def end_silence(pool: NamedDependency[Pool], silence_id: FromPath[int]) -> None:
+async def end_silence(request: Request[Any, Any, Any], pool: NamedDependency[Pool], silence_id: FromPath[int]) -> None:
     """End a silence now; it stays listed for a week."""
     if not 0 < silence_id <= LARGEST_ID or await pool.fetchval(SQL["end_silence"], silence_id) is None:
         raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
+    log.info("silence_ended", id=silence_id, **actor(request))
     await try_to_signal_leader(pool)
 
 

@@ -12,7 +12,7 @@ from app.alerting.evaluation.evaluator import Evaluation, evaluate
 from app.alerting.evaluation.no_data import end_no_data_alerts, update_no_data_alerts
 from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_alerts_without_rule
-from app.alerting.language.channel_secrets import MissingSecretError, resolve_fields
+from app.alerting.language.channel_secrets import ForbiddenReferenceError, MissingSecretError, resolve_fields
 from app.alerting.language.files import load_checked
 from app.alerting.rules.in_force import (
     LastEvaluation,
@@ -43,9 +43,9 @@ log = structlog.get_logger()
 
 
 def make_rule_keeper(settings: Settings, metrics: Metrics) -> RuleKeeper:
-    """Return a keeper of the rules in RULES_DIR."""
-    folder = settings.rules_dir
-    return RuleKeeper(folder, lambda: load_checked(folder, settings), end_alerts_without_rule, metrics)
+    """Return a keeper of the rules in RULES_DIR, and of the channels in CHANNELS_DIR if it is set."""
+    folders = [folder for folder in (settings.rules_dir, settings.channels_dir) if folder is not None]
+    return RuleKeeper(folders, lambda: load_checked(settings.rules_dir, settings), end_alerts_without_rule, metrics)
 
 
 class Alerting:
@@ -187,8 +187,8 @@ class Alerting:
 
     def _configure(self, channel: ChannelDefinition) -> tuple[Channel, ChannelConfig] | None:
         try:
-            fields = resolve_fields(channel.fields, self._settings.environment)
+            fields = resolve_fields(channel.fields, self._settings.channel_variables)
             return parse_config(channel.type, fields, self.endpoints)
-        except (MissingSecretError, ChannelConfigError) as error:
+        except (MissingSecretError, ForbiddenReferenceError, ChannelConfigError) as error:
             log.error("channel_unusable", channel=channel.name, error=str(error))
             return None

@@ -8,8 +8,10 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope
 
 from app.auth import keys
+from app.auth.audit import Reason
 from app.auth.keys import ApiKey, KeyRing
-from app.errors import ForbiddenError
+from app.errors import ForbiddenError, UnauthorizedError
+from app.proxies import client_address
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 Guard = Callable[[Connection, BaseRouteHandler], Awaitable[None]]
@@ -18,31 +20,39 @@ Guard = Callable[[Connection, BaseRouteHandler], Awaitable[None]]
 def require(*scopes: keys.Scope) -> Guard:
     """Return a guard that allows keys with one of `scopes`, and stores the key in `connection.state.api_key`.
 
+    Without any scopes, it allows every valid key.
     What the page shows of readings and alerts needs `read` or `live`, because it follows the feed with the same key.
     """
 
-    async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
-        await authenticate(connection, handler)
-        check_scope(connection.app.state.key_ring, connection.scope["state"]["api_key"], *scopes)
+    async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
+        ring: KeyRing = connection.app.state.key_ring
+        # Not `connection.state` and `.headers`: Litestar makes an object for each, which takes as long as to check the
+        # key.
+        scope = connection.scope
+        scope["state"]["api_key"] = await admit(ring, scope, key_from_headers(first_headers(scope)), *scopes)
 
     return guard
 
 
-async def authenticate(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Allow any valid key, as a guard, and store it in `connection.state.api_key`."""
-    ring: KeyRing = connection.app.state.key_ring
-    # Not `connection.state` and `.headers`: Litestar makes an object for each, which takes as long as to check the key.
-    connection.scope["state"]["api_key"] = await ring.authenticate(key_from_headers(first_headers(connection.scope)))
+async def admit(ring: KeyRing, connection: Scope, key: str | None, *scopes: keys.Scope) -> ApiKey:
+    """Return the key of a connection, which must have one of the scopes, if any are given. A refused key is logged.
 
-
-def check_scope(ring: KeyRing, api_key: ApiKey, *scopes: keys.Scope) -> None:
-    """Raise ForbiddenError if the key has none of the scopes."""
-    if api_key.scopes.isdisjoint(scopes):
-        ring.on_refused("scope")
+    Raise UnauthorizedError, or ForbiddenError.
+    """
+    try:
+        api_key = await ring.authenticate(key)
+    except UnauthorizedError:
+        revoked = ring.find_revoked(key) if key else None
+        reason: Reason = "missing" if not key else "revoked" if revoked else "unknown"
+        ring.refusals.count(client_address(connection), reason, revoked)
+        raise
+    if scopes and api_key.scopes.isdisjoint(scopes):
+        ring.refusals.count(client_address(connection), "scope", api_key.label)
         raise ForbiddenError(
             f"The key {api_key.label!r} has the scopes {', '.join(sorted(api_key.scopes)) or 'none'}; "
             f"this needs {' or '.join(scopes)}"
         )
+    return api_key
 
 
 def first_headers(scope: Scope) -> dict[str, str]:

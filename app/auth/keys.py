@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from app.auth.audit import Refusals
 from app.auth.sql import SQL
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ConflictError, NotFoundError, OverloadedError, UnauthorizedError
@@ -21,7 +22,6 @@ from app.errors import ConflictError, NotFoundError, OverloadedError, Unauthoriz
 Scope = Literal["read", "ingest", "live", "notify", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: Why a key was refused: there was none, it is unknown or revoked, or it lacks the scope.
-Refusal = Literal["missing", "unknown", "scope"]
 
 #: The labels of keys from the environment are the names of their variables.
 _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
@@ -109,10 +109,13 @@ class KeyRing:
     def __init__(self, from_environment: Mapping[bytes, ApiKey]) -> None:
         self._from_environment = dict(from_environment)
         self._stored: dict[bytes, ApiKey] = {}
+        #: Labels of the revoked keys.
+        self._revoked: dict[bytes, str] = {}
+        #: The stored keys of the last refresh; None before the first.
+        self._refreshed: dict[bytes, ApiKey] | None = None
+        self.refusals = Refusals()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._pool: Pool | None = None
-        #: Called with the reason of each refusal.
-        self.on_refused: Callable[[Refusal], None] = lambda reason: None
         self._watches: dict[object, tuple[ApiKey, Callable[[], None]]] = {}
         self._look_ups = asyncio.Semaphore(1)
         self._look_ups_waiting = 0
@@ -129,8 +132,11 @@ class KeyRing:
         """Read the stored keys again, with those created and without those revoked since."""
         assert self._pool is not None  # noqa: S101
         async with asyncio.timeout(REFRESH_TIMEOUT_S), self._pool.acquire(timeout=REFRESH_TIMEOUT_S) as connection:
-            rows = await connection.fetch(SQL["list_live_keys"])
-        stored = {row["sha256"]: _from_row(row) for row in rows}
+            rows = await connection.fetch(SQL["list_known_keys"])
+        self._revoked = {row["sha256"]: row["label"] for row in rows if row["revoked_at"]}
+        stored = {row["sha256"]: _from_row(row) for row in rows if not row["revoked_at"]}
+        _log_changes(self._refreshed, stored)
+        self._refreshed = dict(stored)
         if stored != self._stored:
             self._stored = stored
             self._tell_revoked()
@@ -165,14 +171,16 @@ class KeyRing:
     async def authenticate(self, key: str | None) -> ApiKey:
         """Return the key with its scopes and limits; raise UnauthorizedError if it is missing, unknown or revoked."""
         if not key:
-            self.on_refused("missing")
             raise UnauthorizedError("Send your API key in the header X-API-Key, or as Authorization: Bearer KEY")
         digest = hash_key(key)
         found = self._find(digest) or await self._look_up(digest)
         if found is None:
-            self.on_refused("unknown")
             raise UnauthorizedError("This API key is unknown or was revoked")
         return found
+
+    def find_revoked(self, key: str) -> str | None:
+        """Return the label of a revoked key, or None for another key."""
+        return self._revoked.get(hash_key(key))
 
     def is_live(self, api_key: ApiKey) -> bool:
         """Return whether a key that was accepted earlier is still known, with the same scopes and limits."""
@@ -221,6 +229,21 @@ def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[b
             before = keys.get(hash_key(key))
             keys[hash_key(key)] = ApiKey(before.label, before.scopes | scopes) if before else ApiKey(label, scopes)
     return keys
+
+
+def _log_changes(before: Mapping[bytes, ApiKey] | None, after: Mapping[bytes, ApiKey]) -> None:
+    """Log what has changed between two refreshes, also by other processes or by hand; nothing before the first."""
+    if before is None:
+        return
+    for digest in before.keys() - after.keys():
+        log.info("key_revoked", key=before[digest].label)
+    for digest, api_key in after.items():
+        limits = {name: limit for name, limit in msgspec.structs.asdict(api_key.limits).items() if limit is not None}
+        rights = {"scopes": sorted(api_key.scopes), "limits": limits}
+        if digest not in before:
+            log.info("key_created", key=api_key.label, **rights)
+        elif api_key != before[digest]:
+            log.info("key_changed", key=api_key.label, **rights)
 
 
 def _from_row(row: asyncpg.Record) -> ApiKey:

@@ -7,8 +7,9 @@ INSERT INTO api_key (sha256, label, scopes, limits) VALUES ($1, $2, $3::text[], 
 -- name: list_keys
 SELECT id, label, scopes, limits, created_at, revoked_at FROM api_key ORDER BY id;
 
--- name: list_live_keys
-SELECT sha256, label, scopes, limits FROM api_key WHERE revoked_at IS NULL;
+-- name: list_known_keys
+-- Revoked ones, too.
+SELECT sha256, label, scopes, limits, revoked_at FROM api_key;
 
 -- name: find_live_key
 -- $1 sha256

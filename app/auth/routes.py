@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from litestar import Request, get
 
-from app.auth.guard import authenticate
+from app.auth.guard import require
 from app.auth.keys import SCOPES, ApiKey, Limits, Scope
 from app.problems import problem_responses
 
@@ -20,7 +20,7 @@ class OwnKey(msgspec.Struct, frozen=True):
 
 @get(
     "/api/v1/key",
-    guards=[authenticate],
+    guards=[require()],
     responses=problem_responses(),
     tags=["Keys"],
     summary="Show what the key of the request may do",

@@ -14,7 +14,7 @@ from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.auth.guard import check_scope, key_from_headers, require
+from app.auth.guard import admit, key_from_headers, require
 from app.auth.keys import KeyRing
 from app.broker.broker import Broker
 from app.broker.openapi import SEND_RESPONSES, BrokerError, SendOperation
@@ -94,8 +94,7 @@ async def send_notification(request: AnyRequest) -> ASGIResponse:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
     ring: KeyRing = request.app.state.key_ring
     broker: Broker = request.app.state.broker
-    api_key = await ring.authenticate(key_from_headers(headers))
-    check_scope(ring, api_key, "notify")
+    api_key = await admit(ring, request.scope, key_from_headers(headers), "notify")
     await broker.limiter.count(api_key)
     answer = await broker.send(parse_request(await request.body(), headers), api_key)
     return ASGIResponse(body=_encode(answer), status_code=HTTP_201_CREATED, media_type="application/json")

@@ -44,8 +44,8 @@ class UnwritableError(AppError):
 async def check(paths: tuple[Path, ...], as_json: bool) -> int:
     """Check rules and channels, and print every problem as file:line:column: message.
 
-    Each PATH is a folder of rules or one file, which is checked by itself; without PATH, RULES_DIR is checked. The
-    secrets that channels refer to must be set.
+    Each PATH is a folder of rules or one file, which is checked by itself; without PATH, RULES_DIR is checked. With
+    CHANNELS_DIR, channels are those of that folder. The secrets that channels refer to must be set.
 
     Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.
     """
@@ -84,9 +84,10 @@ async def test_command(files: tuple[Path, ...], junit: Path | None) -> int:
 
     Exit codes: 0 all passed, 1 a test failed or a file cannot be used, 2 wrong usage.
     """
+    settings = load_settings()
     results = {}
-    for file in _list_test_files(files or (load_settings().rules_dir / "tests",)):
-        results[str(file)] = result = _run_file(file)
+    for file in _list_test_files(files or (settings.rules_dir / "tests",)):
+        results[str(file)] = result = _run_file(file, settings.channels_dir)
         _print_result(file, result)
     if junit is not None:
         _write(junit, write_junit(results))
@@ -114,7 +115,7 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
     Exit codes: 0 done, whatever was found; 1 wrong rules, or the database does not answer; 2 wrong usage.
     """
     settings = load_settings()
-    rule_set = _choose(load_unsent(path or settings.rules_dir), names)
+    rule_set = _choose(load_unsent(path or settings.rules_dir, settings.channels_dir), names)
     try:
         connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
     except DATABASE_ERRORS as error:
@@ -160,9 +161,9 @@ def _list_test_files(paths: Iterable[Path]) -> Iterator[Path]:
         yield from files
 
 
-def _run_file(file: Path) -> FileResult:
+def _run_file(file: Path, channels_dir: Path | None) -> FileResult:
     try:
-        return FileResult(outcomes=tuple(run_rule_tests(read_rule_tests(file))))
+        return FileResult(outcomes=tuple(run_rule_tests(read_rule_tests(file, channels_dir))))
     except RuleErrors as errors:
         return FileResult(problems=errors.problems)
 

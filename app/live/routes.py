@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import TooManyConnectionsError
-from app.auth.guard import check_scope
+from app.auth.guard import admit
 from app.auth.keys import ApiKey
 from app.db.pool import Pool
 from app.errors import ForbiddenError, UnauthorizedError
@@ -43,8 +43,7 @@ async def sensor_updates(
     """Send the last record, then each new record, as the replaced sensor server did."""
     await socket.accept()
     try:
-        api_key = await feed.ring.authenticate(socket.query_params.get("api-key"))
-        check_scope(feed.ring, api_key, "live")
+        api_key = await admit(feed.ring, socket.scope, socket.query_params.get("api-key"), "live")
         Wire.of(socket).sign_in()
         async with feed.connections.hold(api_key):
             with feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():

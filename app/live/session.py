@@ -12,7 +12,7 @@ from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import ConnectionCounts, TooManyConnectionsError
-from app.auth.guard import check_scope, key_from_headers
+from app.auth.guard import admit, key_from_headers
 from app.auth.keys import ApiKey, KeyRing
 from app.clock import now, rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
@@ -106,8 +106,7 @@ class LiveFeed:
         """Return the API key from the headers or the first message; raise ClosedError when it is not accepted."""
         try:
             key = key_from_headers(socket.headers) or await self._first_message(socket)
-            api_key = await self.ring.authenticate(key)
-            check_scope(self.ring, api_key, "live")
+            api_key = await admit(self.ring, socket.scope, key, "live")
         except UnauthorizedError as error:
             raise ClosedError(CloseCode.UNAUTHORIZED, str(error)) from None
         except ForbiddenError as error:

@@ -1,13 +1,15 @@
 """HTTP routes of the outbox and of the channels: list and resend messages, list and test channels."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from litestar import get, post
+import structlog
+from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
+from app.auth.audit import actor
 from app.auth.guard import require
 from app.db.lease import try_to_signal_leader
 from app.db.pool import Pool
@@ -19,6 +21,7 @@ from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit
 from app.problems import problem_responses
 
+log = structlog.get_logger()
 _NOT_FOUND = {404: "There is none of that id or name"}
 _NotificationId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
 _WantedState = Annotated[
@@ -75,9 +78,12 @@ async def list_outbox(
     tags=["Notifications"],
     summary="Send a dead letter again",
 )
-async def resend_notification(pool: NamedDependency[Pool], notification_id: _NotificationId) -> Resent:
+async def resend_notification(
+    request: Request[Any, Any, Any], pool: NamedDependency[Pool], notification_id: _NotificationId
+) -> Resent:
     """Send a new message with what is still true of the dead letter's content; its title begins with "Delayed"."""
     new_id = await resend(pool, notification_id)
+    log.info("dead_letter_resent", id=notification_id, new_id=new_id, **actor(request))
     await try_to_signal_leader(pool)
     return Resent(new_id, notification_id)
 
@@ -102,11 +108,14 @@ async def list_channels(read_pool: NamedDependency[Pool]) -> ChannelPage:
     tags=["Notifications"],
     summary="Send a test message",
 )
-async def test_channel(pool: NamedDependency[Pool], name: FromPath[str]) -> ChannelTest:
+async def test_channel(
+    request: Request[Any, Any, Any], pool: NamedDependency[Pool], name: FromPath[str]
+) -> ChannelTest:
     """Send a test message through a channel; a message that arrives mends a broken channel."""
     await require_worker(pool)  # which alone knows the channels
     if name not in [channel.name for channel in await list_channel_statuses(pool)]:
         raise NotFoundError(f"There is no channel {name!r}; /api/v1/channels lists them")
+    log.info("channel_test_requested", channel=name, **actor(request))
     return await request_test(pool, name)
 
 

@@ -12,6 +12,7 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromPath, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
+from app.auth.audit import actor
 from app.auth.guard import require
 from app.db.pool import Pool
 from app.paging import cut_page
@@ -116,7 +117,7 @@ async def put_sensor(
     """Describe, rename or retire a sensor. Uploads do not change what is set here. Fields left out stay as they are."""
     before = check_text("sensor", _name_in_path(request))
     name = await change_sensor(pool, before, data)
-    log.info("sensor_changed", sensor=before, name=name, fields=list_fields(data))
+    log.info("sensor_changed", sensor=before, name=name, fields=list_fields(data), **actor(request))
     return await fetch_sensor(pool, name)
 
 
@@ -135,7 +136,7 @@ async def remove_sensor(request: Request[Any, Any, Any], pool: NamedDependency[P
     """
     name = check_text("sensor", _name_in_path(request))
     await delete_sensor(pool, name)
-    log.info("sensor_deleted", sensor=name)
+    log.info("sensor_deleted", sensor=name, **actor(request))
 
 
 @get(

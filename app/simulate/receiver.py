@@ -25,7 +25,7 @@ async def demo_receiver() -> AsyncIterator[dict[str, str]]:
     await site.start()
     port = runner.addresses[0][1]
     try:
-        yield {"DEMO_RECEIVER_URL": f"http://127.0.0.1:{port}/"}
+        yield {"CHANNEL_DEMO_URL": f"http://127.0.0.1:{port}/"}
     finally:
         await runner.cleanup()
 

@@ -159,7 +159,7 @@ rule_documents = st.fixed_dictionaries(
     {
         "version": st.just(1),
         "rules": st.lists(_rules(), max_size=4, unique_by=lambda one: one["name"]),
-        "channels": st.just({name: {"type": "slack", "webhook_url": "${HOOK}"} for name in _CHANNELS}),
+        "channels": st.just({name: {"type": "slack", "webhook_url": "${CHANNEL_HOOK}"} for name in _CHANNELS}),
     },
     optional={"defaults": _mapping(**_common, **_whole)},
 )

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from app.auth.keys import Scope, create_key
 from app.settings import Settings
@@ -195,6 +196,18 @@ async def test_ack_is_accepted_until_the_alert_is_over(site: Server) -> None:
     assert (status, problem["detail"]) == (409, "Alert 1 is over; only an open alert can be acknowledged")
     (over,) = await items(site, "/api/v1/alerts/history")
     assert over["acked_by"] == "bert"
+
+
+async def test_ack_is_logged_with_key_and_address_when_it_is_new(site: Server) -> None:
+    await measure(site, "freezer-1", m0=9)
+    with capture_logs() as logs:
+        for by in ("anna", "anna", "bert"):
+            assert (await send(site, "POST", "/api/v1/alerts/1/ack", {"by": by}))[0] == 200
+    shown = ("id", "by", "key", "client")
+    assert [tuple(line[name] for name in shown) for line in logs if line["event"] == "alert_acked"] == [
+        (1, "anna", "API_KEY", "127.0.0.1"),
+        (1, "bert", "API_KEY", "127.0.0.1"),
+    ]
 
 
 async def test_ack_is_sent_to_followers_once_when_it_is_new(site: Server) -> None:

@@ -80,15 +80,15 @@ async def test_on_due_is_called_after_the_commit_when_a_message_is_due(harness: 
     assert harness.messages() == ["warm · quay: firing [freezer-1]"]
 
 
-def make_alerting(folder: Path, **environment: str) -> Alerting:
-    return Alerting(Settings(rules_dir=folder, environment=environment), Metrics())
+def make_alerting(folder: Path, **variables: str) -> Alerting:
+    return Alerting(Settings(rules_dir=folder, channel_variables=variables), Metrics())
 
 
 CHANNELS = """
 version: 1
 channels:
   first: {{type: webhook, url: "http://127.0.0.1:1/first"}}
-  hidden: {{type: webhook, url: "${{HIDDEN_URL}}"}}
+  hidden: {{type: webhook, url: "${{CHANNEL_HIDDEN}}"}}
   last: {{type: webhook, url: "http://127.0.0.1:1/last"}}
 rules:
   - name: warm
@@ -102,7 +102,7 @@ async def test_channel_is_left_out_when_its_secret_is_missing_after_a_restart(
     database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "rules.yml").write_text(CHANNELS.format(notify="last, hidden"))
-    before = make_alerting(tmp_path, HIDDEN_URL="http://127.0.0.1:1/hidden")
+    before = make_alerting(tmp_path, CHANNEL_HIDDEN="http://127.0.0.1:1/hidden")
     await before.keeper.open(database.pool)
     assert sorted(before.channels()) == ["first", "hidden", "last"]
     after = make_alerting(tmp_path)
@@ -113,9 +113,26 @@ async def test_channel_is_left_out_when_its_secret_is_missing_after_a_restart(
     assert "127.0.0.1" not in str([line for line in logs if line["event"] == "channel_unusable"])
 
 
+async def test_channel_is_left_out_when_the_rules_in_force_let_it_use_a_secret_of_the_server(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.yml").write_text(CHANNELS.format(notify="last, hidden"))
+    before = make_alerting(tmp_path, CHANNEL_HIDDEN="http://127.0.0.1:1/hidden")
+    await before.keeper.open(database.pool)
+    # As a version stored them that let channels use every variable.
+    await database.pool.execute("UPDATE rule_set SET rules = replace(rules::text, 'CHANNEL_HIDDEN', 'API_KEY')::jsonb")
+    (tmp_path / "rules.yml").unlink()
+    after = make_alerting(tmp_path, API_KEY="http://127.0.0.1:1/hidden")
+    with structlog.testing.capture_logs() as logs:
+        await after.keeper.open(database.pool)
+        assert sorted(after.channels()) == ["first", "last"]
+    (line,) = [line for line in logs if line["event"] == "channel_unusable"]
+    assert line["error"].startswith('channels may not use "${API_KEY}": set CHANNEL_API_KEY in the environment')
+
+
 async def test_fallbacks_list_channels_of_the_same_rules_before_all_others(database: Database, tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(CHANNELS.format(notify="last, hidden"))
-    alerting = make_alerting(tmp_path, HIDDEN_URL="http://127.0.0.1:1/hidden")
+    alerting = make_alerting(tmp_path, CHANNEL_HIDDEN="http://127.0.0.1:1/hidden")
     await alerting.keeper.open(database.pool)
     assert alerting.fallbacks("hidden") == ["last", "first"]
     assert alerting.fallbacks("first") == ["hidden", "last"]

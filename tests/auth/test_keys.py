@@ -15,6 +15,7 @@ from app.auth.keys import (
     keys_from_environment,
     make_key,
     revoke_key,
+    store_key,
 )
 from app.errors import ConflictError, NotFoundError, UnauthorizedError
 from tests.conftest import Database, wait_until
@@ -128,6 +129,36 @@ async def test_unknown_keys_are_remembered_up_to_a_limit(database: Database, mon
         with pytest.raises(UnauthorizedError):
             await ring.authenticate(f"guess {number}")
     assert len(ring._unknown) == 3
+    # The newest are remembered: the database is not asked about them.
+    await database.pool.close()
+    for number in (7, 8, 9):
+        with pytest.raises(UnauthorizedError):
+            await ring.authenticate(f"guess {number}")
+
+
+async def test_key_of_the_environment_counts_when_the_same_one_is_stored(database: Database) -> None:
+    key = await create_key(database.pool, "roof", frozenset({"read"}), {"sensors": 5})
+    ring = KeyRing(keys_from_environment(None, key))
+    await ring.open(database.pool)
+    assert await ring.authenticate(key) == ApiKey("API_KEY_WS", frozenset({"live"}))
+
+
+async def test_key_is_found_soon_when_it_was_asked_for_before_it_was_created(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keys._UNKNOWN_S <= 1
+    monkeypatch.setattr(keys, "_UNKNOWN_S", 0.02)
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    with pytest.raises(UnauthorizedError):
+        await ring.authenticate("early")
+    await store_key(database.pool, "early", "roof", frozenset({"read"}), {})
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(UnauthorizedError):
+                assert (await ring.authenticate("early")).label == "roof"
+                break
+            await asyncio.sleep(0.01)
 
 
 async def test_revoked_key_is_refused_when_the_ring_refreshes(

@@ -85,6 +85,56 @@ async def test_pacing_ends_when_the_destination_has_not_asked_to_wait_for_a_minu
     clock.now = 5.0 + broker_pacing.PACED_FOR_S + 0.1
     for _number in range(100):
         await pacing.wait_turn(webhook("a"), 0.0)
+    assert pacing.known_destinations == 0
+
+
+async def test_pacing_lasts_as_long_as_the_longest_hold_asks_when_a_shorter_one_follows() -> None:
+    clock = ManualClock()
+    pacing = RetryAfterPacing(SharedState(), clock)
+    await pacing.hold(webhook("a"), 60.0)
+    clock.now = 10.0
+    await pacing.hold(webhook("a"), 1.0)
+    assert await refused(pacing, webhook("a"), 1.0) == "Slack has asked to wait, 50 s from now on"
+    clock.now = 119.0
+    await pacing.wait_turn(webhook("a"), 0.0)
+    assert pacing.known_destinations == 1
+    assert await refused(pacing, webhook("a"), 0.5) == "Slack has asked to wait, 1 s from now on"
+
+
+async def test_waiting_deliveries_no_longer_count_when_they_have_ended() -> None:
+    pacing = RetryAfterPacing(SharedState())
+    await pacing.hold(webhook("a"), 0.5)
+    waiting = [asyncio.create_task(pacing.wait_turn(webhook("a"), 10.0)) for _number in range(4)]
+    await asyncio.sleep(0)
+    for task in waiting[1:]:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert await refused(pacing, webhook("a"), 0.5) == "Slack has asked to wait, 1 s from now on"
+
+
+async def test_pacing_keeps_destinations_that_must_still_be_paced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_pacing, "_DESTINATIONS_KEPT", 2)
+    pacing = RetryAfterPacing(SharedState(), ManualClock())
+    for number in range(5):
+        await pacing.hold(webhook(str(number)), 10.0)
+    for number in range(5):
+        assert await refused(pacing, webhook(str(number)), 1.0) == "Slack has asked to wait, 10 s from now on"
+
+
+async def test_pacing_keeps_a_destination_while_deliveries_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_pacing, "_DESTINATIONS_KEPT", 1)
+    clock = ManualClock()
+    pacing = RetryAfterPacing(SharedState(), clock)
+    await pacing.hold(webhook("a"), 1.0)
+    waiting = asyncio.create_task(pacing.wait_turn(webhook("a"), 10.0))
+    await asyncio.sleep(0)
+    clock.now += 1_000.0
+    await pacing.hold(webhook("b"), 1.0)
+    assert pacing.known_destinations == 2
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await pacing.hold(webhook("c"), 1.0)
+    assert pacing.known_destinations == 2  # b and c, which are still paced
 
 
 async def test_pacing_drops_destinations_when_they_no_longer_ask_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +164,20 @@ async def test_turn_is_refused_when_another_process_was_asked_to_wait(database: 
     await asked.hold(webhook("a"), 30.0)
     assert await refused(other, webhook("a"), 10.0) == "Slack has asked to wait, 30 s from now on"
     await other.wait_turn(webhook("b"), 0.0)
+
+
+async def test_hold_of_another_process_has_gone_on_while_the_database_was_slow(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "TIMEOUT_S", 30.0)
+    await process(database.pool).hold(webhook("a"), 10.0)
+    clock = ManualClock()
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE paced_destination")
+        asking = asyncio.create_task(refused(process(database.pool, clock), webhook("a"), 1.0))
+        await until_one_waits(database.pool)
+        clock.now = 5.0
+    assert await asking == "Slack has asked to wait, 5 s from now on"
 
 
 async def test_process_learns_within_a_second_that_another_one_was_asked_to_wait(database: Database) -> None:

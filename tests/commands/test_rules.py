@@ -26,7 +26,7 @@ rules:
     sensors: {metric: temperature}
     levels: {info: {below: 0}}
 channels:
-  ops: {type: slack, webhook_url: "${OPS_WEBHOOK}"}
+  ops: {type: slack, webhook_url: "${CHANNEL_OPS_WEBHOOK}"}
 """
 TESTS = """\
 rules: ../rules.yml
@@ -59,14 +59,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def test_check_counts_rules_and_channels_when_there_is_no_problem(folder: Path) -> None:
-    (folder / ".env").write_text("OPS_WEBHOOK=https://hooks.slack.com/services/x\n")
+    (folder / ".env").write_text("CHANNEL_OPS_WEBHOOK=https://hooks.slack.com/services/x\n")
     assert await tidegauge(folder, "check") == (0, "rules: ok, 2 rules, 1 channel\n", "")
 
 
 async def test_check_prints_every_problem_of_every_path(folder: Path) -> None:
     long_name = "x" * 120
     (folder / "other.yml").write_text(f"version: 2\nrules: [{{name: {long_name}}}]\n")
-    code, output, errors = await tidegauge(folder, "check", "rules", "other.yml", OPS_WEBHOOK="https://elsewhere")
+    code, output, errors = await tidegauge(
+        folder, "check", "rules", "other.yml", CHANNEL_OPS_WEBHOOK="https://elsewhere"
+    )
     assert (code, errors) == (1, "")
     lines = output.splitlines()
     assert lines[0] == "rules/rules.yml:11:22: webhook_url must begin with https://hooks.slack.com/"
@@ -84,7 +86,7 @@ async def test_check_prints_every_problem_of_every_path(folder: Path) -> None:
                     "file": "rules/rules.yml",
                     "line": 11,
                     "column": 22,
-                    "message": '"webhook_url": the environment variable OPS_WEBHOOK is not set, or empty',
+                    "message": '"webhook_url": the environment variable CHANNEL_OPS_WEBHOOK is not set, or empty',
                 }
             ],
         },

@@ -85,3 +85,16 @@ async def test_up_runs_without_a_key_when_the_only_one_was_revoked(tmp_path: Pat
         assert made.code == 0, made
         assert await server.post([{"sensor": "s", "values": {"m": 1}}], **{"X-API-Key": made.out.strip()}) == 200
         assert await server.end(signal.SIGTERM) == 0
+
+
+async def test_up_takes_secrets_from_files_and_gives_them_to_its_processes(tmp_path: Path, database: Database) -> None:
+    (tmp_path / "key").write_text("of-a-file\n")
+    (tmp_path / "dsn").write_text(f"{database.dsn}\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".env").write_text(f"DATABASE_URL_FILE={tmp_path}/dsn\n")
+    async with running(tmp_path / "run", "up", API_KEY="", API_KEY_WS="", API_KEY_FILE=f"{tmp_path}/key") as server:
+        assert await server.post([], **{"X-API-Key": "of-a-file"}) == 200
+        assert await server.post([], **{"X-API-Key": "other"}) == 401
+        assert await server.end(signal.SIGTERM) == 0
+    assert "  keys        API_KEY\n" in server.out
+    assert "of-a-file" not in server.out + server.err

@@ -104,6 +104,21 @@ async def test_late_readings_are_seen_in_every_level_when_their_days_are_refresh
     assert await connection.fetchval("SELECT count(*) FROM late_day") == 0
 
 
+async def test_late_days_are_kept_and_refreshed_later_when_a_refresh_fails(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    await store(connection, make_rows(now))
+    await roll_up(connection)
+    await upload(connection, [(1, now - days * DAY, 1000.0) for days in (30, 20)])
+    await connection.execute("ALTER TABLE rolled_1d RENAME TO away")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await refresh_late_days(connection, now)
+    assert await connection.fetchval("SELECT count(*) FROM late_day") == 2
+    await connection.execute("ALTER TABLE away RENAME TO rolled_1d")
+    assert await refresh_late_days(connection, now) == 2
+    await check_aggregates(connection)
+    assert await connection.fetchval("SELECT count(*) FROM late_day") == 0
+
+
 async def test_readings_that_were_deleted_are_gone_when_their_day_is_refreshed(connection: Connection) -> None:
     now = datetime.now(UTC)
     await store(connection, make_rows(now))

@@ -180,6 +180,7 @@ async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeate
     acknowledged: set[int] = set()
     refused: set[int] = set()
     stop_at = monotonic() + 1.5
+    killed = 0
 
     async def keep_sending(numbers: Iterator[int]) -> None:
         while monotonic() < stop_at:
@@ -189,12 +190,15 @@ async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeate
             (acknowledged if status == 200 else refused).add(number)
 
     async def kill() -> None:
+        nonlocal killed
         while monotonic() < stop_at:
-            await database.pool.fetch(TERMINATE_FLUSHERS)
+            killed += sum(row[0] for row in await database.pool.fetch(TERMINATE_FLUSHERS))
             await asyncio.sleep(0.01)
 
     numbers = iter(range(10**9))
     await asyncio.gather(kill(), *(keep_sending(numbers) for _ in range(8)))
+    assert killed > 10
+    assert acknowledged
     assert acknowledged <= await _stored(database.pool)
     for number in refused:
         assert await _post(server, number) == 200
@@ -288,6 +292,9 @@ async def test_flushers_neither_deadlock_nor_miscount_when_uploads_overlap(datab
     settings = Settings(database_url=database.dsn, api_key=API_KEY)
     async with running_server(settings) as first, running_server(settings) as second:
         counts, rows = await _send_overlapping(first, second, seconds=6)
+        # A deadlock would be hidden by the retry that follows it.
+        retries = [server.services.metrics.flush_retries.labels("40P01")._value.get() for server in (first, second)]
+    assert retries == [0, 0]
     assert counts["answers"] > 50
     stored = await database.pool.fetch(
         "SELECT sensor.name, metric, to_us(time) AS us, value FROM reading JOIN series ON series.id = series_id "

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from app.live import hub
-from app.live.frames import Frame
+from app.live.frames import Frame, Message
 from app.live.hub import Hub
 from app.live.protocol import CloseCode, Cursor, Filter, Subscribe
 from app.live.queues import readings, waiting
 from app.live.queues.readings import VALUE_BYTES, AllFrames, LatestValues
-from app.live.queues.waiting import ClosedError
+from app.live.queues.waiting import ClosedError, Waiting
 from app.live.wire import frame_text
 from app.metrics import Metrics
 from tests.conftest import wait_until
@@ -265,6 +265,67 @@ async def test_latest_values_closes_with_the_last_cursor_sent_when_its_client_is
         latest.offer(alert(seq))
     assert [(error.code, error.reason) for error in closings.errors] == [(CloseCode.TOO_SLOW, "e.1")]
     assert drain(latest) == []
+
+
+async def test_latest_values_closes_when_more_than_its_limit_waits(
+    latest: LatestValues, wire: Collector, closings: Closings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "CONFLATED_LIMIT", 3)
+    wire.open.clear()
+    latest.offer(frame(1, ("s", "2026-01-01T00:00:00Z", {"a": 1, "b": 2, "c": 3})))
+    assert closings.errors == []
+    latest.offer(frame(2, ("s", "2026-01-01T00:00:01Z", {"d": 4})))
+    assert [error.code for error in closings.errors] == [CloseCode.TOO_SLOW]
+    assert len(latest) == 0
+
+
+@pytest.mark.parametrize("mode", ["all", "latest"])
+def test_queue_gives_back_its_bytes_when_it_is_discarded(
+    mode: str, feed: Hub, metrics: Metrics, closings: Closings
+) -> None:
+    wire = Collector()
+    wire.open.clear()
+    make = AllFrames if mode == "all" else LatestValues
+    queue = make(EVERYTHING, Subscribe(alerts=True), at(0), wire, feed.backlog, closings, metrics)
+    feed.add(queue)
+    feed.publish([frame(1, ("s", "2026-01-01T00:00:00Z", {"a": 1, "b": 2})), alert(2)])
+    feed.send_heartbeat(b"{}")
+    assert feed.backlog.bytes == queue.waiting_bytes > 0
+    queue.discard()
+    assert (feed.backlog.bytes, queue.waiting_bytes, len(queue)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("sizes", "taken"), [((30_000, 35_536), 2), ((30_000, 35_537), 1), ((70_000, 1), 1)])
+def test_messages_are_written_together_up_to_64_kib(sizes: tuple[int, int], taken: int, feed: Hub) -> None:
+    queue: Waiting[int] = Waiting(feed.backlog)
+    for number, size in enumerate(sizes):
+        message = Message(b"x" * size)
+        message.framed = b"x" * size
+        queue.put(number, message)
+    position, frames = queue.take()
+    assert (position, len(frames), len(queue)) == (taken - 1, taken, 2 - taken)
+    assert feed.backlog.bytes == queue.bytes == sum(sizes[taken:])
+
+
+def test_waiting_messages_of_a_position_are_given_back_when_they_are_removed(feed: Hub) -> None:
+    queue: Waiting[int] = Waiting(feed.backlog)
+    kept = Message(b"kept")
+    for position, message in ((1, Message(b"one")), (2, kept), (1, Message(b"another"))):
+        queue.put(position, message)
+    queue.remove(1)
+    assert (len(queue), queue.first) == (1, 2)
+    assert feed.backlog.bytes == queue.bytes == len(kept)
+
+
+def test_hub_closes_nobody_when_what_waits_is_for_clients_that_catch_up(
+    feed: Hub, everything: AllFrames, closings: Closings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "ALL_QUEUES_BYTES", 1_000)
+    feed.add(everything)
+    # A page of frames that a client which has not caught up yet is being sent.
+    feed.backlog.hold(Message(b"x" * 2_000))
+    feed.publish([frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1}))])
+    assert closings.errors == []
 
 
 def test_hub_continues_from_its_head_when_it_begins_again(feed: Hub) -> None:

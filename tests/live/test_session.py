@@ -22,7 +22,7 @@ from app.live.queues import readings as queued_readings
 from app.live.retention import prune_feed
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
-from tests.live.clients import FeedClient, Message, batch, flatten, live, paused, seq_of
+from tests.live.clients import FeedClient, Message, batch, flatten, live, paused, sensor_updates, seq_of
 
 
 def now_ms() -> int:
@@ -128,6 +128,37 @@ async def test_live_closes_with_4401_when_the_key_is_revoked(
         assert await client.closed() == (4401, "this API key was revoked")
         await post(server, "s", 1)
         assert [value[3] for value in await other.values(1)] == [1]
+
+
+@pytest.mark.parametrize(
+    "change", ["scopes = '{live,read}'", """limits = '{"ws_connections": 9}'""", "label = 'other'"]
+)
+async def test_live_closes_with_4401_when_the_key_changes_while_it_is_connected(
+    change: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REFRESH_S", 0.05)
+    monkeypatch.setattr(session, "REFRESH_S", 0.05, raising=False)
+    key = await create_key(database.pool, "screen", frozenset({"live"}), {})
+    async with serving(database.dsn) as server, live(server, key=key) as client:
+        await client.snapshot()
+        await database.pool.execute(f"UPDATE api_key SET {change}")
+        assert await client.closed() == (4401, "this API key was revoked")
+        async with live(server, key=key) as again:
+            await again.snapshot()
+
+
+async def test_live_closes_with_4403_when_a_key_lost_its_scope_and_comes_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REFRESH_S", 0.05)
+    monkeypatch.setattr(session, "REFRESH_S", 0.05, raising=False)
+    key = await create_key(database.pool, "screen", frozenset({"live"}), {})
+    async with serving(database.dsn) as server, live(server, key=key) as client:
+        await client.snapshot()
+        await database.pool.execute("UPDATE api_key SET scopes = '{read}'")
+        assert await client.closed() == (4401, "this API key was revoked")
+        async with live(server, key=key) as again:
+            assert (await again.closed())[0] == 4403
 
 
 # Messages
@@ -651,6 +682,24 @@ async def test_live_removes_a_client_when_its_connection_breaks(server: Server) 
         assert metric(server, "tidegauge_websocket_clients", path="/ws/live") == 1
         client.connection.transport.abort()
         await wait_until(lambda: metric(server, "tidegauge_websocket_clients", path="/ws/live") == 0)
+
+
+async def test_hub_keeps_nothing_of_clients_when_they_have_left_or_subscribed_again(server: Server) -> None:
+    hub = server.services.hub
+    async with AsyncExitStack() as stack:
+        for mode in ("all", "latest"):
+            client = await stack.enter_async_context(live(server))
+            await client.snapshot(mode=mode, sensors=["a*"], tags={"site": "x"}, states=True)
+            await client.snapshot(mode=mode, sensors=["b*"], alerts=True)
+            await client.snapshot(mode=mode, sensors=["c*"], tags={"site": "x"})
+        await stack.enter_async_context(sensor_updates(server))
+        await wait_until(lambda: len(hub._subscribers) == 3)
+        assert len(hub.labels._filters) == 2
+        assert not hub.wants_states
+        await post(server, "cellar", 1)
+    await wait_until(lambda: not hub._subscribers)
+    assert hub.labels._filters == set()
+    assert hub.backlog.bytes == 0
 
 
 async def test_live_closes_with_1013_when_the_database_is_away_at_the_start(server: Server) -> None:

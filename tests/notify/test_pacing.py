@@ -136,6 +136,14 @@ async def test_pacer_drops_idle_keys_only_when_it_has_many(pacer: Pacer, time: S
     assert pacer.wait_s(SendLimit("held", every_s=1.0)) > 900.0
 
 
+async def test_pacer_keeps_a_key_that_must_still_be_paced_when_it_has_many(time: SimulatedTime) -> None:
+    pacer = Pacer(time.clock, time.sleep, keep=1)
+    await pacer.wait_turn(SendLimit("a", every_s=10.0))
+    for number in range(5):
+        await pacer.wait_turn(SendLimit(f"other-{number}", every_s=1.0))
+    assert pacer.wait_s(SendLimit("a", every_s=10.0)) == 10.0
+
+
 async def test_turn_waits_on_the_real_clock_when_none_is_given() -> None:
     pacer, limit = Pacer(), SendLimit("a", every_s=0.05)
     loop = asyncio.get_running_loop()

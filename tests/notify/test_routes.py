@@ -12,6 +12,7 @@ import uvicorn
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
+from structlog.testing import capture_logs
 
 from app.auth.keys import ApiKey, KeyRing, hash_key
 from app.db.lease import Lease
@@ -93,8 +94,12 @@ async def test_dead_letter_is_listed_and_sent_again(
     assert TOKEN not in str(listed)
 
     resend = f"{address}/api/v1/notifications/outbox/{dead['id']}/resend"
-    status, answer = await _request("POST", resend, "sender")
+    with capture_logs() as logs:
+        status, answer = await _request("POST", resend, "sender")
     assert (status, answer["delayed_from"]) == (202, dead["id"])
+    (line,) = [line for line in logs if line["event"] == "dead_letter_resent"]
+    shown = [line[name] for name in ("id", "new_id", "key", "client")]
+    assert shown == [dead["id"], answer["id"], "sender", "127.0.0.1"]
     await until_idle(database.pool)
     assert telegram.texts == ["⚠️ Delayed: freezer-1 firing"]
     status, problem = await _request("POST", resend, "sender")
@@ -138,7 +143,10 @@ async def test_channels_are_listed_without_settings_and_mended_by_a_test(
         "next": None,
     }
     slack.refusals.clear()
-    status, answer = await _request("POST", f"{address}/api/v1/channels/duty/test", "sender")
+    with capture_logs() as logs:
+        status, answer = await _request("POST", f"{address}/api/v1/channels/duty/test", "sender")
+    (line,) = [line for line in logs if line["event"] == "channel_test_requested"]
+    assert [line[name] for name in ("channel", "key", "client")] == ["duty", "sender", "127.0.0.1"]
     assert (status, answer) == (200, {"channel": "duty", "outcome": "sent", "error": None, "mended": True})
     await wait_until(lambda: told_changes(slack) == ["freezer-1 firing"])
 

@@ -192,6 +192,26 @@ async def test_retry_after_is_counted_by_the_clock_of_the_service_when_it_is_a_d
 
 
 @pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0),
+        ("Fri, 31 Dec 9999 23:59:59", 86_400.0),
+        ("Mon, 01 Jan 0001 00:00:00 -0000", 0.0),
+        ("9" * 400, 86_400.0),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("soon", None),
+        ("-1", None),
+        ("", None),
+    ],
+)
+async def test_retry_after_is_at_most_a_day_and_ignored_when_it_cannot_be_read(
+    date: str, seconds: float | None, session: aiohttp.ClientSession, webhook: WebhookReceiver
+) -> None:
+    webhook.fail_next(answers(503, Retry_After=date))
+    assert (await send_post(session, Post(webhook.url, b"{}"))).retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
     ("status", "kind"),
     [
         (408, TransientError),

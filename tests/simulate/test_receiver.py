@@ -30,7 +30,7 @@ async def test_receiver_prints_title_and_entries_of_a_message(
     async with (
         demo_receiver() as variables,
         aiohttp.ClientSession() as http,
-        http.post(variables["DEMO_RECEIVER_URL"], json=message) as response,
+        http.post(variables["CHANNEL_DEMO_URL"], json=message) as response,
     ):
         assert response.status == 200
     assert capsys.readouterr().err.splitlines() == [
@@ -48,7 +48,7 @@ async def test_channel_of_the_demo_joins_the_rules_of_the_folder_when_they_are_e
     file = tmp_path / "rules.yml"
     file.write_text(f"version: 1\nrules:{WARM}".replace("notify: [ops]", ""))
     async with demo_receiver() as variables:
-        keeper = make_rule_keeper(Settings(rules_dir=tmp_path, environment=variables), Metrics())
+        keeper = make_rule_keeper(Settings(rules_dir=tmp_path, channel_variables=variables), Metrics())
         assert await keeper.reload(database.pool), keeper.problems
         assert [rule.terms.notify for rule in keeper.rules.rules] == [("demo",)]
         file.write_text(file.read_text().replace("warm", "cold"))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from app.alerting.rules.model import FieldValue
 from app.errors import AppError
+from app.settings import CHANNEL_PREFIX, CHANNEL_VARIABLES, is_channel_variable
 
 REFERENCE_PATTERN = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 
@@ -24,11 +25,22 @@ class MissingSecretError(AppError):
         self.names = names
 
 
+class ForbiddenReferenceError(AppError):
+    """A channel refers to an environment variable that is not meant for channels, such as a key of the server."""
+
+    code = "forbidden_reference"
+    title = "A channel may not use this variable"
+
+
 def resolve_fields(fields: Mapping[str, FieldValue], environ: Mapping[str, str]) -> dict[str, FieldValue]:
     """Return a channel's fields with each reference replaced by its value.
 
-    Raise MissingSecretError, which names every variable that is not set or is empty.
+    Raise MissingSecretError, which names every variable that is not set or is empty, and ForbiddenReferenceError.
     """
+    # Also here, because the rules in force may have been stored by a version that allowed every variable.
+    for text in _texts(fields):
+        if fault := reference_fault(text):
+            raise ForbiddenReferenceError(fault)
     if missing := missing_secrets(fields, environ):
         raise MissingSecretError(missing)
     return {name: _resolve(value, environ) for name, value in fields.items()}
@@ -54,7 +66,19 @@ def reference_fault(text: str) -> str | None:
     """Return what is wrong with a text's references, or None."""
     if "${" in _REFERENCE.sub("", text):
         return 'a "${" is not followed by a variable\'s name and "}"; write "${NAME}"'
+    for name in references(text):
+        if not is_channel_variable(name):
+            return (
+                f'channels may not use "${{{name}}}": set {channel_variable(name)} in the environment in its place and '
+                f'write "${{{channel_variable(name)}}}" (accepted: {", ".join(CHANNEL_VARIABLES)} and names that begin '
+                f"with {CHANNEL_PREFIX})"
+            )
     return None
+
+
+def channel_variable(name: str) -> str:
+    """Return the name under which channels may use a variable of this name."""
+    return name if is_channel_variable(name) else f"{CHANNEL_PREFIX}{name}"
 
 
 def _texts(fields: Mapping[str, FieldValue]) -> Iterator[str]:

@@ -5,7 +5,13 @@ from typing import Any
 
 import msgspec
 
-from app.alerting.language.channel_secrets import is_secret, missing_secrets, references, resolve_fields
+from app.alerting.language.channel_secrets import (
+    channel_variable,
+    is_secret,
+    missing_secrets,
+    references,
+    resolve_fields,
+)
 from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, mismatch, read_logged
 from app.alerting.language.leaves import SECRET, SETTING, one_of
 from app.alerting.language.yaml_nodes import MappingNode, Node
@@ -99,7 +105,7 @@ def _fields_kind(type_name: str, fields: ChannelFields) -> Fields:
     def field(name: str) -> Field:
         kind: Kind = SECRET if is_secret(name) else SETTING
         if name in fields.mappings:
-            kind = MapOf(SETTING, 'a mapping of text, such as {X-Token: "${HOOK_TOKEN}"}')
+            kind = MapOf(SETTING, 'a mapping of text, such as {X-Token: "${CHANNEL_TOKEN}"}')
         return Field(kind, _field_doc(type_name, name), required=name in fields.required)
 
     own = {name: field(name) for name in (*sorted(fields.required), *sorted(fields.optional))}
@@ -126,7 +132,7 @@ def _refuse_literal_secrets(given: Given, type_name: str, log: ProblemLog) -> No
         if isinstance(value, Given):
             _refuse_literal_secrets(value, type_name, log)
         elif is_secret(name) and not references(value):
-            variable = _variable_name(f"{type_name}_{name}")
+            variable = channel_variable(_variable_name(f"{type_name}_{name}"))
             log.add(
                 given.places[name],
                 f'"{name}" is a secret, and rule files and the database hold none: '

@@ -1,6 +1,6 @@
 """Reading of rule files: turns a folder of *.yml into a checked rule set, or reports every problem at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,7 +11,7 @@ from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Names
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
-from app.alerting.language.yaml_nodes import ScalarNode, compose
+from app.alerting.language.yaml_nodes import Extent, ScalarNode, compose
 from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
 from app.notify.channels import ChannelConfigError, parse_config
@@ -19,25 +19,30 @@ from app.notify.transport import Endpoints
 from app.settings import Settings
 
 #: With this variable, which `tidegauge up --demo` sets, there is a channel that sends to the receiver of the demo.
-DEMO_VARIABLE = "DEMO_RECEIVER_URL"
+DEMO_VARIABLE = "CHANNEL_DEMO_URL"
 _DEMO = {"the channel of the demo": f'version: 1\nchannels:\n  demo: {{type: webhook, url: "${{{DEMO_VARIABLE}}}"}}\n'}
 #: The largest file that is read. A rule takes about 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000
+#: The most characters of all files of a folder.
+_LARGEST_FOLDER = 10_000_000
+#: Each rule without `notify:` holds the names of all channels.
+_MOST_CHANNELS = 200
 
 
 def load_checked(path: Path, settings: Settings) -> RuleSet:
     """Read a folder of rules, or one file, and check channels and secrets too, so that the rules can run.
 
-    Raise RuleErrors with every problem of every file.
+    With CHANNELS_DIR, channels are those of that folder; a path in it is checked without rules. Raise RuleErrors with
+    every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    extra = _DEMO if DEMO_VARIABLE in settings.environment else {}
-    return load_rules(path, settings.environment, _channel_check(endpoints), extra)
+    extra = _DEMO if DEMO_VARIABLE in settings.channel_variables else {}
+    return load_rules(path, settings.channel_variables, _channel_check(endpoints), extra, settings.channels_dir)
 
 
-def load_unsent(path: Path) -> RuleSet:
+def load_unsent(path: Path, channels_dir: Path | None = None) -> RuleSet:
     """Read rules for a use that sends nothing, so that the secrets of channels may be missing; raise RuleErrors."""
-    return load_rules(path, _EverySecret())
+    return load_rules(path, _EverySecret(), channels_dir=channels_dir)
 
 
 def load_rules(
@@ -45,14 +50,20 @@ def load_rules(
     environ: Mapping[str, str],
     channel_check: ChannelCheck | None = None,
     extra: Mapping[str, str] = MappingProxyType({}),
+    channels_dir: Path | None = None,
 ) -> RuleSet:
     """Read a folder's *.yml, or one file, and `extra`, texts by name; the secrets of channels must be in `environ`.
 
-    Raise RuleErrors with every problem of every file, also for an empty, missing or unreadable folder.
+    With `channels_dir`, only the files there may hold channels, and they hold nothing else. Raise RuleErrors with every
+    problem of every file, also for an empty, missing or unreadable folder.
     """
     log = ProblemLog()
-    texts = _read_texts(path, log)
-    return _read_rule_set({**texts, **extra}, environ, channel_check, log)
+    if channels_dir is None:
+        return _read_rule_set({**_read_texts(path, log), **extra}, environ, channel_check, log)
+    is_channel_path = path.absolute().is_relative_to(channels_dir.absolute())
+    texts = {} if is_channel_path else _read_texts(path, log, is_closed=True)
+    channel_texts = _read_texts(channels_dir, log, "folder of channels")
+    return _read_rule_set(texts, environ, channel_check, log, {**channel_texts, **extra})
 
 
 def parse_rules(
@@ -114,18 +125,24 @@ def _read_rule_set(
     environ: Mapping[str, str],
     channel_check: ChannelCheck | None,
     log: ProblemLog,
+    channel_texts: Mapping[str, str] | None = None,
 ) -> RuleSet:
-    kind = file_kind()
+    """Turn texts into a rule set; with `channel_texts`, channels are in these alone, and rules are not."""
     all_readable = not log.problems
-    read = [_read_file(kind, text, name, log) for name, text in sorted(texts.items())]
-    files = [file for file in read if file is not None]
+    with_rules, with_channels = _read_files(texts, channel_texts, log)
     names = Names(log)
     reader = RuleReader(log, names)
-    channels = tuple(channel for file in files for channel in reader.read_channels(file, environ, channel_check))
-    rules = [rule for file in files for rule in reader.read_rules(file)]
+    channels = tuple(
+        channel for file in with_channels for channel in reader.read_channels(file, environ, channel_check)
+    )
+    if len(channels) > _MOST_CHANNELS:
+        log.add(with_channels[-1].place, f"there are {len(channels)} channels by here; at most {_MOST_CHANNELS}")
+    rules = [rule for file in with_rules for rule in reader.read_rules(file)]
     # A name that looks unknown may be defined in a part that could not be read, so names are checked only when
     # everything was read.
-    if all_readable and len(files) == len(read) and all(map(_sections_were_read, files)):
+    count = len(texts) + len(texts if channel_texts is None else channel_texts)
+    files = (*with_rules, *with_channels)
+    if all_readable and len(files) == count and all(map(_sections_were_read, files)):
         names.check()
     if log.problems:
         raise RuleErrors(log.problems)
@@ -133,9 +150,37 @@ def _read_rule_set(
     return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels)
 
 
-def _read_file(kind: Kind, text: str, name: str, log: ProblemLog) -> Given | None:
+def _read_files(
+    texts: Mapping[str, str], channel_texts: Mapping[str, str] | None, log: ProblemLog
+) -> tuple[list[Given], list[Given]]:
+    """Return the files that can be read: those that may hold rules, and those that may hold channels."""
+    kind, extent = file_kind(), Extent()
+
+    def read(given: Mapping[str, str]) -> list[Given]:
+        files = (_read_file(kind, text, name, extent, log) for name, text in sorted(given.items()))
+        return [file for file in files if file is not None]
+
+    with_rules = read(texts)
+    if channel_texts is None:
+        return with_rules, with_rules
+    with_channels = read(channel_texts)
+    moved = "with CHANNELS_DIR, channels are in that folder alone; move them there"
+    _refuse_sections(with_rules, ("channels",), moved, log)
+    moved = "CHANNELS_DIR is for channels alone; move this to RULES_DIR"
+    _refuse_sections(with_channels, ("rules", "defaults"), moved, log)
+    return with_rules, with_channels
+
+
+def _refuse_sections(files: Iterable[Given], sections: Iterable[str], reason: str, log: ProblemLog) -> None:
+    for file in files:
+        for section in sections:
+            if section in file.places:
+                log.add(file.places[section], f'"{section}": {reason}')
+
+
+def _read_file(kind: Kind, text: str, name: str, extent: Extent, log: ProblemLog) -> Given | None:
     try:
-        node = compose(text, name)
+        node = compose(text, name, extent)
     except RuleErrors as errors:
         log.problems.extend(errors.problems)
         return None
@@ -160,14 +205,24 @@ def _with_channels(rule: Rule, every_channel: tuple[str, ...]) -> Rule:
     return msgspec.structs.replace(rule, terms=replaced(rule.terms), overrides=overrides)
 
 
-def _read_texts(path: Path, log: ProblemLog) -> dict[str, str]:
-    """Return the text of each file by its path; files that cannot be read are logged and left out."""
-    files = _list_files(path, log)
-    texts = ((str(file), read_text(file, log)) for file in files)
-    return {name: text for name, text in texts if text is not None}
+def _read_texts(path: Path, log: ProblemLog, kind: str = "folder of rules", is_closed: bool = False) -> dict[str, str]:
+    """Return the text of each file by its path; files that cannot be read are logged and left out.
+
+    Of a closed folder, links that lead out of it are not followed: who edits rules must not be shown other files.
+    """
+    texts: dict[str, str] = {}
+    for file in _list_files(path, kind, log):
+        if is_closed and path.is_dir() and not file.resolve().is_relative_to(path.resolve()):
+            log.add(Place(str(file)), "this link leads out of the folder, which is not allowed with CHANNELS_DIR")
+        elif (text := read_text(file, log)) is not None:
+            texts[str(file)] = text
+        if sum(map(len, texts.values())) > _LARGEST_FOLDER:
+            log.add(Place(str(path)), f"the files in this folder have more than {_LARGEST_FOLDER:,} characters")
+            return {}
+    return texts
 
 
-def _list_files(folder: Path, log: ProblemLog) -> list[Path]:
+def _list_files(folder: Path, kind: str, log: ProblemLog) -> list[Path]:
     """List a folder's *.yml; for a file, return only that file."""
     place = Place(str(folder))
     try:
@@ -175,14 +230,14 @@ def _list_files(folder: Path, log: ProblemLog) -> list[Path]:
             return [folder]
         visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except (OSError, ValueError) as error:
-        log.add(place, f"this folder of rules cannot be read: {_reason(error)}")
+        log.add(place, f"this {kind} cannot be read: {_reason(error)}")
         return []
     for entry in visible:
         if entry.suffix == ".yaml":
             log.add(Place(str(entry)), f"rules are read from *.yml only; rename it to {entry.stem}.yml")
     files = [entry for entry in visible if entry.suffix == ".yml"]
     if not files:
-        log.add(place, "there is no *.yml in this folder of rules; is it mounted?")
+        log.add(place, f"there is no *.yml in this {kind}; is it mounted?")
     return files
 
 

@@ -24,6 +24,7 @@ from app.durations import (
 )
 from app.hints import did_you_mean, listed, shown
 from app.model import VALUE_LIMIT
+from app.names import SENSOR_NAME_LIMIT
 from app.rule_texts import template_fault
 
 #: Names of rules and channels. They become parts of URLs, metrics and group keys.
@@ -125,6 +126,13 @@ def _text(scalar: ScalarNode) -> str:
     return scalar.text
 
 
+def _glob(scalar: ScalarNode) -> str:
+    text = _text(scalar)
+    if len(text) > SENSOR_NAME_LIMIT:
+        raise ValueError(f"{shown(text)} has {len(text):,} characters; a sensor's name has at most {SENSOR_NAME_LIMIT}")
+    return text
+
+
 def _name(scalar: ScalarNode) -> str:
     text = _text(scalar)
     if not re.fullmatch(NAME_PATTERN, text):
@@ -218,7 +226,7 @@ TIME_OF_DAY = Leaf('a time in quotes, such as "22:00"', _time_of_day, {"type": "
 TIME_ZONE = Leaf("a time zone, such as Europe/Berlin", _time_zone, _TEXT)
 TEXT = Leaf('text, such as "°C"', _text, _TEXT)
 LABEL = Leaf("a name, such as temperature", _text, _TEXT)
-GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _text, _TEXT)
+GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _glob, _TEXT)
 TAG_VALUE = Leaf("text, such as cold", _as_written, {"type": ["string", "number", "boolean"]})
 NAME = Leaf("a name, such as cold-room-too-warm", _name, {"type": "string", "pattern": NAME_PATTERN})
 RULE_NAME = Leaf(f"a rule's name, such as {GATEWAY_OFFLINE}", _reference, _TEXT)

@@ -54,23 +54,35 @@ class Names:
             self._log.add(place, f'the {kind} "{name}" is defined twice, first at {first}; choose another name')
 
     def _check_cycles(self) -> None:
-        finished: set[str] = set()
+        seen: set[str] = set()
         for rule in self._inhibitors:
-            self._walk(rule, [], finished)
+            if rule not in seen:
+                self._walk(rule, seen)
 
-    def _walk(self, rule: str, path: list[str], finished: set[str]) -> None:
-        """Follow the inhibitions of a rule depth first, and log each that leads back to a rule on the path."""
-        if rule in finished:
-            return
-        path.append(rule)
-        for by in self._inhibitors.get(rule, ()):
-            if by.name in path:
-                cycle = [*path[path.index(by.name) :], by.name]
-                self._log.add(by.place, f'"inhibited_by" forms a cycle: {", inhibited by ".join(cycle)}')
-            else:
-                self._walk(by.name, path, finished)
-        path.pop()
-        finished.add(rule)
+    def _walk(self, rule: str, seen: set[str]) -> None:
+        """Follow the inhibitions of a rule depth first, and log each that leads back to a rule on the path.
+
+        The path has a stack of its own, because thousands of rules may inhibit one another in a row.
+        """
+        path = {rule: iter(self._inhibitors[rule])}
+        seen.add(rule)
+        while path:
+            by = next(next(reversed(path.values())), None)
+            if by is None:
+                path.popitem()
+            elif by.name in path:
+                names = list(path)
+                cycle = [*names[names.index(by.name) :], by.name]
+                self._log.add(by.place, f'"inhibited_by" forms a cycle: {_listed_cycle(cycle)}')
+            elif by.name not in seen:
+                seen.add(by.name)
+                path[by.name] = iter(self._inhibitors.get(by.name, ()))
+
+
+def _listed_cycle(names: list[str]) -> str:
+    """Join the rules of a cycle for a message, of a long one the first and the last."""
+    shown = names if len(names) <= 20 else [*names[:10], "…", *names[-5:]]
+    return ", inhibited by ".join(shown)
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:

@@ -27,10 +27,13 @@ from app.alerting.rules.model import (
     Terms,
 )
 from app.alerting.rules.mutes import DAYS, MuteWindow
-from app.alerting.rules.problems import ProblemLog
+from app.alerting.rules.problems import Place, ProblemLog, problem_at
 from app.clock import DAY_US
 from app.model import LEVEL_NAMES, severity
 
+#: The most bytes of all rules as they are stored. Each rule and each override holds what it takes from its base, so a
+#: small file can make large rules.
+LARGEST_RULES_BYTES = 20_000_000
 #: Stands for "every channel" until all files are read. No channel can have this name.
 EVERY_CHANNEL = ("*",)
 
@@ -46,14 +49,20 @@ class RuleReader:
     def __init__(self, log: ProblemLog, names: Names) -> None:
         self._log = log
         self._names = names
+        self._bytes = 0
 
     def read_rules(self, file: Given) -> Iterator[Rule]:
-        """Yield the rules of a file, with its defaults applied; a rule with problems may lack parts."""
+        """Yield the rules of a file, with its defaults applied; a rule with problems may lack parts.
+
+        Raise RuleErrors when all rules together take more than LARGEST_RULES_BYTES.
+        """
         given_defaults: Given = file.get("defaults", Given(file.place))
         defaults = self._apply(given_defaults, _BUILT_IN_DEFAULTS)
         for given in file.get("rules", ()):
             rule = self._read_rule(given, defaults)
-            yield msgspec.structs.replace(rule, inhibited_by=self._inhibitions(rule.name, given, given_defaults))
+            inhibitions = self._inhibitions(rule.name, given, given_defaults)
+            self._count_bytes(inhibitions, given.place)
+            yield msgspec.structs.replace(rule, inhibited_by=inhibitions)
 
     def read_channels(
         self, file: Given, environ: Mapping[str, str], check: ChannelCheck | None
@@ -74,6 +83,7 @@ class RuleReader:
             self._names.define_rule(name, given.places["name"])
         base = msgspec.structs.replace(defaults, name=name, sensors=self._selector(given))
         rule = self._apply(given, base)
+        self._count_bytes(rule, given.place)
         check_terms(rule.terms, given, self._log)
         overrides = tuple(self._override(override, rule) for override in given.get("overrides", ()))
         return msgspec.structs.replace(rule, overrides=overrides)
@@ -93,8 +103,18 @@ class RuleReader:
         if set(given.places) == {"sensors"} and not given.unknown:
             self._log.add(given.place, "this override changes nothing; say what differs, such as levels:")
         terms = self._terms(given, rule.terms)
+        self._count_bytes(terms, given.place)
         check_terms(terms, given, self._log, base=rule.terms)
         return Override(selector, terms)
+
+    def _count_bytes(self, part: object, place: Place) -> None:
+        self._bytes += len(msgspec.json.encode(part))
+        if self._bytes > LARGEST_RULES_BYTES:
+            raise problem_at(
+                place,
+                f"up to here the rules take more than {LARGEST_RULES_BYTES:,} bytes, where each rule and each override "
+                "has a copy of what it takes from its defaults or its rule; write less in these",
+            )
 
     def _terms(self, given: Given, base: Terms) -> Terms:
         return msgspec.structs.replace(

@@ -21,6 +21,10 @@ from app.alerting.rules.problems import Place, problem_at
 
 #: The deepest nesting that is read. Rules need six levels; the limit keeps a hostile file cheap.
 DEEPEST = 24
+#: The most values and characters of all files together, where each alias counts as all that it stands for. A rule has
+#: 13 values or more. A few lines of aliases of aliases could stand for billions.
+MOST_VALUES = 200_000
+MOST_CHARACTERS = 5_000_000
 
 ScalarMeaning = Literal["text", "number", "boolean", "nothing"]
 
@@ -61,9 +65,21 @@ class MappingNode(msgspec.Struct, frozen=True):
 Node = ScalarNode | SequenceNode | MappingNode
 
 
-def compose(text: str, file: str) -> Node:
-    """Return the root node of one YAML document; raise RuleErrors with one problem when the text is not YAML."""
-    composer = _Composer(file)
+class Extent(msgspec.Struct):
+    """How much there is of a node or of files, with each alias counted as what it stands for."""
+
+    values: int = 0
+    characters: int = 0
+    #: Lists and mappings inside one another.
+    depth: int = 0
+
+
+def compose(text: str, file: str, before: Extent | None = None) -> Node:
+    """Return the root node of one YAML document; raise RuleErrors with one problem when the text is not YAML.
+
+    `before` is the extent of the files that were read before, to which that of this one is added.
+    """
+    composer = _Composer(file, before or Extent())
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             composer.take(event)
@@ -83,18 +99,20 @@ class _Open(msgspec.Struct):
     place: Place
     anchor: str | None
     items: list[Node]
+    extent: Extent
 
 
 class _Composer:
     """Builds nodes from parser events. It keeps its own stack, so that deep nesting cannot exhaust Python's."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, total: Extent) -> None:
         self.root: Node | None = None
         self.last_place = Place(file, 1, 1)
         self._file = file
         self._documents = 0
         self._open: list[_Open] = []
-        self._anchors: dict[str, Node] = {}
+        self._anchors: dict[str, tuple[Node, Extent]] = {}
+        self._total = total
 
     def take(self, event: Event) -> None:
         """Process the next event of the parser."""
@@ -103,19 +121,25 @@ class _Composer:
             case DocumentStartEvent():
                 self._start_document(event, place)
             case AliasEvent():
-                self._add(self._anchored(event.anchor, place))
+                node, extent = self._anchored(event.anchor, place)
+                self._count(extent, place)
+                self._add(node, extent)
             case ScalarEvent():
                 _refuse_tag(event, place)
-                self._finish(_scalar(event, place), event.anchor)
+                extent = Extent(1, len(event.value))
+                self._count(extent, place)
+                self._finish(_scalar(event, place), extent, event.anchor)
             case MappingStartEvent() | SequenceStartEvent():
                 _refuse_tag(event, place)
-                self._begin(_Open(place, event.anchor, []))
+                extent = Extent(1, depth=1)
+                self._count(extent, place)
+                self._open.append(_Open(place, event.anchor, [], extent))
             case MappingEndEvent():
                 ended = self._open.pop()
-                self._finish(MappingNode(ended.place, _pairs(ended.items)), ended.anchor)
+                self._finish(MappingNode(ended.place, _pairs(ended.items)), ended.extent, ended.anchor)
             case SequenceEndEvent():
                 ended = self._open.pop()
-                self._finish(SequenceNode(ended.place, tuple(ended.items)), ended.anchor)
+                self._finish(SequenceNode(ended.place, tuple(ended.items)), ended.extent, ended.anchor)
 
     def _start_document(self, event: DocumentStartEvent, place: Place) -> None:
         self._documents += 1
@@ -124,28 +148,42 @@ class _Composer:
         if event.version not in (None, (1, 2)):
             raise problem_at(place, "rule files are YAML 1.2; remove the %YAML line")
 
-    def _begin(self, opened: _Open) -> None:
-        if len(self._open) == DEEPEST:
-            raise problem_at(opened.place, "this is nested too deeply for a rule file")
-        self._open.append(opened)
-
-    def _anchored(self, anchor: str, place: Place) -> Node:
+    def _anchored(self, anchor: str, place: Place) -> tuple[Node, Extent]:
         if anchor not in self._anchors:
             raise problem_at(
-                place, f'*{anchor} refers to no &{anchor} before it; text that begins with * needs quotes: "*{anchor}"'
+                place,
+                f"*{anchor:.40} refers to no &{anchor:.40} before it; "
+                f'text that begins with * needs quotes: "*{anchor:.40}"',
             )
         return self._anchors[anchor]
 
-    def _finish(self, node: Node, anchor: str | None) -> None:
-        if anchor is not None:
-            self._anchors[anchor] = node
-        self._add(node)
+    def _count(self, extent: Extent, place: Place) -> None:
+        """Count what comes next, before anything is made of it; refuse what makes the file too large or too deep."""
+        self._total.values += extent.values
+        self._total.characters += extent.characters
+        if self._total.values > MOST_VALUES or self._total.characters > MOST_CHARACTERS:
+            raise problem_at(
+                place,
+                f"here the files have more than {MOST_VALUES:,} values or {MOST_CHARACTERS:,} characters, where each "
+                "alias (*name) counts as all that it stands for; write less",
+            )
+        if len(self._open) + extent.depth > DEEPEST:
+            raise problem_at(place, "this is nested too deeply for a rule file")
 
-    def _add(self, node: Node) -> None:
-        if self._open:
-            self._open[-1].items.append(node)
-        else:
+    def _finish(self, node: Node, extent: Extent, anchor: str | None) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = (node, extent)
+        self._add(node, extent)
+
+    def _add(self, node: Node, extent: Extent) -> None:
+        if not self._open:
             self.root = node
+            return
+        outer = self._open[-1]
+        outer.items.append(node)
+        outer.extent.values += extent.values
+        outer.extent.characters += extent.characters
+        outer.extent.depth = max(outer.extent.depth, extent.depth + 1)
 
 
 _NOTHING = ("", "~", "null", "Null", "NULL")
@@ -190,7 +228,9 @@ def _scalar(event: ScalarEvent, place: Place) -> ScalarNode:
 
 def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent, place: Place) -> None:
     if event.tag is not None:
-        raise problem_at(place, f"tags such as {event.tag} have no use in rule files; quote text that begins with !")
+        raise problem_at(
+            place, f"tags such as {event.tag:.40} have no use in rule files; quote text that begins with !"
+        )
 
 
 def _pairs(items: list[Node]) -> tuple[tuple[ScalarNode, Node], ...]:
@@ -212,10 +252,10 @@ def _error_place(error: MarkedYAMLError, file: str) -> Place:
 
 
 def _explained(error: MarkedYAMLError) -> str:
-    problem = error.problem or error.context or "malformed"
-    context = f" ({error.context})" if error.context and error.context != problem else ""
+    problem = f"{error.problem or error.context or 'malformed'}"
+    context = f" ({error.context:.200})" if error.context and error.context != problem else ""
     hints = (hint for part, hint in _PITFALLS if part in f"{error.context} {error.problem}")
-    return "; ".join([f"this is not YAML: {problem}{context}", *list(hints)[:1]])
+    return "; ".join([f"this is not YAML: {problem:.200}{context}", *list(hints)[:1]])
 
 
 def _unprintable_place(text: str, file: str) -> Place:

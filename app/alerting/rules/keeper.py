@@ -6,7 +6,7 @@ resolve every alert.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -29,7 +29,7 @@ SETTLE_S = 2.0
 _LOOK_EVERY_S = 0.5
 #: Ends the open alerts whose rule was removed or no longer selects their series; returns their number.
 EndAlerts = Callable[[Connection, RuleSet], Awaitable[int]]
-#: (name, time of change in nanoseconds since 1970, size in bytes) of each file.
+#: (path, time of change in nanoseconds since 1970, size in bytes) of each file.
 Files = tuple[tuple[str, int, int], ...]
 log = structlog.get_logger()
 
@@ -48,14 +48,17 @@ async def _is_alone(_connection: Connection | Pool) -> None:
 class RuleKeeper:
     """Holds the rules of this process."""
 
-    def __init__(self, folder: Path, load: Callable[[], RuleSet], end_alerts: EndAlerts, metrics: Metrics) -> None:
+    def __init__(
+        self, folders: Sequence[Path], load: Callable[[], RuleSet], end_alerts: EndAlerts, metrics: Metrics
+    ) -> None:
         self.rules = RuleSet()
         self.book = RuleBook(self.rules)
         #: Problems of the current files. If there are any, the rules in force are older than the files.
         self.problems: tuple[RuleProblem, ...] = ()
         #: When each rule was first accepted, by name, in microseconds since 1970.
         self.since: Mapping[str, int] = {}
-        self._folder = folder
+        #: Those of rules and of channels; each may also be one file.
+        self._folders = folders
         #: Reads and checks the files; raises RuleErrors.
         self._load = load
         self._end_alerts = end_alerts
@@ -174,7 +177,11 @@ class RuleKeeper:
 
     def _list_files(self) -> Files:
         """List the rule files without hidden ones, which editors create while they write."""
-        paths = [self._folder] if self._folder.is_file() else sorted(self._folder.glob("[!.]*.y*ml"))
+        paths = [
+            path
+            for folder in self._folders
+            for path in ([folder] if folder.is_file() else sorted(folder.glob("[!.]*.y*ml")))
+        ]
         return tuple(_describe(path) for path in paths)
 
 
@@ -182,5 +189,5 @@ def _describe(path: Path) -> tuple[str, int, int]:
     try:
         stat = path.stat()
     except OSError:
-        return path.name, 0, 0
-    return path.name, stat.st_mtime_ns, stat.st_size
+        return str(path), 0, 0
+    return str(path), stat.st_mtime_ns, stat.st_size

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 
 from app.errors import AppError
+
+#: Of more problems than this, the others are left out: they are stored and shown together.
+MOST_PROBLEMS: Final = 500
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -50,8 +54,11 @@ class ProblemLog:
         self.problems: list[RuleProblem] = []
 
     def add(self, place: Place, message: str) -> None:
-        """Add one problem."""
-        self.problems.append(RuleProblem(place.file, place.line, place.column, message))
+        """Add one problem, or say once that there are more than MOST_PROBLEMS."""
+        if len(self.problems) == MOST_PROBLEMS:
+            message = f"there are more problems than these {MOST_PROBLEMS}; correct them first"
+        if len(self.problems) <= MOST_PROBLEMS:
+            self.problems.append(RuleProblem(place.file, place.line, place.column, message))
 
 
 def problem_at(place: Place, message: str) -> RuleErrors:

@@ -75,8 +75,11 @@ class RuleTestFile(msgspec.Struct, frozen=True):
     tests: tuple[RuleTest, ...]
 
 
-def read_rule_tests(path: Path) -> RuleTestFile:
-    """Read a file of tests and the rules that it names; raise RuleErrors with every problem of both."""
+def read_rule_tests(path: Path, channels_dir: Path | None = None) -> RuleTestFile:
+    """Read a file of tests and the rules that it names; raise RuleErrors with every problem of both.
+
+    With `channels_dir`, the channels are those of that folder.
+    """
     log = ProblemLog()
     text = read_text(path, log)
     if text is None:
@@ -87,14 +90,14 @@ def read_rule_tests(path: Path) -> RuleTestFile:
     file: Given = read_logged(TEST_FILE, node, "a file of tests", log)
     if file is UNFIT:
         raise RuleErrors(log.problems)
-    rule_set = _read_rules(file, path, log)
+    rule_set = _read_rules(file, path, log, channels_dir)
     tests = tuple(_RuleTestReader(log, rule_set).tests(file))
     if rule_set is None or log.problems:
         raise RuleErrors(log.problems)
     return RuleTestFile(rule_set, tests)
 
 
-def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:
+def _read_rules(file: Given, path: Path, log: ProblemLog, channels_dir: Path | None) -> RuleSet | None:
     """Return the rules under test; None when they are left out, are of the wrong type or have problems."""
     rules: str | tuple[Given, ...] | None = file.get("rules")
     if rules is None:
@@ -107,7 +110,7 @@ def _read_rules(file: Given, path: Path, log: ProblemLog) -> RuleSet | None:
         log.add(file.places["rules"], f"there is no {named}; the path is relative to the folder of this file")
         return None
     try:
-        return load_unsent(named)
+        return load_unsent(named, channels_dir)
     except RuleErrors as errors:
         log.problems.extend(errors.problems)
         return None

@@ -156,7 +156,7 @@ def test_rule_is_refused_with_a_helpful_message(body: str, said: list[str]) -> N
 
 @pytest.mark.parametrize(("channel", "said"), mistakes("channels"))
 def test_channel_is_refused_with_a_helpful_message(channel: str, said: list[str]) -> None:
-    assert problems(f"version: 1\nchannels: {{ops: {channel}}}\n", environ={"U": "x", "B": "x"}) == said
+    assert problems(f"version: 1\nchannels: {{ops: {channel}}}\n", environ={"CHANNEL_U": "x", "CHANNEL_B": "x"}) == said
 
 
 # Valid rules
@@ -224,9 +224,9 @@ def test_built_in_rule_cannot_be_redefined() -> None:
 def test_rule_notifies_every_channel_without_notify_and_none_with_an_empty_list() -> None:
     text = rule("levels: {info: {above: 8}, error: {above: 9, notify: []}}") + (
         "  - {name: quiet, sensors: {metric: m}, levels: {info: {above: 8}}, notify: []}\n"
-        'channels: {b: {type: slack, webhook_url: "${U}"}, a: {type: slack, webhook_url: "${U}"}}\n'
+        'channels: {b: {type: slack, webhook_url: "${CHANNEL_U}"}, a: {type: slack, webhook_url: "${CHANNEL_U}"}}\n'
     )
-    loud, quiet = parse_rules({"x.yml": text}, {"U": "x"}).rules
+    loud, quiet = parse_rules({"x.yml": text}, {"CHANNEL_U": "x"}).rules
     assert loud.terms.notified_at("info") == ("b", "a")
     assert loud.terms.notified_at("error") == ()
     assert quiet.terms.notified_at("info") == ()
@@ -236,9 +236,9 @@ def test_rule_notifies_every_channel_without_notify_and_none_with_an_empty_list(
 
 
 def test_channel_accepts_a_number_as_text() -> None:
-    text = 'version: 1\nchannels: {ops: {type: telegram, bot_token: "${T}", chat_id: -1001234567890}}\n'
-    (channel,) = parse_rules({"x.yml": text}, {"T": "x"}).channels
-    assert channel.fields == {"bot_token": "${T}", "chat_id": "-1001234567890"}
+    text = 'version: 1\nchannels: {ops: {type: telegram, bot_token: "${CHANNEL_T}", chat_id: -1001234567890}}\n'
+    (channel,) = parse_rules({"x.yml": text}, {"CHANNEL_T": "x"}).channels
+    assert channel.fields == {"bot_token": "${CHANNEL_T}", "chat_id": "-1001234567890"}
 
 
 def test_channel_check_gets_the_secrets_and_its_problems_are_reported_at_their_place() -> None:
@@ -255,7 +255,7 @@ def test_channel_check_gets_the_secrets_and_its_problems_are_reported_at_their_p
 
 def is_valid_or_has_placed_problems(text: str) -> bool:
     try:
-        parse_rules({"x.yml": text}, {"HOOK": "x"})
+        parse_rules({"x.yml": text}, {"CHANNEL_HOOK": "x"})
     except RuleErrors as errors:
         return errors.problems != () and all(one.line >= 1 and one.column >= 1 for one in errors.problems)
     return True
@@ -305,7 +305,7 @@ CHANNELS = """\
 version: 1
 channels:
   a: {type: slack, webhook_url: "${SLACK_WEBHOOK_URL}"}
-  b: {type: webhook, url: "${HOOK}"}
+  b: {type: webhook, url: "${CHANNEL_HOOK}"}
 """
 
 
@@ -317,17 +317,17 @@ def folder(tmp_path: Path) -> Path:
 
 def test_secrets_are_read_from_the_environment_and_from_the_env_file(folder: Path) -> None:
     env_file = folder / "environment"
-    env_file.write_text("HOOK=https://pager.example/alerts\nSLACK_WEBHOOK_URL=https://hooks.slack.com/other\n")
+    env_file.write_text("CHANNEL_HOOK=https://pager.example/alerts\nSLACK_WEBHOOK_URL=https://hooks.slack.com/other\n")
     settings = Settings.from_environment({"SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/x"}, env_file)
-    assert settings.environment == {
-        "HOOK": "https://pager.example/alerts",
+    assert settings.channel_variables == {
+        "CHANNEL_HOOK": "https://pager.example/alerts",
         "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/x",
     }
     assert [channel.name for channel in load_checked(folder, settings).channels] == ["a", "b"]
 
 
 def test_channel_settings_are_refused_at_their_place_when_invalid(folder: Path) -> None:
-    settings = Settings(environment={"SLACK_WEBHOOK_URL": "https://relay.example/x", "HOOK": "pager"})
+    settings = Settings(channel_variables={"SLACK_WEBHOOK_URL": "https://relay.example/x", "CHANNEL_HOOK": "pager"})
     with pytest.raises(RuleErrors) as raised:
         load_checked(folder, settings)
     assert str(raised.value).replace(f"{folder}/", "").splitlines() == [
@@ -336,22 +336,188 @@ def test_channel_settings_are_refused_at_their_place_when_invalid(folder: Path) 
     ]
     relayed = Settings(
         slack_webhook_prefix="https://relay.example/",
-        environment={"SLACK_WEBHOOK_URL": "https://relay.example/x", "HOOK": "http://pager"},
+        channel_variables={"SLACK_WEBHOOK_URL": "https://relay.example/x", "CHANNEL_HOOK": "http://pager"},
     )
     assert len(load_checked(folder, relayed).channels) == 2
 
 
 def test_secrets_may_be_missing_when_nothing_is_sent(folder: Path) -> None:
-    with pytest.raises(RuleErrors, match="the environment variable HOOK is not set"):
+    with pytest.raises(RuleErrors, match="the environment variable CHANNEL_HOOK is not set"):
         load_checked(folder, Settings())
     assert len(load_unsent(folder).channels) == 2
 
 
 def test_settings_are_shown_without_their_values() -> None:
-    settings = Settings(api_key="hidden", environment={"TOKEN": "hidden"})
+    settings = Settings(api_key="hidden", channel_variables={"CHANNEL_TOKEN": "hidden"})
     assert (repr(settings), f"{settings}") == ("<Settings>", "<Settings>")
 
 
-def test_variable_environment_is_read_like_any_other(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"ENVIRONMENT": "production", "EMPTY": ""}, tmp_path / "none")
-    assert settings.environment == {"ENVIRONMENT": "production"}
+# A folder of channels
+
+
+WARM = rule("levels: {warning: {above: 8}}\nnotify: [a]")
+
+
+@pytest.fixture
+def rules_apart(folder: Path) -> Settings:
+    """Return settings with rules in one folder and channels in another."""
+    (folder / "rules").mkdir()
+    (folder / "rules" / "rules.yml").write_text(WARM)
+    (folder / "channels").mkdir()
+    (folder / "channels.yml").rename(folder / "channels" / "channels.yml")
+    variables = {"SLACK_WEBHOOK_URL": "https://hooks.slack.com/x", "CHANNEL_HOOK": "http://pager"}
+    return Settings(rules_dir=folder / "rules", channels_dir=folder / "channels", channel_variables=variables)
+
+
+def refused(path: Path, settings: Settings, folder: Path) -> list[str]:
+    with pytest.raises(RuleErrors) as raised:
+        load_checked(path, settings)
+    return str(raised.value).replace(f"{folder}/", "").splitlines()
+
+
+def test_channels_are_read_from_their_own_folder_when_there_is_one(rules_apart: Settings, folder: Path) -> None:
+    read = load_checked(rules_apart.rules_dir, rules_apart)
+    assert ([channel.name for channel in read.channels], read.rules[0].terms.notify) == (["a", "b"], ("a",))
+    assert load_unsent(rules_apart.rules_dir, rules_apart.channels_dir) == read
+    assert len(load_checked(rules_apart.rules_dir / "rules.yml", rules_apart).rules) == 1
+
+
+@pytest.mark.parametrize("path", ["channels", "channels/channels.yml"])
+def test_folder_of_channels_can_be_checked_by_itself(path: str, rules_apart: Settings, folder: Path) -> None:
+    read = load_checked(folder / path, rules_apart)
+    assert (len(read.rules), len(read.channels)) == (0, 2)
+
+
+def test_channel_is_refused_in_a_rule_file_when_channels_have_their_own_folder(
+    rules_apart: Settings, folder: Path
+) -> None:
+    stealing = 'version: 1\nchannels:\n  spy: {type: webhook, url: "http://spy/${CHANNEL_HOOK}"}\n'
+    (folder / "rules" / "more.yml").write_text(stealing)
+    assert refused(rules_apart.rules_dir, rules_apart, folder) == [
+        'rules/more.yml:2:1: "channels": with CHANNELS_DIR, channels are in that folder alone; move them there'
+    ]
+
+
+@pytest.mark.parametrize("section", ["rules: []", "defaults: {}"])
+def test_rules_are_refused_in_the_folder_of_channels(section: str, rules_apart: Settings, folder: Path) -> None:
+    (folder / "channels" / "more.yml").write_text(f"version: 1\n{section}\n")
+    name = section.partition(":")[0]
+    assert refused(rules_apart.rules_dir, rules_apart, folder) == [
+        f'channels/more.yml:2:1: "{name}": CHANNELS_DIR is for channels alone; move this to RULES_DIR'
+    ]
+
+
+def test_rules_are_refused_when_the_folder_of_channels_is_empty_or_missing(rules_apart: Settings, folder: Path) -> None:
+    (folder / "channels" / "channels.yml").unlink()
+    said = "channels: there is no *.yml in this folder of channels; is it mounted?"
+    assert refused(rules_apart.rules_dir, rules_apart, folder) == [said]
+    (folder / "channels").rmdir()
+    said = "channels: this folder of channels cannot be read: No such file or directory"
+    assert refused(rules_apart.rules_dir, rules_apart, folder) == [said]
+
+
+def test_unknown_channel_is_reported_when_channels_have_their_own_folder(rules_apart: Settings, folder: Path) -> None:
+    (folder / "rules" / "rules.yml").write_text(WARM.replace("[a]", "[c]"))
+    (said,) = refused(rules_apart.rules_dir, rules_apart, folder)
+    assert said.endswith('there is no channel "c" (there are: a or b)')
+
+
+def test_link_out_of_the_folder_of_rules_is_not_followed_when_channels_have_their_own(
+    rules_apart: Settings, folder: Path
+) -> None:
+    (folder / "secrets").write_text("s3cret")
+    (folder / "rules" / "link.yml").symlink_to(folder / "secrets")
+    # As Kubernetes mounts a ConfigMap.
+    (folder / "rules" / "..data").mkdir()
+    (folder / "rules" / "rules.yml").rename(folder / "rules" / "..data" / "rules.yml")
+    (folder / "rules" / "rules.yml").symlink_to("..data/rules.yml")
+    assert refused(rules_apart.rules_dir, rules_apart, folder) == [
+        "rules/link.yml: this link leads out of the folder, which is not allowed with CHANNELS_DIR"
+    ]
+    (folder / "rules" / "link.yml").unlink()
+    assert len(load_checked(rules_apart.rules_dir, rules_apart).rules) == 1
+
+
+# Limits
+
+
+def test_problems_are_cut_when_there_are_very_many() -> None:
+    said = problems(f"version: 1\nrules: [{'a,' * 10_000}]")
+    assert len(said) == 501
+    assert said[-1] == "2:1009: there are more problems than these 500; correct them first"
+
+
+def test_copies_of_defaults_count_when_they_make_the_rules_large() -> None:
+    rules = "".join(
+        f"  - {{name: r{n}, sensors: {{metric: t}}, levels: {{warning: {{above: 1}}}}}}\n" for n in range(250)
+    )
+    text = f"version: 1\ndefaults: {{message: {'x' * 100_000}}}\nrules:\n{rules}"
+    (said,) = problems(text)
+    assert "up to here the rules take more than 20,000,000 bytes, where each rule and each override" in said
+
+
+def test_copies_of_a_rule_count_when_its_overrides_make_it_large() -> None:
+    overrides = "".join(f"  - {{sensors: {{id: s{n}}}, levels: {{warning: {{above: 2}}}}}}\n" for n in range(250))
+    body = f"levels: {{warning: {{above: 1}}}}\nmessage: {'x' * 100_000}\noverrides:\n{overrides}"
+    (said,) = problems(rule(body))
+    assert "up to here the rules take more than 20,000,000 bytes" in said
+
+
+def test_channels_are_refused_when_there_are_more_than_200() -> None:
+    def channels(count: int) -> str:
+        entries = "".join(f'  c{n}: {{type: slack, webhook_url: "${{CHANNEL_U}}"}}\n' for n in range(count))
+        return f"version: 1\nchannels:\n{entries}"
+
+    assert len(parse_rules({"x.yml": channels(200)}, {"CHANNEL_U": "x"}).channels) == 200
+    assert problems(channels(201), environ={"CHANNEL_U": "x"}) == ["1:1: there are 201 channels by here; at most 200"]
+
+
+def test_folder_is_refused_when_its_files_are_too_large_together(tmp_path: Path) -> None:
+    for number in range(11):
+        (tmp_path / f"{number}.yml").write_text(f"version: 1\n# {'x' * 950_000}\n")
+    with pytest.raises(RuleErrors) as raised:
+        load_rules(tmp_path, {})
+    assert str(raised.value) == f"{tmp_path}: the files in this folder have more than 10,000,000 characters"
+
+
+def test_values_of_all_files_count_together() -> None:
+    values = f"version: 1\nx: [{'1,' * 70_000}]\n"
+    said = problems({"a.yml": values, "b.yml": values, "c.yml": values})
+    assert said[-1].startswith("c.yml:2:119975: here the files have more than 200,000 values")
+
+
+def test_rules_may_inhibit_one_another_in_a_long_row() -> None:
+    def row(last: str) -> str:
+        return "version: 1\nrules:\n" + "".join(
+            f"  - {{name: r{n}, sensors: {{metric: t}}, levels: {{warning: {{above: 1}}}}, "
+            f"inhibited_by: [{{rule: {f'r{n + 1}' if n < 1_999 else last}, same: [sensor]}}]}}\n"
+            for n in range(2_000)
+        )
+
+    assert len(parse_rules({"x.yml": row("gateway-offline")}, {}).rules) == 2_000
+    (said,) = problems(row("r0"))
+    assert said.endswith(
+        '"inhibited_by" forms a cycle: r0, inhibited by r1, inhibited by r2, inhibited by r3, inhibited by r4, '
+        "inhibited by r5, inhibited by r6, inhibited by r7, inhibited by r8, inhibited by r9, inhibited by …, "
+        "inhibited by r1996, inhibited by r1997, inhibited by r1998, inhibited by r1999, inhibited by r0"
+    )
+
+
+def test_names_are_cut_when_there_are_very_many() -> None:
+    rules = "".join(
+        f"  - {{name: rule-{n}, sensors: {{metric: t}}, levels: {{warning: {{above: 1}}}}}}\n" for n in range(1_500)
+    )
+    wrong = "    inhibited_by: [{rule: rule-x, same: [sensor]}]\n"
+    last = f"  - name: z\n    sensors: {{metric: t}}\n    levels: {{warning: {{above: 1}}}}\n{wrong}"
+    text = f"version: 1\nrules:\n{rules}{last}"
+    (said,) = problems(text)
+    assert said.endswith("rule-48, rule-49 or 1452 others)")
+
+
+def test_pattern_of_a_sensor_is_refused_when_no_name_is_so_long() -> None:
+    def selecting(length: int) -> str:
+        return rule("levels: {warning: {above: 8}}").replace("metric: temperature", f"id: {'x' * length}")
+
+    assert parse_rules({"x.yml": selecting(200)}, {}).rules[0].sensors.id == "x" * 200
+    (said,) = problems(selecting(201))
+    assert said.endswith(f'"id": "{"x" * 40}…" has 201 characters; a sensor\'s name has at most 200')

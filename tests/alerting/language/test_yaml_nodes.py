@@ -1,8 +1,10 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.language.yaml_nodes import MappingNode, ScalarNode, SequenceNode, compose
+from app.alerting.language.yaml_nodes import Extent, MappingNode, ScalarNode, SequenceNode, compose
 from app.alerting.rules.problems import Place, RuleErrors, RuleProblem
 from tests.alerting.rule_texts import SYNTAX
 
@@ -64,6 +66,62 @@ def test_place_is_reported_when_a_character_is_not_allowed() -> None:
 
 def test_nesting_is_refused_when_it_is_too_deep() -> None:
     assert problem("[" * 5000) == "x.yml:1:25: this is nested too deeply for a rule file"
+
+
+def test_nesting_is_refused_when_aliases_make_it_too_deep() -> None:
+    deep = f"a: &a {'[' * 12}{']' * 12}"
+    assert compose(f"{deep}\nb: {'[' * 11}*a{']' * 11}\n", "x.yml")
+    said = "x.yml:2:16: this is nested too deeply for a rule file"
+    assert problem(f"{deep}\nb: {'[' * 12}*a{']' * 12}\n") == said
+    # An alias of an alias counts as deep as what it stands for in the end.
+    assert problem(f"a: &a {'[' * 12}{']' * 12}\nb: &b [*a]\nc: {'[' * 11}*b") == (
+        "x.yml:3:15: this is nested too deeply for a rule file"
+    )
+
+
+TOO_MUCH = (
+    "here the files have more than 200,000 values or 5,000,000 characters, where each alias (*name) counts as all that "
+    "it stands for; write less"
+)
+
+
+def laughing(levels: int) -> str:
+    """Return a text whose last line stands for 10 to the power of `levels` values."""
+    lines = [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(2, levels + 1)]
+    return "\n".join(["a1: &a1 [0,1,2,3,4,5,6,7,8,9]", *lines])
+
+
+def test_aliases_of_aliases_count_as_all_that_they_stand_for() -> None:
+    assert compose(laughing(5), "x.yml")  # 111,110 numbers in 11,111 lists, and names
+    assert problem(laughing(6)).endswith(TOO_MUCH)
+
+
+def test_file_is_refused_before_its_billions_of_values_are_made() -> None:
+    tracemalloc.start()
+    try:
+        assert problem(laughing(20)).endswith(TOO_MUCH)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("count", "fits"), [(199_999, True), (200_000, False)])
+def test_file_has_at_most_200000_values(count: int, fits: bool) -> None:
+    before = Extent(values=count - 10)
+    text = "[0,1,2,3,4,5,6,7,8,9]"
+    if fits:
+        compose(text, "x.yml", before)
+        assert before.values == 200_000
+    else:
+        with pytest.raises(RuleErrors, match=r"x\.yml:1:20: here the files have more than 200,000 values"):
+            compose(text, "x.yml", before)
+
+
+def test_text_of_an_alias_counts_each_time() -> None:
+    text = f"a: &a {'x' * 100_000}\n"
+    aliases = "\n".join(f"b{n}: *a" for n in range(60))
+    assert compose(f"{text}{aliases[: aliases.index('b45')]}", "x.yml")
+    assert problem(f"{text}{aliases}").endswith(TOO_MUCH)
 
 
 def test_empty_text_is_a_scalar_without_text() -> None:

@@ -184,6 +184,27 @@ async def test_files_are_read_again_when_they_changed_before_the_watch_began(
 
 
 @pytest.mark.usefixtures("quick")
+async def test_files_are_read_again_when_a_channel_changed_in_its_own_folder(
+    database: Database, tmp_path: Path
+) -> None:
+    def write_channel(name: str) -> None:
+        text = f'version: 1\nchannels:\n  {name}: {{type: webhook, url: "http://127.0.0.1:1/"}}\n'
+        (tmp_path / "channels" / "rules.yml").write_text(text)
+
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "channels").mkdir()
+    write(tmp_path / "rules", "warm")
+    write_channel("duty")
+    settings = Settings(rules_dir=tmp_path / "rules", channels_dir=tmp_path / "channels")
+    keeper = make_rule_keeper(settings, Metrics())
+    await keeper.open(database.pool)
+    assert [channel.name for channel in keeper.rules.channels] == ["duty"]
+    async with watching(keeper, database.pool):
+        write_channel("pager")
+        await wait_until(lambda: [channel.name for channel in keeper.rules.channels] == ["pager"])
+
+
+@pytest.mark.usefixtures("quick")
 async def test_files_are_read_again_when_the_database_had_failed(database: Database, tmp_path: Path) -> None:
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)

@@ -188,7 +188,7 @@ _labels = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"
 def test_rule_book_agrees_with_terms_for_when_rules_are_random(
     document: dict[str, Any], labels: list[tuple[str, dict[str, str]]], data: st.DataObject
 ) -> None:
-    read = parse_rules({"x.yml": as_yaml(document)}, {"HOOK": "x"})
+    read = parse_rules({"x.yml": as_yaml(document)}, {"CHANNEL_HOOK": "x"})
     book = RuleBook(read)
     selectors = [
         selector for one in read.rules for selector in (one.sensors, *(each.sensors for each in one.overrides))

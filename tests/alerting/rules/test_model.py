@@ -131,7 +131,7 @@ def test_condition_text_drops_needless_zeros() -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rule_documents)
 def test_rule_set_survives_encoding_when_rules_are_random(document: dict[str, Any]) -> None:
-    read = parse_rules({"rules.yml": as_yaml(document)}, {"HOOK": "x"})
+    read = parse_rules({"rules.yml": as_yaml(document)}, {"CHANNEL_HOOK": "x"})
     assert decode_rule_set(encode_rule_set(read)) == read
     for rule_read, written in zip(read.rules, document["rules"], strict=True):
         assert rule_read.name == written["name"]

@@ -96,7 +96,9 @@ tests:
 def test_path_of_the_rules_is_relative_to_the_folder_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "rules.yml").write_text(f"version: 1\n{RULES}")
-    (tmp_path / "channels.yml").write_text('version: 1\nchannels: {ops: {type: slack, webhook_url: "${NOWHERE_SET}"}}')
+    (tmp_path / "channels.yml").write_text(
+        'version: 1\nchannels: {ops: {type: slack, webhook_url: "${CHANNEL_NOWHERE_SET}"}}'
+    )
     text = "tests: [{name: a, series: [{sensor: a, metric: t, readings: 1}], expect: []}]\n"
     for number, (rules, notified) in enumerate([("..", ("ops",)), ("../rules.yml", ())]):
         file = tmp_path / "tests" / f"{number}.yml"

@@ -150,7 +150,8 @@ def test_overrides_and_channels_of_a_folder_are_tested_when_secrets_are_missing(
         "    sensors: {metric: t}\n"
         "    levels: {warning: {above: 8}}\n"
         "    overrides: [{sensors: {tags: {kind: oven}}, levels: {warning: {above: 200}}, notify: [duty]}]\n"
-        'channels:\n  ops: {type: slack, webhook_url: "${A}"}\n  duty: {type: slack, webhook_url: "${B}"}\n'
+        'channels:\n  ops: {type: slack, webhook_url: "${CHANNEL_A}"}\n'
+        '  duty: {type: slack, webhook_url: "${CHANNEL_B}"}\n'
     )
     file = tmp_path / "x.txt"
     file.write_text(

@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
@@ -14,7 +15,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
-from app.auth.guard import Connection, check_scope, first_headers, key_from_headers
+from app.auth.guard import Connection, admit, first_headers, key_from_headers
 from app.auth.keys import KeyRing
 from app.errors import InvalidRequestError, UnauthorizedError, UnprocessableError
 from app.ingest.formats import Parsed, ReceiptTimes
@@ -46,16 +47,13 @@ _REFUSALS_SHOWN: Final = 3
 async def allow_ingest(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Allow a key with the scope `ingest`, as a guard, wherever clients of InfluxDB put it."""
     ring: KeyRing = connection.app.state.key_ring
-    refused = UnauthorizedError("Send your API key as token, or as password with any user")
-    for key in _find_keys(connection):
-        try:
-            api_key = await ring.authenticate(key)
-        except UnauthorizedError as error:
-            refused = error
-        else:
-            connection.scope["state"]["api_key"] = api_key
-            return check_scope(ring, api_key, "ingest")
-    raise refused
+    *others, last = [*_find_keys(connection)] or [""]
+    for key in others:
+        with suppress(UnauthorizedError):
+            await ring.authenticate(key)
+            last = key
+            break
+    connection.scope["state"]["api_key"] = await admit(ring, connection.scope, last, "ingest")
 
 
 def _find_keys(connection: Connection) -> Iterator[str]:

@@ -11,7 +11,8 @@ from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
-from app.db.pool import DATABASE_ERRORS, Pool
+from app.db.pool import APP_ROLE, DATABASE_ERRORS, Pool
+from app.db.rights import find_missing_role
 from app.db.shared import SharedState
 from app.errors import SettingsError
 from app.health import Probe
@@ -64,12 +65,13 @@ class Services:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
-            self.pool = await stack.enter_async_context(opened_pool("DATABASE_URL", self.dsn))
+            self.pool = await stack.enter_async_context(opened_pool("DATABASE_URL", self.dsn, APP_ROLE))
             self.read_pool = self.pool
             if self.settings.read_database_url:
-                opening = opened_pool("READ_DATABASE_URL", self.settings.read_database_url)
+                opening = opened_pool("READ_DATABASE_URL", self.settings.read_database_url, APP_ROLE)
                 self.read_pool = await stack.enter_async_context(opening)
             self.edition = await check_schema(self.pool)
+            await self._check_role()
             await self._check_keys()
             yield
 
@@ -104,6 +106,12 @@ class Services:
     async def _store_seen(self) -> None:
         async with self.pool.acquire() as connection:
             await self.ingest.writer.registry.store_seen(connection)
+
+    async def _check_role(self) -> None:
+        """Log a warning when the API has more rights than it needs."""
+        missing = await find_missing_role(self.pool)
+        if missing is not None:
+            log.warning("role_not_assumed", reason=missing)
 
     async def _check_keys(self) -> None:
         """Raise SettingsError when a needed API key is missing."""

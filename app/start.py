@@ -24,9 +24,9 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def opened_pool(name: str, dsn: str) -> AsyncIterator[Pool]:
+async def opened_pool(name: str, dsn: str, role: str | None = None) -> AsyncIterator[Pool]:
     """Open a pool until the block ends; raise SettingsError, which names the variable, when that is impossible."""
-    pool = await _wait_for_pool(name, dsn)
+    pool = await _wait_for_pool(name, dsn, role)
     try:
         yield pool
     finally:
@@ -54,12 +54,12 @@ def require_dsn(dsn: str | None) -> str:
     return dsn
 
 
-async def _wait_for_pool(name: str, dsn: str) -> Pool:
+async def _wait_for_pool(name: str, dsn: str, role: str | None) -> Pool:
     """Open a pool, waiting at most DATABASE_WAIT_S for a database that is starting; raise SettingsError."""
     deadline = monotonic() + DATABASE_WAIT_S
     while True:
         try:
-            return await open_pool(dsn)
+            return await open_pool(dsn, role=role)
         except (OSError, asyncpg.CannotConnectNowError) as error:
             if monotonic() > deadline:
                 raise SettingsError(f"The database at {name} does not answer: {error}") from None

@@ -26,6 +26,7 @@ from app.db.edition import describe_edition, detect_edition
 from app.db.lease import is_held
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.rights import find_missing_role, list_open_rights
 from app.notify import sql as notify
 from app.settings import Settings
 
@@ -111,10 +112,16 @@ async def _check_data(connection: Connection) -> list[Finding]:
     size = await connection.fetchval(db.SQL["get_database_size"])
     stored = await _fetch_one(connection, SQL["count_stored"])
     warnings = await list_warnings(connection, await detect_edition(connection))
+    missing_role = await find_missing_role(connection)
+    rights = [*([missing_role] if missing_role else []), *await list_open_rights(connection)]
     return [
         Finding("ok", "data", f"{stored['sensors']} sensors, {size / 2**20:.0f} MiB"),
         Finding("ok", "stored keys", f"{stored['live_keys']} live"),
         *(Finding("note", "warning", text) for text in warnings),
+        *(
+            [Finding("note", "rights", text) for text in rights]
+            or [Finding("ok", "rights", "nobody has more than needed")]
+        ),
     ]
 
 

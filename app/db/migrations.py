@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -13,6 +13,7 @@ import structlog
 
 from app.db.aggregates import ensure_aggregates
 from app.db.pool import Connection, connect
+from app.db.rights import ensure_rights
 from app.db.sql import SQL
 from app.errors import AppError
 from app.model import ReportProgress
@@ -21,6 +22,8 @@ _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
 _OUTSIDE_TRANSACTION = "-- outside a transaction"
 _LOCK_POLL_S = 0.1
+#: What CREATE TABLE IF NOT EXISTS raises when another process creates the table in the same moment.
+_CREATED_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.DuplicateTableError)
 log = structlog.get_logger()
 
 
@@ -70,12 +73,12 @@ async def migrate(
     await _ensure_extension(dsn)
     applied = []
     async with _migration_lock(dsn) as connection:
-        await connection.execute(SQL["create_migration_table"])
         for migration in await _pending(connection, wanted):
             await _apply(connection, migration)
             applied.append(migration.name)
         if await ensure_aggregates(connection, progress):
             applied.append("aggregates")
+        await ensure_rights(connection)
     return applied
 
 
@@ -125,6 +128,9 @@ async def _migration_lock(dsn: str) -> AsyncIterator[Connection]:
     """Open a connection that holds the lock of migrations until the block ends."""
     connection = await connect(dsn, statement_timeout="0", lock_timeout="0")
     try:
+        for create in ("create_migration_table", "create_migration_lock"):
+            with suppress(*_CREATED_MEANWHILE):
+                await connection.execute(SQL[create])
         # Polled, because a statement that waits for the lock is an open transaction, and CREATE INDEX CONCURRENTLY in
         # the process that holds the lock would wait for that transaction.
         while not await connection.fetchval(SQL["try_lock_migrations"]):  # noqa: ASYNC110 -- held by another process

@@ -1,5 +1,7 @@
 """Connections to PostgreSQL: the pool of a process, and single connections that must keep their session."""
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -18,6 +20,8 @@ else:
 #: Longest time of one statement; an upload whose statement takes longer is answered 503.
 COMMAND_TIMEOUT_S = 30
 POOL_SIZE = 10
+#: The role of the API, which may read and write rows and nothing else.
+APP_ROLE = "tidegauge_app"
 #: Errors of a database that is unreachable, busy or shutting down, or that refuses a statement. asyncpg raises
 #: InternalClientError on a connection that the server is just closing.
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -31,8 +35,11 @@ _SETTINGS = {
 }
 
 
-async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -> Pool:
-    """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure."""
+async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE, role: str | None = None) -> Pool:
+    """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure.
+
+    The connections work as `role` if the user of the address may become it, else as that user.
+    """
     return await asyncpg.create_pool(
         dsn,
         min_size=min_size,
@@ -40,22 +47,27 @@ async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -
         command_timeout=COMMAND_TIMEOUT_S,
         timeout=5,
         max_inactive_connection_lifetime=60,
-        init=_use_json,
+        init=partial(_prepare, role=role),
         server_settings=_SETTINGS,
     )
 
 
-async def connect(dsn: str, **settings: str) -> Connection:
+async def connect(dsn: str, *, role: str | None = None, **settings: str) -> Connection:
     """Open one connection outside the pool, for work that must keep its session: LISTEN, a lease, a migration."""
     connection = await asyncpg.connect(dsn, timeout=5, server_settings={**_SETTINGS, **settings})
-    await _use_json(connection)
+    await _prepare(connection, role=role)
     return connection
 
 
-async def _use_json(connection: Any) -> None:
+async def _prepare(connection: Any, *, role: str | None) -> None:
+    """Set up a new session."""
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
         encoder=lambda value: msgspec.json.encode(value).decode(),
         decoder=msgspec.json.decode,
     )
+    if role is not None:
+        # What resets a session between two uses in a pool leaves the role as it is.
+        with suppress(asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError):
+            await connection.execute(f"SET ROLE {role}")

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.pool import APP_ROLE, DATABASE_ERRORS, Connection, connect
 from app.errors import InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
@@ -101,7 +101,7 @@ class Writer:
                     continue
                 try:
                     if connection is None or connection.is_closed():
-                        connection = await connect(dsn, application_name="tidegauge ingest")
+                        connection = await connect(dsn, role=APP_ROLE, application_name="tidegauge ingest")
                     with _deadline(connection):
                         await self._flush(connection, taken)
                 except (OverloadedError, *DATABASE_ERRORS) as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from app.db.pool import DATABASE_ERRORS, Connection, Pool, connect
+from app.db.pool import APP_ROLE, DATABASE_ERRORS, Connection, Pool, connect
 from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.protocol import Cursor
@@ -62,7 +62,7 @@ class Listener:
                 await asyncio.sleep(pause_s)
 
     async def _listen(self) -> None:
-        connection = await connect(self._dsn, application_name="tidegauge listener")
+        connection = await connect(self._dsn, role=APP_ROLE, application_name="tidegauge listener")
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._begin(connection)

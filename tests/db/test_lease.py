@@ -13,8 +13,7 @@ from tests.conftest import Database, wait_until
 from tests.wire import wire_to
 
 HOLDERS = """
-SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7421 AND granted
-   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+SELECT pid FROM lease JOIN pg_stat_activity ON pid = session_pid AND backend_start = session_start
 """
 
 

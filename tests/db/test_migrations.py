@@ -121,7 +121,7 @@ async def test_waiting_process_migrates_when_the_one_before_fails(database: Data
     good = [*FILES, Migration(NEXT, "next.sql", "CREATE TABLE next (id int)")]
     failing = asyncio.create_task(migrate(database.dsn, migrations=bad))
     async with asyncio.timeout(20):
-        while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"):
+        while not await database.pool.fetchval("SELECT count(*) FROM migration_lock"):
             pass
     assert await migrate(database.dsn, migrations=good) == ["next.sql"]
     with pytest.raises(asyncpg.DivisionByZeroError):

@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grafana_url: str | None = None
     #: Password that `tidegauge migrate` sets for the read-only role; when absent, that role cannot log in.
     reader_password: str | None = None
+    #: Password that `tidegauge migrate` sets for the role of the API; when absent, that role cannot log in.
+    app_password: str | None = None
     #: All variables that are set and not empty, including those of `.env`; channels refer to them as `${NAME}`.
     environment: dict[str, str] = {}
 

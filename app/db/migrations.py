@@ -97,12 +97,12 @@ async def check_migrated(connection: Connection) -> None:
         raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
 
 
-async def set_reader_password(dsn: str, password: str) -> None:
-    """Set the password of the read-only role and let it log in; the server quotes the password."""
+async def set_password(dsn: str, role: str, password: str) -> None:
+    """Set the password of a role of ours and let it log in; the server quotes the password."""
     connection = await connect(dsn)
     try:
         literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
-        await connection.execute(f"ALTER ROLE tidegauge_reader LOGIN PASSWORD {literal}")
+        await connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD {literal}")
     finally:
         await connection.close()
 

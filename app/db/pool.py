@@ -22,6 +22,8 @@ COMMAND_TIMEOUT_S = 30
 POOL_SIZE = 10
 #: The role of the API, which may read and write rows and nothing else.
 APP_ROLE = "tidegauge_app"
+#: The role of Grafana, which may only read.
+READER_ROLE = "tidegauge_reader"
 #: Errors of a database that is unreachable, busy or shutting down, or that refuses a statement. asyncpg raises
 #: InternalClientError on a connection that the server is just closing.
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)

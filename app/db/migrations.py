@@ -3,9 +3,12 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from time import monotonic
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -22,9 +25,13 @@ _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
 _OUTSIDE_TRANSACTION = "-- outside a transaction"
 _LOCK_POLL_S = 0.1
+#: How long one attempt of a step waits for locks, and how long to try again.
+LOCK_TIMEOUT_S = 2
+LOCKED_S = 120.0
 #: What CREATE TABLE IF NOT EXISTS raises when another process creates the table in the same moment.
 _CREATED_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.DuplicateTableError)
 log = structlog.get_logger()
+Result = TypeVar("Result")
 
 
 class MigrationError(AppError):
@@ -32,6 +39,13 @@ class MigrationError(AppError):
 
     code = "migration"
     title = "Migrations do not fit"
+
+
+class LockedError(AppError):
+    """Somebody holds a lock that a migration needs."""
+
+    code = "locked"
+    title = "A table is locked"
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -74,9 +88,9 @@ async def migrate(
     applied = []
     async with _migration_lock(dsn) as connection:
         for migration in await _pending(connection, wanted):
-            await _apply(connection, migration)
+            await _patiently(connection, partial(_apply, connection, migration))
             applied.append(migration.name)
-        if await ensure_aggregates(connection, progress):
+        if await _patiently(connection, partial(ensure_aggregates, connection, progress)):
             applied.append("aggregates")
         await ensure_rights(connection)
     return applied
@@ -126,7 +140,7 @@ async def _ensure_extension(dsn: str) -> None:
 @asynccontextmanager
 async def _migration_lock(dsn: str) -> AsyncIterator[Connection]:
     """Open a connection that holds the lock of migrations until the block ends."""
-    connection = await connect(dsn, statement_timeout="0", lock_timeout="0")
+    connection = await connect(dsn, statement_timeout="0")
     try:
         for create in ("create_migration_table", "create_migration_lock"):
             with suppress(*_CREATED_MEANWHILE):
@@ -157,6 +171,26 @@ async def _pending(connection: Connection, wanted: Sequence[Migration]) -> list[
                 "migration."
             )
     return [migration for migration in wanted if migration.version not in applied]
+
+
+async def _patiently(connection: Connection, step: Callable[[], Awaitable[Result]]) -> Result:
+    """Return what a step returns; try it again when somebody holds a lock that it needs; raise LockedError in the end.
+
+    Uploads wait behind a step that waits for a lock, so each attempt waits for LOCK_TIMEOUT_S only.
+    """
+    await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+    deadline = monotonic() + LOCKED_S
+    while True:
+        try:
+            return await step()
+        except asyncpg.LockNotAvailableError as error:
+            if monotonic() > deadline:
+                raise LockedError(
+                    f"A lock was not free for {LOCKED_S:.0f} s: {error}. pg_stat_activity shows who has had a "
+                    "transaction open for long; end it and try again"
+                ) from None
+            log.info("migration_postponed", reason=str(error))
+        await asyncio.sleep(LOCK_TIMEOUT_S)
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:

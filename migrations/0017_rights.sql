@@ -5,8 +5,9 @@ CREATE TABLE feed_lock ();
 CREATE TABLE evaluation_lock ();
 CREATE TABLE connection_lock ();
 
--- As in 0002, but for the lock and the condition of the signal. A NOTIFY that finds no room fails the COMMIT; listeners
--- read the feed without it, a little later. Whoever can connect can fill what holds notifications.
+-- As in 0002, but for the lock and the condition of the signal. Whoever can connect can fill the queue of notifications.
+-- A COMMIT with a NOTIFY waits while another writes to the queue, and fails when the queue is full. So there is no signal
+-- while the queue is longer than ours ever makes it, 8 MB by default: listeners then read the feed a little later.
 CREATE OR REPLACE FUNCTION feed_publish() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     new_seq bigint;
@@ -15,7 +16,7 @@ BEGIN
     new_seq := nextval('feed_seq');
     UPDATE feed SET seq = new_seq, at = clock_timestamp() WHERE id = NEW.id;
     UPDATE idempotency SET seq = new_seq WHERE feed_id = NEW.id;
-    IF pg_notification_queue_usage() < 0.5 THEN
+    IF pg_notification_queue_usage() < 0.001 THEN
         PERFORM pg_notify('tidegauge', new_seq::text);
     END IF;
     RETURN NULL;

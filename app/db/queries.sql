@@ -69,8 +69,8 @@ RETURNING term;
 SELECT term FROM lease WHERE number = $1;
 
 -- name: signal_leader
--- Not when there is little room for notifications: the leader looks by itself a little later.
-SELECT pg_notify('tidegauge_work', '') WHERE pg_notification_queue_usage() < 0.5;
+-- Not while somebody fills the queue of notifications: see feed_publish. The leader looks by itself a little later.
+SELECT pg_notify('tidegauge_work', '') WHERE pg_notification_queue_usage() < 0.001;
 
 -- name: is_lease_held
 -- $1 lease number

@@ -4,10 +4,10 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from app.db import rights
 from app.db.embedded.cluster import cluster_folder
@@ -16,7 +16,7 @@ from app.db.lease import Lease
 from app.db.locks import lock_evaluation
 from app.db.migrations import migrate
 from app.db.pool import DATABASE_ERRORS, Connection
-from app.db.rights import end_long_reader_transactions, ensure_rights, list_open_rights
+from app.db.rights import end_reader_transactions, ensure_rights, list_open_rights
 from tests.conftest import Database, Server, project_folder, wait_until
 
 #: Statements that a reader who has made its session read-write is refused.
@@ -177,17 +177,41 @@ async def test_lease_is_taken_and_kept_when_another_user_holds_every_advisory_lo
 async def test_readers_transaction_is_ended_when_it_lasts_too_long(
     database: Database, reader: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The reader lifts its own limits, which it may.
-    await reader.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-    await reader.execute("BEGIN; LOCK TABLE reading IN ACCESS SHARE MODE")
-    await end_long_reader_transactions(database.pool)
+    await _hold(reader)
+    await end_reader_transactions(database.pool)
     assert await reader.fetchval("SELECT 1") == 1
     monkeypatch.setattr(rights, "READER_TRANSACTION_S", 0)
-    await end_long_reader_transactions(database.pool)
+    with capture_logs() as logs:
+        await end_reader_transactions(database.pool)
+    assert logs == [{"event": "reader_transactions_ended", "log_level": "warning", "pids": [reader.get_server_pid()]}]
     with pytest.raises(DATABASE_ERRORS):
         await reader.fetchval("SELECT 1")
-    async with database.pool.acquire() as connection, connection.transaction():
-        await connection.execute("LOCK TABLE reading IN ACCESS EXCLUSIVE MODE")
+
+
+async def test_readers_transaction_is_ended_when_it_keeps_others_waiting(
+    database: Database, reader: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rights, "READER_BLOCKS_S", 0)
+    await _hold(reader)
+    await end_reader_transactions(database.pool)
+    assert await reader.fetchval("SELECT 1") == 1, "nobody waits for it"
+    async with _connected(database.reader_dsn) as other:
+        await other.execute("BEGIN; SELECT count(*) FROM sensor")
+        locking = asyncio.create_task(database.pool.execute("ALTER TABLE series ADD COLUMN x int"))
+        async with asyncio.timeout(5):
+            while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                pass
+            await end_reader_transactions(database.pool)
+            await locking
+        assert await other.fetchval("SELECT 1") == 1, "nobody waits for this one"
+    with pytest.raises(DATABASE_ERRORS):
+        await reader.fetchval("SELECT 1")
+
+
+async def _hold(reader: Connection) -> None:
+    """Hold a lock, after lifting the reader's own limits, which it may."""
+    await reader.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+    await reader.execute("BEGIN; LOCK TABLE reading, series IN ACCESS SHARE MODE")
 
 
 async def test_nothing_is_open_when_a_superuser_has_migrated(database: Database) -> None:
@@ -247,8 +271,8 @@ async def test_flush_is_stored_when_notifications_have_filled_their_queue(own_se
         assert await connection.fetchval("SELECT max(seq) FROM feed") == 1
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server whose roles a test may change, and that holds few notifications."""
     options = {
         "shared_buffers": "16MB",
@@ -256,11 +280,12 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
         "timescaledb.max_background_workers": "0",
         "max_notify_queue_pages": "64",
     }
+    folder = tmp_path_factory.mktemp("own-server")
     try:
-        with EmbeddedServer.start(tmp_path, say=lambda line: None, options=options) as server:
+        with EmbeddedServer.start(folder, say=lambda line: None, options=options) as server:
             yield server
     finally:
-        shutil.rmtree(cluster_folder(tmp_path), ignore_errors=True)
+        shutil.rmtree(cluster_folder(folder), ignore_errors=True)
 
 
 @asynccontextmanager

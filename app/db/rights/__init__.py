@@ -14,6 +14,8 @@ from app.db.queries import load_queries
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 #: A transaction of the reader is ended after this time, whatever limits the reader has set for itself.
 READER_TRANSACTION_S = 60
+#: And after this time when somebody else waits for a lock that it holds.
+READER_BLOCKS_S = 3
 _STEPS = (
     "create_app_role",
     "let_owner_become_app",
@@ -66,11 +68,11 @@ async def list_open_rights(connection: Connection | Pool) -> list[str]:
     return [f"{row['text']}: {row['remedy']}" for row in await connection.fetch(SQL["list_open_rights"])]
 
 
-async def end_long_reader_transactions(connection: Connection | Pool) -> None:
-    """End the reader's sessions whose transaction lasts longer than READER_TRANSACTION_S."""
-    ended = await connection.fetch(SQL["end_long_reader_transactions"], READER_TRANSACTION_S)
+async def end_reader_transactions(connection: Connection | Pool) -> None:
+    """End the reader's sessions whose transaction lasts too long, or keeps somebody else waiting for a lock."""
+    ended = await connection.fetch(SQL["end_reader_transactions"], READER_TRANSACTION_S, READER_BLOCKS_S)
     if ended:
-        log.warning("reader_transactions_ended", pids=[row["pid"] for row in ended], after_s=READER_TRANSACTION_S)
+        log.warning("reader_transactions_ended", pids=[row["pid"] for row in ended])
 
 
 async def _run(connection: Connection, step: str) -> None:

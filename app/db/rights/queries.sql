@@ -192,10 +192,14 @@ SELECT format('GRANT tidegauge_reader TO %I', current_user), 'the worker cannot 
 SELECT 'max_prepared_transactions = 0 in postgresql.conf', 'a prepared transaction may hold locks for ever'
  WHERE current_setting('max_prepared_transactions') <> '0';
 
--- name: end_long_reader_transactions
--- $1 seconds. Such a transaction keeps DDL, retention and compression waiting, whoever comes after them, and vacuum. The
--- reader's own limits are defaults that it may change.
+-- name: end_reader_transactions
+-- $1 seconds after which a transaction of the reader is ended, $2 seconds for which it may keep somebody waiting for a
+-- lock. Behind DDL, retention or compression that wait for it, uploads and queries wait as well; and it keeps vacuum from
+-- its work. The reader's own limits are defaults that it may change.
 SELECT pid, pg_terminate_backend(pid) AS ended
   FROM pg_stat_activity
  WHERE datname = current_database() AND usename = 'tidegauge_reader' AND pg_has_role(current_user, usesysid, 'USAGE')
-   AND clock_timestamp() - xact_start > $1 * INTERVAL '1 second';
+   AND (clock_timestamp() - xact_start > $1 * INTERVAL '1 second'
+        OR pid IN (SELECT unnest(pg_blocking_pids(waiting.pid))
+                     FROM pg_locks AS waiting
+                    WHERE NOT granted AND clock_timestamp() - waitstart > $2 * INTERVAL '1 second'));

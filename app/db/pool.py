@@ -1,6 +1,5 @@
 """Connections to PostgreSQL: the pool of a process, and single connections that must keep their session."""
 
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,18 @@ _SETTINGS = {
     # A transaction whose client is gone must not keep its locks.
     "idle_in_transaction_session_timeout": "5s",
 }
+
+#: Where the user may not become the role, the session goes on as the user; the start of the API logs a warning.
+_BECOME_ROLE = """
+DO $$ BEGIN
+    IF to_regrole('{role}') IS NOT NULL AND pg_has_role(
+        session_user, '{role}',
+        CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
+    ) THEN
+        SET ROLE {role};
+    END IF;
+END $$;
+"""
 
 
 async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE, role: str | None = None) -> Pool:
@@ -71,5 +82,4 @@ async def _prepare(connection: Any, *, role: str | None) -> None:
     )
     if role is not None:
         # What resets a session between two uses in a pool leaves the role as it is.
-        with suppress(asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError):
-            await connection.execute(f"SET ROLE {role}")
+        await connection.execute(_BECOME_ROLE.format(role=role))

@@ -62,6 +62,38 @@ async def test_leases_are_independent_when_their_numbers_differ(database: Databa
         await wait_until(lambda: one[0].held and two[0].held)
 
 
+async def test_lease_is_lost_when_a_later_term_has_begun(database: Database) -> None:
+    async with _kept(database, 1) as (lease,):
+        await wait_until(lambda: lease.held)
+        first = lease.term
+        # As if another process had taken it, which has ended since.
+        await database.pool.execute("UPDATE lease SET term = term + 1, session_pid = -1")
+        await wait_until(lambda: lease.held and lease.term > first)
+        assert lease.term == first + 2
+
+
+async def test_lease_is_free_when_its_session_has_ended_and_another_one_has_its_number(database: Database) -> None:
+    async with database.pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO lease (number, session_pid, session_start) VALUES (1, pg_backend_pid(), '2026-01-01Z')"
+        )
+        assert not await is_held(database.pool)
+        async with _kept(database, 1) as (lease,):
+            await wait_until(lambda: lease.held)
+            assert lease.term == 2
+            assert await is_held(database.pool)
+
+
+async def test_lease_is_not_for_workers_of_the_release_before_when_migrated(database: Database) -> None:
+    before = """INSERT INTO lease (number) VALUES (1)
+                ON CONFLICT (number) DO UPDATE SET term = lease.term + 1 RETURNING term"""
+    async with _kept(database, 1) as (lease,):
+        await wait_until(lambda: lease.held)
+        with pytest.raises(asyncpg.NotNullViolationError):
+            await database.pool.execute(before)
+        assert await database.pool.fetchval("SELECT term FROM lease") == lease.term
+
+
 async def test_lease_is_taken_again_when_the_database_was_away(database: Database) -> None:
     async with wire_to(database.dsn) as wire:
         await wire.cut()
@@ -93,49 +125,6 @@ async def test_lease_is_lost_in_time_when_the_network_passes_nothing_on(
         await wait_until(lambda: lease.held)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
-
-
-async def test_lease_is_lost_when_a_later_term_has_begun(database: Database) -> None:
-    async with _kept(database, 1) as (lease,):
-        await wait_until(lambda: lease.held)
-        first = lease.term
-        # As if another process had taken it, which has ended since.
-        await database.pool.execute("UPDATE lease SET term = term + 1, session_pid = -1")
-        await wait_until(lambda: lease.held and lease.term > first)
-        assert lease.term == first + 2
-
-
-async def test_lease_is_free_when_its_session_has_ended_and_another_one_has_its_number(database: Database) -> None:
-    async with database.pool.acquire() as connection:
-        await connection.execute(
-            "INSERT INTO lease (number, session_pid, session_start) VALUES (1, pg_backend_pid(), '2026-01-01Z')"
-        )
-        assert not await is_held(database.pool)
-        async with _kept(database, 1) as (lease,):
-            await wait_until(lambda: lease.held)
-            assert lease.term == 2
-            assert await is_held(database.pool)
-
-
-async def test_lease_is_not_taken_when_the_server_is_read_only(database: Database) -> None:
-    name = await database.pool.fetchval("SELECT quote_ident(current_database())")
-    await database.pool.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    async with _kept(database, 1) as (lease,):
-        await asyncio.sleep(0.3)  # a dozen attempts
-        assert not lease.held
-        assert await database.pool.fetchval("SELECT count(*) FROM lease") == 0
-        await database.pool.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-        await wait_until(lambda: lease.held)
-
-
-async def test_lease_is_not_for_workers_of_the_release_before_when_migrated(database: Database) -> None:
-    before = """INSERT INTO lease (number) VALUES (1)
-                ON CONFLICT (number) DO UPDATE SET term = lease.term + 1 RETURNING term"""
-    async with _kept(database, 1) as (lease,):
-        await wait_until(lambda: lease.held)
-        with pytest.raises(asyncpg.NotNullViolationError):
-            await database.pool.execute(before)
-        assert await database.pool.fetchval("SELECT term FROM lease") == lease.term
 
 
 @asynccontextmanager

@@ -13,10 +13,10 @@ from app.db import rights
 from app.db.embedded.cluster import cluster_folder
 from app.db.embedded.server import EmbeddedServer
 from app.db.lease import Lease
-from app.db.locks import lock_evaluation
 from app.db.migrations import migrate
 from app.db.pool import DATABASE_ERRORS, Connection
 from app.db.rights import end_reader_transactions, ensure_rights, list_open_rights
+from app.db.rights.locks import lock_evaluation
 from tests.conftest import Database, Server, project_folder, wait_until
 
 #: Statements that a reader who has made its session read-write is refused.

@@ -7,7 +7,7 @@ import pytest
 from app.alerting.telling.decisions import decide, schedule
 from app.alerting.telling.situation import load_situation
 from app.clock import SECOND_US, now_us
-from app.db.locks import lock_evaluation
+from app.db.rights.locks import lock_evaluation
 from app.notify.outbox import enqueue
 from tests.alerting.harness import WARM, AlertingHarness
 from tests.notify.dispatchers import until

@@ -13,7 +13,8 @@ from app.auth.keys import KeyRing, keys_from_environment
 from app.auth.reads import READ_TIMEOUT_S, ReadSlots
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
-from app.db.pool import DATABASE_ERRORS, BoundedPool
+from app.db.pool import APP_ROLE, DATABASE_ERRORS, BoundedPool
+from app.db.rights import find_missing_role
 from app.db.servers import stalled
 from app.db.servers.pooler import refuse_transaction_pooling
 from app.db.servers.replica import ReplicaPool
@@ -97,12 +98,13 @@ class Services:
             self.edition = self.probe.edition = await check_schema(self.pool)
             self.key_pool = await self._open_pool(stack, KEY_CONNECTIONS)
             observe_waits(self.metrics, *self._pools)
+            await self._check_role()
             await self._check_keys()
             yield
 
     async def _open_pool(self, stack: AsyncExitStack, size: int, **options: Any) -> BoundedPool:
         timeouts = {"command_timeout_s": COMMAND_WITHIN_S, "statement_timeout": f"{COMMAND_WITHIN_S + 1}s"}
-        sizes = {"min_size": 1, "max_size": size}
+        sizes = {"min_size": 1, "max_size": size, "role": APP_ROLE}
         return await stack.enter_async_context(
             opened_pool("DATABASE_URL", self.dsn, **{**timeouts, **sizes, **options})
         )
@@ -114,7 +116,13 @@ class Services:
         if dsn is None:
             return await self._open_pool(stack, READ_CONNECTIONS, **timeout)
         primary = await self._open_pool(stack, READ_CONNECTIONS, min_size=0, **timeout)
-        options = {"min_size": 0, "max_size": READ_CONNECTIONS, "writes": False, "pool_class": ReplicaPool}
+        options = {
+            "min_size": 0,
+            "max_size": READ_CONNECTIONS,
+            "writes": False,
+            "role": APP_ROLE,
+            "pool_class": ReplicaPool,
+        }
         opened = await stack.enter_async_context(opened_pool("READ_DATABASE_URL", dsn, **options, **timeout))
         replica = cast("ReplicaPool", opened)
         replica.fall_back_to(primary, dsn)
@@ -171,6 +179,12 @@ class Services:
 
     async def _measure(self) -> None:
         await measure(self.metrics, *self._pools)
+
+    async def _check_role(self) -> None:
+        """Log a warning when the API has more rights than it needs."""
+        missing = await find_missing_role(self.pool)
+        if missing is not None:
+            log.warning("role_not_assumed", reason=missing)
 
     async def _check_keys(self) -> None:
         """Raise SettingsError when a needed API key is missing."""

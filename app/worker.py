@@ -15,6 +15,7 @@ from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_day
 from app.db.edition import Edition, describe_edition
 from app.db.lease import Lease, LeaseLostError, check_term
 from app.db.pool import BoundedPool, Pool
+from app.db.rights import end_reader_transactions
 from app.db.servers.pooler import refuse_transaction_pooling
 from app.health import LOOK_EVERY_S, Probe
 from app.ingest.flush.legacy_records import prune_legacy_readings
@@ -39,6 +40,8 @@ REPORT_EVERY_S = 5.0
 LATE_DAYS_EVERY_S = 10.0
 #: Interval between two runs that remove deleted sensors.
 REMOVE_SENSORS_EVERY_S = 10.0
+#: Interval between two looks for transactions of the reader that last too long or are in the way.
+END_READERS_EVERY_S = 5.0
 #: Interval between two updates of the rolled-up tables of the Apache-2 edition.
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
@@ -139,6 +142,7 @@ class Worker:
             ("evaluate", EVALUATE_EVERY_S, lambda: self._as_leader(self.alerting.tick)),
             ("watch_silence", WATCH_SILENCE_EVERY_S, lambda: self._as_leader(self.alerting.watch_silence)),
             ("report", REPORT_EVERY_S, self._report),
+            ("reader_transactions", END_READERS_EVERY_S, lambda: end_reader_transactions(self.pool)),
             ("prune_feed", 60.0, lambda: prune_feed(self.pool)),
             ("prune_answers", 600.0, lambda: prune_answers(self.pool)),
             ("prune_legacy", 600.0, lambda: prune_legacy_readings(self.pool)),

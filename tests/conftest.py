@@ -21,8 +21,8 @@ from litestar import Litestar
 from app.commands.processes.server import uvicorn_config
 from app.db.embedded.cluster import cluster_folder
 from app.db.embedded.server import EmbeddedServer
-from app.db.migrations import migrate, set_reader_password
-from app.db.pool import Connection, Pool, open_pool
+from app.db.migrations import migrate, set_password
+from app.db.pool import READER_ROLE, Connection, Pool, open_pool
 from app.main import create_app
 from app.notify.transport import Endpoints, open_session
 from app.services import Services
@@ -280,7 +280,7 @@ async def _make_template(server_dsn: str, name: str) -> None:
         await connection.execute(f'CREATE DATABASE "{name}"')
     dsn = _with_database(server_dsn, name)
     await migrate(dsn)
-    await set_reader_password(dsn, _READER_PASSWORD)
+    await set_password(dsn, READER_ROLE, _READER_PASSWORD)
     async with _connected(server_dsn) as connection:
         # Background workers of a server that has them would stay connected, and a template in use cannot be copied.
         await connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')

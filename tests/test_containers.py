@@ -17,7 +17,10 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 #: The field `channel_variables` has no variable of its own.
 SETTINGS = [name for name in Settings.__struct_fields__ if name != "channel_variables"]
-SECRETS = {"API_KEY", "API_KEY_WS", "POSTGRES_PASSWORD", "GRAFANA_DB_PASSWORD", "GF_SECURITY_ADMIN_PASSWORD"}
+SECRETS = {
+    *("API_KEY", "API_KEY_WS", "POSTGRES_PASSWORD", "APP_DB_PASSWORD", "GRAFANA_DB_PASSWORD"),
+    "GF_SECURITY_ADMIN_PASSWORD",
+}
 
 
 def test_compose_refuses_to_start_when_a_secret_is_missing() -> None:
@@ -36,12 +39,29 @@ def test_foreign_image_is_pinned_to_a_version_when_pulled(name: str) -> None:
     assert re.fullmatch(r"[\w/-]+:\d+\.\d+\.\d+[\w.-]*", SERVICES[name]["image"])
 
 
-@pytest.mark.parametrize("name", ["migrate", "api"])
+@pytest.mark.parametrize("name", ["migrate", "api", "worker"])
 def test_own_container_is_confined_when_run(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_container_is_limited_when_run(name: str) -> None:
+    service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"(\$\{[A-Z]+_MEMORY:-)?\dg\}?", service["mem_limit"])
+    assert 100 <= service["pids_limit"] <= 500
+    assert service["logging"]["options"] == {"max-size": "20m", "max-file": "5"}
+
+
+def test_api_logs_in_as_a_role_for_rows_when_nothing_else_is_configured() -> None:
+    environments = {name: service.get("environment", {}) for name, service in SERVICES.items()}
+    assert environments["api"]["DATABASE_URL"].startswith(
+        "${DATABASE_URL:-postgresql://tidegauge_app:${APP_DB_PASSWORD}@"
+    )
+    assert environments["migrate"]["APP_PASSWORD"].startswith("${APP_DB_PASSWORD:?")
+    assert "APP_DB_PASSWORD" not in str(environments["worker"])
 
 
 def test_every_lasting_service_has_a_health_check_when_started() -> None:
@@ -60,9 +80,9 @@ def test_services_wait_for_each_other_when_started() -> None:
     assert SERVICES["migrate"]["command"] == ["migrate"]
 
 
-def test_only_the_api_is_reachable_from_the_network_when_nothing_is_configured() -> None:
+def test_nothing_is_reachable_from_the_network_when_nothing_is_configured() -> None:
     assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
-        "api": ["${API_BIND:-0.0.0.0}:${API_PORT:-8000}:8000"],
+        "api": ["${API_BIND:-127.0.0.1}:${API_PORT:-8000}:8000"],
         "db": ["${DB_BIND:-127.0.0.1}:${DB_PORT:-5432}:5432"],
         "grafana": ["${GRAFANA_BIND:-127.0.0.1}:${GRAFANA_PORT:-3000}:3000"],
     }

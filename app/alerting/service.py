@@ -27,8 +27,8 @@ from app.alerting.telling.links import Addresses
 from app.alerting.telling.planner import compose, plan
 from app.clock import now
 from app.db.lease import check_term
-from app.db.locks import lock_evaluation
 from app.db.pool import Connection, Pool
+from app.db.rights.locks import lock_evaluation
 from app.metrics import Metrics
 from app.notify.channels import Channel, ChannelConfigError, parse_config
 from app.notify.outbox import Composed

@@ -21,7 +21,6 @@ from app.errors import ConflictError, NotFoundError, OverloadedError, Unauthoriz
 
 Scope = Literal["read", "ingest", "live", "notify", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-#: Why a key was refused: there was none, it is unknown or revoked, or it lacks the scope.
 
 #: The labels of keys from the environment are the names of their variables.
 _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")

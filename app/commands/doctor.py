@@ -25,6 +25,7 @@ from app.db.clock import follow_clock
 from app.db.edition import describe_edition, detect_edition
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.rights import find_missing_role, list_open_rights
 from app.health import list_work_warnings, read_work, warn_of_skew
 from app.health import sql as health
 from app.health.work import Work
@@ -133,10 +134,16 @@ async def _check_data(connection: Connection, work: Work) -> list[Finding]:
     stored = await _fetch_one(connection, SQL["count_stored"])
     await follow_clock(connection)
     warnings = [*list_work_warnings(work), *warn_of_skew()]
+    missing_role = await find_missing_role(connection)
+    rights = [*([missing_role] if missing_role else []), *await list_open_rights(connection)]
     return [
         Finding("ok", "data", f"{stored['sensors']} sensors, {size / 2**20:.0f} MiB"),
         Finding("ok", "stored keys", f"{stored['live_keys']} live"),
         *(Finding("note", "warning", each.text) for each in warnings),
+        *(
+            [Finding("note", "rights", text) for text in rights]
+            or [Finding("ok", "rights", "nobody has more than needed")]
+        ),
     ]
 
 

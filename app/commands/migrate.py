@@ -3,8 +3,8 @@
 import rich_click as click
 
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar
-from app.db.migrations import list_pending, migrate, set_reader_password
-from app.db.pool import connect
+from app.db.migrations import list_pending, migrate, set_password
+from app.db.pool import APP_ROLE, READER_ROLE, connect
 from app.db.servers.pooler import refuse_transaction_pooling
 
 
@@ -32,7 +32,8 @@ async def migrate_command(check: bool) -> int | None:
         applied = await migrate(
             dsn, progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True)
         )
-    if settings.reader_password:
-        await set_reader_password(dsn, settings.reader_password)
+    for role, password in ((READER_ROLE, settings.reader_password), (APP_ROLE, settings.app_password)):
+        if password:
+            await set_password(dsn, role, password)
     output.print(f"applied: {', '.join(applied)}" if applied else "up to date", highlight=False, soft_wrap=True)
     return None

@@ -1,4 +1,7 @@
-"""The lease that makes one of several workers the leader: an advisory lock on a dedicated connection.
+"""The lease that makes one of several workers the leader: a row that names the session of the leader.
+
+The lease is free again when that session has ended. Taking it writes, so a server that is read-only or in recovery
+never grants it. It is not an advisory lock: every user of the database could take that, and stop all alerts.
 
 On the same connection, the leader listens for signals of the API: somebody asked for something that lies in the
 database. A lost signal causes a delay only, because the leader also looks by itself.
@@ -60,7 +63,7 @@ class Lease:
                     # Not wait_for, which in Python 3.11 swallows a cancellation that comes as _beat returns.
                     async with asyncio.timeout(_TIMEOUT_S):
                         await self._beat()
-                except DATABASE_ERRORS as error:
+                except (LeaseLostError, *DATABASE_ERRORS) as error:
                     self.lose(error)
                 await asyncio.sleep(BEAT_S)
         finally:
@@ -73,9 +76,9 @@ class Lease:
                 self._dsn, application_name="tidegauge lease", idle_session_timeout=f"{SILENT_S}s"
             )
         if self._held:
-            await self._connection.execute("SELECT 1")
-        elif await self._connection.fetchval(SQL["try_lease"], self._number):
-            self.term = await self._connection.fetchval(SQL["begin_term"], self._number)
+            await check_term(self._connection, self.term, self._number)
+        elif (term := await self._connection.fetchval(SQL["take_lease"], self._number)) is not None:
+            self.term = term
             await self._connection.add_listener(CHANNEL, lambda *_: self._on_signal())
             self._held = True
             log.info("lease_taken", number=self._number, term=self.term)
@@ -99,7 +102,7 @@ async def check_term(connection: Connection | Pool, term: int, number: int = WOR
 
 
 async def is_held(connection: Connection | Pool, number: int = WORKER_LEASE) -> bool:
-    """Return whether any process holds the lease; ask the primary, because a replica knows of no locks."""
+    """Return whether any process holds the lease; ask the primary, because a replica knows its own sessions only."""
     held: bool = await connection.fetchval(SQL["is_lease_held"], number)
     return held
 

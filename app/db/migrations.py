@@ -3,9 +3,12 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from time import monotonic
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -13,6 +16,7 @@ import structlog
 
 from app.db.aggregates import ensure_aggregates
 from app.db.pool import Connection, connect
+from app.db.rights import ensure_rights
 from app.db.sql import SQL
 from app.errors import AppError
 from app.model import ReportProgress
@@ -21,7 +25,13 @@ _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
 _OUTSIDE_TRANSACTION = "-- outside a transaction"
 _LOCK_POLL_S = 0.1
+#: How long one attempt of a step waits for locks, and how long to try again.
+LOCK_TIMEOUT_S = 2
+LOCKED_S = 120.0
+#: What CREATE TABLE IF NOT EXISTS raises when another process creates the table in the same moment.
+_CREATED_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.DuplicateTableError)
 log = structlog.get_logger()
+Result = TypeVar("Result")
 
 
 class MigrationError(AppError):
@@ -29,6 +39,13 @@ class MigrationError(AppError):
 
     code = "migration"
     title = "Migrations do not fit"
+
+
+class LockedError(AppError):
+    """Somebody holds a lock that a migration needs."""
+
+    code = "locked"
+    title = "A table is locked"
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -70,12 +87,12 @@ async def migrate(
     await _ensure_extension(dsn)
     applied = []
     async with _migration_lock(dsn) as connection:
-        await connection.execute(SQL["create_migration_table"])
         for migration in await _pending(connection, wanted):
-            await _apply(connection, migration)
+            await _patiently(connection, partial(_apply, connection, migration))
             applied.append(migration.name)
-        if await ensure_aggregates(connection, progress):
+        if await _patiently(connection, partial(ensure_aggregates, connection, progress)):
             applied.append("aggregates")
+        await ensure_rights(connection)
     return applied
 
 
@@ -94,12 +111,12 @@ async def check_migrated(connection: Connection) -> None:
         raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")
 
 
-async def set_reader_password(dsn: str, password: str) -> None:
-    """Set the password of the read-only role and let it log in; the server quotes the password."""
+async def set_password(dsn: str, role: str, password: str) -> None:
+    """Set the password of a role of ours and let it log in; the server quotes the password."""
     connection = await connect(dsn)
     try:
         literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
-        await connection.execute(f"ALTER ROLE tidegauge_reader LOGIN PASSWORD {literal}")
+        await connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD {literal}")
     finally:
         await connection.close()
 
@@ -123,8 +140,11 @@ async def _ensure_extension(dsn: str) -> None:
 @asynccontextmanager
 async def _migration_lock(dsn: str) -> AsyncIterator[Connection]:
     """Open a connection that holds the lock of migrations until the block ends."""
-    connection = await connect(dsn, statement_timeout="0", lock_timeout="0")
+    connection = await connect(dsn, statement_timeout="0")
     try:
+        for create in ("create_migration_table", "create_migration_lock"):
+            with suppress(*_CREATED_MEANWHILE):
+                await connection.execute(SQL[create])
         # Polled, because a statement that waits for the lock is an open transaction, and CREATE INDEX CONCURRENTLY in
         # the process that holds the lock would wait for that transaction.
         while not await connection.fetchval(SQL["try_lock_migrations"]):  # noqa: ASYNC110 -- held by another process
@@ -151,6 +171,26 @@ async def _pending(connection: Connection, wanted: Sequence[Migration]) -> list[
                 "migration."
             )
     return [migration for migration in wanted if migration.version not in applied]
+
+
+async def _patiently(connection: Connection, step: Callable[[], Awaitable[Result]]) -> Result:
+    """Return what a step returns; try it again when somebody holds a lock that it needs; raise LockedError in the end.
+
+    Uploads wait behind a step that waits for a lock, so each attempt waits for LOCK_TIMEOUT_S only.
+    """
+    await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+    deadline = monotonic() + LOCKED_S
+    while True:
+        try:
+            return await step()
+        except asyncpg.LockNotAvailableError as error:
+            if monotonic() > deadline:
+                raise LockedError(
+                    f"A lock was not free for {LOCKED_S:.0f} s: {error}. pg_stat_activity shows who has had a "
+                    "transaction open for long; end it and try again"
+                ) from None
+            log.info("migration_postponed", reason=str(error))
+        await asyncio.sleep(LOCK_TIMEOUT_S)
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:

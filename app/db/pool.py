@@ -39,6 +39,10 @@ ACQUIRE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S, HOST_TIMEOUT_S = 5.0, 3.0
 #: A host that did not answer, or only reads, is tried after the others for so long.
 SUSPECT_S = 10.0
+#: The role of the API, which may read and write rows and nothing else.
+APP_ROLE = "tidegauge_app"
+#: The role of Grafana, which may only read.
+READER_ROLE = "tidegauge_reader"
 #: Errors of a database that is unreachable, busy or shutting down, or that refuses a statement. asyncpg raises
 #: InternalClientError on a connection that the server is just closing.
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -91,6 +95,18 @@ _failed_at: dict[str, float] = {}
 #: Sessions that have met a server which only reads.
 _to_cut: WeakSet[Session] = WeakSet()
 
+#: Where the user may not become the role, the session goes on as the user; the start of the API logs a warning.
+_BECOME_ROLE = """
+DO $$ BEGIN
+    IF to_regrole('{role}') IS NOT NULL AND pg_has_role(
+        session_user, '{role}',
+        CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
+    ) THEN
+        SET ROLE {role};
+    END IF;
+END $$;
+"""
+
 
 class PoolBusyError(OverloadedError, TimeoutError):
     """All connections of a pool are in use, and none became free in time."""
@@ -103,6 +119,7 @@ class _Kind(NamedTuple):
     #: Whether a server that only reads is refused.
     writes: bool
     command_timeout_s: float | None
+    role: str | None
 
 
 class BoundedPool(Pool):
@@ -146,13 +163,15 @@ async def open_pool(
     command_timeout_s: float = COMMAND_TIMEOUT_S,
     acquire_timeout_s: float = ACQUIRE_TIMEOUT_S,
     pool_class: type[BoundedPool] = BoundedPool,
+    role: str | None = None,
     **settings: str,
 ) -> BoundedPool:
     """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure.
 
     With `writes`, a server that only reads is refused. `settings` are those of its sessions, such as statement_timeout.
+    They work as `role` if the user of the address may become it, else as that user.
     """
-    kind = _Kind({**_SETTINGS, **settings}, writes, command_timeout_s)
+    kind = _Kind({**_SETTINGS, **settings}, writes, command_timeout_s, role)
 
     async def connect_for_pool(**_of_asyncpg: object) -> Session:
         session = await _connect(dsn, kind)
@@ -176,14 +195,19 @@ async def open_pool(
 
 
 async def connect(
-    dsn: str, *, writes: bool = True, command_timeout_s: float | None = None, **settings: str
+    dsn: str,
+    *,
+    writes: bool = True,
+    command_timeout_s: float | None = None,
+    role: str | None = None,
+    **settings: str,
 ) -> Connection:
     """Open one connection outside the pool, for work that must keep its session: LISTEN, a lease, a migration.
 
     Of several hosts in the address, take the first that answers; with `writes`, the first that writes. Raise
     HOST_ERRORS and asyncpg.PostgresError.
     """
-    return await _connect(dsn, _Kind({**_SETTINGS, **settings}, writes, command_timeout_s))
+    return await _connect(dsn, _Kind({**_SETTINGS, **settings}, writes, command_timeout_s, role))
 
 
 @contextmanager
@@ -232,11 +256,12 @@ async def _connect_host(host: str, kind: _Kind) -> Session:
 
 
 async def _set_up(session: Session, kind: _Kind) -> None:
-    """Prepare a new session: demand a server that writes, apply our settings, and convert jsonb."""
+    """Prepare a new session: demand a server that writes, apply our settings, set its role, and convert jsonb."""
     _watch_socket(session)
     statements = [f"SET {name} TO '{value}';" for name, value in kind.settings.items() if name not in _AT_STARTUP]
+    become = "" if kind.role is None else _BECOME_ROLE.format(role=kind.role)
     # In one round trip.
-    await session.execute("\n".join([_DEMAND_WRITES if kind.writes else "", *statements]))
+    await session.execute("\n".join([_DEMAND_WRITES if kind.writes else "", *statements, become]))
     await session.set_type_codec(
         "jsonb",
         schema="pg_catalog",

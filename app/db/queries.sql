@@ -8,6 +8,13 @@ CREATE TABLE IF NOT EXISTS schema_migration (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- name: create_migration_lock
+CREATE TABLE IF NOT EXISTS migration_lock (
+    id boolean PRIMARY KEY DEFAULT TRUE,
+    session_pid int NOT NULL,
+    session_start timestamptz
+);
+
 -- name: find_migration_table
 SELECT to_regclass('schema_migration') IS NOT NULL;
 
@@ -19,19 +26,27 @@ SELECT version, name, sha256 FROM schema_migration ORDER BY version;
 INSERT INTO schema_migration (version, name, sha256) VALUES ($1, $2, $3);
 
 -- name: try_lock_migrations
--- Held by the session. Several processes may start at once; the one with the lock migrates.
-SELECT pg_try_advisory_lock(7420, 2);
+-- Held until the session ends or gives it up; returns no row while another session holds it. Several processes may start
+-- at once; the one with the lock migrates.
+INSERT INTO migration_lock AS held (session_pid, session_start)
+VALUES (pg_backend_pid(), (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()))
+ON CONFLICT (id) DO UPDATE SET session_pid = excluded.session_pid, session_start = excluded.session_start
+ WHERE NOT EXISTS (
+       SELECT FROM pg_stat_activity AS holder
+        WHERE holder.pid = held.session_pid AND (holder.backend_start = held.session_start) IS NOT FALSE
+   )
+RETURNING TRUE;
 
 -- name: unlock_migrations
-SELECT pg_advisory_unlock(7420, 2);
+DELETE FROM migration_lock;
 
--- name: lock_exclusively
--- $1 and $2 key of the lock, held until the transaction ends
-SELECT pg_advisory_xact_lock($1, $2);
+-- name: lock_evaluation
+-- Held until the transaction ends.
+LOCK TABLE evaluation_lock IN EXCLUSIVE MODE;
 
--- name: lock_shared
--- $1 and $2 key of the lock, held until the transaction ends
-SELECT pg_advisory_xact_lock_shared($1, $2);
+-- name: share_evaluation_lock
+-- Held until the transaction ends.
+LOCK TABLE evaluation_lock IN SHARE MODE;
 
 -- name: end_stalled_sessions
 -- $1 how long a session of our login may wait for its client while other sessions wait for its locks
@@ -53,27 +68,35 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 -- name: get_database_size
 SELECT pg_database_size(current_database());
 
--- name: try_lease
--- $1 lease number; held by the session
-SELECT pg_try_advisory_lock(7421, $1);
-
--- name: begin_term
--- $1 lease number; returns the term, which counts how often the lease was taken
-INSERT INTO lease (number) VALUES ($1) ON CONFLICT (number) DO UPDATE SET term = lease.term + 1 RETURNING term;
+-- name: take_lease
+-- $1 lease number; returns the new term, which counts how often the lease was taken, or no row while the session that
+-- took it last is open. Of sessions of other users the server does not tell the start.
+INSERT INTO lease AS held (number, session_pid, session_start)
+VALUES ($1, pg_backend_pid(), (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()))
+ON CONFLICT (number) DO UPDATE
+   SET term = held.term + 1, session_pid = excluded.session_pid, session_start = excluded.session_start
+ WHERE NOT EXISTS (
+       SELECT FROM pg_stat_activity AS holder
+        WHERE holder.pid = held.session_pid AND (holder.backend_start = held.session_start) IS NOT FALSE
+   )
+RETURNING term;
 
 -- name: get_term
 -- $1 lease number
 SELECT term FROM lease WHERE number = $1;
 
 -- name: signal_leader
-SELECT pg_notify('tidegauge_work', '');
+-- Not while somebody fills the queue of notifications: see feed_publish. The leader looks by itself a little later.
+SELECT pg_notify('tidegauge_work', '') WHERE pg_notification_queue_usage() < 0.001;
 
 -- name: is_lease_held
 -- $1 lease number
 SELECT EXISTS (
-    SELECT FROM pg_locks
-     WHERE locktype = 'advisory' AND classid = 7421 AND objid = $1::int::oid AND objsubid = 2 AND granted
-       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    SELECT
+      FROM lease AS held
+      JOIN pg_stat_activity AS holder
+        ON holder.pid = held.session_pid AND (holder.backend_start = held.session_start) IS NOT FALSE
+     WHERE held.number = $1
 );
 
 -- name: allow_any_decompression

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.pool import APP_ROLE, DATABASE_ERRORS, Connection, connect
 from app.errors import DatabaseUnavailableError, InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.commit import CommitUnknownError
@@ -137,7 +137,10 @@ class Writer:
                     async with asyncio.timeout_at(deadline + 1):
                         if connection is None or connection.is_closed():
                             connection = await connect(
-                                dsn, application_name="tidegauge ingest", statement_timeout=f"{self.within_s:.0f}s"
+                                dsn,
+                                role=APP_ROLE,
+                                application_name="tidegauge ingest",
+                                statement_timeout=f"{self.within_s:.0f}s",
                             )
                         with _closed_at(deadline, connection):
                             await self._flush(connection, taken)

@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 
 from app.clock import now
-from app.db.pool import DATABASE_ERRORS, Connection, Pool, connect
+from app.db.pool import APP_ROLE, DATABASE_ERRORS, Connection, Pool, connect
 from app.live.frames import Frame
 from app.live.hub import Hub
 from app.live.protocol import Cursor
@@ -63,7 +63,7 @@ class Listener:
                 await asyncio.sleep(pause_s)
 
     async def _listen(self) -> None:
-        connection = await connect(self._dsn, application_name="tidegauge listener")
+        connection = await connect(self._dsn, role=APP_ROLE, application_name="tidegauge listener")
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._begin(connection)

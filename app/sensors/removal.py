@@ -1,8 +1,8 @@
 """Removal of deleted sensors in the background, by the worker."""
 
 from app.db.aggregates import remove_series
-from app.db.locks import lock_evaluation
 from app.db.pool import Pool
+from app.db.rights.locks import lock_evaluation
 from app.model import SensorName
 from app.sensors.sql import SQL
 

@@ -14,6 +14,7 @@ from app.clock import SECOND_US, rfc3339, to_us
 from app.commands.doctor import Finding, diagnose
 from app.db.lease import Lease
 from app.db.migrations import migrate
+from app.db.rights import ensure_rights
 from app.settings import Settings
 from app.tasks import supervised
 from tests.conftest import Database, project_folder
@@ -22,7 +23,7 @@ from tests.sensors.test_routes import OPEN_ALERT
 
 #: The subjects in the order of the findings, when nothing is wrong.
 SUBJECTS = [
-    *("keys", "database", "timescaledb", "migrations", "data", "stored keys"),
+    *("keys", "database", "timescaledb", "migrations", "data", "stored keys", "rights"),
     *("rules", "evaluator", "channels", "gateways", "clocks", "sensors"),
 ]
 
@@ -42,6 +43,8 @@ async def evaluated(database: Database) -> AsyncIterator[None]:
 
 async def test_doctor_finds_no_problem_when_everything_works(database: Database) -> None:
     await database.pool.execute("INSERT INTO sensor (name, created_by) VALUES ('a', 'k'), ('b', 'k')")
+    async with database.pool.acquire() as connection:
+        await ensure_rights(connection)  # a copy of a database lacks the rights on the database itself
     async with evaluated(database):
         found = by_subject(await diagnose(Settings(database_url=database.dsn, api_key="k")))
     found.pop("warning", None)  # the jobs of a Community server may fail
@@ -206,21 +209,16 @@ async def test_doctor_checks_rules_when_there_is_no_database(tmp_path: Path) -> 
     assert message.endswith("this folder of rules cannot be read: No such file or directory")
 
 
-async def test_doctor_finds_that_no_process_evaluates_rules_and_what_waits(database: Database, empty_dsn: str) -> None:
+async def test_doctor_finds_that_no_process_evaluates_rules_and_what_waits(database: Database) -> None:
     await database.pool.execute(
         "INSERT INTO dirty (series_ids, from_times, to_times, late)"
         " VALUES ('{1}', '{2026-01-01Z}', '{2026-01-01Z}', true)"
     )
-    # Neither other locks of this database count, nor the lease of another.
-    here, elsewhere = await asyncpg.connect(database.dsn), await asyncpg.connect(empty_dsn)
-    try:
-        await here.execute("SELECT pg_advisory_lock(7421, 2), pg_advisory_lock(7420, 1)")
-        await elsewhere.execute("SELECT pg_advisory_lock(7421, 1)")
+    # Neither the lease of another number counts, nor one whose session has ended.
+    async with database.pool.acquire() as connection:
+        await connection.execute("INSERT INTO lease (number, session_pid) VALUES (1, -1), (2, pg_backend_pid())")
         expected = "no process evaluates rules: is `tidegauge work` running? 1 row of dirty to evaluate"
         assert await messages(database, "evaluator") == [("problem", expected)]
-    finally:
-        await here.close()
-        await elsewhere.close()
 
 
 async def test_doctor_reports_broken_channels_and_notes_dead_letters(database: Database) -> None:

@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from app.db import lease as lease_module
-from app.db.lease import Lease
+from app.db.lease import Lease, is_held
 from app.db.pool import Pool
 from tests.conftest import Database, wait_until
 from tests.wire import wire_to
 
 HOLDERS = """
-SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7421 AND granted
-   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+SELECT pid FROM lease JOIN pg_stat_activity ON pid = session_pid AND backend_start = session_start
 """
 
 
@@ -61,6 +61,38 @@ async def test_lease_is_taken_by_another_when_its_holder_is_cancelled(database: 
 async def test_leases_are_independent_when_their_numbers_differ(database: Database) -> None:
     async with _kept(database, 1, number=1) as one, _kept(database, 1, number=2) as two:
         await wait_until(lambda: one[0].held and two[0].held)
+
+
+async def test_lease_is_lost_when_a_later_term_has_begun(database: Database) -> None:
+    async with _kept(database, 1) as (lease,):
+        await wait_until(lambda: lease.held)
+        first = lease.term
+        # As if another process had taken it, which has ended since.
+        await database.pool.execute("UPDATE lease SET term = term + 1, session_pid = -1")
+        await wait_until(lambda: lease.held and lease.term > first)
+        assert lease.term == first + 2
+
+
+async def test_lease_is_free_when_its_session_has_ended_and_another_one_has_its_number(database: Database) -> None:
+    async with database.pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO lease (number, session_pid, session_start) VALUES (1, pg_backend_pid(), '2026-01-01Z')"
+        )
+        assert not await is_held(database.pool)
+        async with _kept(database, 1) as (lease,):
+            await wait_until(lambda: lease.held)
+            assert lease.term == 2
+            assert await is_held(database.pool)
+
+
+async def test_lease_is_not_for_workers_of_the_release_before_when_migrated(database: Database) -> None:
+    before = """INSERT INTO lease (number) VALUES (1)
+                ON CONFLICT (number) DO UPDATE SET term = lease.term + 1 RETURNING term"""
+    async with _kept(database, 1) as (lease,):
+        await wait_until(lambda: lease.held)
+        with pytest.raises(asyncpg.NotNullViolationError):
+            await database.pool.execute(before)
+        assert await database.pool.fetchval("SELECT term FROM lease") == lease.term
 
 
 async def test_lease_is_taken_again_when_the_database_was_away(database: Database) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.db.migrations import Migration, MigrationError, list_pending, load_migrations, migrate
+from app.db import migrations
+from app.db.migrations import LockedError, Migration, MigrationError, list_pending, load_migrations, migrate
 from app.db.pool import Connection, connect
 from tests.conftest import Database, project_folder
 
@@ -121,11 +122,42 @@ async def test_waiting_process_migrates_when_the_one_before_fails(database: Data
     good = [*FILES, Migration(NEXT, "next.sql", "CREATE TABLE next (id int)")]
     failing = asyncio.create_task(migrate(database.dsn, migrations=bad))
     async with asyncio.timeout(20):
-        while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"):
+        while not await database.pool.fetchval("SELECT count(*) FROM migration_lock"):
             pass
     assert await migrate(database.dsn, migrations=good) == ["next.sql"]
     with pytest.raises(asyncpg.DivisionByZeroError):
         await failing
+
+
+async def test_migration_gives_way_to_uploads_and_is_applied_when_a_lock_is_free_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [*FILES, Migration(NEXT, "next.sql", "ALTER TABLE sensor ADD COLUMN next int")]
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_S", 1)
+    reader = await asyncpg.connect(database.reader_dsn)
+    await reader.execute("BEGIN; LOCK TABLE sensor IN ACCESS SHARE MODE")
+    migrating = asyncio.create_task(migrate(database.dsn, migrations=wanted))
+    async with asyncio.timeout(10):
+        while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            pass
+        # Waits behind the migration, which gives way.
+        await database.pool.execute("INSERT INTO sensor (name, created_by) VALUES ('a', 'k')")
+    assert not migrating.done()
+    await reader.close()
+    assert await migrating == ["next.sql"]
+
+
+async def test_migration_says_so_when_a_lock_does_not_become_free(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [*FILES, Migration(NEXT, "next.sql", "ALTER TABLE sensor ADD COLUMN next int")]
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_S", 1)
+    monkeypatch.setattr(migrations, "LOCKED_S", 0)
+    reader = await asyncpg.connect(database.reader_dsn)
+    await reader.execute("BEGIN; LOCK TABLE sensor IN ACCESS SHARE MODE")
+    with pytest.raises(LockedError, match="A lock was not free for 0 s: canceling statement due to lock timeout"):
+        await migrate(database.dsn, migrations=wanted)
+    await reader.close()
 
 
 def test_command_has_exit_code_1_when_something_is_pending(empty_dsn: str) -> None:

@@ -1,5 +1,6 @@
 """The SQL of the documents: Grafana's as the role that Grafana uses, and the operator's against what stands."""
 
+import re
 import secrets
 from datetime import UTC, datetime, timedelta
 
@@ -60,21 +61,22 @@ async def test_relations_of_grafana_have_the_columns_that_are_named(database: Da
     assert documented == {row["relname"]: [name for name in row["columns"] if name not in own] for row in readable}
 
 
-async def test_operators_make_the_same_role_as_the_migration(database: Database) -> None:
+async def test_operators_make_the_same_roles_as_the_migration(database: Database) -> None:
     (block,) = blocks_to_run("sql", "docs/operators.md")
-    name = f"tidegauge_reader_{secrets.token_hex(4)}"
-    query = """SELECT rolcanlogin, rolconnlimit, rolsuper, rolcreatedb, setconfig
-                 FROM pg_roles LEFT JOIN pg_db_role_setting ON setrole = pg_roles.oid WHERE rolname = $1"""
+    suffix = secrets.token_hex(4)
+    query = """SELECT rolcanlogin, rolconnlimit, rolsuper, rolcreaterole, rolcreatedb, rolinherit
+                 FROM pg_roles WHERE rolname = $1"""
     connection = await connect(database.dsn)
     try:
-        await connection.execute(block.text.replace("tidegauge_reader", name))
-        made = await connection.fetchrow(query, name)
-        migrated = await connection.fetchrow(query, "tidegauge_reader")
-        await connection.execute(f"DROP ROLE {name}")
+        await connection.execute(re.sub(r"tidegauge_\w+", rf"\g<0>_{suffix}", block.text))
+        for role in ("tidegauge_app", "tidegauge_reader"):
+            made = await connection.fetchrow(query, f"{role}_{suffix}")
+            migrated = await connection.fetchrow(query, role)
+            await connection.execute(f"DROP ROLE {role}_{suffix}")
+            assert made is not None
+            assert migrated is not None
+            # The tests have given the migrated reader a password.
+            assert tuple(made)[1:] == tuple(migrated)[1:]
+            assert made["rolcanlogin"] is False
     finally:
         await connection.close()
-    assert made is not None
-    assert migrated is not None
-    # The tests have given the migrated one a password.
-    assert tuple(made)[1:] == tuple(migrated)[1:]
-    assert made["rolcanlogin"] is False

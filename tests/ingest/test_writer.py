@@ -349,7 +349,7 @@ async def test_upload_is_refused_as_overload_when_a_database_error_is_passing(
 
 
 async def test_small_flush_is_stored_by_the_same_call_when_it_was_in_a_deadlock_twice(database: Database) -> None:
-    await database.pool.execute("CREATE SEQUENCE attempt")
+    await database.pool.execute("CREATE SEQUENCE attempt; GRANT USAGE ON SEQUENCE attempt TO tidegauge_app")
     await database.pool.execute(RAISE_ON_666.format(sqlstate="40P01", condition="AND nextval('attempt') <= 2"))
     metrics = Metrics()
     (result,) = await _flush_together(database, upload(reading("pi1", t=666)), metrics=metrics)

@@ -16,6 +16,7 @@ import pytest
 from app.db.embedded.cluster import cluster_folder
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
+from app.db.pool import Connection
 from app.live import listener
 from app.live.frames import Frame
 from app.live.hub import Hub
@@ -102,6 +103,25 @@ async def terminate_listener(database: Database) -> None:
         " WHERE datname = current_database() AND application_name = 'tidegauge listener'"
     )
     assert ended == 1
+
+
+async def test_listener_goes_on_unmoved_when_others_notify_what_they_like(database: Database) -> None:
+    async with running_listener(database.dsn) as running, connected(database.reader_dsn) as reader:
+        for forged in ("99999999999999999999", "-1", "0", "1e400", "'; DROP TABLE feed", "", "x" * 7_999, "\u20ac"):
+            for channel in ("tidegauge", "tidegauge_work"):
+                await reader.execute("SELECT pg_notify($1, $2)", channel, forged)
+        await insert(database, 1)
+        await wait_until(lambda: running.recorder.values == [1])
+        assert (running.hub.head, running.reconnects, running.recorder.closings) == (1, 0, [])
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 class BusyRecorder(Recorder):

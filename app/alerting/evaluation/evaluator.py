@@ -23,8 +23,8 @@ from app.alerting.evaluation.stored_episodes import Change, Changes, Pair, load_
 from app.alerting.rules.matching import RuleBook
 from app.clock import DAY_US, now_us
 from app.db.aggregates import RAW_RETENTION
-from app.db.locks import lock_evaluation
 from app.db.pool import Connection
+from app.db.rights.locks import lock_evaluation
 from app.model import SeriesId
 from app.summaries import Summary
 

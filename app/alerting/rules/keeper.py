@@ -19,8 +19,8 @@ from app.alerting.rules.model import RuleSet, decode_rule_set, encode_rule_set
 from app.alerting.rules.problems import RuleErrors, RuleProblem
 from app.alerting.rules.sql import SQL
 from app.db.lease import LeaseLostError
-from app.db.locks import lock_evaluation
 from app.db.pool import Connection, Pool
+from app.db.rights.locks import lock_evaluation
 from app.errors import AppError
 from app.metrics import Metrics
 

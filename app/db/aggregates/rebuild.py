@@ -11,6 +11,7 @@ from app.db.aggregates.roll_up import create_views, roll_up, wait_for_earlier_tr
 from app.db.aggregates.sql import REBUILD, ROLL_UP, SQL, read_script
 from app.db.edition import Edition, detect_edition
 from app.db.pool import Connection
+from app.db.rights import grant_rows
 from app.errors import AppError
 from app.model import ReportProgress
 
@@ -113,6 +114,7 @@ async def _replace(
             await connection.execute(read_script("apache_tables"))
             await create_views(connection, None)
         await connection.execute(read_script("common"))
+        await grant_rows(connection)
         if fill_from is not None:
             await _insert_old_days(connection, old)
             if edition == "apache-2":

@@ -7,8 +7,8 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.db.locks import wait_for_evaluation
 from app.db.pool import Connection, Pool
+from app.db.rights.locks import wait_for_evaluation
 from app.notify.channels import Channel
 from app.notify.message import Message, RenderedMessage
 from app.notify.outbox import Compose, ToldItem

@@ -7,7 +7,7 @@ import pytest
 from app.alerting.telling.decisions import decide, schedule
 from app.alerting.telling.situation import load_situation
 from app.clock import SECOND_US, now_us
-from app.db.locks import lock_evaluation
+from app.db.rights.locks import lock_evaluation
 from app.notify.outbox import enqueue
 from tests.alerting.harness import WARM, AlertingHarness
 from tests.notify.dispatchers import until
@@ -308,7 +308,7 @@ async def test_claim_waits_when_an_evaluation_is_under_way(harness: AlertingHarn
         await lock_evaluation(connection)
         await harness.pool.execute("INSERT INTO notification (channel, group_key, due_at) VALUES ('ops', 'x', now())")
         harness.dispatcher.wake()
-        await until(harness.pool, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
+        await until(harness.pool, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation' AND NOT granted)")
         # An evaluation may still write to the outbox: the claim holds nothing yet.
         await connection.execute("SELECT FROM notification WHERE group_key = 'x' FOR UPDATE NOWAIT")
     await harness.deliver()

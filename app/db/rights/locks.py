@@ -1,10 +1,10 @@
-"""The evaluation lock: one transaction at a time changes episodes, and claims of outbox messages wait for it."""
+"""The evaluation lock: one transaction at a time changes episodes, and claims of outbox messages wait for it.
+
+It is the lock of a table, not an advisory lock: every user of the database could take that, and stop all alerts.
+"""
 
 from app.db.pool import Connection
 from app.db.sql import SQL
-
-#: The key of PostgreSQL's advisory lock.
-_EVALUATION = (7422, 1)
 
 
 async def lock_evaluation(connection: Connection) -> None:
@@ -12,7 +12,7 @@ async def lock_evaluation(connection: Connection) -> None:
 
     Locking the rows of alert_state instead would write to every row.
     """
-    await connection.execute(SQL["lock_exclusively"], *_EVALUATION)
+    await connection.execute(SQL["lock_evaluation"])
 
 
 async def wait_for_evaluation(connection: Connection) -> None:
@@ -21,4 +21,4 @@ async def wait_for_evaluation(connection: Connection) -> None:
     An evaluation writes episodes first and the outbox second. A claim writes in the opposite order. Without the lock
     the two could deadlock.
     """
-    await connection.execute(SQL["lock_shared"], *_EVALUATION)
+    await connection.execute(SQL["share_evaluation_lock"])

@@ -26,6 +26,7 @@ from app.db.edition import describe_edition, detect_edition
 from app.db.lease import is_held
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.restored import RestoreError, check_restored
 from app.notify import sql as notify
 from app.settings import Settings
 
@@ -99,9 +100,12 @@ async def _check_schema(connection: Connection) -> list[Finding]:
     edition = await detect_edition(connection)
     findings.append(Finding("ok", "timescaledb", f"{extension}, {edition}: {describe_edition(edition)}"))
     try:
+        await check_restored(connection)
         pending = await list_pending(connection)
     except MigrationError as error:
         return [*findings, Finding("problem", "migrations", str(error))]
+    except RestoreError as error:
+        return [*findings, Finding("problem", "restore", str(error))]
     if pending:
         return [*findings, Finding("problem", "migrations", f"{', '.join(pending)} pending; run `tidegauge migrate`")]
     return [*findings, Finding("ok", "migrations", "all applied")]

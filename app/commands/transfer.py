@@ -101,7 +101,7 @@ async def _export_all(target: str) -> None:
     finally:
         await connection.close()
     if target != "-":
-        counts = f"{manifest.count('reading'):,} readings of {manifest.count('sensor'):,} sensors"
+        counts = f"{_count(manifest.count('reading'), 'reading')} of {_count(manifest.count('sensor'), 'sensor')}"
         output.print(f"{counts} and everything else in {escape(target)}", highlight=False, soft_wrap=True)
 
 
@@ -214,10 +214,16 @@ def _describe(summary: Summary) -> str:
 
 
 def _describe_import(imported: Imported) -> str:
-    what = f"{imported.readings:,} readings of {imported.sensors:,} sensors and {imported.alerts:,} alerts"
+    readings, sensors = _count(imported.readings, "reading"), _count(imported.sensors, "sensor")
+    what = f"{readings} of {sensors} and {_count(imported.alerts, 'alert')}"
     text = f"{what} as of {imported.exported_at:%Y-%m-%d %H:%M:%S} UTC"
     if imported.imported_before is not None:
         return f"imported already at {imported.imported_before:%Y-%m-%d %H:%M:%S} UTC: {text}"
     if imported.left_messages:
-        text += f"; {imported.left_messages:,} pending alert messages are left to the worker of the exported database"
+        left = _count(imported.left_messages, "pending alert message")
+        text += f"; left to the worker of the exported database: {left}"
     return f"imported {text}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -239,7 +239,7 @@ async def test_archive_is_for_its_owner_alone_and_is_read_by_content_when_named_
 ) -> None:
     ran = await asyncio.to_thread(tidegauge, tmp_path, "export", "--all", "own.tar.zst", DATABASE_URL=database.dsn)
     rows = await database.pool.fetchval("SELECT count(*) FROM reading WHERE time > '-infinity'")
-    assert (ran.code, ran.out) == (0, f"{rows:,} readings of 1 sensors and everything else in own.tar.zst\n")
+    assert (ran.code, ran.out) == (0, f"{rows:,} readings of 1 sensor and everything else in own.tar.zst\n")
     own = tmp_path / "own.tar.zst"
     assert own.stat().st_mode & 0o777 == 0o600
     own.rename(tmp_path / "readings.csv")

@@ -217,7 +217,7 @@ async def test_database_goes_to_the_other_edition_and_back_when_there_is_a_serve
         await admin.execute("CREATE DATABASE back")
     finally:
         await admin.close()
-    back = embedded.replace("/tidegauge", "/back") if embedded.endswith("/tidegauge") else embedded
+    back = f"{embedded.rpartition('/')[0]}/back"
     await move(database.dsn, back, tmp_path / "back.tar.zst")
     assert await read_rows(back) == rows
     await _check_same_trends(embedded, back)

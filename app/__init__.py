@@ -22,11 +22,12 @@ The folders, in the order in which they may import each other, from top to botto
 - `broker`: the notification broker, an HTTP API that sends single notifications.
 - `web`: the built-in page.
 - `simulate`: simulated gateways, which are clients of the API.
+- `archive`: all data of a database as one file, for another database.
 - `notify`: delivery of messages to Slack, Telegram and webhooks: outbox, pacing, retry, channels.
 - `auth`: API keys, their scopes and limits.
 - `db`: connections, named queries, migrations, aggregates, the lease, the embedded server.
 
-The domains from `ingest` to `simulate` do not import each other; data pass between them through the database.
+The domains from `ingest` to `archive` do not import each other; data pass between them through the database.
 """
 
 __version__ = "0.1.0"

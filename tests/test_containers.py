@@ -34,7 +34,7 @@ def test_compose_has_no_default_when_a_variable_is_a_secret() -> None:
     assert not [name for name in defaults if re.search("PASSWORD|TOKEN|WEBHOOK", name)]
 
 
-@pytest.mark.parametrize("name", ["db", "grafana"])
+@pytest.mark.parametrize("name", ["db", "grafana", "replica"])
 def test_foreign_image_is_pinned_to_a_version_when_pulled(name: str) -> None:
     assert re.fullmatch(r"[\w/-]+:\d+\.\d+\.\d+[\w.-]*", SERVICES[name]["image"])
 
@@ -67,7 +67,7 @@ def test_api_logs_in_as_a_role_for_rows_when_nothing_else_is_configured() -> Non
 def test_every_lasting_service_has_a_health_check_when_started() -> None:
     assert "\nHEALTHCHECK " in DOCKERFILE
     assert "healthcheck" not in SERVICES["api"], "the health check of the image applies"
-    for name in ("db", "grafana"):
+    for name in ("db", "grafana", "replica"):
         assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
         assert SERVICES[name]["restart"] == "unless-stopped"
 
@@ -86,6 +86,17 @@ def test_nothing_is_reachable_from_the_network_when_nothing_is_configured() -> N
         "db": ["${DB_BIND:-127.0.0.1}:${DB_PORT:-5432}:5432"],
         "grafana": ["${GRAFANA_BIND:-127.0.0.1}:${GRAFANA_PORT:-3000}:3000"],
     }
+
+
+def test_replica_is_left_out_when_its_profile_is_not_chosen() -> None:
+    chosen = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert chosen == {"replica-setup": ["replica"], "replica": ["replica"]}
+    for name in chosen:
+        assert SERVICES[name]["image"] == SERVICES["db"]["image"]
+        assert SERVICES[name]["user"] == "postgres"
+    # A service outside the profile that needed one of them would start it always.
+    for name in SERVICES.keys() - chosen.keys():
+        assert not chosen.keys() & SERVICES[name].get("depends_on", {}).keys()
 
 
 def test_grafana_has_every_variable_that_its_provisioning_uses() -> None:

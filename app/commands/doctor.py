@@ -25,6 +25,7 @@ from app.db.clock import follow_clock
 from app.db.edition import describe_edition, detect_edition
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
+from app.db.restored import RestoreError, check_restored
 from app.db.rights import find_missing_role, list_open_rights
 from app.health import list_work_warnings, read_work, warn_of_skew
 from app.health import sql as health
@@ -108,9 +109,12 @@ async def _check_schema(connection: Connection) -> list[Finding]:
     edition = await detect_edition(connection)
     findings.append(Finding("ok", "timescaledb", f"{extension}, {edition}: {describe_edition(edition)}"))
     try:
+        await check_restored(connection)
         pending = await list_pending(connection)
     except MigrationError as error:
         return [*findings, Finding("problem", "migrations", str(error))]
+    except RestoreError as error:
+        return [*findings, Finding("problem", "restore", str(error))]
     if pending:
         return [*findings, Finding("problem", "migrations", f"{', '.join(pending)} pending; run `tidegauge migrate`")]
     return [*findings, Finding("ok", "migrations", "all applied")]

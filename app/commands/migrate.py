@@ -5,6 +5,7 @@ import rich_click as click
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar
 from app.db.migrations import list_pending, migrate, set_password
 from app.db.pool import APP_ROLE, READER_ROLE, connect
+from app.db.restored import check_restored
 from app.db.servers.pooler import refuse_transaction_pooling
 
 
@@ -20,6 +21,7 @@ async def migrate_command(check: bool) -> int | None:
     if check:
         connection = await connect(dsn)
         try:
+            await check_restored(connection)
             pending = await list_pending(connection)
         finally:
             await connection.close()

@@ -1,4 +1,4 @@
-"""`tidegauge export` and `tidegauge import`: readings as CSV, out of the database and into it."""
+"""`tidegauge export` and `tidegauge import`: readings as CSV, or all data, out of the database and into it."""
 
 import os
 import sys
@@ -12,6 +12,9 @@ import rich_click as click
 from rich.markup import escape
 from rich.progress import DownloadColumn
 
+from app.archive.export import SESSION, export_archive
+from app.archive.files import find_compression, is_archive, written_archive
+from app.archive.load import Imported, Reports, import_archive
 from app.clock import now
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar, stderr
 from app.db.pool import connect
@@ -42,15 +45,34 @@ class OutputError(AppError):
     metavar="FILE",
     help="The file to write; - for standard output, the default.",
 )
+@click.option(
+    "--all",
+    "archive",
+    metavar="FILE",
+    help="Write everything, not only readings, to a .tar, .tar.gz or .tar.zst; - for standard output.",
+)
 @command_body
 async def export_command(
-    sensors: tuple[str, ...], metrics: tuple[str, ...], from_: str | None, to: str | None, with_unit: bool, target: str
+    sensors: tuple[str, ...],
+    metrics: tuple[str, ...],
+    from_: str | None,
+    to: str | None,
+    with_unit: bool,
+    target: str,
+    archive: str | None,
 ) -> None:
     """Write raw readings as CSV, in order of time: sensor,time,metric,value.
 
     `tidegauge import` reads it, and stores the same values at the same times. A file appears only once it is complete.
     What is stored while it runs may be left out.
+
+    With `--all`, write an archive of all data as they are at one moment: sensors, readings, aggregates whose readings
+    are gone, alerts, silences, messages, keys. `tidegauge import` brings it into another, empty database.
     """
+    if archive is not None:
+        if sensors or metrics or from_ or to or with_unit or target != "-":
+            raise InvalidRequestError("--all exports everything to the file that it names; leave out the other options")
+        return await _export_all(archive)
     choice = Choice(sensors, metrics, *_parse_times(from_, to), with_unit)
     connection = await connect(find_dsn(load_settings()), writes=False, idle_in_transaction_session_timeout="0")
     try:
@@ -63,6 +85,25 @@ async def export_command(
         await connection.close()
     if target != "-":
         output.print(f"{count:,} values in {escape(target)}", highlight=False, soft_wrap=True)
+    return None
+
+
+async def _export_all(target: str) -> None:
+    compression = find_compression(target)
+    connection = await connect(find_dsn(load_settings()), writes=False, **SESSION)
+    try:
+        with _opened(target, mode=0o600) as write, progress_bar() as progress:
+            task = progress.add_task("exporting, days", total=None)
+            with written_archive(write, compression, now()) as files:
+                manifest = await export_archive(
+                    connection, files, lambda done, total: progress.update(task, completed=done, total=total)
+                )
+                files.add_manifest(manifest)
+    finally:
+        await connection.close()
+    if target != "-":
+        counts = f"{_count(manifest.count('reading'), 'reading')} of {_count(manifest.count('sensor'), 'sensor')}"
+        output.print(f"{counts} and everything else in {escape(target)}", highlight=False, soft_wrap=True)
 
 
 @click.command("import")
@@ -74,8 +115,13 @@ async def import_command(file: Path, as_json: bool) -> int:
 
     What is stored already counts as a duplicate. Bad rows go to FILE.rejected.csv, and the exit code is 1 if there are
     any. When it is interrupted, the same command goes on where it was; the server may run meanwhile.
+
+    An archive of `tidegauge export --all` is recognised by its content. It is stored completely or not at all, in an
+    empty database, which is migrated first. When it is interrupted, run the same command again.
     """
     dsn = find_dsn(load_settings())
+    if is_archive(file):
+        return await _import_all(file, dsn, as_json)
     with progress_bar(DownloadColumn()) as progress:
         task = progress.add_task("importing", total=None)
         summary = await Import(
@@ -91,6 +137,26 @@ async def import_command(file: Path, as_json: bool) -> int:
     return 1 if summary.rejected else 0
 
 
+async def _import_all(file: Path, dsn: str, as_json: bool) -> int:
+    with progress_bar(DownloadColumn()) as read, progress_bar() as filled:
+        checking, loading = (read.add_task(text, total=None) for text in ("checking", "importing"))
+        filling = filled.add_task("filling aggregates, days", total=None, visible=False)
+        imported = await import_archive(
+            file,
+            dsn,
+            Reports(
+                lambda done, total: read.update(checking, completed=done, total=total),
+                lambda done, total: read.update(loading, completed=done, total=total),
+                lambda done, total: filled.update(filling, completed=done, total=total, visible=True),
+            ),
+        )
+    if as_json:
+        output.print_json(msgspec.json.encode(imported).decode())
+    else:
+        output.print(_describe_import(imported), highlight=False, soft_wrap=True)
+    return 0
+
+
 def _parse_times(from_: str | None, to: str | None) -> tuple[datetime | None, datetime | None]:
     start = None if from_ is None else parse_time("--from", from_, now())
     end = None if to is None else parse_time("--to", to, now())
@@ -102,8 +168,11 @@ def _parse_times(from_: str | None, to: str | None) -> tuple[datetime | None, da
 
 
 @contextmanager
-def _opened(target: str) -> Iterator[Callable[[bytes], None]]:
-    """Give a function that writes to a file, which takes its name at the end of the block, or to standard output."""
+def _opened(target: str, mode: int = 0o666) -> Iterator[Callable[[bytes], None]]:
+    """Give a function that writes to a file, which takes its name at the end of the block, or to standard output.
+
+    `mode` are the rights of a new file before the umask.
+    """
     if target == "-":
         yield _writing(sys.stdout.buffer.write)
         _writing(lambda data: sys.stdout.buffer.flush())(b"")
@@ -115,7 +184,8 @@ def _opened(target: str) -> Iterator[Callable[[bytes], None]]:
         return
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield _writing(file.write)
         part.replace(path)
     finally:
@@ -141,3 +211,19 @@ def _writing(write: Callable[[bytes], object]) -> Callable[[bytes], None]:
 def _describe(summary: Summary) -> str:
     text = f"accepted {summary.accepted:,}, duplicates {summary.duplicates:,}, rejected {summary.rejected:,}"
     return text if summary.rejected_file is None else f"{text}: see {summary.rejected_file}"
+
+
+def _describe_import(imported: Imported) -> str:
+    readings, sensors = _count(imported.readings, "reading"), _count(imported.sensors, "sensor")
+    what = f"{readings} of {sensors} and {_count(imported.alerts, 'alert')}"
+    text = f"{what} as of {imported.exported_at:%Y-%m-%d %H:%M:%S} UTC"
+    if imported.imported_before is not None:
+        return f"imported already at {imported.imported_before:%Y-%m-%d %H:%M:%S} UTC: {text}"
+    if imported.left_messages:
+        left = _count(imported.left_messages, "pending alert message")
+        text += f"; left to the worker of the exported database: {left}"
+    return f"imported {text}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

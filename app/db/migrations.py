@@ -16,6 +16,7 @@ import structlog
 
 from app.db.aggregates import ensure_aggregates
 from app.db.pool import Connection, connect
+from app.db.restored import check_restored
 from app.db.rights import ensure_rights
 from app.db.sql import SQL
 from app.errors import AppError
@@ -82,11 +83,15 @@ def load_migrations(folder: Path | None = None) -> list[Migration]:
 async def migrate(
     dsn: str, *, migrations: Sequence[Migration] | None = None, progress: ReportProgress = lambda done, total: None
 ) -> list[str]:
-    """Apply what is pending and return the names of what was applied; several processes may run this at once."""
+    """Apply what is pending and return the names of what was applied; several processes may run this at once.
+
+    Raise MigrationError, and RestoreError for a database that was restored in part.
+    """
     wanted = load_migrations() if migrations is None else migrations
     await _ensure_extension(dsn)
     applied = []
     async with _migration_lock(dsn) as connection:
+        await check_restored(connection)
         for migration in await _pending(connection, wanted):
             await _patiently(connection, partial(_apply, connection, migration))
             applied.append(migration.name)
@@ -105,7 +110,8 @@ async def list_pending(connection: Connection) -> list[str]:
 
 
 async def check_migrated(connection: Connection) -> None:
-    """Raise MigrationError if a migration is pending."""
+    """Raise MigrationError if a migration is pending, and RestoreError for a database that was restored in part."""
+    await check_restored(connection)
     pending = await list_pending(connection)
     if pending:
         raise MigrationError(f"The database lacks {', '.join(pending)}; run `tidegauge migrate` first")

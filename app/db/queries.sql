@@ -102,3 +102,24 @@ SELECT EXISTS (
 -- name: allow_any_decompression
 -- Late readings in the columnstore, and their deletion, may need more rows decompressed than the usual limit.
 SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
+
+-- name: can_inspect_restore
+-- Whether there is what inspect_restore looks at: there is neither before the first migration.
+SELECT to_regclass('reading') IS NOT NULL AND to_regclass('timescaledb_information.chunks') IS NOT NULL;
+
+-- name: inspect_restore
+-- A chunk that is stored, but not known to TimescaleDB, is one that a dump brought. The table of readings has no rows
+-- beside its chunks unless some were stored during a restore.
+SELECT EXISTS (
+           SELECT FROM timescaledb_information.hypertables
+            WHERE hypertable_schema = current_schema() AND hypertable_name = 'reading'
+       ) AS is_hypertable,
+       EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'reading'::regclass AND contype = 'p') AS has_key,
+       (SELECT count(*)
+          FROM pg_class AS stored
+          LEFT JOIN timescaledb_information.chunks AS known
+            ON known.chunk_schema = '_timescaledb_internal' AND known.chunk_name = stored.relname
+         WHERE stored.relnamespace = to_regnamespace('_timescaledb_internal') AND stored.relkind = 'r'
+           AND stored.relname ~ '^_hyper_\d+_\d+_chunk$' AND known.chunk_name IS NULL) AS unknown_chunks,
+       coalesce(current_setting('timescaledb.restoring', TRUE), 'off') = 'on' AS is_restoring,
+       pg_relation_size('reading') > 0 AS has_stray_rows;

@@ -13,6 +13,8 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "SECURITY.md",
     "docs/README.md",
+    "docs/backup.md",
+    "docs/failover.md",
     "docs/clients.md",
     "docs/gateways.md",
     "docs/grafana.md",

@@ -12,19 +12,22 @@ import pytest
 from app.clock import now_us
 from app.db.pool import connect
 from app.settings import Settings
-from tests.conftest import API_KEY, Database, Server, project_folder, running_server, wait_until
+from tests.conftest import API_KEY, Database, Server, copied, project_folder, running_server, wait_until
 from tests.docs.documents import DOCUMENTS
 from tests.docs.shell import run_document, steps
 from tests.receivers import SlackReceiver, answers
 
 #: Documents with commands, each with a test below.
 TRIED = {
-    "README.md",
-    "docs/clients.md",
-    "docs/gateways.md",
-    "docs/grafana.md",
-    "docs/live-feed.md",
-    "docs/operators.md",
+    *(
+        "README.md",
+        "docs/backup.md",
+        "docs/clients.md",
+        "docs/gateways.md",
+        "docs/grafana.md",
+        "docs/live-feed.md",
+        "docs/operators.md",
+    ),
     "docs/trends.md",
 }
 REPLACED = {"tg_…": API_KEY}
@@ -95,20 +98,30 @@ async def operated(database: Database, slack: SlackReceiver, tmp_path: Path) -> 
 
 
 async def test_commands_of_operators_work(
-    operated: Server, database: Database, empty_dsn: str, slack: SlackReceiver, tmp_path: Path
+    operated: Server, database: Database, slack: SlackReceiver, tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkout"
     folder.mkdir()
     secret = {"https://hooks.slack.com/services/T0/B0/secret": slack.webhook_url("broker")}
     replaced = {**REPLACED, **secret, "http://127.0.0.1:8000": operated.address}
-    environ = {"DATABASE_URL": database.dsn, "RESTORED_URL": empty_dsn}
-    await run_document("docs/operators.md", folder, replaced, environ)
+    await run_document("docs/operators.md", folder, replaced, {"DATABASE_URL": database.dsn})
     # The test message, what was refused at first, and the other program's notification.
     await wait_until(lambda: len(slack.accepted) == 3)
     assert any("Delayed" in text for text in slack.texts)
-    connection = await connect(empty_dsn)
-    try:
-        assert await connection.fetchval("SELECT count(*) FROM reading") == 2
-        assert await connection.fetchval("SELECT sum(n) FROM reading_1d") == 2
-    finally:
-        await connection.close()
+
+
+async def test_commands_of_backup_bring_everything_to_other_databases(
+    operated: Server, database: Database, server_dsn: str, template: str, empty_dsn: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    async with copied(server_dsn, template) as moved_dsn:
+        environ = {"DATABASE_URL": database.dsn, "MOVED_URL": moved_dsn, "RESTORED_URL": empty_dsn}
+        await run_document("docs/backup.md", folder, REPLACED, environ)
+        for dsn in (moved_dsn, empty_dsn):
+            connection = await connect(dsn)
+            try:
+                assert await connection.fetchval("SELECT count(*) FROM reading") == 2
+                assert await connection.fetchval("SELECT sum(n) FROM reading_1d") == 2
+            finally:
+                await connection.close()

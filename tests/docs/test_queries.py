@@ -21,7 +21,7 @@ READINGS = [
 
 
 def test_every_document_with_queries_has_a_test() -> None:
-    assert {block.document for block in blocks_to_run("sql", *DOCUMENTS)} == {"docs/grafana.md", "docs/operators.md"}
+    assert {block.document for block in blocks_to_run("sql", *DOCUMENTS)} == {"docs/grafana.md", "docs/backup.md"}
 
 
 @pytest.mark.parametrize("block", blocks_to_run("sql", "docs/grafana.md"), ids=lambda block: str(block.line))
@@ -61,8 +61,8 @@ async def test_relations_of_grafana_have_the_columns_that_are_named(database: Da
     assert documented == {row["relname"]: [name for name in row["columns"] if name not in own] for row in readable}
 
 
-async def test_operators_make_the_same_roles_as_the_migration(database: Database) -> None:
-    (block,) = blocks_to_run("sql", "docs/operators.md")
+async def test_backup_makes_the_same_roles_as_the_migration(database: Database) -> None:
+    (block,) = blocks_to_run("sql", "docs/backup.md")
     suffix = secrets.token_hex(4)
     query = """SELECT rolcanlogin, rolconnlimit, rolsuper, rolcreaterole, rolcreatedb, rolinherit
                  FROM pg_roles WHERE rolname = $1"""

@@ -21,6 +21,8 @@ _SCRIPTS: dict[Edition, tuple[str, ...]] = {
     "community": ("community", "community_policies", "common"),
     "apache-2": ("apache_tables", "apache_views", "common"),
 }
+#: The table of each level.
+StoredAggregates = dict[AggregateLevel, str | None]
 log = structlog.get_logger()
 
 
@@ -53,11 +55,11 @@ async def ensure_aggregates(connection: Connection, progress: ReportProgress = l
             "Some chunks of reading or of its aggregates are in the columnstore. Run this database on TimescaleDB "
             "Community once more and call convert_to_rowstore for each chunk, then come back."
         )
-    old = {level: await connection.fetchval(SQL["find_stored_aggregate"], level.relation) for level in LEVELS}
+    old = await find_stored_aggregates(connection)
     fill_from = None
     if any(old.values()):
         await _note_all_as_late(connection)
-        fill_from = await _find_first_day_to_fill(connection, old)
+        fill_from = await find_first_day_to_fill(connection, old)
     await _replace(connection, edition, old, fill_from)
     if edition == "community":
         await _fill(connection, fill_from, progress)
@@ -67,6 +69,21 @@ async def ensure_aggregates(connection: Connection, progress: ReportProgress = l
     await connection.execute(f"COMMENT ON VIEW reading_1d IS '{wanted}'")
     log.info("aggregates_built", edition=edition, copied_before=fill_from and fill_from.isoformat())
     return True
+
+
+async def find_stored_aggregates(connection: Connection) -> StoredAggregates:
+    """Return the table of each level that holds what is stored of it, None where there is none."""
+    return {level: await connection.fetchval(SQL["find_stored_aggregate"], level.relation) for level in LEVELS}
+
+
+async def create_anew(connection: Connection, fill_from: datetime | None) -> None:
+    """Replace the aggregates by new ones, which hold no days but those of the temporary tables `old_…`.
+
+    The temporary tables are named after the relations, and hold the days before `fill_from`, None for none. In the
+    transaction of the caller, who calls `ensure_aggregates` afterwards: until then all other days are computed from raw
+    readings. No readings may be stored meanwhile.
+    """
+    await _create(connection, await detect_edition(connection), await find_stored_aggregates(connection), fill_from)
 
 
 async def _note_all_as_late(connection: Connection) -> None:
@@ -82,7 +99,7 @@ async def _note_all_as_late(connection: Connection) -> None:
         )
 
 
-async def _find_first_day_to_fill(connection: Connection, old: dict[AggregateLevel, str | None]) -> datetime | None:
+async def find_first_day_to_fill(connection: Connection, old: StoredAggregates) -> datetime | None:
     """Return the first UTC day from which on raw readings are complete, or None if no aggregate outlives its readings.
 
     Readings of a day are gone where the old aggregates count more, or where retention may be dropping them just now.
@@ -100,28 +117,30 @@ async def _find_first_day_to_fill(connection: Connection, old: dict[AggregateLev
     return max((day for day in days if day is not None), default=None)
 
 
-async def _replace(
-    connection: Connection, edition: Edition, old: dict[AggregateLevel, str | None], fill_from: datetime | None
-) -> None:
+async def _replace(connection: Connection, edition: Edition, old: StoredAggregates, fill_from: datetime | None) -> None:
     """Create the new aggregates with the old days before `fill_from`, in one transaction."""
     async with connection.transaction(isolation="read_committed"):
         if fill_from is not None:
             await _copy_old_days(connection, old, fill_from)
-        await _drop(connection)
-        if edition == "community":
-            await connection.execute(read_script("community"))
-        else:
-            await connection.execute(read_script("apache_tables"))
-            await create_views(connection, None)
-        await connection.execute(read_script("common"))
-        await grant_rows(connection)
-        if fill_from is not None:
-            await _insert_old_days(connection, old)
-            if edition == "apache-2":
-                await connection.execute(ROLL_UP["set_watermark"], fill_from)
+        await _create(connection, edition, old, fill_from)
 
 
-async def _copy_old_days(connection: Connection, old: dict[AggregateLevel, str | None], fill_from: datetime) -> None:
+async def _create(connection: Connection, edition: Edition, old: StoredAggregates, fill_from: datetime | None) -> None:
+    await _drop(connection)
+    if edition == "community":
+        await connection.execute(read_script("community"))
+    else:
+        await connection.execute(read_script("apache_tables"))
+        await create_views(connection, None)
+    await connection.execute(read_script("common"))
+    await grant_rows(connection)
+    if fill_from is not None:
+        await _insert_old_days(connection, old)
+        if edition == "apache-2":
+            await connection.execute(ROLL_UP["set_watermark"], fill_from)
+
+
+async def _copy_old_days(connection: Connection, old: StoredAggregates, fill_from: datetime) -> None:
     """Copy old days into temporary tables, and note those that lack stored readings as late."""
     for level, relation in old.items():
         if relation is not None:
@@ -134,7 +153,7 @@ async def _copy_old_days(connection: Connection, old: dict[AggregateLevel, str |
             )
 
 
-async def _insert_old_days(connection: Connection, old: dict[AggregateLevel, str | None]) -> None:
+async def _insert_old_days(connection: Connection, old: StoredAggregates) -> None:
     for level, relation in old.items():
         if relation is not None:
             stored = await connection.fetchval(SQL["find_stored_aggregate"], level.relation)

@@ -85,7 +85,7 @@ async def _readers(site: Installation, path: str, count: int) -> AsyncIterator[l
 
 async def _until_refused(api: Process, key: str, since: float) -> float:
     """Send readings under a key until it is refused with 401; return how long after `since` that was."""
-    async with aiohttp.ClientSession(headers={"X-API-Key": key}) as http:
+    async with asyncio.timeout(40), aiohttp.ClientSession(headers={"X-API-Key": key}) as http:
         while True:
             async with http.post(f"{api.address}/api/v1/readings", data=b"[]") as response:
                 if response.status == 401:

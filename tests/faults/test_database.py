@@ -11,11 +11,11 @@ import asyncpg
 import pytest
 
 from tests.conftest import Database
-from tests.faults.conftest import VictimServer
 from tests.faults.gateways import Answer
 from tests.faults.installation import Installation, installed
 from tests.faults.proxy import COMMIT, COPY_DATA
 from tests.faults.verdict import Fault, check_alerts, check_answers, check_exact, check_health, fault, until_ready
+from tests.faults.victim import VictimServer
 
 #: What another session may lock: a table that every flush writes to.
 LOCK_TABLE = "LOCK TABLE series_state IN EXCLUSIVE MODE"

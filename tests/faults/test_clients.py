@@ -1,8 +1,9 @@
 """Clients that read or connect without end, or lose connections: others do not feel them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -98,7 +99,9 @@ async def _until_refused(api: Process, key: str, since: float) -> float:
 async def test_uploads_and_probes_go_on_when_connections_without_a_key_flood_the_api(
     tmp_path: Path, database: Database
 ) -> None:
-    async with installed(tmp_path, database.dsn) as site:
+    async with AsyncExitStack() as stack:
+        with _files_limited(1_024):  # what most machines give a process
+            site = await stack.enter_async_context(installed(tmp_path, database.dsn))
         with fault("2,000 connections without a key that send half a request, for 20 s") as timed:
             writers = []
             for _ in range(2_000):
@@ -117,6 +120,17 @@ async def test_uploads_and_probes_go_on_when_connections_without_a_key_flood_the
             check_answers(site, timed)
             await check_exact(site, timed)
             check_health(site, timed, becomes_unready=False)
+
+
+@contextmanager
+def _files_limited(count: int) -> Iterator[None]:
+    """Let processes that are started in the block have so many open files until they ask for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_uploads_are_exact_when_clients_lose_their_connections(tmp_path: Path, database: Database) -> None:

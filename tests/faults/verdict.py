@@ -74,8 +74,9 @@ class Row(msgspec.Struct):
     unready_after_s: float | None = None
     ready_after_s: float | None = None
     back_after_s: float | None = None
-    lost: int = 0
-    doubled: int = 0
+    #: None where a check failed before they were counted.
+    lost: int | None = None
+    doubled: int | None = None
     alerts: int = 0
     note: str = ""
 

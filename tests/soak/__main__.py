@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from app import log
 from tests.conftest import project_folder
-from tests.soak import day, kills, random_requests
-from tests.soak.totals import FOLDER, Totals
+from tests.soak import day, fault_table, kills, random_requests
+from tests.soak.totals import Totals
 
 HISTORIES = 20_000
 
@@ -47,9 +47,11 @@ def _run_histories(_: argparse.Namespace, totals: Totals) -> None:
 
 
 def _run_faults(_: argparse.Namespace, totals: Totals) -> None:
-    table = FOLDER / "faults.jsonl"
-    table.unlink(missing_ok=True)
-    _run_program("pytest", "tests/faults", "--slow", "-q", "--timeout=240", FAULTS_TABLE=str(table))
+    fault_table.FILE.unlink(missing_ok=True)
+    try:
+        _run_program("pytest", "tests/faults", "--slow", "-q", "--timeout=240", FAULTS_TABLE=str(fault_table.FILE))
+    finally:
+        print(fault_table.render())
     totals.add("faults", totals.next_seed("faults"), "all faults")
 
 

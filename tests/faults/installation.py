@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -34,9 +35,12 @@ STOP_S = 20.0
 
 
 class Process:
-    """One API or worker. Its port, its folder and its proxy to the database stay the same when it starts again."""
+    """One API or worker. Its port, its folder and its proxy to the database stay the same when it starts again.
 
-    def __init__(self, folder: Path, dsn: str, command: str, **environ: str) -> None:
+    Its wall clock can be set, see tests/stepped_clock.py, if it is `stepped`.
+    """
+
+    def __init__(self, folder: Path, dsn: str, command: str, stepped: bool = False, **environ: str) -> None:
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.wire = Proxy(dsn)
@@ -44,6 +48,10 @@ class Process:
         self._arguments = (command, f"--port={self.port}") if command == "work" else (command,)
         self._folder = folder
         self._environ = environ
+        if stepped:
+            folder.mkdir()
+            self.set_clock(0.0)
+            self._environ |= {"module": "tests.stepped_clock", "CLOCK_STEP_FILE": str(self._clock)}
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -52,6 +60,16 @@ class Process:
         environ = {"DATABASE_URL": self.wire.url, "LOG_FORMAT": "json", **self._environ}
         starting = started(self._folder, *self._arguments, port=self.port, **environ)
         self.server = await self._stack.enter_async_context(starting)
+
+    @property
+    def _clock(self) -> Path:
+        return self._folder / "clock"
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Set its wall clock ahead of the true time, or by a negative number behind it."""
+        # In place, because the process has mapped the file.
+        with self._clock.open("r+b" if self._clock.exists() else "wb") as file:
+            file.write(struct.pack("d", ahead_s))
 
     def kill(self) -> None:
         """End it by kill -9."""
@@ -117,7 +135,14 @@ class Installation:
 
 @asynccontextmanager
 async def installed(
-    folder: Path, dsn: str, *, apis: int = 1, workers: int = 0, gateways: int = 3, seed: int = 1
+    folder: Path,
+    dsn: str,
+    *,
+    apis: int = 1,
+    workers: int = 0,
+    gateways: int = 3,
+    seed: int = 1,
+    stepped: bool = False,
 ) -> AsyncIterator[Installation]:
     """Run an installation on a migrated database, under load, until the block ends."""
     async with AsyncExitStack() as stack:
@@ -127,7 +152,7 @@ async def installed(
         rules.mkdir(exist_ok=True)
         environ = {"RULES_DIR": str(rules)}
         made = [
-            [Process(folder / f"{command}-{number}", dsn, command, **environ) for number in range(count)]
+            [Process(folder / f"{command}-{number}", dsn, command, stepped, **environ) for number in range(count)]
             for command, count in (("serve", apis), ("work", workers))
         ]
         site = Installation(pool, made[0], made[1], seed)

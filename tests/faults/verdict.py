@@ -162,6 +162,8 @@ def check_answer(answer: Answer) -> None:
     """Check that an upload is answered in time, and by nothing but 200, 503 with Retry-After, or no answer at all."""
     assert answer.took_s <= UPLOAD_S + TOLERANCE_S, answer
     assert answer.status in (200, 503, None), answer
+    if answer.status == 200:
+        assert json.loads(answer.body)["rejected_count"] == 0, answer
     if answer.status == 503:
         assert answer.retry_after is not None, answer
         assert 1 <= int(answer.retry_after) <= 60, answer

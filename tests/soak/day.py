@@ -37,7 +37,7 @@ async def run(totals: Totals) -> None:
         victim = stack.enter_context(victim_server(folder / "server"))
         await make_template(victim.server.dsn, victim.template)
         dsn = await stack.enter_async_context(copied(victim.server.dsn, victim.template))
-        rules = {"RULES_DIR": str(project_folder() / "rules")}
+        rules: dict[str, Any] = {"RULES_DIR": str(project_folder() / "rules")}
         api, worker = Process(folder / "api", dsn, "serve", **rules), Process(folder / "worker", dsn, "work", **rules)
         for process in (api, worker):
             stack.push_async_callback(process.close)

@@ -55,7 +55,7 @@ async def test_uploads_and_alerts_are_exact_when_the_database_is_killed(
 
 async def test_uploads_are_exact_when_the_answer_to_a_commit_is_lost(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site:
-        with fault("database: connections reset, the answer to COMMIT lost") as timed:
+        with fault("network to the database: connections reset, the answer to COMMIT lost") as timed:
             wire = site.apis[0].wire
             wire.set_trap(COMMIT, wire.reset, "after")
             await asyncio.wait_for(wire.sprung.wait(), 20)
@@ -72,11 +72,11 @@ def _says_nothing_was_stored(answer: Answer) -> bool:
 
 async def test_uploads_and_alerts_are_exact_when_the_database_is_refused(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site:
-        with fault("database: connections reset, new ones refused for 5 s") as timed:
+        with fault("network to the database: connections reset, new ones refused for 3 s") as timed:
             wires = [process.wire for process in (*site.apis, *site.workers)]
             for wire in wires:
                 wire.refuse()
-            await asyncio.sleep(5)
+            await asyncio.sleep(3)
             for wire in wires:
                 await wire.mend()
             timed.is_over()
@@ -90,7 +90,8 @@ async def test_uploads_and_alerts_are_exact_when_the_database_is_in_a_black_hole
     tmp_path: Path, database: Database, pattern: bytes, place: Literal["before", "inside", "after"]
 ) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site:
-        with fault(f"database: black hole for 20 s, begun {place} {pattern.decode().strip()}") as timed:
+        name = "COMMIT" if pattern == COMMIT else "COPY"
+        with fault(f"network to the database: black hole for 20 s, begun {place} {name}") as timed:
             wires = [process.wire for process in (*site.apis, *site.workers)]
 
             def swallow() -> None:
@@ -110,7 +111,7 @@ async def test_uploads_and_alerts_are_exact_when_the_database_is_in_a_black_hole
 @pytest.mark.timeout(180)
 async def test_uploads_and_alerts_are_exact_when_the_network_stalls(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site:
-        with fault("database: the network stalls for 15 s, then delivers") as timed:
+        with fault("network to the database: stalls for 15 s, then delivers") as timed:
             wires = [process.wire for process in (*site.apis, *site.workers)]
             for wire in wires:
                 wire.stall()
@@ -140,7 +141,7 @@ async def test_uploads_succeed_again_when_sessions_have_met_a_read_only_server(
     tmp_path: Path, victim: VictimServer, victim_dsn: str
 ) -> None:
     async with installed(tmp_path, victim_dsn, workers=1) as site, session(victim.server.dsn) as owner:
-        with fault("failover lands on a read-only server for 8 s, then on the primary") as timed:
+        with fault("failover: lands on a server that only reads for 8 s, then on the primary") as timed:
             name = victim_dsn.rpartition("/")[2]
             await owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
             processes = (*site.apis, *site.workers)
@@ -157,7 +158,7 @@ async def test_uploads_succeed_again_when_sessions_have_met_a_read_only_server(
 @pytest.mark.timeout(180)
 async def test_uploads_are_answered_when_somebody_locks_a_table(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site, session(database.dsn) as owner:
-        with fault("an operator locks a table that flushes write to, for 40 s") as timed:
+        with fault("operator: locks a table that uploads write to, for 40 s") as timed:
             async with owner.transaction():
                 await owner.execute(LOCK_TABLE)
                 await asyncio.sleep(40)
@@ -167,7 +168,7 @@ async def test_uploads_are_answered_when_somebody_locks_a_table(tmp_path: Path, 
 
 async def test_uploads_succeed_when_the_reader_takes_every_lock_that_it_can(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site, session(database.reader_dsn) as reader:
-        with fault("the reader takes all advisory locks and reads all tables") as timed:
+        with fault("dashboards' role: takes all advisory locks that it can") as timed:
             await reader.execute(
                 "SELECT pg_advisory_lock(a, b) FROM generate_series(7415, 7430) AS a, generate_series(0, 9) AS b"
                 " WHERE NOT (a = 7421 AND b = 1)"

@@ -112,7 +112,7 @@ async def check_exact(site: Installation, timed: Fault) -> None:
         await site.load.finish()
     acknowledged = site.load.acknowledged
     stored = await load_stored(site)
-    published = await _load_published(site)
+    published = await load_published(site)
     timed.row.lost = len(acknowledged.keys() - stored.keys())
     timed.row.doubled = published.total() - len(published)
     assert stored == acknowledged
@@ -221,7 +221,8 @@ async def expected_episodes(site: Installation) -> dict[str, list[Episode]]:
     return {sensor: found for sensor, found in episodes.items() if found}
 
 
-async def _load_published(site: Installation) -> Counter[Key]:
+async def load_published(site: Installation) -> Counter[Key]:
+    """Count how often each reading is in the live feed."""
     rows = await site.pool.fetch("SELECT payload FROM feed WHERE kind = 'readings'")
     return Counter(
         (reading["sensor"], reading["time"]) for row in rows for reading in json.loads(row["payload"])["readings"]

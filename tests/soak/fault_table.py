@@ -36,7 +36,8 @@ def _seen(row: Row) -> str:
         seen.append(f"{unanswered} × connection refused or lost")
     if not seen and row.statuses:
         seen.append("only 200")
-    seen.append(f"slowest answer {row.slowest_answer_s} s")
+    if row.slowest_answer_s:
+        seen.append(f"slowest answer {row.slowest_answer_s} s")
     if row.unready_after_s is not None:
         seen.append(f"health 503 after {row.unready_after_s} s")
     if row.slowest_health_s:

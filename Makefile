@@ -10,6 +10,8 @@ PIP_COMPILE := --quiet --allow-unsafe --strip-extras --generate-hashes --no-emit
 	--no-emit-find-links
 # Two test workers, because most machines have at least two cores.
 WORKERS ?= 2
+# Rounds of kill -9 in a soak.
+ROUNDS ?= 40
 
 .PHONY: help setup run demo test bench soak check schema dashboards lock clean
 
@@ -40,8 +42,8 @@ test: setup ## Run every test
 bench: setup ## Measure speeds beside raw limits, in one table; NAMES="live page" for some
 	@$(BIN)/python -m tests.bench $(NAMES)
 
-soak: setup ## Run tens of thousands of random alert histories
-	@$(BIN)/python -m tests.alerting.soak --histories 20000
+soak: setup ## Run long random tests; ROUNDS=200 rounds of kill -9, NAMES="kills requests" for some
+	@$(BIN)/python -m tests.soak --rounds $(ROUNDS) $(NAMES)
 
 check: $(VENV)/.installed ## Lint, types, import contracts, container files
 	@$(BIN)/ruff check .

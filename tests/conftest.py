@@ -74,7 +74,7 @@ def server_dsn(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
 def template(server_dsn: str, worker_id: str) -> Iterator[str]:
     """A migrated database that is copied for each test; migrating for each test would take three times as long."""
     name = f"tidegauge_template_{worker_id}_{os.getpid()}"
-    asyncio.run(_make_template(server_dsn, name))
+    asyncio.run(make_template(server_dsn, name))
     yield name
     asyncio.run(_drop(server_dsn, name))
 
@@ -275,7 +275,8 @@ async def _connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def _make_template(server_dsn: str, name: str) -> None:
+async def make_template(server_dsn: str, name: str) -> None:
+    """Make a migrated database with a reader, which nobody may connect to, so that it can be copied."""
     async with _connected(server_dsn) as connection:
         await connection.execute(f'CREATE DATABASE "{name}"')
     dsn = _with_database(server_dsn, name)

@@ -16,6 +16,7 @@ DOCUMENTS = (
     "docs/backup.md",
     "docs/failover.md",
     "docs/clients.md",
+    "docs/faults.md",
     "docs/gateways.md",
     "docs/grafana.md",
     "docs/live-feed.md",

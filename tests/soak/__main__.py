@@ -1,0 +1,72 @@
+"""Soaks: `python -m tests.soak [NAME …]` runs those named, or all, and prints what all runs so far have shown.
+
+Totals are kept in the folder `.soak`. A soak that is ended goes on with the next seed when it is started again.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from app import log
+from tests.conftest import project_folder
+from tests.soak import day, fault_table, kills, random_requests
+from tests.soak.totals import Totals
+
+HISTORIES = 20_000
+
+
+def main() -> int:
+    """Run the parts one after another; return 1 if one failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Run long, random tests.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of kill -9")
+    parser.add_argument("--requests", type=int, default=100_000, help="generated requests")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - PARTS.keys():
+        parser.error(f"there is no soak {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    log.configure("error")
+    totals = Totals()
+    failed = []
+    for name in asked.names or list(PARTS):
+        print(f"== {name}", flush=True)
+        try:
+            PARTS[name](asked, totals)
+        except Exception as error:  # noqa: BLE001 -- the other parts run nevertheless
+            print(f"{name} failed: {error!r}", file=sys.stderr)
+            failed.append(name)
+    print(totals.summary())
+    return 1 if failed else 0
+
+
+def _run_histories(_: argparse.Namespace, totals: Totals) -> None:
+    _run_program("tests.alerting.soak", "--histories", str(HISTORIES))
+    totals.add("histories", totals.next_seed("histories"), f"{HISTORIES:,} histories")
+
+
+def _run_faults(_: argparse.Namespace, totals: Totals) -> None:
+    fault_table.FILE.unlink(missing_ok=True)
+    try:
+        _run_program("pytest", "tests/faults", "--slow", "-q", "--timeout=240", FAULTS_TABLE=str(fault_table.FILE))
+    finally:
+        print(fault_table.render())
+    totals.add("faults", totals.next_seed("faults"), "all faults")
+
+
+def _run_program(*arguments: str, **environ: str) -> None:
+    command = [sys.executable, "-m", *arguments]
+    subprocess.run(command, cwd=project_folder(), env={**os.environ, **environ}, check=True)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Totals], None]] = {
+    "histories": _run_histories,
+    "faults": _run_faults,
+    "kills": lambda asked, totals: asyncio.run(kills.run(asked.rounds, totals)),
+    "requests": lambda asked, totals: asyncio.run(random_requests.run(asked.requests, totals)),
+    "day": lambda _, totals: asyncio.run(day.run(totals)),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

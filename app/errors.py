@@ -107,6 +107,17 @@ class UnprocessableError(AppError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+class MissingExtraError(AppError):
+    """The server lacks libraries that an extra of the package brings."""
+
+    code = "missing_extra"
+    title = "Not installed"
+    status = HTTPStatus.NOT_IMPLEMENTED
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(f"The server lacks libraries for this; install tidegauge[{extra}] there")
+
+
 class OverloadedError(AppError):
     """The ingest queue is full; the client should keep its data and send them again."""
 

@@ -20,7 +20,6 @@ AWAY = [
     asyncpg.TooManyConnectionsError(),
     asyncpg.ReadOnlySQLTransactionError(),
     asyncpg.DiskFullError(),
-    asyncpg.QueryCanceledError(),
     asyncpg.LockNotAvailableError(),
 ]
 

@@ -23,7 +23,7 @@ class _TooLargeError(Exception):
 
 
 def decompress(body: bytes, content_encoding: str) -> bytes:
-    """Return the body without its Content-Encoding, which may be gzip, zstd or identity.
+    """Return the body without its Content-Encoding, which may be gzip, zstd, snappy or identity.
 
     Raise InvalidRequestError for another encoding or a broken body, PayloadTooLargeError beyond the limits.
     """
@@ -48,6 +48,8 @@ def decompress_up_to(limit: int, body: bytes, content_encoding: str) -> bytes | 
             return _gunzip(body, limit)
         if encoding == "zstd":
             return _unzstd(body, limit)
+        if encoding == "snappy":
+            return _unsnappy(body, limit)
     except _TooLargeError:
         return None
     except (zlib.error, zstandard.ZstdError, EOFError) as error:
@@ -87,6 +89,18 @@ def _unzstd(body: bytes, limit: int) -> bytes:
     if body and whole.tell() < zstandard.frame_content_size(body):
         raise EOFError("it ends early")
     return whole.getvalue()
+
+
+def _unsnappy(body: bytes, limit: int) -> bytes:
+    """Decompress a block of snappy, as Prometheus sends it; its head has the size."""
+    import cramjam
+
+    try:
+        if cramjam.snappy.decompress_raw_len(body) > limit:
+            raise _TooLargeError
+        return bytes(cramjam.snappy.decompress_raw(body))
+    except cramjam.DecompressionError as error:
+        raise EOFError(str(error)) from None
 
 
 def _write(whole: BytesIO, piece: bytes, limit: int) -> None:

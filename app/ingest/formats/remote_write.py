@@ -13,6 +13,7 @@ from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from app.auth.guard import require
 from app.errors import InvalidRequestError, UnprocessableError
+from app.ingest.bodies.pieces import check_value_count
 from app.ingest.checks import Refusal, check_tags, check_time, check_value, refuse_metric, refuse_sensor
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
@@ -67,11 +68,14 @@ def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     NaN is no value: with it, Prometheus marks the end of a series.
     """
     columns, rejected = _Columns(), Rejected()
+    sample_count = 0
     for number, given in enumerate(_decode(body).timeseries):
         labels = {label.name: label.value for label in given.labels}
         metric = labels.pop("__name__", "")
         origin = find_origin(metric, labels)
         samples = [(sample.timestamp * 1_000, sample.value) for sample in given.samples if not isnan(sample.value)]
+        sample_count += len(samples)
+        check_value_count(sample_count)
         good = _check(number, metric, origin, samples, times.received_us, rejected)
         if good:
             columns.add(number, (origin.sensor, metric), origin, good)

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import (
     Refusal,
     check_tags,
@@ -21,7 +22,7 @@ from app.ingest.checks import (
 )
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
-from app.ingest.formats.influx.columns import Columns, read_columns
+from app.ingest.formats.influx.columns import Columns, read_alike, read_columns
 from app.ingest.formats.influx.lines import decode, read_head
 from app.ingest.upload import Readings, Rejected, Series
 from app.model import Reading
@@ -50,18 +51,49 @@ class _Named(NamedTuple):
     refusal: Refusal | None
 
 
+class _Batch(NamedTuple):
+    """The fields of a body with what they stand for."""
+
+    columns: Columns
+    #: Microseconds since 1970, a row for each field.
+    times_us: list[int]
+    #: Of each pair in the columns.
+    named: list[_Named]
+    #: Of each head.
+    origins: dict[str, Origin]
+
+
 def parse(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed:
-    """Return the readings and rejections of a body whose times count `unit_ns`; raise MalformedLineError."""
-    columns = read_columns(decode(body))
+    """Return the readings and rejections of a body whose times count `unit_ns`.
+
+    Raise MalformedLineError, and PayloadTooLargeError if it has too many lines or fields.
+    """
+    check_count(body.count(b"\n"))
+    batch = _understand(read_columns(decode(body)), times, unit_ns)
+    rejected = Rejected()
+    if not _are_good(batch, times.received_us):
+        batch = _keep(batch, _list_good(batch, times.received_us, rejected))
+    return Parsed(_collect(batch), rejected)
+
+
+def parse_good(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed | None:
+    """Return the readings of a body whose lines are alike, if all are good, quickly; None for any other."""
+    try:
+        columns = read_alike(body.decode())
+    except UnicodeDecodeError:
+        return None
+    if columns is None:
+        return None
+    batch = _understand(columns, times, unit_ns)
+    return Parsed(_collect(batch), Rejected()) if _are_good(batch, times.received_us) else None
+
+
+def _understand(columns: Columns, times: ReceiptTimes, unit_ns: int) -> _Batch:
+    check_value_count(len(columns.values))
     heads = {head: read_head(head) for head in {head for head, _ in columns.pairs}}
     origins = {head: find_origin(*read) for head, read in heads.items()}
     named = [_name(heads[head].measurement, key, origins[head]) for head, key in columns.pairs]
-    times_us = _times_us(columns, origins, times, unit_ns)
-    rejected = Rejected()
-    if not _are_good(columns, times_us, named, times.received_us):
-        kept = _list_good(columns, times_us, named, times.received_us, rejected)
-        columns, times_us = _keep(columns, kept), [times_us[row] for row in kept]
-    return Parsed(_collect(columns, times_us, named, origins), rejected)
+    return _Batch(columns, _times_us(columns, origins, times, unit_ns), named, origins)
 
 
 def _name(measurement: str, key: str, origin: Origin) -> _Named:
@@ -92,29 +124,28 @@ def _times_us(columns: Columns, origins: dict[str, Origin], times: ReceiptTimes,
     return [moment * unit_ns // 1_000 for moment in moments]
 
 
-def _are_good(columns: Columns, times_us: list[int], named: list[_Named], received_us: int) -> bool:
+def _are_good(batch: _Batch, received_us: int) -> bool:
     """Return whether all fields can be stored."""
+    times_us, values = batch.times_us, batch.columns.values
     if not times_us:
         return True
     earliest, latest = time_limits(received_us)
     return (
-        all(each.refusal is None for each in named)
+        all(each.refusal is None for each in batch.named)
         and earliest <= min(times_us)
         and max(times_us) <= latest
-        and min(columns.values) >= -_EXACT_LIMIT
-        and max(columns.values) <= _EXACT_LIMIT
+        and min(values) >= -_EXACT_LIMIT
+        and max(values) <= _EXACT_LIMIT
     )
 
 
-def _list_good(
-    columns: Columns, times_us: list[int], named: list[_Named], received_us: int, rejected: Rejected
-) -> list[int]:
+def _list_good(batch: _Batch, received_us: int, rejected: Rejected) -> list[int]:
     """Return the rows that can be stored, and add the rejections of the others."""
-    kept = []
-    rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, times_us, strict=True)
+    columns, kept = batch.columns, []
+    rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, batch.times_us, strict=True)
     for row, (code, line, value, time_us) in enumerate(rows):
         key = columns.pairs[code][1]
-        refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, received_us)
+        refusal = batch.named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, received_us)
         if refusal is None:
             kept.append(row)
         else:
@@ -137,22 +168,24 @@ def _refuse_time(time_us: int, received_us: int) -> Refusal | None:
     return refusal[0], f"time is {show_time(time_us)}; is the parameter precision, by default ns, that of the times?"
 
 
-def _keep(columns: Columns, rows: list[int]) -> Columns:
-    return Columns(
+def _keep(batch: _Batch, rows: list[int]) -> _Batch:
+    columns = batch.columns
+    kept = Columns(
         columns.pairs,
         columns.codes[rows],
         columns.lines[rows],
         [columns.values[row] for row in rows],
         [columns.times[row] for row in rows],
     )
+    return batch._replace(columns=kept, times_us=[batch.times_us[row] for row in rows])
 
 
-def _collect(columns: Columns, times_us: list[int], named: list[_Named], origins: dict[str, Origin]) -> Readings:
+def _collect(batch: _Batch) -> Readings:
     """Return the fields as readings. Of each sensor with tags, one reading describes it: the last."""
-    used = np.unique(columns.codes).tolist()
+    columns, times_us, named, origins = batch
     places: dict[Series, int] = {}
     of_pairs = np.zeros(len(named), np.int64)
-    for code in used:
+    for code in np.unique(columns.codes).tolist():
         of_pairs[code] = places.setdefault(named[code].series, len(places))
     last_rows = dict(zip(columns.codes.tolist(), range(len(times_us)), strict=True))
     last_of_head = {columns.pairs[code][0]: row for code, row in last_rows.items()}

@@ -18,9 +18,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 from app.auth.guard import Connection, admit, first_headers, key_from_headers
 from app.auth.keys import KeyRing
 from app.errors import InvalidRequestError, UnauthorizedError, UnprocessableError
-from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.influx.lines import MalformedLineError
-from app.ingest.formats.influx.readings import UNITS_NS, parse
+from app.ingest.formats.influx.readings import UNITS_NS, parse, parse_good
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
 from app.ingest.upload import Receipt
 from app.problems import respond
@@ -166,10 +165,12 @@ async def write_lines(request: AnyRequest, ingest: NamedDependency[Ingest], prec
     """
     unit_ns = _read_unit(precision)
 
-    def parse_body(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
-        return parse(body, times, unit_ns)
-
-    _check_all_stored(await ingest.take(request, parse_body))
+    receipt = await ingest.take(
+        request,
+        lambda body, _media_type, times: parse(body, times, unit_ns),
+        lambda body, _media_type, times: parse_good(body, times, unit_ns),
+    )
+    _check_all_stored(receipt)
 
 
 @route(

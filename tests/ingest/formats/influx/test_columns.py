@@ -5,7 +5,7 @@ from contextlib import suppress
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.ingest.formats.influx.columns import Columns, _read_alike, _read_any, read_columns
+from app.ingest.formats.influx.columns import Columns, _read_any, read_alike, read_columns
 from app.ingest.formats.influx.lines import MalformedLineError
 
 #: Pieces of lines, most of which fit, and texts that look like the JSON into which lines are rewritten.
@@ -32,7 +32,7 @@ ALIKE = st.builds(
 @example("m =1 5")
 @example("m v\t=1 5")
 def test_alike_lines_give_the_columns_of_lines_read_one_by_one(text: str) -> None:
-    alike = _read_alike(text)
+    alike = read_alike(text)
     if alike is not None:
         assert _rows(alike) == _rows(_read_any(text))
 
@@ -45,7 +45,7 @@ def test_any_text_gives_columns_or_is_refused(text: str) -> None:
 
 
 def test_alike_lines_are_read_at_once() -> None:
-    alike = _read_alike("m,a=1 v=1,w=2.5 5\nm,a=2 v=3,w=4 6\nm,a=1 v=5,w=6 7\n")
+    alike = read_alike("m,a=1 v=1,w=2.5 5\nm,a=2 v=3,w=4 6\nm,a=1 v=5,w=6 7\n")
     assert alike is not None
     assert _rows(alike) == [
         (0, ("m,a=1", "v"), 1.0, 5),

@@ -74,7 +74,7 @@ class Alerting:
         """
         if term != self._term:
             self._progress.forget()
-            self._term = term
+            self._term, self._noted_at = term, float("-inf")
         try:
             while await self._round(pool):
                 self.on_round()
@@ -129,7 +129,7 @@ class Alerting:
         return [name for name in dict.fromkeys((*of_same_rules, *all_names)) if name != channel]
 
     async def _round(self, pool: Pool) -> bool:
-        """Evaluate one batch of dirty rows and plan messages; return whether there may be more rows."""
+        """Evaluate one batch of dirty rows and plan messages; return whether there may be more to do."""
         started, due = perf_counter(), False
         async with pool.acquire() as connection, connection.transaction():
             await self._begin(connection, self._term)
@@ -140,15 +140,15 @@ class Alerting:
             if monotonic() - self._noted_at > NOTE_EVERY_S:
                 await note_evaluated(connection)
                 self._noted_at = monotonic()
-            if evaluation.dirty_rows:
+            if evaluation.dirty_rows or evaluation.replayed:
                 seconds = round(perf_counter() - started, 6)
                 last = LastEvaluation(now(), seconds, evaluation.pairs, evaluation.replayed)
                 await store_last_evaluation(connection, last)
         if due:
             self.on_due()
-        if evaluation.dirty_rows:
+        if evaluation.dirty_rows or evaluation.replayed:
             self._record(evaluation, perf_counter() - started)
-        return evaluation.dirty_rows > 0
+        return evaluation.dirty_rows > 0 or evaluation.rules_begin
 
     async def _begin(self, connection: Connection, term: int) -> None:
         """Keep other evaluations out until the transaction ends, and use the rules in force.

@@ -46,7 +46,7 @@ _REFUSALS_SHOWN: Final = 3
 async def allow_ingest(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Allow a key with the scope `ingest`, as a guard, wherever clients of InfluxDB put it."""
     ring: KeyRing = connection.app.state.key_ring
-    refused = UnauthorizedError("Send your API key as token, or as password with any user")
+    refused = missing = UnauthorizedError("Send your API key as token, or as password with any user")
     for key in _find_keys(connection):
         try:
             api_key = await ring.authenticate(key)
@@ -55,6 +55,8 @@ async def allow_ingest(connection: Connection, _handler: BaseRouteHandler) -> No
         else:
             connection.scope["state"]["api_key"] = api_key
             return check_scope(ring, api_key, "ingest")
+    if refused is missing:
+        ring.on_refused("missing")
     raise refused
 
 

@@ -26,6 +26,14 @@ PROMISED = {
     "tidegauge_listener_reconnects_total",
     "tidegauge_db_pool_connections",
     "tidegauge_database_size_bytes",
+    "tidegauge_db_pool_wait_seconds_count",
+    "tidegauge_ready",
+    "tidegauge_warning",
+    "tidegauge_clock_skew_seconds",
+    "tidegauge_flush_age_seconds",
+    "tidegauge_last_evaluation_timestamp_seconds",
+    "tidegauge_dirty_rows",
+    "tidegauge_dirty_oldest_seconds",
 }
 #: A text that requests contain and that must not become a label.
 FOREIGN = "made-up"

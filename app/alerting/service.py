@@ -74,7 +74,7 @@ class Alerting:
         """
         if term != self._term:
             self._progress.forget()
-            self._term = term
+            self._term, self._noted_at = term, float("-inf")
         try:
             while await self._round(pool):
                 self.on_round()

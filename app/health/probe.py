@@ -30,8 +30,6 @@ ANSWER_S = 2.5
 _ASK_S = 2.0
 #: A flush that takes longer hangs. One of the largest upload takes a few seconds.
 FLUSH_S = 10.0
-#: The server gives up a question that waits for a lock, so that the other answers are still of use.
-_SETTINGS = {"application_name": "tidegauge health", "lock_timeout": "500ms", "statement_timeout": "1s"}
 #: What lasts for less, such as a worker that is started again, is no line of the log.
 SETTLED_S = 9.0
 _ONLY_READS = "database: it only reads; it is a standby, or default_transaction_read_only is on"
@@ -155,7 +153,14 @@ class Probe:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, writes=False, command_timeout_s=None, **_SETTINGS)
+            # The server gives up a question that waits for a lock, so that the other answers are still of use.
+            self._connection = await connect(
+                self._dsn,
+                writes=False,
+                application_name="tidegauge health",
+                lock_timeout="500ms",
+                statement_timeout="1s",
+            )
         return self._connection
 
     async def _question(self, connection: Connection) -> _Answer:

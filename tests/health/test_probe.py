@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 import structlog
 
+from app.db.edition import detect_edition
 from app.health import probe
 from app.health.probe import Probe
 from app.jobs import Jobs
@@ -87,7 +88,8 @@ async def test_log_tells_once_when_a_problem_or_a_warning_begins_and_ends(
 ) -> None:
     monkeypatch.setattr(probe, "SETTLED_S", 0.0)
     looking = Probe(database.dsn, Jobs(Metrics()), Metrics())
-    looking.edition = "apache-2"
+    async with database.pool.acquire() as connection:
+        looking.edition = await detect_edition(connection)
     pool = database.pool
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
@@ -109,7 +111,8 @@ async def test_log_tells_once_when_a_problem_or_a_warning_begins_and_ends(
 
 async def test_log_tells_of_no_warning_that_is_soon_over(database: Database) -> None:
     looking = Probe(database.dsn, Jobs(Metrics()), Metrics())
-    looking.edition = "apache-2"
+    async with database.pool.acquire() as connection:
+        looking.edition = await detect_edition(connection)
     with structlog.testing.capture_logs() as logs:
         assert "worker_missing" in {each.kind for each in (await looking.look()).warnings}
         await looking.look()
@@ -128,7 +131,8 @@ async def test_metrics_show_what_the_probe_sees(database: Database) -> None:
     is_away = True
     metrics = Metrics()
     looking = Probe(database.dsn, Jobs(metrics), metrics, is_leader=lambda: is_away, replica_is_away=lambda: is_away)
-    looking.edition = "apache-2"
+    async with database.pool.acquire() as connection:
+        looking.edition = await detect_edition(connection)
     await looking.look()
     value = metrics.registry.get_sample_value
     assert value("tidegauge_ready") == 1

@@ -103,7 +103,8 @@ async def test_ready_warns_and_stays_ready_when_the_aggregates_fall_behind(serve
     await database.pool.execute("UPDATE aggregates_built SET at = at - INTERVAL '1 year'")
     status, answer = await ready(server)
     assert (status, answer["status"]) == (200, "ready")
-    assert answer["warnings"][0].startswith(("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_"))
+    behind = ("The rolled-up tables are 525", "TimescaleDB job 1000 (policy_refresh_")
+    assert any(text.startswith(behind) for text in answer["warnings"])
     assert "problems" not in answer
 
 
@@ -130,7 +131,7 @@ async def test_ready_only_warns_when_a_job_that_uploads_do_not_need_failed_three
     assert 'relation "gateway" does not exist' in warning
     await database.pool.execute("ALTER TABLE gateway_away RENAME TO gateway")
     await wait_until(lambda: state.failures_in_a_row == 0)
-    assert not [text for text in (await ready(impatient))[1]["warnings"] if text.startswith("job")]
+    assert _find(await ready(impatient), "job") == []
     # The counts of the failed runs are written by the next run that succeeds.
     assert await database.pool.fetchval("SELECT sum(accepted) FROM gateway") == 1
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.db.edition import detect_edition
 from app.health.work import Work, list_work_warnings, read_work
 from tests.conftest import Database
 
@@ -96,9 +97,10 @@ async def test_work_is_read_from_the_database(database: Database) -> None:
     await pool.execute("INSERT INTO rule_problem (position, message) VALUES (2, 'later'), (1, 'first')")
     async with pool.acquire() as connection:
         await connection.execute("SET tidegauge.may_lose_readings = 'off'; SET synchronous_commit = 'off'")
-        work = await read_work(connection, "apache-2")
+        edition = await detect_edition(connection)
+        work = await read_work(connection, edition)
         await connection.execute("SET tidegauge.may_lose_readings = 'on'")
-        accepted = await read_work(connection, "apache-2")
+        accepted = await read_work(connection, edition)
         await connection.execute("RESET tidegauge.may_lose_readings; RESET synchronous_commit")
     assert (work.has_leader, work.dirty_rows, work.worker_warnings) == (False, 3, ["w"])
     assert work.rule_problems == ["first", "later"]

@@ -1,13 +1,18 @@
 """A TCP proxy to a server that a test can cut, freeze and mend; the server itself is not touched."""
 
 import asyncio
+import ctypes
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from app.db.pool import Pool, open_pool
 from tests.visitors import see_visitors_off
+
+#: Of Linux; Python has no name for it.
+_SO_ATTACH_FILTER = 26
 
 
 class Wire:
@@ -93,3 +98,10 @@ async def pool_over(wire: Wire) -> AsyncIterator[Pool]:
         yield pool
     finally:
         pool.terminate()
+
+
+def let_vanish(peer: socket.socket) -> None:
+    """Let the kernel drop every packet that comes to a socket: for the other side, its host has vanished."""
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # one instruction of BPF: keep 0 bytes
+    program = struct.pack("HL", 1, ctypes.addressof(drop_all))
+    peer.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

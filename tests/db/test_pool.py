@@ -15,7 +15,7 @@ import pytest
 from app.db import pool as pool_module
 from app.db.pool import connect, open_pool
 from tests.conftest import Database, wait_until
-from tests.wire import Wire
+from tests.wire import Wire, let_vanish
 
 SHOWN = "SELECT name, setting FROM pg_settings WHERE name = ANY($1) ORDER BY name"
 SETTINGS = {
@@ -86,6 +86,49 @@ async def test_socket_notices_a_server_that_has_vanished(database: Database) -> 
     assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     assert [peer.getsockopt(socket.IPPROTO_TCP, option) for option in tcp] == [5, 2, 3, 10_000]
     await connection.close()
+
+
+async def test_locks_are_free_soon_when_the_host_of_a_copy_has_vanished(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_SOCKET_OPTIONS", ())  # our own kernel must not end the connection first
+    await database.pool.execute("CREATE TABLE copied (id int)")
+    connection: Any = await connect(
+        database.dsn, tcp_keepalives_idle="1", tcp_keepalives_interval="1", tcp_user_timeout="1s"
+    )
+    await connection.execute("BEGIN; LOCK TABLE copied")
+    never = asyncio.Event()
+
+    async def rows() -> AsyncIterator[bytes]:
+        yield b"1\n"
+        await never.wait()
+
+    copying = asyncio.create_task(connection.copy_to_table("copied", source=rows()))
+    await asyncio.sleep(0.1)
+    let_vanish(connection._transport.get_extra_info("socket"))
+    started = monotonic()
+    try:
+        assert await database.pool.fetchval("SELECT count(*) FROM copied") == 0
+        assert monotonic() - started < 5
+    finally:
+        copying.cancel()
+        await asyncio.gather(copying, return_exceptions=True)
+        connection.terminate()
+
+
+async def test_query_fails_soon_when_the_host_of_the_server_has_vanished(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tcp = socket.IPPROTO_TCP
+    options = ((tcp, "TCP_USER_TIMEOUT", 1_000), (tcp, "TCP_KEEPIDLE", 1), (tcp, "TCP_KEEPINTVL", 1))
+    monkeypatch.setattr(pool_module, "_SOCKET_OPTIONS", (*options, *pool_module._SOCKET_OPTIONS[:1]))
+    connection: Any = await connect(database.dsn)
+    let_vanish(connection._transport.get_extra_info("socket"))
+    started = monotonic()
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await connection.fetchval("SELECT 1")
+    assert monotonic() - started < 5
+    connection.terminate()
 
 
 async def test_server_is_refused_while_it_only_reads_and_taken_when_it_writes(database: Database) -> None:

@@ -42,7 +42,7 @@ async def _upload_two_sensors(server: Server, days: int) -> None:
     ]
     assert (await server.post_readings(readings)).status == 200
     now = datetime.now(UTC)
-    async with server.services.pool.acquire() as connection:
+    async with server.worker.pool.acquire() as connection:
         for day in range(days + 1):
             await refresh_day(connection, (now - timedelta(days=day)).date(), now)
 

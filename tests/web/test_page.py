@@ -194,7 +194,7 @@ async def test_alert_shows_what_its_rule_compares_now_and_compared_when_it_fired
     ruled: Server, tmp_path: Path, page: Page
 ) -> None:
     (tmp_path / "mean.yml").write_text(MEAN_RULE)
-    await ruled.worker.alerting.keeper.reload(ruled.services.pool)
+    await ruled.worker.alerting.keeper.reload(ruled.worker.pool)
     await post(ruled, "quay", minutes_ago=2, level=2)
     await post(ruled, "quay", minutes_ago=1, level=6)
     await _open(page, ruled, key=ADMIN_KEY)

@@ -16,8 +16,9 @@ from app.auth.guard import check_scope, key_from_headers
 from app.auth.keys import REFRESH_S, ApiKey, KeyRing
 from app.clock import rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
-from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from app.errors import ForbiddenError, UnauthorizedError
 from app.live.hub import Hub
+from app.live.inbox import Inbox
 from app.live.listener import read_frames
 from app.live.protocol import (
     RESYNC,
@@ -27,9 +28,7 @@ from app.live.protocol import (
     Filter,
     Snapshot,
     Subscribe,
-    error_message,
     heartbeat_message,
-    parse_message,
     snapshot_message,
 )
 from app.live.queues.readings import AllFrames, LatestValues, SeriesName
@@ -85,10 +84,11 @@ class LiveFeed:
         """Serve one connection until its end."""
         await socket.accept()
         try:
-            api_key = await self._authenticate(socket)
+            inbox = Inbox(socket)
+            api_key = await self._authenticate(socket, inbox)
             async with self.connections.hold(api_key):
                 with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
-                    await _Session(self, socket, pool, api_key).run()
+                    await _Session(self, socket, inbox, pool, api_key).run()
         except ClosedError as end:
             await close(socket, end.code, end.reason)
         except TooManyConnectionsError as error:
@@ -98,10 +98,10 @@ class LiveFeed:
         except Exception as error:  # noqa: BLE001 -- the connection ends here
             await close_failed(socket, error)
 
-    async def _authenticate(self, socket: AnySocket) -> ApiKey:
+    async def _authenticate(self, socket: AnySocket, inbox: Inbox) -> ApiKey:
         """Return the API key from the headers or the first message; raise ClosedError when it is not accepted."""
         try:
-            key = key_from_headers(socket.headers) or await self._first_message(socket)
+            key = key_from_headers(socket.headers) or await self._first_message(inbox)
             api_key = await self.ring.authenticate(key)
             check_scope(api_key, "live")
         except UnauthorizedError as error:
@@ -110,10 +110,10 @@ class LiveFeed:
             raise ClosedError(CloseCode.FORBIDDEN, str(error)) from None
         return api_key
 
-    async def _first_message(self, socket: AnySocket) -> str:
+    async def _first_message(self, inbox: Inbox) -> str:
         try:
             async with asyncio.timeout(AUTH_TIMEOUT_S):
-                message = await receive(socket)
+                message = await inbox.receive()
         except TimeoutError:
             raise UnauthorizedError(f"no key within {AUTH_TIMEOUT_S:.0f} s") from None
         if not isinstance(message, Auth):
@@ -124,9 +124,9 @@ class LiveFeed:
 class _Session:
     """An authenticated connection: reads the client's messages and runs a task that sends frames."""
 
-    def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool, api_key: ApiKey) -> None:
+    def __init__(self, feed: LiveFeed, socket: AnySocket, inbox: Inbox, pool: Pool, api_key: ApiKey) -> None:
         self._feed = feed
-        self._socket = socket
+        self._inbox = inbox
         self._wire = Wire.of(socket)
         self._pool = pool
         self._api_key = api_key
@@ -135,7 +135,7 @@ class _Session:
     async def run(self) -> None:
         """Serve the newest subscription until the client disconnects; raise ClosedError when the server must end it."""
         sending: asyncio.Task[None] | None = None
-        receiving = asyncio.create_task(receive(self._socket))
+        receiving = asyncio.create_task(self._inbox.receive())
         try:
             while True:
                 waits = {task for task in (receiving, sending, self._closed) if task is not None}
@@ -151,7 +151,7 @@ class _Session:
                     if isinstance(message, Subscribe):
                         await cancel(sending)
                         sending = asyncio.create_task(self._stream(message), name="live_stream")
-                    receiving = asyncio.create_task(receive(self._socket))
+                    receiving = asyncio.create_task(self._inbox.receive())
         finally:
             await cancel(sending)
             await cancel(receiving)
@@ -164,7 +164,8 @@ class _Session:
     async def _stream(self, subscription: Subscribe) -> None:
         """Send a snapshot or the frames that the client missed, then new frames."""
         make = AllFrames if subscription.mode == "all" else LatestValues
-        wanted = Filter(subscription.sensors, subscription.metrics, subscription.tags, subscription.gateway)
+        asked = (subscription.sensors, subscription.metrics, subscription.tags, subscription.gateway)
+        wanted = await asyncio.to_thread(Filter, *asked)  # hundreds of patterns take a while
         hub = self._feed.hub
         subscriber = make(
             wanted, subscription, hub.cursor, self._wire, hub.backlog, self._close, metrics=self._feed.metrics
@@ -241,18 +242,6 @@ class _Session:
         await self._wire.drained()
         self._wire.write([frame_text(text)])
         self._feed.metrics.frames_sent.inc()
-
-
-async def receive(socket: AnySocket) -> Auth | Subscribe:
-    """Wait for the client's next message; raise WebSocketDisconnect, or ClosedError for an invalid message."""
-    try:
-        return parse_message(await socket.receive_data(mode="text"))
-    except InvalidRequestError as error:
-        with suppress(WebSocketDisconnect):
-            wire = Wire.of(socket)
-            await wire.drained()
-            wire.write([frame_text(error_message(str(error)))])
-        raise ClosedError(CloseCode.BAD_MESSAGE, "a message could not be understood") from None
 
 
 async def close(socket: AnySocket, code: int, reason: str) -> None:

@@ -24,13 +24,14 @@ from app.ingest.upload import REJECTIONS_LISTED
 from app.ingest.writer import FLUSH_TIMEOUT_S, QUEUE_VALUES
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.live.hub import ALL_QUEUES_BYTES
-from app.live.protocol import PATTERNS_LIMIT
+from app.live.protocol import BAD_MESSAGES_LIMIT, PATTERNS_LIMIT
 from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES, VALUE_BYTES
 from app.live.retention import FEED_AGE, FEED_BYTES
 from app.live.session import AUTH_TIMEOUT_S
 from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
 from app.notify.dispatch.attempts import DEADLINE_S
 from app.notify.outbox import DEAD_AGE, SENT_AGE
+from app.parameters import NAME_LENGTH
 from app.trends.local_days import DAYS_OF_MINUTES_LIMIT
 from app.trends.routes import BUCKETS_LIMIT, CSV_PAGE
 from tests.docs.documents import read
@@ -57,6 +58,9 @@ GATEWAYS = (
 )
 LIVE_FEED = (
     f"At most {PATTERNS_LIMIT} each",
+    f"{PATTERNS_LIMIT}, of at most {NAME_LENGTH} characters",
+    f"When {BAD_MESSAGES_LIMIT} messages within a minute could not be understood",
+    f"| 4400 | {BAD_MESSAGES_LIMIT} messages",
     f"within {AUTH_TIMEOUT_S:.0f} seconds",
     f"Beyond {QUEUE_BYTES // MIB} MiB that wait",
     f"Beyond {CONFLATED_LIMIT:,} waiting values",

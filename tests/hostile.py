@@ -69,7 +69,7 @@ def requests_of(method: str, path: str, spec: Mapping[str, Any], valid: Mapping[
     parameters: Sequence[Any] = spec.get("parameters", ())
     query = {one["name"]: valid[one["name"]] for one in parameters if one["in"] == "query" and one["name"] in valid}
     examples = _examples(spec)
-    body = json.dumps(examples[0]).encode() if examples else None
+    body = _encoded(examples[0]) if examples else None
     address = _address(path, valid, query)
     for one in parameters:
         for text in URL_TEXTS if one["in"] in ("path", "query") else ():
@@ -82,6 +82,11 @@ def requests_of(method: str, path: str, spec: Mapping[str, Any], valid: Mapping[
     if "requestBody" in spec:
         bodies = (hostile for example in examples for hostile in _with_hostile_fields(example))
         yield from (HostileRequest(method, address, each) for each in (*BODIES, *bodies))
+
+
+def _encoded(example: Any) -> bytes:
+    """Return an example as a body: JSON, or the text itself."""
+    return example.encode() if isinstance(example, str) else json.dumps(example).encode()
 
 
 def _address(path: str, in_path: Mapping[str, str], query: Mapping[str, str]) -> str:

@@ -12,11 +12,10 @@ from app.commands.processes.server import GRACE_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.db.shared import RETRY_S
 from app.ingest.bodies.compression import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
-from app.ingest.bodies.pieces import READINGS_LIMIT
+from app.ingest.bodies.pieces import READINGS_LIMIT, VALUES_LIMIT
 from app.ingest.bodies.room import BODIES_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
-from app.ingest.formats.native import VALUES_LIMIT
 from app.ingest.gateways import GATEWAYS_PER_KEY
 from app.ingest.idempotency import KEY_LIMIT
 from app.ingest.series import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY

@@ -17,6 +17,8 @@ PIECE_BYTES = 2**18
 ITEM_BYTES_LIMIT = 2**20
 #: A body with more readings is refused with 413, so that the sender makes its batches smaller.
 READINGS_LIMIT = 100_000
+#: Likewise for values, one for each metric of each reading.
+VALUES_LIMIT = 500_000
 #: Limit in bytes of a MessagePack body once decompressed: it is walked through in one step.
 MSGPACK_LIMIT = 32 * 2**20
 _FIELDS_LIMIT = 100
@@ -269,3 +271,9 @@ def check_count(readings: int) -> None:
     """Raise PayloadTooLargeError if these are too many readings for one body."""
     if readings > READINGS_LIMIT:
         raise PayloadTooLargeError(f"The body has {readings} readings; send at most {READINGS_LIMIT} at a time")
+
+
+def check_value_count(values: int) -> None:
+    """Raise PayloadTooLargeError if these are too many values for one body."""
+    if values > VALUES_LIMIT:
+        raise PayloadTooLargeError(f"The body has more than {VALUES_LIMIT} values; send smaller batches")

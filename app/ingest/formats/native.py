@@ -28,8 +28,8 @@ from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import require
 from app.clock import to_us
-from app.errors import InvalidRequestError, PayloadTooLargeError
-from app.ingest.bodies.pieces import Body, NotReadingsError, check_count, split_json, split_msgpack
+from app.errors import InvalidRequestError
+from app.ingest.bodies.pieces import Body, NotReadingsError, check_count, check_value_count, split_json, split_msgpack
 from app.ingest.checks import (
     Refusal,
     check_datetime,
@@ -57,8 +57,6 @@ from app.names import (
 )
 from app.problems import problem_responses
 
-#: Likewise for values, one for each metric of each reading.
-VALUES_LIMIT = 500_000
 #: A larger body is decoded in pieces.
 WHOLE_BYTES = 2**20
 #: Greater times, beyond thirty thousand years, are rejected before the conversion to microseconds.
@@ -197,7 +195,7 @@ def _parse_pieces(coding: _Coding, body: bytes, times: ReceiptTimes) -> Parsed:
         reading_count += count
         value_count += len(readings.values)
         check_count(reading_count)
-        _check_value_count(value_count + rejected.count)
+        check_value_count(value_count + rejected.count)
     return Parsed(Readings.join(parts), rejected, _check_gateway(gateway))
 
 
@@ -387,11 +385,6 @@ def _not_readings() -> InvalidRequestError:
         'The body is neither a list of readings nor {"readings": [...]}; send for example '
         '[{"sensor": "cellar", "values": {"temperature": 12.5}}]'
     )
-
-
-def _check_value_count(values: int) -> None:
-    if values > VALUES_LIMIT:
-        raise PayloadTooLargeError(f"The body has more than {VALUES_LIMIT} values; send smaller batches")
 
 
 def _check_gateway(gateway: object) -> str | None:

@@ -7,10 +7,11 @@ that no two series are taken for one.
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
 
+from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import (
     Refusal,
     check_tags,
@@ -22,7 +23,7 @@ from app.ingest.checks import (
     time_limits,
 )
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats.influx.columns import Columns, read_columns
+from app.ingest.formats.influx.columns import Columns, read_alike, read_columns
 from app.ingest.formats.influx.lines import decode, read_head
 from app.ingest.upload import Readings, Rejected, Series
 from app.model import Reading, Tags
@@ -62,16 +63,52 @@ class _Named(NamedTuple):
 
 
 def parse(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed:
-    """Return the readings and rejections of a body whose times count `unit_ns`; raise MalformedLineError."""
-    columns = read_columns(decode(body))
+    """Return the readings and rejections of a body whose times count `unit_ns`.
+
+    Raise MalformedLineError, and PayloadTooLargeError for too many lines or fields.
+    """
+    rejected = Rejected()
+    parts: list[Readings] = []
+    field_count = 0
+    for columns in read_columns(decode(body)):
+        field_count += len(columns.codes)
+        check_value_count(field_count)
+        if field_count:
+            check_count(int(columns.lines.max(initial=0)) + 1)
+            parts.append(_parse_part(columns, times, unit_ns, rejected))
+    return Parsed(Readings.join(parts), rejected)
+
+
+def parse_good(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed | None:
+    """Return the readings of a body if its lines are alike and all is right in them, quickly; else None."""
+    columns = read_alike(decode(body))
+    if columns is None:
+        return None
+    check_count(int(columns.lines[-1]) + 1)
+    rejected = Rejected()
+    readings = _parse_part(columns, times, unit_ns, rejected, only_good=True)
+    return None if readings is None else Parsed(readings, rejected)
+
+
+@overload
+def _parse_part(columns: Columns, times: ReceiptTimes, unit_ns: int, rejected: Rejected) -> Readings: ...
+@overload
+def _parse_part(
+    columns: Columns, times: ReceiptTimes, unit_ns: int, rejected: Rejected, *, only_good: bool
+) -> Readings | None: ...
+def _parse_part(
+    columns: Columns, times: ReceiptTimes, unit_ns: int, rejected: Rejected, *, only_good: bool = False
+) -> Readings | None:
+    times.expect(len(columns.codes))
     origins = {head: find_origin(head) for head in {head for head, _ in columns.pairs}}
     named = [_name(origins[head], key) for head, key in columns.pairs]
     times_us = _times_us(columns, origins, times, unit_ns)
-    rejected = Rejected()
     if not _are_good(columns, times_us, named, times.received_us):
+        if only_good:
+            return None
         kept = _list_good(columns, times_us, named, times.received_us, rejected)
         columns, times_us = _keep(columns, kept), [times_us[row] for row in kept]
-    return Parsed(_collect(columns, times_us, named, origins), rejected)
+    return _collect(columns, times_us, named, origins)
 
 
 def find_origin(head: str) -> Origin:

@@ -19,7 +19,7 @@ from app.auth.keys import KeyRing
 from app.errors import InvalidRequestError, UnauthorizedError, UnprocessableError
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.influx.lines import MalformedLineError
-from app.ingest.formats.influx.readings import UNITS_NS, parse
+from app.ingest.formats.influx.readings import UNITS_NS, parse, parse_good
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
 from app.ingest.upload import Receipt
 from app.problems import respond
@@ -171,7 +171,10 @@ async def write_lines(request: AnyRequest, ingest: NamedDependency[Ingest], prec
     def parse_body(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
         return parse(body, times, unit_ns)
 
-    _check_all_stored(await ingest.take(request, parse_body))
+    def parse_good_body(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed | None:
+        return parse_good(body, times, unit_ns)
+
+    _check_all_stored(await ingest.take(request, parse_body, parse_good_body))
 
 
 @route(

@@ -116,7 +116,7 @@ class Follower:
                 write({"alert": frame.pop("transition"), **frame})
             case "resync":  # a snapshot follows, from which on nothing is missed again
                 self._must_start_over = True
-            case "error":  # the close that follows has the code
+            case "error":  # a message of ours could not be understood
                 say(frame["message"])
         if "cursor" in frame:
             self._place.move(frame["cursor"])

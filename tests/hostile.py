@@ -69,12 +69,12 @@ def requests_of(method: str, path: str, spec: Mapping[str, Any], valid: Mapping[
     parameters: Sequence[Any] = spec.get("parameters", ())
     query = {one["name"]: valid[one["name"]] for one in parameters if one["in"] == "query" and one["name"] in valid}
     examples = _examples(spec)
-    body = json.dumps(examples[0]).encode() if examples else None
-    address = _address(path, valid, query)
+    body = _encoded(examples[0]) if examples else None
+    address = address_of(path, valid, query)
     for one in parameters:
         for text in URL_TEXTS if one["in"] in ("path", "query") else ():
             given = {**query, one["name"]: text} if one["in"] == "query" else query
-            yield HostileRequest(method, _address(path, {**valid, one["name"]: text}, given), body)
+            yield HostileRequest(method, address_of(path, {**valid, one["name"]: text}, given), body)
         twice = f"{one['name']}=1&{one['name']}=2&{one['name']}"
         yield HostileRequest(method, f"{address}{'&' if query else '?'}{twice}", body)
     for headers in HEADERS:
@@ -84,7 +84,13 @@ def requests_of(method: str, path: str, spec: Mapping[str, Any], valid: Mapping[
         yield from (HostileRequest(method, address, each) for each in (*BODIES, *bodies))
 
 
-def _address(path: str, in_path: Mapping[str, str], query: Mapping[str, str]) -> str:
+def _encoded(example: Any) -> bytes:
+    """Return an example as a body: JSON, or the text itself."""
+    return example.encode() if isinstance(example, str) else json.dumps(example).encode()
+
+
+def address_of(path: str, in_path: Mapping[str, str], query: Mapping[str, str]) -> str:
+    """Return a path with its parameters; a value of a parameter is encoded already."""
     for name, text in in_path.items():
         path = path.replace(f"{{{name}}}", text)
     return f"{path}?{'&'.join(f'{name}={text}' for name, text in query.items())}" if query else path

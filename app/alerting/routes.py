@@ -26,6 +26,7 @@ from app.durations import format_duration
 from app.errors import ConflictError, InvalidRequestError, NotFoundError
 from app.globs import compile_glob
 from app.model import LEVEL_NAMES
+from app.names import TAGS_LIMIT
 from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit, check_text
 from app.problems import problem_responses
@@ -358,6 +359,8 @@ def _check_matchers(matchers: dict[str, Any]) -> None:
 def _check_tags(tags: object) -> None:
     if not isinstance(tags, dict) or not tags or not all(isinstance(text, str) for text in tags.values()):
         raise InvalidRequestError(f"matcher tags is {tags!r:.60}; give an object of texts, at least one")
+    if len(tags) > TAGS_LIMIT:
+        raise InvalidRequestError(f"matcher tags has {len(tags)} tags; give at most {TAGS_LIMIT}")
     for tag, text in tags.items():
         _check_not_blank("matcher tags: a tag's name", tag)
         check_text(f"matcher tags: {tag}", text)

@@ -130,6 +130,7 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
         """Return the readings of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
+        # Of an empty list the loop below makes readings without any.
         places: dict[Series, int] = {}
         codes = array("q")
         for part in parts:
@@ -148,6 +149,7 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
         """Return the values of all other series."""
         kept = [code for code, series in enumerate(self.series) if series not in refused]
         codes = {code: place for place, code in enumerate(kept)}
+        sensors = {self.series[code][0] for code in kept}
         rows = [row for row, code in enumerate(self.codes) if code in codes]
         return Readings(
             [self.series[code] for code in kept],
@@ -155,14 +157,18 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
             array("q", [self.times_us[row] for row in rows]),
             array("d", [self.values[row] for row in rows]),
             [self.indexes[row] for row in rows],
-            [left for reading in self.described if (left := _without(reading, refused)) is not None],
+            [
+                left
+                for reading in self.described
+                if reading.sensor in sensors and (left := _without(reading, refused)) is not None
+            ],
         )
 
 
 def _without(reading: Reading, refused: Collection[Series]) -> Reading | None:
     """Return a reading without its values and units of these series; None if no value is left."""
     values = {metric: value for metric, value in reading.values.items() if (reading.sensor, metric) not in refused}
-    if len(values) == len(reading.values):
+    if len(values) == len(reading.values):  # also one that only describes its sensor
         return reading
     units = {metric: unit for metric, unit in (reading.units or {}).items() if metric in values}
     return msgspec.structs.replace(reading, values=values, units=units or None) if values else None

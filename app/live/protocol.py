@@ -11,9 +11,12 @@ from asyncpg import Record
 from app.errors import InvalidRequestError
 from app.globs import compile_glob
 from app.model import FeedReading, MetricName, SensorName
+from app.parameters import check_text
 from app.rule_texts import fill_in_message
 
 PATTERNS_LIMIT = 100
+#: A connection is closed when so many of its messages within a minute could not be understood.
+BAD_MESSAGES_LIMIT = 20
 #: A sensor's state, and the level of its worst open alert.
 SensorStatus = tuple[str, str | None]
 RETIRED: SensorStatus = ("retired", None)
@@ -60,21 +63,40 @@ class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
     states: bool = False
 
 
-_decode = msgspec.json.Decoder(Auth | Subscribe).decode
+class Ping(msgspec.Struct, tag="ping", frozen=True):
+    """A message that is answered by a pong, for clients whose library does not show them the pings of WebSocket."""
 
 
-def parse_message(text: str | bytes) -> Auth | Subscribe:
+Message = Auth | Subscribe | Ping
+_decode = msgspec.json.Decoder(Message).decode
+
+
+def parse_message(text: str | bytes) -> Message:
     """Parse a client's message; raise InvalidRequestError."""
     try:
-        message: Auth | Subscribe = _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"Send an auth or a subscribe message: {error}") from None
-    if (
-        isinstance(message, Subscribe)
-        and max(len(message.sensors), len(message.metrics), len(message.tags)) > PATTERNS_LIMIT
-    ):
-        raise InvalidRequestError(f"Send at most {PATTERNS_LIMIT} patterns each for sensors, metrics and tags")
+        message: Message = _decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidRequestError(f"Send an auth, a subscribe or a ping message: {error}") from None
+    if isinstance(message, Subscribe):
+        _check_patterns(message)
     return message
+
+
+def _check_patterns(asked: Subscribe) -> None:
+    """Raise InvalidRequestError for too many patterns, or for one that is too long or cannot be a name."""
+    if max(len(asked.sensors), len(asked.metrics), len(asked.tags)) > PATTERNS_LIMIT:
+        raise InvalidRequestError(f"Send at most {PATTERNS_LIMIT} patterns each for sensors, metrics and tags")
+    texts = {
+        "a pattern of sensors": asked.sensors,
+        "a pattern of metrics": asked.metrics,
+        "the name of a tag": asked.tags,
+        "a pattern of tags": asked.tags.values(),
+        "gateway": () if asked.gateway is None else (asked.gateway,),
+        "resume": () if asked.resume is None else (asked.resume,),
+    }
+    for name, of_name in texts.items():
+        for text in of_name:
+            check_text(name, text)
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -222,8 +244,9 @@ def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> bytes:
 
 
 def error_message(message: str) -> bytes:
-    """Return the message that says what is wrong with a client's message; the connection is closed after it."""
+    """Return the message that says what is wrong with a client's message."""
     return _encode({"type": "error", "message": message})
 
 
 RESYNC = b'{"type":"resync"}'
+PONG = b'{"type":"pong"}'

@@ -16,9 +16,10 @@ from app.auth.guard import admit, key_from_headers
 from app.auth.keys import ApiKey, KeyRing
 from app.clock import now, rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
-from app.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from app.errors import ForbiddenError, UnauthorizedError
 from app.live.frames import Frame
 from app.live.hub import Hub
+from app.live.inbox import Inbox
 from app.live.listener import read_frames
 from app.live.protocol import (
     RESYNC,
@@ -28,9 +29,7 @@ from app.live.protocol import (
     Filter,
     Snapshot,
     Subscribe,
-    error_message,
     heartbeat_message,
-    parse_message,
     snapshot_message,
 )
 from app.live.queues.readings import AllFrames, LatestValues, SeriesName
@@ -86,11 +85,12 @@ class LiveFeed:
         """Serve one connection until its end."""
         await socket.accept()
         try:
-            api_key = await self._authenticate(socket)
+            inbox = Inbox(socket)
+            api_key = await self._authenticate(socket, inbox)
             Wire.of(socket).sign_in()
             async with self.connections.hold(api_key):
                 with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
-                    session = _Session(self, socket, pool)
+                    session = _Session(self, socket, inbox, pool)
                     with self.ring.watched(api_key, session.end_revoked):
                         await session.run()
         except ClosedError as end:
@@ -102,10 +102,10 @@ class LiveFeed:
         except Exception as error:  # noqa: BLE001 -- the connection ends here
             await close_failed(socket, error)
 
-    async def _authenticate(self, socket: AnySocket) -> ApiKey:
+    async def _authenticate(self, socket: AnySocket, inbox: Inbox) -> ApiKey:
         """Return the API key from the headers or the first message; raise ClosedError when it is not accepted."""
         try:
-            key = key_from_headers(socket.headers) or await self._first_message(socket)
+            key = key_from_headers(socket.headers) or await self._first_message(inbox)
             api_key = await admit(self.ring, socket.scope, key, "live")
         except UnauthorizedError as error:
             raise ClosedError(CloseCode.UNAUTHORIZED, str(error)) from None
@@ -113,10 +113,10 @@ class LiveFeed:
             raise ClosedError(CloseCode.FORBIDDEN, str(error)) from None
         return api_key
 
-    async def _first_message(self, socket: AnySocket) -> str:
+    async def _first_message(self, inbox: Inbox) -> str:
         try:
             async with asyncio.timeout(AUTH_TIMEOUT_S):
-                message = await receive(socket)
+                message = await inbox.receive()
         except TimeoutError:
             raise UnauthorizedError(f"no key within {AUTH_TIMEOUT_S:.0f} s") from None
         if not isinstance(message, Auth):
@@ -127,9 +127,9 @@ class LiveFeed:
 class _Session:
     """An authenticated connection: reads the client's messages and runs a task that sends frames."""
 
-    def __init__(self, feed: LiveFeed, socket: AnySocket, pool: Pool) -> None:
+    def __init__(self, feed: LiveFeed, socket: AnySocket, inbox: Inbox, pool: Pool) -> None:
         self._feed = feed
-        self._socket = socket
+        self._inbox = inbox
         self._wire = Wire.of(socket)
         self._pool = pool
         self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
@@ -137,7 +137,7 @@ class _Session:
     async def run(self) -> None:
         """Serve the newest subscription until the client disconnects; raise ClosedError when the server must end it."""
         sending: asyncio.Task[None] | None = None
-        receiving = asyncio.create_task(receive(self._socket))
+        receiving = asyncio.create_task(self._inbox.receive())
         try:
             while True:
                 waits = {task for task in (receiving, sending, self._closed) if task is not None}
@@ -151,7 +151,7 @@ class _Session:
                     if isinstance(message, Subscribe):
                         await cancel(sending)
                         sending = asyncio.create_task(self._stream(message), name="live_stream")
-                    receiving = asyncio.create_task(receive(self._socket))
+                    receiving = asyncio.create_task(self._inbox.receive())
         finally:
             await cancel(sending)
             await cancel(receiving)
@@ -168,7 +168,8 @@ class _Session:
     async def _stream(self, subscription: Subscribe) -> None:
         """Send a snapshot or the frames that the client missed, then new frames."""
         make = AllFrames if subscription.mode == "all" else LatestValues
-        wanted = Filter(subscription.sensors, subscription.metrics, subscription.tags, subscription.gateway)
+        asked = (subscription.sensors, subscription.metrics, subscription.tags, subscription.gateway)
+        wanted = await asyncio.to_thread(Filter, *asked)  # hundreds of patterns take a while
         hub = self._feed.hub
         subscriber = make(
             wanted, subscription, hub.cursor, self._wire, hub.backlog, self._close, metrics=self._feed.metrics
@@ -250,18 +251,6 @@ class _Session:
         await self._wire.drained()
         self._wire.write([frame_text(text)])
         self._feed.metrics.frames_sent.inc()
-
-
-async def receive(socket: AnySocket) -> Auth | Subscribe:
-    """Wait for the client's next message; raise WebSocketDisconnect, or ClosedError for an invalid message."""
-    try:
-        return parse_message(await socket.receive_data(mode="text"))
-    except InvalidRequestError as error:
-        with suppress(WebSocketDisconnect):
-            wire = Wire.of(socket)
-            await wire.drained()
-            wire.write([frame_text(error_message(str(error)))])
-        raise ClosedError(CloseCode.BAD_MESSAGE, "a message could not be understood") from None
 
 
 async def close(socket: AnySocket, code: int, reason: str) -> None:

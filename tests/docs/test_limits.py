@@ -26,7 +26,7 @@ from app.ingest.upload import REJECTIONS_LISTED
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.ingest.writer import QUEUE_VALUES, UPLOAD_WITHIN_S
 from app.live.hub import ALL_QUEUES_BYTES
-from app.live.protocol import PATTERNS_LIMIT
+from app.live.protocol import BAD_MESSAGES_LIMIT, PATTERNS_LIMIT
 from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES, VALUE_BYTES
 from app.live.retention import FEED_AGE, FEED_BYTES
 from app.live.session import AUTH_TIMEOUT_S
@@ -35,6 +35,7 @@ from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TA
 from app.notify.dispatch.attempts import DEADLINE_S
 from app.notify.outbox import DEAD_AGE, SENT_AGE
 from app.open_connections import OTHER_FILES
+from app.parameters import NAME_LENGTH
 from app.trends.local_days import DAYS_OF_MINUTES_LIMIT
 from app.trends.routes import BUCKETS_LIMIT, CSV_PAGE
 from tests.docs.documents import read
@@ -61,6 +62,9 @@ GATEWAYS = (
 )
 LIVE_FEED = (
     f"At most {PATTERNS_LIMIT} each",
+    f"{PATTERNS_LIMIT}, of at most {NAME_LENGTH} characters",
+    f"When {BAD_MESSAGES_LIMIT} messages within a minute could not be understood",
+    f"| 4400 | {BAD_MESSAGES_LIMIT} messages",
     f"within {AUTH_TIMEOUT_S:.0f} seconds",
     f"| {FRAMES_LIMIT} in {FRAMES_PERIOD_S:.0f} seconds; {STRANGER_FRAMES} until the key is accepted |",
     f"1 MiB; {STRANGER_MESSAGE_BYTES // 2**10} KiB until the key is accepted",

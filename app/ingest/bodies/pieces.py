@@ -274,6 +274,6 @@ def check_count(readings: int) -> None:
 
 
 def check_value_count(values: int) -> None:
-    """Raise PayloadTooLargeError for a body with more values than VALUES_LIMIT."""
+    """Raise PayloadTooLargeError if these are too many values for one body."""
     if values > VALUES_LIMIT:
         raise PayloadTooLargeError(f"The body has more than {VALUES_LIMIT} values; send smaller batches")

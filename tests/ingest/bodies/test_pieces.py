@@ -127,7 +127,7 @@ def test_messagepack_is_refused_when_one_reading_is_larger_than_a_mebibyte() -> 
 def test_body_is_refused_when_it_has_more_values_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = [{"sensor": "a", "time": NOW_US // 1_000 - number, "values": {"x": 1, "y": 2}} for number in range(50)]
     monkeypatch.setattr(native, "WHOLE_BYTES", 0)
-    monkeypatch.setattr(native, "VALUES_LIMIT", 100)
+    monkeypatch.setattr(pieces, "VALUES_LIMIT", 100)
     body = msgspec.json.encode(readings)
     assert len(native.parse(body, "", ReceiptTimes(NOW_US)).readings.values) == 100
     readings.append({"sensor": "b", "values": {"x": "bad"}})

@@ -1,14 +1,16 @@
 """The numeric fields of a body in line protocol as columns, read all at once where the lines are alike."""
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.ingest.formats.influx.lines import read_points
+from app.ingest.formats.influx.lines import MalformedLineError, Point, read_points
 
 #: Characters that only the walk over the points understands: quotes, escapes, comments, and the one control character
 #: that JSON allows in a text.
@@ -18,6 +20,9 @@ _PLAIN_LINE: Final = re.compile(r"[^ \x00-\x1f]+ (?P<fields>[^ \x00-\x1f]+)(?P<t
 _PLAIN_HEAD: Final = re.compile(r"[^ ,]+(?:,[^ ,=]+=[^ ,=]+)*")
 #: Lines with more fields are read point by point.
 _ALIKE_FIELDS: Final = 32
+#: About the length of a part that is read in one step, and the number of points of one.
+PART_LENGTH: Final = 2**18
+_POINTS_AT_ONCE: Final = 5_000
 #: Times with more digits may not fit into 64 bits.
 _TIME_DIGITS: Final = 18
 
@@ -40,9 +45,28 @@ class Columns(NamedTuple):
     times: list[int] | list[int | None]
 
 
-def read_columns(text: str) -> Columns:
-    """Return the numeric fields of a text; raise MalformedLineError, which names line and column."""
-    return read_alike(text) or _read_any(text)
+def read_columns(text: str) -> Iterator[Columns]:
+    """Yield the numeric fields of a text part by part; raise MalformedLineError, which names line and column."""
+    if any(map(text.__contains__, _UNUSUAL)):
+        yield from _read_parts(read_points(text))  # a text in quotes may go over several lines
+        return
+    start = line = 0
+    while start < len(text):
+        end = text.find("\n", start + PART_LENGTH) + 1 or len(text)
+        part = text[start:end]
+        alike = read_alike(part) if len(part) <= 2 * PART_LENGTH else None
+        try:
+            for columns in (alike,) if alike is not None else _read_parts(read_points(part)):
+                yield columns._replace(lines=columns.lines + line)
+        except MalformedLineError as error:
+            raise error.after(line) from None
+        line += part.count("\n")
+        start = end
+
+
+def _read_parts(points: Iterator[Point]) -> Iterator[Columns]:
+    while some := list(islice(points, _POINTS_AT_ONCE)):
+        yield _read_any(some)
 
 
 def read_alike(text: str) -> Columns | None:
@@ -114,13 +138,13 @@ def _is_plain_head(head: str) -> bool:
     return len(tags) == len({*tags})
 
 
-def _read_any(text: str) -> Columns:
+def _read_any(points: Iterable[Point]) -> Columns:
     codes_of: dict[Pair, int] = {}
     codes: list[int] = []
     lines: list[int] = []
     values: list[float] = []
     times: list[int | None] = []
-    for point in read_points(text):
+    for point in points:
         for key, value in point.fields:
             if not isinstance(value, str):
                 codes.append(codes_of.setdefault((point.head, key), len(codes_of)))

@@ -31,6 +31,9 @@ _NAME_ESCAPES: Final = re.compile(r"\\([ ,=])")
 _MEASUREMENT_ESCAPES: Final = re.compile(r"\\([ ,])")
 _TEXT_ESCAPES: Final = re.compile(r'\\(["\\])')
 
+#: A point of more characters is refused: each is read in one step.
+POINT_LIMIT: Final = 2**20
+
 _INTEGER: Final = re.compile(r"-?[0-9]{1,400}")
 _FLOAT: Final = re.compile(r"-?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?")
 _BOOLEANS: Final = {
@@ -50,7 +53,11 @@ class MalformedLineError(InvalidRequestError):
     def __init__(self, line: int, column: int, reason: str) -> None:
         super().__init__(f"line {line}, column {column}: {reason}")
         #: Both count from 1; the column is in characters.
-        self.line, self.column = line, column
+        self.line, self.column, self.reason = line, column, reason
+
+    def after(self, lines: int) -> "MalformedLineError":
+        """Return the same error of a text that follows so many lines."""
+        return MalformedLineError(self.line + lines, self.column, self.reason)
 
 
 class Point(NamedTuple):
@@ -85,12 +92,15 @@ def read_points(text: str) -> Iterator[Point]:
     """
     position, line, known = 0, 1, set[str]()
     while True:
-        start = _end_of(_BLANKS.match(text, position))
+        start = _after_blanks(text, position)
         if start == len(text):
             return
         line += text.count("\n", position, start)
-        match = _LINE.match(text, start)
-        if match is None:
+        if start - position >= POINT_LIMIT - 1:
+            position = start
+            continue
+        match = _LINE.match(text, start, start + POINT_LIMIT)
+        if match is None or (match.end() == start + POINT_LIMIT and match.end() < len(text)):
             _explain(text, start)
         head, _, time = match.groups()
         if head not in known:
@@ -177,8 +187,22 @@ def _end_of(match: "re.Match[str] | None") -> int:
     return match.end()
 
 
+def _after_blanks(text: str, position: int) -> int:
+    """Return where blank lines and comments end, or where a line begins within POINT_LIMIT characters of them."""
+    end = _end_of(_BLANKS.match(text, position, position + POINT_LIMIT))
+    if end < position + POINT_LIMIT or end == len(text):
+        return end
+    line = text.rfind("\n", position, end) + 1  # the last one may have been cut
+    if line <= position:
+        raise _malformed(text, position, f"a line is longer than {POINT_LIMIT:,} characters")
+    return line
+
+
 def _explain(text: str, start: int) -> NoReturn:
     """Raise a MalformedLineError that says what is wrong with the line that begins at `start`."""
+    if start + POINT_LIMIT < len(text) and text.find("\n", start, start + POINT_LIMIT) < 0:
+        raise _malformed(text, start, f"a line is longer than {POINT_LIMIT:,} characters")
+    text = text[: start + POINT_LIMIT]
     if text[start] == "#":
         raise _malformed(text, start, "the comment has a control character")
     measurement = _MEASUREMENTS.match(text, start)

@@ -5,7 +5,7 @@ The metric is `measurement_field`, or the measurement alone if the field is name
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
 
@@ -51,49 +51,54 @@ class _Named(NamedTuple):
     refusal: Refusal | None
 
 
-class _Batch(NamedTuple):
-    """The fields of a body with what they stand for."""
-
-    columns: Columns
-    #: Microseconds since 1970, a row for each field.
-    times_us: list[int]
-    #: Of each pair in the columns.
-    named: list[_Named]
-    #: Of each head.
-    origins: dict[str, Origin]
-
-
 def parse(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed:
     """Return the readings and rejections of a body whose times count `unit_ns`.
 
-    Raise MalformedLineError, and PayloadTooLargeError if it has too many lines or fields.
+    Raise MalformedLineError, and PayloadTooLargeError for too many lines or fields.
     """
-    check_count(body.count(b"\n"))
-    batch = _understand(read_columns(decode(body)), times, unit_ns)
     rejected = Rejected()
-    if not _are_good(batch, times.received_us):
-        batch = _keep(batch, _list_good(batch, times.received_us, rejected))
-    return Parsed(_collect(batch), rejected)
+    parts: list[Readings] = []
+    field_count = 0
+    for columns in read_columns(decode(body)):
+        field_count += len(columns.codes)
+        check_value_count(field_count)
+        if field_count:
+            check_count(int(columns.lines.max(initial=0)) + 1)
+            parts.append(_parse_part(columns, times, unit_ns, rejected))
+    return Parsed(Readings.join(parts), rejected)
 
 
 def parse_good(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed | None:
-    """Return the readings of a body whose lines are alike, if all are good, quickly; None for any other."""
-    try:
-        columns = read_alike(body.decode())
-    except UnicodeDecodeError:
-        return None
+    """Return the readings of a body if its lines are alike and all is right in them, quickly; else None."""
+    columns = read_alike(decode(body))
     if columns is None:
         return None
-    batch = _understand(columns, times, unit_ns)
-    return Parsed(_collect(batch), Rejected()) if _are_good(batch, times.received_us) else None
+    check_count(int(columns.lines[-1]) + 1)
+    rejected = Rejected()
+    readings = _parse_part(columns, times, unit_ns, rejected, only_good=True)
+    return None if readings is None else Parsed(readings, rejected)
 
 
-def _understand(columns: Columns, times: ReceiptTimes, unit_ns: int) -> _Batch:
-    check_value_count(len(columns.values))
+@overload
+def _parse_part(columns: Columns, times: ReceiptTimes, unit_ns: int, rejected: Rejected) -> Readings: ...
+@overload
+def _parse_part(
+    columns: Columns, times: ReceiptTimes, unit_ns: int, rejected: Rejected, *, only_good: bool
+) -> Readings | None: ...
+def _parse_part(
+    columns: Columns, times: ReceiptTimes, unit_ns: int, rejected: Rejected, *, only_good: bool = False
+) -> Readings | None:
+    times.expect(len(columns.codes))
     heads = {head: read_head(head) for head in {head for head, _ in columns.pairs}}
     origins = {head: find_origin(*read) for head, read in heads.items()}
     named = [_name(heads[head].measurement, key, origins[head]) for head, key in columns.pairs]
-    return _Batch(columns, _times_us(columns, origins, times, unit_ns), named, origins)
+    times_us = _times_us(columns, origins, times, unit_ns)
+    if not _are_good(columns, times_us, named, times.received_us):
+        if only_good:
+            return None
+        kept = _list_good(columns, times_us, named, times.received_us, rejected)
+        columns, times_us = _keep(columns, kept), [times_us[row] for row in kept]
+    return _collect(columns, times_us, named, origins)
 
 
 def _name(measurement: str, key: str, origin: Origin) -> _Named:
@@ -124,28 +129,29 @@ def _times_us(columns: Columns, origins: dict[str, Origin], times: ReceiptTimes,
     return [moment * unit_ns // 1_000 for moment in moments]
 
 
-def _are_good(batch: _Batch, received_us: int) -> bool:
+def _are_good(columns: Columns, times_us: list[int], named: list[_Named], received_us: int) -> bool:
     """Return whether all fields can be stored."""
-    times_us, values = batch.times_us, batch.columns.values
     if not times_us:
         return True
     earliest, latest = time_limits(received_us)
     return (
-        all(each.refusal is None for each in batch.named)
+        all(each.refusal is None for each in named)
         and earliest <= min(times_us)
         and max(times_us) <= latest
-        and min(values) >= -_EXACT_LIMIT
-        and max(values) <= _EXACT_LIMIT
+        and min(columns.values) >= -_EXACT_LIMIT
+        and max(columns.values) <= _EXACT_LIMIT
     )
 
 
-def _list_good(batch: _Batch, received_us: int, rejected: Rejected) -> list[int]:
+def _list_good(
+    columns: Columns, times_us: list[int], named: list[_Named], received_us: int, rejected: Rejected
+) -> list[int]:
     """Return the rows that can be stored, and add the rejections of the others."""
-    columns, kept = batch.columns, []
-    rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, batch.times_us, strict=True)
+    kept = []
+    rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, times_us, strict=True)
     for row, (code, line, value, time_us) in enumerate(rows):
         key = columns.pairs[code][1]
-        refusal = batch.named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, received_us)
+        refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, received_us)
         if refusal is None:
             kept.append(row)
         else:
@@ -168,24 +174,22 @@ def _refuse_time(time_us: int, received_us: int) -> Refusal | None:
     return refusal[0], f"time is {show_time(time_us)}; is the parameter precision, by default ns, that of the times?"
 
 
-def _keep(batch: _Batch, rows: list[int]) -> _Batch:
-    columns = batch.columns
-    kept = Columns(
+def _keep(columns: Columns, rows: list[int]) -> Columns:
+    return Columns(
         columns.pairs,
         columns.codes[rows],
         columns.lines[rows],
         [columns.values[row] for row in rows],
         [columns.times[row] for row in rows],
     )
-    return batch._replace(columns=kept, times_us=[batch.times_us[row] for row in rows])
 
 
-def _collect(batch: _Batch) -> Readings:
+def _collect(columns: Columns, times_us: list[int], named: list[_Named], origins: dict[str, Origin]) -> Readings:
     """Return the fields as readings. Of each sensor with tags, one reading describes it: the last."""
-    columns, times_us, named, origins = batch
+    used = np.unique(columns.codes).tolist()
     places: dict[Series, int] = {}
     of_pairs = np.zeros(len(named), np.int64)
-    for code in np.unique(columns.codes).tolist():
+    for code in used:
         of_pairs[code] = places.setdefault(named[code].series, len(places))
     last_rows = dict(zip(columns.codes.tolist(), range(len(times_us)), strict=True))
     last_of_head = {columns.pairs[code][0]: row for code, row in last_rows.items()}

@@ -79,7 +79,7 @@ export class Feed {
   }
 
   #receive(frame) {
-    if (frame.type === "error") return; // a close with its code follows
+    if (frame.type === "error") return; // a message of ours could not be understood
     this.#heardAt = performance.now();
     this.#handlers.onFrame(frame);
     if (this.#isLive || frame.type !== "snapshot") return;

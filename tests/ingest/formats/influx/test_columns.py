@@ -1,12 +1,15 @@
 """The columns of a body: lines that are alike give the same as lines that are read one by one."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.ingest.formats.influx import columns as columns_module
 from app.ingest.formats.influx.columns import Columns, _read_any, read_alike, read_columns
-from app.ingest.formats.influx.lines import MalformedLineError
+from app.ingest.formats.influx.lines import MalformedLineError, read_points
 
 #: Pieces of lines, most of which fit, and texts that look like the JSON into which lines are rewritten.
 PIECES = st.one_of(
@@ -34,14 +37,35 @@ ALIKE = st.builds(
 def test_alike_lines_give_the_columns_of_lines_read_one_by_one(text: str) -> None:
     alike = read_alike(text)
     if alike is not None:
-        assert _rows(alike) == _rows(_read_any(text))
+        assert _rows(alike) == _rows(_read_any(read_points(text)))
 
 
 @given(st.lists(PIECES, max_size=30).map("".join) | st.text())
 def test_any_text_gives_columns_or_is_refused(text: str) -> None:
     with suppress(MalformedLineError):
-        columns = read_columns(text)
-        assert len(columns.codes) == len(columns.lines) == len(columns.values) == len(columns.times)
+        for columns in read_columns(text):
+            assert len(columns.codes) == len(columns.lines) == len(columns.values) == len(columns.times)
+
+
+@given(ALIKE | st.lists(PIECES, max_size=12).map("".join))
+def test_parts_give_the_columns_of_the_whole(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns_module, "PART_LENGTH", 4)
+        patch.setattr(columns_module, "_POINTS_AT_ONCE", 2)
+        assert _outcome(read_columns(text)) == _outcome(_read_any(points) for points in [read_points(text)])
+
+
+@pytest.mark.parametrize("line", ["{}", "m {}=1", "m v={}", 'm v="{}"', "#{}", "m,a={} v=1", "m v=1 1{}"])
+def test_line_is_refused_when_it_is_longer_than_a_mebibyte(line: str) -> None:
+    text = "m v=1 1\n" + line.format("1" * 3 * 2**20) + "\nm v=2 2"
+    with pytest.raises(MalformedLineError, match="line 2, column 1: a line is longer than 1,048,576 characters"):
+        list(read_columns(text))
+
+
+def test_blank_lines_and_comments_are_skipped_when_they_are_megabytes() -> None:
+    for blank in ("\n" * 3 * 2**20, "#" + "x" * 1_000_000 + "\n\n", ("# comment\r\n" * 300_000)):
+        parts = read_columns(f"m v=1 1\n{blank}m v=2 2")
+        assert [value for part in parts for value in part.values] == [1.0, 2.0]
 
 
 def test_alike_lines_are_read_at_once() -> None:
@@ -60,3 +84,11 @@ def test_alike_lines_are_read_at_once() -> None:
 def _rows(columns: Columns) -> list[tuple[int, tuple[str, str], float, int | None]]:
     pairs = [columns.pairs[code] for code in columns.codes.tolist()]
     return list(zip(columns.lines.tolist(), pairs, columns.values, columns.times, strict=True))
+
+
+def _outcome(parts: Iterable[Columns]) -> list[tuple[int, tuple[str, str], float, int | None]] | str:
+    """Return all rows, or what is wrong."""
+    try:
+        return [row for part in parts for row in _rows(part)]
+    except MalformedLineError as error:
+        return str(error)

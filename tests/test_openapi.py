@@ -157,6 +157,9 @@ async def test_server_answers_as_documented_when_asked_without_parameters(server
     assert (await server.post_readings(readings)).status == 200
     for operation in gettable():
         async with server.http.get(operation.path) as response:
+            if "204" in operation.spec["responses"]:
+                assert response.status == 204, operation.path
+                continue
             assert response.status == 200, operation.path
             if response.content_type == "application/json":
                 schema = response_schema(operation, 200)

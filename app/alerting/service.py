@@ -119,7 +119,7 @@ class Alerting:
         return [name for name in dict.fromkeys((*of_same_rules, *all_names)) if name != channel]
 
     async def _round(self, pool: Pool) -> bool:
-        """Evaluate one batch of dirty rows and plan messages; return whether there may be more rows."""
+        """Evaluate one batch of dirty rows and plan messages; return whether there may be more to do."""
         started, due = perf_counter(), False
         async with pool.acquire() as connection, connection.transaction():
             await self._begin(connection, self._term)
@@ -127,15 +127,15 @@ class Alerting:
             ended = await end_no_data_alerts(connection, evaluation.series_ids) if evaluation.dirty_rows else 0
             if evaluation.changes or ended or monotonic() - self._planned_at > PLAN_EVERY_S:
                 due = await self._plan(connection)
-            if evaluation.dirty_rows:
+            if evaluation.dirty_rows or evaluation.replayed:
                 seconds = round(perf_counter() - started, 6)
                 last = LastEvaluation(datetime.now(UTC), seconds, evaluation.pairs, evaluation.replayed)
                 await store_last_evaluation(connection, last)
         if due:
             self.on_due()
-        if evaluation.dirty_rows:
+        if evaluation.dirty_rows or evaluation.replayed:
             self._record(evaluation, perf_counter() - started)
-        return evaluation.dirty_rows > 0
+        return evaluation.dirty_rows > 0 or evaluation.rules_begin
 
     async def _begin(self, connection: Connection, term: int) -> None:
         """Keep other evaluations out until the transaction ends, and use the rules in force.

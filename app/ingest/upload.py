@@ -27,6 +27,7 @@ RejectionCode = Literal[
     "time_without_zone",
     "time_in_future",
     "time_too_old",
+    "value_not_exact",
     "tags_invalid",
     "unit_invalid",
     "reading_invalid",

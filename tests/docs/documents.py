@@ -13,6 +13,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "SECURITY.md",
     "docs/README.md",
+    "docs/clients.md",
     "docs/gateways.md",
     "docs/grafana.md",
     "docs/live-feed.md",

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -17,7 +18,15 @@ from tests.docs.shell import run_document, steps
 from tests.receivers import SlackReceiver, answers
 
 #: Documents with commands, each with a test below.
-TRIED = {"README.md", "docs/gateways.md", "docs/grafana.md", "docs/live-feed.md", "docs/operators.md", "docs/trends.md"}
+TRIED = {
+    "README.md",
+    "docs/clients.md",
+    "docs/gateways.md",
+    "docs/grafana.md",
+    "docs/live-feed.md",
+    "docs/operators.md",
+    "docs/trends.md",
+}
 REPLACED = {"tg_…": API_KEY}
 
 
@@ -27,6 +36,12 @@ def test_every_document_with_commands_has_a_test() -> None:
 
 async def test_commands_of_readme_work(server: Server, tmp_path: Path) -> None:
     await run_document("README.md", tmp_path, {**REPLACED, "http://127.0.0.1:8000": server.address}, {})
+
+
+async def test_commands_of_clients_work(server: Server, tmp_path: Path) -> None:
+    await run_document("docs/clients.md", tmp_path, {**REPLACED, "http://127.0.0.1:8000": server.address}, {})
+    stored: Any = await server.get("/api/v1/sensors")
+    assert [item["name"] for item in stored["items"]] == ["roof", "roof,site=harbour"]
 
 
 async def test_commands_of_gateways_work(server: Server, database: Database, tmp_path: Path) -> None:

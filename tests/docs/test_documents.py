@@ -18,7 +18,7 @@ from app.metrics import Metrics
 from tests.docs.documents import DOCUMENTS, ROOT, Block, anchors, blocks, not_run, prose, read, rows
 
 #: How the tests treat a block by its language; `` is a picture or what a program prints.
-LANGUAGES = {"sh", "sql", "yaml", "json", "python", "nginx", "caddyfile", ""}
+LANGUAGES = {"sh", "sql", "yaml", "json", "python", "nginx", "caddyfile", "toml", ""}
 #: Files that readers make themselves.
 TO_BE_MADE = {"rules/channels.yml", "app/alerting/conditions/at_least.py"}
 TIDEGAUGE = re.compile(r"\btidegauge ((?:[a-z]+ ?)+)")

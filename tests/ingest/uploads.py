@@ -67,5 +67,7 @@ def as_objects(readings: Readings) -> list[Reading]:
         sensor, _ = readings.series[codes[0]]
         metrics = [readings.series[code][1] for code in codes]
         by_metric = dict(zip(metrics, values, strict=True))
-        objects.append(described.get(index, Reading(sensor, time_us, by_metric, index=index)))
+        plain = Reading(sensor, time_us, by_metric, index=index)
+        describing = described.get(index, plain)
+        objects.append(msgspec.structs.replace(plain, tags=describing.tags, units=describing.units))
     return objects

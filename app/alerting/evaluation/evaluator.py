@@ -7,6 +7,7 @@ summary of the new readings tells that no episode changes (`progress`). The othe
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -14,7 +15,7 @@ import msgspec
 
 from app.alerting.episodes.revision import StoredEpisode
 from app.alerting.evaluation.dirty import News, take_dirty
-from app.alerting.evaluation.loading import load_states
+from app.alerting.evaluation.loading import find_pairs_to_begin, load_states
 from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.source import ReadingSource, ReplayTask
 from app.alerting.evaluation.sql import SQL
@@ -28,8 +29,12 @@ from app.model import SeriesId
 from app.summaries import Summary
 
 #: Replays begin until this many readings were fetched; the others are left to the next evaluation. A quarter of it is
-#: kept for series with late readings.
+#: kept for series with late readings, and as many more are fetched for rules that begin.
 FETCH_LIMIT = 200_000
+#: Series that an evaluation looks at for rules that are newer.
+BEGIN_SERIES = 500
+_NO_NEWS = News()
+Pairs = list[tuple[SeriesId, PairState]]
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -41,27 +46,49 @@ class Evaluation(msgspec.Struct, frozen=True):
     changes: list[Change]
     #: Series with new readings.
     series_ids: Sequence[SeriesId] = ()
+    #: Whether rules wait that look at what was stored before them.
+    rules_begin: bool = False
 
 
 async def evaluate(
     connection: Connection, book: RuleBook, rules_since: Mapping[str, int], progress: EvaluationProgress
 ) -> Evaluation:
-    """Evaluate the oldest dirty rows in the caller's transaction. If it is rolled back, call `progress.forget`."""
+    """Evaluate the oldest dirty rows in the caller's transaction. If it is rolled back, call `progress.forget`.
+
+    A rule that is newer than a series begins with what is stored of it, whether or not the series has new readings.
+    """
     await lock_evaluation(connection)
     progress.use_rules(book)
     taken = await take_dirty(connection, progress.late)
-    if not taken.rows:
+    if progress.must_find_older:
+        await _find_older_series(connection, rules_since, progress)
+    if not taken.rows and not progress.to_begin:
         return Evaluation(0, 0, 0, [])
     progress.doubted.update(row["id"] for row in await connection.fetch(SQL["take_sensor_changes"]))
     unselected = await load_states(connection, book, rules_since, progress, taken.news)
     pass_ = _Pass(connection, progress, taken.news)
     changes = Changes(connection)
-    await pass_.run(changes)
+    fresh, late = pass_.skip()
+    looked_at = list(islice(progress.to_begin, BEGIN_SERIES))
+    beginning = await find_pairs_to_begin(connection, book, rules_since, progress, looked_at)
+    await pass_.replay(fresh, late, beginning, changes)
+    progress.end_beginning(looked_at, pass_.left_to_begin)
     if unselected:
         await changes.end_unselected(unselected)
     await pass_.write_states()
     await taken.finish(connection, pass_.put_back)
-    return Evaluation(len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news))
+    return Evaluation(
+        len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), bool(progress.to_begin)
+    )
+
+
+async def _find_older_series(
+    connection: Connection, rules_since: Mapping[str, int], progress: EvaluationProgress
+) -> None:
+    """Let all series that are older than the newest rule be looked at, a part of them in each evaluation."""
+    rows = await connection.fetch(SQL["list_older_series"], max(rules_since.values(), default=0))
+    progress.to_begin.update(dict.fromkeys(row["id"] for row in rows))
+    progress.must_find_older = False
 
 
 class _Pass:
@@ -74,25 +101,30 @@ class _Pass:
         self._due: list[tuple[SeriesId, PairState]] = []
         #: Series whose replays are left to the next evaluation.
         self.put_back: set[SeriesId] = set()
+        #: Series of which a rule that begins is left to the next evaluation.
+        self.left_to_begin: set[SeriesId] = set()
         self.pairs = 0
         self.replayed = 0
 
-    async def run(self, changes: Changes) -> None:
-        """Evaluate all pairs and store the changes of their episodes."""
-        fresh, late = self._skip()
+    async def replay(self, fresh: Pairs, late: Pairs, beginning: Pairs, changes: Changes) -> None:
+        """Replay pairs of series with fresh and with late readings, and of rules that begin; store the changes."""
         waiting = [*fresh, *late]
-        if not waiting:
+        if not waiting and not beginning:
             return
         stored = await load_stored(
-            self._connection, sorted({series_id for series_id, _ in waiting}), self._oldest_revised(waiting)
+            self._connection,
+            sorted({series_id for series_id, _ in (*waiting, *beginning)}),
+            self._oldest_revised(waiting),
         )
         source = ReadingSource(self._connection)
         tasks = await source.run(self._tasks(fresh, stored), FETCH_LIMIT * 3 // 4)
         tasks_of_late = await source.run(self._tasks(late, stored), max(FETCH_LIMIT, source.fetched + FETCH_LIMIT // 4))
+        begun = await source.run(self._tasks(beginning, stored), source.fetched + FETCH_LIMIT // 4)
         self.put_back = {series_id for series_id, _ in (*fresh[len(tasks) :], *late[len(tasks_of_late) :])}
+        self.left_to_begin = {series_id for series_id, _ in beginning[len(begun) :]}
         tasks += tasks_of_late
-        self.replayed = len(tasks)
-        for task in sorted(tasks, key=lambda task: (task.series_id, task.state.match.rule.name)):
+        self.replayed = len(tasks) + len(begun)
+        for task in sorted([*tasks, *begun], key=lambda task: (task.series_id, task.state.match.rule.name)):
             self._take(task, stored, changes)
         await source.complete_extremes(tasks)
         await changes.write()
@@ -109,10 +141,10 @@ class _Pass:
             rows.sort(key=itemgetter(1, 0))
             await self._connection.execute(SQL["upsert_states"], *map(list, zip(*rows, strict=True)))
 
-    def _skip(self) -> tuple[list[tuple[SeriesId, PairState]], list[tuple[SeriesId, PairState]]]:
+    def skip(self) -> tuple[Pairs, Pairs]:
         """Evaluate pairs by the shortcut; return those to replay: of series with fresh readings, and with late ones."""
-        fresh: list[tuple[SeriesId, PairState]] = []
-        late: list[tuple[SeriesId, PairState]] = []
+        fresh: Pairs = []
+        late: Pairs = []
         series = self._progress.series
         for series_id, news in self._news.items():
             if series_id not in series:
@@ -123,6 +155,9 @@ class _Pass:
             total = reduce(Summary.join, parts)
             for state in series[series_id]:
                 self.pairs += 1
+                if state.is_backfill:  # it will evaluate these readings with all others that are stored
+                    self._progress.to_begin[series_id] = None
+                    continue
                 for part in parts:
                     state.add(part)
                 if state.skip(total):
@@ -132,11 +167,9 @@ class _Pass:
                 (late if news.late or state.is_beginning else fresh).append((series_id, state))
         return fresh, late
 
-    def _tasks(
-        self, pairs: Sequence[tuple[SeriesId, PairState]], stored: Mapping[Pair, list[tuple[int, StoredEpisode]]]
-    ) -> Iterator[ReplayTask]:
+    def _tasks(self, pairs: Pairs, stored: Mapping[Pair, list[tuple[int, StoredEpisode]]]) -> Iterator[ReplayTask]:
         for series_id, state in pairs:
-            news = self._news[series_id]
+            news = self._news.get(series_id, _NO_NEWS)
             episodes = _of_era(stored, state.match.rule.name, series_id, state)
             yield ReplayTask.begin(series_id, state, news, _ranges(state, news), episodes)
 
@@ -152,7 +185,7 @@ class _Pass:
         if state.is_due(task.series_id):
             self._due.append((task.series_id, state))
 
-    def _oldest_revised(self, waiting: Sequence[tuple[SeriesId, PairState]]) -> int | None:
+    def _oldest_revised(self, waiting: Pairs) -> int | None:
         """Return the earliest new time that is not after its pair's last evaluated reading, or None.
 
         Episodes that ended at or after that time may change. A fresh reading may also be out of order by some seconds.

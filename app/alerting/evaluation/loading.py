@@ -49,6 +49,36 @@ async def load_states(
     }
 
 
+async def find_pairs_to_begin(
+    connection: Connection,
+    book: RuleBook,
+    rules_since: Mapping[str, int],
+    progress: EvaluationProgress,
+    series_ids: Iterable[SeriesId],
+) -> list[tuple[SeriesId, PairState]]:
+    """Return the pairs of some series with newer rules that have not looked yet at what is stored of the series.
+
+    `progress` takes over the states of those series only with their next new readings: most are evaluated once now, and
+    many series may be silent for ever.
+    """
+    ids = list(series_ids)
+    unknown = [each for each in ids if each not in progress.series or each in progress.doubted]
+    rows = {(row["rule"], row["series_id"]): row for row in await connection.fetch(SQL["list_states"], unknown)}
+    loading = _Loading(book, rules_since, rows)
+    for series in (await load_series(connection, unknown)).values():
+        loading.load_backfills(series)
+    await loading.begin_backfills(connection)
+    for series_id, states in loading.backfills.items():
+        # A state that was kept although none is stored is that of a rule that was removed and added again.
+        stale = {state.match.rule.name for state in states}
+        if series_id in progress.series:
+            kept = progress.series[series_id]
+            progress.series[series_id] = tuple([state for state in kept if state.match.rule.name not in stale])
+    known = {each: [state for state in progress.series[each] if state.is_backfill] for each in set(ids) - set(unknown)}
+    found = {**loading.backfills, **known}
+    return [(each, state) for each in ids for state in found.get(each, ())]
+
+
 async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[SeriesId, EvaluatedSeries]:
     """Load the fields by which rules select series."""
     return {row["id"]: EvaluatedSeries(**row) for row in await connection.fetch(SQL["list_series"], ids)}
@@ -61,29 +91,41 @@ class _Loading:
         self.loaded: dict[SeriesId, tuple[PairState, ...]] = {}
         #: (rule, series id, era) of the open episodes that stay open in a new era.
         self.moved: list[tuple[str, SeriesId, int]] = []
+        #: The pairs whose rule is newer than the series, and that were never evaluated.
+        self.backfills: dict[SeriesId, list[PairState]] = {}
         self._book = book
         self._rules_since = rules_since
         self._rows = rows
-        self._backfills: dict[SeriesId, list[PairState]] = {}
 
     def load(self, series: EvaluatedSeries, kept: Iterable[PairState], news: News) -> None:
         """Make the state of one series."""
         kept_of = {state.match.rule.name: state for state in kept}
-        matches: tuple[Match, ...] = ()
-        if series.out_of_use is None:
-            matches = self._book.matches(series.sensor, series.metric, series.tags, series.gateway)
         self.loaded[series.id] = tuple(
-            [self._pair(series, match, kept_of.get(match.rule.name), news) for match in matches]
+            [self._pair(series, match, kept_of.get(match.rule.name), news) for match in self._matches(series)]
         )
+
+    def load_backfills(self, series: EvaluatedSeries) -> None:
+        """Make only the states of the pairs of one series that were never evaluated and whose rule is newer."""
+        for match in self._matches(series):
+            if (match.rule.name, series.id) not in self._rows:
+                self._begin(series, match)
+
+    def _matches(self, series: EvaluatedSeries) -> tuple[Match, ...]:
+        if series.out_of_use is not None:
+            return ()
+        return self._book.matches(series.sensor, series.metric, series.tags, series.gateway)
+
+    def _begin(self, series: EvaluatedSeries, match: Match) -> PairState:
+        state = PairState.begin(match)
+        if series.created_us < self._rules_since.get(match.rule.name, 0):
+            self.backfills.setdefault(series.id, []).append(state)
+        return state
 
     def _pair(self, series: EvaluatedSeries, match: Match, kept: PairState | None, news: News) -> PairState:
         name = match.rule.name
         row = self._rows.get((name, series.id))
         if row is None:  # also if the rule was removed and added again in between
-            state = PairState.begin(match)
-            if series.created_us < self._rules_since.get(name, 0):
-                self._backfills.setdefault(series.id, []).append(state)
-            return state
+            return self._begin(series, match)
         if kept is None or row["rule_hash"] == _UNSELECTED_HASH:
             state = PairState.of_row(row, match)
         else:
@@ -95,15 +137,12 @@ class _Loading:
         return state
 
     async def begin_backfills(self, connection: Connection) -> None:
-        """Begin the eras of rules that are newer than their series `late_data.accept` before the newest reading.
-
-        All readings since then are evaluated with the first new ones.
-        """
-        if not self._backfills:
+        """Begin the eras of rules that are newer than their series `late_data.accept` before the newest reading."""
+        if not self.backfills:
             return
-        rows = await connection.fetch(SQL["list_newest_times"], sorted(self._backfills))
+        rows = await connection.fetch(SQL["list_newest_times"], sorted(self.backfills))
         newest = {row["series_id"]: row["us"] for row in rows}
-        for series_id, states in self._backfills.items():
+        for series_id, states in self.backfills.items():
             for state in states:
                 accept_us = state.match.terms.late_data.accept_us
                 state.begin_backfill(newest.get(series_id, now_us()) - accept_us)

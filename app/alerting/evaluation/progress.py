@@ -1,6 +1,6 @@
 """Evaluation progress of one process for each pair of rule and series."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import asyncpg
 import msgspec
@@ -119,7 +119,7 @@ class PairState(msgspec.Struct, gc=False):
         ranges = news.ranges
         if self.is_beginning and self.stored.era_from is not None:
             # The news may be older than the era. The replay goes on to the newest reading in any case.
-            ranges.append((self.stored.era_from, max(self.stored.era_from, *(last for _, last in ranges))))
+            ranges.append((self.stored.era_from, max([self.stored.era_from, *(last for _, last in ranges)])))
         return ranges
 
     def known(self, episodes: Sequence[StoredEpisode]) -> Known:
@@ -169,16 +169,29 @@ class EvaluationProgress:
         #: Series whose rules or sensor's fields may have changed since their states were loaded.
         self.doubted: set[SeriesId] = set()
         self.late = LateRows()
+        #: Series that are older than some rule, in the order in which the rule looks at what is stored of them.
+        self.to_begin: dict[SeriesId, None] = {}
+        #: Whether `to_begin` lacks the series that are older than the rules in force.
+        self.must_find_older = True
         self._book: RuleBook | None = None
 
     def use_rules(self, book: RuleBook) -> None:
         """Match all series again if the rules have changed, and read stored states again: some were deleted."""
         if book is not self._book:
             self.doubted.update(self.series)
+            self.must_find_older = True
             self._book = book
+
+    def end_beginning(self, looked_at: Iterable[SeriesId], left: Collection[SeriesId]) -> None:
+        """Take series off `to_begin`, but not those that are `left`."""
+        for series_id in looked_at:
+            if series_id not in left:
+                del self.to_begin[series_id]
 
     def forget(self) -> None:
         """Use only the stored states from now on: a transaction failed, or another process was the leader."""
         self.series.clear()
         self.doubted.clear()
         self.late = LateRows()
+        self.to_begin.clear()
+        self.must_find_older = True

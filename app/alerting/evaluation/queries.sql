@@ -247,6 +247,15 @@ UPDATE alert_state AS state
   FROM unnest($1::text[], $2::int[]) AS unselected (rule, series_id)
  WHERE state.rule = unselected.rule AND state.series_id = unselected.series_id;
 
+-- name: list_older_series
+-- $1 time. The series with readings of sensors in use that were registered before it.
+SELECT series.id
+  FROM series_state AS state
+  JOIN series ON series.id = state.series_id
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE series.created_at < from_us($1::bigint) AND sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
+ ORDER BY series.id;
+
 -- name: list_newest_times
 -- $1 series ids
 SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY($1::int[]);

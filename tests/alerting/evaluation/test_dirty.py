@@ -134,18 +134,53 @@ async def test_alert_fires_when_a_row_of_the_previous_release_has_only_ranges(ha
 async def test_rule_over_old_series_is_begun_in_several_transactions_when_they_have_many_readings(
     harness: AlertingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluator, "FETCH_LIMIT", 40)
+    monkeypatch.setattr(evaluator, "FETCH_LIMIT", 160)
     monkeypatch.setattr(source, "READINGS_LIMIT", LARGEST_PAGE)  # one of them at a time
-    sensors = [f"freezer-{number}" for number in range(1, 6)]
-    await harness.use_rules("")
-    for sensor in sensors:
-        await harness.upload(sensor, *((minute, 9) for minute in range(30, 1, -1)))
-    await harness.tick()
+    await _store_old_series(harness)
     await harness.use_rules(WARM)
-    for sensor in sensors:
-        await harness.upload(sensor, (1, 9))
-    evaluation_counts = []
-    while await harness.alerting._round(harness.pool):
-        evaluation_counts.append(await harness.pool.fetchval("SELECT count(*) FROM alert_episode"))
-    assert evaluation_counts == [2, 4, 5]
+    episode_counts, more = [], True
+    while more:
+        more = await harness.alerting._round(harness.pool)
+        episode_counts.append(await harness.pool.fetchval("SELECT count(*) FROM alert_episode"))
+    assert episode_counts == [2, 4, 5]
+
+
+async def test_fresh_reading_does_not_wait_for_a_rule_that_begins_with_the_old_ones_of_its_series(
+    harness: AlertingHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator, "FETCH_LIMIT", 40)
+    monkeypatch.setattr(source, "READINGS_LIMIT", LARGEST_PAGE)
+    hot = WARM.replace("warm", "hot").replace("8", "20").replace("12", "30")
+    await harness.use_rules(hot)
+    await _store_old_series(harness)
+    await harness.use_rules(hot + WARM)
+    await harness.upload("freezer-5", (1, 25))
+    assert await harness.alerting._round(harness.pool)
+    alerts = [alert[:2] for alert in await harness.open_alerts()]
+    assert ("hot", "freezer-5") in alerts
+    assert ("warm", "freezer-5") not in alerts
     assert await harness.pool.fetchval("SELECT count(*) FROM dirty") == 0
+    await harness.tick()
+    assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 6
+
+
+async def test_rule_that_had_not_begun_with_all_old_series_goes_on_when_the_process_restarts(
+    harness: AlertingHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator, "FETCH_LIMIT", 40)
+    monkeypatch.setattr(source, "READINGS_LIMIT", LARGEST_PAGE)
+    await _store_old_series(harness)
+    await harness.use_rules(WARM)
+    assert await harness.alerting._round(harness.pool)
+    assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 1
+    await harness.alerting.tick(harness.pool, 2)  # another term: what is in memory is forgotten
+    assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 5
+
+
+async def _store_old_series(harness: AlertingHarness) -> None:
+    """Store thirty warm readings of each of five series, and evaluate them."""
+    if not harness.alerting.keeper.rules.rules:
+        await harness.use_rules("")
+    for number in range(1, 6):
+        await harness.upload(f"freezer-{number}", *((minute, 9) for minute in range(31, 1, -1)))
+    await harness.tick()

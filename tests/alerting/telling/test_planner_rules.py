@@ -95,6 +95,33 @@ async def test_new_rule_notifies_of_open_episodes_only(harness: AlertingHarness)
     assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 3
 
 
+async def test_new_rule_looks_at_once_at_what_is_stored_when_no_reading_comes(harness: AlertingHarness) -> None:
+    await harness.use_rules("")
+    await harness.upload("freezer-1", (20, 9), (10, 6))
+    await harness.upload("freezer-2", (30, 9))
+    await harness.tick()
+    await harness.use_rules(WARM)
+    await harness.tick()
+    await harness.advance(10)
+    assert harness.messages() == ["warm · quay: firing [freezer-2]"]
+    assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 2
+
+
+async def test_rule_that_was_removed_looks_at_what_is_stored_when_it_is_restored(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.notify_firing()
+    await harness.use_rules("")
+    await harness.advance(1)
+    await harness.use_rules(WARM)
+    await harness.tick()
+    await harness.advance(10)
+    assert harness.messages() == [
+        "warm · quay: firing [freezer-1]",
+        "warm: resolved [freezer-1]",
+        "warm · quay: firing [freezer-1]",
+    ]
+
+
 async def test_end_is_told_to_old_and_new_channels_when_the_rule_changes_its_channels(harness: AlertingHarness) -> None:
     await harness.use_rules(WARM)
     await harness.notify_firing()

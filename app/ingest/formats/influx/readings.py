@@ -1,0 +1,189 @@
+"""Readings from line protocol: which sensor and metric a field belongs to, and which fields cannot be stored.
+
+The metric is `measurement_field`, or the measurement alone if the field is named `value`. The sensor is the first of
+SENSOR_TAGS that a line has, else the measurement. All other tags become tags of the sensor and part of its name, so
+that no two series are taken for one.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from app.ingest.checks import (
+    Refusal,
+    check_tags,
+    check_time,
+    check_value,
+    refuse_metric,
+    refuse_sensor,
+    show_time,
+    time_limits,
+)
+from app.ingest.formats import Parsed, ReceiptTimes
+from app.ingest.formats.influx.columns import Columns, read_columns
+from app.ingest.formats.influx.lines import decode, read_head
+from app.ingest.upload import Readings, Rejected, Series
+from app.model import Reading, Tags
+from app.names import is_metric_name, is_sensor_name
+
+#: The tags that name a sensor; the first that a line has does.
+SENSOR_TAGS: Final = ("sensor", "sensor_id", "device", "device_id", "entity_id", "host")
+#: Nanoseconds of each unit that times may have, by the names of both versions of the interface.
+UNITS_NS: Final = {
+    "n": 1,
+    "ns": 1,
+    "u": 1_000,
+    "us": 1_000,
+    "µ": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+#: Beyond, not every whole number has an equal float.
+_EXACT_LIMIT: Final = 2**53
+
+
+class Origin(NamedTuple):
+    """Where the fields of a line come from."""
+
+    measurement: str
+    sensor: str
+    tags: Tags
+
+
+class _Named(NamedTuple):
+    """The series of a field, or why it has none."""
+
+    series: Series
+    refusal: Refusal | None
+
+
+def parse(body: bytes, times: ReceiptTimes, unit_ns: int) -> Parsed:
+    """Return the readings and rejections of a body whose times count `unit_ns`; raise MalformedLineError."""
+    columns = read_columns(decode(body))
+    origins = {head: find_origin(head) for head in {head for head, _ in columns.pairs}}
+    named = [_name(origins[head], key) for head, key in columns.pairs]
+    times_us = _times_us(columns, origins, times, unit_ns)
+    rejected = Rejected()
+    if not _are_good(columns, times_us, named, times.received_us):
+        kept = _list_good(columns, times_us, named, times.received_us, rejected)
+        columns, times_us = _keep(columns, kept), [times_us[row] for row in kept]
+    return Parsed(_collect(columns, times_us, named, origins), rejected)
+
+
+def find_origin(head: str) -> Origin:
+    """Return the origin of the fields that follow a measurement and its tags."""
+    measurement, tags = read_head(head)
+    named_by = next((tag for tag in SENSOR_TAGS if tag in tags), None)
+    others = {tag: value for tag, value in sorted(tags.items()) if tag != named_by}
+    sensor = measurement if named_by is None else tags[named_by]
+    return Origin(measurement, ",".join([sensor, *(f"{tag}={value}" for tag, value in others.items())]), others)
+
+
+def _name(origin: Origin, key: str) -> _Named:
+    metric = origin.measurement if key == "value" else f"{origin.measurement}_{key}"
+    refusal = check_tags(origin.tags)
+    if not is_sensor_name(origin.sensor):
+        refusal = refuse_sensor(origin.sensor)
+    elif not is_metric_name(metric):
+        refusal = refuse_metric(metric)
+    return _Named((origin.sensor, metric), refusal)
+
+
+def _times_us(columns: Columns, origins: dict[str, Origin], times: ReceiptTimes, unit_ns: int) -> list[int]:
+    """Return the times in microseconds; the fields of a line without one get a time of receipt."""
+    moments: Sequence[Any] = columns.times
+    if None in moments:
+        received: dict[int, int] = {}
+        for code, line, moment in zip(columns.codes.tolist(), columns.lines.tolist(), moments, strict=True):
+            if moment is None and line not in received:
+                received[line] = times.give(origins[columns.pairs[code][0]].sensor)
+        return [
+            received[line] if moment is None else moment * unit_ns // 1_000
+            for line, moment in zip(columns.lines.tolist(), moments, strict=True)
+        ]
+    if unit_ns % 1_000 == 0:
+        factor = unit_ns // 1_000
+        return [moment * factor for moment in moments]
+    return [moment * unit_ns // 1_000 for moment in moments]
+
+
+def _are_good(columns: Columns, times_us: list[int], named: list[_Named], received_us: int) -> bool:
+    """Return whether all fields can be stored."""
+    if not times_us:
+        return True
+    earliest, latest = time_limits(received_us)
+    return (
+        all(each.refusal is None for each in named)
+        and earliest <= min(times_us)
+        and max(times_us) <= latest
+        and min(columns.values) >= -_EXACT_LIMIT
+        and max(columns.values) <= _EXACT_LIMIT
+    )
+
+
+def _list_good(
+    columns: Columns, times_us: list[int], named: list[_Named], received_us: int, rejected: Rejected
+) -> list[int]:
+    """Return the rows that can be stored, and add the rejections of the others."""
+    kept = []
+    rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, times_us, strict=True)
+    for row, (code, line, value, time_us) in enumerate(rows):
+        key = columns.pairs[code][1]
+        refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, received_us)
+        if refusal is None:
+            kept.append(row)
+        else:
+            rejected.add(line, *refusal, metric=key if is_metric_name(key) else None)
+    return kept
+
+
+def _refuse_value(key: str, value: float) -> Refusal | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int) and int(float(value)) != value:
+        return "value_not_exact", f"{key} is {value}, which no 64-bit float equals; send it as a float, rounded"
+    return check_value(key, value)
+
+
+def _refuse_time(time_us: int, received_us: int) -> Refusal | None:
+    refusal = check_time(time_us, received_us)
+    if refusal is None or received_us // 100 < time_us < received_us * 100:
+        return refusal
+    return refusal[0], f"time is {show_time(time_us)}; is the parameter precision, by default ns, that of the times?"
+
+
+def _keep(columns: Columns, rows: list[int]) -> Columns:
+    return Columns(
+        columns.pairs,
+        columns.codes[rows],
+        columns.lines[rows],
+        [columns.values[row] for row in rows],
+        [columns.times[row] for row in rows],
+    )
+
+
+def _collect(columns: Columns, times_us: list[int], named: list[_Named], origins: dict[str, Origin]) -> Readings:
+    """Return the fields as readings. Of each sensor with tags, one reading describes it: the last."""
+    used = np.unique(columns.codes).tolist()
+    places: dict[Series, int] = {}
+    of_pairs = np.zeros(len(named), np.int64)
+    for code in used:
+        of_pairs[code] = places.setdefault(named[code].series, len(places))
+    last_rows = dict(zip(columns.codes.tolist(), range(len(times_us)), strict=True))
+    last_of_head = {columns.pairs[code][0]: row for code, row in last_rows.items()}
+    return Readings(
+        list(places),
+        array("q", of_pairs[columns.codes].tobytes()),
+        array("q", times_us),
+        array("d", columns.values),
+        columns.lines.tolist(),
+        [
+            Reading(origins[head].sensor, times_us[row], {}, origins[head].tags, int(columns.lines[row]))
+            for head, row in last_of_head.items()
+            if origins[head].tags
+        ],
+    )

@@ -17,13 +17,14 @@ SELECT episode.id, episode.fired_at
 
 -- name: list_alerts
 -- $1 ids. lowest and highest are of the readings within the episode; value is what the rule compares, the newest
--- within the episode.
+-- within the episode. Of whole hours the aggregate is read: an alert that lasts for weeks has millions of readings. A
+-- late reading counts there once its hour is refreshed.
 SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric,
        coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
        coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
        episode.level, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
        episode.merged_into, episode.threshold, episode.steps, episode.first_known_at,
-       episode.acked_by, episode.acked_at, episode.acked_level, seen.lowest, seen.highest,
+       episode.acked_by, episode.acked_at, episode.acked_level, extreme.lowest, extreme.highest,
        CASE WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN seen.value
             ELSE rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time)
        END AS value,
@@ -34,11 +35,33 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
   LEFT JOIN LATERAL (
-      SELECT last(value, time) AS value, max(time) AS last_time, min(value) AS lowest, max(value) AS highest
+      SELECT value, time AS last_time,
+             date_trunc('hour', episode.started_at - INTERVAL '1 microsecond', 'UTC') + INTERVAL '1 hour' AS first_hour,
+             date_trunc('hour', time, 'UTC') AS last_hour
         FROM reading
        WHERE series_id = episode.series_id
          AND time >= episode.started_at AND time <= coalesce(episode.resolved_at, now() + INTERVAL '1 hour')
+       ORDER BY time DESC
+       LIMIT 1
   ) AS seen ON TRUE
+  LEFT JOIN LATERAL (
+      SELECT min(lowest) AS lowest, max(highest) AS highest
+        FROM (
+            SELECT min(value) AS lowest, max(value) AS highest
+              FROM reading
+             WHERE series_id = episode.series_id
+               AND time >= episode.started_at AND time < seen.first_hour AND time <= seen.last_time
+             UNION ALL
+            SELECT min(min), max(max)
+              FROM reading_1h
+             WHERE series_id = episode.series_id AND bucket >= seen.first_hour AND bucket < seen.last_hour
+             UNION ALL
+            SELECT min(value), max(value)
+              FROM reading
+             WHERE series_id = episode.series_id
+               AND time >= greatest(seen.first_hour, seen.last_hour) AND time <= seen.last_time
+        ) AS part
+  ) AS extreme ON TRUE
  WHERE episode.id = ANY($1::bigint[]) AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND sensor.deleted_at IS NULL
  ORDER BY episode.fired_at DESC, episode.id DESC;

@@ -20,7 +20,7 @@ from app.db.pool import Connection
 from app.live import listener
 from app.live.frames import Frame
 from app.live.hub import Hub
-from app.live.listener import Listener
+from app.live.listener import Listener, read_frames
 from app.live.protocol import CloseCode, Cursor
 from app.live.queues.waiting import Queue
 from app.live.retention import prune_feed
@@ -305,3 +305,31 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
             yield server
     finally:
         shutil.rmtree(cluster_folder(tmp_path), ignore_errors=True)
+
+
+async def test_page_of_the_feed_ends_with_the_row_that_reaches_its_bytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in (300, 400, 300, 5_000, 1, 1):
+        await database.pool.execute(
+            "INSERT INTO feed (kind, n, payload) VALUES ('readings', 1, $1)", payload(1).ljust(size)
+        )
+    first: int = await database.pool.fetchval("SELECT min(seq) FROM feed")
+    monkeypatch.setattr(listener, "PAGE_BYTES", 700)
+    pages, cursor = [], Cursor("e", first - 1)
+    while frames := await read_frames(database.pool, cursor, None):
+        pages.append([frame.cursor.seq - first for frame in frames])
+        cursor = frames[-1].cursor
+    assert pages == [[0, 1], [2, 3], [4, 5]]
+
+
+async def test_listener_reads_all_rows_when_each_fills_a_page(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "PAGE_BYTES", 1)
+    monkeypatch.setattr(listener, "POLL_S", 60.0)
+    async with running_listener(database.dsn) as running:
+        await database.pool.execute(
+            "INSERT INTO feed (kind, n, payload) SELECT 'readings', 1, $1 FROM generate_series(1, 20)", payload(1)
+        )
+        await wait_until(lambda: len(running.recorder.seqs) == 20)

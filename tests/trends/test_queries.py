@@ -20,6 +20,7 @@ from tests.conftest import Database
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 FROM, NO_CURSOR = START + 10 * DAY, -1
+FROM_US, MANY = int(FROM.timestamp()) * 1_000_000, list(range(1, 21))
 #: Three days that begin at 23:00 UTC.
 LOCAL_EDGES = [FROM + number * DAY - timedelta(hours=1) for number in range(4)]
 #: 2,000 sensors, and for 20 series a reading every 20 minutes over 20 days.
@@ -39,6 +40,7 @@ ON_READINGS: dict[str, tuple[str, tuple[object, ...], int]] = {
     "one sensor's readings": ("list_readings", ([3], None, FROM, FROM + 2 * DAY, FROM, NO_CURSOR, 1_001), 2),
     "a later page": ("list_readings", ([3], None, START, START + 20 * DAY, FROM, 3, 101), 10),
     "readings of all sensors": ("list_readings", (None, None, FROM, FROM + DAY / 12, FROM, NO_CURSOR, 101), 1),
+    "first times of many series": ("list_first_times", (MANY, MANY, [FROM_US] * 20, FROM + DAY / 12, 3, 101), 1),
     "minutes": ("list_buckets_1m", ([5], timedelta(minutes=5), FROM, FROM + DAY), 1),
     "hours": ("list_buckets_1h", ([5], timedelta(hours=1), FROM, FROM + 3 * DAY), 3),
     "hours of several series": ("list_buckets_1h", ([5, 6, 7], timedelta(hours=1), FROM, FROM + 3 * DAY), 3),

@@ -115,9 +115,18 @@ class WorkerAwayError(AppError):
 
 
 class DatabaseUnavailableError(AppError):
-    """The database cannot be reached; nothing was stored."""
+    """The database cannot be reached; the message says what is known of what the request was to store."""
 
     code = "database_unavailable"
     title = "The database is away"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_s = 5
+
+
+class TooLateError(AppError):
+    """The answer did not begin in time, or the server stops."""
+
+    code = "too_late"
+    title = "No answer in time"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after_s = 5

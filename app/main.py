@@ -9,11 +9,13 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
+from litestar.types import ASGIApp
 
 from app import __version__, health
 from app.alerting import routes as alerting_routes
 from app.auth import routes as auth_routes
 from app.broker import routes as broker_routes
+from app.deadlines import Deadlines
 from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
 from app.notify import routes as notify_routes
@@ -23,6 +25,7 @@ from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
 from app.services import Services
 from app.settings import Settings
+from app.tasks import running
 from app.trends import routes as trends_routes
 from app.web import routes as web_routes
 from app.web.root_path import RootPath
@@ -60,7 +63,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
     if settings.root_path:
         app.asgi_handler = RootPath(app.asgi_handler, settings.root_path)
     # Wrapped around the router, because Litestar's own middleware does not see requests without a route.
-    app.asgi_handler = RequestLog(app.asgi_handler, services.metrics)
+    app.asgi_handler = RequestLog(_within_deadlines(app), services.metrics)
     return app
 
 
@@ -79,7 +82,7 @@ def create_worker_app(settings: Settings) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
-    app.asgi_handler = RequestLog(app.asgi_handler, worker.metrics)
+    app.asgi_handler = RequestLog(_within_deadlines(app), worker.metrics)
     return app
 
 
@@ -87,7 +90,7 @@ def create_worker_app(settings: Settings) -> Litestar:
 async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
     """Run the worker while its application runs."""
     worker: Worker = app.state.worker
-    async with worker.running():
+    async with worker.running(), running(app.state.deadlines.watch(), "deadlines"):
         yield
 
 
@@ -95,10 +98,16 @@ async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     """Run the services while the application runs."""
     services: Services = app.state.services
-    async with services.running():
+    async with services.running(), running(app.state.deadlines.watch(), "deadlines"):
         app.state.pool = services.pool
         app.state.read_pool = services.read_pool
         yield
+
+
+def _within_deadlines(app: Litestar) -> ASGIApp:
+    """Return the handler of an application that answers in time; `app.state.deadlines` is told of a stop."""
+    deadlines = app.state.deadlines = Deadlines(app.asgi_handler)
+    return deadlines
 
 
 def _dependencies(services: Services) -> dict[str, Provide]:

@@ -19,6 +19,8 @@ _USUAL_PROBLEMS = {
     401: "Missing or unknown API key",
     403: "The API key lacks the scope",
 }
+#: What is known when a query of a request has failed. Uploads are told more, see app/ingest/flush/commit.py.
+_UNKNOWN = "What the request was to change may have been changed. Ask again, or look before you send it again."
 log = structlog.get_logger()
 
 
@@ -46,7 +48,7 @@ def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
     headers: dict[str, str] = {}
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     if is_database_away(error):
-        error = DatabaseUnavailableError("Nothing was stored. Keep the data and send them again.")
+        error = DatabaseUnavailableError(_UNKNOWN)
     if isinstance(error, AppError):
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(error.retry_after_s)
@@ -70,7 +72,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
 
 
 def is_database_away(error: BaseException) -> bool:
-    """Return whether an exception means that PostgreSQL cannot be reached or cannot write at the moment."""
+    """Return whether an exception means that PostgreSQL cannot be reached, or cannot do its work at the moment."""
     return isinstance(
         error,
         OSError
@@ -80,9 +82,13 @@ def is_database_away(error: BaseException) -> bool:
         | asyncpg.CannotConnectNowError
         | asyncpg.AdminShutdownError
         | asyncpg.CrashShutdownError
-        | asyncpg.TooManyConnectionsError
         | asyncpg.ReadOnlySQLTransactionError
-        | asyncpg.DiskFullError,
+        | asyncpg.InsufficientResourcesError
+        | asyncpg.LockNotAvailableError
+        | asyncpg.QueryCanceledError
+        | asyncpg.TransactionRollbackError
+        | asyncpg.IdleInTransactionSessionTimeoutError
+        | asyncpg.InternalClientError,
     )
 
 

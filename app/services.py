@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
 
 import structlog
 
@@ -11,7 +12,9 @@ from app.auth.connections import ConnectionCounts
 from app.auth.keys import KeyRing, keys_from_environment
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
-from app.db.pool import DATABASE_ERRORS, Pool
+from app.db.pool import DATABASE_ERRORS, BoundedPool
+from app.db.servers import stalled
+from app.db.servers.replica import ReplicaPool
 from app.db.shared import SharedState
 from app.errors import SettingsError
 from app.health import Probe
@@ -26,17 +29,19 @@ from app.live.session import LiveFeed
 from app.metrics import Metrics
 from app.notify.transport import Endpoints
 from app.settings import Settings
-from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
+from app.start import CUT_AFTER_S, DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, opened_pool, require_dsn
 from app.tasks import supervised
 
+#: Longest time of a statement of a request: less than a request may take. The server ends it, if we cannot.
+COMMAND_WITHIN_S = 25
 log = structlog.get_logger()
 
 
 class Services:
     """The pools, tasks and jobs beside the request handlers; made by create_app, opened when the server starts."""
 
-    pool: Pool
-    read_pool: Pool
+    pool: BoundedPool
+    read_pool: BoundedPool
     edition: Edition
 
     def __init__(self, settings: Settings, needs_key: bool = True) -> None:
@@ -64,11 +69,16 @@ class Services:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
-            self.pool = await stack.enter_async_context(opened_pool("DATABASE_URL", self.dsn))
+            opening = opened_pool(
+                "DATABASE_URL",
+                self.dsn,
+                command_timeout_s=COMMAND_WITHIN_S,
+                statement_timeout=f"{COMMAND_WITHIN_S + 1}s",
+            )
+            self.pool = await stack.enter_async_context(opening)
             self.read_pool = self.pool
             if self.settings.read_database_url:
-                opening = opened_pool("READ_DATABASE_URL", self.settings.read_database_url)
-                self.read_pool = await stack.enter_async_context(opening)
+                self.read_pool = await stack.enter_async_context(self._opened_replica(self.settings.read_database_url))
             self.edition = await check_schema(self.pool)
             await self._check_keys()
             yield
@@ -89,17 +99,36 @@ class Services:
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
             log.info("stopping")
+            asyncio.get_running_loop().call_later(CUT_AFTER_S, self._cut)
             await self.feed.connections.write()
             await self._write_last_counts()
+
+    @property
+    def replica_is_away(self) -> bool:
+        """Return whether reads go to the primary because the replica does not answer."""
+        return isinstance(self.read_pool, ReplicaPool) and self.read_pool.is_away
+
+    @asynccontextmanager
+    async def _opened_replica(self, dsn: str) -> AsyncIterator[ReplicaPool]:
+        options = {"min_size": 0, "writes": False, "pool_class": ReplicaPool}
+        async with opened_pool("READ_DATABASE_URL", dsn, **options) as pool:
+            replica = cast("ReplicaPool", pool)
+            replica.fall_back_to(self.pool, dsn)
+            yield replica
 
     async def _write_last_counts(self) -> None:
         """Write what is known of gateways and sensors only here; log a failure, which must not prevent a clean stop."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(CUT_AFTER_S):
                 await self.ingest.gateways.write(self.pool)
                 await self._store_seen()
         except DATABASE_ERRORS as error:
             log.warning("gateways_not_written", error=repr(error))
+
+    def _cut(self) -> None:
+        """End what still waits for a database that hangs."""
+        self.pool.cut()
+        self.read_pool.cut()
 
     async def _store_seen(self) -> None:
         async with self.pool.acquire() as connection:
@@ -118,6 +147,7 @@ class Services:
         flushers = {
             f"flusher_{number}": lambda: self.ingest.writer.flush_forever(self.dsn) for number in range(1, FLUSHERS + 1)
         }
+        replica = {"replica": self.read_pool.watch} if isinstance(self.read_pool, ReplicaPool) else {}
         return {
             "listener": self.listener.run,
             "key_refresh": self.ring.keep_fresh,
@@ -127,6 +157,7 @@ class Services:
             "connection_counts": self.feed.connections.share,
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
             **flushers,
+            **replica,
         }
 
     def _jobs(self) -> list[Job]:
@@ -134,5 +165,6 @@ class Services:
             Job("beat", BEAT_EVERY_S, self.ingest.beat),
             Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.pool)),
             Job("sensors_seen", SEEN_EVERY_S, self._store_seen),
+            Job("stalled_sessions", stalled.LOOK_EVERY_S, lambda: stalled.end_stalled_sessions(self.pool)),
             Job("measure", MEASURE_EVERY_S, lambda: measure(self.pool, self.metrics)),
         ]

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from dotenv import dotenv_values
 
+from app.dsn import split_hosts
 from app.errors import SettingsError
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -102,8 +103,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def _check_dsn(name: str, dsn: str | None) -> None:
     """Raise SettingsError for an address that is no PostgreSQL URL, without quoting it: it may contain a password."""
-    if dsn is not None and not dsn.startswith(("postgresql://", "postgres://")):
+    if dsn is None:
+        return
+    if not dsn.startswith(("postgresql://", "postgres://")):
         raise SettingsError(f"{name} must look like postgresql://user:password@host:5432/name")
+    try:
+        split_hosts(dsn)
+    except ValueError:
+        raise SettingsError(
+            f"{name} cannot be read as an address. In a password write / as %2F, ? as %3F, # as %23, "
+            "@ as %40 and : as %3A. Several hosts are separated by commas: postgresql://user:password@first:5432,second:5432/name"
+        ) from None
 
 
 def _check_address(name: str, address: str | None) -> None:

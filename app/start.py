@@ -1,7 +1,7 @@
 """What every long-running process does at its start: wait for the database, and check that it can be used."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
@@ -11,7 +11,8 @@ import structlog
 
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
-from app.db.pool import Pool, open_pool
+from app.db.pool import HOST_ERRORS, BoundedPool, Pool, open_pool
+from app.db.servers.pooler import refuse_transaction_pooling
 from app.db.sql import SQL
 from app.errors import SettingsError
 from app.metrics import Metrics
@@ -20,14 +21,23 @@ from app.metrics import Metrics
 DATABASE_WAIT_S = 30.0
 #: Interval between two measurements of the database's size and of the pool.
 MEASURE_EVERY_S = 15.0
+#: How long after its beginning a stop cuts the connections on which work still waits: their database hangs.
+CUT_AFTER_S = 3.0
+#: How long a stop waits for connections that are still in use, for each pool.
+CLOSE_WITHIN_S = 1.0
 log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def opened_pool(name: str, dsn: str) -> AsyncIterator[Pool]:
-    """Open a pool until the block ends; raise SettingsError, which names the variable, when that is impossible."""
-    pool = await _wait_for_pool(name, dsn)
+async def opened_pool(name: str, dsn: str, **options: Any) -> AsyncIterator[BoundedPool]:
+    """Open a pool until the block ends; raise SettingsError, which names the variable, when that is impossible.
+
+    `options` are those of open_pool.
+    """
+    pool = await _wait_for_pool(name, dsn, options)
     try:
+        if options.get("writes", True):  # a replica may be away, and reads lose nothing by a pooler
+            await refuse_transaction_pooling(name, dsn)
         yield pool
     finally:
         await _close_pool(pool)
@@ -54,15 +64,17 @@ def require_dsn(dsn: str | None) -> str:
     return dsn
 
 
-async def _wait_for_pool(name: str, dsn: str) -> Pool:
-    """Open a pool, waiting at most DATABASE_WAIT_S for a database that is starting; raise SettingsError."""
+async def _wait_for_pool(name: str, dsn: str, options: Mapping[str, Any]) -> BoundedPool:
+    """Open a pool, waiting at most DATABASE_WAIT_S for a database that is starting or failing over."""
     deadline = monotonic() + DATABASE_WAIT_S
     while True:
         try:
-            return await open_pool(dsn)
-        except (OSError, asyncpg.CannotConnectNowError) as error:
+            return await open_pool(dsn, **options)
+        except HOST_ERRORS as error:
             if monotonic() > deadline:
-                raise SettingsError(f"The database at {name} does not answer: {error}") from None
+                raise SettingsError(
+                    f"The database at {name} does not answer: {error or type(error).__name__}"
+                ) from None
             log.info("waiting_for_database", error=str(error))
             await asyncio.sleep(1)
         except asyncpg.PostgresError as error:
@@ -70,9 +82,9 @@ async def _wait_for_pool(name: str, dsn: str) -> Pool:
 
 
 async def _close_pool(pool: Any) -> None:
-    """Close a pool; after 5 s, terminate the connections that are still in use."""
+    """Close a pool; after CLOSE_WITHIN_S, terminate the connections that are still in use: they hang."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(CLOSE_WITHIN_S):
             await pool.close()
     except TimeoutError:
         pool.terminate()

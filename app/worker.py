@@ -14,7 +14,7 @@ from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition
 from app.db.lease import Lease, LeaseLostError, check_term
-from app.db.pool import Pool
+from app.db.pool import BoundedPool, Pool
 from app.health import Probe
 from app.ingest.flush.legacy_records import prune_legacy_readings
 from app.ingest.idempotency import prune_answers
@@ -42,13 +42,16 @@ REMOVE_SENSORS_EVERY_S = 10.0
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
 OVERDUE_POLICIES_EVERY_S = 30.0
+#: How long after its beginning a stop cuts the connections on which work still waits: after messages under way, which
+#: get 5 s.
+_CUT_AFTER_S = 7.0
 log = structlog.get_logger()
 
 
 class Worker:
     """The pool, tasks and jobs of one worker."""
 
-    pool: Pool
+    pool: BoundedPool
     edition: Edition
 
     def __init__(self, settings: Settings) -> None:
@@ -110,6 +113,7 @@ class Worker:
             log.info("worker_started", leader=self.lease.held, edition=self.edition, meaning=meaning)
             yield
             log.info("worker_stopping")
+            asyncio.get_running_loop().call_later(_CUT_AFTER_S, self.pool.cut)
 
     def _is_leader(self) -> bool:
         return self.lease.held

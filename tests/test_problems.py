@@ -20,6 +20,8 @@ AWAY = [
     asyncpg.TooManyConnectionsError(),
     asyncpg.ReadOnlySQLTransactionError(),
     asyncpg.DiskFullError(),
+    asyncpg.QueryCanceledError(),
+    asyncpg.LockNotAvailableError(),
 ]
 
 
@@ -28,6 +30,9 @@ def test_error_is_503_with_retry_after_when_the_database_is_away(error: Exceptio
     assert is_database_away(error)
     problem, headers = describe(error)
     assert (problem.type, problem.status) == ("/problems/database_unavailable", 503)
+    assert problem.detail == (
+        "What the request was to change may have been changed. Ask again, or look before you send it again."
+    )
     assert headers == {"Retry-After": "5"}
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec
-from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -66,24 +65,8 @@ def _refuse(title: str, text: str) -> NoReturn:
 def load_settings() -> Settings:
     """Read the settings and configure the log accordingly; raise SettingsError."""
     settings = Settings.from_environment()
-    _check_addresses(settings)
     log.configure(settings.log_level, settings.log_format)
     return settings
-
-
-def _check_addresses(settings: Settings) -> None:
-    """Raise SettingsError for a database address that cannot be parsed.
-
-    The message does not show the address: the usual cause is a character of the password.
-    """
-    for name in ("database_url", "read_database_url"):
-        try:
-            _ = urlsplit(getattr(settings, name) or "").port
-        except ValueError:
-            raise SettingsError(
-                f"{name.upper()} cannot be read as an address. In a password write / as %2F, ? as %3F, # as %23, "
-                "@ as %40 and : as %3A"
-            ) from None
 
 
 def find_dsn(settings: Settings) -> str:

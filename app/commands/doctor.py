@@ -26,7 +26,7 @@ from app.db.edition import describe_edition, detect_edition
 from app.db.lease import is_held
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
-from app.db.restored import RestoreError, check_restored
+from app.db.servers.restored import RestoreError, check_restored
 from app.notify import sql as notify
 from app.settings import Settings
 

@@ -5,7 +5,8 @@ import rich_click as click
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar
 from app.db.migrations import list_pending, migrate, set_reader_password
 from app.db.pool import connect
-from app.db.restored import check_restored
+from app.db.servers.pooler import refuse_transaction_pooling
+from app.db.servers.restored import check_restored
 
 
 @click.command("migrate")
@@ -27,6 +28,7 @@ async def migrate_command(check: bool) -> int | None:
         for name in pending:
             output.print(f"pending: {name}", highlight=False, soft_wrap=True)
         return 1 if pending else 0
+    await refuse_transaction_pooling("DATABASE_URL", dsn)
     with progress_bar() as progress:
         task = progress.add_task("filling aggregates, days", total=None, visible=False)
         applied = await migrate(

@@ -116,7 +116,7 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
     rule_set = _choose(load_unsent(path or settings.rules_dir), names)
     now = now_us()
     try:
-        connection = await connect(find_dsn(settings), default_transaction_read_only="on")
+        connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
     except DATABASE_ERRORS as error:
         raise DatabaseUnavailableError(str(error)) from None
     try:

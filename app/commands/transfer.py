@@ -12,7 +12,7 @@ import rich_click as click
 from rich.markup import escape
 from rich.progress import DownloadColumn
 
-from app.archive.export import SESSION, export_archive
+from app.archive.export import export_archive, open_session
 from app.archive.files import find_compression, is_archive, written_archive
 from app.archive.load import Imported, Reports, import_archive
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar, stderr
@@ -73,7 +73,7 @@ async def export_command(
             raise InvalidRequestError("--all exports everything to the file that it names; leave out the other options")
         return await _export_all(archive)
     choice = Choice(sensors, metrics, *_parse_times(from_, to), with_unit)
-    connection = await connect(find_dsn(load_settings()), idle_in_transaction_session_timeout="0")
+    connection = await connect(find_dsn(load_settings()), writes=False, idle_in_transaction_session_timeout="0")
     try:
         with _opened(target) as write, progress_bar() as progress:
             task = progress.add_task("exporting, days", total=None)
@@ -89,7 +89,7 @@ async def export_command(
 
 async def _export_all(target: str) -> None:
     compression = find_compression(target)
-    connection = await connect(find_dsn(load_settings()), **SESSION)
+    connection = await open_session(find_dsn(load_settings()), writes=False)
     try:
         with _opened(target, mode=0o600) as write, progress_bar() as progress:
             task = progress.add_task("exporting, days", total=None)

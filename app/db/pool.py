@@ -1,61 +1,241 @@
-"""Connections to PostgreSQL: the pool of a process, and single connections that must keep their session."""
+"""Connections to PostgreSQL: the pool of a process, and single connections that must keep their session.
 
-from typing import TYPE_CHECKING, Any
+Every session is made by `connect` and set up by `_set_up`, those of a pool as well.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakSet, ref
 
 import asyncpg
 import msgspec
+from asyncpg.connect_utils import SessionAttribute
+
+from app.dsn import split_hosts
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     # Only asyncpg's stubs accept type arguments for these classes.
     Pool = asyncpg.Pool[asyncpg.Record]
+    Session = asyncpg.Connection[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool
-    Connection = asyncpg.Connection
+    Session = Connection = asyncpg.Connection
 
-#: Longest time of one statement; an upload whose statement takes longer is answered 503.
+#: Longest time of one statement, unless the caller gives another.
 COMMAND_TIMEOUT_S = 30
 POOL_SIZE = 10
+#: Longest wait for a connection of a pool. A connection that is given back is waited for as long, if it hangs.
+ACQUIRE_TIMEOUT_S = 5.0
+#: How long a host may take to accept a connection and set up its session, alone and among several.
+CONNECT_TIMEOUT_S, HOST_TIMEOUT_S = 5.0, 3.0
+#: A host that did not answer, or only reads, is tried after the others for so long.
+SUSPECT_S = 10.0
 #: Errors of a database that is unreachable, busy or shutting down, or that refuses a statement. asyncpg raises
 #: InternalClientError on a connection that the server is just closing.
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+#: Errors of one host after which the next one is tried, and which pass.
+HOST_ERRORS = (
+    OSError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TargetServerAttributeNotMatched,
+    asyncpg.TooManyConnectionsError,
+)
 
+#: Sent as startup parameters; PgBouncer takes these and refuses others.
+_AT_STARTUP = ("application_name", "timezone")
 _SETTINGS = {
     "application_name": "tidegauge",
     "timezone": "UTC",
     "jit": "off",
     # A transaction whose client is gone must not keep its locks.
     "idle_in_transaction_session_timeout": "5s",
+    # Longer than it takes to end a session that hangs with its locks, see app/db/servers/stalled.py.
+    "lock_timeout": "15s",
+    # A client whose host has vanished is noticed after 5 + 3 * 2 s when nothing is sent, after 10 s otherwise. Without
+    # these, a session that waits for more of a COPY would keep its locks for two hours.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10s",
+    # The statement of a client that is gone is ended.
+    "client_connection_check_interval": "5s",
 }
+#: The same for our side of the connection.
+_SOCKET_OPTIONS = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 5),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 10_000),
+)
+_DEMAND_WRITES = """
+DO $$ BEGIN
+    IF current_setting('transaction_read_only')::boolean THEN
+        RAISE EXCEPTION 'the server only reads: it is a standby, or default_transaction_read_only is on'
+            USING ERRCODE = 'read_only_sql_transaction';
+    END IF;
+END $$;
+"""
+#: When each host, by its address, has failed last.
+_failed_at: dict[str, float] = {}
+#: Sessions that have met a server which only reads.
+_to_cut: WeakSet[Session] = WeakSet()
 
 
-async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -> Pool:
-    """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure."""
-    return await asyncpg.create_pool(
-        dsn,
+class _Kind(NamedTuple):
+    """What a session is for."""
+
+    settings: Mapping[str, str]
+    #: Whether a server that only reads is refused.
+    writes: bool
+    command_timeout_s: float | None
+
+
+class BoundedPool(Pool):
+    """A pool in which nobody waits without a limit: neither for a connection, nor to give one back."""
+
+    acquire_timeout_s = ACQUIRE_TIMEOUT_S
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sessions: WeakSet[Session] = WeakSet()
+
+    def cut(self) -> None:
+        """Close all connections without a word; what runs on them fails at once, and the next use makes new ones."""
+        for session in [*self.sessions]:
+            session.terminate()
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        """Return a connection, also as a context manager; raise TimeoutError."""
+        return super().acquire(timeout=self.acquire_timeout_s if timeout is None else timeout)
+
+
+async def open_pool(
+    dsn: str,
+    *,
+    min_size: int = 2,
+    max_size: int = POOL_SIZE,
+    writes: bool = True,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+    acquire_timeout_s: float = ACQUIRE_TIMEOUT_S,
+    pool_class: type[BoundedPool] = BoundedPool,
+    **settings: str,
+) -> BoundedPool:
+    """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure.
+
+    With `writes`, a server that only reads is refused. `settings` are those of its sessions, such as statement_timeout.
+    """
+    kind = _Kind({**_SETTINGS, **settings}, writes, command_timeout_s)
+
+    async def connect_for_pool(**_of_asyncpg: object) -> Session:
+        session = await _connect(dsn, kind)
+        pool.sessions.add(session)
+        return session
+
+    pool = pool_class(
         min_size=min_size,
         max_size=max_size,
-        command_timeout=COMMAND_TIMEOUT_S,
-        timeout=5,
+        max_queries=50_000,
         max_inactive_connection_lifetime=60,
-        init=_use_json,
-        server_settings=_SETTINGS,
+        connect=connect_for_pool,
+        reset=_reset,
+        loop=None,
+        connection_class=cast("Any", asyncpg.Connection),
+        record_class=asyncpg.Record,
     )
+    pool.acquire_timeout_s = acquire_timeout_s
+    await pool
+    return pool
 
 
-async def connect(dsn: str, **settings: str) -> Connection:
-    """Open one connection outside the pool, for work that must keep its session: LISTEN, a lease, a migration."""
-    connection = await asyncpg.connect(dsn, timeout=5, server_settings={**_SETTINGS, **settings})
-    await _use_json(connection)
-    return connection
+async def connect(
+    dsn: str, *, writes: bool = True, command_timeout_s: float | None = None, **settings: str
+) -> Connection:
+    """Open one connection outside the pool, for work that must keep its session: LISTEN, a lease, a migration.
+
+    Of several hosts in the address, take the first that answers; with `writes`, the first that writes. Raise
+    HOST_ERRORS and asyncpg.PostgresError.
+    """
+    return await _connect(dsn, _Kind({**_SETTINGS, **settings}, writes, command_timeout_s))
 
 
-async def _use_json(connection: Any) -> None:
-    await connection.set_type_codec(
+async def _connect(dsn: str, kind: _Kind) -> Session:
+    hosts = split_hosts(dsn)
+    timeout_s = CONNECT_TIMEOUT_S if len(hosts) == 1 else HOST_TIMEOUT_S
+    failures: list[BaseException] = []
+    for host in sorted(hosts, key=_is_suspect):
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await _connect_host(host, kind)
+        except HOST_ERRORS as error:
+            _failed_at[host] = monotonic()
+            failures.append(error)
+    raise failures[-1]
+
+
+def _is_suspect(host: str) -> bool:
+    return monotonic() - _failed_at.get(host, float("-inf")) < SUSPECT_S
+
+
+async def _connect_host(host: str, kind: _Kind) -> Session:
+    session: Session = await asyncpg.connect(
+        host,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=kind.command_timeout_s,
+        server_settings={name: kind.settings[name] for name in _AT_STARTUP},
+        # Asked below: what a pooler says of the server at the connection may be out of date.
+        target_session_attrs=SessionAttribute.any if kind.writes else None,
+    )
+    try:
+        await _set_up(session, kind)
+    except BaseException:
+        session.terminate()
+        raise
+    return session
+
+
+async def _set_up(session: Session, kind: _Kind) -> None:
+    """Prepare a new session: demand a server that writes, apply our settings, and convert jsonb."""
+    _watch_socket(session)
+    statements = [f"SET {name} TO '{value}';" for name, value in kind.settings.items() if name not in _AT_STARTUP]
+    # In one round trip.
+    await session.execute("\n".join([_DEMAND_WRITES if kind.writes else "", *statements]))
+    await session.set_type_codec(
         "jsonb",
         schema="pg_catalog",
         encoder=lambda value: msgspec.json.encode(value).decode(),
         decoder=msgspec.json.decode,
     )
+    session.add_query_logger(partial(_note_read_only, ref(session)))
+
+
+def _watch_socket(session: Any) -> None:
+    """Let the kernel notice a server that has vanished; asyncpg has no public access to its socket."""
+    peer = session._transport.get_extra_info("socket")
+    if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
+        for level, name, value in _SOCKET_OPTIONS:
+            if hasattr(socket, name):  # not all exist on macOS
+                peer.setsockopt(level, getattr(socket, name), value)
+
+
+def _note_read_only(session: Callable[[], Session | None], query: Any) -> None:
+    """Let a session end that has met a server which only reads, so that the next one finds a server that writes."""
+    if isinstance(query.exception, asyncpg.ReadOnlySQLTransactionError) and (found := session()) is not None:
+        _to_cut.add(found)
+
+
+async def _reset(session: Session) -> None:
+    """Cut a session of a pool that must not be used again; leave others as they are.
+
+    Nothing in a pool changes its session. The reset of asyncpg would undo our settings, and takes a round trip.
+    """
+    if session in _to_cut:
+        session.terminate()

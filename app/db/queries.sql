@@ -33,6 +33,20 @@ SELECT pg_advisory_xact_lock($1, $2);
 -- $1 and $2 key of the lock, held until the transaction ends
 SELECT pg_advisory_xact_lock_shared($1, $2);
 
+-- name: end_stalled_sessions
+-- $1 how long a session of our login may wait for its client while other sessions wait for its locks
+SELECT application_name, extract(epoch FROM clock_timestamp() - query_start)::float8 AS waited_s,
+       pg_terminate_backend(pid)
+  FROM pg_stat_activity
+ WHERE datname = current_database() AND usename = session_user AND application_name LIKE 'tidegauge%'
+   AND state = 'active' AND wait_event_type = 'Client' AND query_start < clock_timestamp() - $1::interval
+   AND pid = ANY (
+       ARRAY(
+           SELECT unnest(pg_blocking_pids(waiting.pid)) FROM pg_stat_activity AS waiting
+            WHERE waiting.datname = current_database() AND waiting.wait_event_type = 'Lock'
+       )
+   );
+
 -- name: get_database_size
 SELECT pg_database_size(current_database());
 

@@ -16,16 +16,17 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.guard import Connection, first_headers
 from app.clock import DistinctClock
-from app.db.pool import Pool
-from app.errors import OverloadedError, PayloadTooLargeError, SlowBodyError
+from app.db.pool import DATABASE_ERRORS, Pool
+from app.errors import DatabaseUnavailableError, OverloadedError, PayloadTooLargeError, SlowBodyError
 from app.ingest.body import BODY_LIMIT, BodyRoom, decompress
 from app.ingest.formats import Parse, ReceiptTimes
 from app.ingest.gateways import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.sql import SQL
 from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
-from app.ingest.writer import Writer
+from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
+from app.problems import is_database_away
 from app.settings import Settings
 
 #: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.
@@ -82,6 +83,7 @@ class Ingest:
             parsed.gateway,
             client_ip=client_ip(request),
             idempotency=idempotency,
+            is_untimed=times.are_used,
         )
         return await self._store_once(upload)
 
@@ -122,12 +124,19 @@ class Ingest:
         label = upload.api_key.label
         async with self._answers.one_at_a_time(label, asked.key):
             try:
-                return await self._answers.find(self.pool, label, asked) or (await self.store(upload)).receipt
+                return await self._find_answer(label, asked) or (await self.store(upload)).receipt
             except AnsweredElsewhereError:
                 answer = await self._answers.find(self.pool, label, asked)
             if answer is None:
                 raise OverloadedError("The answer to this Idempotency-Key was just forgotten. Send the data again.")
             return answer
+
+    async def _find_answer(self, label: str, asked: Idempotency) -> Receipt | None:
+        """Return the answer to an Idempotency-Key, before anything of its upload is stored."""
+        try:
+            return await self._answers.find(self.pool, label, asked)
+        except DATABASE_ERRORS as error:
+            raise (DatabaseUnavailableError(NOT_STORED) if is_database_away(error) else error) from error
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload without an Idempotency-Key, or with one that is new; return the outcome after the commit."""

@@ -191,6 +191,8 @@ class Upload(msgspec.Struct, frozen=True):
     idempotency: "Idempotency | None" = None
     #: Whether the answer needs the id of a record of the replaced sensor server.
     wants_legacy_id: bool = False
+    #: Whether a reading has no time of its own but that of this receipt: sent again, it is another reading.
+    is_untimed: bool = False
     #: Whether an operator imports a file; see the statement `upsert_state_of_import`.
     is_import: bool = False
 

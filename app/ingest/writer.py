@@ -11,8 +11,9 @@ import msgspec
 import structlog
 
 from app.db.pool import DATABASE_ERRORS, Connection, connect
-from app.errors import InvalidRequestError, OverloadedError
+from app.errors import DatabaseUnavailableError, InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
+from app.ingest.flush.commit import CommitUnknownError
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
 from app.ingest.idempotency import AnsweredElsewhereError
@@ -31,8 +32,10 @@ QUEUE_VALUES = 400_000
 QUEUE_BYTES = 128 * 2**20
 #: Number of retries after a duplicate key in a COPY, a deadlock with another flush and the like.
 RETRIES = 3
-#: A flush that takes longer hangs, on a lock or on a dead network connection; its connection is closed.
-FLUSH_TIMEOUT_S = 60.0
+#: How long an upload may take. Until half of it, an upload waits for a flusher. A flush that takes longer than what
+#: its oldest upload has left hangs, on a lock or on a dead network connection; its connection is closed.
+UPLOAD_WITHIN_S = 27.0
+_LOOK_EVERY_S = 0.5
 
 #: Errors that neither our code nor the uploads cause, while the database is reachable: a retry may succeed.
 _PASSING_ERRORS = (
@@ -52,30 +55,36 @@ _RETRIED_ERRORS = (
     asyncpg.ConfigurationLimitExceededError,
     NotUniformError,
 )
+NOT_STORED = "Nothing was stored. Keep the data and send them again."
+_MAYBE_STORED = "The upload may have been stored."
 log = structlog.get_logger()
 
 
 class _Waiting(msgspec.Struct):
     upload: Upload
     outcome: "asyncio.Future[Outcome]"
+    #: By the clock of the event loop.
+    since: float
 
 
 class Writer:
     """Stores uploads and returns outcomes; an upload is acknowledged only after PostgreSQL has committed it."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, within_s: float | None = None) -> None:
         self.registry = SeriesRegistry()
+        self.within_s = UPLOAD_WITHIN_S if within_s is None else within_s
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._waiting_values = 0
         self._waiting_bytes = 0
         self._something_waits = asyncio.Event()
+        self._look: asyncio.TimerHandle | None = None
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload and return its outcome after the commit.
 
-        Raise OverloadedError if the queue is full, and what a lost database raises. In that case it is unknown whether
-        the upload was stored; sending it again is safe.
+        Raise OverloadedError if the queue is full, and DatabaseUnavailableError after `within_s` at the latest; its
+        message says whether the upload may have been stored.
         """
         if self._waiting and (
             self._waiting_values + upload.value_count > QUEUE_VALUES
@@ -84,8 +93,11 @@ class Writer:
             raise OverloadedError(
                 f"{self._waiting_values} values wait to be stored already. Keep the data and send them again."
             )
-        waiting = _Waiting(upload, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(upload, loop.create_future(), loop.time())
         self._waiting.append(waiting)
+        if self._look is None:
+            self._look = loop.call_later(_LOOK_EVERY_S, self._give_up)
         self._count(upload.value_count, upload.byte_count)
         self._something_waits.set()
         return await waiting.outcome
@@ -99,21 +111,38 @@ class Writer:
                 taken = self._take()
                 if not taken:
                     continue
+                deadline = taken[0].since + self.within_s
                 try:
-                    if connection is None or connection.is_closed():
-                        connection = await connect(dsn, application_name="tidegauge ingest")
-                    with _deadline(connection):
-                        await self._flush(connection, taken)
-                except (OverloadedError, *DATABASE_ERRORS) as error:
+                    # Of the connection alone it is not enough to be closed: in the middle of a COPY whose data the
+                    # network does not take, asyncpg does not notice it.
+                    async with asyncio.timeout_at(deadline + 1):
+                        if connection is None or connection.is_closed():
+                            connection = await connect(
+                                dsn, application_name="tidegauge ingest", statement_timeout=f"{self.within_s:.0f}s"
+                            )
+                        with _closed_at(deadline, connection):
+                            await self._flush(connection, taken)
+                except (OverloadedError, CommitUnknownError, *DATABASE_ERRORS) as error:
                     log.warning("flush_failed", uploads=len(taken), error=repr(error))
+                    if connection is not None and _is_useless(error):
+                        connection.terminate()
                     for waiting in taken:
-                        _fail(waiting, _as_answer(error))
+                        _fail(waiting, _as_answer(error, waiting.upload))
                 finally:
                     # Uploads without an answer are left here only by a bug of ours or a cancellation.
                     _fail_unanswered(taken)
         finally:
             if connection is not None:
                 connection.terminate()
+
+    def _give_up(self) -> None:
+        """Answer the uploads that have waited for half of their time; look again while others wait."""
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._waiting[0].since + self.within_s / 2 < loop.time():
+            waiting = self._waiting.popleft()
+            self._count(-waiting.upload.value_count, -waiting.upload.byte_count)
+            _fail(waiting, DatabaseUnavailableError(NOT_STORED))
+        self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self._waiting else None
 
     def _take(self) -> list[_Waiting]:
         """Take waiting uploads from the front of the queue, at least one, up to FLUSH_VALUES.
@@ -195,8 +224,10 @@ class Writer:
                 (outcome,) = await self._write(connection, [waiting.upload])
             except asyncpg.DataError as error:
                 _fail(waiting, InvalidRequestError(f"The database cannot store this upload: {error}"))
-            except (AnsweredElsewhereError, OverloadedError, *DATABASE_ERRORS) as error:
-                _fail(waiting, _as_answer(error))
+            except AnsweredElsewhereError as error:
+                _fail(waiting, error)
+            except (OverloadedError, CommitUnknownError, *DATABASE_ERRORS) as error:
+                _fail(waiting, _as_answer(error, waiting.upload))
             else:
                 self._answer([waiting], [outcome])
 
@@ -224,20 +255,39 @@ async def _merge(connection: Connection, uploads: Sequence[Upload], registry: Se
 
 
 @contextmanager
-def _deadline(connection: Connection) -> Iterator[None]:
-    """Close the connection after FLUSH_TIMEOUT_S; a cancellation would wait for an answer that may never come."""
-    timer = asyncio.get_running_loop().call_later(FLUSH_TIMEOUT_S, connection.terminate)
+def _closed_at(deadline: float, connection: Connection) -> Iterator[None]:
+    """Close the connection at the deadline; a cancellation would wait for an answer that may never come."""
+    timer = asyncio.get_running_loop().call_at(deadline, connection.terminate)
     try:
         yield
     finally:
         timer.cancel()
 
 
-def _as_answer(error: Exception) -> Exception:
-    """Turn a passing database error into 503; pass others through."""
-    if isinstance(error, _PASSING_ERRORS) and not is_database_away(error):
+def _is_useless(error: Exception) -> bool:
+    """Return whether a flush must not use the connection again on which this has happened."""
+    return isinstance(error, CommitUnknownError | TimeoutError | asyncpg.ReadOnlySQLTransactionError)
+
+
+def _as_answer(error: Exception, upload: Upload) -> Exception:
+    """Turn a passing database error into 503, whose text says what is known of the upload; pass others through."""
+    if isinstance(error, CommitUnknownError):
+        return DatabaseUnavailableError(_may_be_stored(upload))
+    if isinstance(error, _PASSING_ERRORS) and not isinstance(error, asyncpg.DiskFullError):
         return OverloadedError("The database was too busy to store the upload. Keep the data and send them again.")
-    return error
+    return DatabaseUnavailableError(NOT_STORED) if is_database_away(error) else error
+
+
+def _may_be_stored(upload: Upload) -> str:
+    """Return the text for an upload of which nobody knows whether it was stored."""
+    if not upload.is_untimed or upload.idempotency is not None:
+        return f"{_MAYBE_STORED} Keep the data and send them again: what is stored already is not stored twice."
+    if upload.wants_legacy_id:
+        return f"{_MAYBE_STORED} It has no time of its own: sent again, it may be stored twice."
+    return (
+        f"{_MAYBE_STORED} Some readings have no time of their own: sent again, they may be stored twice. With an "
+        "Idempotency-Key it is safe to send them again."
+    )
 
 
 def _fail_answered_elsewhere(taken: Sequence[_Waiting], error: AnsweredElsewhereError) -> list[_Waiting]:
@@ -260,4 +310,4 @@ def _fail(waiting: _Waiting, error: BaseException) -> None:
 def _fail_unanswered(taken: Sequence[_Waiting]) -> None:
     """Answer the uploads that have no answer yet, so that no client waits for ever."""
     for waiting in taken:
-        _fail(waiting, OverloadedError("The upload was interrupted. Keep the data and send them again."))
+        _fail(waiting, DatabaseUnavailableError(_may_be_stored(waiting.upload)))

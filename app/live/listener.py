@@ -5,12 +5,10 @@ A lost notification causes a delay but no loss of data: new rows are also read w
 
 import asyncio
 import random
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
 
 import structlog
 
@@ -76,7 +74,6 @@ class Listener:
 
     async def _begin(self, connection: Connection) -> None:
         """Start to LISTEN, then read the head of the feed; in this order no row can be missed."""
-        _keep_alive(connection)
         await connection.add_listener(CHANNEL, self._wake)
         connection.add_termination_listener(self._wake)
         row = await connection.fetchrow(SQL["get_feed_head"])
@@ -92,7 +89,7 @@ class Listener:
             self._notified.clear()
             async with asyncio.timeout(TIMEOUT_S):
                 frames = await read_frames(connection, self._hub.cursor, None)
-            await self._hub.labels.read_if_unknown(connection, frames)
+                await self._hub.labels.read_if_unknown(connection, frames)
             await self._publish(frames)
             is_full = len(frames) == PAGE_ROWS
             self._failures = 0
@@ -120,10 +117,3 @@ async def read_frames(connection: Connection | Pool, after: Cursor, until: int |
     """Read the next page of frames after a cursor, up to and including the seq `until` if given."""
     rows = await connection.fetch(SQL["list_feed"], after.seq, 2**62 if until is None else until, PAGE_ROWS)
     return [Frame(Cursor(after.epoch, row["seq"]), row["kind"], row["payload"], row["at"]) for row in rows]
-
-
-def _keep_alive(connection: Any) -> None:
-    """Let the kernel detect a peer that no longer answers; asyncpg has no public access to its socket."""
-    peer = connection._transport.get_extra_info("socket")
-    if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

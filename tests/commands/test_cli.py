@@ -17,7 +17,8 @@ from tests.processes import Ran, free_port, tidegauge
 
 UNREADABLE = (
     "Wrong setting: DATABASE_URL cannot be read as an address. In a password write / as %2F, ? as %3F, # as %23, "
-    "@ as %40 and : as %3A"
+    "@ as %40 and : as %3A. Several hosts are separated by commas: "
+    "postgresql://user:password@first:5432,second:5432/name"
 )
 
 

@@ -7,6 +7,8 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,6 +23,7 @@ from app.errors import SettingsError
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, wait_until
 from tests.processes import running, tidegauge
+from tests.wire import Wire
 
 #: Texts that must never occur in a log.
 SECRETS = (API_KEY, API_KEY_WS, "hidden-one")
@@ -72,6 +75,34 @@ async def upload_slowly(http: aiohttp.ClientSession, send_rest: asyncio.Event) -
 
     async with http.post("/api/v1/readings", data=body()) as response:
         return response.status, (await response.json())["accepted"]
+
+
+async def test_serve_ends_in_time_and_answers_what_waits_with_503_when_its_database_hangs(
+    tmp_path: Path, database: Database, wire: Wire
+) -> None:
+    async with running(tmp_path, "serve", DATABASE_URL=wire.url) as server:
+        for _ in range(3):
+            assert await server.post([{"sensor": "s", "values": {"m": 1}}]) == 200
+        wire.freeze()
+        waiting = [
+            asyncio.create_task(
+                answer(server.http.post("/api/v1/readings", json=[{"sensor": "s", "values": {"m": 2}}]))
+            )
+            for _ in range(5)
+        ]
+        waiting += [asyncio.create_task(answer(server.http.get("/api/v1/sensors"))) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        started = monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.gather(*waiting) == [(503, "5")] * 10
+        assert await server.wait() == 0
+        assert monotonic() - started < 20
+        assert "Traceback" not in server.err
+
+
+async def answer(response: Any) -> tuple[int, str | None]:
+    async with response as answered:
+        return answered.status, answered.headers.get("Retry-After")
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -93,6 +94,20 @@ async def test_lease_is_lost_in_time_when_the_network_passes_nothing_on(
         await wait_until(lambda: lease.held)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_lease_is_not_taken_at_a_server_that_only_reads_and_taken_once_it_writes(database: Database) -> None:
+    name = urlsplit(database.dsn).path[1:]
+    await database.pool.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    lease = Lease(database.dsn)
+    keeping = asyncio.create_task(lease.keep())
+    for _ in range(20):
+        await asyncio.sleep(0.02)
+        assert (lease.held, await database.pool.fetch(HOLDERS)) == (False, [])
+    await database.pool.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    await wait_until(lambda: lease.held)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
 
 
 @asynccontextmanager

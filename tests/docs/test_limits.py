@@ -8,9 +8,10 @@ from app.broker.pacing import HOLD_LIMIT_S, PACED_FOR_S, READ_EVERY_S
 from app.broker.rates import DEFAULT_RATE
 from app.broker.store import KEPT_FOR, KEPT_ROWS
 from app.clock import DAY_US, MINUTE_US
-from app.commands.processes.server import GRACE_S
+from app.commands.processes.server import ANSWER_AT_STOP_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.db.shared import RETRY_S
+from app.deadlines import CHANGE_WITHIN_S, READ_WITHIN_S
 from app.ingest.body import BODIES_LIMIT, BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
@@ -18,8 +19,8 @@ from app.ingest.formats.native import READINGS_LIMIT
 from app.ingest.idempotency import KEY_LIMIT
 from app.ingest.series import SENSORS_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
-from app.ingest.writer import FLUSH_TIMEOUT_S, QUEUE_VALUES
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
+from app.ingest.writer import QUEUE_VALUES, UPLOAD_WITHIN_S
 from app.live.hub import ALL_QUEUES_BYTES
 from app.live.protocol import PATTERNS_LIMIT
 from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES, VALUE_BYTES
@@ -45,7 +46,7 @@ GATEWAYS = (
     f"| `sensor` | 1 to {SENSOR_NAME_LIMIT} printable characters",
     f"names of 1 to {METRIC_NAME_LIMIT} printable characters",
     f"At most {TAGS_LIMIT}, with names and values of at most {TAG_LENGTH_LIMIT} characters",
-    f"the server gives up after {FLUSH_TIMEOUT_S:.0f}",
+    f"the server gives up after {UPLOAD_WITHIN_S:.0f} s",
     f"1 to {KEY_LIMIT} printable characters",
 )
 LIVE_FEED = (
@@ -64,7 +65,8 @@ OPERATORS = (
     f"{SENT_AGE.days} days after they were sent, {DEAD_AGE.days} days after they were given up",
     f"{KEPT_FOR.days} days, at most {KEPT_ROWS:,}",
     f"within {REFRESH_S:.0f} seconds",
-    f"within {GRACE_S} seconds",
+    f"has no answer after {ANSWER_AT_STOP_S:.0f} seconds",
+    f"in time, {READ_WITHIN_S:.0f} s for a read and {CHANGE_WITHIN_S:.0f} s for a change",
     f"At {QUEUE_VALUES:,} uploads get 503",
     "could not be delivered within an hour" if DEADLINE_S == 3_600 else "",
     f"may send {DEFAULT_RATE.burst:,} at once and then {DEFAULT_RATE.per_minute:,} a minute through each API process",

@@ -82,19 +82,96 @@ async def test_uploads_are_refused_while_the_database_is_away_and_accepted_when_
 async def test_upload_is_refused_in_time_when_the_network_loses_the_database(
     wire: Wire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert writer.UPLOAD_WITHIN_S + 1 <= 30
     monkeypatch.setattr(services, "FLUSHERS", 1)  # a second one would have to connect first, which takes 5 s to fail
     async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server, asyncio.timeout(20):
         assert await _post(server, 1) == 200
-        monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 0.2)
+        server.services.ingest.writer.within_s = 0.2
         wire.freeze()
-        assert await _post(server, 2) == 503
+        answer = await send(server, _body(2))
+        assert (answer.status, answer.retry_after) == (503, "5")
+        assert answer.body["detail"] == (
+            "The upload may have been stored. Keep the data and send them again: what is stored already is not stored "
+            "twice."
+        )
         await wire.mend()
-        monkeypatch.setattr(writer, "FLUSH_TIMEOUT_S", 20)
+        server.services.ingest.writer.within_s = 20
         assert await _post(server, 3) == 200
         # The call may have reached the database before its answer was lost: sending it again is safe.
         assert await _post(server, 2) == 200
     assert await _stored(database.pool) == {1, 2, 3}
     assert await database.pool.fetchval("SELECT sum(n) FROM feed") == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "path", "advice"),
+    [
+        ([{"sensor": "pi1", "values": {"t": 2}}], {}, "/api/v1/readings", "sent again, they may be stored twice. With"),
+        (
+            [{"sensor": "pi1", "values": {"t": 2}}],
+            {"Idempotency_Key": "k"},
+            "/api/v1/readings",
+            "what is stored already is not stored twice",
+        ),
+        (THERMOMETER, {}, RECORD, "It has no time of its own: sent again, it may be stored twice"),
+    ],
+    ids=["untimed", "untimed with a key", "legacy"],
+)
+async def test_upload_is_told_whether_sending_it_again_is_safe_when_its_answer_was_lost(
+    wire: Wire, database: Database, body: Any, headers: dict[str, str], path: str, advice: str
+) -> None:
+    async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server, asyncio.timeout(20):
+        for _ in range(4):  # both flushers are connected, and the sensors known
+            assert await _post(server, 1) == 200
+            assert (await send(server, THERMOMETER, RECORD)).status == 201
+        async with _stalled(database):
+            sent = asyncio.create_task(send(server, body, path, **headers))
+            await _until_flushing(database)
+            await wire.cut()
+            answer = await sent
+    assert (answer.status, answer.retry_after) == (503, "5")
+    assert "may have been stored." in answer.body["detail"]
+    assert advice in answer.body["detail"]
+
+
+async def test_uploads_are_refused_as_not_stored_when_no_flusher_takes_them_in_time(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        assert await _post(server, number) == 200
+    monkeypatch.setattr(writer, "FLUSH_VALUES", 1)
+    async with _stalled(database):
+        stalled = [asyncio.create_task(send(server, _body(number))) for number in (10, 11)]
+        await _until_flushing(database, 2)
+        server.services.ingest.writer.within_s = 1.0
+        started = monotonic()
+        answers = await asyncio.gather(*(send(server, _body(number)) for number in range(20, 25)))
+        assert monotonic() - started < 2.5
+    for answer in answers:
+        assert (answer.status, answer.retry_after) == (503, "5")
+        assert answer.body["detail"] == "Nothing was stored. Keep the data and send them again."
+    assert [(await each).status for each in stalled] == [200, 200]
+    assert await _stored(database.pool) == {0, 1, 2, 3, 10, 11}
+
+
+async def test_bulk_upload_is_refused_in_time_when_the_network_does_not_take_its_copy(
+    wire: Wire, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "FLUSHERS", 1)
+    bulk = msgspec.json.encode([_reading(number) for number in range(1_000, 101_000)])
+    async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server, asyncio.timeout(40):
+        assert await _post(server, 1) == 200
+        server.services.ingest.writer.within_s = 3.0
+        wire.freeze()
+        answer = await send(server, bulk)
+        assert (answer.status, answer.body["detail"]) == (
+            503,
+            "Nothing was stored. Keep the data and send them again.",
+        )
+        await wire.mend()
+        server.services.ingest.writer.within_s = 20
+        assert await _post(server, 2) == 200
+    assert await _stored(database.pool) == {1, 2}
 
 
 async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeatedly(
@@ -326,6 +403,17 @@ async def _stalled(database: Database) -> AsyncIterator[None]:
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE series_state")
         yield
+
+
+async def _until_flushing(database: Database, count: int = 1) -> None:
+    """Wait until so many flushes wait for a lock."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+        "AND application_name = 'tidegauge ingest'"
+    )
+    async with asyncio.timeout(10):
+        while await database.pool.fetchval(waiting) < count:  # noqa: ASYNC110 -- the database sends no event
+            await asyncio.sleep(0.01)
 
 
 async def _flush_together(

@@ -14,12 +14,13 @@ from typing import Any
 import uvicorn
 from litestar import Litestar
 
+from app.deadlines import Deadlines
 from app.errors import AppError, SettingsError
 from app.http_protocol import JoiningHttpProtocol
 from app.live.wire import WireProtocol
 
-#: How long running requests may take after a signal to stop.
-GRACE_S = 10
+#: How long running requests may take after a signal to stop, and after what time those without an answer get 503.
+GRACE_S, ANSWER_AT_STOP_S = 8, 6.0
 #: Uploads and evaluations create tens of thousands of objects at a time, and hardly any of them are garbage in a
 #: reference cycle. By default Python would search for such cycles after every 700 new objects.
 GC_THRESHOLDS = (100_000, 20, 50)
@@ -43,7 +44,7 @@ async def run_app(app: Litestar, listening: Sequence[socket.socket], on_hangup: 
     """
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        await _Server(uvicorn_config(app), on_hangup).serve(sockets=list(listening))
+        await _Server(uvicorn_config(app), on_hangup, app.state.deadlines).serve(sockets=list(listening))
     except SystemExit:
         raise StartError("The log above says why") from None
     finally:
@@ -131,9 +132,15 @@ class _Server(uvicorn.Server):
     A command may still have to stop an embedded database afterwards.
     """
 
-    def __init__(self, config: uvicorn.Config, on_hangup: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_hangup: Callable[[], None], deadlines: Deadlines) -> None:
         super().__init__(config)
         self._on_hangup = on_hangup
+        self._deadlines = deadlines
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the requests under way in time, then stop as uvicorn does."""
+        self._deadlines.stop_within(ANSWER_AT_STOP_S)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from app.commands.processes.server import listen
 from app.commands.processes.supervisor import Program, supervise
 from app.db.embedded.server import EmbeddedServer
 from app.db.migrations import migrate
+from app.db.servers.pooler import refuse_transaction_pooling
 from app.errors import AppError
 from app.services import Services
 from app.settings import Settings
@@ -43,6 +44,7 @@ async def up(demo: bool) -> None:
     """
     settings = load_settings()
     if settings.database_url is not None:
+        await refuse_transaction_pooling("DATABASE_URL", settings.database_url)
         await _up(settings, "DATABASE_URL", demo)
         return
     with EmbeddedServer.start(settings.data_dir, say=lambda line: stderr.print(line, highlight=False)) as server:

@@ -9,6 +9,7 @@ import msgspec
 from app.db.pool import Connection
 from app.errors import OverloadedError
 from app.ingest.flush.batch import Batch, NewReadings, as_columns
+from app.ingest.flush.commit import commit_answered
 from app.ingest.flush.feed_payload import group_readings, split_payload
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
@@ -43,26 +44,27 @@ async def write_small_flush(
 ) -> list[Outcome]:
     """Store a small batch and return each upload's outcome, in order, after the commit.
 
-    Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and what a lost database raises. Nothing
-    is stored then.
+    Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and what a database that refuses raises.
+    Nothing is stored then. Raise CommitUnknownError if the answer is lost.
     """
     new = NewReadings(batch, batch.samples)
     grouped = group_readings(new, registry.names)
     records = find_records(new, grouped, registry)
     try:
-        # Not fetchrow, whose row limit would leave the call unfinished when it commits.
-        (row,) = await connection.fetch(
-            SQL["store_small_flush"],
-            registry.version,
-            any_decompression,
-            *batch.samples.columns(),
-            *days_of(new),
-            *new.newest.columns(),
-            *_summaries(new),
-            split_payload(new, grouped, [found.record for found in records]),
-            *columns_of(records),
-            *_answers(new),
-        )
+        with commit_answered():
+            # Not fetchrow, whose row limit would leave the call unfinished when it commits.
+            (row,) = await connection.fetch(
+                SQL["store_small_flush"],
+                registry.version,
+                any_decompression,
+                *batch.samples.columns(),
+                *days_of(new),
+                *new.newest.columns(),
+                *_summaries(new),
+                split_payload(new, grouped, [found.record for found in records]),
+                *columns_of(records),
+                *_answers(new),
+            )
     except asyncpg.PostgresError as error:
         if error.sqlstate == _SENSORS_CHANGED:
             raise SensorsChangedError from error

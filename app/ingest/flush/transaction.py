@@ -8,12 +8,14 @@ commit, so days must ascend in every flush.
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 
+import asyncpg
 import msgspec
 
 from app.clock import DAY_US, to_us
 from app.db.pool import Connection
 from app.db.sql import SQL as DB_SQL
-from app.ingest.flush.batch import Batch, NewReadings, by_day, copy_payload, select
+from app.ingest.flush.batch import Batch, NewReadings, Samples, by_day, copy_payload, select
+from app.ingest.flush.commit import commit_answered, transaction
 from app.ingest.flush.feed_payload import encode_payload, group_readings
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
@@ -48,9 +50,10 @@ async def write_flush(
     """Store a batch and return each upload's outcome, in order, after the commit.
 
     Raise asyncpg.UniqueViolationError if COPY meets a stored reading, asyncpg.DeadlockDetectedError,
-    SensorsChangedError, AnsweredElsewhereError, and what a lost database raises. The transaction is rolled back then.
+    SensorsChangedError, AnsweredElsewhereError, and what a lost database raises. The transaction is rolled back then;
+    only after CommitUnknownError, it may have been committed.
     """
-    async with connection.transaction():
+    async with transaction(connection):
         if any_decompression:
             await connection.execute(DB_SQL["allow_any_decompression"])
         new = await (_copy if by_copy else _insert)(connection, batch)
@@ -62,7 +65,8 @@ async def write_flush(
         return make_outcomes(new, None, [], [])
     for series_id in _find_reporting(new, registry):
         del registry.retired[series_id]
-    seq = await connection.fetchval(SQL["get_feed_seq"])
+    with commit_answered():
+        seq = await connection.fetchval(SQL["get_feed_seq"])
     return make_outcomes(new, seq, recorded.records, recorded.legacy_ids)
 
 
@@ -75,13 +79,23 @@ def days_of(new: NewReadings) -> tuple[list[date], list[int]]:
 async def _copy(connection: Connection, batch: Batch) -> NewReadings:
     """Copy all samples into `reading`, day by day; all must be new."""
     for samples in by_day(batch.samples):
+        await _copy_day(connection, samples)
+    return NewReadings(batch, batch.samples)
+
+
+async def _copy_day(connection: Connection, samples: Samples) -> None:
+    try:
         await connection.copy_to_table(
             "reading",
             source=_as_stream(copy_payload(samples)),
             columns=("series_id", "time", "value"),
             format="binary",
         )
-    return NewReadings(batch, batch.samples)
+    except AttributeError as error:
+        # asyncpg writes the end of a COPY that is cancelled also to a connection that was closed meanwhile.
+        if connection.is_closed():
+            raise asyncpg.InterfaceError("the connection was closed in the middle of a COPY") from error
+        raise
 
 
 async def _insert(connection: Connection, batch: Batch) -> NewReadings:

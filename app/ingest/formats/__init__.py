@@ -35,6 +35,11 @@ class ReceiptTimes:
         self.last_us = received_us
         self._next: dict[str, int] = {}
 
+    @property
+    def are_used(self) -> bool:
+        """Return whether a reading has got its time here."""
+        return bool(self._next)
+
     def give(self, sensor: str) -> int:
         """Return the time of the sensor's next reading without a time."""
         us = self._next.get(sensor, self.received_us)

@@ -200,6 +200,7 @@ def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], r
         request.scope["state"]["api_key"],
         client_ip=client_ip(request),
         wants_legacy_id=True,
+        is_untimed=True,
     )
 
 

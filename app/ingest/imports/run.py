@@ -36,6 +36,8 @@ from app.tasks import supervised
 _IN_FLIGHT = 2
 #: How often a block is tried again when the database is too busy to store it, and the pause before each try.
 _RETRIES, _PAUSE_S = 10, 1.0
+#: How long a block may take. Nobody waits for an answer, and late readings may need chunks decompressed.
+_BLOCK_WITHIN_S = 600.0
 #: Sensors are registered under this label; an operator's import has no cap.
 IMPORT_KEY = ApiKey(IMPORT_LABEL, frozenset({"ingest"}), Limits(sensors=2**31 - 1))
 
@@ -63,7 +65,7 @@ class Import:
         self._say = say
         self._progress_path = path.with_name(f"{path.stem}.progress.json")
         self._rejected_path = path.with_name(f"{path.stem}.rejected.csv")
-        self._writer = Writer(Metrics())
+        self._writer = Writer(Metrics(), _BLOCK_WITHIN_S)
 
     async def run(self) -> Summary:
         """Store the file and return the counts; raise AppError, OSError, and what a lost database raises."""

@@ -1,0 +1,119 @@
+"""ASGI middleware that answers a request with 503 when its answer does not begin in time, or the server stops."""
+
+import asyncio
+from contextvars import copy_context
+from time import monotonic
+from typing import Final
+
+import msgspec
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
+
+from app.errors import TooLateError
+from app.problems import MEDIA_TYPE, describe
+
+#: How long a request that only reads may take until the first byte of its answer.
+READ_WITHIN_S: Final = 9.0
+#: How long others may take after the end of their body; uploads are answered earlier, see app/ingest/writer.py.
+CHANGE_WITHIN_S: Final = 29.0
+LOOK_EVERY_S: Final = 0.5
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_SLOW = "The server could not answer in time"
+_STOPPING = "The server stops"
+_TRY_AGAIN = "Ask again."
+_LOOK_FIRST = (
+    "What the request was to store or change may have been stored or changed. Readings with a time can be sent again "
+    "safely; of anything else look first."
+)
+log = structlog.get_logger()
+
+
+class Deadlines:
+    """Follows the requests under way; `watch` must run beside them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._requests: set[_Request] = set()
+        self._stop_at: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request to the application until it is late."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request = _Request(scope, receive, send)
+        self._requests.add(request)
+        try:
+            await self._app(scope, request.receive, request.send)
+        except asyncio.CancelledError:
+            if not request.is_late:
+                raise
+        finally:
+            self._requests.discard(request)
+            if request.answering is not None:
+                await request.answering
+
+    def stop_within(self, seconds: float) -> None:
+        """Answer after so many seconds what has no answer then: the server stops."""
+        self._stop_at = monotonic() + seconds
+
+    async def watch(self) -> None:
+        """Answer requests that are late, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now = monotonic()
+            for request in [*self._requests]:
+                if self._stop_at is not None and now > self._stop_at:
+                    request.give_up(_STOPPING)
+                elif now > request.until:
+                    request.give_up(_SLOW)
+
+
+class _Request:
+    """A request under way."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._task = asyncio.current_task()
+        self._context = copy_context()  # has the request's id
+        self._receive = receive
+        self._send = send
+        self._is_reading = scope["method"] in _READING  # type: ignore[typeddict-item]
+        self._path = scope["path"]
+        self._has_begun = False
+        self.is_late = False
+        self.until = monotonic() + READ_WITHIN_S if self._is_reading else float("inf")
+        #: The answer in place of the application's.
+        self.answering: asyncio.Task[None] | None = None
+
+    async def receive(self) -> ReceiveMessage:
+        """Receive for the application; the time of a change counts from the end of its body."""
+        message = await self._receive()
+        if not self._is_reading and message["type"] == "http.request" and not message.get("more_body"):
+            self.until = monotonic() + CHANGE_WITHIN_S
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send what the application answers, unless it is late."""
+        if not self.is_late:
+            self._has_begun = True
+            await self._send(message)
+
+    def give_up(self, reason: str) -> None:
+        """Answer 503 at once and cancel the application, whose end may take longer; not if its answer has begun."""
+        if self._has_begun or self.is_late or self._task is None:
+            return
+        self.is_late = True
+        log.warning("request_late", path=self._path, reason=reason)
+        self.answering = asyncio.create_task(self._answer(reason), name="late answer", context=self._context)
+        self._task.cancel()
+
+    async def _answer(self, reason: str) -> None:
+        text = f"{reason}. {_TRY_AGAIN if self._is_reading else _LOOK_FIRST}"
+        problem, headers = describe(TooLateError(text))
+        raw = {**headers, "Content-Type": MEDIA_TYPE}
+        body = msgspec.json.encode(problem)
+        fields = [(name.lower().encode(), value.encode()) for name, value in raw.items()]
+        length = (b"content-length", str(len(body)).encode())
+        await self._send({"type": "http.response.start", "status": 503, "headers": [*fields, length]})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})

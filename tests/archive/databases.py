@@ -20,8 +20,8 @@ ROWS = "SELECT (to_jsonb(stored) - 'version')::text FROM {table} AS stored {boun
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """Open a connection until the block ends."""
-    connection = await connect(dsn)
+    """Open a connection, which may stay in a transaction, until the block ends."""
+    connection = await connect(dsn, idle_in_transaction_session_timeout="0")
     try:
         yield connection
     finally:

@@ -4,7 +4,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from app import __version__
 from app.archive.manifest import Manifest, Member, TableEntry
@@ -14,19 +14,10 @@ from app.csv_text import encode_rows
 from app.db.aggregates import find_first_day_to_fill, find_stored_aggregates
 from app.db.edition import detect_edition
 from app.db.lease import is_held
-from app.db.pool import Connection
-from app.db.restored import check_restored
+from app.db.pool import Connection, connect
+from app.db.servers.restored import check_restored
 from app.model import ReportProgress
 
-#: Settings of a session that writes or reads archives: values in one form, and no limit on the time that it takes.
-SESSION: dict[str, Any] = {
-    "datestyle": "ISO, MDY",
-    "intervalstyle": "postgres",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-}
 #: A file of the archive is kept in memory until its size is known, because a tar has the size first.
 _FILE_BYTES = 16 * 1024 * 1024
 
@@ -38,12 +29,26 @@ class Files(Protocol):
         """Write a file."""
 
 
+async def open_session(dsn: str, *, writes: bool) -> Connection:
+    """Open a connection for an archive: values in one form, and no limit on the time of a statement."""
+    return await connect(
+        dsn,
+        writes=writes,
+        datestyle="ISO, MDY",
+        intervalstyle="postgres",
+        bytea_output="hex",
+        extra_float_digits="1",
+        statement_timeout="0",
+        idle_in_transaction_session_timeout="0",
+    )
+
+
 async def export_archive(
     connection: Connection, files: Files, report: ReportProgress = lambda done, total: None
 ) -> Manifest:
     """Write the files of an archive and return its manifest, which the caller writes last.
 
-    `connection` has the settings of SESSION. The database may have an older schema, and be a replica. `report` gets the
+    `connection` is one of `open_session`. The database may have an older schema, and be a replica. `report` gets the
     days of readings done and in all. Meanwhile chunks are neither compressed nor dropped.
     """
     await check_restored(connection)

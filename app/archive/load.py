@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from app.archive.export import SESSION
+from app.archive.export import open_session
 from app.archive.files import read_manifest, read_members
 from app.archive.manifest import MANIFEST_NAME, ArchiveError, Manifest, TableEntry
 from app.archive.sql import SQL
 from app.archive.tables import AGGREGATES, TABLES
 from app.db.aggregates import create_anew
 from app.db.migrations import load_migrations, migrate
-from app.db.pool import Connection, connect
+from app.db.pool import Connection
 from app.errors import AppError
 from app.model import ReportProgress
 
@@ -57,7 +57,7 @@ async def import_archive(path: Path, dsn: str, reports: Reports = Reports()) -> 
     manifest = read_manifest(path, reports.checked_bytes)
     _check_version(manifest)
     await migrate(dsn, progress=reports.filled_days)
-    connection = await connect(dsn, **SESSION, lock_timeout="30s")
+    connection = await open_session(dsn, writes=True)
     try:
         imported = await _load(connection, path, manifest, reports.loaded_bytes)
     finally:

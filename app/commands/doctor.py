@@ -25,8 +25,8 @@ from app.db.clock import follow_clock
 from app.db.edition import describe_edition, detect_edition
 from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
-from app.db.restored import RestoreError, check_restored
 from app.db.rights import find_missing_role, list_open_rights
+from app.db.servers.restored import RestoreError, check_restored
 from app.health import list_work_warnings, read_work, warn_of_skew
 from app.health import sql as health
 from app.health.work import Work

@@ -5,8 +5,8 @@ import rich_click as click
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar
 from app.db.migrations import list_pending, migrate, set_password
 from app.db.pool import APP_ROLE, READER_ROLE, connect
-from app.db.restored import check_restored
 from app.db.servers.pooler import refuse_transaction_pooling
+from app.db.servers.restored import check_restored
 
 
 @click.command("migrate")

@@ -12,7 +12,7 @@ import rich_click as click
 from rich.markup import escape
 from rich.progress import DownloadColumn
 
-from app.archive.export import SESSION, export_archive
+from app.archive.export import export_archive, open_session
 from app.archive.files import find_compression, is_archive, written_archive
 from app.archive.load import Imported, Reports, import_archive
 from app.clock import now
@@ -90,7 +90,7 @@ async def export_command(
 
 async def _export_all(target: str) -> None:
     compression = find_compression(target)
-    connection = await connect(find_dsn(load_settings()), writes=False, **SESSION)
+    connection = await open_session(find_dsn(load_settings()), writes=False)
     try:
         with _opened(target, mode=0o600) as write, progress_bar() as progress:
             task = progress.add_task("exporting, days", total=None)

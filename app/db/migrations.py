@@ -16,8 +16,8 @@ import structlog
 
 from app.db.aggregates import ensure_aggregates
 from app.db.pool import Connection, connect
-from app.db.restored import check_restored
 from app.db.rights import ensure_rights
+from app.db.servers.restored import check_restored
 from app.db.sql import SQL
 from app.errors import AppError
 from app.model import ReportProgress

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.archive.export import SESSION, export_archive
+from app.archive.export import export_archive, open_session
 from app.archive.files import find_compression, written_archive
 from app.archive.load import Imported, import_archive
 from app.archive.manifest import Manifest
@@ -20,8 +20,8 @@ ROWS = "SELECT (to_jsonb(stored) - 'version')::text FROM {table} AS stored {boun
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """Open a connection until the block ends."""
-    connection = await connect(dsn)
+    """Open a connection, which may stay in a transaction, until the block ends."""
+    connection = await connect(dsn, idle_in_transaction_session_timeout="0")
     try:
         yield connection
     finally:
@@ -30,7 +30,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 async def write_archive(dsn: str, path: Path) -> Manifest:
     """Export a database to a file."""
-    connection = await connect(dsn, **SESSION)
+    connection = await open_session(dsn, writes=False)
     try:
         with (
             path.open("wb") as file,

@@ -77,6 +77,13 @@ class Pair:
         self.primary = primary
         self.standby = standby
 
+    @property
+    def dsn(self) -> str:
+        """Return the address of whichever of both writes."""
+        standby = f"127.0.0.1:{self.standby.port}"
+        host, _, name = self.primary.dsn.rpartition("/")
+        return f"{host},{standby}/{name}?target_session_attrs=read-write"
+
     async def create(self) -> None:
         """Create an empty database on the primary."""
         connection = await connect(f"{self.primary.dsn.rpartition('/')[0]}/postgres")
@@ -101,7 +108,7 @@ class Pair:
 
     async def promote(self) -> None:
         """Make the standby a primary and wait until it is one."""
-        connection = await connect(self.standby.dsn)
+        connection = await connect(self.standby.dsn, writes=False)
         try:
             assert await connection.fetchval("SELECT pg_promote(wait => TRUE, wait_seconds => 30)")
         finally:

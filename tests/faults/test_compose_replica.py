@@ -106,7 +106,7 @@ async def _read(dsn: str) -> tuple[int, bool]:
     async with asyncio.timeout(WAIT_S):
         while True:
             try:
-                connection = await connect(dsn)
+                connection = await connect(dsn, writes=False)
             except (OSError, asyncpg.PostgresError):
                 await asyncio.sleep(0.1)
                 continue

@@ -7,7 +7,7 @@ watches that there is one leader afterwards.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,8 +42,10 @@ class MovingAddress(Wire):
     """An address that leads to one server at a time, like that of Patroni's proxy, or one that a service moves."""
 
     def lead_to(self, dsn: str) -> None:
-        """Lead new connections to another server."""
+        """Lead new connections to another server, and end those to the one before."""
         self._target = urlsplit(dsn)
+        for task in self._tasks:
+            task.cancel()
 
 
 class Load:
@@ -163,27 +165,33 @@ async def installed(folder: Path, dsn: str) -> AsyncIterator[Installation]:
 
 
 @pytest.mark.timeout(150)
-async def test_nothing_acknowledged_is_lost_and_all_goes_on_when_the_standby_is_promoted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_moved", [True, False], ids=["address that moves", "addresses of both"])
+async def test_nothing_acknowledged_is_lost_and_all_goes_on_when_the_standby_is_promoted(
+    tmp_path: Path, is_moved: bool
+) -> None:
     with pair(tmp_path) as servers:
         await servers.create()
         await migrate(servers.primary.dsn)
         await servers.follow()
+        if not is_moved:
+            await _fail_over(tmp_path, servers, servers.dsn, lambda: None)
+            return
         address = MovingAddress(servers.primary.dsn)
         await address.mend()
         try:
-            await _fail_over(tmp_path, servers, address.url, address)
+            await _fail_over(tmp_path, servers, address.url, lambda: address.lead_to(servers.standby.dsn))
         finally:
             await address.cut()
 
 
-async def _fail_over(folder: Path, servers: Pair, dsn: str, address: MovingAddress) -> None:
+async def _fail_over(folder: Path, servers: Pair, dsn: str, move: Callable[[], None]) -> None:
     async with installed(folder, dsn) as installation:
         load = installation.load
         await load.until_more(100)
         servers.primary.kill()
         await servers.promote()
         promoted_at = monotonic()
-        address.lead_to(servers.standby.dsn)
+        move()
         await load.until_more(1)
         assert load.last_at - promoted_at < BACK_WITHIN_S
         await _wait_for_one_leader(installation, promoted_at)

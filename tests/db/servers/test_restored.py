@@ -11,7 +11,7 @@ from app.db.edition import detect_edition
 from app.db.embedded.programs import ensure_programs
 from app.db.migrations import migrate
 from app.db.pool import connect
-from app.db.restored import RestoreError, check_restored
+from app.db.servers.restored import RestoreError, check_restored
 from tests.conftest import Database
 from tests.db.aggregate_checks import check_aggregates, make_rows, store
 from tests.processes import keys, tidegauge

@@ -168,3 +168,10 @@ async def test_limit_is_stored_when_a_key_is_created_with_it(database: Database)
     ring = KeyRing({})
     await ring.open(database.pool)
     assert await ring.authenticate(output.decode().strip()) == limited(60)
+
+
+@pytest.mark.parametrize(("wait_s", "whole_s"), [(-0.5, 1), (0.0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (59.2, 60)])
+def test_wait_is_told_in_whole_seconds_of_which_there_is_at_least_one(wait_s: float, whole_s: int) -> None:
+    error = RateLimitedError(Rate(60, 1), wait_s)
+    assert error.wait_s == whole_s
+    assert str(error).endswith(f"try again in {whole_s} s")

@@ -73,7 +73,7 @@ async def test_delivery_is_put_off_when_its_result_cannot_be_stored_for_too_long
     endpoints: Endpoints,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "CLAIM_S", 0.2)
+    monkeypatch.setattr(module, "CLAIM_S", 2.0)
     await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
     with capture_logs() as logs:
         async with running(make_dispatcher(endpoints, {"hook": webhook_channel(slow)}), wired_pool):

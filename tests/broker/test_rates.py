@@ -48,6 +48,16 @@ async def test_key_may_send_its_whole_burst_again_after_a_minute() -> None:
     await count(limiter, limited(30), 30)
 
 
+async def test_key_may_send_no_more_than_its_burst_at_once_after_an_hour_of_rest() -> None:
+    clock = ManualClock()
+    limiter = RateLimiter(SharedState(), clock=clock)
+    await limiter.count(limited(30))
+    clock.now = 3_600.0
+    await count(limiter, limited(30), 30)
+    with pytest.raises(RateLimitedError):
+        await limiter.count(limited(30))
+
+
 async def test_keys_are_counted_separately() -> None:
     limiter = RateLimiter(SharedState(), clock=ManualClock())
     await limiter.count(limited(1))

@@ -273,6 +273,15 @@ async def test_hold_is_shared_once_when_many_messages_are_refused_at_the_same_ti
     assert await database.pool.fetchval("SELECT held_until FROM paced_destination") == held_until
 
 
+async def test_destinations_that_are_still_paced_stay_when_another_one_asks_to_wait(database: Database) -> None:
+    await process(database.pool).hold(webhook("a"), 30.0)
+    await process(database.pool).hold(webhook("b"), 20.0)
+    for name, said in (("a", "30 s"), ("b", "20 s")):
+        assert (
+            await refused(process(database.pool), webhook(name), 1.0) == f"Slack has asked to wait, {said} from now on"
+        )
+
+
 async def test_destination_is_forgotten_by_all_processes_when_its_pacing_has_ended(database: Database) -> None:
     pacing = process(database.pool)
     await pacing.hold(webhook("a"), 1.0)

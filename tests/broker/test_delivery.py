@@ -136,6 +136,17 @@ async def test_delivery_fails_by_the_deadline_when_the_service_keeps_failing(
     assert time.monotonic() - started < 1.5
 
 
+async def test_delivery_fails_at_once_when_the_next_attempt_would_come_after_the_deadline(
+    delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_delivery, "BACKOFF_S", (60.0,))
+    slack.fail_next(answers(500), times=2)
+    started = time.monotonic()
+    outcome = await delivery.deliver(slack_target(endpoints, slack))
+    assert (outcome.attempts, outcome.error) == (1, "Network error sending to Slack: Slack answered 500")
+    assert time.monotonic() - started < 5.0
+
+
 @pytest.mark.parametrize("fault", [HANGS, HANGS_AFTER])
 async def test_delivery_fails_at_the_deadline_and_is_not_repeated_when_the_service_hangs(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch, fault: Any

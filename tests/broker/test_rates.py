@@ -48,6 +48,16 @@ async def test_key_may_send_its_whole_burst_again_after_a_minute() -> None:
     await count(limiter, limited(30), 30)
 
 
+async def test_key_may_send_no_more_than_its_burst_at_once_after_an_hour_of_rest() -> None:
+    clock = ManualClock()
+    limiter = RateLimiter(SharedState(), clock=clock)
+    await limiter.count(limited(30))
+    clock.now = 3_600.0
+    await count(limiter, limited(30), 30)
+    with pytest.raises(RateLimitedError):
+        await limiter.count(limited(30))
+
+
 async def test_keys_are_counted_separately() -> None:
     limiter = RateLimiter(SharedState(), clock=ManualClock())
     await limiter.count(limited(1))
@@ -168,3 +178,10 @@ async def test_limit_is_stored_when_a_key_is_created_with_it(database: Database)
     ring = KeyRing({})
     await ring.open(database.pool)
     assert await ring.authenticate(output.decode().strip()) == limited(60)
+
+
+@pytest.mark.parametrize(("wait_s", "whole_s"), [(-0.5, 1), (0.0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (59.2, 60)])
+def test_wait_is_told_in_whole_seconds_of_which_there_is_at_least_one(wait_s: float, whole_s: int) -> None:
+    error = RateLimitedError(Rate(60, 1), wait_s)
+    assert error.wait_s == whole_s
+    assert str(error).endswith(f"try again in {whole_s} s")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -14,6 +15,7 @@ from app.db.pool import Pool, open_pool
 from app.errors import InvalidRequestError, NotFoundError
 from app.problems import is_database_away
 from tests.conftest import Database, wait_until
+from tests.notify.dispatchers import until_one_waits
 from tests.wire import Wire, wire_to
 
 AT = datetime(2024, 6, 11, 14, 30, 0, 375397, tzinfo=UTC)
@@ -234,6 +236,50 @@ async def test_notification_is_not_stored_when_too_many_wait(monkeypatch: pytest
             "error": "the queue is full",
         }
     ]
+
+
+async def test_room_in_the_queue_is_taken_and_given_back_to_the_byte(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, size = NotificationStore(), len(msgspec.json.encode(notification()))
+    monkeypatch.setattr(broker_store, "QUEUE_BYTES", 2 * size)
+    for _ in range(3):
+        for _ in range(3):
+            store.put(notification())
+        assert store.waiting == 2
+        await store.flush(database.pool)
+        assert store.waiting == 0
+    monkeypatch.setattr(broker_store, "QUEUE_BYTES", 2 * size - 1)
+    for _ in range(2):
+        store.put(notification())
+    assert store.waiting == 1
+
+
+async def test_flush_takes_about_its_bytes_in_one_statement_and_at_least_one_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, size = NotificationStore(), len(msgspec.json.encode(notification()))
+    sent = [notification() for _ in range(10)]
+    for each in sent:
+        store.put(each)
+    for flush_bytes, rows in ((1, 1), (size, 2), (2 * size, 3), (100 * size, 10)):
+        monkeypatch.setattr(broker_store, "FLUSH_BYTES", flush_bytes)
+        assert list(store._oldest()) == [each.id for each in sent[:rows]]
+
+
+async def test_two_flushes_at_the_same_time_store_each_row_once(database: Database) -> None:
+    store = NotificationStore()
+    for _ in range(3):
+        store.put(notification())
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE broker_notification")
+        flushes = [asyncio.create_task(store.flush(database.pool)) for _ in range(2)]
+        await until_one_waits(database.pool)
+        store.put(notification())
+    await asyncio.gather(*flushes)
+    assert store.waiting == 0
+    assert not store._something_waits.is_set()  # or flush_forever would never rest
+    assert await database.pool.fetchval("SELECT count(*) FROM broker_notification") == 4
 
 
 async def test_notifications_are_pruned_by_age_and_by_number(

@@ -101,24 +101,29 @@ async def live(server: Server, key: str | None = API_KEY_WS, **options: Any) -> 
 
 
 @asynccontextmanager
-async def sensor_updates(server: Server, key: str = API_KEY_WS) -> AsyncIterator[FeedClient]:
+async def sensor_updates(server: Server, key: str = API_KEY_WS, **options: Any) -> AsyncIterator[FeedClient]:
     """Connect to /ws/sensor_updates like a client of the replaced server."""
-    async with connect(f"{_address(server)}/ws/sensor_updates?api-key={quote(key)}") as connection:
+    async with connect(f"{_address(server)}/ws/sensor_updates?api-key={quote(key)}", **options) as connection:
         yield FeedClient(connection)
 
 
 @asynccontextmanager
 async def paused(server: Server, **options: object) -> AsyncIterator[FeedClient]:
     """Subscribe and read the snapshot; later messages are read one by one when the test asks for them."""
+    async with live(server, **await reading_slowly(server)) as client:
+        await client.snapshot(**options)
+        yield client
+
+
+async def reading_slowly(server: Server) -> dict[str, Any]:
+    """Return the options of a connection that takes little ahead of what its test reads."""
     small_socket = socket.socket()
     small_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
     small_socket.setblocking(False)
     address = urlsplit(server.address)
     await asyncio.get_running_loop().sock_connect(small_socket, (address.hostname, address.port))
     # Without pings, because their answers would arrive after all unread messages.
-    async with live(server, sock=small_socket, max_queue=1, ping_interval=None, max_size=None) as client:
-        await client.snapshot(**options)
-        yield client
+    return {"sock": small_socket, "max_queue": 1, "ping_interval": None, "max_size": None}
 
 
 def flatten(message: Message) -> list[tuple[str, str, str, float]]:

@@ -22,9 +22,10 @@ from app.live import inbox, listener, session
 from app.live.protocol import BAD_MESSAGES_LIMIT
 from app.live.queues import readings as queued_readings
 from app.live.retention import prune_feed
+from app.model import LegacyRecord
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
-from tests.live.clients import FeedClient, Message, batch, flatten, live, paused, sensor_updates, seq_of
+from tests.live.clients import FeedClient, Message, batch, flatten, live, paused, reading_slowly, sensor_updates, seq_of
 
 
 def now_ms() -> int:
@@ -659,6 +660,28 @@ async def test_live_conflates_when_a_client_of_latest_does_not_read(small_buffer
     assert frames < value
 
 
+async def test_hub_is_given_back_what_waits_for_clients_when_their_connections_break(
+    small_buffer_server: Server, database: Database
+) -> None:
+    backlog = small_buffer_server.services.hub.backlog
+    async with (
+        paused(small_buffer_server) as slow,
+        paused(small_buffer_server, mode="latest") as latest,
+        sensor_updates(small_buffer_server, **await reading_slowly(small_buffer_server)) as replaced,
+    ):
+        rows = [(1, big_frame(number)) for number in range(20)]
+        await database.pool.executemany("INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2)", rows)
+        await wait_until(lambda: small_buffer_server.services.hub.head >= 20)
+        assert backlog.bytes > 0
+        for client in (slow, latest, replaced):
+            client.connection.transport.abort()
+        for path in ("/ws/live", "/ws/sensor_updates"):
+            await wait_until(
+                lambda path=path: metric(small_buffer_server, "tidegauge_websocket_clients", path=path) == 0  # type: ignore[misc]
+            )
+    assert backlog.bytes == 0
+
+
 async def test_live_latest_sends_no_late_reading_when_the_client_resumes(server: Server) -> None:
     now = now_ms()
     async with live(server) as client:
@@ -696,7 +719,8 @@ async def test_live_closes_with_4408_when_rows_are_pruned_before_a_slow_client_r
 
 def big_frame(number: int) -> bytes:
     reading = {"sensor": "s" * 200_000, "time": "2026-11-21T08:00:00Z", "values": {"m": number}}
-    return msgspec.json.encode({"readings": [reading]})
+    record = LegacyRecord(number + 1, "s" * 200_000, 0, 1.0, 2.0, 3.0, "")
+    return msgspec.json.encode({"readings": [reading], "legacy": [record]})
 
 
 # Large replays

@@ -179,8 +179,11 @@ def _refuse_sections(files: Iterable[Given], sections: Iterable[str], reason: st
 
 
 def _read_file(kind: Kind, text: str, name: str, extent: Extent, log: ProblemLog) -> Given | None:
+    # A file that is too large must not hide the problems of those after it.
+    with_this = msgspec.structs.replace(extent)
     try:
-        node = compose(text, name, extent)
+        node = compose(text, name, with_this)
+        extent.values, extent.characters = with_this.values, with_this.characters
     except RuleErrors as errors:
         log.problems.extend(errors.problems)
         return None

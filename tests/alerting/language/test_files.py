@@ -482,8 +482,9 @@ def test_folder_is_refused_when_its_files_are_too_large_together(tmp_path: Path)
 
 def test_values_of_all_files_count_together() -> None:
     values = f"version: 1\nx: [{'1,' * 70_000}]\n"
-    said = problems({"a.yml": values, "b.yml": values, "c.yml": values})
-    assert said[-1].startswith("c.yml:2:119975: here the files have more than 200,000 values")
+    said = problems({"a.yml": values, "b.yml": values, "c.yml": values, "d.yml": "version: 1\ny: 1\n"})
+    assert said[-2].startswith("c.yml:2:119975: here the files have more than 200,000 values")
+    assert said[-1].startswith('d.yml:2:1: unknown key "y"')
 
 
 def test_rules_may_inhibit_one_another_in_a_long_row() -> None:

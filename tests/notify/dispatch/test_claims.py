@@ -1,15 +1,18 @@
 """Claims on a real database: a message tells what is true when it is claimed, and tells it once."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
+from app.db.locks import lock_evaluation
 from app.db.pool import Connection
 from app.notify.channels import webhook
 from app.notify.dispatch.claims import Claim, claim_next
 from app.notify.message import Message
 from app.notify.outbox import Compose, Composed, ToldItem
 from tests.conftest import Database
-from tests.notify.dispatchers import always
+from tests.notify.dispatchers import always, until_one_waits
 from tests.notify.episodes import EpisodeWriter, compose
 
 CHANNELS = {"hook": webhook}
@@ -48,6 +51,17 @@ async def test_claim_stores_what_was_told_before(database: Database) -> None:
     rows = await database.pool.fetch("SELECT kind, told_before, told_level_before FROM notification_item ORDER BY 1")
     assert [tuple(row) for row in rows] == [("firing", None, None), ("raised", "firing", "warning")]
     assert tuple(await database.pool.fetchrow(TOLD, episode_id) or ()) == ("firing", "critical")
+
+
+async def test_claim_waits_while_an_evaluation_is_under_way(database: Database) -> None:
+    await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
+    async with database.pool.acquire() as connection, connection.transaction():
+        await lock_evaluation(connection)
+        claiming = asyncio.create_task(claim_next(database.pool, always(CHANNELS), compose))
+        await until_one_waits(database.pool)
+        # What the evaluation changes is told, though the claim began before.
+        await connection.execute("UPDATE alert_episode SET resolved_at = now(), revision = revision + 1")
+    assert title(await claiming) == "freezer-1 summary"
 
 
 async def test_claim_goes_on_to_the_next_message_when_nothing_is_left_to_tell(database: Database) -> None:

@@ -81,6 +81,10 @@ def is_database_away(error: BaseException) -> bool:
         | asyncpg.AdminShutdownError
         | asyncpg.CrashShutdownError
         | asyncpg.TooManyConnectionsError
+        # At a connection: the role or its password was changed, or the database is taken out of service or replaced.
+        | asyncpg.InvalidAuthorizationSpecificationError
+        | asyncpg.InvalidCatalogNameError
+        | asyncpg.ObjectNotInPrerequisiteStateError
         | asyncpg.ReadOnlySQLTransactionError
         | asyncpg.DiskFullError,
     )

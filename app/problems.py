@@ -108,6 +108,10 @@ def is_database_away(error: BaseException) -> bool:
         | asyncpg.CannotConnectNowError
         | asyncpg.AdminShutdownError
         | asyncpg.CrashShutdownError
+        # At a connection: the role or its password was changed, or the database is taken out of service or replaced.
+        | asyncpg.InvalidAuthorizationSpecificationError
+        | asyncpg.InvalidCatalogNameError
+        | asyncpg.ObjectNotInPrerequisiteStateError
         | asyncpg.ReadOnlySQLTransactionError
         | asyncpg.InsufficientResourcesError
         | asyncpg.LockNotAvailableError

@@ -156,6 +156,23 @@ async def test_uploads_succeed_again_when_sessions_have_met_a_read_only_server(
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+async def test_uploads_and_alerts_are_exact_when_the_database_takes_no_connections(
+    tmp_path: Path, victim: VictimServer, victim_dsn: str
+) -> None:
+    async with installed(tmp_path, victim_dsn, workers=1) as site, session(victim.server.dsn) as owner:
+        with fault("maintenance: the database ends all sessions and takes no new ones for 5 s") as timed:
+            name = victim_dsn.rpartition("/")[2]
+            await owner.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            for process in (*site.apis, *site.workers):
+                process.wire.reset()
+            await asyncio.sleep(5)
+            await owner.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            timed.is_over()
+            await check_all(site, timed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 async def test_uploads_are_answered_when_somebody_locks_a_table(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site, session(database.dsn) as owner:
         with fault("operator: locks a table that uploads write to, for 40 s") as timed:

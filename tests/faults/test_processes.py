@@ -177,13 +177,13 @@ async def test_uploads_and_alerts_are_exact_when_all_processes_are_replaced_in_t
 ) -> None:
     async with installed(tmp_path, database.dsn, apis=3, workers=2) as site:
         with fault("rolling restart of three APIs and two workers") as timed:
-            slowest_s = 0.0
+            stops_s = []
             for process in (*site.apis, *site.workers):
-                slowest_s = max(slowest_s, await process.end())
+                stops_s.append(await process.end())
                 await process.restart()
                 await site.until_steady(1)
             timed.is_over()
-            timed.row.note = f"slowest stop {slowest_s:.1f} s"
-            assert slowest_s <= STOP_S
+            timed.row.note = f"stops took {', '.join(f'{took_s:.1f}' for took_s in stops_s)} s"
+            assert max(stops_s) <= STOP_S + TOLERANCE_S
             await check_all(site, timed)
             assert [answer for answer in site.load.answers if answer.was_cut] == []

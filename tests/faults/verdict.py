@@ -34,6 +34,8 @@ UNREADY_WITHIN_S = 15.0
 READY_WITHIN_S = 15.0
 #: Uploads succeed again within this time after a fault is over.
 BACK_WITHIN_S = 15.0
+#: On a busy machine, the database may not answer in time for so long.
+BRIEFLY_S = 5.0
 #: What a busy machine may add to each.
 TOLERANCE_S = 2.0
 #: The rule `high`, for the oracle.
@@ -187,12 +189,25 @@ def check_health(site: Installation, timed: Fault, *, becomes_unready: bool | No
         is_late = (look for look in probe.looks if timed.began + UNREADY_WITHIN_S < look.at < timed.ended)
         assert all(look.status != 200 for look in is_late)
     elif becomes_unready is False:
-        wrong = [look for look in looks if timed.began <= look.at and look.status == 503]
-        assert wrong == []
+        assert max(_unready_spans(site, timed)) <= BRIEFLY_S
     ready = probe.first(200, timed.ended)
     assert ready is not None
     timed.row.ready_after_s = round(ready, 1)
     assert ready <= READY_WITHIN_S + TOLERANCE_S
+
+
+def _unready_spans(site: Installation, timed: Fault) -> list[float]:
+    """Return how long each probe saw 503 without a break since a fault began; at least 0.0."""
+    spans = [0.0]
+    for probe in site.probes:
+        first: float | None = None
+        for look in probe.looks:
+            if look.at < timed.began or look.status != 503:
+                first = None
+            else:
+                first = look.at if first is None else first
+                spans.append(look.at - first)
+    return spans
 
 
 def check_leaders(site: Installation) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
+from tests import processes
 from tests.conftest import copied, make_template
 from tests.faults.installation import Installation, Process, installed
 from tests.faults.proxy import COMMIT, COPY_DATA
@@ -28,6 +29,7 @@ _LONGEST_DOWN_S = 1.0
 
 async def run(rounds: int, totals: Totals) -> None:
     """Run rounds, in eras, and keep each in the totals once its era has passed; raise what a check raises."""
+    processes.START_S = 600.0  # on a machine that does much else, nobody waits for a soak
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         victim = stack.enter_context(victim_server(folder / "server"))

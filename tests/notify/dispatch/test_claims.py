@@ -4,8 +4,8 @@ import asyncio
 
 import asyncpg
 import pytest
-
 from app.db.locks import lock_evaluation
+
 from app.db.pool import Connection
 from app.notify.channels import webhook
 from app.notify.dispatch.claims import Claim, claim_next

@@ -4,9 +4,9 @@ import asyncio
 
 import asyncpg
 import pytest
-from app.db.locks import lock_evaluation
 
 from app.db.pool import Connection
+from app.db.rights.locks import lock_evaluation
 from app.notify.channels import webhook
 from app.notify.dispatch.claims import Claim, claim_next
 from app.notify.message import Message

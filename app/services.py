@@ -84,7 +84,14 @@ class Services:
         self.broker = Broker(Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base), self.shared)
         self.rules_in_force = RulesInForce()
         self.jobs = Jobs(self.metrics)
-        self.probe = Probe(self.dsn, self.jobs, self.metrics, listener=self.listener, writer=self.ingest.writer)
+        self.probe = Probe(
+            self.dsn,
+            self.jobs,
+            self.metrics,
+            listener=self.listener,
+            writer=self.ingest.writer,
+            replica_is_away=lambda: self.replica_is_away,
+        )
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:

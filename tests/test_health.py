@@ -48,7 +48,7 @@ async def test_ready_lists_every_part_when_all_is_well(server: Server) -> None:
         "leader": True,
     }
     assert "problems" not in answer
-    assert set(answer["jobs"]) == {"beat", "gateways", "sensors_seen", "measure"}
+    assert set(answer["jobs"]) == {"beat", "gateways", "sensors_seen", "stalled_sessions", "measure"}
 
 
 async def test_ready_names_the_problem_when_the_database_is_away(

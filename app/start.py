@@ -24,7 +24,7 @@ MEASURE_EVERY_S = 15.0
 #: How long after its beginning a stop cuts the connections on which work still waits: their database hangs.
 CUT_AFTER_S = 3.0
 #: How long a stop waits for connections that are still in use, for each pool.
-CLOSE_WITHIN_S = 1.0
+CLOSE_WITHIN_S = 2.0
 log = structlog.get_logger()
 
 

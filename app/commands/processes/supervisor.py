@@ -32,7 +32,7 @@ LONGEST_PAUSE_S = 30.0
 #: A child that lived for so long is started again after the first pause.
 STEADY_S = 60.0
 #: How long a child may take to end before it is killed: its requests get GRACE_S, then it writes its last counts.
-END_WITHIN_S = GRACE_S + 10
+END_WITHIN_S = GRACE_S + 8
 log = structlog.get_logger()
 
 

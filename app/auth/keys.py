@@ -28,10 +28,10 @@ _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
 DEVELOPMENT_LABEL: Final = "development"
 #: Sensors that `tidegauge import` registers are counted under this label.
 IMPORT_LABEL: Final = "import"
-#: Between two reads of the stored keys, and the longest time of one.
+#: Between two reads of the stored keys, and the longest time of one, for a connection that hangs.
 REFRESH_S = 1.0
-REFRESH_TIMEOUT_S = 1.0
-#: A revoked key stops working within this time in every process.
+REFRESH_TIMEOUT_S = 5.0
+#: A revoked key stops working within this time in every process, unless the database does not answer.
 REVOKED_WITHIN_S: Final = 2.0
 #: An unknown key is not looked up again for this long, so that guessing keys causes little load on the database.
 _UNKNOWN_S = 1.0

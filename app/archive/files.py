@@ -67,7 +67,9 @@ def written_archive(
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file is a tar, plain or compressed, by its content."""
+    """Return whether a regular file is a tar, plain or compressed, by its content."""
+    if not path.is_file():  # a pipe can be read only once
+        return False
     try:
         with _opened(path) as (stream, _):
             head: bytes = stream.read(_TAR_HEAD_BYTES)

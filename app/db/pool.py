@@ -31,6 +31,19 @@ _SETTINGS = {
 }
 
 
+class Session(asyncpg.Connection):
+    """A connection on which a statement fails with one of DATABASE_ERRORS when another task cuts it.
+
+    asyncpg forgets its protocol then, and a statement that has just been prepared fails with AttributeError.
+    """
+
+    _protocol: Any
+
+    def _abort(self) -> None:
+        self._aborted = True
+        self._protocol.abort()
+
+
 async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -> Pool:
     """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure."""
     return await asyncpg.create_pool(
@@ -42,12 +55,15 @@ async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = POOL_SIZE) -
         max_inactive_connection_lifetime=60,
         init=_use_json,
         server_settings=_SETTINGS,
+        connection_class=Session,
     )
 
 
 async def connect(dsn: str, **settings: str) -> Connection:
     """Open one connection outside the pool, for work that must keep its session: LISTEN, a lease, a migration."""
-    connection = await asyncpg.connect(dsn, timeout=5, server_settings={**_SETTINGS, **settings})
+    connection = await asyncpg.connect(
+        dsn, timeout=5, server_settings={**_SETTINGS, **settings}, connection_class=Session
+    )
     await _use_json(connection)
     return connection
 

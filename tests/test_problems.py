@@ -20,6 +20,9 @@ AWAY = [
     asyncpg.TooManyConnectionsError(),
     asyncpg.ReadOnlySQLTransactionError(),
     asyncpg.DiskFullError(),
+    asyncpg.InvalidPasswordError(),
+    asyncpg.InvalidCatalogNameError(),
+    asyncpg.ObjectNotInPrerequisiteStateError(),
 ]
 
 

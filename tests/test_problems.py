@@ -21,6 +21,9 @@ AWAY = [
     asyncpg.ReadOnlySQLTransactionError(),
     asyncpg.DiskFullError(),
     asyncpg.LockNotAvailableError(),
+    asyncpg.InvalidPasswordError(),
+    asyncpg.InvalidCatalogNameError(),
+    asyncpg.ObjectNotInPrerequisiteStateError(),
 ]
 
 

@@ -112,6 +112,19 @@ class PoolBusyError(OverloadedError, TimeoutError):
     """All connections of a pool are in use, and none became free in time."""
 
 
+class _CutSession(asyncpg.Connection):
+    """A connection on which a statement fails with one of DATABASE_ERRORS when another task cuts it.
+
+    asyncpg forgets its protocol then, and a statement that has just been prepared fails with AttributeError.
+    """
+
+    _protocol: Any
+
+    def _abort(self) -> None:
+        self._aborted = True
+        self._protocol.abort()
+
+
 class _Kind(NamedTuple):
     """What a session is for."""
 
@@ -246,6 +259,7 @@ async def _connect_host(host: str, kind: _Kind) -> Session:
         host,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=kind.command_timeout_s,
+        connection_class=_CutSession,
         server_settings={name: kind.settings[name] for name in _AT_STARTUP},
         # Asked below: what a pooler says of the server at the connection may be out of date.
         target_session_attrs=SessionAttribute.any if kind.writes else None,

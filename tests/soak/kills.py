@@ -63,6 +63,7 @@ async def _era(folder: Path, victim: VictimServer, seeds: range) -> list[str]:
     ):
         killed = [await _round(site, victim, seed) for seed in seeds]
         timed = Fault(Row("kills"))
+        await _start_what_has_ended(site)
         for process in (*site.apis, *site.workers):
             await process.server.until_ready()
         await check_exact(site, timed)
@@ -85,6 +86,7 @@ async def _round(site: Installation, victim: VictimServer, seed: int) -> str:
         await victim.start_again()
     else:
         await _kill(process, rng)
+    await _start_what_has_ended(site)
     await site.until_steady(1)
     await _check_nothing_is_lost(site)
     return f"{kind} {moment}"
@@ -110,6 +112,15 @@ async def _kill(process: Process, rng: Random) -> None:
     await process.clear()
     # The next round may find it while it starts.
     await process.start()
+
+
+async def _start_what_has_ended(site: Installation) -> None:
+    """Start processes again, as a supervisor does, whose start failed because PostgreSQL was killed meanwhile."""
+    for process in (*site.apis, *site.workers):
+        if process.server.process.poll() is not None:
+            assert "The server did not start" in process.server.err
+            await process.clear()
+            await process.start()
 
 
 async def _check_nothing_is_lost(site: Installation) -> None:

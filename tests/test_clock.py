@@ -38,3 +38,12 @@ def test_clock_continues_after_the_last_time_when_times_were_assigned_by_the_cal
     assert clock() == 15
     clock.skip_to(3)
     assert clock() == 16
+
+
+def test_reserved_times_are_given_to_nobody_else() -> None:
+    clock = DistinctClock(lambda: 100)
+    assert clock() == 100
+    assert clock.reserve(5) == 101
+    assert clock() == 106
+    assert clock.reserve(0) == 107
+    assert clock() == 108

@@ -94,7 +94,7 @@ def _beginning(value: object, levels: int = 60) -> object:
     if not levels:
         return ...
     if isinstance(value, dict):
-        return {_beginning(key, levels - 1): _beginning(item, levels - 1) for key, item in islice(value.items(), 20)}
+        return {_beginning(key, levels - 1): _beginning(item, levels - 1) for key, item in islice(value.items(), 21)}
     if isinstance(value, list):
-        return [_beginning(item, levels - 1) for item in islice(value, 20)]
+        return [_beginning(item, levels - 1) for item in islice(value, 21)]
     return value

@@ -70,3 +70,12 @@ def test_skew_is_how_far_the_wall_clock_is_ahead_of_the_database() -> None:
     asked_ns = time.monotonic_ns()
     clock.follow(time.time_ns() // 1_000 - 3_600_000_000, asked_ns, asked_ns)
     assert round(clock.skew_s()) == 3_600
+
+
+def test_reserved_times_are_given_to_nobody_else() -> None:
+    clock = DistinctClock(lambda: 100)
+    assert clock() == 100
+    assert clock.reserve(5) == 101
+    assert clock() == 106
+    assert clock.reserve(0) == 107
+    assert clock() == 108

@@ -186,7 +186,7 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
         raise WrongFieldsError(problems)
     upload = _legacy_upload(request, sensor, values, received_us)
     outcome = await ingest.store(upload)
-    if outcome.receipt.rejected:
+    if outcome.receipt.rejected and outcome.legacy_id is None:  # else only further fields were refused
         raise UnprocessableError(outcome.receipt.rejected[0].message)
     if outcome.legacy_id is None:
         raise OverloadedError("Another process stored a reading of this sensor in the same microsecond; send again")

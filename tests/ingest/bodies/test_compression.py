@@ -1,6 +1,7 @@
 """Decompression of request bodies with limits."""
 
 import gzip
+import tracemalloc
 import zlib
 from time import process_time
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRequestError, PayloadTooLargeError
 from app.ingest.bodies import compression as body_module
-from app.ingest.bodies.compression import DECOMPRESSED_LIMIT, decompress
+from app.ingest.bodies.compression import DECOMPRESSED_LIMIT, decompress, decompress_up_to
 
 MIB = 2**20
 TEXT = b'[{"sensor":"pi1","values":{"temperature":21.5}}]'
@@ -108,3 +109,33 @@ def test_body_is_accepted_when_it_has_as_many_gzip_members_as_allowed() -> None:
 def test_body_is_refused_when_it_is_raw_deflate_instead_of_gzip() -> None:
     with pytest.raises(InvalidRequestError, match=r"^The body is not valid gzip: "):
         decompress(zlib.compress(TEXT), "gzip")
+
+
+def test_nothing_is_returned_when_more_comes_out_than_is_wanted() -> None:
+    for encoding, body in {"": TEXT, "gzip": gzip.compress(TEXT), "zstd": zstandard.compress(TEXT)}.items():
+        assert decompress_up_to(len(TEXT), body, encoding) == TEXT
+        assert decompress_up_to(len(TEXT) - 1, body, encoding) is None
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_decompression_takes_little_memory_when_a_small_body_is_large_decompressed(encoding: str) -> None:
+    zeros = bytes(DECOMPRESSED_LIMIT)
+    bomb = gzip.compress(zeros) if encoding == "gzip" else zstandard.compress(zeros)
+    tracemalloc.start()
+    try:
+        assert decompress_up_to(MIB, bomb, encoding) is None
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_zstd_body_is_refused_with_a_hint_when_its_window_is_larger_than_8_mib() -> None:
+    for window_log, is_accepted in ((23, True), (24, False)):
+        parameters = zstandard.ZstdCompressionParameters(window_log=window_log)
+        compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        body = compressor.compress(TEXT) + compressor.flush()
+        if is_accepted:
+            assert decompress(body, "zstd") == TEXT
+        else:
+            with pytest.raises(InvalidRequestError, match=r"; compress with a window of at most 8 MiB$"):
+                decompress(body, "zstd")

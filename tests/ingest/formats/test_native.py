@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.clock import to_us
+from app.clock import DistinctClock, to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
 from app.ingest.formats import ReceiptTimes, native
 from app.ingest.upload import Receipt, Rejected
@@ -104,6 +104,17 @@ def test_readings_without_time_are_a_microsecond_apart_when_they_share_a_sensor(
     assert [reading.time_us - NOW_US for reading in as_objects(readings)] == [0, 1, 0, 2, 3]
     assert (rejected.count, rejected.listed[0].metric) == (1, "h")
     assert times.last_us == NOW_US + 3
+
+
+def test_readings_without_time_get_times_of_their_own_when_other_uploads_come_meanwhile() -> None:
+    clock = DistinctClock(lambda: NOW_US)
+    times = ReceiptTimes(clock(), clock.reserve)
+    given = []
+    for _ in range(3):  # as for the pieces of a large body
+        times.expect(4)
+        given += [times.give("pi1"), times.give("pi1"), times.give("pi2"), times.give("pi1")]
+        given.append(clock())  # another upload's
+    assert [us - NOW_US for us in given] == [1, 2, 1, 3, 5, 6, 7, 6, 8, 10, 11, 12, 11, 13, 15]
 
 
 def test_readings_without_time_get_the_same_times_when_a_value_is_out_of_range() -> None:

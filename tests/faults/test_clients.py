@@ -18,6 +18,9 @@ from tests.faults.installation import Installation, Process, installed
 from tests.faults.proxy import proxy_to
 from tests.faults.verdict import TOLERANCE_S, check_alerts, check_answers, check_exact, check_health, fault
 
+#: On a machine that does much else.
+pytestmark = pytest.mark.timeout(240)
+
 #: The first byte of a read comes within this time.
 READ_S = 10.0
 #: A revoked key is refused within this time.
@@ -25,7 +28,6 @@ REVOKED_S = 5.0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_uploads_and_keys_go_on_when_reads_hang(tmp_path: Path, database: Database) -> None:
     key = await create_key(database.pool, "lost", frozenset({"ingest"}), {})
     async with installed(tmp_path, database.dsn) as site, _locked(database.dsn, "silence"):
@@ -95,7 +97,6 @@ async def _until_refused(api: Process, key: str, since: float) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_uploads_and_probes_go_on_when_connections_without_a_key_flood_the_api(
     tmp_path: Path, database: Database
 ) -> None:

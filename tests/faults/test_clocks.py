@@ -9,11 +9,13 @@ from tests.conftest import Database
 from tests.faults.installation import Installation, installed
 from tests.faults.verdict import check_alerts, check_answers, check_exact, check_health, check_leaders, fault
 
+#: On a machine that does much else.
+pytestmark = pytest.mark.timeout(240)
+
 HOUR_S = 3_600.0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
 async def test_uploads_and_alerts_go_on_when_the_clocks_of_processes_are_set(
     tmp_path: Path, database: Database, ahead_s: float

@@ -17,6 +17,9 @@ from tests.faults.proxy import COMMIT, COPY_DATA
 from tests.faults.verdict import Fault, check_alerts, check_answers, check_exact, check_health, fault, until_ready
 from tests.faults.victim import VictimServer
 
+#: On a machine that does much else.
+pytestmark = pytest.mark.timeout(240)
+
 #: What another session may lock: a table that every flush writes to.
 LOCK_TABLE = "LOCK TABLE series_state IN EXCLUSIVE MODE"
 
@@ -84,7 +87,6 @@ async def test_uploads_and_alerts_are_exact_when_the_database_is_refused(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("pattern", "place"), [(COPY_DATA, "inside"), (COMMIT, "before"), (COMMIT, "after")])
 async def test_uploads_and_alerts_are_exact_when_the_database_is_in_a_black_hole(
     tmp_path: Path, database: Database, pattern: bytes, place: Literal["before", "inside", "after"]
@@ -108,7 +110,6 @@ async def test_uploads_and_alerts_are_exact_when_the_database_is_in_a_black_hole
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_uploads_and_alerts_are_exact_when_the_network_stalls(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site:
         with fault("network to the database: stalls for 15 s, then delivers") as timed:
@@ -123,7 +124,20 @@ async def test_uploads_and_alerts_are_exact_when_the_network_stalls(tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+async def test_uploads_and_alerts_are_exact_when_the_database_is_far_away(tmp_path: Path, database: Database) -> None:
+    async with installed(tmp_path, database.dsn, workers=1) as site:
+        with fault("network to the database: 50 ms for each round trip, for 10 s") as timed:
+            wires = [process.wire for process in (*site.apis, *site.workers)]
+            for wire in wires:
+                wire.delay_s = 0.025
+            await asyncio.sleep(10)
+            for wire in wires:
+                await wire.mend()
+            timed.is_over()
+            await check_all(site, timed, becomes_unready=False)
+
+
+@pytest.mark.slow
 async def test_uploads_and_alerts_are_exact_when_the_database_is_frozen(
     tmp_path: Path, victim: VictimServer, victim_dsn: str
 ) -> None:
@@ -136,7 +150,6 @@ async def test_uploads_and_alerts_are_exact_when_the_database_is_frozen(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_uploads_succeed_again_when_sessions_have_met_a_read_only_server(
     tmp_path: Path, victim: VictimServer, victim_dsn: str
 ) -> None:
@@ -155,7 +168,6 @@ async def test_uploads_succeed_again_when_sessions_have_met_a_read_only_server(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_uploads_and_alerts_are_exact_when_the_database_takes_no_connections(
     tmp_path: Path, victim: VictimServer, victim_dsn: str
 ) -> None:
@@ -172,7 +184,6 @@ async def test_uploads_and_alerts_are_exact_when_the_database_takes_no_connectio
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_uploads_are_answered_when_somebody_locks_a_table(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site, session(database.dsn) as owner:
         with fault("operator: locks a table that uploads write to, for 40 s") as timed:

@@ -28,6 +28,9 @@ from tests.faults.verdict import (
     load_stored,
 )
 
+#: On a machine that does much else.
+pytestmark = pytest.mark.timeout(240)
+
 #: Another worker takes over, and other gateways go on, within this time.
 TAKEOVER_S = 15.0
 
@@ -52,7 +55,6 @@ async def test_uploads_are_exact_when_an_api_is_killed(tmp_path: Path, database:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_uploads_are_exact_when_an_api_is_frozen_inside_copy(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, apis=2, workers=1) as site:
         with fault("one of two APIs: SIGSTOP inside COPY for 15 s") as timed:
@@ -68,7 +70,6 @@ async def test_uploads_are_exact_when_an_api_is_frozen_inside_copy(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("end", ["its host vanishes", "SIGSTOP"])
 async def test_other_gateways_go_on_when_an_api_stays_inside_copy(tmp_path: Path, database: Database, end: str) -> None:
     """A flush that makes the chunks of new days holds a lock that every other flush of new days needs."""
@@ -142,7 +143,6 @@ async def _until_stored(api: Process, readings: list[dict[str, Any]]) -> list[An
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("end", ["kill -9", "SIGSTOP", "black hole"])
 async def test_another_worker_takes_over_when_the_leader_is_gone(tmp_path: Path, database: Database, end: str) -> None:
     async with installed(tmp_path, database.dsn, workers=2) as site:
@@ -172,7 +172,6 @@ async def _bring_back(worker: Process, end: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 async def test_uploads_and_alerts_are_exact_when_all_processes_are_replaced_in_turn(
     tmp_path: Path, database: Database
 ) -> None:

@@ -9,6 +9,9 @@ from tests.conftest import Database
 from tests.faults.installation import STOP_S, installed
 from tests.faults.verdict import TOLERANCE_S, check_answers, check_exact, fault
 
+#: On a machine that does much else.
+pytestmark = pytest.mark.timeout(240)
+
 
 async def test_uploads_are_exact_when_the_api_is_stopped_under_load(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, gateways=6) as site:
@@ -25,7 +28,6 @@ async def test_uploads_are_exact_when_the_api_is_stopped_under_load(tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 async def test_stop_ends_in_time_when_the_database_hangs(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, gateways=6) as site:
         with fault("API: SIGTERM while the database is in a black hole, started again") as timed:
@@ -47,7 +49,6 @@ async def test_stop_ends_in_time_when_the_database_hangs(tmp_path: Path, databas
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 async def test_worker_stops_in_time_when_the_database_hangs(tmp_path: Path, database: Database) -> None:
     async with installed(tmp_path, database.dsn, workers=1) as site:
         with fault("worker: SIGTERM while the database is in a black hole") as timed:

@@ -54,7 +54,8 @@ class _Reading:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._ended.set()
-        if not self._is_answered:
+        # A task that is being cancelled already cleans up, and must not be disturbed.
+        if not self._is_answered and not self.task.cancelling():
             self.has_left = True
             self.task.cancel()
 

@@ -27,6 +27,12 @@ AWAY = [
 ]
 
 
+def test_error_is_503_that_asks_for_less_when_a_statement_took_too_long() -> None:
+    problem, headers = describe(asyncpg.QueryCanceledError())
+    assert (problem.type, problem.status, headers["Retry-After"]) == ("/problems/slow_read", 503, "5")
+    assert problem.detail == ("The database stopped a statement that took too long. Ask for less, or try again later.")
+
+
 @pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
 def test_error_is_503_with_retry_after_when_the_database_is_away(error: Exception) -> None:
     assert is_database_away(error)

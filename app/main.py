@@ -16,14 +16,14 @@ from app.alerting import routes as alerting_routes
 from app.auth import routes as auth_routes
 from app.broker import routes as broker_routes
 from app.db.pool import Pool
-from app.deadlines import Deadlines
-from app.disconnects import CancelReads
+from app.http.deadlines import Deadlines
+from app.http.disconnects import CancelReads
+from app.http.proxies import TrustedProxies
+from app.http.request_log import RequestLog
 from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
-from app.proxies import TrustedProxies
-from app.request_log import RequestLog
 from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
 from app.services import Services

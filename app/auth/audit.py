@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 import structlog
 from litestar.connection import ASGIConnection
 
-from app.proxies import client_address
+from app.http.proxies import client_address
 
 #: `missing`: none was sent; `unknown`: it is no key; `revoked`: it was one; `scope`: it may do other things only.
 Reason = Literal["missing", "unknown", "revoked", "scope"]

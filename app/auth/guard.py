@@ -11,7 +11,7 @@ from app.auth import keys
 from app.auth.audit import Reason
 from app.auth.keys import ApiKey, KeyRing
 from app.errors import ForbiddenError, UnauthorizedError
-from app.proxies import client_address
+from app.http.proxies import client_address
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 Guard = Callable[[Connection, BaseRouteHandler], Awaitable[None]]

@@ -23,6 +23,7 @@ from app.errors import (
     PayloadTooLargeError,
     SlowBodyError,
 )
+from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
 from app.ingest.bodies.room import BodyRoom, HeldRoom
 from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
@@ -33,7 +34,6 @@ from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
 from app.problems import is_database_away
-from app.proxies import client_address
 from app.settings import Settings
 
 #: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.

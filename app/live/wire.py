@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 
-from app.open_connections import OpenConnections
+from app.http.connections import OpenConnections
 
 #: Limits of what a client sends before it has signed in: bytes of one message, and frames, pings included.
 STRANGER_MESSAGE_BYTES: Final = 4 * 2**10

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from app.auth import audit, keys
 from app.auth.audit import REFUSALS_KEPT, Refusals
 from app.auth.keys import KeyRing, create_key, revoke_key
-from app.proxies import client_address
+from app.http.proxies import client_address
 from tests import processes
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, wait_until
 

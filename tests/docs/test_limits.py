@@ -12,8 +12,9 @@ from app.clock import DAY_US, MINUTE_US
 from app.commands.processes.server import ANSWER_AT_STOP_S
 from app.db.aggregates import MINUTE_RETENTION, OLDEST_ACCEPTED_US, RAW_RETENTION
 from app.db.shared import RETRY_S
-from app.deadlines import CHANGE_WITHIN_S, READ_WITHIN_S
-from app.http_protocol import HEAD_LIMIT, HEAD_WITHIN_S, HEADERS_LIMIT
+from app.http.connections import OTHER_FILES
+from app.http.deadlines import CHANGE_WITHIN_S, READ_WITHIN_S
+from app.http.protocol import HEAD_LIMIT, HEAD_WITHIN_S, HEADERS_LIMIT
 from app.ingest.bodies.compression import BODY_LIMIT, DECOMPRESSED_LIMIT, GZIP_MEMBERS_LIMIT
 from app.ingest.bodies.pieces import READINGS_LIMIT, VALUES_LIMIT
 from app.ingest.bodies.room import BODIES_LIMIT
@@ -34,7 +35,6 @@ from app.live.wire import FRAMES_LIMIT, FRAMES_PERIOD_S, STRANGER_FRAMES, STRANG
 from app.names import METRIC_NAME_LIMIT, SENSOR_NAME_LIMIT, TAG_LENGTH_LIMIT, TAGS_LIMIT
 from app.notify.dispatch.attempts import DEADLINE_S
 from app.notify.outbox import DEAD_AGE, SENT_AGE
-from app.open_connections import OTHER_FILES
 from app.parameters import NAME_LENGTH
 from app.trends.local_days import DAYS_OF_MINUTES_LIMIT
 from app.trends.routes import BUCKETS_LIMIT, CSV_PAGE

@@ -15,11 +15,11 @@ from typing import Any, cast
 import uvicorn
 from litestar import Litestar
 
-from app.deadlines import Deadlines
 from app.errors import AppError, SettingsError
-from app.http_protocol import JoiningHttpProtocol
+from app.http.connections import OpenConnections, find_most_connections, raise_file_limit
+from app.http.deadlines import Deadlines
+from app.http.protocol import JoiningHttpProtocol
 from app.live.wire import WireProtocol
-from app.open_connections import OpenConnections, find_most_connections, raise_file_limit
 
 #: How long running requests may take after a signal to stop, and after what time those without an answer get 503.
 GRACE_S, ANSWER_AT_STOP_S = 8, 6.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app import deadlines
+from app.http import deadlines
 from tests.conftest import API_KEY, Database, Server
 
 READING = [{"sensor": "s", "values": {"m": 1}}]

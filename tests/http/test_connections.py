@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 import structlog
 
-from app.open_connections import OpenConnections
+from app.http.connections import OpenConnections
 from tests.conftest import Database
 from tests.processes import ServerProcess, running
 
@@ -108,7 +108,7 @@ def test_closed_connections_are_logged_together_when_they_are_many(monkeypatch: 
     with structlog.testing.capture_logs() as logged:
         for _ in range(10):
             connections.add(Transport())  # type: ignore[arg-type]
-        monkeypatch.setattr("app.open_connections.LOG_EVERY_S", 0)
+        monkeypatch.setattr("app.http.connections.LOG_EVERY_S", 0)
         connections.add(Transport())  # type: ignore[arg-type]
     expected = {"event": "connections_full", "log_level": "warning", "most": 2, "no_request": 2}
     assert logged == [{**expected, "closed": 1}, {**expected, "closed": 8}]

@@ -14,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.open_connections import OpenConnections
+from app.http.connections import OpenConnections
 from app.problems import MEDIA_TYPE, Problem
 
 #: Longest time from the connection, or from the first byte after the request before, to the end of a request's head.

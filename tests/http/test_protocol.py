@@ -13,9 +13,9 @@ import websockets
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope
 
-from app import http_protocol
-from app.http_protocol import HEAD_LIMIT, HEADERS_LIMIT, JoiningHttpProtocol
-from app.open_connections import OpenConnections
+from app.http import protocol as http_protocol
+from app.http.connections import OpenConnections
+from app.http.protocol import HEAD_LIMIT, HEADERS_LIMIT, JoiningHttpProtocol
 from tests.conftest import wait_until
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}

@@ -6,7 +6,7 @@ import pytest
 from litestar.types import Receive, Scope, Send
 
 from app.errors import SettingsError
-from app.proxies import TrustedProxies, client_address
+from app.http.proxies import TrustedProxies, client_address
 from app.settings import Settings
 from tests.conftest import API_KEY, Database, running_server
 

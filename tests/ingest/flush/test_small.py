@@ -172,6 +172,20 @@ async def test_nothing_is_stored_when_sensors_have_changed(connection: Connectio
     assert [await connection.fetch(query) for query in WRITTEN] == before
 
 
+@pytest.mark.parametrize("time_us", [T0, T0 + 1])
+async def test_general_transaction_stores_nothing_when_sensors_have_changed(
+    connection: Connection, time_us: int
+) -> None:
+    registry = SeriesRegistry()
+    await _flush(connection, registry, upload(reading("pi1", T0, t=1)))
+    before = [await connection.fetch(query) for query in WRITTEN]
+    await connection.execute("UPDATE sensor_version SET version = version + 1")
+    again = upload(reading("pi1", time_us, t=1), idempotency=Idempotency("a", bytes(32)))
+    with pytest.raises(SensorsChangedError):
+        await _flush_generally(connection, registry, again)
+    assert [await connection.fetch(query) for query in WRITTEN] == before
+
+
 async def test_columnstore_gives_the_same_answers_as_rows(connection: Connection) -> None:
     if await detect_edition(connection) != "community":
         pytest.skip("only Community has a columnstore")

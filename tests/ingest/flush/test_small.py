@@ -179,10 +179,11 @@ async def test_general_transaction_stores_nothing_when_sensors_have_changed(
     registry = SeriesRegistry()
     await _flush(connection, registry, upload(reading("pi1", T0, t=1)))
     before = [await connection.fetch(query) for query in WRITTEN]
+    uploads = [upload(reading("pi1", time_us, t=1), idempotency=Idempotency("a", bytes(32)))]
+    batch = Batch(await registry.register(connection, uploads), registry.series_of)
     await connection.execute("UPDATE sensor_version SET version = version + 1")
-    again = upload(reading("pi1", time_us, t=1), idempotency=Idempotency("a", bytes(32)))
     with pytest.raises(SensorsChangedError):
-        await _flush_generally(connection, registry, again)
+        await write_flush(connection, batch, registry, by_copy=False)
     assert [await connection.fetch(query) for query in WRITTEN] == before
 
 

@@ -73,6 +73,26 @@ async def test_place_is_free_again_when_a_connection_ends_by_an_error() -> None:
         pass
 
 
+async def test_nothing_is_kept_of_keys_when_their_connections_have_ended() -> None:
+    counts = ConnectionCounts(2, ALONE)
+    for number in range(100):
+        async with counts.hold(key(f"key {number}")), counts.hold(key(f"key {number}")):
+            pass
+    assert counts._held == {}
+    assert not list(counts._held)
+
+
+async def test_counts_are_written_once_when_connections_have_ended(database: Database) -> None:
+    counts = process(database.pool, 2)
+    async with counts.hold(key("a")):
+        pass
+    await counts.write()
+    assert await database.pool.fetchval("SELECT count(*) FROM connection_count") == 0
+    # There is nothing to write any more, so the database is not asked.
+    await database.pool.execute("DROP TABLE connection_count CASCADE")
+    await counts.write()
+
+
 async def test_refused_connection_is_not_counted() -> None:
     counts = ConnectionCounts(1, ALONE)
     async with counts.hold(key("a")):

@@ -1,11 +1,12 @@
 """The key in a request's headers, and the answers when it is missing, wrong or lacks a scope."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from app.auth import keys
-from app.auth.guard import key_from_headers
+from app.auth.guard import first_headers, key_from_headers
 from app.auth.keys import create_key, revoke_key
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
@@ -35,6 +36,11 @@ READING = b'[{"sensor": "pi1", "values": {"t": 1}}]'
 )
 def test_key_is_read_from_either_header_in_every_accepted_form(headers: dict[str, str], key: str | None) -> None:
     assert key_from_headers(headers) == key
+
+
+def test_first_of_several_headers_counts() -> None:
+    scope: Any = {"headers": [(b"x-api-key", b"a"), (b"accept", b"*/*"), (b"x-api-key", b"b")]}
+    assert first_headers(scope) == {"x-api-key": "a", "accept": "*/*"}
 
 
 async def test_request_is_accepted_or_refused_by_the_key_it_carries(server: Server) -> None:

@@ -139,6 +139,7 @@ async def test_delivery_fails_by_the_deadline_when_the_service_keeps_failing(
 async def test_delivery_fails_at_once_when_the_next_attempt_would_come_after_the_deadline(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(broker_delivery, "DEADLINE_S", 30.0)
     monkeypatch.setattr(broker_delivery, "BACKOFF_S", (60.0,))
     slack.fail_next(answers(500), times=2)
     started = time.monotonic()

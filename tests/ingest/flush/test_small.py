@@ -172,6 +172,21 @@ async def test_nothing_is_stored_when_sensors_have_changed(connection: Connectio
     assert [await connection.fetch(query) for query in WRITTEN] == before
 
 
+@pytest.mark.parametrize("time_us", [T0, T0 + 1])
+async def test_general_transaction_stores_nothing_when_sensors_have_changed(
+    connection: Connection, time_us: int
+) -> None:
+    registry = SeriesRegistry()
+    await _flush(connection, registry, upload(reading("pi1", T0, t=1)))
+    before = [await connection.fetch(query) for query in WRITTEN]
+    uploads = [upload(reading("pi1", time_us, t=1), idempotency=Idempotency("a", bytes(32)))]
+    batch = Batch(await registry.register(connection, uploads), registry.series_of)
+    await connection.execute("UPDATE sensor_version SET version = version + 1")
+    with pytest.raises(SensorsChangedError):
+        await write_flush(connection, batch, registry, by_copy=False)
+    assert [await connection.fetch(query) for query in WRITTEN] == before
+
+
 async def test_columnstore_gives_the_same_answers_as_rows(connection: Connection) -> None:
     if await detect_edition(connection) != "community":
         pytest.skip("only Community has a columnstore")

@@ -180,6 +180,17 @@ async def test_only_a_success_counts_when_another_process_has_taken_over(databas
     assert outcomes == ["unknown", "refused", "sent", "failed"]
 
 
+async def test_dead_letter_stays_dead_when_the_answer_to_an_earlier_attempt_comes_late(database: Database) -> None:
+    await EpisodeWriter(database.pool, "hook").fire("cold-room", "freezer-1")
+    late = await claim(database)
+    await database.pool.execute("UPDATE notification SET next_attempt_at = now()")
+    await record(database, await claim(database), REFUSED)
+    for outcome in (Delivered("17"), FAILED):
+        await record(database, late, outcome)
+        assert await states(database) == ["dead"]
+    assert await database.pool.fetchval("SELECT error FROM notification") == "the webhook answered 400"
+
+
 async def test_messages_wait_and_told_is_restored_when_their_channel_breaks(database: Database) -> None:
     episodes = EpisodeWriter(database.pool, "hook")
     first, second = [await episodes.fire(rule, "freezer-1") for rule in ("one", "two")]

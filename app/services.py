@@ -40,6 +40,7 @@ from app.start import (
     measure,
     observe_waits,
     opened_pool,
+    patiently,
     require_dsn,
 )
 from app.tasks import supervised
@@ -98,15 +99,15 @@ class Services:
         """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
             self.pool = await self._open_pool(stack, WRITE_CONNECTIONS)
-            await refuse_transaction_pooling("DATABASE_URL", self.dsn)
+            await patiently(lambda: refuse_transaction_pooling("DATABASE_URL", self.dsn))
             self.ingest_pool = await self._open_pool(stack, INGEST_CONNECTIONS)
             self.feed_pool = await self._open_pool(stack, FEED_CONNECTIONS)
             self.read_pool = await self._open_read_pool(stack)
-            self.edition = self.probe.edition = await check_schema(self.pool)
+            self.edition = self.probe.edition = await patiently(lambda: check_schema(self.pool))
             self.key_pool = await self._open_pool(stack, KEY_CONNECTIONS)
             observe_waits(self.metrics, *self._pools)
-            await self._check_role()
-            await self._check_keys()
+            await patiently(self._check_role)
+            await patiently(self._check_keys)
             yield
 
     async def _open_pool(self, stack: AsyncExitStack, size: int, **options: Any) -> BoundedPool:

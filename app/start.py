@@ -1,10 +1,10 @@
 """What every long-running process does at its start: wait for the database, and check that it can be used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import structlog
@@ -12,10 +12,11 @@ import structlog
 from app.db.clock import follow_clock
 from app.db.edition import Edition, detect_edition
 from app.db.migrations import check_migrated
-from app.db.pool import HOST_ERRORS, BoundedPool, Pool, open_pool
+from app.db.pool import DATABASE_ERRORS, HOST_ERRORS, BoundedPool, Pool, open_pool
 from app.db.sql import SQL
 from app.errors import SettingsError
 from app.metrics import Metrics
+from app.problems import is_database_away
 
 #: How long the start waits for a database that is still starting.
 DATABASE_WAIT_S = 30.0
@@ -25,6 +26,7 @@ MEASURE_EVERY_S = 15.0
 CUT_AFTER_S = 3.0
 #: How long a stop waits for connections that are still in use, for each pool.
 CLOSE_WITHIN_S = 2.0
+Answer = TypeVar("Answer")
 log = structlog.get_logger()
 
 
@@ -39,6 +41,19 @@ async def opened_pool(name: str, dsn: str, **options: Any) -> AsyncIterator[Boun
         yield pool
     finally:
         await _close_pool(pool)
+
+
+async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask the database at the start, and again for DATABASE_WAIT_S while it is away; raise what it fails with then."""
+    deadline = monotonic() + DATABASE_WAIT_S
+    while True:
+        try:
+            return await ask()
+        except DATABASE_ERRORS as error:
+            if not is_database_away(error) or monotonic() > deadline:
+                raise
+            log.info("waiting_for_database", error=repr(error))
+            await asyncio.sleep(1)
 
 
 async def check_schema(pool: Pool) -> Edition:

@@ -27,7 +27,16 @@ from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
-from app.start import DATABASE_WAIT_S, MEASURE_EVERY_S, check_schema, measure, observe_waits, opened_pool, require_dsn
+from app.start import (
+    DATABASE_WAIT_S,
+    MEASURE_EVERY_S,
+    check_schema,
+    measure,
+    observe_waits,
+    opened_pool,
+    patiently,
+    require_dsn,
+)
 from app.tasks import supervised
 
 #: Interval between two evaluations of the rules.
@@ -92,8 +101,8 @@ class Worker:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pool and check that the worker can start; raise AppError with a one-line message otherwise."""
         async with opened_pool("DATABASE_URL", self.dsn) as self.pool:
-            await refuse_transaction_pooling("DATABASE_URL", self.dsn)
-            self.edition = self.probe.edition = await check_schema(self.pool)
+            await patiently(lambda: refuse_transaction_pooling("DATABASE_URL", self.dsn))
+            self.edition = self.probe.edition = await patiently(lambda: check_schema(self.pool))
             observe_waits(self.metrics, self.pool)
             yield
 

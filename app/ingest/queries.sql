@@ -3,6 +3,10 @@
 -- name: get_sensor_version
 SELECT version FROM sensor_version;
 
+-- name: hold_sensors
+-- Changes of sensors wait until the transaction ends.
+SELECT version FROM sensor_version FOR SHARE;
+
 -- name: find_series
 -- $1 names, present or old ones. For a sensor without series, returns one row in which the series is null. The unit of
 -- an operator counts as older than any reading.

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from time import monotonic, perf_counter
 
 import asyncpg
@@ -18,6 +18,7 @@ from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
 from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SensorsChangedError, SeriesRegistry
+from app.ingest.sql import SQL
 from app.ingest.upload import Outcome, Upload
 from app.metrics import Metrics
 from app.problems import is_database_away
@@ -86,6 +87,7 @@ class Writer:
         self._waiting_values = 0
         self._waiting_bytes = 0
         self._something_waits = asyncio.Event()
+        self._dsn: str | None = None
         self._look: asyncio.TimerHandle | None = None
         #: The beginning of each flush under way, on the monotonic clock.
         self._flushing: list[float] = []
@@ -121,6 +123,7 @@ class Writer:
 
     async def flush_forever(self, dsn: str) -> None:
         """Flush waiting uploads until cancelled, on a connection of its own; run this FLUSHERS times."""
+        self._dsn = dsn
         connection: Connection | None = None
         try:
             while True:
@@ -205,20 +208,39 @@ class Writer:
             self._answer(taken, outcomes)
 
     async def _write(self, connection: Connection, uploads: Sequence[Upload]) -> list[Outcome]:
-        """Write uploads in one transaction and return their outcomes; raise SensorsChangedError after RETRIES."""
-        for retries_left in range(RETRIES, -1, -1):
+        """Write uploads in one transaction and return their outcomes.
+
+        When sensors are changed meanwhile, try again; the last time, nobody may change them until it is done.
+        """
+        for _ in range(RETRIES):
             registry = self.registry
             try:
-                batch = await _merge(connection, uploads, registry)
-                return await self._write_batch(connection, batch, registry)
+                return await self._try_to_write(connection, uploads)
             except SensorsChangedError:
                 self._metrics.flush_retries.labels("sensors_changed").inc()
                 await registry.store_seen(connection)
                 if self.registry is registry:  # the other flusher may have replaced it
                     self.registry = SeriesRegistry()
-                if not retries_left:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+        async with self._held_sensors():
+            self.registry = SeriesRegistry()
+            return await self._try_to_write(connection, uploads)
+
+    async def _try_to_write(self, connection: Connection, uploads: Sequence[Upload]) -> list[Outcome]:
+        registry = self.registry
+        batch = await _merge(connection, uploads, registry)
+        return await self._write_batch(connection, batch, registry)
+
+    @asynccontextmanager
+    async def _held_sensors(self) -> AsyncIterator[None]:
+        """Let changes of sensors wait until the block ends."""
+        assert self._dsn is not None  # noqa: S101 -- set by flush_forever
+        session = await connect(self._dsn, role=APP_ROLE, application_name="tidegauge ingest")
+        try:
+            async with session.transaction():
+                await session.execute(SQL["hold_sensors"])
+                yield
+        finally:
+            session.terminate()
 
     async def _write_batch(self, connection: Connection, batch: Batch, registry: SeriesRegistry) -> list[Outcome]:
         """Write a small batch by one call of a function, a large one by COPY; if that cannot store it, by INSERT."""

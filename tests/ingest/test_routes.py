@@ -1,12 +1,15 @@
 """The ingest endpoints over HTTP: stored rows and answers, which do not depend on how the readings are sent."""
 
+import asyncio
 import gzip
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import msgspec
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -320,3 +323,23 @@ async def _check_stored(database: Database, unique: list[dict[str, Any]]) -> Non
         own = sorted((item for item in unique if item["sensor"] == row["name"]), key=lambda item: int(item["time"]))
         tags = [item["tags"] for item in own if "tags" in item]
         assert (row["tags"], row["gateway"]) == (tags[-1] if tags else {}, _gateway_of(own[-1]))
+
+
+async def test_uploads_are_stored_when_sensors_are_changed_all_the_time(server: Server, database: Database) -> None:
+    async def change() -> None:
+        connection = await asyncpg.connect(database.dsn)
+        try:
+            while True:
+                await connection.execute("UPDATE sensor_version SET version = version + 1")
+        finally:
+            await connection.close()
+
+    changing = asyncio.create_task(change())
+    try:
+        for number in range(20):
+            answer = await send(server, [{"sensor": f"s{number}", "values": {"m": number}}])
+            assert (answer.status, answer.body["accepted"]) == (200, 1)
+    finally:
+        changing.cancel()
+        with suppress(asyncio.CancelledError):
+            await changing

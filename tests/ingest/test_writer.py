@@ -193,7 +193,7 @@ async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeate
         nonlocal killed
         while monotonic() < stop_at:
             killed += sum(row[0] for row in await database.pool.fetch(TERMINATE_FLUSHERS))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # a flusher needs some time to connect again
 
     numbers = iter(range(10**9))
     await asyncio.gather(kill(), *(keep_sending(numbers) for _ in range(8)))

@@ -92,6 +92,7 @@ class Services:
             listener=self.listener,
             writer=self.ingest.writer,
             replica_is_away=lambda: self.replica_is_away,
+            role=APP_ROLE,
         )
 
     @asynccontextmanager

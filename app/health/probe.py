@@ -72,6 +72,7 @@ class Probe:
         writer: Writer | None = None,
         is_leader: Callable[[], bool] | None = None,
         replica_is_away: Callable[[], bool] = lambda: False,
+        role: str | None = None,
     ) -> None:
         self.jobs = jobs
         self.metrics = metrics
@@ -82,6 +83,8 @@ class Probe:
         self._writer = writer
         self._replica_is_away = replica_is_away
         self._dsn = dsn
+        #: Of the sessions, see `connect`.
+        self._role = role
         self._connection: Connection | None = None
         self._asking: asyncio.Task[_Answer] | None = None
         self._work: Work | None = None
@@ -157,6 +160,7 @@ class Probe:
             self._connection = await connect(
                 self._dsn,
                 writes=False,
+                role=self._role,
                 application_name="tidegauge health",
                 lock_timeout="500ms",
                 statement_timeout="1s",

@@ -8,6 +8,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from app.settings import Network
 
 _HEADER = b"x-forwarded-for"
+#: Addresses are shorter; it ends up in the log and in the database.
+_ADDRESS_LENGTH = 60
 
 
 class TrustedProxies:
@@ -44,7 +46,7 @@ class TrustedProxies:
 def client_address(scope: Scope) -> str:
     """Return the address that a request came from, empty when the server does not know it."""
     client = scope.get("client")
-    return client[0] if client else ""
+    return client[0][:_ADDRESS_LENGTH] if client else ""
 
 
 def _plain(text: str) -> str:

@@ -226,7 +226,7 @@ async def test_problem_of_a_job_shows_no_secret(jobs: Jobs) -> None:
     async def run() -> None:
         raise OSError("cannot reach postgresql://me:s3cret@db/x?password=s3cret")
 
-    async with jobs.running([Job("job", 0.01, run)]):
+    async with jobs.running([Job("job", 0.01, run, not_ready_after=3)]):
         await wait_until(lambda: bool(jobs.list_problems()))
     (problem,) = jobs.list_problems()
     assert "postgresql://me:[redacted]@db/x?password=[redacted]" in problem

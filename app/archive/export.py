@@ -77,11 +77,19 @@ async def export_archive(
             postgresql=facts["postgresql"],
             timescaledb=facts["timescaledb"],
             edition=await detect_edition(connection),
-            has_worker=facts["is_replica"] or await is_held(connection),
+            # Of an older schema or at a replica, nobody can say it: then the worker there sends what is pending.
+            has_worker=facts["is_replica"]
+            or "session_pid" not in exporter.columns["lease"]
+            or await is_held(connection),
             aggregates_before=fill_from,
             sequences={row["name"]: row["last_value"] for row in await connection.fetch(SQL["list_sequences"])},
             tables=exporter.entries,
         )
+
+
+async def _may_have_worker(connection: Connection, exporter: "_Exporter", *, is_replica: bool) -> bool:
+    """Return whether a worker runs on this database, or nobody can tell: at a replica, or of an older schema."""
+    return is_replica or "session_pid" not in exporter.columns["lease"] or await is_held(connection)
 
 
 async def _list_columns(connection: Connection) -> dict[str, list[str]]:

@@ -154,7 +154,7 @@ async def test_nobody_is_silent_when_no_api_process_could_take_uploads(harness: 
 async def test_tick_changes_nothing_when_another_process_has_taken_the_lease(harness: AlertingHarness) -> None:
     await harness.use_rules(WARM)
     await harness.upload("freezer-1", (3, 9))
-    await harness.pool.execute("INSERT INTO lease (number, term) VALUES (1, 2)")
+    await harness.pool.execute("INSERT INTO lease (number, term, session_pid) VALUES (1, 2, 0)")
     with pytest.raises(LeaseLostError, match="Term 2 has begun; this process evaluated in term 1"):
         await harness.alerting.tick(harness.pool, 1)
     assert await harness.open_alerts() == []

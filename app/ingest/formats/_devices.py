@@ -1,9 +1,11 @@
 """Uplinks of LoRaWAN devices, as network servers send them: one reading of all numbers in a decoded payload."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+from litestar.openapi.spec import Example, OpenAPIMediaType, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
 
 from app.errors import InvalidRequestError
 from app.ingest.formats import Parsed, ReceiptTimes
@@ -23,6 +25,12 @@ class Reception(msgspec.Struct):
     rssi: float | None = None
     #: In dB.
     snr: float | None = None
+
+
+def describe_body(example: dict[str, Any]) -> RequestBody:
+    """Return the documentation of a body in the form of a network server, by an example."""
+    body = OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT), examples={"example": Example(value=example)})
+    return RequestBody(content={"application/json": body}, required=True)
 
 
 def decode(body: bytes, kind: type[Message]) -> Message:

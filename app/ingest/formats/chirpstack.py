@@ -1,15 +1,17 @@
 """The HTTP integration of ChirpStack 4: events of devices, of which `up` and `status` have readings."""
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar.di import NamedDependency
-from litestar.params import FromQuery
+from litestar.openapi.spec import Operation
+from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import require
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats._devices import Reception, best, decode, flatten, take
+from app.ingest.formats._devices import Reception, best, decode, describe_body, flatten, take
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
 from app.ingest.upload import Readings, Receipt, Rejected
 from app.model import Tags
@@ -59,16 +61,35 @@ def _read_status(message: Event) -> dict[str, float]:
     return {name: float(value) for name, value in values if value is not None}
 
 
+_EXAMPLE: Final = {
+    "time": "2026-01-31T08:00:00Z",
+    "deviceInfo": {"deviceName": "cellar-1", "devEui": "0101010101010101", "tags": {"site": "harbour"}},
+    "object": {"temperature": 4.5},
+    "rxInfo": [{"gatewayId": "0016c001f153a14c", "rssi": -93, "snr": 4.5}],
+}
+EventName = Annotated[str, QueryParameter(description="Kind of the event; `up` and `status` have readings")]
+
+
+@dataclass
+class EventOperation(Operation):
+    """An event of ChirpStack as the body."""
+
+    def __post_init__(self) -> None:
+        """Set the body; Litestar cannot derive it."""
+        self.request_body = describe_body(_EXAMPLE)
+
+
 @UploadRoute(
     "/api/v1/integrations/chirpstack",
     http_method="POST",
     guards=[require("ingest")],
     status_code=HTTP_200_OK,
+    operation_class=EventOperation,
     responses=problem_responses({413: "The body is too large", 503: "Overload, or the database is away"}),
     tags=["LoRaWAN"],
     summary="Take an event of ChirpStack",
 )
-async def post_event(request: AnyRequest, ingest: NamedDependency[Ingest], event: FromQuery[str] = "up") -> Receipt:
+async def post_event(request: AnyRequest, ingest: NamedDependency[Ingest], event: EventName = "up") -> Receipt:
     """Store what a device has measured, with the RSSI and SNR of the best gateway, and its battery.
 
     Events without readings, such as `join`, are accepted and store nothing.

@@ -4,11 +4,14 @@ It needs two libraries, which the extra `prometheus` brings.
 """
 
 from array import array
+from dataclasses import dataclass
 from functools import cache
 from math import isnan
 from typing import Any, Final
 
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from app.auth.guard import require
@@ -145,11 +148,24 @@ def _write_request() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("prometheus.WriteRequest"))
 
 
+@dataclass
+class SamplesOperation(Operation):
+    """A write request of Prometheus as the body."""
+
+    def __post_init__(self) -> None:
+        """Set the body; Litestar cannot derive it."""
+        schema = Schema(type=OpenAPIType.STRING, description="prometheus.WriteRequest, compressed by snappy as a block")
+        example = Example(value="the bytes of a request")
+        content = OpenAPIMediaType(schema=schema, examples={"example": example})
+        self.request_body = RequestBody(content={"application/x-protobuf": content}, required=True)
+
+
 @UploadRoute(
     "/api/v1/write",
     http_method="POST",
     guards=[require("ingest")],
     status_code=HTTP_204_NO_CONTENT,
+    operation_class=SamplesOperation,
     responses=problem_responses(
         {
             400: "The body is no write request",

@@ -1,14 +1,16 @@
 """The webhooks of The Things Stack: uplinks of devices with their decoded payload."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Operation
 from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import require
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats._devices import Reception, best, decode, flatten, take
+from app.ingest.formats._devices import Reception, best, decode, describe_body, flatten, take
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
 from app.ingest.upload import Readings, Receipt, Rejected
 from app.problems import problem_responses
@@ -68,11 +70,31 @@ def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     return take(device.device_id or device.dev_eui, uplink.received_at or message.received_at, values, tags, times)
 
 
+_EXAMPLE: Final = {
+    "end_device_ids": {"device_id": "cellar-1", "application_ids": {"application_id": "harbour"}},
+    "uplink_message": {
+        "received_at": "2026-01-31T08:00:00Z",
+        "decoded_payload": {"temperature": 4.5},
+        "rx_metadata": [{"gateway_ids": {"gateway_id": "gateway-1"}, "rssi": -93, "snr": 4.5}],
+    },
+}
+
+
+@dataclass
+class MessageOperation(Operation):
+    """A message of The Things Stack as the body."""
+
+    def __post_init__(self) -> None:
+        """Set the body; Litestar cannot derive it."""
+        self.request_body = describe_body(_EXAMPLE)
+
+
 @UploadRoute(
     "/api/v1/integrations/ttn",
     http_method="POST",
     guards=[require("ingest")],
     status_code=HTTP_200_OK,
+    operation_class=MessageOperation,
     responses=problem_responses({413: "The body is too large", 503: "Overload, or the database is away"}),
     tags=["LoRaWAN"],
     summary="Take a message of The Things Stack",

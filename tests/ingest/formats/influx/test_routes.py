@@ -76,7 +76,7 @@ async def test_key_is_found_wherever_clients_put_it(
 @pytest.mark.parametrize(
     ("headers", "query", "message"),
     [
-        ({}, {}, "Send your API key as token, or as password with any user"),
+        ({}, {}, "Send your API key in the header X-API-Key, or as Authorization: Bearer KEY"),
         ({"Authorization": "Token wrong"}, {}, "This API key is unknown or was revoked"),
         ({}, {"p": "wrong"}, "This API key is unknown or was revoked"),
         (

@@ -6,11 +6,18 @@ import { openProblem } from "./dialog.js";
 /** What is known of the key: {label, scopes}, or null. */
 let key = null;
 
+/** All buttons that still exist, as WeakRefs: one may not be in the document yet when the key becomes known. */
+const buttons = new Set();
+
 /** Keep all buttons up to date with the key of `model`. */
 export function followKey(model) {
   model.on("key", () => {
     key = model.key;
-    for (const button of document.querySelectorAll("[data-scope]")) showRight(button);
+    for (const reference of buttons) {
+      const button = reference.deref();
+      if (button === undefined) buttons.delete(reference);
+      else showRight(button);
+    }
   });
 }
 
@@ -22,6 +29,7 @@ export function makeAction(text, scope, act) {
     if (reason === null) act(button);
     else openProblem(`${text} is not possible`, reason);
   });
+  buttons.add(new WeakRef(button));
   showRight(button);
   return button;
 }

@@ -99,7 +99,7 @@ class Services:
     async def prepared(self) -> AsyncIterator[None]:
         """Open the pools and check that the server can start; raise AppError with a one-line message otherwise."""
         async with AsyncExitStack() as stack:
-            self.pool = await self._open_pool(stack, WRITE_CONNECTIONS)
+            self.pool = await self._open_pool(stack, WRITE_CONNECTIONS, min_size=1)
             await patiently(lambda: refuse_transaction_pooling("DATABASE_URL", self.dsn))
             self.ingest_pool = await self._open_pool(stack, INGEST_CONNECTIONS)
             self.feed_pool = await self._open_pool(stack, FEED_CONNECTIONS)
@@ -113,7 +113,8 @@ class Services:
 
     async def _open_pool(self, stack: AsyncExitStack, size: int, **options: Any) -> BoundedPool:
         timeouts = {"command_timeout_s": COMMAND_WITHIN_S, "statement_timeout": f"{COMMAND_WITHIN_S + 1}s"}
-        sizes = {"min_size": 1, "max_size": size, "role": APP_ROLE}
+        # Connections are opened when they are needed: a start opens one, not one of each pool.
+        sizes = {"min_size": 0, "max_size": size, "role": APP_ROLE}
         return await stack.enter_async_context(
             opened_pool("DATABASE_URL", self.dsn, **{**timeouts, **sizes, **options})
         )
@@ -124,7 +125,7 @@ class Services:
         dsn = self.settings.read_database_url
         if dsn is None:
             return await self._open_pool(stack, READ_CONNECTIONS, **timeout)
-        primary = await self._open_pool(stack, READ_CONNECTIONS, min_size=0, **timeout)
+        primary = await self._open_pool(stack, READ_CONNECTIONS, **timeout)
         options = {
             "min_size": 0,
             "max_size": READ_CONNECTIONS,

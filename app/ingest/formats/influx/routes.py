@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from litestar import Response, route
 from litestar.di import NamedDependency
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import QueryParameter
@@ -148,16 +148,6 @@ class WriteOperation(Operation):
         self.responses = {**(self.responses or {}), **errors}
 
 
-@UploadRoute(
-    ["/api/v2/write", "/write"],
-    http_method="POST",
-    guards=[allow_ingest],
-    status_code=HTTP_204_NO_CONTENT,
-    exception_handlers={Exception: answer_error},
-    operation_class=WriteOperation,
-    tags=["InfluxDB"],
-    summary="Store a batch in line protocol",
-)
 async def write_lines(request: AnyRequest, ingest: NamedDependency[Ingest], precision: Precision = "ns") -> None:
     """Store the numeric fields of all lines, as InfluxDB does. Texts are left out.
 
@@ -171,6 +161,20 @@ async def write_lines(request: AnyRequest, ingest: NamedDependency[Ingest], prec
         lambda body, _media_type, times: parse_good(body, times, unit_ns),
     )
     _check_all_stored(receipt)
+
+
+def _make_write_route(path: str) -> HTTPRouteHandler:
+    """Return a route of its own for each address: the order of several addresses of one route is not fixed."""
+    return UploadRoute(
+        path,
+        http_method="POST",
+        guards=[allow_ingest],
+        status_code=HTTP_204_NO_CONTENT,
+        exception_handlers={Exception: answer_error},
+        operation_class=WriteOperation,
+        tags=["InfluxDB"],
+        summary="Store a batch in line protocol",
+    )(write_lines)
 
 
 @route(
@@ -205,4 +209,4 @@ async def health() -> dict[str, Any]:
     }
 
 
-handlers = [write_lines, ping, health]
+handlers = [_make_write_route("/api/v2/write"), _make_write_route("/write"), ping, health]

@@ -65,8 +65,8 @@ async def test_uploads_are_exact_when_the_answer_to_a_commit_is_lost(tmp_path: P
             timed.is_over()
             await check_all(site, timed, becomes_unready=None)
             refused = [answer for answer in site.load.answers if answer.status == 503]
-            assert refused
-            assert [answer for answer in refused if _says_nothing_was_stored(answer)] == []
+            # Of an upload in another flush, which had not come to its COMMIT, it is known that nothing was stored.
+            assert [answer for answer in refused if not _says_nothing_was_stored(answer)]
 
 
 def _says_nothing_was_stored(answer: Answer) -> bool:

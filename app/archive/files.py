@@ -61,7 +61,7 @@ def find_compression(target: str) -> str:
 def written_archive(
     write: Callable[[bytes], object], compression: str, modified_at: datetime
 ) -> Iterator[ArchiveWriter]:
-    """Give a writer of an archive, which is complete when the block ends without an error."""
+    """Yield a writer of an archive, which is complete when the block ends without an error."""
     with _compressing(write, compression) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
         yield ArchiveWriter(tar, modified_at)
 

@@ -169,7 +169,7 @@ def _parse_times(from_: str | None, to: str | None) -> tuple[datetime | None, da
 
 @contextmanager
 def _opened(target: str, mode: int = 0o666) -> Iterator[Callable[[bytes], None]]:
-    """Give a function that writes to a file, which takes its name at the end of the block, or to standard output.
+    """Yield a function that writes to a file, which takes its name at the end of the block, or to standard output.
 
     `mode` are the rights of a new file before the umask.
     """

@@ -85,7 +85,7 @@ class Lease:
         self.tried.set()
 
     def lose(self, error: BaseException | None) -> None:
-        """Give the lease up, or take note that it is lost; `keep` tries to take it again."""
+        """Release the lease, or take note that it is lost; `keep` tries to take it again."""
         if self._held:
             log.info("lease_lost", number=self._number, error=str(error) if error else None)
         self._held = False

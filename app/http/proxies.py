@@ -13,7 +13,7 @@ _ADDRESS_LENGTH = 60
 
 
 class TrustedProxies:
-    """Gives the application the client's address from X-Forwarded-For, when one of these proxies sent the request."""
+    """Takes the client's address from X-Forwarded-For, when one of these proxies has sent the request."""
 
     def __init__(self, app: ASGIApp, proxies: Sequence[Network]) -> None:
         self._app = app

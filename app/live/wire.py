@@ -123,7 +123,7 @@ class Wire:
         return cast("Self", cast("dict[str, Any]", socket.scope["extensions"])[_EXTENSION])
 
     def sign_in(self) -> None:
-        """Give the client the limits of one that has signed in."""
+        """Set the limits of a client that has signed in."""
         self._protocol.sign_in()
 
     @property

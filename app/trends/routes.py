@@ -215,7 +215,7 @@ def _check_size(series: int, points: int) -> None:
 
 
 def _as_trends(resolution: Resolution, series: list[Series], rows: list[asyncpg.Record]) -> Trends:
-    """Give each series its buckets; `rows` are in order of series and time."""
+    """Return the series, each with its buckets; `rows` are in order of series and time."""
     buckets = {
         series_id: [Bucket(*values) for _, *values in of_series]
         for series_id, of_series in groupby(rows, key=itemgetter(0))

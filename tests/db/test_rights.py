@@ -67,7 +67,7 @@ REFUSED = [
     "SELECT pg_reload_conf()",
     "CREATE EXTENSION dblink",
     "COPY (SELECT 1) TO PROGRAM 'cat'",
-    "COPY (SELECT 1) TO '/tmp/x'",
+    "COPY (SELECT 1) TO '/x'",
     "SELECT pg_read_file('postgresql.conf')",
     "SELECT sha256 FROM api_key",
     "SELECT text FROM notification",
@@ -90,7 +90,7 @@ REFUSED_TO_APP = [
     "INSERT INTO migration_lock (session_pid) VALUES (1)",
     "LOCK TABLE evaluation_lock IN SHARE MODE",
     "CREATE OR REPLACE FUNCTION feed_publish() RETURNS trigger LANGUAGE sql AS ''",
-    "COPY reading TO '/tmp/x'",
+    "COPY reading TO '/x'",
     "SELECT pg_terminate_backend({owner})",
 ]
 

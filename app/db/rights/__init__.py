@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 async def ensure_rights(connection: Connection) -> None:
-    """Give and take rights as far as the owner may, and log what is refused; `connection` is not in a transaction.
+    """Grant and revoke rights as far as the owner may, and log what is refused; `connection` is not in a transaction.
 
     What stays open is listed by `tidegauge doctor`.
     """
@@ -47,7 +47,7 @@ async def ensure_rights(connection: Connection) -> None:
 
 
 async def grant_rows(connection: Connection) -> None:
-    """Give the API its rights on relations that were made anew; may be called in a transaction."""
+    """Grant the API its rights on relations that were made anew; may be called in a transaction."""
     if await connection.fetchval("SELECT to_regrole('tidegauge_app') IS NOT NULL"):
         await connection.execute(SQL["grant_rows"])
 

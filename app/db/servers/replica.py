@@ -28,7 +28,7 @@ class ReplicaPool(BoundedPool):
         self._primary, self._dsn = primary, dsn
 
     def acquire(self, *, timeout: float | None = None) -> Any:
-        """Give a connection to the replica, or to the primary while the replica is away; raise TimeoutError."""
+        """Return a connection to the replica, or to the primary while the replica is away; raise TimeoutError."""
         return self._acquired(timeout)
 
     async def watch(self) -> None:

@@ -23,7 +23,7 @@ class BodyRoom:
         self._taken += byte_count
 
     def give_back(self, byte_count: int) -> None:
-        """Give back what was taken."""
+        """Return what was taken to the room."""
         self._taken -= byte_count
 
 

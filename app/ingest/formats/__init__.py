@@ -48,7 +48,7 @@ class ReceiptTimes:
         return bool(self._next)
 
     def expect(self, readings: int) -> None:
-        """Say how many readings are next, so that no more times than needed are reserved."""
+        """Note how many readings are next; no more times than these are reserved."""
         self._expected = readings
 
     def give(self, sensor: str) -> int:

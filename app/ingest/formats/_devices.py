@@ -1,17 +1,22 @@
 """Uplinks of LoRaWAN devices, as network servers send them: one reading of all numbers in a decoded payload."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-from litestar.openapi.spec import Example, OpenAPIMediaType, RequestBody, Schema
+from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
+from litestar.status_codes import HTTP_200_OK
 
+from app.auth.guard import require
 from app.errors import InvalidRequestError
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.native import check_readings
+from app.ingest.intake import UploadRoute
 from app.ingest.upload import Rejected
 from app.model import Tags
+from app.problems import problem_responses
 
 #: A payload that is nested deeper is refused.
 _DEPTH_LIMIT = 16
@@ -27,10 +32,31 @@ class Reception(msgspec.Struct):
     snr: float | None = None
 
 
-def describe_body(example: dict[str, Any]) -> RequestBody:
-    """Return the documentation of a body in the form of a network server, by an example."""
+def device_route(path: str, summary: str, example: dict[str, Any]) -> UploadRoute:
+    """Return the route by which a network server sends what devices have measured; `example` is one of its bodies."""
+    return UploadRoute(
+        path,
+        http_method="POST",
+        guards=[require("ingest")],
+        status_code=HTTP_200_OK,
+        operation_class=_describe_body(example),
+        responses=problem_responses({413: "The body is too large", 503: "Overload, or the database is away"}),
+        tags=["LoRaWAN"],
+        summary=summary,
+    )
+
+
+def _describe_body(example: dict[str, Any]) -> type[Operation]:
     body = OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT), examples={"example": Example(value=example)})
-    return RequestBody(content={"application/json": body}, required=True)
+
+    @dataclass
+    class DeviceOperation(Operation):
+        """A body in the form of a network server, which Litestar cannot derive."""
+
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(content={"application/json": body}, required=True)
+
+    return DeviceOperation
 
 
 def decode(body: bytes, kind: type[Message]) -> Message:

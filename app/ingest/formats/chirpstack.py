@@ -1,21 +1,16 @@
 """The HTTP integration of ChirpStack 4: events of devices, of which `up` and `status` have readings."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Operation
 from litestar.params import QueryParameter
-from litestar.status_codes import HTTP_200_OK
 
-from app.auth.guard import require
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats._devices import Reception, best, decode, describe_body, flatten, take
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
+from app.ingest.formats._devices import Reception, best, decode, device_route, flatten, take
+from app.ingest.intake import AnyRequest, Ingest
 from app.ingest.upload import Readings, Receipt, Rejected
 from app.model import Tags
-from app.problems import problem_responses
 
 #: The fields of a status that become metrics.
 _STATUS: Final = ("battery", "margin", "external_power")
@@ -70,25 +65,7 @@ _EXAMPLE: Final = {
 EventName = Annotated[str, QueryParameter(description="Kind of the event; `up` and `status` have readings")]
 
 
-@dataclass
-class EventOperation(Operation):
-    """An event of ChirpStack as the body."""
-
-    def __post_init__(self) -> None:
-        """Set the body; Litestar cannot derive it."""
-        self.request_body = describe_body(_EXAMPLE)
-
-
-@UploadRoute(
-    "/api/v1/integrations/chirpstack",
-    http_method="POST",
-    guards=[require("ingest")],
-    status_code=HTTP_200_OK,
-    operation_class=EventOperation,
-    responses=problem_responses({413: "The body is too large", 503: "Overload, or the database is away"}),
-    tags=["LoRaWAN"],
-    summary="Take an event of ChirpStack",
-)
+@device_route("/api/v1/integrations/chirpstack", "Take an event of ChirpStack", _EXAMPLE)
 async def post_event(request: AnyRequest, ingest: NamedDependency[Ingest], event: EventName = "up") -> Receipt:
     """Store what a device has measured, with the RSSI and SNR of the best gateway, and its battery.
 

@@ -1,19 +1,14 @@
 """The webhooks of The Things Stack: uplinks of devices with their decoded payload."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Operation
-from litestar.status_codes import HTTP_200_OK
 
-from app.auth.guard import require
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats._devices import Reception, best, decode, describe_body, flatten, take
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
+from app.ingest.formats._devices import Reception, best, decode, device_route, flatten, take
+from app.ingest.intake import AnyRequest, Ingest
 from app.ingest.upload import Readings, Receipt, Rejected
-from app.problems import problem_responses
 
 
 class ApplicationIds(msgspec.Struct):
@@ -80,25 +75,7 @@ _EXAMPLE: Final = {
 }
 
 
-@dataclass
-class MessageOperation(Operation):
-    """A message of The Things Stack as the body."""
-
-    def __post_init__(self) -> None:
-        """Set the body; Litestar cannot derive it."""
-        self.request_body = describe_body(_EXAMPLE)
-
-
-@UploadRoute(
-    "/api/v1/integrations/ttn",
-    http_method="POST",
-    guards=[require("ingest")],
-    status_code=HTTP_200_OK,
-    operation_class=MessageOperation,
-    responses=problem_responses({413: "The body is too large", 503: "Overload, or the database is away"}),
-    tags=["LoRaWAN"],
-    summary="Take a message of The Things Stack",
-)
+@device_route("/api/v1/integrations/ttn", "Take a message of The Things Stack", _EXAMPLE)
 async def post_message(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Receipt:
     """Store what a device has measured, with the RSSI and SNR of the best gateway, and its battery.
 

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from time import monotonic, perf_counter
 
 import asyncpg
 import msgspec
 import structlog
 
-from app.db.pool import APP_ROLE, DATABASE_ERRORS, Connection, connect
+from app.db.pool import APP_ROLE, DATABASE_ERRORS, Connection, connect, cut_after
 from app.errors import DatabaseUnavailableError, InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.commit import CommitUnknownError
@@ -145,7 +145,7 @@ class Writer:
                                 application_name="tidegauge ingest",
                                 statement_timeout=f"{self.within_s:.0f}s",
                             )
-                        with _closed_at(deadline, connection):
+                        with cut_after(connection, deadline - monotonic()):
                             await self._flush(connection, taken)
                     self.failure = None
                 except (OverloadedError, CommitUnknownError, *DATABASE_ERRORS) as error:
@@ -300,16 +300,6 @@ async def _merge(connection: Connection, uploads: Sequence[Upload], registry: Se
             raise SensorsChangedError from error
     await registry.describe(connection, batch.uploads)
     return batch
-
-
-@contextmanager
-def _closed_at(deadline: float, connection: Connection) -> Iterator[None]:
-    """Close the connection at the deadline; a cancellation would wait for an answer that may never come."""
-    timer = asyncio.get_running_loop().call_at(deadline, connection.terminate)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _is_useless(error: Exception) -> bool:

@@ -62,6 +62,8 @@ async def find_pairs_to_begin(
     many series may be silent for ever.
     """
     ids = list(series_ids)
+    if not ids:
+        return []
     unknown = [each for each in ids if each not in progress.series or each in progress.doubted]
     rows = {(row["rule"], row["series_id"]): row for row in await connection.fetch(SQL["list_states"], unknown)}
     loading = _Loading(book, rules_since, rows)

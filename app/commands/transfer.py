@@ -19,7 +19,7 @@ from app.clock import now
 from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar, stderr
 from app.db.pool import connect
 from app.errors import AppError, InvalidRequestError
-from app.ingest.imports.run import Import, Summary
+from app.ingest.imports.run import Import, ImportSummary
 from app.trends.export import Choice, export_readings
 from app.trends.parameters import parse_time
 
@@ -208,7 +208,7 @@ def _writing(write: Callable[[bytes], object]) -> Callable[[bytes], None]:
     return checked
 
 
-def _describe(summary: Summary) -> str:
+def _describe(summary: ImportSummary) -> str:
     text = f"accepted {summary.accepted:,}, duplicates {summary.duplicates:,}, rejected {summary.rejected:,}"
     return text if summary.rejected_file is None else f"{text}: see {summary.rejected_file}"
 

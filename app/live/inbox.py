@@ -18,7 +18,7 @@ from app.live.protocol import (
     parse_message,
 )
 from app.live.queues.waiting import ClosedError
-from app.live.wire import Wire, frame_text
+from app.live.wire import ClientWire, frame_text
 
 _WITHIN_S = 60.0
 
@@ -28,7 +28,7 @@ class Inbox:
 
     def __init__(self, socket: WebSocket[Any, Any, Any]) -> None:
         self._socket = socket
-        self._wire = Wire.of(socket)
+        self._wire = ClientWire.of(socket)
         #: When the last bad messages came.
         self._bad_at: deque[float] = deque(maxlen=BAD_MESSAGES_LIMIT)
 

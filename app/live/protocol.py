@@ -67,14 +67,14 @@ class Ping(msgspec.Struct, tag="ping", frozen=True):
     """A message that is answered by a pong, for clients whose library does not show them the pings of WebSocket."""
 
 
-Message = Auth | Subscribe | Ping
-_decode = msgspec.json.Decoder(Message).decode
+ClientMessage = Auth | Subscribe | Ping
+_decode = msgspec.json.Decoder(ClientMessage).decode
 
 
-def parse_message(text: str | bytes) -> Message:
+def parse_message(text: str | bytes) -> ClientMessage:
     """Parse a client's message; raise InvalidRequestError."""
     try:
-        message: Message = _decode(text)
+        message: ClientMessage = _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidRequestError(f"Send an auth, a subscribe or a ping message: {error}") from None
     if isinstance(message, Subscribe):

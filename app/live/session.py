@@ -35,7 +35,7 @@ from app.live.protocol import (
 from app.live.queues.readings import AllFrames, LatestValues, SeriesName
 from app.live.queues.waiting import ClosedError
 from app.live.sql import SQL
-from app.live.wire import Wire, frame_text
+from app.live.wire import ClientWire, frame_text
 from app.metrics import Metrics
 from app.problems import is_database_away
 
@@ -87,7 +87,7 @@ class LiveFeed:
         try:
             inbox = Inbox(socket)
             api_key = await self._authenticate(socket, inbox)
-            Wire.of(socket).sign_in()
+            ClientWire.of(socket).sign_in()
             async with self.connections.hold(api_key):
                 with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
                     session = _Session(self, socket, inbox, pool)
@@ -130,7 +130,7 @@ class _Session:
     def __init__(self, feed: LiveFeed, socket: AnySocket, inbox: Inbox, pool: Pool) -> None:
         self._feed = feed
         self._inbox = inbox
-        self._wire = Wire.of(socket)
+        self._wire = ClientWire.of(socket)
         self._pool = pool
         self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
 

@@ -44,7 +44,7 @@ def frame_text(text: bytes) -> bytes:
 
 
 class WireProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, with the connection's Wire as an extension of ASGI, and limits of what a client sends."""
+    """The WebSocket protocol of uvicorn with a ClientWire as an extension of ASGI, and with limits for clients."""
 
     def __init__(
         self,
@@ -108,10 +108,10 @@ class WireProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:
             self.conn.max_message_size = STRANGER_MESSAGE_BYTES
             # The application has not started yet: its task runs first in the next iteration of the loop.
-            cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = Wire(self)
+            cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = ClientWire(self)
 
 
-class Wire:
+class ClientWire:
     """Writes frames to one client without waiting; at most about 128 KiB wait here, the rest is for the caller."""
 
     def __init__(self, protocol: WireProtocol) -> None:

@@ -27,7 +27,7 @@ from app.trends.local_days import find_local_days
 from app.trends.page_end import Range, find_page_end
 from app.trends.parameters import parse_range, parse_zone
 from app.trends.resolution import Resolution, choose_resolution
-from app.trends.series import Series, find_sensor_ids, find_series
+from app.trends.series import StoredSeries, find_sensor_ids, find_series
 from app.trends.sql import SQL
 
 #: The largest number of series times `points` in one answer, which is about 8 MB of JSON.
@@ -214,7 +214,7 @@ def _check_size(series: int, points: int) -> None:
         )
 
 
-def _as_trends(resolution: Resolution, series: list[Series], rows: list[asyncpg.Record]) -> Trends:
+def _as_trends(resolution: Resolution, series: list[StoredSeries], rows: list[asyncpg.Record]) -> Trends:
     """Return the series, each with its buckets; `rows` are in order of series and time."""
     buckets = {
         series_id: [Bucket(*values) for _, *values in of_series]

@@ -48,7 +48,7 @@ class InvalidFileError(AppError):
     title = "The file cannot be imported"
 
 
-class Kept(msgspec.Struct, frozen=True):
+class RawRetention(msgspec.Struct, frozen=True):
     """How long the database keeps raw readings, None for ever, and its edition."""
 
     retention: timedelta | None
@@ -72,12 +72,12 @@ class Kept(msgspec.Struct, frozen=True):
         )
 
 
-async def find_kept(connection: Connection) -> Kept:
+async def find_kept(connection: Connection) -> RawRetention:
     """Return what the database keeps now."""
-    return Kept(await find_raw_retention(connection), await detect_edition(connection))
+    return RawRetention(await find_raw_retention(connection), await detect_edition(connection))
 
 
-class Table:
+class CsvTable:
     """The columns of a file, from its first line; raises InvalidFileError."""
 
     def __init__(self, header: bytes) -> None:
@@ -102,7 +102,7 @@ class Table:
     def _named(self) -> tuple[int, int]:
         return self._sensor, self._time
 
-    def parse(self, line: bytes, kept: Kept, received_us: int) -> tuple[Reading | None, list[Refusal]]:
+    def parse(self, line: bytes, kept: RawRetention, received_us: int) -> tuple[Reading | None, list[Refusal]]:
         """Return the reading of a line, None if it has none, and the refusals of the line or of single values."""
         cells = _split(line)
         if isinstance(cells, tuple):

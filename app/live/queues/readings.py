@@ -15,7 +15,7 @@ from app.live.protocol import (
     states_message,
 )
 from app.live.queues.waiting import Backlog, ClosedError, OnClose, Queue
-from app.live.wire import Wire, frame_text
+from app.live.wire import ClientWire, frame_text
 from app.metrics import Metrics
 from app.model import FeedReading, MetricName, SensorName
 
@@ -50,7 +50,7 @@ class FeedQueue(Queue[Cursor]):
         wanted: Filter,
         asked: Subscribe,
         position: Cursor,
-        wire: Wire,
+        wire: ClientWire,
         backlog: Backlog,
         on_close: OnClose,
         metrics: Metrics,
@@ -148,7 +148,7 @@ class LatestValues(FeedQueue):
         wanted: Filter,
         asked: Subscribe,
         position: Cursor,
-        wire: Wire,
+        wire: ClientWire,
         backlog: Backlog,
         on_close: OnClose,
         metrics: Metrics,

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from app.live.frames import Frame, Message
+from app.live.frames import Frame, FramedMessage
 from app.live.protocol import CloseCode, SensorStatus
-from app.live.wire import Wire
+from app.live.wire import ClientWire
 from app.metrics import Metrics
 from app.model import SensorName
 
@@ -42,13 +42,13 @@ class Backlog:
     def __init__(self) -> None:
         self.bytes = 0
 
-    def hold(self, message: Message) -> None:
+    def hold(self, message: FramedMessage) -> None:
         """Count a message that waits for one client more."""
         if not message.clients:
             self.bytes += len(message)
         message.clients += 1
 
-    def release(self, message: Message) -> None:
+    def release(self, message: FramedMessage) -> None:
         """Count a message that waits for one client less."""
         message.clients -= 1
         if not message.clients:
@@ -60,7 +60,7 @@ class Waiting(Generic[Position]):
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._messages: deque[tuple[Position, Message]] = deque()
+        self._messages: deque[tuple[Position, FramedMessage]] = deque()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Waiting(Generic[Position]):
         """Return the position of the first message."""
         return self._messages[0][0]
 
-    def put(self, position: Position, message: Message) -> None:
+    def put(self, position: Position, message: FramedMessage) -> None:
         """Append a message."""
         self._messages.append((position, message))
         self.bytes += len(message)
@@ -107,7 +107,7 @@ class Queue(ABC, Generic[Position]):
 
     wants_states = False
 
-    def __init__(self, wire: Wire, backlog: Backlog, on_close: OnClose, metrics: Metrics) -> None:
+    def __init__(self, wire: ClientWire, backlog: Backlog, on_close: OnClose, metrics: Metrics) -> None:
         self._wire = wire
         self._backlog = backlog
         self._waiting: Waiting[Position] = Waiting(backlog)

@@ -23,7 +23,7 @@ _FILE_BYTES = 16 * 1024 * 1024
 
 
 class Files(Protocol):
-    """Where the files go."""
+    """The destination of the files."""
 
     def add(self, name: str, data: bytes) -> Member:
         """Write a file."""
@@ -54,7 +54,7 @@ async def export_archive(
     await check_restored(connection)
     stored = await find_stored_aggregates(connection)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        # Before the first query, whose snapshot the transaction keeps: truncated chunks would be empty to it.
+        # Before the first query, because the transaction keeps its snapshot: chunks truncated later would look empty.
         tables = ["reading", *(name for name in stored.values() if name is not None)]
         await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE")
         (facts,) = await connection.fetch(SQL["describe_database"])
@@ -77,10 +77,7 @@ async def export_archive(
             postgresql=facts["postgresql"],
             timescaledb=facts["timescaledb"],
             edition=await detect_edition(connection),
-            # Of an older schema or at a replica, nobody can say it: then the worker there sends what is pending.
-            has_worker=facts["is_replica"]
-            or "session_pid" not in exporter.columns["lease"]
-            or await is_held(connection),
+            has_worker=await _may_have_worker(connection, exporter, is_replica=facts["is_replica"]),
             aggregates_before=fill_from,
             sequences={row["name"]: row["last_value"] for row in await connection.fetch(SQL["list_sequences"])},
             tables=exporter.entries,
@@ -88,7 +85,7 @@ async def export_archive(
 
 
 async def _may_have_worker(connection: Connection, exporter: "_Exporter", *, is_replica: bool) -> bool:
-    """Return whether a worker runs on this database, or nobody can tell: at a replica, or of an older schema."""
+    """Return whether a worker runs on this database. A replica and an older schema cannot tell: then return True."""
     return is_replica or "session_pid" not in exporter.columns["lease"] or await is_held(connection)
 
 

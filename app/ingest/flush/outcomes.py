@@ -1,4 +1,4 @@
-"""What a flush tells about each of its uploads: the outcome, and the answer that is stored for an Idempotency-Key."""
+"""Outcomes of the uploads of a flush, and the answers that are stored for Idempotency-Keys."""
 
 from collections.abc import Sequence
 

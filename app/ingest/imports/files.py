@@ -47,7 +47,7 @@ class FileVersion(msgspec.Struct, frozen=True):
 
 
 class ImportProgress(msgspec.Struct):
-    """How far a file is stored in a database: everything before `offset`."""
+    """Progress of the import of a file into a database: everything before `offset` is stored."""
 
     source: FileVersion
     #: Tells one database from another.

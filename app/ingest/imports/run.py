@@ -37,7 +37,7 @@ from app.tasks import supervised
 _IN_FLIGHT = 2
 #: How often a block is tried again when the database is too busy to store it, and the pause before each try.
 _RETRIES, _PAUSE_S = 10, 1.0
-#: How long a block may take. Nobody waits for an answer, and late readings may need chunks decompressed.
+#: Longest time of a block. Nobody waits for an answer, and late readings may need decompression of chunks.
 _BLOCK_WITHIN_S = 600.0
 #: Sensors are registered under this label; an operator's import has no cap.
 IMPORT_KEY = ApiKey(IMPORT_LABEL, frozenset({"ingest"}), Limits(sensors=2**31 - 1))
@@ -72,7 +72,7 @@ class Import:
         """Store the file and return the counts; raise AppError, OSError, and what a lost database raises."""
         if self._path.exists() and not self._path.is_file():
             raise InvalidFileError(
-                f"{self._path} is no regular file; save what it holds to one, so that it can be resumed"
+                f"{self._path} is not a regular file; save its contents to one, so that the import can be resumed"
             )
         connection = await connect(self._dsn)
         try:

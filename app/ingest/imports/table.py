@@ -33,7 +33,7 @@ from app.model import Reading
 from app.names import is_metric_name, is_sensor_name, show
 
 _LONG = {"sensor", "time", "metric", "value"}
-#: Of a quoted cell over several lines, the last line would be read as a row.
+#: Matches the last line of a quoted cell that spans several lines, which would be read as a row.
 _STRAY_QUOTE = re.compile(r'^(?:[^",]*|"(?:[^"]|"")*")(?:,(?:[^",]*|"(?:[^"]|"")*"))*[^",]"')
 _MILLISECONDS = re.compile(r"-?[0-9]{1,15}")
 #: Earlier times are mistakes.
@@ -49,7 +49,7 @@ class InvalidFileError(AppError):
 
 
 class RawRetention(msgspec.Struct, frozen=True):
-    """How long the database keeps raw readings, None for ever, and its edition."""
+    """Time for which the database keeps raw readings, None for ever, and its edition."""
 
     retention: timedelta | None
     edition: Edition
@@ -73,7 +73,7 @@ class RawRetention(msgspec.Struct, frozen=True):
 
 
 async def find_kept(connection: Connection) -> RawRetention:
-    """Return what the database keeps now."""
+    """Return the retention of the database."""
     return RawRetention(await find_raw_retention(connection), await detect_edition(connection))
 
 

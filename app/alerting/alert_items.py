@@ -32,7 +32,7 @@ class StepItem(msgspec.Struct, frozen=True):
 
 
 class ToldChannel(msgspec.Struct, frozen=True):
-    """What a channel was told of an alert last, and when."""
+    """The last message about an alert to a channel, with its time."""
 
     channel: str
     told: Literal["firing", "resolved"]

@@ -39,7 +39,7 @@ class FramedMessage:
 
     def __init__(self, text: bytes) -> None:
         self.framed = frame_text(text)
-        #: How many clients it waits for.
+        #: Number of clients for which it waits.
         self.clients = 0
 
     def __len__(self) -> int:

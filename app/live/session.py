@@ -241,7 +241,7 @@ class _Session:
         hub.add(subscriber)
 
     async def _send_missed(self, frame: Frame, subscriber: AllFrames | LatestValues) -> None:
-        """Send a frame of a page; while a slow client reads it, only its message is kept, not what was decoded."""
+        """Send a frame of a page. While a slow client reads it, only the message is kept, not the decoded frame."""
         await self._feed.hub.labels.read_if_unknown(self._pool, [frame])
         subscriber.offer(frame)
         del frame

@@ -20,7 +20,7 @@ _ROWS = 10_000
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What is exported. Patterns of names may contain * and ?; without any, all names are chosen."""
+    """The readings to export. Patterns of names may contain * and ?; without patterns, all names are chosen."""
 
     sensors: Sequence[str] = ()
     metrics: Sequence[str] = ()

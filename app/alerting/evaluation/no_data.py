@@ -1,4 +1,4 @@
-"""Alerts of missing data. They go by the wall clock and are never part of a threshold episode.
+"""Alerts of missing data. They follow the wall clock and are never part of a threshold episode.
 
 A series is silent if its last new reading was received longer ago than `no_data: {after: …}` allows. Time before the
 last break of ingest does not count, so that a downtime of the API makes no series silent.
@@ -221,7 +221,7 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook) -> NoDat
 
 
 def _reason(row: asyncpg.Record, is_watched: bool) -> str | None:
-    """Return why an alert of missing data ends; None: data are back."""
+    """Return the reason for which an alert of missing data ends; None: there are data again."""
     return None if is_watched else reason_out_of_use(bool(row["is_retired"]), bool(row["is_deleted"])) or UNWATCHED
 
 

@@ -12,6 +12,7 @@ from app.archive.sql import SQL
 from app.archive.tables import TABLES
 from app.csv_text import encode_rows
 from app.db.aggregates import find_first_day_to_fill, find_stored_aggregates
+from app.db.aggregates.rebuild import StoredAggregates
 from app.db.edition import detect_edition
 from app.db.lease import is_held
 from app.db.pool import Connection, connect
@@ -60,15 +61,9 @@ async def export_archive(
         (facts,) = await connection.fetch(SQL["describe_database"])
         fill_from = await find_first_day_to_fill(connection, stored)
         exporter = _Exporter(connection, files, await _list_columns(connection))
-        for table in TABLES:
-            if table.name == "reading":
-                await exporter.export_readings(report)
-            elif table.name in exporter.columns:
-                await exporter.export(table.name, table.name)
+        await exporter.export_tables(report)
         if fill_from is not None:
-            for level, relation in stored.items():
-                if relation is not None:
-                    await exporter.export(level.relation, f"{relation} WHERE bucket < '{fill_from.isoformat()}'")
+            await exporter.export_aggregates(stored, fill_from)
         return Manifest(
             id=secrets.token_hex(16),
             exported_at=facts["exported_at"],
@@ -105,6 +100,20 @@ class _Exporter:
         self.entries: list[TableEntry] = []
         self._connection = connection
         self._files = files
+
+    async def export_tables(self, report: ReportProgress) -> None:
+        """Write all tables that the database has."""
+        for table in TABLES:
+            if table.name == "reading":
+                await self.export_readings(report)
+            elif table.name in self.columns:
+                await self.export(table.name, table.name)
+
+    async def export_aggregates(self, stored: StoredAggregates, fill_from: datetime) -> None:
+        """Write the rows of the aggregates before a day."""
+        for level, relation in stored.items():
+            if relation is not None:
+                await self.export(level.relation, f"{relation} WHERE bucket < '{fill_from.isoformat()}'")
 
     async def export(self, name: str, source: str) -> None:
         """Write the rows of a table or of a part of it, `source` in SQL."""

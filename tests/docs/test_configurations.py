@@ -1,4 +1,4 @@
-"""The configurations in documents for programs that are not at hand, compared with what the server takes."""
+"""The configurations in documents for programs that the tests do not have, compared with what the server takes."""
 
 import re
 import tomllib

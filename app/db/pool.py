@@ -49,7 +49,11 @@ DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Interfa
 #: Errors of one host after which the next one is tried, and which pass.
 HOST_ERRORS = (
     OSError,
+    asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
+    # While the session is set up, the server stops or one of its processes is killed.
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TargetServerAttributeNotMatched,
     asyncpg.TooManyConnectionsError,

@@ -55,10 +55,9 @@ END_READERS_EVERY_S = 5.0
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
 OVERDUE_POLICIES_EVERY_S = 30.0
-#: How long after its beginning a stop cuts the connections on which work still waits: after messages under way, which
-#: get 5 s.
+#: Time from the beginning of a stop until it cuts the connections that are still in use. Messages under way get 5 s.
 _CUT_AFTER_S = 7.0
-#: Jobs without which a worker does not do what it is for.
+#: Jobs that must run; the worker is not ready without them.
 NEEDED = ("evaluate", "watch_silence")
 log = structlog.get_logger()
 
@@ -135,7 +134,7 @@ class Worker:
         return self.lease.held
 
     def _look_soon(self) -> None:
-        """Look at once for what the API was asked: an ack, a silence, a message to send again, a test message."""
+        """Look at once for requests that the API has stored: acks, silences, messages to send again, test messages."""
         self.alerting.plan_soon()
         self.dispatcher.wake()
 

@@ -31,8 +31,8 @@ class StepItem(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class ToldItem(msgspec.Struct, frozen=True):
-    """What a channel was told of an alert last, and when."""
+class ToldChannel(msgspec.Struct, frozen=True):
+    """The last message about an alert to a channel, with its time."""
 
     channel: str
     told: Literal["firing", "resolved"]
@@ -87,7 +87,7 @@ class AlertItem(msgspec.Struct, frozen=True):
     acked_at: datetime | None
     acked_level: str | None
     #: What each channel was told of it last; empty while nobody was told.
-    told: list[ToldItem]
+    told: list[ToldChannel]
     #: The messages about it, the newest first; in lists the newest of each channel alone.
     messages: list[MessageItem]
 
@@ -139,7 +139,7 @@ async def _load(connection: Connection, rules: RuleSet, ids: Sequence[int], mess
         _alert(
             row,
             by_name.get(row["rule"]),
-            [msgspec.convert(each, ToldItem) for each in told.get(row["id"], ())],
+            [msgspec.convert(each, ToldChannel) for each in told.get(row["id"], ())],
             [msgspec.convert(each, MessageItem) for each in messages.get(row["id"], ())],
         )
         for row in rows
@@ -153,7 +153,7 @@ def _by_alert(rows: Sequence[asyncpg.Record]) -> Mapping[int, list[dict[str, Any
     return found
 
 
-def _alert(row: asyncpg.Record, rule: Rule | None, told: list[ToldItem], messages: list[MessageItem]) -> AlertItem:
+def _alert(row: asyncpg.Record, rule: Rule | None, told: list[ToldChannel], messages: list[MessageItem]) -> AlertItem:
     computed = ("state", "peak", "steps", "told", "messages")
     fields = {name: row[name] for name in AlertItem.__struct_fields__ if name not in computed}
     retracted = row["reason"] == RETRACTED

@@ -37,7 +37,7 @@ from app.settings import Settings
 
 #: Messages are planned at least this often, also when no episode changed, because silences and waits end by the clock.
 PLAN_EVERY_S = 5.0
-#: It is noted at least this often that rules are evaluated, also when there is nothing new.
+#: Longest time between two notes in the database that rules are evaluated, also without new readings.
 NOTE_EVERY_S = 5.0
 log = structlog.get_logger()
 

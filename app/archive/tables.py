@@ -1,4 +1,4 @@
-"""What an archive holds of a database, and what it leaves out."""
+"""The tables that an archive holds, and the tables that it leaves out."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ class Table(msgspec.Struct, frozen=True):
     """A table whose rows an archive holds."""
 
     name: str
-    #: Condition of the rows that a database makes by itself, before it is used. They give way to those of an archive.
+    #: SQL condition for the rows that every new database has. They are replaced by those of an archive.
     own_rows: str = "FALSE"
 
 
-#: In the order in which they are loaded: what is referred to comes first.
+#: In the order in which they are loaded: a table comes after those that it refers to.
 TABLES = (
     Table("sensor"),
     Table("sensor_alias"),

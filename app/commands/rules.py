@@ -19,7 +19,7 @@ from app.alerting.trials.junit import FileResult, write_junit
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import RuleTestResult, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
-from app.commands.console import command_body, duration, find_dsn, load_settings, output, progress_bar
+from app.commands.console import command_body, count_of, duration, find_dsn, load_settings, output, progress_bar
 from app.db.clock import follow_clock
 from app.db.pool import DATABASE_ERRORS, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
@@ -63,7 +63,9 @@ async def check(paths: tuple[Path, ...], as_json: bool) -> int:
         for problem in problems:
             _print(str(problem))
         for path, rule_set in loaded.items():
-            _print(f"{path}: ok, {_count(rule_set.rules, 'rule')}, {_count(rule_set.channels, 'channel')}")
+            _print(
+                f"{path}: ok, {count_of(len(rule_set.rules), 'rule')}, {count_of(len(rule_set.channels), 'channel')}"
+            )
     return 1 if problems else 0
 
 
@@ -198,13 +200,13 @@ def _summary(results: Mapping[str, FileResult]) -> str:
     outcomes = [outcome for result in results.values() for outcome in result.outcomes]
     failed = sum(not outcome.passed for outcome in outcomes)
     unusable = sum(bool(result.problems) for result in results.values())
-    parts = [_count(outcomes, "test")]
+    parts = [count_of(len(outcomes), "test")]
     if failed:
         parts.append(f"{failed} failed (- expected, + happened)")
     elif outcomes:
         parts.append("all passed")
     if unusable:
-        parts.append(f"{unusable} of {_count(results, 'file')} cannot be used")
+        parts.append(f"{unusable} of {count_of(len(results), 'file')} cannot be used")
     return ", ".join(parts)
 
 
@@ -224,17 +226,11 @@ def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
         _wide_output.print(episode_table(result.episodes))
         _print("")
     since = rfc3339(result.from_us // SECOND_US * SECOND_US)
-    _print(
-        f"{_count(result.episodes, 'episode')} of {_count(rule_set.rules, 'rule')} in {result.readings:,} readings "
-        f"of {result.series:,} series since {since}"
-    )
+    found = f"{count_of(len(result.episodes), 'episode')} of {count_of(len(rule_set.rules), 'rule')}"
+    _print(f"{found} in {result.readings:,} readings of {result.series:,} series since {since}")
     marked = sum(bool(found.touches) for found in result.episodes)
     if marked:
         _print(f"{marked} marked: the alerts sent may differ; `tidegauge rules backtest --help` explains why")
-
-
-def _count(things: Sequence[object] | Mapping[str, object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _print(line: str | Text) -> None:

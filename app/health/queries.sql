@@ -1,11 +1,11 @@
--- What the database says of itself and of the work on it. Ages are in seconds, by its clock.
+-- State of the database and of the work on it. Ages are in seconds, by the clock of the database.
 
 -- name: is_read_only
 SELECT current_setting('transaction_read_only')::boolean;
 
 -- name: get_work
--- Who accepts that readings are lost, as for tests, sets tidegauge.may_lose_readings in PostgreSQL.
--- $1 limit of the rows of `dirty` that are counted: after a long time without a worker there are very many
+-- Operators who accept lost readings, as in tests, set tidegauge.may_lose_readings in PostgreSQL.
+-- $1 largest number of rows of `dirty` that are counted: after a long time without a worker there are very many
 SELECT worker_status.evaluated_at,
        extract(epoch FROM clock_timestamp() - worker_status.evaluated_at)::float8 AS evaluated_ago_s,
        worker_status.warnings AS worker_warnings,

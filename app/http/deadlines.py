@@ -16,9 +16,9 @@ from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Sen
 from app.errors import AppError, SlowBodyError, TooLateError
 from app.problems import MEDIA_TYPE, describe
 
-#: How long a request that only reads may take until the first byte of its answer.
+#: Longest time until the first byte of the answer to a request that only reads.
 READ_WITHIN_S: Final = 9.0
-#: How long others may take after the end of their body; uploads are answered earlier, see app/ingest/writer.py.
+#: The same for other requests, from the end of their body. Uploads are answered earlier, see app/ingest/writer.py.
 CHANGE_WITHIN_S: Final = 29.0
 #: How long the next piece of a body may take. A client that has vanished sends none, and its body takes room.
 PIECE_WITHIN_S: Final = 60.0
@@ -28,8 +28,8 @@ _SLOW = "The server could not answer in time"
 _STOPPING = "The server stops"
 _TRY_AGAIN = "Ask again."
 _LOOK_FIRST = (
-    "What the request was to store or change may have been stored or changed. Readings with a time can be sent again "
-    "safely; of anything else look first."
+    "The request may have been carried out. Readings with a time can be sent again safely; before you repeat anything "
+    "else, look whether it was."
 )
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class Deadlines:
                 await request.answering
 
     def stop_within(self, seconds: float) -> None:
-        """Answer after so many seconds what has no answer then: the server stops."""
+        """Answer all requests that have no answer after this time with 503, because the server stops."""
         self._stop_at = monotonic() + seconds
 
     async def watch(self) -> None:
@@ -94,7 +94,7 @@ class _Request:
         self.answering: asyncio.Task[None] | None = None
 
     async def receive(self) -> ReceiveMessage:
-        """Receive for the application; the time of a change counts from the end of its body."""
+        """Receive for the application. The deadline of a request with a body counts from the end of that body."""
         message = await self._receive()
         if not self._is_reading and message["type"] == "http.request":
             self.is_complete = not message.get("more_body")
@@ -112,7 +112,7 @@ class _Request:
         return TooLateError(f"{reason}. {_TRY_AGAIN if self._is_reading else _LOOK_FIRST}")
 
     def give_up(self, error: AppError) -> None:
-        """Answer at once and cancel the application, whose end may take longer; not if its answer has begun."""
+        """Answer at once and cancel the application, which may end later. Do nothing if its answer has begun."""
         if self._has_begun or self.is_late or self._task is None:
             return
         self.is_late = True

@@ -37,7 +37,7 @@ class GatewayLog:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], _GatewayCounts] = {}
-        #: Names by the label of their key, of at most GATEWAYS_PER_KEY gateways each.
+        #: Label of a key -> names of its gateways, at most GATEWAYS_PER_KEY.
         self._known: dict[str, set[str]] = {}
 
     async def admit(self, pool: Pool, label: str, name: str) -> None:

@@ -4,7 +4,7 @@
 SELECT version FROM sensor_version;
 
 -- name: hold_sensors
--- Changes of sensors wait until the transaction ends.
+-- Makes changes of sensors wait until the transaction ends.
 SELECT version FROM sensor_version FOR SHARE;
 
 -- name: find_series
@@ -124,7 +124,7 @@ ON CONFLICT (series_id) DO UPDATE SET
     received_at = excluded.received_at, only_imported = FALSE;
 
 -- name: upsert_state_of_import
--- As above, for an imported file. What is older than a day says nothing about now: it does not count as received.
+-- As above, for an imported file. A reading older than a day does not count as received now.
 INSERT INTO series_state AS state (series_id, last_time, last_value, received_at, only_imported)
 SELECT series_id, from_us(us), value,
        CASE WHEN from_us(us) < now() - INTERVAL '1 day' THEN from_us(us) ELSE now() END,
@@ -215,11 +215,12 @@ ON CONFLICT (api_key, name) DO UPDATE SET
     )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):];
 
 -- name: lock_as_flushes
--- Waits for what a flush would wait for; `reading` without its chunks.
+-- Waits for the locks that a flush would wait for; of `reading`, only the lock of the table, not those of its chunks.
 LOCK TABLE sensor, series, ONLY reading, series_state, dirty, late_day, feed IN ROW EXCLUSIVE MODE;
 
 -- name: beat
--- An API process can take uploads now. `since` is the moment from which on at least one could, without a break of 30 s.
+-- Stores that an API process can take uploads now. Since the moment `since`, at least one process could, without a break
+-- of 30 s.
 UPDATE ingest_state
    SET since = CASE WHEN beat_at >= now() - INTERVAL '30 seconds' THEN since ELSE now() END,
        beat_at = greatest(beat_at, now());

@@ -29,9 +29,9 @@ SENSORS_PER_KEY = 100_000
 METRICS_PER_SENSOR = 1_000
 SERIES_PER_KEY = 1_000_000
 
-#: How often times of tags and gateways that are known only in this process are stored.
+#: Interval between two writes of times of tags and gateways that only this process knows.
 SEEN_EVERY_S = 15.0
-#: Sensors or series that are dealt with in one turn of the event loop, and rows in one statement.
+#: Number of sensors or series in one turn of the event loop, and of rows in one statement.
 _AT_ONCE = 1_000
 #: The same for readings with tags or units, which are encoded one by one.
 _DESCRIBED_AT_ONCE = 200
@@ -56,7 +56,8 @@ class SensorsChangedError(OverloadedError):
 class Description(msgspec.Struct, gc=False):
     """The tags or the gateway of a sensor, as text; the newest reading that brings them decides.
 
-    A newer time of the same text is stored later (`SeriesRegistry.store_seen`), or each flush would rewrite the sensor.
+    A newer time of the same text is stored later (`SeriesRegistry.store_seen`). Otherwise each flush would rewrite the
+    sensor.
     """
 
     text: str | None = None
@@ -129,9 +130,9 @@ class SeriesRegistry:
         self._lock = asyncio.Lock()
 
     async def register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
-        """Register all series of the uploads; return the uploads, in which sensors over a key's cap are rejected.
+        """Register all series of the uploads; return the uploads, with sensors beyond the cap of a key rejected.
 
-        Raise SensorsChangedError if what was loaded is not all of one version.
+        Raise SensorsChangedError if the loaded sensors are not all of one version.
         """
         async with self._lock:
             if self.version is None:
@@ -223,7 +224,7 @@ class SeriesRegistry:
     async def _find_too_many(
         self, connection: Connection, unknown: Mapping[SensorName, set[MetricName]]
     ) -> dict[Series, Refusal]:
-        """Return the new series that are one too many for their sensor or for the key that registered the sensor."""
+        """Return the new series that exceed the limit of their sensor, or of the key that registered the sensor."""
         refused: dict[Series, Refusal] = {}
         of_sensor: Counter[int] = Counter()
         of_key: Counter[str] = Counter()
@@ -268,10 +269,10 @@ class SeriesRegistry:
         await self._store_parts(connection, tags, gateways, units)
 
     async def store_seen(self, connection: Connection) -> None:
-        """Store the times of the newest tags and gateways that are known only here.
+        """Store the times of the newest tags and gateways that only this process knows.
 
-        Until then an older reading with other tags, in another process, would win. This runs every SEEN_EVERY_S, at
-        the end, and before a new registry takes the place of this one.
+        Until then, another process would let an older reading with other tags win. This runs every SEEN_EVERY_S, at the
+        end, and before a new registry replaces this one.
         """
         async for sensors in _in_turns([*self._by_id.values()]):
             tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}

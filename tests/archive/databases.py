@@ -1,4 +1,4 @@
-"""What the tests of archives compare of two databases, and how they write and read archives."""
+"""Comparison of two databases, and archives written and read, for the tests of archives."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

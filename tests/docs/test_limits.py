@@ -83,7 +83,7 @@ OPERATORS = (
     f"has no answer after {ANSWER_AT_STOP_S:.0f} seconds",
     f"in time, {READ_WITHIN_S:.0f} s for a read and {CHANGE_WITHIN_S:.0f} s for a change",
     f"within {REVOKED_WITHIN_S:.0f} seconds",
-    f"must come within {HEAD_WITHIN_S:.0f} seconds",
+    f"must arrive within {HEAD_WITHIN_S:.0f} seconds",
     f"at most {HEADERS_LIMIT} headers and {HEAD_LIMIT // 2**10} KiB with the address",
     f"may send {STRANGER_FRAMES} frames and messages of {STRANGER_MESSAGE_BYTES // 2**10} KiB",
     f"less {OTHER_FILES}.",

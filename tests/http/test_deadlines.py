@@ -49,8 +49,8 @@ async def test_change_is_answered_503_that_says_what_is_not_known_when_a_lock_is
         status, headers, body = await _ask(server, "PUT", "/api/v1/sensors/s", {"display_name": "S"})
     assert (status, headers["Retry-After"]) == (503, "5")
     assert body["detail"] == (
-        "The server could not answer in time. What the request was to store or change may have been stored or changed. "
-        "Readings with a time can be sent again safely; of anything else look first."
+        "The server could not answer in time. The request may have been carried out. Readings with a time can be sent "
+        "again safely; before you repeat anything else, look whether it was."
     )
     status, _, body = await _ask(server, "PUT", "/api/v1/sensors/s", {"display_name": "S"})
     assert status == 200

@@ -11,14 +11,14 @@ from urllib.parse import quote, urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.live.wire import Wire
+from app.live.wire import ClientWire
 from tests.conftest import API_KEY_WS, Server
 
 TIMEOUT_S = 15.0
 Message = dict[str, Any]
 
 
-class Collector(Wire):
+class Collector(ClientWire):
     """Takes frames in place of a connection; while `open` is cleared, it takes none."""
 
     def __init__(self) -> None:

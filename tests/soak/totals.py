@@ -1,4 +1,4 @@
-"""What all soaks so far have shown, kept in a file: one line for each round, with its seed and the commit."""
+"""The results of all soaks so far, in a file: one line for each round, with its seed and the commit."""
 
 import subprocess
 from collections import Counter, defaultdict

@@ -31,7 +31,7 @@ from app.summaries import Summary
 #: Replays begin until this many readings were fetched; the others are left to the next evaluation. A quarter of it is
 #: kept for series with late readings, and as many more are fetched for rules that begin.
 FETCH_LIMIT = 200_000
-#: Series that an evaluation looks at for rules that are newer.
+#: Number of series that one evaluation begins with rules that are newer than the series.
 BEGIN_SERIES = 500
 _NO_NEWS = News()
 Pairs = list[tuple[SeriesId, PairState]]
@@ -46,7 +46,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     changes: list[Change]
     #: Series with new readings.
     series_ids: Sequence[SeriesId] = ()
-    #: Whether rules wait that look at what was stored before them.
+    #: Whether newer rules still have to evaluate readings that were stored before them.
     rules_begin: bool = False
 
 
@@ -55,7 +55,7 @@ async def evaluate(
 ) -> Evaluation:
     """Evaluate the oldest dirty rows in the caller's transaction. If it is rolled back, call `progress.forget`.
 
-    A rule that is newer than a series begins with what is stored of it, whether or not the series has new readings.
+    A rule that is newer than a series begins with its stored readings, whether or not the series has new ones.
     """
     await lock_evaluation(connection)
     progress.use_rules(book)
@@ -85,14 +85,14 @@ async def evaluate(
 async def _find_older_series(
     connection: Connection, rules_since: Mapping[str, int], progress: EvaluationProgress
 ) -> None:
-    """Let all series that are older than the newest rule be looked at, a part of them in each evaluation."""
+    """Plan to begin all series that are older than the newest rule, a part of them in each evaluation."""
     rows = await connection.fetch(SQL["list_older_series"], max(rules_since.values(), default=0))
     progress.to_begin.update(dict.fromkeys(row["id"] for row in rows))
     progress.must_find_older = False
 
 
 class _Pass:
-    """One evaluation of the pairs of all series with news."""
+    """One evaluation of the pairs of all series with new readings."""
 
     def __init__(self, connection: Connection, progress: EvaluationProgress, news: Mapping[SeriesId, News]) -> None:
         self._connection = connection
@@ -150,8 +150,8 @@ class _Pass:
             if series_id not in series:
                 continue  # its sensor was deleted for good
             parts = news.parts
-            # Late readings, too, mostly follow those that were evaluated: those of a gateway that was away. Where
-            # another late row of the series waits, there are no fresh ones among these.
+            # Late readings, too, mostly follow the evaluated ones, as after a gateway was away. If another late row of
+            # the series waits, these readings include no fresh ones.
             total = reduce(Summary.join, parts)
             for state in series[series_id]:
                 self.pairs += 1

@@ -30,7 +30,7 @@ _encode_cache = msgspec.json.Encoder().encode
 
 
 class StoredState(msgspec.Struct, gc=False):
-    """What alert_state holds of a pair, as of its last evaluation; see `PairState.is_due` for when that is stored."""
+    """The row of alert_state for a pair, as of its last evaluation; `PairState.is_due` decides when it is written."""
 
     era: int
     era_from: int | None
@@ -118,7 +118,7 @@ class PairState(msgspec.Struct, gc=False):
         """Return the ranges of readings that a replay of the news evaluates."""
         ranges = news.ranges
         if self.is_beginning and self.stored.era_from is not None:
-            # The news may be older than the era. The replay goes on to the newest reading in any case.
+            # The new readings may be older than the era. The replay continues to the newest reading in any case.
             ranges.append((self.stored.era_from, max([self.stored.era_from, *(last for _, last in ranges)])))
         return ranges
 
@@ -143,7 +143,7 @@ class PairState(msgspec.Struct, gc=False):
 
     @property
     def unknown_window(self) -> tuple[int, int] | None:
-        """The time of which the extremes are needed for the next readings, but not known; both ends are included."""
+        """The range of time whose extremes the next readings need, if they are unknown; both ends are included."""
         evaluated_to, extremes = self.stored.evaluated_to, self.extremes
         if evaluated_to is None or extremes is None:
             return None

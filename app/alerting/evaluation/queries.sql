@@ -248,7 +248,7 @@ UPDATE alert_state AS state
  WHERE state.rule = unselected.rule AND state.series_id = unselected.series_id;
 
 -- name: list_older_series
--- $1 time. The series with readings of sensors in use that were registered before it.
+-- $1 time. Series of sensors in use that have readings and were registered before that time.
 SELECT series.id
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
@@ -290,7 +290,7 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
 SELECT to_us(clock_timestamp());
 
 -- name: get_ingest_since
--- Since when uploads could be taken without a break; now() during a break.
+-- The time since which uploads could be taken without a break; now() during a break.
 SELECT to_us(since) FROM ingest_view;
 
 -- name: update_series_watch

@@ -1,4 +1,4 @@
-"""Source of the readings that replays want: many replays share a query, and what is fetched at a time is bounded."""
+"""Source of the readings that replays want. Many replays share a query, and the readings in memory are limited."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class ReplayTask(msgspec.Struct):
         """Return the task for a pair with news; `ranges` are those of the news that are to be replayed."""
         known, rule, fresh = state.known(episodes), state.match.series_rule, news.fresh
         if state.is_beginning:
-            # Most of these read many pages. By long ones, few of them run at a time.
+            # Most of these read many pages. Long pages keep the number of replays at a time small.
             return cls(series_id, state, replaying(rule, known, ranges, first_page, LARGEST_PAGE))
         if news.late or fresh is None:
             return cls(series_id, state, replaying(rule, known, ranges, first_page))
@@ -108,7 +108,7 @@ class ReadingSource:
     async def complete_extremes(self, tasks: Sequence[ReplayTask]) -> None:
         """Look up the extremes of windows that began before this process evaluated their pairs.
 
-        What is left when EXTREMES_LIMIT readings were looked at follows after the next replay of the pair.
+        After EXTREMES_LIMIT readings it stops; the other pairs are completed after their next replay.
         """
         unknown = [(task, window) for task in tasks if (window := task.state.unknown_window) is not None]
         looked_at = 0

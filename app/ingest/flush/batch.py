@@ -1,7 +1,7 @@
 """The samples of a flush: those of all its uploads as columns, sorted and without duplicates.
 
-They are sorted by (UTC day, series, time). So all flushes take their locks in the same order: chunks by day, then rows
-within them.
+They are sorted by (UTC day, series, time), so that all flushes take their locks in the same order: chunks by day, then
+rows within them.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -74,7 +74,7 @@ class Samples(msgspec.Struct, frozen=True, eq=False):
 
 
 class Batch:
-    """The samples of some uploads. Of those with the same series and time, the first is kept; others are duplicates.
+    """The samples of some uploads. The first sample of a series and time is kept; further ones are duplicates.
 
     Raise KeyError if a series is not registered yet.
     """
@@ -136,8 +136,8 @@ class NewReadings:
     def summaries(self) -> dict[bool, Summaries]:
         """Return the summary of each series' new samples, by whether these are late.
 
-        Late and fresh samples have separate summaries. One over both would span all stored readings between them, and
-        alerting would evaluate these again.
+        Late and fresh samples have separate summaries. A common summary would span all stored readings between them,
+        and alerting would evaluate those again.
         """
         return {is_late: _summarize(some, starts, ends) for is_late, some, starts, ends in self._fresh_and_late()}
 
@@ -185,7 +185,7 @@ def copy_payload(samples: Samples) -> bytes:
 def _collect(uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]) -> Samples:
     """Return the samples of all uploads in order of arrival."""
     all_readings = [upload.readings for upload in uploads]
-    # One table of the series of all uploads, in which those of each upload begin where those of the one before end.
+    # One table of the series of all uploads, one upload after the other.
     ids = np.array([series_of[sensor][metric] for each in all_readings for sensor, metric in each.series], np.int64)
     ends = list(accumulate((len(each.series) for each in all_readings), initial=0))
     begins = np.repeat(np.array(ends[:-1], np.int64), [len(each.codes) for each in all_readings])

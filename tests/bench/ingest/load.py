@@ -1,4 +1,4 @@
-"""What is uploaded, and how fast it is stored."""
+"""Loads of uploads, and the speed at which they are stored."""
 
 import asyncio
 import struct

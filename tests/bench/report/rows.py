@@ -1,4 +1,4 @@
-"""What a benchmark says: one row a figure, beside a limit or a peer that was measured in the same run."""
+"""The report of a benchmark: one row for each figure, beside a limit or a peer that was measured in the same run."""
 
 from typing import Literal
 

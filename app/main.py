@@ -110,7 +110,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
 
 
 def _within_deadlines(app: Litestar) -> ASGIApp:
-    """Return the handler of an application that answers in time; `app.state.deadlines` is told of a stop."""
+    """Return the handler of an application that answers in time; call `app.state.deadlines.stop_within` at a stop."""
     deadlines = app.state.deadlines = Deadlines(app.asgi_handler)
     return deadlines
 

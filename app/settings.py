@@ -198,7 +198,7 @@ def _check_address(name: str, address: str | None) -> None:
 
 
 def _explain(error: str, given: Mapping[str, str]) -> str:
-    """Turn msgspec's message into one that names the variable, its value and what is accepted."""
+    """Turn msgspec's message into one that names the variable, its value and the accepted values."""
     field = error.rpartition("`$.")[2].rstrip("`")
     accepted = {
         "log_level": " or ".join(get_args(LogLevel)),

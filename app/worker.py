@@ -43,7 +43,7 @@ from app.tasks import supervised
 EVALUATE_EVERY_S = 1.0
 #: Interval between two looks for series without data.
 WATCH_SILENCE_EVERY_S = 10.0
-#: Interval between two reports of what the API shows about the worker.
+#: Interval between two reports of the status that the API shows about the worker.
 REPORT_EVERY_S = 5.0
 #: Interval between two refreshes of the days that late readings touched.
 LATE_DAYS_EVERY_S = 10.0

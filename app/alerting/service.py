@@ -102,7 +102,7 @@ class Alerting:
         self._planned_at = float("-inf")
 
     async def report(self, pool: Pool, warnings: Sequence[str]) -> None:
-        """Store what the API shows of this process: the channels that can be used, and these warnings."""
+        """Store the status of this process for the API: the channels that can be used, and these warnings."""
         types = {name: channel.TYPE for name, (channel, _) in self.channels().items()}
         await store_status(pool, warnings, types)
 

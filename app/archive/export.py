@@ -156,7 +156,7 @@ class _TableFiles:
             self._begin()
 
     def finish(self) -> TableEntry:
-        """Write what is left, and return the entry of the table."""
+        """Write the remaining rows, and return the entry of the table."""
         if self._has_rows or not self._members:
             self._write()
         return TableEntry(self._name, list(self.columns), self.rows, self._members)

@@ -49,7 +49,7 @@ class Reports(msgspec.Struct, frozen=True):
 
 
 async def import_archive(path: Path, dsn: str, reports: Reports = Reports()) -> Imported:  # noqa: B008 -- immutable
-    """Import an archive; raise ArchiveError, NotEmptyError, and what a lost database raises.
+    """Import an archive; raise ArchiveError, NotEmptyError, and errors of a lost database.
 
     The database is migrated first. All rows are stored in one transaction, and the aggregates are filled after it. If
     that is interrupted, import the same archive again or run `tidegauge migrate`: both fill what is missing.

@@ -1,4 +1,4 @@
-"""The manifest of an archive: what it holds, where it comes from, and the checksums of its files."""
+"""The manifest of an archive: its contents, its origin, and the checksums of its files."""
 
 from datetime import datetime
 

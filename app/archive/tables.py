@@ -43,7 +43,7 @@ TABLES = (
     Table("broker_notification"),
 )
 
-#: The aggregates, of which an archive holds the days whose raw readings are gone; the others are computed anew.
+#: The aggregates. An archive holds their days whose raw readings are gone; an import computes the other days.
 AGGREGATES = tuple(level.relation for level in LEVELS)
 
 #: Tables that an archive leaves out, with the reason.

@@ -231,7 +231,7 @@ def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[b
 
 
 def _log_changes(before: Mapping[bytes, ApiKey] | None, after: Mapping[bytes, ApiKey]) -> None:
-    """Log what has changed between two refreshes, also by other processes or by hand; nothing before the first."""
+    """Log the changes between two refreshes, also those by other processes or by hand; nothing before the first."""
     if before is None:
         return
     for digest in before.keys() - after.keys():

@@ -1,4 +1,4 @@
-"""`tidegauge doctor`: reports what the server needs, what is wrong, and how to solve it.
+"""`tidegauge doctor`: reports missing conditions and faults, each with its remedy.
 
 It checks settings, database, rules, what evaluates and sends, and what reports.
 """

@@ -76,14 +76,14 @@ class Probe:
     ) -> None:
         self.jobs = jobs
         self.metrics = metrics
-        #: Of the API only.
+        #: API only.
         self.listener = listener
-        #: Of the worker only.
+        #: Worker only.
         self.is_leader = is_leader
         self._writer = writer
         self._replica_is_away = replica_is_away
         self._dsn = dsn
-        #: Of the sessions, see `connect`.
+        #: Role of the sessions, see `connect`.
         self._role = role
         self._connection: Connection | None = None
         self._asking: asyncio.Task[_Answer] | None = None

@@ -185,7 +185,7 @@ def _refusal(status: HTTPStatus, text: str) -> bytes:
 
 
 class JoiningTransport:
-    """A transport that keeps what is written until the event loop's next turn, then writes it in one piece."""
+    """A transport that collects bytes until the next turn of the event loop, then writes them in one piece."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self.transport = transport

@@ -128,7 +128,7 @@ class ClientWire:
 
     @property
     def is_writable(self) -> bool:
-        """Whether the client is connected and has taken most of what was written before."""
+        """Whether the client is connected and has taken most of the bytes written before."""
         protocol = self._protocol
         return protocol.writable.is_set() and not self._has_ended
 
@@ -137,7 +137,7 @@ class ClientWire:
         self._protocol.transport.writelines(frames)
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was written; raise WebSocketDisconnect when it has gone."""
+        """Wait until the client has taken most of the written bytes; raise WebSocketDisconnect when it has gone."""
         await self._protocol.writable.wait()
         if self._has_ended:
             raise WebSocketDisconnect(detail="the connection has ended")

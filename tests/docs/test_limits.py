@@ -95,7 +95,7 @@ OPERATORS = (
     f"at most {HOLD_LIMIT_S:.0f} seconds, and by no other process from {READ_EVERY_S:.0f} second later on",
     f"For {PACED_FOR_S:.0f} seconds more",
     f"longer than {BROKER_DEADLINE_S:.0f} seconds fails at once",
-    f"paces destinations, by what it knows. It asks again every {RETRY_S:.0f} s",
+    f"paces destinations, for itself alone. It asks again every {RETRY_S:.0f} s",
 )
 
 

@@ -184,9 +184,9 @@ class _ReplayPass:
         return found
 
     def _read_older(self, until: int, limit: int) -> Generator[Want, Sequence[StoredReading], None]:
-        """Read what is missing of the readings before the start that are the oldest of a window up to `until`.
+        """Read the readings before the start that are the oldest in the window of a new reading up to `until`.
 
-        They are as many as the new readings, whatever is stored between the two.
+        These are about as many as the new readings, however many readings the windows contain.
         """
         older, last_from = self._sampler.older, until - self._rule.value.window_us
         limit = min(limit + 1, LARGEST_PAGE)  # one more for the first after `last_from`, if none is exactly there

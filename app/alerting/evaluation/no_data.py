@@ -262,7 +262,7 @@ async def _open(connection: Connection, source: SilentSource) -> None:
 
 
 async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
-    """Store what the views judge silence by, and the limits of each series, where they have changed."""
+    """Store the changed times by which the views judge silence, and the changed limits of each series."""
     if check.changed:
         ids = list(check.changed)
         after_us, limits, units = zip(*check.changed.values(), strict=True)

@@ -77,7 +77,7 @@ class PairState(msgspec.Struct, gc=False):
         return cls(match, StoredState(1, era_from, match.rule_hash))
 
     def begin_backfill(self, era_from: int) -> None:
-        """Begin with what is stored from a time on: the rule is newer than the series."""
+        """Begin with the stored readings from a time on, because the rule is newer than the series."""
         self.stored.era_from = era_from
         self.is_beginning = self.is_backfill = True
 
@@ -123,7 +123,7 @@ class PairState(msgspec.Struct, gc=False):
         return ranges
 
     def known(self, episodes: Sequence[StoredEpisode]) -> Known:
-        """Return what a replay starts from."""
+        """Return the state from which a replay starts."""
         stored = self.stored
         return Known([each.episode for each in episodes], stored.evaluated_to, stored.era_from, stored.memory)
 
@@ -169,7 +169,7 @@ class EvaluationProgress:
         #: Series whose rules or sensor's fields may have changed since their states were loaded.
         self.doubted: set[SeriesId] = set()
         self.late = LateRows()
-        #: Series that are older than some rule, in the order in which the rule looks at what is stored of them.
+        #: Series that are older than some rule, in the order in which the rule evaluates their stored readings.
         self.to_begin: dict[SeriesId, None] = {}
         #: Whether `to_begin` lacks the series that are older than the rules in force.
         self.must_find_older = True

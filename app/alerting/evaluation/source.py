@@ -123,7 +123,7 @@ class ReadingSource:
                     task.state.extremes.reach_back(first, row["lowest"], row["highest"])
 
     async def _answer(self, asking: list[tuple[ReplayTask, Want]]) -> list[tuple[ReplayTask, Want]]:
-        """Answer the first wants, as many as fit into one fetch; return what is wanted then."""
+        """Answer as many of the first wants as fit into one fetch; return the tasks with their next wants."""
         count, room = 0, READINGS_LIMIT
         while count < len(asking) and (room := room - asking[count][1].limit) >= 0:
             count += 1

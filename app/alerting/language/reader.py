@@ -31,7 +31,7 @@ from app.alerting.rules.problems import Place, ProblemLog, problem_at
 from app.clock import DAY_US
 from app.model import LEVEL_NAMES, severity
 
-#: The most bytes of all rules as they are stored. Each rule and each override holds what it takes from its base, so a
+#: Largest size in bytes of all rules as they are stored. Each rule and each override has a copy of its base, so a
 #: small file can make large rules.
 LARGEST_RULES_BYTES = 20_000_000
 #: Stands for "every channel" until all files are read. No channel can have this name.

@@ -29,7 +29,7 @@ from app.metrics import SHARED_FOLDER_VARIABLE
 # The pause before a dead child starts again doubles from the first to the longest.
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
-#: A child that lived for so long is started again after the first pause.
+#: A child that lived at least this long is started again after the first pause.
 STEADY_S = 60.0
 #: A child that takes longer to end is killed. Its requests get GRACE_S, then it writes its last counts.
 END_WITHIN_S = GRACE_S + 8

@@ -1,4 +1,4 @@
-"""Making the aggregates anew where they do not fit the edition or this version of the program."""
+"""Rebuilding of aggregates that do not fit the edition or this version of the program."""
 
 import hashlib
 from datetime import datetime, timedelta

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 async def ensure_rights(connection: Connection) -> None:
-    """Grant and revoke rights as far as the owner may, and log what is refused; `connection` is not in a transaction.
+    """Grant and revoke rights as far as the owner may, and log refusals; `connection` is not in a transaction.
 
     `tidegauge doctor` lists the rights that remain and should not.
     """

@@ -23,7 +23,7 @@ class BodyRoom:
         self._taken += byte_count
 
     def give_back(self, byte_count: int) -> None:
-        """Return what was taken to the room."""
+        """Give back taken room."""
         self._taken -= byte_count
 
 

@@ -1,4 +1,4 @@
-"""Import of one file: parsed and stored block by block, in order, so that it can be killed at any moment and go on."""
+"""Import of one file, block by block and in order, so that it can be killed at any moment and resumed."""
 
 import asyncio
 from collections import deque
@@ -69,7 +69,7 @@ class Import:
         self._writer = Writer(Metrics(), _BLOCK_WITHIN_S)
 
     async def run(self) -> ImportSummary:
-        """Store the file and return the counts; raise AppError, OSError, and what a lost database raises."""
+        """Store the file and return the counts; raise AppError, OSError, and errors of a lost database."""
         if self._path.exists() and not self._path.is_file():
             raise InvalidFileError(
                 f"{self._path} is not a regular file; save its contents to one, so that the import can be resumed"

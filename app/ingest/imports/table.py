@@ -151,7 +151,7 @@ def parse_time(text: str) -> int | Refusal:
 
 
 def _parse_value(text: str) -> float | str:
-    """Return a number; NaN and infinities as such, and what is no number as it is, for the check to refuse it."""
+    """Return the number in a text, also NaN and infinities; return any other text unchanged, so that it is refused."""
     if _NUMBER.fullmatch(text) or text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return float(text)
     return text

@@ -44,7 +44,7 @@ class LegacyRecords(Queue[int]):
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits while the client keeps up, once it has begun."""
+        """Write waiting records while the client keeps up, once `begin` is done."""
         if self._has_begun:
             super().flush()
 

@@ -116,7 +116,7 @@ class FeedQueue(Queue[Cursor]):
         return not self._ended and frame.cursor.seq > self.sent.seq
 
     def discard(self) -> None:
-        """Discard what waits."""
+        """Discard all waiting messages."""
         super().discard()
         self._heartbeat = None
         self._states.clear()
@@ -219,7 +219,7 @@ class LatestValues(FeedQueue):
         self._values.clear()
 
     def discard(self) -> None:
-        """Discard what waits."""
+        """Discard all waiting messages."""
         super().discard()
         self._clear_values()
 

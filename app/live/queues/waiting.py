@@ -173,5 +173,5 @@ class Queue(ABC, Generic[Position]):
         self._on_close(error)
 
     def discard(self) -> None:
-        """Discard what waits."""
+        """Discard all waiting messages."""
         self._waiting.clear()

@@ -37,7 +37,8 @@ async def test_telegraf_writes_where_its_configuration_says(server: Server) -> N
     assert output.keys() == {"urls", "token", "organization", "bucket"}
     assert output["token"] == "$API_KEY"
     query = {"org": output["organization"], "bucket": output["bucket"], "precision": "ns"}
-    assert await write_point(server, *output["urls"], API_KEY, **query) == 204
+    (url,) = output["urls"]
+    assert await write_point(server, url, API_KEY, **query) == 204
 
 
 async def test_home_assistant_writes_where_its_configuration_says(server: Server) -> None:

@@ -24,6 +24,7 @@ from app.db.clock import follow_clock
 from app.db.pool import DATABASE_ERRORS, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 from app.hints import did_you_mean, listed, shown
+from app.settings import Settings
 
 #: So wide that rich does not shorten the cells of a table; a terminal wraps long lines instead.
 _wide_output = Console(width=1_000)
@@ -118,6 +119,15 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
     """
     settings = load_settings()
     rule_set = _choose(load_unsent(path or settings.rules_dir, settings.channels_dir), names)
+    result = await _run_backtest(settings, RuleBook(rule_set), since_us)
+    if as_json:
+        _print_json(describe_backtest(result, rule_set))
+    else:
+        _print_backtest(result, rule_set)
+
+
+async def _run_backtest(settings: Settings, book: RuleBook, since_us: int) -> Backtest:
+    """Run a backtest up to now, with a progress bar; raise DatabaseUnavailableError."""
     try:
         connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
     except DATABASE_ERRORS as error:
@@ -127,19 +137,15 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
         now = now_us()
         with progress_bar() as progress:
             task = progress.add_task("series", total=None)
-            result = await run_backtest(
+            return await run_backtest(
                 connection,
-                RuleBook(rule_set),
+                book,
                 now - since_us,
                 now,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
     finally:
         await connection.close()
-    if as_json:
-        _print_json(describe_backtest(result, rule_set))
-    else:
-        _print_backtest(result, rule_set)
 
 
 def _check_result(loaded: Iterable[RuleSet], problems: Sequence[RuleProblem]) -> dict[str, Any]:

@@ -413,7 +413,7 @@ async def _stalled(database: Database) -> AsyncIterator[None]:
 
 
 async def _until_flushing(database: Database, count: int = 1) -> None:
-    """Wait until so many flushes wait for a lock."""
+    """Wait until a number of flushes wait for a lock."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
         "AND application_name = 'tidegauge ingest'"

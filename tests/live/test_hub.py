@@ -75,7 +75,7 @@ def latest(feed: Hub, wire: Collector, closings: Closings, metrics: Metrics) -> 
 
 
 def drain(queue: AllFrames | LatestValues) -> list[dict[str, Any]]:
-    """Let the client take what waits; return what it took."""
+    """Let the client take all waiting messages; return them."""
     wire = queue._wire
     assert isinstance(wire, Collector)
     wire.open.set()

@@ -1,6 +1,6 @@
 """Soaks: `python -m tests.soak [NAME …]` runs those named, or all, and prints what all runs so far have shown.
 
-Totals are kept in the folder `.soak`. A soak that is ended goes on with the next seed when it is started again.
+Totals are kept in the folder `.soak`. A soak that is started again continues with the next seed.
 """
 
 import argparse

@@ -33,7 +33,7 @@ class Totals:
         self._commit = _commit()
 
     def next_seed(self, part: str) -> int:
-        """Return the seed after the largest one of a part, so that a soak goes on where the last one ended."""
+        """Return the seed after the largest one of a part, so that a soak continues where the last one ended."""
         return max((done.seed for done in self.rounds if done.part == part), default=-1) + 1
 
     def add(self, part: str, seed: int, what: str, *, passed: bool = True) -> None:

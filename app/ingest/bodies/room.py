@@ -23,7 +23,7 @@ class BodyRoom:
         self._taken += byte_count
 
     def give_back(self, byte_count: int) -> None:
-        """Free room that was taken."""
+        """Release room that was taken."""
         self._taken -= byte_count
 
 

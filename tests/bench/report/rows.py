@@ -35,10 +35,10 @@ class Curve(msgspec.Struct):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure; what was not measured is None."""
+    """One figure; fields that were not measured are None."""
 
     name: str
-    #: Series × readings of an upload, connections, what was sent in all.
+    #: Series × readings of an upload, connections, and the size of the whole load.
     shape: str
     figure: float
     unit: str

@@ -16,7 +16,6 @@ from app.mqtt.inbox import Inbox
 from app.mqtt.model import BridgePlan, Draft, Message
 from app.mqtt.readings import read_message
 from app.mqtt.stamps import Stamps
-from app.mqtt.topics import widest
 from app.mqtt.uploads import Stored, Uploads
 from app.tasks import supervised
 from app.uplink import Uplink
@@ -57,7 +56,7 @@ class Bridge:
         self._stamps = Stamps(self._file)
         try:
             self._inbox = Inbox()
-            filters = widest(route.pattern.filter for route in self._plan.routes)
+            filters = self._plan.filters
             gone = self._stamps.add_filters(filters)
             self._connection = BrokerConnection(self._plan.broker, filters, gone, self._credentials, self._inbox)
             async with aiohttp.ClientSession() as http:

@@ -1,13 +1,15 @@
-"""Reading of the bridge's file; all its problems are reported together."""
+"""Reading of the bridge's file; all its problems are reported together, each with its line and column."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from app.alerting.language.files import read_text
 from app.alerting.language.kinds import UNFIT, Given, read_logged
 from app.alerting.language.yaml_nodes import compose
-from app.alerting.rules.problems import ProblemLog, RuleErrors
+from app.alerting.rules.problems import ProblemLog, RuleErrors, RuleProblem
 from app.clock import SECOND_US
+from app.errors import AppError
 from app.hints import did_you_mean, listed
 from app.mqtt.grammar import FILE
 from app.mqtt.model import BridgePlan, Broker, Route
@@ -16,27 +18,42 @@ from app.mqtt.topics import covers, overlap, placeholders
 _FIELDS = {"except": "without", "topic": "pattern"}
 
 
+class BridgeFileError(AppError):
+    """The file cannot be used. `problems` holds all problems in the order of their places."""
+
+    code = "mqtt_file"
+    title = "The topics cannot be used"
+
+    def __init__(self, problems: Iterable[RuleProblem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
 def load_plan(file: Path) -> BridgePlan:
-    """Read a file; raise RuleErrors with every problem in it."""
+    """Read a file; raise BridgeFileError with every problem in it."""
     log = ProblemLog()
     text = read_text(file, log)
     if text is None:
-        raise RuleErrors(log.problems)
+        raise BridgeFileError(log.problems)
     return parse_plan(text, str(file), file.parent)
 
 
 def parse_plan(text: str, name: str, folder: Path = Path()) -> BridgePlan:
-    """Return what a file's text says, with the paths in it relative to a folder; raise RuleErrors."""
+    """Return what a file's text says, with the paths in it relative to a folder; raise BridgeFileError."""
     log = ProblemLog()
-    given: Given = read_logged(FILE, compose(text, name), "the file of the bridge", log)
+    try:
+        root = compose(text, name)
+    except RuleErrors as errors:
+        raise BridgeFileError(errors.problems) from None
+    given: Given = read_logged(FILE, root, "this file", log)
     if given is UNFIT:
-        raise RuleErrors(log.problems)
+        raise BridgeFileError(log.problems)
     topics: tuple[Given, ...] = given.get("topics", ())
     routes = tuple(route for topic in topics if (route := _read_route(topic, log)) is not None)
     _check_overlaps(topics, log)
     broker = _read_broker(given.get("broker", Given(given.place)), folder)
     if log.problems:
-        raise RuleErrors(log.problems)
+        raise BridgeFileError(log.problems)
     return BridgePlan(broker=broker, routes=routes, gateway=given.get("gateway"))
 
 
@@ -105,6 +122,8 @@ def _check_overlaps(topics: tuple[Given, ...], log: ProblemLog) -> None:
             before = earlier.values["topic"]
             if covers(before.filter, own.filter):
                 log.add(given.places["topic"], f'this is never used: "{before.text}" before it takes the same topics')
+            elif "ignore" in (given.get("payload"), earlier.get("payload")):
+                continue  # what is ignored is not subscribed to
             elif not covers(own.filter, before.filter) and overlap(own.filter, before.filter):
                 log.add(
                     given.places["topic"],

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.mqtt.topics import Pattern
+from app.mqtt.topics import Pattern, widest
 
 Protocol = Literal["5", "3.1.1"]
 PayloadKind = Literal["json", "plain", "ignore"]
@@ -58,6 +58,11 @@ class BridgePlan(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
     #: The name under which the readings are uploaded.
     gateway: str | None = None
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Return what is subscribed to."""
+        return widest(route.pattern.filter for route in self.routes if route.payload != "ignore")
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

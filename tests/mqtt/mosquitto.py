@@ -13,8 +13,7 @@ import pytest
 from tests.processes import free_port
 
 needs_mosquitto = pytest.mark.skipif(
-    shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None
-    or shutil.which("mosquitto_pub") is None,
+    shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None or shutil.which("mosquitto_pub") is None,
     reason="mosquitto and mosquitto-clients are not installed",
 )
 _PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"

@@ -2,15 +2,11 @@
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.conftest import API_KEY, YESTERDAY, Database, Server, wait_until
+from tests.conftest import YESTERDAY, Database, Server
 from tests.mqtt.mosquitto import Mosquitto, mosquitto, needs_mosquitto
 from tests.processes import ServerProcess, free_port, running
 
@@ -61,6 +57,10 @@ async def test_messages_become_readings(server: Server, database: Database, tmp_
         await broker.publish("home/cellar/fridge/door", "ON")
         await broker.publish("home/cellar/fridge/temperature", "4.25")
         await until_stored(database, 3)
-    assert await stored(database) == [("boiler", "DS.T", 61.5), ("fridge", "door", 1.0), ("fridge", "temperature", 4.25)]
+    assert await stored(database) == [
+        ("boiler", "DS.T", 61.5),
+        ("fridge", "door", 1.0),
+        ("fridge", "temperature", 4.25),
+    ]
     tags = await database.pool.fetchval("SELECT tags FROM sensor WHERE name = 'fridge'")
     assert json.loads(tags) if isinstance(tags, str) else tags == {"room": "cellar"}

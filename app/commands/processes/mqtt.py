@@ -10,7 +10,6 @@ from app.commands.processes.server import listen, run_app
 from app.errors import SettingsError
 from app.main import create_bridge_app
 from app.mqtt.files import load_plan
-from app.mqtt.topics import widest
 from app.settings import Settings
 from app.simulate import server_url
 
@@ -40,7 +39,7 @@ async def mqtt_command(file: Path, url: str | None, key: str | None, port: int, 
     settings = load_settings()
     plan = load_plan(file)
     if only_check:
-        for one in widest(route.pattern.filter for route in plan.routes):
+        for one in plan.filters:
             output.print(one, markup=False, highlight=False)
         return
     app = create_bridge_app(settings, plan, url or server_url(settings), key or _find_key(settings))

@@ -27,6 +27,11 @@ LARGEST_PAYLOAD: Final = 2**20
 #: Nobody subscribes to it. Brokers answer in order, so the answer shows that they have all acknowledgements before it.
 _MARKER: Final = "tidegauge/acknowledged"
 _TAKEN_OVER: Final = 142
+#: Bad user name or password, and not authorized; paho gives those of version 3.1.1 the same numbers.
+_LOGIN_REFUSALS: Final = (134, 135)
+#: Brokers that do not say so close the connection each time. So many in a row that last so short mean the same.
+_SHORT_CONNECTIONS: Final = 3
+_SHORT_S: Final = 5.0
 #: The pause after another client took the session, in which somebody may notice.
 _TAKEN_OVER_PAUSE_S: Final = 30.0
 _LONGEST_PAUSE_S: Final = 30
@@ -68,6 +73,8 @@ class BrokerConnection:
         #: What waits for the answer that shows that the broker has its acknowledgements, by the request's id.
         self._marked: dict[int, list[Message]] = {}
         self._confirmed: list[Message] = []
+        self._connected_at = 0.0
+        self._short_connections = 0
         self._logged = (0.0, "")
         #: Why the broker does not give all that is asked for; empty if it does.
         self.problem = "the broker was not reached yet"
@@ -145,13 +152,15 @@ class BrokerConnection:
     ) -> None:
         if reason.is_failure:
             self.problem = f"the broker refuses the connection: {reason}"
+            if reason.value in _LOGIN_REFUSALS:
+                self.problem += "; set MQTT_USERNAME and MQTT_PASSWORD"
             self._log_failure("mqtt_connection_refused", str(reason))
             return
         with self._lock:
             self._connections += 1
             self._is_connected = True
+            self._connected_at = monotonic()
             is_first = self._connections == 1
-        self._logged = (0.0, "")
         log.info("mqtt_connected", broker=self._address, session_kept=flags.session_present)
         if not flags.session_present and not is_first:
             log.error("mqtt_session_lost", broker=self._address)
@@ -180,7 +189,10 @@ class BrokerConnection:
         if was_connected:
             self.problem = f"the connection to the broker was lost: {reason}"
             self._log_failure("mqtt_disconnected", str(reason))
-        if reason.value == _TAKEN_OVER:
+            is_short = monotonic() - self._connected_at < _SHORT_S
+            self._short_connections = self._short_connections + 1 if is_short else 0
+        if reason.value == _TAKEN_OVER or self._short_connections >= _SHORT_CONNECTIONS:
+            self._short_connections = 0
             self.problem = f'another client uses the client id "{self._broker.client_id}"; give each its own'
             log.error("mqtt_session_taken_over", client_id=self._broker.client_id)
             self._is_stopping.wait(_TAKEN_OVER_PAUSE_S)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import project_folder
 from tests.processes import free_port
 
 needs_mosquitto = pytest.mark.skipif(
@@ -17,17 +18,14 @@ needs_mosquitto = pytest.mark.skipif(
     reason="mosquitto and mosquitto-clients are not installed",
 )
 _PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"
-#: Each change is on the disk before the broker tells anybody, so that kill -9 takes nothing back.
 _CONFIG = """
 listener {port} 127.0.0.1
-persistence true
 persistence_location {folder}/
-autosave_on_changes true
-autosave_interval 1
-max_queued_messages 0
-max_inflight_messages 0
+{shipped}
 {more}
 """
+#: The settings that people are told to use.
+_SHIPPED = project_folder() / "examples" / "mqtt" / "mosquitto.conf"
 
 
 class Mosquitto:
@@ -41,7 +39,7 @@ class Mosquitto:
         self._folder = folder
         # A broker that root starts would become the user mosquitto, who cannot read the folder.
         user = "user root\n" if os.getuid() == 0 else ""
-        config = _CONFIG.format(port=self.port, folder=folder, more=more)
+        config = _CONFIG.format(port=self.port, folder=folder, shipped=_SHIPPED.read_text(), more=more)
         (folder / "mosquitto.conf").write_text(user + config)
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -85,12 +85,12 @@ def test_what_is_ignored_or_covered_is_not_subscribed_to() -> None:
             ],
         ),
         (
-            "version: 1\nbroker: {address: 'mqtt://me:secret@b', in_flight: 0, protocol: 4}\n"
-            "topics: [{topic: a, sensor: b}]",
+            "version: 1\nbroker: {address: 'mqtt://me:secret@b', in_flight: 0, protocol: 4}\ntopics: [{topic: '+'}]",
             [
                 '2:19: "address": a file holds no secrets; set MQTT_USERNAME and MQTT_PASSWORD in the environment',
                 '2:52: "in_flight": "0" is not a whole number from 1 to 65535',
                 '2:65: "protocol": "4" is not known (accepted: 5 or 3.1.1)',
+                "3:10: which sensor?",
             ],
         ),
     ],

@@ -154,7 +154,8 @@ class BrokerConnection:
             self.problem = f"the broker refuses the connection: {reason}"
             if reason.value in _LOGIN_REFUSALS:
                 self.problem += "; set MQTT_USERNAME and MQTT_PASSWORD"
-            self._log_failure("mqtt_connection_refused", str(reason))
+            if self._is_news(self.problem):
+                log.warning("mqtt_connection_refused", broker=self._address, reason=str(reason))
             return
         with self._lock:
             self._connections += 1
@@ -176,7 +177,8 @@ class BrokerConnection:
     def _on_connect_fail(self, _client: paho.Client, _data: Any) -> None:
         reason = str(sys.exc_info()[1] or "no connection")  # paho calls this while it handles the exception
         self.problem = f"the broker cannot be reached: {reason}"
-        self._log_failure("mqtt_unreachable", reason)
+        if self._is_news(self.problem):
+            log.warning("mqtt_unreachable", broker=self._address, reason=reason)
 
     def _on_disconnect(
         self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
@@ -188,7 +190,8 @@ class BrokerConnection:
             return
         if was_connected:
             self.problem = f"the connection to the broker was lost: {reason}"
-            self._log_failure("mqtt_disconnected", str(reason))
+            if self._is_news(self.problem):
+                log.warning("mqtt_disconnected", broker=self._address, reason=str(reason))
             is_short = monotonic() - self._connected_at < _SHORT_S
             self._short_connections = self._short_connections + 1 if is_short else 0
         if reason.value == _TAKEN_OVER or self._short_connections >= _SHORT_CONNECTIONS:
@@ -231,20 +234,21 @@ class BrokerConnection:
     def _address(self) -> str:
         return f"{self._broker.host}:{self._broker.port}"
 
-    def _log_failure(self, event: str, reason: str) -> None:
+    def _is_news(self, problem: str) -> bool:
+        """Return whether a problem is another one than the last, or was not logged for a while."""
         at, text = self._logged
-        if f"{event} {reason}" == text and monotonic() - at < _LOGGED_EVERY_S:
-            return
-        self._logged = (monotonic(), f"{event} {reason}")
-        log.warning(event, broker=self._address, reason=reason)
+        if problem == text and monotonic() - at < _LOGGED_EVERY_S:
+            return False
+        self._logged = (monotonic(), problem)
+        return True
 
 
-def _connect_properties(broker: Broker) -> Properties:
-    properties: Any = Properties(PacketTypes.CONNECT)
+def _connect_properties(broker: Broker) -> Any:
+    properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = broker.session_s
     properties.ReceiveMaximum = broker.in_flight
     properties.MaximumPacketSize = LARGEST_PAYLOAD + 2**16
-    return properties  # type: ignore[no-any-return]
+    return properties
 
 
 def _tls_context(broker: Broker) -> ssl.SSLContext:

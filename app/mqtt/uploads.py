@@ -72,9 +72,10 @@ class Uploads:
         return msgspec.json.encode(envelope)
 
     def _note(self, answer: UplinkAnswer, wait_s: float) -> None:
-        remedy = ""
+        self.problem = f"the server does not store: {answer.text} {answer.reason}".rstrip()
+        facts = {"answer": answer.text, "reason": answer.reason, "again_in_s": round(wait_s, 1)}
         if answer.outcome == "denied":
-            remedy = "; give a key with the scope ingest, and the server's address"
-        self.problem = f"the server does not store: {answer.text} {answer.reason}".rstrip() + remedy
-        level = log.error if answer.outcome == "denied" else log.warning
-        level("mqtt_upload_waits", answer=answer.text, reason=answer.reason + remedy, again_in_s=round(wait_s, 1))
+            self.problem += "; give a key with the scope ingest, and the server's address"
+            log.error("mqtt_upload_denied", **facts)
+        else:
+            log.warning("mqtt_upload_waits", **facts)

@@ -53,6 +53,7 @@ async def test_messages_become_readings_with_units_and_tags(
         ("fridge", "temperature", 4.25),
     ]
     about = await database.pool.fetchrow("SELECT tags->>'room' AS room, gateway FROM sensor WHERE name = 'fridge'")
+    assert about is not None
     assert tuple(about) == ("cellar", "mqtt")
     assert await database.pool.fetchval("SELECT unit FROM series WHERE metric = 'DS.T'") == "°C"
     assert await database.pool.fetchval("SELECT min(time) FROM reading") == _at_8()
@@ -204,17 +205,17 @@ async def test_bridge_logs_in_over_tls_with_a_password_from_a_file(
     environ = {"MQTT_USERNAME": "barn", "MQTT_PASSWORD_FILE": str(tmp_path / "password")}
     async with mosquitto(tmp_path, more, *options) as broker:
         text = plan(broker.port, address=f"mqtts://127.0.0.1:{broker.port}", ca=tmp_path / "ca.pem")
-        async with bridge(tmp_path / "bridge", text, server.address, **environ) as process:
+        async with bridge(tmp_path / "bridge", text, server.address, True, **environ) as process:
             await broker.publish("plain/a/m", "1")
             await until_stored(database.pool, 1)
             assert "correct horse" not in process.err
         # Without the certificate, and with a wrong password, it says why and goes on trying.
         unknown = plan(broker.port, address=f"mqtts://127.0.0.1:{broker.port}")
-        async with bridge(tmp_path / "bridge", unknown, server.address, waits=False, **environ) as process:
+        async with bridge(tmp_path / "bridge", unknown, server.address, False, **environ) as process:
             reason = (await until_logged(process, "mqtt_unreachable"))["reason"]
             assert "certificate verify failed" in str(reason)
         environ["MQTT_USERNAME"] = "stranger"
-        async with bridge(tmp_path / "bridge", text, server.address, waits=False, **environ) as process:
+        async with bridge(tmp_path / "bridge", text, server.address, False, **environ) as process:
             await until_logged(process, "mqtt_connection_refused")
             async with process.http.get("/health/ready") as response:
                 assert response.status == 503
@@ -259,7 +260,7 @@ async def test_revoked_key_holds_what_the_broker_has_until_there_is_another(
         async with bridge(folder, plan(broker.port), server.address, waits=False, MQTT_API_KEY="gone") as process:
             await until_logged(process, "mqtt_connected")
             await broker.publish("plain/a/m", "1")
-            line = await until_logged(process, "mqtt_upload_waits")
+            line = await until_logged(process, "mqtt_upload_denied")
             assert (line["level"], line["answer"]) == ("error", "401")
         async with bridge(folder, plan(broker.port), server.address, MQTT_API_KEY=API_KEY):
             await until_stored(database.pool, 1)

@@ -306,11 +306,13 @@ def _readings(rng: Random, rule: SeriesRule, scale: float) -> list[StoredReading
     """Return readings in order of time: at multiples of half a unit, a tenth of them a microsecond off.
 
     Each target, a value that meets the lowest level's condition or one that does not, lasts for some readings. It is
-    the value of the readings, or their slope for `rate` and `delta`.
+    the value of the readings, or their slope for `rate`, `delta` and `increase`; a tenth of these fall to 0 at times.
     """
     t, value, target = FIRST_US, 2.0, 0.0
     change = rng.choice((0.1, 0.3, 0.6))
-    per_unit = {"rate": UNIT_US / HOUR_US, "delta": UNIT_US / max(1, rule.value.window_us)}.get(rule.value.kind)
+    per_window = UNIT_US / max(1, rule.value.window_us)
+    slopes = {"rate": UNIT_US / HOUR_US, "delta": per_window, "increase": per_window}
+    per_unit, resets = slopes.get(rule.value.kind), rng.random() < 0.1
     readings = []
     for _ in range(rng.randint(4, 45)):
         step = rng.choice((1, 1, 2, 2, 2, 2, 4, 6)) * UNIT_US // 2
@@ -318,6 +320,8 @@ def _readings(rng: Random, rule: SeriesRule, scale: float) -> list[StoredReading
         if rng.random() < change:
             target = _target(rng, rule, scale_of(rule, scale), meets_level=rng.random() < 0.5)
         value = target if per_unit is None else value + target * per_unit * step / UNIT_US
+        if resets and per_unit is not None and rng.random() < 0.2:
+            value = rng.choice((0.0, 0.5))
         jitter = rng.choice((-1, 1)) if rng.random() < 0.1 else 0
         readings.append((t + jitter, value))
     return readings

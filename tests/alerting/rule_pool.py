@@ -19,7 +19,7 @@ from tests.alerting.oracle import ORDER, meets
 
 #: Times of readings are multiples of half a unit, durations are multiples of a whole unit.
 UNIT_US = 10 * MINUTE_US
-Kind = Literal["last", "avg", "min", "max", "rate", "delta"]
+Kind = Literal["last", "avg", "min", "max", "rate", "delta", "increase", "range"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -82,7 +82,7 @@ def random_rule(rng: Random, scale: float = 1.0) -> SeriesRule:
     pool = RATE_POOL if kind == "rate" else pool_of(scale)
     levels = _random_levels(rng, pool)
     return SeriesRule(
-        value=ValueOf(kind, window_us),
+        value=ValueOf(kind, window_us, counter=kind == "rate" and rng.random() < 0.5),
         levels=levels,
         clear=rng.choice([None, *pool.excluding(levels[0].condition)]) if rng.random() < 0.7 else None,
         clear_for_us=rng.choice((0, 1, 2, 3, 8)) * UNIT_US,

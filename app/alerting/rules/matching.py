@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from app.alerting.episodes.machine import Level, SeriesRule
+from app.alerting.episodes.machine import Level, SecondMetric, SeriesRule
 from app.alerting.episodes.shortcut import Shortcut
 from app.alerting.rules.model import Rule, RuleSet, Selector, Terms
 from app.globs import compile_glob
@@ -94,6 +94,8 @@ def compile_terms(terms: Terms) -> SeriesRule:
         clear=terms.clear.condition,
         clear_for_us=terms.clear.for_us,
         max_gap_us=terms.max_gap_us,
+        holds=terms.holds,
+        when=tuple(SecondMetric(each.metric, each.condition, each.max_age_us, each.same) for each in terms.when),
     )
 
 

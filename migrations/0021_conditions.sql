@@ -31,3 +31,14 @@ BEGIN
           ) AS windowed
     );
 END $$;
+
+-- Rows of readings that are ahead of now are put off: they have a later `at`. When their time has come, they also become
+-- the latest ones of their series.
+ALTER TABLE dirty ADD COLUMN matures boolean NOT NULL DEFAULT FALSE;
+
+-- The greatest time that an evaluation has seen: a clock that is set back takes nothing back.
+CREATE TABLE evaluation_clock (
+    id boolean PRIMARY KEY DEFAULT TRUE CHECK (id),
+    seen timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO evaluation_clock DEFAULT VALUES;

@@ -123,6 +123,15 @@ ON CONFLICT (series_id) DO UPDATE SET
     last_time = greatest(state.last_time, excluded.last_time),
     received_at = excluded.received_at, only_imported = FALSE;
 
+-- name: touch_series_state
+-- $1 series ids in ascending order. Readings that are pending were received, but are not the latest ones yet.
+WITH locked AS MATERIALIZED (
+    SELECT series_id FROM series_state WHERE series_id = ANY($1::int[]) ORDER BY series_id FOR NO KEY UPDATE
+)
+UPDATE series_state AS state SET received_at = now(), only_imported = FALSE
+  FROM locked
+ WHERE state.series_id = locked.series_id;
+
 -- name: upsert_state_of_import
 -- As above, for an imported file. What is older than a day says nothing about now: it does not count as received.
 INSERT INTO series_state AS state (series_id, last_time, last_value, received_at, only_imported)

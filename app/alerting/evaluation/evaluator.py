@@ -59,14 +59,15 @@ async def evaluate(
     """
     await lock_evaluation(connection)
     progress.use_rules(book)
-    taken = await take_dirty(connection, progress.late)
+    now_us: int = await connection.fetchval(SQL["read_evaluation_clock"])
+    taken = await take_dirty(connection, progress.late, now_us)
     if progress.must_find_older:
         await _find_older_series(connection, rules_since, progress)
     if not taken.rows and not progress.to_begin:
         return Evaluation(0, 0, 0, [])
     progress.doubted.update(row["id"] for row in await connection.fetch(SQL["take_sensor_changes"]))
     unselected = await load_states(connection, book, rules_since, progress, taken.news)
-    pass_ = _Pass(connection, progress, taken.news)
+    pass_ = _Pass(connection, progress, taken.news, taken.until_us)
     changes = Changes(connection)
     fresh, late = pass_.skip()
     looked_at = list(islice(progress.to_begin, BEGIN_SERIES))
@@ -77,6 +78,7 @@ async def evaluate(
         await changes.end_unselected(unselected)
     await pass_.write_states()
     await taken.finish(connection, pass_.put_back)
+    await connection.execute(SQL["note_evaluation_clock"], now_us)
     return Evaluation(
         len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), bool(progress.to_begin)
     )
@@ -94,8 +96,12 @@ async def _find_older_series(
 class _Pass:
     """One evaluation of the pairs of all series with news."""
 
-    def __init__(self, connection: Connection, progress: EvaluationProgress, news: Mapping[SeriesId, News]) -> None:
+    def __init__(
+        self, connection: Connection, progress: EvaluationProgress, news: Mapping[SeriesId, News], until_us: int
+    ) -> None:
         self._connection = connection
+        #: Later readings do not count yet.
+        self._until_us = until_us
         self._progress = progress
         self._news = news
         self._due: list[tuple[SeriesId, PairState]] = []
@@ -116,7 +122,7 @@ class _Pass:
             sorted({series_id for series_id, _ in (*waiting, *beginning)}),
             self._oldest_revised(waiting),
         )
-        source = ReadingSource(self._connection)
+        source = ReadingSource(self._connection, self._until_us)
         tasks = await source.run(self._tasks(fresh, stored), FETCH_LIMIT * 3 // 4)
         tasks_of_late = await source.run(self._tasks(late, stored), max(FETCH_LIMIT, source.fetched + FETCH_LIMIT // 4))
         begun = await source.run(self._tasks(beginning, stored), source.fetched + FETCH_LIMIT // 4)
@@ -160,7 +166,7 @@ class _Pass:
                     continue
                 for part in parts:
                     state.add(part)
-                if state.skip(total):
+                if not news.is_cut and state.skip(total):
                     if state.is_due(series_id):
                         self._due.append((series_id, state))
                     continue

@@ -1,15 +1,24 @@
 -- Queries of evaluation: new readings, states, episodes, missing data.
 -- Times are microseconds since 1970 (from_us, to_us) unless a comment says otherwise.
 
+-- name: read_evaluation_clock
+-- The greatest time that an evaluation has seen, or now.
+SELECT to_us(greatest(clock_timestamp(), seen)) FROM evaluation_clock;
+
+-- name: note_evaluation_clock
+-- $1 time up to which readings were evaluated
+UPDATE evaluation_clock SET seen = greatest(seen, from_us($1::bigint));
+
 -- name: list_dirty
 -- $1 largest number of rows of each kind, $2 largest number of bytes of fresh and $3 of late rows. The first row of each
--- kind counts also if it is larger. Only the oldest rows of each kind are looked at, however many wait.
+-- kind counts also if it is larger. Only the oldest rows of each kind are looked at, however many wait. $4 now: rows of
+-- readings whose time has not come yet have a later `at`.
 WITH oldest AS (
     (SELECT id, late, coalesce(octet_length(summaries), 20 * cardinality(series_ids)) AS bytes
-       FROM dirty WHERE NOT late ORDER BY id LIMIT $1)
+       FROM dirty WHERE NOT late AND at <= from_us($4::bigint) ORDER BY id LIMIT $1)
     UNION ALL
     (SELECT id, late, coalesce(octet_length(summaries), 20 * cardinality(series_ids)) AS bytes
-       FROM dirty WHERE late ORDER BY id LIMIT $1)
+       FROM dirty WHERE late AND at <= from_us($4::bigint) ORDER BY id LIMIT $1)
 ), placed AS (
     SELECT id, late, bytes, sum(bytes) OVER (PARTITION BY late ORDER BY id) - bytes AS bytes_before FROM oldest
 ), taken AS (
@@ -17,7 +26,7 @@ WITH oldest AS (
       FROM placed
      WHERE bytes_before = 0 OR bytes_before + bytes <= CASE WHEN late THEN $3::bigint ELSE $2::bigint END
 )
-SELECT id, late, summaries, series_ids,
+SELECT id, late, matures, summaries, series_ids,
        array(SELECT to_us(t) FROM unnest(from_times) AS t) AS from_us,
        array(SELECT to_us(t) FROM unnest(to_times) AS t) AS to_us
   FROM dirty
@@ -37,6 +46,26 @@ SELECT id, summaries, series_ids,
 -- name: move_behind
 -- $1 packed summaries of fresh readings that wait for late ones of their series
 INSERT INTO dirty (summaries, late) VALUES ($1, TRUE) RETURNING id;
+
+-- name: put_off
+-- $1 packed summaries of readings whose time has not come yet, $2 whether they are late, $3 when they are looked at again
+INSERT INTO dirty (summaries, late, at, matures) VALUES ($1, $2, from_us($3::bigint), TRUE);
+
+-- name: mature_series_state
+-- $1 series ids in ascending order, $2 the earliest time and $3 the latest time of readings whose time has come
+INSERT INTO series_state AS state (series_id, last_time, last_value, received_at)
+SELECT matured.series_id, newest.time, newest.value, now()
+  FROM unnest($1::int[]) AS matured (series_id)
+ CROSS JOIN LATERAL (
+      SELECT time, value
+        FROM reading
+       WHERE series_id = matured.series_id AND time >= from_us($2::bigint) AND time <= from_us($3::bigint)
+       ORDER BY time DESC
+       LIMIT 1
+ ) AS newest
+ON CONFLICT (series_id) DO UPDATE SET
+    last_value = excluded.last_value, last_time = excluded.last_time
+ WHERE excluded.last_time > state.last_time;
 
 -- name: shorten_dirty
 -- $1 id, $2 packed summaries that are left

@@ -12,7 +12,7 @@ from app.alerting.episodes.samples import StoredReading
 from app.alerting.evaluation.dirty import News
 from app.alerting.evaluation.progress import PairState
 from app.alerting.evaluation.sql import SQL
-from app.clock import DAY_US, HOUR_US, from_us, now_us
+from app.clock import DAY_US, from_us, now_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import Connection
 from app.model import SeriesId
@@ -82,8 +82,10 @@ class ReplayTask(msgspec.Struct):
 class ReadingSource:
     """Fetches the readings that replays want from the database."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, until_us: int) -> None:
         self._connection = connection
+        #: Later readings do not count yet.
+        self._until_us = until_us
         #: Number of readings fetched so far.
         self.fetched = 0
 
@@ -141,7 +143,7 @@ class ReadingSource:
         answers: list[Sequence[StoredReading]] = [()] * len(wants)
         for newest, query in ((False, "list_wanted_oldest"), (True, "list_wanted_newest")):
             rows = [
-                (number, series_id, _from_time(want), _to_time(want), want.limit)
+                (number, series_id, _from_time(want), self._to_time(want), want.limit)
                 for number, (series_id, want) in enumerate(wants)
                 if want.newest is newest
             ]
@@ -157,12 +159,12 @@ class ReadingSource:
                 self.fetched += len(readings)
         return answers
 
+    def _to_time(self, want: Want) -> datetime:
+        after_us = self._until_us + 1
+        return from_us(after_us if want.to_us is None else min(want.to_us, after_us))
+
 
 def _from_time(want: Want) -> datetime:
     """Return the lower bound of a read. Every read of the hypertable is bounded by the retention of raw readings."""
     oldest = now_us() - (RAW_RETENTION.days + 1) * DAY_US
     return from_us(oldest if want.from_us is None else max(want.from_us, oldest))
-
-
-def _to_time(want: Want) -> datetime:
-    return from_us(now_us() + HOUR_US if want.to_us is None else want.to_us)

@@ -26,7 +26,7 @@ def oracle_episodes(
     """Return the episodes of one era. `arrived` are its readings in order of arrival."""
     samples = oracle_samples(rule.value, arrived)
     closed: list[Episode] = []
-    episode = inherited
+    episode, fired_at = inherited, -1
     for i, sample in enumerate(samples):
         holding = [level for level in rule.levels if level_holds(rule, level, samples, i)]
         if episode is None:
@@ -34,11 +34,11 @@ def oracle_episodes(
                 started_at = clock_start(rule, rule.levels[0].condition, samples, i)
                 assert started_at is not None
                 step = Step(holding[-1].name, sample.t)
-                episode = Episode(started_at, sample.t, None, (step,))
+                episode, fired_at = Episode(started_at, sample.t, None, (step,)), sample.t
         elif holding and ORDER.index(holding[-1].name) > ORDER.index(episode.level):
             steps = (*episode.steps, Step(holding[-1].name, sample.t))
             episode = Episode(episode.started_at, episode.fired_at, None, steps)
-        elif clears(rule, samples, i, since=episode.fired_at):
+        elif clears(rule, samples, i, since=fired_at):
             closed.append(Episode(episode.started_at, episode.fired_at, sample.t, episode.steps))
             episode = None
     return [*closed, episode] if episode is not None else closed

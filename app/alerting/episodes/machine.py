@@ -5,6 +5,7 @@ Times are microseconds since 1970. Durations are microseconds between samples; t
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -71,7 +72,7 @@ class SeriesRule(msgspec.Struct, frozen=True):
 
     def digest(self) -> str:
         """Return a hash of these terms. It is equal for conditions that are written differently but accept the same."""
-        content = (
+        content: tuple[Any, ...] = (
             (self.value.name, self.value.window_us),
             tuple((level.name, _values(level.condition), level.for_us) for level in self.levels),
             None if self.clear is None else _values(self.clear),

@@ -161,7 +161,6 @@ class Taken:
         await connection.execute(SQL["delete_dirty"], done)
         self._late.ids.difference_update(done)
 
-
     def _due_us(self, pending: Summaries) -> int:
         """Return when pending readings are looked at again: when the first of them count, but not at once."""
         first_us = min(summary.first_us for _, summary in pending.items())

@@ -36,6 +36,8 @@ class ReplayTask(msgspec.Struct):
     at_hand: Sequence[StoredReading] = ()
     evaluated_to: int | None = None
     result: Replay | None = None
+    #: Of a timed rule.
+    horizon_us: int | None = None
 
     @classmethod
     def begin(
@@ -46,9 +48,16 @@ class ReplayTask(msgspec.Struct):
         ranges: Sequence[tuple[int, int]],
         episodes: Sequence[StoredEpisode],
         first_page: int = FIRST_PAGE,
+        horizon_us: int = 0,
     ) -> "ReplayTask":
-        """Return the task for a pair with news; `ranges` are those of the news that are to be replayed."""
+        """Return the task for a pair with news; `ranges` are those of the news that are to be replayed.
+
+        `horizon_us` is how far values are held, for a timed rule.
+        """
         known, rule, fresh = state.known(episodes), state.match.series_rule, news.fresh
+        if (timing := state.timing(horizon_us)) is not None:
+            steps = replaying(rule, known, ranges, first_page, timing=timing)
+            return cls(series_id, state, steps, horizon_us=timing.horizon_us)
         if state.is_beginning:
             # Most of these read many pages. By long ones, few of them run at a time.
             return cls(series_id, state, replaying(rule, known, ranges, first_page, LARGEST_PAGE))
@@ -74,7 +83,7 @@ class ReplayTask(msgspec.Struct):
         return want
 
     def _is_at_hand(self, want: Want) -> bool:
-        if want.newest or want.to_us is not None or not self.at_hand:
+        if want.newest or want.to_us is not None or want.series_id is not None or not self.at_hand:
             return False
         return self.evaluated_to is None or (want.from_us is not None and want.from_us > self.evaluated_to)
 
@@ -143,7 +152,7 @@ class ReadingSource:
         answers: list[Sequence[StoredReading]] = [()] * len(wants)
         for newest, query in ((False, "list_wanted_oldest"), (True, "list_wanted_newest")):
             rows = [
-                (number, series_id, _from_time(want), self._to_time(want), want.limit)
+                (number, want.series_id or series_id, _from_time(want), self._to_time(want), want.limit)
                 for number, (series_id, want) in enumerate(wants)
                 if want.newest is newest
             ]

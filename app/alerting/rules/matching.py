@@ -20,9 +20,10 @@ class Match(msgspec.Struct, frozen=True, eq=False):
     rule: Rule
     terms: Terms
     series_rule: SeriesRule
-    #: Hash of value, levels, clear and max_gap. When it changes, a new era begins.
+    #: Hash of value, levels, clear, max_gap, holds and when. When it changes, a new era begins.
     rule_hash: str
     shortcut: Shortcut
+    is_timed: bool = False
 
 
 class RuleBook:
@@ -138,7 +139,7 @@ def _compile(number: int, rule: Rule) -> _CompiledRule:
 
 def _match(rule: Rule, terms: Terms) -> Match:
     series_rule = compile_terms(terms)
-    return Match(rule, terms, series_rule, series_rule.digest(), Shortcut(series_rule))
+    return Match(rule, terms, series_rule, series_rule.digest(), Shortcut(series_rule), series_rule.is_timed)
 
 
 def _selects(selector: Selector, sensor: str, labels: _Labels) -> bool:

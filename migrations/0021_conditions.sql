@@ -42,3 +42,17 @@ CREATE TABLE evaluation_clock (
     seen timestamptz NOT NULL DEFAULT '-infinity'
 );
 INSERT INTO evaluation_clock DEFAULT VALUES;
+
+ALTER TABLE alert_state
+    -- The episode that was open when the era began, as JSON.
+    ADD COLUMN inherited jsonb,
+    -- Of rules that hold values: the first held sample still to come, and how far held values have been evaluated.
+    ADD COLUMN next_due timestamptz,
+    ADD COLUMN horizon timestamptz;
+CREATE INDEX alert_state_due ON alert_state (series_id) WHERE next_due IS NOT NULL;
+
+-- Seconds from the oldest reading to its receipt, of the last uploads that brought only new readings, at most 20.
+ALTER TABLE gateway ADD COLUMN latenesses_s float8[] NOT NULL DEFAULT '{}';
+
+-- What is wrong with the second metrics of rules: rule → text. Written by the evaluation.
+ALTER TABLE worker_status ADD COLUMN companion_warnings jsonb NOT NULL DEFAULT '{}';

@@ -200,15 +200,16 @@ DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10
 -- name: upsert_gateways
 -- $1 API key labels and $2 gateway names in ascending order; $3 times of the first and $4 of the last upload; numbers
 -- of $5 uploads, $6 accepted, $7 duplicate and $8 rejected values; $9 skew and $10 lateness in seconds; $11 intervals
--- between these uploads in seconds, as text such as '{1.5,2}'. The last 20 intervals are kept.
+-- between these uploads in seconds, as text such as '{1.5,2}', and $12 how late those were that brought only new readings.
+-- The last 20 of both are kept.
 INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, rejected,
-                          skew_s, lateness_s, intervals_s)
+                          skew_s, lateness_s, intervals_s, latenesses_s)
 SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, rejected,
-       skew_s, lateness_s, intervals::float8[]
+       skew_s, lateness_s, intervals::float8[], latenesses::float8[]
   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-              $8::bigint[], $9::float8[], $10::float8[], $11::text[])
+              $8::bigint[], $9::float8[], $10::float8[], $11::text[], $12::text[])
        AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, rejected, skew_s, lateness_s,
-               intervals)
+               intervals, latenesses)
 ON CONFLICT (api_key, name) DO UPDATE SET
     last_upload_at = greatest(g.last_upload_at, excluded.last_upload_at),
     uploads = g.uploads + excluded.uploads,
@@ -221,7 +222,9 @@ ON CONFLICT (api_key, name) DO UPDATE SET
         g.intervals_s
         || greatest(extract(epoch FROM excluded.first_upload_at - g.last_upload_at)::float8, 0)
         || excluded.intervals_s
-    )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):];
+    )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):],
+    latenesses_s = (g.latenesses_s || excluded.latenesses_s)
+        [greatest(cardinality(g.latenesses_s) + cardinality(excluded.latenesses_s) - 19, 1):];
 
 -- name: lock_as_flushes
 -- Waits for what a flush would wait for; `reading` without its chunks.

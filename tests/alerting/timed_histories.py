@@ -23,7 +23,7 @@ from app.alerting.evaluation.source import ReplayTask
 from app.model import SeriesId
 from app.summaries import Summary
 from tests.alerting import second_oracle
-from tests.alerting.histories import FIRST_US, HistoryRun, History, random_arrivals, random_readings, summary_of
+from tests.alerting.histories import FIRST_US, History, HistoryRun, random_arrivals, random_readings, summary_of
 from tests.alerting.rule_pool import POOL, UNIT_US, as_match, random_rule
 from tests.alerting.timed_oracle import TimedOracle
 

@@ -43,7 +43,7 @@ class News(msgspec.Struct, gc=False):
 
     @property
     def parts(self) -> list[Summary]:
-        """All parts; there is at least one."""
+        """All parts."""
         return self.late if self.fresh is None else [self.fresh, *self.late]
 
     @property

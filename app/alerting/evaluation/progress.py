@@ -1,6 +1,7 @@
 """Evaluation progress of one process for each pair of rule and series."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -10,6 +11,7 @@ from app.alerting.episodes.replay import Known, Replay
 from app.alerting.episodes.revision import StoredEpisode
 from app.alerting.episodes.shortcut import Extremes
 from app.alerting.episodes.timed import Companion, Timing
+from app.alerting.evaluation.companions import TimedPairs
 from app.alerting.evaluation.dirty import LateRows, News
 from app.alerting.rules.matching import Match, RuleBook
 from app.clock import MINUTE_US
@@ -45,6 +47,12 @@ class StoredState(msgspec.Struct, gc=False):
     next_due: int | None = None
     #: The horizon of the last evaluation of a timed rule.
     horizon_us: int | None = None
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return the values of the columns of alert_state, from `era` on."""
+        inherited = None if self.inherited is None else _encode_cache(self.inherited).decode()
+        terms = self.era, self.era_from, self.rule_hash
+        return *terms, self.evaluated_to, self.cache(), inherited, self.next_due, self.horizon_us
 
     def cache(self) -> str:
         """Return the cache column as JSON."""
@@ -233,10 +241,13 @@ class EvaluationProgress:
         #: Series whose rules or sensor's fields may have changed since their states were loaded.
         self.doubted: set[SeriesId] = set()
         self.late = LateRows()
+        self.timed = TimedPairs()
         #: Series that are older than some rule, in the order in which the rule looks at what is stored of them.
         self.to_begin: dict[SeriesId, None] = {}
         #: Whether `to_begin` lacks the series that are older than the rules in force.
         self.must_find_older = True
+        #: Whether the rules have changed since they were used.
+        self.rules_changed = False
         self._book: RuleBook | None = None
 
     def use_rules(self, book: RuleBook) -> None:
@@ -244,6 +255,7 @@ class EvaluationProgress:
         if book is not self._book:
             self.doubted.update(self.series)
             self.must_find_older = True
+            self.rules_changed = self._book is not None
             self._book = book
 
     def end_beginning(self, looked_at: Iterable[SeriesId], left: Collection[SeriesId]) -> None:
@@ -257,5 +269,6 @@ class EvaluationProgress:
         self.series.clear()
         self.doubted.clear()
         self.late = LateRows()
+        self.timed.forget()
         self.to_begin.clear()
         self.must_find_older = True

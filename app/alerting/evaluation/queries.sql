@@ -93,20 +93,62 @@ SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS create
 
 -- name: list_states
 -- $1 series ids
-SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us, cache::text
+SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us,
+       cache::text, inherited::text, to_us(next_due) AS next_due_us, to_us(horizon) AS horizon_us
   FROM alert_state
  WHERE series_id = ANY($1::int[]);
 
 -- name: upsert_states
--- $1 rules, $2 series ids, $3 eras, $4 starts of the eras, $5 rule hashes, $6 evaluated_to, $7 caches as JSON;
--- the arrays must be in order of (series id, rule)
-INSERT INTO alert_state AS state (rule, series_id, era, era_from, rule_hash, evaluated_to, cache)
-SELECT rule, series_id, era, from_us(era_from_us), rule_hash, from_us(evaluated_us), cache::jsonb
-  FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::text[])
-       AS new (rule, series_id, era, era_from_us, rule_hash, evaluated_us, cache)
+-- $1 rules, $2 series ids, $3 eras, $4 starts of the eras, $5 rule hashes, $6 evaluated_to, $7 caches and $8 inherited
+-- episodes as JSON, $9 next_due, $10 horizons; the arrays must be in order of (series id, rule)
+INSERT INTO alert_state AS state
+       (rule, series_id, era, era_from, rule_hash, evaluated_to, cache, inherited, next_due, horizon)
+SELECT rule, series_id, era, from_us(era_from_us), rule_hash, from_us(evaluated_us), cache::jsonb, inherited::jsonb,
+       from_us(next_due_us), from_us(horizon_us)
+  FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+              $9::bigint[], $10::bigint[])
+       AS new (rule, series_id, era, era_from_us, rule_hash, evaluated_us, cache, inherited, next_due_us, horizon_us)
 ON CONFLICT (rule, series_id) DO UPDATE SET
     era = excluded.era, era_from = excluded.era_from, rule_hash = excluded.rule_hash,
-    evaluated_to = excluded.evaluated_to, cache = excluded.cache;
+    evaluated_to = excluded.evaluated_to, cache = excluded.cache, inherited = excluded.inherited,
+    next_due = excluded.next_due, horizon = excluded.horizon;
+
+-- name: list_due
+-- The series of which a held sample is still to come, and when the first one is due.
+SELECT series_id, to_us(min(next_due)) AS due_us FROM alert_state WHERE next_due IS NOT NULL GROUP BY series_id;
+
+-- name: list_timed_series
+-- $1 metrics, or null for all. The series of sensors in use.
+SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
+       coalesce(sensor.gateway, sensor.created_by) AS uploader
+  FROM series
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE ($1::text[] IS NULL OR series.metric = ANY($1)) AND sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
+ ORDER BY series.id;
+
+-- name: list_upload_latenesses
+-- When each gateway uploaded last, and how late the readings of its last uploads were, in seconds.
+SELECT name, to_us(max(last_upload_at)) AS last_us,
+       coalesce(array_agg(lateness_s) FILTER (WHERE lateness_s IS NOT NULL), '{}') AS latenesses_s
+  FROM gateway
+  LEFT JOIN LATERAL unnest(latenesses_s) AS lateness_s ON TRUE
+ GROUP BY name;
+
+-- name: list_changed_series
+-- $1 rules and $2 hashes of what they say, for all their series. The series for which a rule says something else than
+-- when it was evaluated last.
+SELECT DISTINCT state.series_id AS id
+  FROM alert_state AS state
+ WHERE state.rule_hash <> '' AND state.rule = ANY($1::text[])
+   AND NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS known (rule, hash)
+                    WHERE known.rule = state.rule AND known.hash = split_part(state.rule_hash, '+', 1));
+
+-- name: list_evaluated_series
+SELECT DISTINCT series_id AS id FROM alert_state;
+
+-- name: put_companion_warnings
+-- $1 what is wrong with the second metrics of rules, by rule
+UPDATE worker_status SET companion_warnings = $1 WHERE companion_warnings IS DISTINCT FROM $1;
 
 -- name: list_wanted_oldest
 -- The oldest readings of several ranges. $1 numbers of the ranges, $2 series ids, $3 from (included), $4 to (excluded),

@@ -34,6 +34,23 @@ class RuleBook:
         for number, rule in enumerate(rule_set.rules):
             self._by_metric[rule.sensors.metric].append(_compile(number, rule))
         self._cache: dict[_Labels, tuple[_Candidate, ...]] = {}
+        timed = [(rule, terms) for rule in rule_set.rules for terms in _all_terms(rule) if terms.holds or terms.when]
+        #: Whether a rule holds values or looks at a second metric.
+        self.has_timed = bool(timed)
+        metrics = {rule.sensors.metric for rule, _ in timed}
+        #: The metrics that such rules select; None: every metric.
+        self.timed_metrics = None if None in metrics else frozenset(each for each in metrics if each is not None)
+        self.second_metrics = frozenset(when.metric for _, terms in timed for when in terms.when)
+
+    def hashes(self) -> list[tuple[str, str]]:
+        """Return the hash of each rule and of each of its overrides, with the rule's name; at least one."""
+        found = [
+            (choice.match.rule.name, choice.match.rule_hash)
+            for rules in self._by_metric.values()
+            for rule in rules
+            for choice in rule.choices
+        ]
+        return found or [("", "")]
 
     def matches(self, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> tuple[Match, ...]:
         """Return the matches of a series in the order of the rules, at most one for each rule."""
@@ -65,6 +82,10 @@ class RuleBook:
                 if _labels_match(rule.sensors, labels)
             )
         return self._cache[labels]
+
+
+def _all_terms(rule: Rule) -> list[Terms]:
+    return [rule.terms, *(override.terms for override in rule.overrides)]
 
 
 def compile_rule(

@@ -1,7 +1,7 @@
 """The check for missing data, by itself and with the messages that follow."""
 
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pytest

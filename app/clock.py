@@ -11,6 +11,9 @@ MINUTE_US = 60 * SECOND_US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
+#: A reading whose time is more than this ahead of now is pending: it is stored, but it does not count yet.
+PENDING_AFTER_US = 5 * SECOND_US
+
 Clock = Callable[[], int]
 _SLOW_ANSWER_NS = 1_000_000_000
 #: A clock that is this much behind the newest time was set back. Times that are assigned ahead of it never reach this.

@@ -23,8 +23,11 @@ _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 #: CHANNEL_PREFIX, so that the author of a channel cannot send the secrets of the server somewhere.
 CHANNEL_VARIABLES: Final = ("SLACK_WEBHOOK_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID")
 CHANNEL_PREFIX: Final = "CHANNEL_"
-#: Each of these, and each variable for channels, may be in a file instead; the variable NAME_FILE has its path.
-SECRETS: Final = ("DATABASE_URL", "READ_DATABASE_URL", "API_KEY", "API_KEY_WS", "READER_PASSWORD", "APP_PASSWORD")
+#: Each of these, and each variable for channels, may be in a file instead, whose path is in the variable NAME_FILE.
+SECRETS: Final = (
+    *("DATABASE_URL", "READ_DATABASE_URL", "API_KEY", "API_KEY_WS", "READER_PASSWORD", "APP_PASSWORD"),
+    *("MQTT_API_KEY", "MQTT_USERNAME", "MQTT_PASSWORD"),
+)
 _FILE: Final = "_FILE"
 #: The largest file of a secret, in bytes.
 _LARGEST_SECRET: Final = 65_536
@@ -73,6 +76,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reader_password: str | None = None
     #: Password that `tidegauge migrate` sets for the role of the API; when absent, that role cannot log in.
     app_password: str | None = None
+    #: Of `tidegauge mqtt`: its key to the API, where it is not API_KEY, and its login at the broker.
+    mqtt_api_key: str | None = None
+    mqtt_username: str | None = None
+    mqtt_password: str | None = None
     #: The variables that channels may refer to as `${NAME}`, where set and not empty, including those of `.env`.
     channel_variables: dict[str, str] = {}
 

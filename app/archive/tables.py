@@ -59,6 +59,7 @@ LEFT_OUT: Mapping[str, str] = {
     "rolled_1h": "the aggregates of the Apache-2 edition",
     "rolled_1d": "the aggregates of the Apache-2 edition",
     "ingest_state": "about the processes of this database",
+    "evaluation_clock": "about the clock of this database's server",
     "lease": "about the processes of this database",
     "migration_lock": "empty: for locks",
     "feed_lock": "empty: for locks",

@@ -6,6 +6,7 @@ from app import __version__
 from app.commands.doctor import doctor
 from app.commands.keys import key
 from app.commands.migrate import migrate_command
+from app.commands.processes.mqtt import mqtt_command
 from app.commands.processes.serve import serve_command
 from app.commands.processes.up import up
 from app.commands.processes.work import work_command
@@ -40,6 +41,7 @@ for command in (
     key,
     export_command,
     import_command,
+    mqtt_command,
     simulate_command,
 ):
     main.add_command(command)

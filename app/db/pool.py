@@ -49,7 +49,11 @@ DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Interfa
 #: Passing errors of one host; after them the next host is tried.
 HOST_ERRORS = (
     OSError,
+    asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
+    # While the session is set up, the server stops or one of its processes is killed.
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TargetServerAttributeNotMatched,
     asyncpg.TooManyConnectionsError,

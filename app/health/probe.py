@@ -207,9 +207,14 @@ class Probe:
         return problems + self.jobs.list_problems()
 
     def _list_flush_problems(self, writer: Writer) -> list[str]:
-        """Describe flushes that hang or fail. A failure counts until a later flush or beat has succeeded."""
-        if writer.oldest_flush_s > FLUSH_S:
-            return [f"flush: one is under way for {writer.oldest_flush_s:.0f} s; uploads are not stored"]
+        """Describe flushes that hang or fail.
+
+        A failure counts until a later flush or beat has succeeded. A flush that only takes long, such as one
+        with a hundred thousand new sensors, does not stop the beats.
+        """
+        long_s = writer.oldest_flush_s
+        if long_s > FLUSH_S and not self.jobs.succeeded_since("beat", monotonic() - long_s):
+            return [f"flush: one is under way for {long_s:.0f} s; uploads are not stored"]
         failure = writer.failure
         if failure is None or self.jobs.succeeded_since("beat", failure.at):
             return []

@@ -9,8 +9,9 @@ SELECT current_setting('transaction_read_only')::boolean;
 SELECT worker_status.evaluated_at,
        extract(epoch FROM clock_timestamp() - worker_status.evaluated_at)::float8 AS evaluated_ago_s,
        worker_status.warnings AS worker_warnings,
-       (SELECT count(*) FROM (SELECT FROM dirty LIMIT $1) AS counted) AS dirty_rows,
-       coalesce((SELECT extract(epoch FROM clock_timestamp() - at) FROM dirty ORDER BY id LIMIT 1), 0)::float8
+       (SELECT count(*) FROM (SELECT FROM dirty WHERE at <= clock_timestamp() LIMIT $1) AS counted) AS dirty_rows,
+       coalesce((SELECT extract(epoch FROM clock_timestamp() - at)
+                   FROM dirty WHERE at <= clock_timestamp() ORDER BY id LIMIT 1), 0)::float8
            AS dirty_oldest_s,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - min(due_at))
                    FROM notification WHERE state IN ('waiting', 'sending')), 0)::float8 AS unsent_oldest_s,

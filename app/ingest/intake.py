@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import nullcontext
 from contextvars import Context
 from hashlib import sha256
 from typing import Any
@@ -21,7 +20,6 @@ from app.errors import (
     DatabaseUnavailableError,
     OverloadedError,
     PayloadTooLargeError,
-    SlowBodyError,
 )
 from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
@@ -40,8 +38,6 @@ from app.settings import Settings
 BEAT_EVERY_S = 5.0
 #: A beat that takes longer hangs, and fails.
 BEAT_TIMEOUT_S = 3.0
-#: Longest wait for the next piece of a body. A client that has vanished sends none, and its body occupies memory.
-PIECE_WITHIN_S = 60.0
 #: A body of up to this size, decompressed, is parsed on the event loop, and one of up to QUICK_BYTES if it has no
 #: mistakes; any other body is parsed in a thread. No body blocks the event loop for more than 100 ms.
 INLINE_BYTES = 2**14
@@ -123,8 +119,7 @@ class Ingest:
     async def read_small_body(self, request: AnyRequest, headers: Mapping[str, str], limit: int) -> bytes:
         """Read a request's body and decompress it, up to `limit` bytes before and after.
 
-        Raise InvalidRequestError, PayloadTooLargeError, SlowBodyError, or OverloadedError when too much is being
-        received.
+        Raise InvalidRequestError, PayloadTooLargeError, or OverloadedError when too much is being received.
         """
         with HeldRoom(self._body_room) as room:
             sent = await _receive(request, headers, limit, room)
@@ -284,7 +279,7 @@ class _SentBody(msgspec.Struct, frozen=True):
 
 
 async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, room: HeldRoom) -> bytes:
-    """Receive a body as it is sent. Raise PayloadTooLargeError, SlowBodyError, OverloadedError or ClientGoneError."""
+    """Receive a body as it is sent. Raise PayloadTooLargeError, OverloadedError or ClientGoneError."""
     # uvicorn refuses a Content-Length that is not a number.
     if int(headers.get("content-length", 0)) > limit:
         raise _too_large(limit)
@@ -292,12 +287,7 @@ async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, 
     byte_count, more = 0, True
     # Not `request.body()`, which takes a tenth of the time of a single reading.
     while more:
-        try:
-            # The first piece mostly arrives together with the head, and setting a timeout takes time.
-            async with asyncio.timeout(PIECE_WITHIN_S) if parts else nullcontext():
-                message = await request.receive()
-        except TimeoutError:
-            raise SlowBodyError(f"Nothing of the body came for {PIECE_WITHIN_S:.0f} s. Send it again.") from None
+        message = await request.receive()
         if message["type"] != "http.request":
             raise ClientGoneError
         piece = message.get("body", b"")

@@ -11,10 +11,10 @@ import msgspec
 from app.simulate.delivery import DeliveryCounts
 from app.simulate.gateway import Gateway, LogEvent
 from app.simulate.plan import Plan
-from app.simulate.uplink import Uplink
 from app.simulate.world.behaviour import Behaviour, behaviour_of
 from app.simulate.world.sites import gateway_name, list_sensors
 from app.simulate.world.timeline import Timeline
+from app.uplink import Uplink
 
 
 class GatewaySummary(msgspec.Struct, frozen=True, kw_only=True):

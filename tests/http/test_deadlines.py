@@ -66,6 +66,26 @@ async def test_time_of_a_change_counts_from_the_end_of_its_body(server: Server) 
         assert response.status == 200
 
 
+@pytest.mark.parametrize("first", [b"", b'{"display_name": '])
+async def test_change_is_answered_408_when_its_body_does_not_come(
+    server: Server, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr(deadlines, "PIECE_WITHIN_S", 0.3)
+
+    async def stalled_body() -> AsyncIterator[bytes]:
+        yield first
+        await asyncio.Event().wait()
+
+    headers = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
+    async with server.http.put("/api/v1/sensors/s", data=stalled_body(), headers=headers) as response:
+        assert response.status == 408
+        body = await response.json()
+    assert (body["type"], body["detail"]) == (
+        "/problems/slow_body",
+        "Nothing of the body came for 0 s. Send it again.",
+    )
+
+
 async def test_connections_are_given_back_when_requests_were_late(server: Server, database: Database) -> None:
     async with _locked(database, "alert_episode"):
         for _ in range(4):

@@ -129,7 +129,7 @@ class Shortcut:
 
     def _is_certain(self, memory: Memory, after: Memory, new: Summary) -> bool:
         """Return whether no hole between the new readings and no reading without a sample can matter to a clock."""
-        if self._value.compares_ends:
+        if self._value.needs_half_window:
             # The readings may give no sample at all, and then every clock is as before.
             return not memory.is_running and not after.is_running
         return self._max_gap_us is None or new.widest_gap_us <= self._max_gap_us or not after.is_running
@@ -139,6 +139,8 @@ class Shortcut:
         kind = self._value.kind
         if kind == "last":
             return new.lowest, new.highest
+        if kind == "increase" or self._value.counter:
+            return None  # how often a counter was reset does not follow from its extremes
         if extremes is None or not extremes.covers(new.first_us - self.window_us):
             return None
         match kind:
@@ -153,6 +155,8 @@ class Shortcut:
                 return new.lowest - extremes.highest, new.highest - extremes.lowest
             case "rate":
                 return self._rates(new.lowest - extremes.highest, new.highest - extremes.lowest)
+            case "range":
+                return 0.0, extremes.highest - extremes.lowest
             case unknown:
                 assert_never(unknown)
 

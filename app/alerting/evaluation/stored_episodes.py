@@ -238,7 +238,7 @@ class Changes:
         conditions = {each.name: each.condition for each in match.series_rule.levels}
         threshold = _encode(threshold_of(conditions[level])).decode() if level in conditions else None
         value = match.series_rule.value
-        return threshold, match.terms.message, match.terms.unit, value.kind, value.window_us
+        return threshold, match.terms.message, match.terms.unit, value.name, value.window_us
 
     def _change(self, change: _PendingChange) -> Change:
         return Change(

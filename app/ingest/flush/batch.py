@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.clock import DAY_US, MINUTE_US
+from app.clock import DAY_US, MINUTE_US, PENDING_AFTER_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 from app.summaries import Summaries
@@ -93,6 +93,16 @@ class Batch:
         """Number of samples."""
         return len(self.samples)
 
+    @property
+    def pending_after_us(self) -> int:
+        """Samples that are later than this are pending: their time has not come yet."""
+        return max(upload.received_us for upload in self.uploads) + PENDING_AFTER_US
+
+    @property
+    def has_pending(self) -> bool:
+        """Return whether a sample is pending."""
+        return self.size > 0 and int(self.samples.times_us.max()) > self.pending_after_us
+
     def numbers(self, samples: Samples) -> Ints:
         """Return for each sample the position of the upload that brought it."""
         return np.searchsorted(self._ends, samples.places, side="right")
@@ -123,6 +133,13 @@ class NewReadings:
     def size(self) -> int:
         """Number of new values."""
         return len(self.samples)
+
+    def newest_that_count(self) -> Samples:
+        """Return the newest sample of each series that is not pending, in ascending order of series."""
+        if not self.batch.has_pending:
+            return self.newest
+        some = self._by_series.take(self._by_series.times_us <= self.batch.pending_after_us)
+        return some.take(_runs(some.ids)[1])
 
     def oldest_of_day(self) -> dict[int, int]:
         """Return the oldest new time of each touched UTC day, in days and microseconds since 1970."""

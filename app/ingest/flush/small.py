@@ -35,6 +35,7 @@ def is_small(batch: Batch, registry: SeriesRegistry) -> bool:
     return (
         0 < batch.size < COPY_FROM
         and not any(upload.is_import for upload in batch.uploads)
+        and not batch.has_pending
         and registry.retired.keys().isdisjoint(batch.samples.ids.tolist())
     )
 

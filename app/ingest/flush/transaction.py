@@ -116,10 +116,12 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     """Write the rows that follow from new readings."""
     await connection.execute(SQL["insert_late_days"], *days_of(new))
     is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
-    for newest in _parts(new.newest):
+    for newest in _parts(new.newest_that_count()):
         await connection.execute(
             SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *newest.columns()
         )
+    if new.batch.has_pending:
+        await connection.execute(SQL["touch_series_state"], new.newest.ids.tolist())
     for late, packed in await run_off_loop(new.size, _pack_summaries, new):
         await connection.execute(SQL["insert_dirty"], packed, late)
     grouped = await run_off_loop(new.size, group_readings, new, registry.names)

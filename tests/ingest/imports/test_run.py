@@ -15,6 +15,7 @@ from tests.alerting.conftest import harness  # noqa: F401 -- the fixture
 from tests.alerting.harness import WARM, AlertingHarness
 from tests.conftest import Database, Server
 from tests.db.aggregate_checks import check_aggregates
+from tests.sensors.test_routes import silence, states
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 STORED = """
@@ -354,6 +355,16 @@ async def test_missing_data_stay_missing_when_the_gap_is_filled_up_to_two_days_a
     await harness.check_no_data()
     alerts = await database.pool.fetch("SELECT resolved_at, reason FROM alert_episode")
     assert [tuple(row) for row in alerts] == [(None, "no_data")]
+
+
+async def test_sensor_with_imported_history_alone_is_not_silent(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    await server.post_readings([{"sensor": "cellar", "values": {"t": 1}}])
+    rows = [("attic", datetime.now(UTC) - 30 * DAY, "t", 1), ("cellar", datetime.now(UTC) - 30 * DAY, "t", 1)]
+    await run_import(write_file(tmp_path, rows), database)
+    await silence(server, database, 9 * DAY)
+    assert await states(server) == {"attic": ("ok", None), "cellar": ("silent", None)}
 
 
 async def test_upload_and_import_store_each_reading_once_when_a_server_runs(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import asyncpg
 import msgspec
@@ -75,11 +75,12 @@ class AlertItem(msgspec.Struct, frozen=True):
     merged_into: int | None
     #: What the rule compares: the newest within the alert.
     value: float | None
-    #: What the rule compared when the alert fired; null for missing data, and where those readings are gone.
+    #: What the rule compared when the alert fired; null for missing data.
     fired_value: float | None
-    #: The value within the alert that was farthest past the threshold; null for rates and differences.
+    #: What the rule compared farthest past the threshold; null for missing data and without an open side.
     peak: float | None
-    #: A number, or [low, high].
+    #: The condition of the level: a keyword such as `above`, and its number or [low, high].
+    condition: str | None
     threshold: Any
     steps: list[StepItem]
     first_known_at: datetime
@@ -168,10 +169,10 @@ def _alert(row: asyncpg.Record, rule: Rule | None, told: list[ToldItem], message
 
 
 def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
-    """Return the value within an alert that was farthest past the threshold; None for rates and differences."""
-    if row["lowest"] is None or rule is None:
-        return None
+    """Return what the rule compared farthest past the threshold, as stored or, for an old alert, from its readings."""
+    if row["peak"] is not None or row["lowest"] is None or rule is None:
+        return cast("float | None", row["peak"])
     terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
-    if terms is None or terms.value.kind in ("rate", "delta"):
+    if terms is None or row["value_kind"] != "last":
         return None
     return farthest(terms.levels[0].condition, float(row["lowest"]), float(row["highest"]))

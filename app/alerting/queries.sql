@@ -16,20 +16,26 @@ SELECT episode.id, episode.fired_at
  LIMIT $4;
 
 -- name: list_alerts
--- $1 ids. lowest and highest are of the readings within the episode; value is what the rule compares, the newest
--- within the episode. Of whole hours the aggregate is read: an alert that lasts for weeks has millions of readings. A
--- late reading counts there once its hour is refreshed.
+-- $1 ids. Values are what the rule compares: the newest within the episode, when it fired, and the peak. Of alerts whose
+-- peak was never stored, lowest and highest are of the readings within the episode. Of whole hours the aggregate is read:
+-- an alert that lasts for weeks has millions of readings.
 SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric,
        coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
        coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
        episode.level, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
        episode.merged_into, episode.threshold, episode.steps, episode.first_known_at,
        episode.acked_by, episode.acked_at, episode.acked_level, extreme.lowest, extreme.highest,
-       CASE WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN seen.value
-            ELSE rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time)
+       episode.condition, episode.peak, coalesce(episode.value_kind, 'last') AS value_kind,
+       episode.closed_at, episode.closed_by, episode.closed_note,
+       CASE WHEN episode.value IS NOT NULL AND (episode.values_final OR episode.valued_to >= seen.last_time)
+            THEN episode.value
+            WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN coalesce(seen.value, episode.value)
+            ELSE coalesce(rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time),
+                          episode.value)
        END AS value,
        CASE WHEN episode.kind = 'threshold'
-            THEN rule_value(episode.value_kind, episode.value_window, episode.series_id, episode.fired_at)
+            THEN coalesce(episode.fired_value, rule_value(episode.value_kind, episode.value_window, episode.series_id,
+                                                          episode.fired_at))
        END AS fired_value
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
@@ -61,7 +67,7 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
              WHERE series_id = episode.series_id
                AND time >= greatest(seen.first_hour, seen.last_hour) AND time <= seen.last_time
         ) AS part
-  ) AS extreme ON TRUE
+  ) AS extreme ON episode.valued_to IS NULL
  WHERE episode.id = ANY($1::bigint[]) AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND sensor.deleted_at IS NULL
  ORDER BY episode.fired_at DESC, episode.id DESC;

@@ -8,6 +8,7 @@ from time import monotonic, perf_counter
 
 import structlog
 
+from app.alerting.evaluation.episode_values import update_values
 from app.alerting.evaluation.evaluator import Evaluation, evaluate
 from app.alerting.evaluation.no_data import end_no_data_alerts, update_no_data_alerts
 from app.alerting.evaluation.progress import EvaluationProgress
@@ -134,6 +135,8 @@ class Alerting:
         async with pool.acquire() as connection, connection.transaction():
             await self._begin(connection, self._term)
             evaluation = await evaluate(connection, self.keeper.book, self.keeper.since, self._progress)
+            if evaluation.dirty_rows or evaluation.changes:
+                await update_values(connection, evaluation.news, self.keeper.book.value_of)
             ended = await end_no_data_alerts(connection, evaluation.series_ids) if evaluation.dirty_rows else 0
             if evaluation.changes or ended or monotonic() - self._planned_at > PLAN_EVERY_S:
                 due = await self._plan(connection)

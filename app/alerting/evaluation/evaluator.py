@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import islice
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -46,6 +47,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     changes: list[Change]
     #: Series with new readings.
     series_ids: Sequence[SeriesId] = ()
+    news: Mapping[SeriesId, News] = MappingProxyType({})
     #: Whether rules wait that look at what was stored before them.
     rules_begin: bool = False
 
@@ -78,7 +80,7 @@ async def evaluate(
     await pass_.write_states()
     await taken.finish(connection, pass_.put_back)
     return Evaluation(
-        len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), bool(progress.to_begin)
+        len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), taken.news, bool(progress.to_begin)
     )
 
 

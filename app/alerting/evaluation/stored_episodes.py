@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from app.alerting.conditions import Condition
+from app.alerting.conditions import Condition, keyword_of
 from app.alerting.episodes.machine import Episode, Step
 from app.alerting.episodes.reasons import UNSELECTED, reason_out_of_use
 from app.alerting.episodes.revision import (
@@ -232,13 +232,17 @@ class Changes:
             insert.change.episode_id = ids[rule, series_id, fired_us]
             self._add_told(insert.change.episode_id, insert.told)
 
-    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None, str, int]:
-        """Return the level's threshold as JSON, the rule's text and unit, and the kind and window of its value."""
+    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None, str, int, str | None]:
+        """Return the level's threshold as JSON, the rule's text and unit, its value's kind and window, and a keyword.
+
+        The keyword is that of the level's condition.
+        """
         match = self._matches[pair]
         conditions = {each.name: each.condition for each in match.series_rule.levels}
         threshold = _encode(threshold_of(conditions[level])).decode() if level in conditions else None
         value = match.series_rule.value
-        return threshold, match.terms.message, match.terms.unit, value.kind, value.window_us
+        keyword = keyword_of(conditions[level]) if level in conditions else None
+        return threshold, match.terms.message, match.terms.unit, value.kind, value.window_us, keyword
 
     def _change(self, change: _PendingChange) -> Change:
         return Change(

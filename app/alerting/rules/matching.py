@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from app.alerting.episodes.machine import Level, SeriesRule
+from app.alerting.episodes.samples import ValueOf
 from app.alerting.episodes.shortcut import Shortcut
 from app.alerting.rules.model import Rule, RuleSet, Selector, Terms
 from app.globs import compile_glob
@@ -33,6 +34,7 @@ class RuleBook:
         for number, rule in enumerate(rule_set.rules):
             self._by_metric[rule.sensors.metric].append(_compile(number, rule))
         self._cache: dict[_Labels, tuple[_Candidate, ...]] = {}
+        self._rules = {rule.name: rule for rule in rule_set.rules}
 
     def matches(self, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> tuple[Match, ...]:
         """Return the matches of a series in the order of the rules, at most one for each rule."""
@@ -45,6 +47,14 @@ class RuleBook:
     def selects(self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> bool:
         """Return whether the rule of this name applies to a series."""
         return any(match.rule.name == rule for match in self.matches(sensor, metric, tags, gateway))
+
+    def value_of(
+        self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
+    ) -> ValueOf | None:
+        """Return what the rule of this name compares for a series; None if it does not apply to it."""
+        found = self._rules.get(rule)
+        terms = None if found is None else terms_for(found, sensor, metric, tags, gateway)
+        return None if terms is None else terms.value
 
     def _candidates(self, metric: str, tags: Mapping[str, str], gateway: str | None) -> "tuple[_Candidate, ...]":
         """Return the rules and overrides that match these labels, which many sensors share, so that they are cached."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Union, cast
 
 import msgspec
 
-from app.alerting.conditions import CONDITIONS, Condition
+from app.alerting.conditions import CONDITIONS, Condition, keyword_of
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.rules.mutes import MuteWindow
 from app.clock import HOUR_US, MINUTE_US
@@ -126,9 +126,8 @@ class Rule(msgspec.Struct, frozen=True):
 
 def condition_text(condition: Condition) -> str:
     """Return a condition as text, with all digits of its numbers: `above 8`, `outside 2 to 8.5`."""
-    keyword = next(keyword for keyword, struct in CONDITIONS.items() if struct is type(condition))
     numbers = msgspec.structs.astuple(cast("msgspec.Struct", condition))
-    return f"{keyword} {' to '.join(repr(number).removesuffix('.0') for number in numbers)}"
+    return f"{keyword_of(condition)} {' to '.join(repr(number).removesuffix('.0') for number in numbers)}"
 
 
 #: The text of a field, or the texts by name for a field such as `headers`.

@@ -24,6 +24,26 @@ ALTER TABLE alert_episode
 UPDATE alert_episode SET values_final = TRUE WHERE resolved_at IS NOT NULL OR kind <> 'threshold';
 CREATE INDEX alert_episode_values ON alert_episode (series_id) WHERE NOT values_final;
 
+-- Whether a person closed an alert at this level, or at a higher one: a rise of the level opens it again.
+CREATE FUNCTION is_closed(level text, closed_level text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path FROM CURRENT
+AS $$ SELECT closed_level IS NOT NULL AND level_rank(level) <= level_rank(closed_level) $$;
+
+-- The tags that all sensors of a gateway share: they count as the gateway's own.
+CREATE FUNCTION gateway_tags(wanted text) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path FROM CURRENT
+AS $$
+    WITH own AS (
+        SELECT tags FROM sensor WHERE gateway = wanted AND retired_at IS NULL AND deleted_at IS NULL
+    )
+    SELECT coalesce(jsonb_object_agg(shared.key, shared.value), '{}')
+      FROM (SELECT each.key, each.value
+              FROM own CROSS JOIN LATERAL jsonb_each(own.tags) AS each
+             GROUP BY each.key, each.value
+            HAVING count(*) = (SELECT count(*) FROM own)) AS shared
+$$;
+
 -- Who acknowledged, closed or silenced what, and when.
 CREATE TABLE alert_action (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -49,11 +69,12 @@ CREATE INDEX alert_action_silence ON alert_action (silence_id) WHERE silence_id 
 CREATE OR REPLACE VIEW every_alert_view AS
 SELECT episode.id, episode.rule, episode.kind, episode.level,
        CASE WHEN episode.reason = 'retracted' THEN 'retracted'
-            WHEN episode.resolved_at IS NULL AND episode.closed_at IS NULL THEN 'firing'
+            WHEN episode.resolved_at IS NULL AND NOT is_closed(episode.level, episode.closed_level) THEN 'firing'
             ELSE 'resolved' END AS state,
        episode.series_id, series.sensor_id, coalesce(sensor.name, sensor.deleted_name) AS sensor, sensor.display_name,
        series.metric,
-       coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
+       coalesce(episode.gateway, sensor.gateway) AS gateway,
+       CASE WHEN episode.series_id IS NULL THEN gateway_tags(episode.gateway) ELSE coalesce(sensor.tags, '{}') END AS tags,
        coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
        CASE WHEN episode.kind = 'no_data' THEN state.last_value
             WHEN episode.value IS NOT NULL AND (episode.values_final OR episode.valued_to = state.last_time)
@@ -82,5 +103,32 @@ SELECT id, rule, kind, level, state, series_id, sensor_id, sensor, display_name,
        acked_by, acked_at, acked_level, fired_value, peak, condition, closed_at, closed_by, closed_note
   FROM every_alert_view
  WHERE deleted_at IS NULL;
+
+-- As in 0011, without alerts that were closed by hand.
+CREATE OR REPLACE VIEW sensor_view AS
+SELECT sensor.id AS sensor_id, sensor.name AS sensor, sensor.display_name, sensor.tags, sensor.gateway,
+       sensor.expected_interval, sensor.notes, sensor.retired_at, own.received_at, own.last_time, own.metrics,
+       CASE WHEN sensor.retired_at IS NOT NULL THEN 'retired'
+            WHEN open.level IS NOT NULL THEN 'alert'
+            WHEN own.all_silent THEN 'silent'
+            WHEN own.any_late THEN 'late'
+            ELSE 'ok' END AS state,
+       CASE WHEN sensor.retired_at IS NULL THEN open.level END AS level
+  FROM sensor
+ CROSS JOIN LATERAL (
+      SELECT max(received_at) AS received_at, max(last_time) AS last_time, count(received_at) AS metrics,
+             bool_and(state = 'silent') AS all_silent, bool_or(state <> 'ok') AS any_late
+        FROM series_view
+       WHERE series_view.sensor_id = sensor.id AND received_at IS NOT NULL
+  ) AS own
+ CROSS JOIN LATERAL (
+      SELECT (array_agg(episode.level ORDER BY level_rank(episode.level) DESC))[1] AS level
+        FROM series
+        JOIN alert_episode AS episode ON episode.series_id = series.id
+       WHERE series.sensor_id = sensor.id AND episode.resolved_at IS NULL
+         AND NOT is_closed(episode.level, episode.closed_level)
+         AND episode.reason IS DISTINCT FROM 'retracted' AND episode.reason IS DISTINCT FROM 'no_data_clear'
+  ) AS open
+ WHERE sensor.deleted_at IS NULL;
 
 GRANT SELECT ON alert_action TO tidegauge_reader;

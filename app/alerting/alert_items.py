@@ -54,6 +54,22 @@ class MessageItem(msgspec.Struct, frozen=True):
     finished_at: datetime | None
 
 
+class ActionItem(msgspec.Struct, frozen=True):
+    """What a person did about an alert."""
+
+    action: Literal["ack", "close", "silence", "extend", "unsilence"]
+    at: datetime
+    #: The name that was given, else the label of the API key.
+    by: str
+    #: The label of the API key.
+    key: str
+    note: str
+    #: The level that was acknowledged or closed.
+    level: str | None
+    #: The end of the silence.
+    until: datetime | None
+
+
 class AlertItem(msgspec.Struct, frozen=True):
     """One alert: a threshold episode of a rule and a series, or missing data. Its times are times of readings."""
 
@@ -87,6 +103,12 @@ class AlertItem(msgspec.Struct, frozen=True):
     acked_by: str | None
     acked_at: datetime | None
     acked_level: str | None
+    #: Who closed it by hand, when and why; a rise of its level opens it again.
+    closed_at: datetime | None
+    closed_by: str | None
+    closed_note: str | None
+    #: What people did about it, in order.
+    actions: list[ActionItem]
     #: What each channel was told of it last; empty while nobody was told.
     told: list[ToldItem]
     #: The messages about it, the newest first; in lists the newest of each channel alone.
@@ -134,12 +156,14 @@ async def _load(connection: Connection, rules: RuleSet, ids: Sequence[int], mess
     """Return alerts by id, the newest first, with some messages of each channel."""
     by_name = {rule.name: rule for rule in rules.rules}
     told = _by_alert(await connection.fetch(SQL["list_told"], ids))
+    actions = _by_alert(await connection.fetch(SQL["list_actions"], ids))
     messages = _by_alert(await connection.fetch(SQL["list_messages"], ids, messages_each))
     rows = await connection.fetch(SQL["list_alerts"], ids)
     return [
         _alert(
             row,
             by_name.get(row["rule"]),
+            [msgspec.convert(each, ActionItem) for each in actions.get(row["id"], ())],
             [msgspec.convert(each, ToldItem) for each in told.get(row["id"], ())],
             [msgspec.convert(each, MessageItem) for each in messages.get(row["id"], ())],
         )
@@ -150,19 +174,28 @@ async def _load(connection: Connection, rules: RuleSet, ids: Sequence[int], mess
 def _by_alert(rows: Sequence[asyncpg.Record]) -> Mapping[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["episode_id"], []).append(dict(row))
+        facts = dict(row)
+        found.setdefault(facts.pop("episode_id"), []).append(facts)
     return found
 
 
-def _alert(row: asyncpg.Record, rule: Rule | None, told: list[ToldItem], messages: list[MessageItem]) -> AlertItem:
-    computed = ("state", "peak", "steps", "told", "messages")
+def _alert(
+    row: asyncpg.Record,
+    rule: Rule | None,
+    actions: list[ActionItem],
+    told: list[ToldItem],
+    messages: list[MessageItem],
+) -> AlertItem:
+    computed = ("state", "peak", "steps", "actions", "told", "messages")
     fields = {name: row[name] for name in AlertItem.__struct_fields__ if name not in computed}
     retracted = row["reason"] == RETRACTED
+    is_open = row["resolved_at"] is None and not row["is_closed"]
     return AlertItem(
         **fields,
-        state="retracted" if retracted else "firing" if row["resolved_at"] is None else "resolved",
+        state="retracted" if retracted else "firing" if is_open else "resolved",
         peak=_peak(row, rule),
         steps=[StepItem(level, from_us(us)) for level, us in row["steps"]],
+        actions=actions,
         told=told,
         messages=messages,
     )

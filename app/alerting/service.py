@@ -30,6 +30,7 @@ from app.clock import now
 from app.db.lease import check_term
 from app.db.pool import Connection, Pool
 from app.db.rights.locks import lock_evaluation
+from app.local_times import server_zone
 from app.metrics import Metrics
 from app.notify.channels import Channel, ChannelConfigError, parse_config
 from app.notify.outbox import Composed
@@ -58,7 +59,7 @@ class Alerting:
         #: Called after the commit of a message to the outbox.
         self.on_due: Callable[[], None] = lambda: None
         self._settings = settings
-        self._addresses = Addresses(settings.public_url, settings.grafana_url)
+        self._addresses = Addresses(settings.public_url, settings.grafana_url, server_zone(settings.tz))
         self._metrics = metrics
         self._planned_at = self._noted_at = float("-inf")
         #: Called after each round of an evaluation, of which a large backlog takes many.
@@ -125,7 +126,8 @@ class Alerting:
     def fallbacks(self, channel: str) -> Sequence[str]:
         """Return the channels that may be told that a channel is broken: those of the same rules first, then all."""
         rules = self.keeper.rules
-        of_same_rules = [name for rule in rules.rules if channel in rule.terms.notify for name in rule.terms.notify]
+        notified = [rule.terms.all_channels for rule in rules.rules]
+        of_same_rules = [name for names in notified if channel in names for name in names]
         all_names = [each.name for each in rules.channels]
         return [name for name in dict.fromkeys((*of_same_rules, *all_names)) if name != channel]
 

@@ -32,11 +32,12 @@ def rule(
     inhibited_by: tuple[Inhibition, ...] = (),
     remind_every_us: int | None = 4 * HOUR_US,
     sensors: Selector = TEMPERATURES,
+    timezone: str | None = None,
     **terms: Any,
 ) -> Rule:
     """Make a rule that notifies `ops`."""
     all_terms = Terms(**{"levels": tuple(levels), "notify": ("ops",), **terms})
-    return Rule(name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us)
+    return Rule(name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us, timezone=timezone)
 
 
 def episode(number: int = 1, **fields: Any) -> UntoldEpisode:
@@ -52,7 +53,10 @@ def episode(number: int = 1, **fields: Any) -> UntoldEpisode:
         "resolved_us": None,
         "level": "warning",
         "steps": [],
+        "condition": "above",
         "threshold": 8,
+        "fired_value": None,
+        "peak": None,
         "reason": None,
         "merged_into": None,
         "first_known_us": NOON_US - 60 * MINUTE_US,
@@ -99,7 +103,9 @@ def no_data_mark(number: int, series: int, **fields: Any) -> UntoldEpisode:
 def gateway_offline(number: int = 1, **fields: Any) -> UntoldEpisode:
     """Make an alert of the rule gateway-offline."""
     empty = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
-    return no_data_alert(number, **{**empty, "rule": "gateway-offline", "level": "error", "threshold": None, **fields})
+    return no_data_alert(
+        number, **{**empty, "rule": "gateway-offline", "level": "error", "condition": None, "threshold": None, **fields}
+    )
 
 
 def situation(

@@ -80,7 +80,13 @@ async def evaluate(
     await pass_.write_states()
     await taken.finish(connection, pass_.put_back)
     return Evaluation(
-        len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), taken.news, bool(progress.to_begin)
+        len(taken.rows),
+        pass_.pairs,
+        pass_.replayed,
+        changes.made,
+        list(taken.news),
+        taken.news,
+        bool(progress.to_begin),
     )
 
 

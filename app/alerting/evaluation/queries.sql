@@ -257,6 +257,26 @@ UPDATE alert_episode AS episode
   FROM unnest($1::bigint[], $2::bigint[]) AS new (id, merged_into)
  WHERE episode.id = new.id;
 
+-- name: inherit_closing
+-- $1 ids of closed episodes, $2 ids of the episodes that they were merged into, which are closed then, too.
+UPDATE alert_episode AS episode
+   SET closed_at = merged.closed_at, closed_by = merged.closed_by, closed_note = merged.closed_note,
+       closed_level = merged.closed_level
+  FROM unnest($1::bigint[], $2::bigint[]) AS given (id, merged_into)
+  JOIN alert_episode AS merged ON merged.id = given.id
+ WHERE episode.id = given.merged_into AND merged.closed_at IS NOT NULL AND episode.closed_at IS NULL;
+
+-- name: split_closing
+-- $1 ids of episodes that were split from others. Those during which one of the same rule and series was closed, are
+-- closed.
+UPDATE alert_episode AS episode
+   SET closed_at = whole.closed_at, closed_by = whole.closed_by, closed_note = whole.closed_note,
+       closed_level = whole.closed_level
+  FROM alert_episode AS whole
+ WHERE episode.id = ANY($1::bigint[]) AND whole.id <> episode.id AND whole.rule = episode.rule
+   AND whole.series_id = episode.series_id AND whole.era = episode.era
+   AND whole.closed_at >= episode.started_at AND whole.closed_at <= coalesce(episode.resolved_at, 'infinity');
+
 -- name: delete_episodes
 -- $1 ids
 DELETE FROM alert_episode WHERE id = ANY($1::bigint[]);

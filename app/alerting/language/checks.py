@@ -4,9 +4,10 @@ from itertools import pairwise
 
 from app.alerting.conditions import can_hold_together, implies
 from app.alerting.language.kinds import Given
-from app.alerting.rules.model import LevelRule, Selector, Terms, condition_text
+from app.alerting.rules.model import LevelRule, Rule, Selector, Terms, condition_text
 from app.alerting.rules.problems import ProblemLog
 from app.model import severity
+from app.rule_texts import placeholder_faults
 
 
 def check_level_order(levels: Given, log: ProblemLog) -> None:
@@ -30,6 +31,18 @@ def check_terms(terms: Terms, given: Given, log: ProblemLog, base: Terms | None 
         if contradiction not in of_base:
             place = given.place_of("clear", "levels") if names[0] == "clear" else levels.place_of(*names)
             log.add(place, contradiction)
+
+
+def check_message(rule: Rule, sensors: Selector, given: Given, log: ProblemLog) -> None:
+    """Log each placeholder of a mapping's own message that is neither known nor a tag that the rule names."""
+    if "message" not in given.values:
+        return
+    routes = (*rule.terms.routes, *(route for level in rule.terms.levels for route in level.routes))
+    tags = dict.fromkeys(
+        (*rule.sensors.tags, *sensors.tags, *rule.group_by, *(tag for one in routes for tag in one.tags))
+    )
+    for fault in placeholder_faults(given.values["message"], tags):
+        log.add(given.places["message"], f'"message": {fault}')
 
 
 def check_can_match(rule: Selector, override: Selector, given: Given, log: ProblemLog) -> None:

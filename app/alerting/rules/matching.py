@@ -31,7 +31,11 @@ class RuleBook:
 
     def __init__(self, rule_set: RuleSet) -> None:
         self._by_metric: defaultdict[str | None, list[_CompiledRule]] = defaultdict(list)
+        #: The rules of the kind `gateway_offline`, in order.
+        self.offline_rules = [rule for rule in rule_set.rules if rule.offline is not None]
         for number, rule in enumerate(rule_set.rules):
+            if rule.offline is not None:
+                continue
             self._by_metric[rule.sensors.metric].append(_compile(number, rule))
         self._cache: dict[_Labels, tuple[_Candidate, ...]] = {}
         self._rules = {rule.name: rule for rule in rule_set.rules}
@@ -47,6 +51,10 @@ class RuleBook:
     def selects(self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> bool:
         """Return whether the rule of this name applies to a series."""
         return any(match.rule.name == rule for match in self.matches(sensor, metric, tags, gateway))
+
+    def offline_rule(self, gateway: str) -> Rule | None:
+        """Return the first rule of the kind `gateway_offline` for a gateway; None: the built-in one covers it."""
+        return next((rule for rule in self.offline_rules if _watches(rule, gateway)), None)
 
     def value_of(
         self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
@@ -76,6 +84,10 @@ class RuleBook:
         return self._cache[labels]
 
 
+def _watches(rule: Rule, gateway: str) -> bool:
+    return rule.offline is not None and compile_glob(rule.offline.gateways)(gateway)
+
+
 def compile_rule(
     rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
 ) -> SeriesRule | None:
@@ -90,7 +102,7 @@ def terms_for(rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gat
     They are the terms of the first override that matches the series, or else the rule's own.
     """
     labels = (metric, gateway, frozenset(tags.items()))
-    if not _selects(rule.sensors, sensor, labels):
+    if rule.offline is not None or not _selects(rule.sensors, sensor, labels):
         return None
     overrides = (one.terms for one in rule.overrides if _selects(one.sensors, sensor, labels))
     return next(overrides, rule.terms)

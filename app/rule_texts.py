@@ -13,8 +13,8 @@ from app.local_times import format_span
 #: Text in place of a value or tag that does not exist.
 MISSING = "–"
 
-#: Placeholders that every rule can use. `{tags.NAME}` is a tag of the sensor, and so is `{NAME}` for a tag that the rule
-#: itself names.
+#: Placeholders that every rule can use. `{tags.NAME}` is a tag of the sensor; so is `{NAME}` for a tag that the rule
+#: names.
 PLACEHOLDERS: Final = (
     "rule",
     "level",

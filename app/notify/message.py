@@ -109,7 +109,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime | None = None
     #: The address of the alert on the page; None: it is not known.
     page: str | None = None
-    #: Whether the message only ends what was told before.
+    #: What messages about the same alerts have in common: the group's key; empty for messages without a rule.
+    group_key: str = ""
+    #: Whether nothing of the group is left that this channel was told fires.
     is_end: bool = False
     #: Whether to deliver the message without sound, where the service supports this.
     silent: bool = False

@@ -157,7 +157,7 @@ async def extend_silence(
     found = await pool.fetchval(SQL["find_silence"], silence_id) if 0 < silence_id <= LARGEST_ID else None
     if found is None:
         raise NotFoundError(f"There is no silence {silence_id} in force; /api/v1/silences lists them")
-    end = data.to if added is None else found + added
+    end: datetime = data.to if data.to is not None else found + added
     _check_range(now(), end)
     async with pool.acquire() as connection, connection.transaction():
         row = await connection.fetchrow(SQL["extend_silence"], silence_id, data.to, added)

@@ -26,6 +26,7 @@ from app.alerting.language.leaves import (
     POSITIVE_DURATION,
     REMINDER,
     RULE_NAME,
+    SETTING,
     TAG_VALUE,
     TEMPLATE,
     TEXT,
@@ -57,6 +58,19 @@ def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fiel
                     name_rule=NAME_RULE,
                 ),
                 "the channels that messages are sent to, each under the name that notify: refers to",
+            ),
+            "watchdog": Field(
+                Fields(
+                    "watchdog",
+                    '{url: "${CHANNEL_WATCHDOG_URL}", every: 1m}',
+                    {
+                        "url": Field(
+                            SETTING, "the address that is asked, such as a check's of Healthchecks", required=True
+                        ),
+                        "every": Field(POSITIVE_DURATION, "how often it is asked; left out: 1m"),
+                    },
+                ),
+                "an address that is asked while rules are evaluated, so that someone notices when they no longer are",
             ),
         },
     )
@@ -235,7 +249,7 @@ _WHOLE_RULE = {
     ),
     "group_wait": Field(
         DURATION,
-        "how long the first message of a group waits for further alerts, unless one is critical or worse; left out: 30s",
+        "how long the first message of a group waits for others, unless one is critical or worse; left out: 30s",
     ),
     "update_every": Field(
         UPDATE_INTERVAL,

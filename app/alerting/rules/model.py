@@ -195,12 +195,21 @@ class ChannelDefinition(msgspec.Struct, frozen=True):
     fields: dict[str, FieldValue] = {}
 
 
+class Watchdog(msgspec.Struct, frozen=True):
+    """An address that is asked while rules are evaluated, so that someone else notices when they no longer are."""
+
+    #: With references to secrets unresolved.
+    url: str
+    every_us: int = MINUTE_US
+
+
 class RuleSet(msgspec.Struct, frozen=True):
     """All checked rules and channels of a folder."""
 
     rules: tuple[Rule, ...] = ()
     #: In the order of the files. When a channel fails for good, a message about it goes to the first that works.
     channels: tuple[ChannelDefinition, ...] = ()
+    watchdog: Watchdog | None = None
 
 
 def encode_rule_set(rule_set: RuleSet) -> bytes:

@@ -30,7 +30,7 @@ def write_message(
     first = series[0].main.episode
     refs = [ref for each in series for one in each.actions if (ref := situation.refs.get((channel, one.episode.id)))]
     entries = tuple(_entry(situation, channel, each, values, addresses) for each in series)
-    is_end = all(entry.over for entry in entries)
+    is_over = all(entry.over for entry in entries)
     return Message(
         title=title(situation, series),
         entries=entries,
@@ -39,14 +39,25 @@ def write_message(
         zone=situation.zone(channel, first),
         at=from_us(situation.now_us),
         page=next((link.url for entry in entries for link in entry.links if link.label == "Page"), None),
-        is_end=is_end,
-        silent=is_end and all(situation.is_silenced_or_muted(each.episode) for each in actions),
+        group_key=situation.group_key(first),
+        is_end=is_over and not _is_anything_left(situation, channel, actions),
+        silent=is_over and all(situation.is_silenced_or_muted(each.episode) for each in actions),
         reply_to=refs[0] if refs else None,
     )
 
 
+def _is_anything_left(situation: Situation, channel: str, actions: Sequence[Action]) -> bool:
+    """Return whether another alert of the group fires that the channel was told of."""
+    ending = {action.episode.id for action in actions}
+    return any(
+        each.id not in ending and each.is_open and not situation.is_over(each)
+        for each in situation.groups.get(actions[0].group_key, ())
+        if (told := situation.told.get(each.id, {}).get(channel)) is not None and told.state == "firing"
+    )
+
+
 def _sort_key(series: SeriesActions) -> tuple[bool, int, int, int]:
-    """Order what fires by severity, then by kind, and then what is over. The last entries of a long message are dropped."""
+    """Order what fires by severity and kind, and then what is over. A long message drops its last entries."""
     main = series.main
     worst = 0 if series.is_over else -severity(main.episode.level)
     return series.is_over, worst, _ORDER.index(main.kind), main.episode.id

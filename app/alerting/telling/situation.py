@@ -376,7 +376,7 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int, se
 
 
 async def _load_last(connection: Connection) -> tuple[dict[Group, Sequence[int]], dict[Group, int]]:
-    """Return when the newest messages of each group were sent, the newest first, and when a dead letter was given up."""
+    """Return when the newest messages of each group were sent, newest first, and when dead letters were given up."""
     sent: dict[Group, Sequence[int]] = {}
     refused: dict[Group, int] = {}
     for row in await connection.fetch(SQL["list_last_messages"]):

@@ -1,4 +1,4 @@
-"""Titles of messages: how many alerts of which level, the worst first, then the rule and what the group has in common."""
+"""Titles of messages: how many alerts of which level, the worst first, then the rule and what they have in common."""
 
 from collections import Counter
 from collections.abc import Sequence

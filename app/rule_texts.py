@@ -3,18 +3,18 @@
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from math import floor, log10
 from typing import Any, Final
 
 from app.clock import SECOND_US
-from app.hints import did_you_mean, listed
+from app.hints import listed
 from app.local_times import format_span
 
 #: Text in place of a value or tag that does not exist.
 MISSING = "–"
 
-#: Placeholders that every rule can use. `{tags.NAME}` is a tag of the sensor; so is `{NAME}` for a tag that the rule
-#: names.
+#: Placeholders that every rule can use. `{tags.NAME}` is a tag of the sensor; so is `{NAME}` for all other names.
 PLACEHOLDERS: Final = (
     "rule",
     "level",
@@ -29,6 +29,8 @@ PLACEHOLDERS: Final = (
     "duration",
 )
 _TAG_PREFIX: Final = "tags."
+#: How much a name resembles a placeholder that is taken for a misspelling of it; "site" resembles "since" by 0.67.
+_NEAR: Final = 0.7
 # A value has up to three decimals, or four significant digits below 1, and more where it would read like the limit.
 _DECIMALS: Final = 3
 _SIGNIFICANT: Final = 10
@@ -52,15 +54,23 @@ def template_fault(text: str) -> str | None:
 
 
 def placeholder_faults(text: str, tags: Iterable[str]) -> list[str]:
-    """Return what is wrong with the names of a template's placeholders; `tags` are those that its rule names."""
-    known = (*PLACEHOLDERS, *tags)
+    """Return what is wrong with the names of a template's placeholders; `tags` are those that its rule names.
+
+    Any other name may be a tag, too, unless it resembles a placeholder.
+    """
+    known = {*PLACEHOLDERS, *tags}
     names = dict.fromkeys(piece[1] for piece in _PIECE.finditer(text) if piece[1] is not None)
-    return [
-        f'there is no placeholder "{{{name}}}"{did_you_mean(name, known)} (accepted: {listed(known)}; '
-        f'write "{{{_TAG_PREFIX}{name}}}" for a tag of the sensor)'
-        for name in names
-        if name not in known and not (name.startswith(_TAG_PREFIX) and name != _TAG_PREFIX)
-    ]
+    faults: list[str] = []
+    for name in names:
+        nearest = get_close_matches(name.lower(), PLACEHOLDERS, n=1, cutoff=_NEAR)
+        is_tag = name.startswith(_TAG_PREFIX) and name != _TAG_PREFIX
+        if name not in known and not is_tag and (nearest or "." in name):
+            meant = f'; did you mean "{{{nearest[0]}}}"?' if nearest else ""
+            faults.append(
+                f'there is no placeholder "{{{name}}}"{meant} (accepted: {listed(PLACEHOLDERS)}; '
+                f'write "{{{_TAG_PREFIX}{name.removeprefix("tag.")}}}" for a tag of the sensor)'
+            )
+    return faults
 
 
 def rule_text(

@@ -1,4 +1,4 @@
-"""The watchdog: asks an address while rules are evaluated, so that a service elsewhere notices when they no longer are."""
+"""The watchdog: asks an address while rules are evaluated, so that somebody notices when they no longer are."""
 
 import asyncio
 from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import Any
 from app.alerting.conditions.above import Above
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import ChannelDefinition, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
-from app.alerting.telling.situation import Silence, Situation, UntoldEpisode
+from app.alerting.telling.situation import GatewaySeries, Silence, Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, to_us
 from app.model import LevelName
 
@@ -102,7 +102,7 @@ def no_data_mark(number: int, series: int, **fields: Any) -> UntoldEpisode:
 
 def gateway_offline(number: int = 1, **fields: Any) -> UntoldEpisode:
     """Make an alert of the rule gateway-offline."""
-    empty = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
+    empty = dict.fromkeys(("series_id", "sensor", "metric", "last_us", "last_value", "received_us"))
     return no_data_alert(
         number, **{**empty, "rule": "gateway-offline", "level": "error", "condition": None, "threshold": None, **fields}
     )
@@ -118,6 +118,8 @@ def situation(
     channels: Iterable[str] = ("ops", "duty"),
     refs: Mapping[tuple[str, int], str] | None = None,
     last_refused: Mapping[tuple[str, str], int] | None = None,
+    sent: Mapping[tuple[str, str], Sequence[int]] | None = None,
+    gateway_series: Iterable[GatewaySeries] = (GatewaySeries("gw", "freezer-1", "temperature", {"site": "quay"}),),
 ) -> Situation:
     """Make a situation; a silence is given as its matchers."""
     return Situation(
@@ -129,4 +131,6 @@ def situation(
         [Silence(number, matchers) for number, matchers in enumerate(silences)],
         last_sent or {},
         last_refused or {},
+        sent=sent or {},
+        gateway_series=gateway_series,
     )

@@ -45,7 +45,7 @@ _HUMID = rule(levels=[LevelRule("warning", Outside(30, 70.5))], unit="%", sensor
 _FULL = rule(
     unit="°C",
     runbook="https://wiki.example/cold-room",
-    message="{sensor} in {tags.site} <{gateway}>: {value} {unit}, peak {peak}, limit {threshold}, {duration} since {since}",
+    message="{sensor} in {tags.site} <{gateway}>: {value} {unit}, peak {peak}, above {threshold} for {duration}",
 )
 _CRITICAL = Told("firing", "critical")
 

@@ -6,7 +6,16 @@ from typing import Any
 
 from app.alerting.conditions.above import Above
 from app.alerting.episodes.revision import Told
-from app.alerting.rules.model import ChannelDefinition, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import (
+    ChannelDefinition,
+    Escalation,
+    Inhibition,
+    LevelRule,
+    Rule,
+    RuleSet,
+    Selector,
+    Terms,
+)
 from app.alerting.telling.situation import GatewaySeries, Silence, Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, to_us
 from app.model import LevelName
@@ -33,11 +42,14 @@ def rule(
     remind_every_us: int | None = 4 * HOUR_US,
     sensors: Selector = TEMPERATURES,
     timezone: str | None = None,
+    escalate: Escalation | None = None,
     **terms: Any,
 ) -> Rule:
     """Make a rule that notifies `ops`."""
     all_terms = Terms(**{"levels": tuple(levels), "notify": ("ops",), **terms})
-    return Rule(name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us, timezone=timezone)
+    return Rule(
+        name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us, timezone=timezone, escalate=escalate
+    )
 
 
 def episode(number: int = 1, **fields: Any) -> UntoldEpisode:

@@ -106,6 +106,10 @@ async def test_history_shows_times_levels_and_peak_of_each_alert(site: Server) -
         "acked_by": None,
         "acked_at": None,
         "acked_level": None,
+        "closed_at": None,
+        "closed_by": None,
+        "closed_note": None,
+        "actions": [],
         "told": [],
         "messages": [],
     }
@@ -293,7 +297,6 @@ async def test_ack_is_refused_when_the_alert_or_the_name_is_invalid(site: Server
         ("/api/v1/alerts/1/ack", {"by": " "}, 400),
         ("/api/v1/alerts/1/ack", {"by": INVALID_TEXT}, 400),
         ("/api/v1/alerts/1/ack", {"by": "x" * 100_000}, 400),
-        ("/api/v1/alerts/1/ack", {}, 400),
         ("/api/v1/alerts/1/ack", {"by": 7}, 400),
         ("/api/v1/alerts/one/ack", {"by": "anna"}, 404),
     ]
@@ -385,7 +388,6 @@ async def test_silence_is_refused_when_its_fields_are_invalid(site: Server) -> N
         {"matchers": "warm"},
         {"author": ""},
         {"author": INVALID_TEXT},
-        {"author": None},
         {"comment": INVALID_TEXT},
         {"to": "2026-13-01T00:00:00Z"},
         {"to": LATER.replace("+00:00", "")},
@@ -394,6 +396,13 @@ async def test_silence_is_refused_when_its_fields_are_invalid(site: Server) -> N
         {"from": "0001-01-01T00:00:00+23:59"},
         {"from": LATER, "to": LATER},
         {"until": LATER},
+        {"for": "2h"},
+        {"to": None},
+        {"to": None, "for": "soon"},
+        {"to": None, "for": "0"},
+        {"to": None, "for": "400d"},
+        {"alert": 1},
+        {"matchers": {}, "group": True},
     ]
     right = {"matchers": {"rule": "warm"}, "to": LATER, "author": "anna"}
     for change in wrong:

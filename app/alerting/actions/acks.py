@@ -49,8 +49,8 @@ class Acknowledged(msgspec.Struct, frozen=True):
 
     id: int
     acked_by: str
-    #: All alerts that this request acknowledged, this one included.
-    acked: list[int]
+    #: With `group`: all alerts that this request acknowledged, this one included.
+    acked: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Closed(msgspec.Struct, frozen=True):
@@ -97,7 +97,8 @@ async def acknowledge(
         raise await _why_not(pool, alert_id, "acknowledged")
     for each, _ in new:
         log.info("alert_acked", id=each, by=by.by, **actor(request))
-    return Acknowledged(alert_id, by.by, [each for each, row in found.items() if row is not None])
+    acked = [each for each, row in found.items() if row is not None]
+    return Acknowledged(alert_id, by.by, acked if data.group else msgspec.UNSET)
 
 
 @post(

@@ -68,7 +68,9 @@ def test_rule_message_fills_every_placeholder() -> None:
         "{sensor} {metric} {rule} {level} {gateway} {value} {peak} {unit} {threshold} {since} {duration} {site} "
         "{tags.site} {tags.room}"
     )
-    given = situation(episode(threshold=[2, 8], peak=9.5), rules=[rule(message=template, unit="K")])
+    given = situation(
+        episode(condition="outside", threshold=[2, 8], peak=9.5), rules=[rule(message=template, unit="K")]
+    )
     assert note_of(given) == "freezer-1 temperature warm warning gw 9.4 9.5 K 2 to 8 10:50 UTC 70 min quay quay –"
 
 

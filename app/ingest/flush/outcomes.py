@@ -53,4 +53,5 @@ def make_answers(new: NewReadings) -> list[Answer]:
 def _receipt(new: NewReadings, number: int, seq: int | None) -> Receipt:
     upload, accepted = new.batch.uploads[number], new.accepted[number]
     duplicates = upload.value_count - accepted
-    return Receipt(seq, accepted, duplicates, upload.rejected.listed, upload.rejected.count)
+    rejected = upload.rejected
+    return Receipt(seq, accepted, duplicates, rejected.listed, rejected.count, rejected.warnings())

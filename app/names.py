@@ -70,10 +70,7 @@ def _without_joiners(name: str) -> str:
     if _JOINER not in name:
         return name
     parts = name.split(_JOINER)
-    are_joined = all(
-        _is_emoji(left.rstrip("\ufe0f")[-1:]) and _is_emoji(right[:1])
-        for left, right in pairwise(parts)
-    )
+    are_joined = all(_is_emoji(left.rstrip("\ufe0f")[-1:]) and _is_emoji(right[:1]) for left, right in pairwise(parts))
     return "".join(parts) if are_joined else name
 
 

@@ -95,7 +95,8 @@ def read_time(time: object) -> int | Refusal:
         except ValueError as error:
             why = f": {error}"
     return "time_invalid", (
-        f"time is {show(time)}{why}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, or milliseconds since 1970"
+        f"time is {show(time)}{why}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, or milliseconds since "
+        "1970"
     )
 
 

@@ -5,7 +5,7 @@ from app.errors import DatabaseUnavailableError
 from app.ingest.flush.batch import Batch
 from app.ingest.series import SeriesRegistry
 from app.ingest.sql import SQL
-from app.ingest.upload import Receipt, Upload
+from app.ingest.upload import Receipt, Upload, make_receipt
 from app.ingest.writer import NOT_STORED
 from app.problems import is_database_away
 from app.tasks import run_off_loop
@@ -31,6 +31,4 @@ async def _try(connection: Connection, upload: Upload) -> Receipt:
     for start in range(0, batch.size, _AT_ONCE):
         ids, times_us, _ = batch.samples.take(slice(start, start + _AT_ONCE)).columns()
         stored += await connection.fetchval(SQL["count_stored"], ids, times_us, min(times_us), max(times_us))
-    accepted, rejected = batch.size - stored, upload.rejected
-    duplicates = upload.value_count - accepted
-    return Receipt(None, accepted, duplicates, rejected.listed, rejected.count, rejected.warnings())
+    return make_receipt(upload, batch.size - stored)

@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.guard import Connection, first_headers
-from app.clock import DistinctClock, now_us, rfc3339
+from app.clock import DistinctClock, rfc3339
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import (
     ClientGoneError,
@@ -129,7 +129,7 @@ class Ingest:
         else:
             receipt = await self._store_once(upload)
         self._unknown_fields.note(upload)
-        return msgspec.structs.replace(receipt, server_time=rfc3339(now_us()))
+        return receipt
 
     async def read_small_body(self, request: AnyRequest, headers: Mapping[str, str], limit: int) -> bytes:
         """Read a request's body and decompress it, up to `limit` bytes before and after.
@@ -188,7 +188,11 @@ class Ingest:
         if known is None:
             return await self._store_once(msgspec.structs.replace(upload, idempotency=asked))
         return msgspec.structs.replace(
-            known, seq=None, accepted=0, duplicates=known.accepted + known.duplicates, warnings=[]
+            known,
+            seq=None,
+            accepted=0,
+            duplicates=known.accepted + known.duplicates,
+            server_time=rfc3339(upload.received_us),
         )
 
     async def _find_answer(self, label: str, asked: Idempotency) -> Receipt | None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from app.auth.keys import ApiKey
+from app.clock import rfc3339
 from app.model import MetricName, Reading, SensorName
 
 #: About how many bytes of memory a value takes, and a reading with tags or units beside its values (measured).
@@ -66,8 +67,22 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     rejected_count: int
     #: What was left out of the upload, and perhaps should not have been; absent when there is nothing.
     warnings: list[str] = []
-    #: The time of the answer, for devices without a clock; absent in what is stored for an Idempotency-Key.
+    #: When the upload came, RFC 3339, for devices without a clock.
     server_time: str | None = None
+
+
+def make_receipt(upload: "Upload", accepted: int, seq: int | None = None) -> Receipt:
+    """Return the answer to an upload, of whose values so many were new."""
+    rejected = upload.rejected
+    return Receipt(
+        seq,
+        accepted,
+        upload.value_count - accepted,
+        rejected.listed,
+        rejected.count,
+        rejected.warnings(),
+        rfc3339(upload.received_us),
+    )
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -20,9 +20,7 @@ RECEIVED_US = to_us(datetime(2026, 1, 31, 8, tzinfo=UTC))
 MINUTE_US = 60_000_000
 
 
-@pytest.mark.parametrize(
-    "name", ["a", "a b", "pi1,cpu=cpu0", "/slash/", "Grün", "水位", "😀", "x" * 100, "'\"\\%"]
-)
+@pytest.mark.parametrize("name", ["a", "a b", "pi1,cpu=cpu0", "/slash/", "Grün", "水位", "😀", "x" * 100, "'\"\\%"])
 def test_name_is_accepted_when_it_can_be_printed(name: str) -> None:
     assert is_sensor_name(name)
     assert is_metric_name(name)

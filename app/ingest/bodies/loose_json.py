@@ -41,7 +41,8 @@ class Repeated(dict[str, Any]):
 def decode_json(body: bytes) -> Any:
     """Decode JSON in any of its encodings; raise ValueError or RecursionError.
 
-    Words that are no JSON become numbers, where they are meant as such, or Word; an object with a key twice is Repeated.
+    Words that are no JSON become numbers, where they are meant as such, else Word. An object with a key twice is
+    Repeated.
     """
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     try:

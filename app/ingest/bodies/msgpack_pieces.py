@@ -84,7 +84,9 @@ def _part(raw: msgspec.Raw) -> bytes | Pieces:
     if memoryview(raw)[0] in _LISTS:
         return _in_pieces(_split_list(raw))
     if len(raw) > ITEM_BYTES_LIMIT:
-        raise PayloadTooLargeError(f"A field of the body is larger than {ITEM_BYTES_LIMIT // 2**20} MiB; make it smaller")
+        raise PayloadTooLargeError(
+            f"A field of the body is larger than {ITEM_BYTES_LIMIT // 2**20} MiB; make it smaller"
+        )
     return bytes(raw)
 
 

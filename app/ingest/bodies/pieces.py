@@ -37,7 +37,7 @@ Pieces = Callable[[], Iterator[bytes]]
 
 
 class Split(msgspec.Struct):
-    """The parts of a body, each still encoded: of a list its pieces, of an object its fields, of other bodies nothing."""
+    """The parts of a body, each still encoded: of a list its pieces, of an object its fields."""
 
     items: Pieces | None = None
     #: The lists among them in pieces.

@@ -137,9 +137,9 @@ def test_messagepack_is_refused_by_the_length_that_it_claims() -> None:
 
 def test_messagepack_is_refused_when_one_reading_is_larger_than_a_mebibyte() -> None:
     body = msgspec.msgpack.encode([{"sensor": "a", "values": {"x" * MIB: 1}}])
+    pieces_of = split_msgpack(body).items
+    assert pieces_of is not None
     with pytest.raises(PayloadTooLargeError, match="Reading 0 is larger than 1 MiB"):
-        pieces_of = split_msgpack(body).items
-        assert pieces_of is not None
         list(pieces_of())
 
 

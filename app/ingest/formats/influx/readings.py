@@ -11,6 +11,7 @@ import numpy as np
 
 from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import (
+    EXACT_LIMIT,
     Refusal,
     check_tags,
     check_time,
@@ -41,7 +42,6 @@ UNITS_NS: Final = {
     "h": 3_600_000_000_000,
 }
 #: Beyond, not every whole number has an equal float.
-EXACT_LIMIT: Final = 2**53
 
 
 class _Named(NamedTuple):

@@ -44,7 +44,7 @@ class Shape(NamedTuple):
 
     #: A body as JSON or as text, for the error about an unknown shape, the documentation and tests.
     example: Any
-    #: Returns whether a JSON or MessagePack body has this shape. No body may fit two shapes, but for those of `is_last`.
+    #: Returns whether a JSON or MessagePack body has this shape. No body fits two shapes, but for those of `is_last`.
     fits: Callable[[Document], bool]
     #: Yields the readings of a document. Raises InvalidRequestError if none of them can be used.
     read: Callable[[Document, Source], Items]

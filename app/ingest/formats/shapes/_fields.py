@@ -15,9 +15,7 @@ from app.names import is_sensor_name, show, tidy_name
 _TIME_LIMIT = 10**20
 
 
-def check_names(
-    document: Document, fields: Collection[str], other_names: Mapping[str, str], source: Source
-) -> None:
+def check_names(document: Document, fields: Collection[str], other_names: Mapping[str, str], source: Source) -> None:
     """Raise InvalidRequestError for a misspelt field of a body; count the others that are no fields of its shape."""
     names = document.names or ()
     for name in names:

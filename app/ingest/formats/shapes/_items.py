@@ -41,9 +41,8 @@ class Instant(int):
 def check_items(items: Items, source: Source) -> Iterator[Readings]:
     """Check readings, and yield those that have a value to store, in parts; raise PayloadTooLargeError."""
     checked: list[Reading] = []
-    reading_count = value_count = waiting = 0
-    for index, item in items:
-        reading_count += 1
+    value_count = waiting = 0
+    for reading_count, (index, item) in enumerate(items, 1):
         check_count(reading_count)
         reading = _check_item(index, item, source)
         if reading is not None:

@@ -40,7 +40,9 @@ def _rows(document: Document) -> Iterator[tuple[Any, Any]]:
     for number, (time, value) in enumerate(zip_longest(times.items(), values.items(), fillvalue=_MISSING)):
         if time is _MISSING or value is _MISSING:
             shorter = "times" if time is _MISSING else "values"
-            raise InvalidRequestError(f"{shorter} has {number} items, and the other list more; send a value for each time")
+            raise InvalidRequestError(
+                f"{shorter} has {number} items, and the other list more; send a value for each time"
+            )
         yield time, value
 
 

@@ -79,7 +79,7 @@ def _read_head(line: bytes) -> _Table:
         )
     if not is_long and (not metrics or len(names) == 1):
         raise InvalidRequestError(
-            f"The first line is {show(text)}; send time,sensor,metric,value, or time,sensor and a column for each metric"
+            f"The first line is {show(text)}; send time,sensor,metric,value, or time,sensor and a column a metric"
         )
     for _, name in metrics:
         if not is_metric_name(name):

@@ -48,13 +48,19 @@ _TAGS: Final = (0, 1, 5, 28, 29, 30, 35, 36, 37, 52, 54, 100, 258, 260, 261, 100
 def fits(document: Document) -> bool:
     """Return whether it is a list that begins with a record."""
     first = document.items.first if document.items is not None else None
-    return isinstance(first, dict) and "sensor" not in first and ("bn" in first or ("n" in first and "values" not in first))
+    return (
+        isinstance(first, dict)
+        and "sensor" not in first
+        and ("bn" in first or ("n" in first and "values" not in first))
+    )
 
 
 def read(document: Document, source: Source) -> Items:
     """Yield a reading for each record that has a number or a boolean."""
     if document.items is None:
-        raise InvalidRequestError('The body is no list of SenML records; send for example [{"n": "temperature", "v": 1}]')
+        raise InvalidRequestError(
+            'The body is no list of SenML records; send for example [{"n": "temperature", "v": 1}]'
+        )
     resolver = _Resolver(source)
     for index, record in enumerate(document.items.items()):
         reading = resolver.read(record)
@@ -75,7 +81,7 @@ class _Resolver:
     def read(self, record: Any) -> object:
         """Return a record as a reading, None if it has neither a number nor a boolean."""
         if not isinstance(record, dict):
-            return refuse_item(f"a record is {show(record)}; send an object such as {{\"n\": \"temperature\", \"v\": 1}}")
+            return refuse_item(f'a record is {show(record)}; send an object such as {{"n": "temperature", "v": 1}}')
         if (problem := find_repeated(record) or _find_unknown(record, self._source)) is not None:
             return refuse_item(problem)
         if (problem := self._take_base(record)) is not None:
@@ -215,7 +221,7 @@ def _as_record(record: Any) -> Any:
 
 
 def _as_number(value: Any) -> Any:
-    """Return a decimal fraction as a float, and an integer that is beyond all floats as infinity; others as they are."""
+    """Return a decimal fraction as a float, an integer beyond all floats as infinity, and others as they are."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, int) and value.bit_length() > _BITS_LIMIT:

@@ -80,7 +80,7 @@ def read_device(document: Document, source: Source) -> Items:
 def as_reading(sensor: str, entry: Any) -> object:
     """Return an entry as a reading, None if it has no value that is a number."""
     if not isinstance(entry, dict) or not isinstance(values := entry.get("values"), dict):
-        return refuse_item(f'an entry is {show(entry)}; send an object with ts and values')
+        return refuse_item(f"an entry is {show(entry)}; send an object with ts and values")
     if (repeated := find_repeated(entry, values)) is not None:
         return refuse_item(repeated)
     numbers = keep_numbers({name: _as_number(value) for name, value in values.items()})

@@ -46,7 +46,7 @@ class Result(NamedTuple):
 
 
 def parse(body: object, media_type: str = "application/json", asked: str | None = None) -> Result:
-    """Parse a body with the key `key`; bytes as they are, text as UTF-8, all else as JSON. In pieces, it is the same."""
+    """Parse a body with the key `key`, also in pieces; bytes as they are, text as UTF-8, and all else as JSON."""
     encoded = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
     whole = _try(encoded, media_type, asked)
     with pytest.MonkeyPatch.context() as patch:

@@ -39,7 +39,7 @@ def test_gateway_is_noted() -> None:
     [
         ({"times": [NOW_MS]}, "times has 1 items, and the other list more; send a value for each time"),
         ({"values": []}, "values has 0 items, and the other list more; send a value for each time"),
-        ({"metric": None}, "metric is null; send the name of the metric, such as \"temperature\""),
+        ({"metric": None}, 'metric is null; send the name of the metric, such as "temperature"'),
     ],
 )
 def test_columns_that_belong_to_nothing_are_refused(changed: dict[str, object], message: str) -> None:
@@ -50,6 +50,8 @@ def test_columns_that_belong_to_nothing_are_refused(changed: dict[str, object], 
 
 def test_misspelt_field_is_refused_and_an_unknown_one_counted() -> None:
     body = {name: value for name, value in BODY.items() if name != "tags"}
-    with pytest.raises(InvalidRequestError, match="The body has the field 'Tags', which is unknown; did you mean tags?"):
+    with pytest.raises(
+        InvalidRequestError, match=r"The body has the field 'Tags', which is unknown; did you mean tags\?"
+    ):
         parse({**body, "Tags": {}})
     assert parse({**body, "firmware": 5}).unknown_fields == {"'firmware'": 1}

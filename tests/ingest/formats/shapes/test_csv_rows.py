@@ -46,7 +46,13 @@ def test_bad_row_or_cell_is_refused_alone() -> None:
         f"{NOW_MS - 1},a,7,8,",
     ]
     result = parse("\n".join(["time,sensor,x,y", *rows[:-1], f"{NOW_MS - 1},a,7,8"]), "text/csv")
-    assert [row[1:] for row in result.values] == [("y", 0, 1.0), ("x", 0, 1.0), ("x", 0, 1.0), ("x", 1_000, 7.0), ("y", 1_000, 8.0)]
+    assert [row[1:] for row in result.values] == [
+        ("y", 0, 1.0),
+        ("x", 0, 1.0),
+        ("x", 0, 1.0),
+        ("x", 1_000, 7.0),
+        ("y", 1_000, 8.0),
+    ]
     assert [(index, code) for index, code, _ in result.refusals] == [
         (0, "value_out_of_range"),
         (1, "value_out_of_range"),
@@ -66,11 +72,17 @@ def test_bad_row_or_cell_is_refused_alone() -> None:
         ("time,device,t", "The first line has the column 'device'; did you mean sensor?"),
         ("time,sensor,metric,valeu", "The first line has the column 'valeu'; did you mean value?"),
         ("time,t,t", "The first line has the column 't' twice; leave one out"),
-        ("time,sensor", "The first line is 'time,sensor'; send time,sensor,metric,value, or time,sensor and a column for each metric"),
-        ("time,sensor,metric,value,x", "The first line has the columns metric and value, and 'x'; leave that column out"),
+        (
+            "time,sensor",
+            "The first line is 'time,sensor'; send time,sensor,metric,value, or time,sensor and a column a metric",
+        ),
+        (
+            "time,sensor,metric,value,x",
+            "The first line has the columns metric and value, and 'x'; leave that column out",
+        ),
         ("time,", "In the first line, the metric is named ''; send a text of 1 to 100 printable characters"),
     ],
-)  # fmt: skip
+)
 def test_table_is_refused_when_its_first_line_cannot_be_used(head: str, message: str) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         parse(f"{head}\n1,2,3\n", "text/csv")

@@ -23,7 +23,13 @@ def test_each_line_is_a_body(media_type: str, ending: str) -> None:
 
 
 def test_bad_line_is_refused_alone() -> None:
-    bad = ["{", "5", '{"sensor": "a", "sensor": "b", "values": {"t": 1}}', '{"sensor": "a", "values": {"t": nan}}', "\xff"]
+    bad = [
+        "{",
+        "5",
+        '{"sensor": "a", "sensor": "b", "values": {"t": 1}}',
+        '{"sensor": "a", "values": {"t": nan}}',
+        "\xff",
+    ]
     result = parse("\n".join(LINES[:1] + bad + LINES[2:]), TYPE)
     assert result.values == VALUES
     assert [(index, code) for index, code, _ in result.refusals] == [

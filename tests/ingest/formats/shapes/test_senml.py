@@ -16,8 +16,11 @@ from tests.ingest.formats.shapes.shape_bodies import NOW_US, Result, parse
 
 NOW_S = NOW_US // 1_000_000
 JSON_TYPE, CBOR_TYPE = "application/senml+json", "application/senml+cbor"
-LABELS = {"bver": -1, "bn": -2, "bt": -3, "bu": -4, "bv": -5, "bs": -6, "n": 0, "u": 1, "v": 2, "vs": 3, "vb": 4, "s": 5, "t": 6, "ut": 7, "vd": 8}  # fmt: skip
-MULTIPLE = [
+LABELS = {
+    "bver": -1, "bn": -2, "bt": -3, "bu": -4, "bv": -5, "bs": -6,
+    "n": 0, "u": 1, "v": 2, "vs": 3, "vb": 4, "s": 5, "t": 6, "ut": 7, "vd": 8,
+}  # fmt: skip
+MULTIPLE: list[dict[str, Any]] = [
     {"bn": "urn:dev:ow:10e2073a0108006:", "bt": NOW_S, "bu": "A", "bver": 5, "n": "voltage", "u": "V", "v": 120.1},
     {"n": "current", "t": -5, "v": 1.2},
     {"n": "current", "t": -4, "v": 1.3},

@@ -19,6 +19,7 @@ from app.db.pool import Pool
 from app.errors import MissingExtraError
 from app.http.deadlines import Deadlines
 from app.http.disconnects import CancelReads
+from app.http.parameters import CheckParameters
 from app.http.proxies import TrustedProxies
 from app.http.request_log import RequestLog
 from app.ingest import routes as ingest_routes
@@ -61,6 +62,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
         lifespan=[_lifespan],
         state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
         dependencies=_dependencies(services),
+        before_request=CheckParameters(),
         exception_handlers={Exception: respond},
         openapi_config=_openapi(settings.root_path),
         logging_config=None,

@@ -34,6 +34,9 @@ class Metrics:
         self.readings_accepted = self._counter("tidegauge_values_accepted", "Values stored, each for the first time")
         self.readings_duplicate = self._counter("tidegauge_values_duplicate", "Values that were stored already")
         self.readings_rejected = self._counter("tidegauge_values_rejected", "Values refused, by reason", "code")
+        self.fields_ignored = self._counter(
+            "tidegauge_fields_ignored", "Fields of uploads that no format has; the log names them once for each gateway"
+        )
         self.flush_seconds = Histogram(
             "tidegauge_flush_seconds",
             "Time of one flush, from taking uploads to commit",
@@ -135,6 +138,7 @@ class Metrics:
             self.readings_accepted,
             self.readings_duplicate,
             self.readings_rejected,
+            self.fields_ignored,
             self.flush_seconds,
             self.flush_values,
             self.flush_retries,

@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels_dir: Path | None = None
     data_dir: Path = Path(".data")
     legacy_timezone: str = "America/Sao_Paulo"
+    #: Time zone of times in messages; when absent, that of /etc/localtime.
+    tz: str | None = None
     slack_webhook_url: str | None = None
     telegram_bot_token: str | None = None
     telegram_chat_id: str | None = None

@@ -35,6 +35,7 @@ TABLES = (
     Table("alert_state"),
     Table("alert_told"),
     Table("silence"),
+    Table("alert_action"),
     Table("notification"),
     Table("notification_item"),
     Table("notification_attempt"),

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.guard import Connection, first_headers
-from app.clock import DistinctClock
+from app.clock import DistinctClock, rfc3339
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import (
     ClientGoneError,
@@ -24,10 +24,12 @@ from app.errors import (
 from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
 from app.ingest.bodies.room import BodyRoom, HeldRoom
+from app.ingest.dry_run import try_upload
 from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
 from app.ingest.gateways import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.sql import SQL
+from app.ingest.unknown_fields import UnknownFields
 from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
@@ -69,6 +71,7 @@ class Ingest:
         self._long_work = asyncio.Lock()
         self._metrics = metrics
         self._log = UploadLog()
+        self._unknown_fields = UnknownFields(metrics)
 
     async def beat(self) -> None:
         """Store that uploads can be taken now. After 30 s without a beat, no sensor counts as silent.
@@ -81,11 +84,13 @@ class Ingest:
                     await connection.execute(SQL["lock_as_flushes"])
                     await connection.execute(SQL["beat"])
 
-    async def take(self, request: AnyRequest, parse: Parse, parse_good: ParseGood | None = None) -> Receipt:
+    async def take(
+        self, request: AnyRequest, parse: Parse, parse_good: ParseGood | None = None, *, dry_run: bool = False
+    ) -> Receipt:
         """Read a request's body, parse it and store its readings; return the receipt after the commit.
 
         `parse_good` is tried first, on the event loop, with a body of up to QUICK_BYTES. If it returns None, and for a
-        larger body, `parse` runs in a thread.
+        larger body, `parse` runs in a thread. With `dry_run`, nothing is stored.
         """
         headers = first_headers(request.scope)
         with HeldRoom(self._body_room) as room:
@@ -114,7 +119,14 @@ class Ingest:
             idempotency=idempotency,
             is_untimed=is_untimed,
         )
-        return await self._store_once(upload)
+        if dry_run:
+            receipt = await try_upload(self.pool, upload)
+        elif idempotency is None and parsed.event is not None:
+            receipt = await self._store_event(upload, parsed.event)
+        else:
+            receipt = await self._store_once(upload)
+        self._unknown_fields.note(upload)
+        return receipt
 
     async def read_small_body(self, request: AnyRequest, headers: Mapping[str, str], limit: int) -> bytes:
         """Read a request's body and decompress it, up to `limit` bytes before and after.
@@ -162,6 +174,22 @@ class Ingest:
             if answer is None:
                 raise OverloadedError("The answer to this Idempotency-Key was just forgotten. Send the data again.")
             return answer
+
+    async def _store_event(self, upload: Upload, event: str) -> Receipt:
+        """Store what a sender tells about an event, of which it may tell again: then, all values are duplicates."""
+        number = sha256(event.encode("utf-8", "surrogatepass")).digest()
+        asked = Idempotency(f"event {number.hex()}", number)
+        label = upload.api_key.label
+        known = await self._find_answer(label, asked)
+        if known is None:
+            return await self._store_once(msgspec.structs.replace(upload, idempotency=asked))
+        return msgspec.structs.replace(
+            known,
+            seq=None,
+            accepted=0,
+            duplicates=known.accepted + known.duplicates,
+            server_time=rfc3339(upload.received_us),
+        )
 
     async def _find_answer(self, label: str, asked: Idempotency) -> Receipt | None:
         """Return the answer to an Idempotency-Key, before anything of its upload is stored."""

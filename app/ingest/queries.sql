@@ -107,6 +107,13 @@ SELECT series_id, from_us(us), value FROM unnest($1::int[], $2::bigint[], $3::fl
 ON CONFLICT (series_id, time) DO NOTHING
 RETURNING series_id, time;
 
+-- name: count_stored
+-- $1 series ids, $2 times, $3 the earliest time and $4 the latest
+SELECT count(*)
+  FROM unnest($1::int[], $2::bigint[]) AS asked (series_id, us)
+  JOIN reading ON reading.series_id = asked.series_id AND reading.time = from_us(us)
+ WHERE reading.time BETWEEN from_us($3) AND from_us($4);
+
 -- name: insert_late_days
 -- $1 days, $2 time of the oldest new reading of each
 INSERT INTO late_day (day)

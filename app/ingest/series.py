@@ -142,6 +142,22 @@ class SeriesRegistry:
                 raise SensorsChangedError
             return kept
 
+    async def preview(self, connection: Connection, upload: Upload) -> Upload:
+        """Return an upload as `register` would, and give its new sensors and series ids that nothing stored has."""
+        await self._load(connection, list(self._unknown([upload])))
+        new = sorted(self._unknown([upload]).keys() - self.sensors.keys())
+        room = await self._room(connection, upload, {}) if new else 0
+        upload = await run_off_loop(upload.value_count, _reject_sensors, upload, set(new[room:]))
+        for number, name in enumerate(new[:room], 1):
+            sensor = Sensor(-number, name, upload.api_key.label, {}, Description(), Description())
+            self.sensors[name], self.series_of[name] = sensor, sensor.series
+        refused = await self._find_too_many(connection, self._unknown([upload]))
+        upload = await run_off_loop(upload.value_count, _reject, upload, refused)
+        unknown = [(name, metric) for name, metrics in self._unknown([upload]).items() for metric in sorted(metrics)]
+        for number, (name, metric) in enumerate(unknown, 1):
+            self.sensors[name].series[metric] = SeriesId(-number)
+        return upload
+
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
         """Return, for each sensor, the metrics of which this process knows no series."""
         unknown: dict[SensorName, set[MetricName]] = {}
@@ -437,14 +453,12 @@ def _reject_sensors(upload: Upload, names: set[SensorName]) -> Upload:
         return upload
     rejected = upload.rejected.copy()
     rows = zip(readings.indexes, readings.codes, strict=True)
-    values = Counter((index, readings.series[code][0]) for index, code in rows)
-    for (index, sensor), count in values.items():
+    for index, sensor in dict.fromkeys((index, readings.series[code][0]) for index, code in rows):
         if sensor in names:
             rejected.add(
                 index,
                 "too_many_sensors",
                 f"sensor {sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors "
                 "as it may; raise its limit, or remove what makes ever new names",
-                values=count,
             )
     return msgspec.structs.replace(upload, readings=readings.without(series), rejected=rejected)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import islice
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -48,6 +49,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     changes: list[Change]
     #: Series with new readings.
     series_ids: Sequence[SeriesId] = ()
+    news: Mapping[SeriesId, News] = MappingProxyType({})
     #: Whether newer rules still have to evaluate readings that were stored before them.
     rules_begin: bool = False
 
@@ -86,7 +88,13 @@ async def evaluate(
     if taken.rows:
         await connection.execute(SQL["note_evaluation_clock"], now_us)
     return Evaluation(
-        len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), bool(progress.to_begin)
+        len(taken.rows),
+        pass_.pairs,
+        pass_.replayed,
+        changes.made,
+        list(taken.news),
+        taken.news,
+        bool(progress.to_begin),
     )
 
 

@@ -16,7 +16,7 @@ from app.alerting.episodes.reasons import NO_DATA, NO_DATA_CLEAR, UNWATCHED, rea
 from app.alerting.evaluation.alert_feed import end_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match, RuleBook
-from app.alerting.rules.model import GATEWAY_OFFLINE, NoData
+from app.alerting.rules.model import GATEWAY_OFFLINE, NoData, Rule
 from app.clock import MINUTE_US, SECOND_US
 from app.db.pool import Connection
 from app.durations import format_duration
@@ -115,8 +115,11 @@ class NoDataCheck:
         #: Silent series, each with its gateway.
         self._silent: list[tuple[SilentSource, str | None]] = []
         self._alive_gateways: set[str] = set()
-        #: Gateway -> receive time of the newest reading of its series that some rule alerts on.
+        #: Gateway -> receive time of the newest reading of its series: those that some rule alerts on, or all of a
+        #: gateway with a rule of its own.
         self._gateways: dict[str, int] = {}
+        #: The rules of the kind `gateway_offline`, by the gateways seen.
+        self._own_rules: dict[str, Rule | None] = {}
         #: Keys of all series and gateways that some rule checks, silent or not.
         self.watched: set[Key] = set()
         self.warnings: dict[str, str] = {}
@@ -158,27 +161,47 @@ class NoDataCheck:
             if gateway not in offline or each.reason == NO_DATA_CLEAR or each.key in self._open_keys
         ]
         gateways = [
-            SilentSource(GATEWAY_OFFLINE, None, gateway, since_us, _OFFLINE_LEVEL, NO_DATA)
+            SilentSource(self._rule_name(gateway), None, gateway, since_us, self._level(gateway), NO_DATA)
             for gateway, since_us in offline.items()
         ]
         return kept + gateways
+
+    def _own_rule(self, gateway: str) -> Rule | None:
+        """Return the rule that a rule file declares for a gateway; None: the built-in one covers it."""
+        if gateway not in self._own_rules:
+            self._own_rules[gateway] = self._book.offline_rule(gateway)
+        return self._own_rules[gateway]
+
+    def _rule_name(self, gateway: str) -> str:
+        rule = self._own_rule(gateway)
+        return GATEWAY_OFFLINE if rule is None else rule.name
+
+    def _level(self, gateway: str) -> str:
+        rule = self._own_rule(gateway)
+        return _OFFLINE_LEVEL if rule is None or rule.offline is None else rule.offline.level
 
     def _check(self, series: WatchedSeries, match: Match, no_data: NoData, after_us: int) -> None:
         source = _silent_source(series, match, no_data)
         self.watched.add(source.key)
         if no_data.then == "alert" and series.gateway is not None:
-            last = max(self._gateways.get(series.gateway, series.received_us), series.received_us)
-            self._gateways[series.gateway] = last
-            self.watched.add((GATEWAY_OFFLINE, None, series.gateway))
+            self._watch_gateway(series, series.gateway)
         if self._silence_us(series, source.key) > after_us:
             self._silent.append((source, series.gateway))
 
+    def _watch_gateway(self, series: WatchedSeries, gateway: str) -> None:
+        self._gateways[gateway] = max(self._gateways.get(gateway, series.received_us), series.received_us)
+        self.watched.add((self._rule_name(gateway), None, gateway))
+
     def _check_gateway(self, series: WatchedSeries, after_us: int) -> None:
         """Mark the gateway as alive if this series is not silent. The series need not be selected by any rule."""
-        if series.gateway is not None:
-            silence_us = self._silence_us(series, (GATEWAY_OFFLINE, None, series.gateway))
-            if silence_us <= after_us:
-                self._alive_gateways.add(series.gateway)
+        if series.gateway is None:
+            return
+        rule = self._own_rule(series.gateway)
+        if rule is not None and rule.offline is not None:
+            self._watch_gateway(series, series.gateway)
+            after_us = rule.offline.after_us or after_us
+        if self._silence_us(series, (self._rule_name(series.gateway), None, series.gateway)) <= after_us:
+            self._alive_gateways.add(series.gateway)
 
     def _silence_us(self, series: WatchedSeries, key: Key) -> int:
         if key in self._open_keys:

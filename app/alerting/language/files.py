@@ -6,14 +6,17 @@ from types import MappingProxyType
 
 import msgspec
 
+from app.alerting.language.channel_secrets import missing_secrets, references
 from app.alerting.language.channels import ChannelCheck
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Names
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
 from app.alerting.language.yaml_nodes import Extent, ScalarNode, compose
-from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms
+from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms, Watchdog
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
+from app.clock import MINUTE_US
+from app.hints import shown
 from app.notify.channels import ChannelConfigError, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings
@@ -146,8 +149,30 @@ def _read_rule_set(
         names.check()
     if log.problems:
         raise RuleErrors(log.problems)
+    watchdog = _read_watchdog(files, environ, log)
+    if log.problems:
+        raise RuleErrors(log.problems)
     every_channel = tuple(channel.name for channel in channels)
-    return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels)
+    return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels, watchdog)
+
+
+def _read_watchdog(files: Iterable[Given], environ: Mapping[str, str], log: ProblemLog) -> Watchdog | None:
+    """Return the watchdog of the files, of which one may have one."""
+    found: list[Given] = []
+    for file in files:
+        given: Given | None = file.get("watchdog")
+        if given is not None and given not in found:
+            found.append(given)
+    for extra in found[1:]:
+        log.add(extra.place, f'there is a "watchdog" at {found[0].place} already; keep one')
+    if not found or "url" not in found[0].values:
+        return None
+    url = found[0].values["url"]
+    for name in missing_secrets({"url": url}, environ):
+        log.add(found[0].places["url"], f'"url": the environment variable {name} is not set, or empty')
+    if not references(url) and not url.startswith(("https://", "http://")):
+        log.add(found[0].places["url"], f'"url": {shown(url)} is not an address that begins with https:// or http://')
+    return Watchdog(url, found[0].get("every", MINUTE_US))
 
 
 def _read_files(

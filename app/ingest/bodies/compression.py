@@ -67,6 +67,9 @@ def _gunzip(body: bytes, limit: int) -> bytes:
         piece = body[start : start + _GZIP_PIECE]
         while piece:
             if member.eof:
+                piece = piece.lstrip(b"\0")  # padding, as tape and flash have it, which the gzip tool leaves out, too
+                if not piece:
+                    break
                 member, members = zlib.decompressobj(wbits=31), members + 1
                 _check_members(members)
             _write(whole, member.decompress(piece, _PIECE), limit)

@@ -6,7 +6,7 @@ import msgspec
 
 from app.ingest.flush.batch import NewReadings
 from app.ingest.flush.legacy_records import NewRecord
-from app.ingest.upload import Outcome, Receipt
+from app.ingest.upload import Outcome, make_receipt
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,7 +29,11 @@ def make_outcomes(
     """Return each upload's outcome, in order; `seq` is that of the flush."""
     ids = {record.upload_number: legacy_id for record, legacy_id in zip(records, legacy_ids, strict=True)}
     return [
-        Outcome(_receipt(new, number, seq if new.accepted[number] else None), upload.rejected.by_code, ids.get(number))
+        Outcome(
+            make_receipt(upload, new.accepted[number], seq if new.accepted[number] else None),
+            upload.rejected.by_code,
+            ids.get(number),
+        )
         for number, upload in enumerate(new.batch.uploads)
     ]
 
@@ -41,16 +45,10 @@ def make_answers(new: NewReadings) -> list[StoredAnswer]:
             upload.api_key.label,
             upload.idempotency.key,
             upload.idempotency.body_sha256,
-            _encode(_receipt(new, number, None)).decode(),
+            _encode(make_receipt(upload, new.accepted[number])).decode(),
             new.accepted[number] > 0,
         )
         for number, upload in enumerate(new.batch.uploads)
         if upload.idempotency is not None
     ]
     return sorted(answers, key=lambda answer: (answer.label, answer.key))
-
-
-def _receipt(new: NewReadings, number: int, seq: int | None) -> Receipt:
-    upload, accepted = new.batch.uploads[number], new.accepted[number]
-    duplicates = upload.value_count - accepted
-    return Receipt(seq, accepted, duplicates, upload.rejected.listed, upload.rejected.count)

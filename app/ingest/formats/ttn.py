@@ -34,7 +34,7 @@ class Battery(msgspec.Struct):
 class UplinkMessage(msgspec.Struct):
     """An uplink; fields that no reading needs are left out."""
 
-    received_at: str | None = None
+    received_at: Any = None
     decoded_payload: Any = None
     rx_metadata: list[Reception] = []
     last_battery_percentage: Battery | None = None
@@ -44,7 +44,7 @@ class WebhookMessage(msgspec.Struct):
     """A message of a webhook. Those of other kinds, such as joins, have no uplink."""
 
     end_device_ids: DeviceIds
-    received_at: str | None = None
+    received_at: Any = None
     uplink_message: UplinkMessage | None = None
 
 

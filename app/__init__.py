@@ -8,7 +8,8 @@ Read the modules of this folder in this order:
 - Then one domain, beginning with its `routes`; the life of a reading leads through `ingest`, `live` and `trends`.
 - Shared words, which import no framework: `model` (types), `errors`, `clock`, `durations`, `globs` (name patterns),
   `hints` (parts of error messages), `names` (rules for names, tags and units), `paging`, `csv_text`, `dsn` (addresses
-  of PostgreSQL), `rule_texts` (message templates of rules), `summaries` (new readings, from a flush to an evaluation).
+  of PostgreSQL), `rule_texts` (message templates of rules), `summaries` (new readings, from a flush to an evaluation),
+  `local_times` (times for people) and `time_texts` (times in uploads).
 - HTTP: `parameters` (shared query parameters), `problems` (error answers) and `uplink` (a client of the API, for the
   bridge and the simulation).
 - Operation: `log` and `metrics`. `__main__` makes `python -m app` the `tidegauge` command.

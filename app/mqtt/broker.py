@@ -30,8 +30,8 @@ _MARKER: Final = "tidegauge/acknowledged"
 _TAKEN_OVER: Final = 142
 #: Bad user name or password, and not authorized; paho gives those of version 3.1.1 the same numbers.
 _LOGIN_REFUSALS: Final = (134, 135)
-#: Some brokers do not say that another client took the session over, but close the connection each time. This many short
-#: connections in a row mean the same.
+#: Some brokers do not say that another client took the session over, but close the connection each time. This many
+#: short connections in a row mean the same.
 _SHORT_CONNECTIONS: Final = 3
 _SHORT_S: Final = 5.0
 #: Pause after another client took the session over, so that an operator can notice it.

@@ -12,7 +12,7 @@ from app.clock import SECOND_US
 from app.errors import AppError
 from app.hints import did_you_mean, listed
 from app.mqtt.grammar import FILE
-from app.mqtt.model import BridgePlan, MqttBroker, Route
+from app.mqtt.model import BridgePlan, MqttBroker, TopicRoute
 from app.mqtt.topics import covers, overlap, placeholders
 
 _FIELDS = {"except": "without", "topic": "pattern"}
@@ -68,7 +68,7 @@ def _read_broker(given: Given, folder: Path) -> MqttBroker:
     return MqttBroker(host=host, port=port, has_tls=has_tls, **files, **others)
 
 
-def _read_route(given: Given, log: ProblemLog) -> Route | None:
+def _read_route(given: Given, log: ProblemLog) -> TopicRoute | None:
     if "topic" not in given.values:
         return None
     values = {_FIELDS.get(name, name): value for name, value in given.values.items()}
@@ -78,14 +78,14 @@ def _read_route(given: Given, log: ProblemLog) -> Route | None:
     names = values["pattern"].names
     if "metric" in names:
         values.setdefault("metric", "{metric}")
-    route = Route(**values)
+    route = TopicRoute(**values)
     if route.payload != "ignore":
         _check_names(route, given, log)
         _check_payload(route, given, log)
     return route
 
 
-def _check_names(route: Route, given: Given, log: ProblemLog) -> None:
+def _check_names(route: TopicRoute, given: Given, log: ProblemLog) -> None:
     """Log each name that the topic does not have, and a missing sensor or metric."""
     for key, template in (("sensor", route.sensor), ("metric", route.metric or "")):
         for name in placeholders(template):
@@ -101,7 +101,7 @@ def _check_names(route: Route, given: Given, log: ProblemLog) -> None:
         log.add(given.place, 'which metric? Name a level of the topic {metric}, or give its name by "metric"')
 
 
-def _check_payload(route: Route, given: Given, log: ProblemLog) -> None:
+def _check_payload(route: TopicRoute, given: Given, log: ProblemLog) -> None:
     if route.payload == "plain":
         for key in ("values", "except", "rename", "time", "timezone"):
             if key in given.places:

@@ -28,7 +28,7 @@ class MqttBroker(msgspec.Struct, frozen=True, kw_only=True):
     key: Path | None = None
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+class TopicRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Selects messages by their topic, and describes how they become readings."""
 
     pattern: Pattern
@@ -55,7 +55,7 @@ class BridgePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The contents of a file of the bridge."""
 
     broker: MqttBroker
-    routes: tuple[Route, ...]
+    routes: tuple[TopicRoute, ...]
     #: The name under which the readings are uploaded.
     gateway: str | None = None
 

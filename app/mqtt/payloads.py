@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from app.clock import from_us, rfc3339, to_us
 from app.globs import compile_glob
-from app.mqtt.model import Route
+from app.mqtt.model import TopicRoute
 
 #: A payload that is nested deeper is refused.
 DEPTH_LIMIT: Final = 16
@@ -41,7 +41,7 @@ class _NoNumber(str):
     __slots__ = ()
 
 
-def read_plain(route: Route, payload: bytes, metric: str | None) -> Values:
+def read_plain(route: TopicRoute, payload: bytes, metric: str | None) -> Values:
     """Return the one value of a payload; raise PayloadError."""
     text = _decode(payload)
     if metric is None:
@@ -49,7 +49,7 @@ def read_plain(route: Route, payload: bytes, metric: str | None) -> Values:
     return {metric: _number(route, text)}
 
 
-def read_json(route: Route, payload: bytes, metric: str | None) -> tuple[Values, str | None]:
+def read_json(route: TopicRoute, payload: bytes, metric: str | None) -> tuple[Values, str | None]:
     """Return the values of a payload and the time in it; raise PayloadError.
 
     Without a time, or with one of a device that has no clock yet, the time is None.
@@ -145,7 +145,7 @@ def _walk(name: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
         yield from _walk(f"{name}.{key}" if name else str(key), inner, depth - 1)
 
 
-def _value(route: Route, path: str, leaf: object) -> float | str | None:
+def _value(route: TopicRoute, path: str, leaf: object) -> float | str | None:
     """Return the value of a leaf, or None if it is not stored: texts and null are not values."""
     chosen = any(compile_glob(glob)(path) for glob in route.values)
     if (route.values and not chosen) or any(compile_glob(glob)(path) for glob in route.without) or leaf is None:
@@ -158,7 +158,7 @@ def _value(route: Route, path: str, leaf: object) -> float | str | None:
     return _scalar(route, leaf)
 
 
-def _scalar(route: Route, leaf: object) -> float | str:
+def _scalar(route: TopicRoute, leaf: object) -> float | str:
     if isinstance(leaf, str) and not isinstance(leaf, _NoNumber):
         return _number(route, leaf)
     if isinstance(leaf, int | float) and isfinite(leaf):
@@ -166,14 +166,14 @@ def _scalar(route: Route, leaf: object) -> float | str:
     return str(leaf)
 
 
-def _number(route: Route, text: str) -> float | str:
+def _number(route: TopicRoute, text: str) -> float | str:
     if text in route.words:
         return route.words[text]
     number = float(text) if _NUMBER.fullmatch(text) else None
     return _cut(text) if number is None or not isfinite(number) else number
 
 
-def _metric(route: Route, path: str, metric: str | None) -> str:
+def _metric(route: TopicRoute, path: str, metric: str | None) -> str:
     if path in route.rename:
         return route.rename[path]
     if metric is not None:
@@ -190,6 +190,6 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def units_of(route: Route, values: Mapping[str, object]) -> dict[str, str] | None:
+def units_of(route: TopicRoute, values: Mapping[str, object]) -> dict[str, str] | None:
     """Return the units that a route gives to these metrics."""
     return {metric: unit for metric, unit in route.units.items() if metric in values} or None

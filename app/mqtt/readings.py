@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from app.mqtt.model import Draft, MqttMessage, Route
+from app.mqtt.model import Draft, MqttMessage, TopicRoute
 from app.mqtt.payloads import PayloadError, Values, read_json, read_plain, units_of
 from app.mqtt.topics import fill_in
 
@@ -12,7 +12,7 @@ from app.mqtt.topics import fill_in
 NoReading = Literal["unmatched", "ignored", "empty", "retained"]
 
 
-def read_message(message: MqttMessage, routes: Sequence[Route]) -> Draft | NoReading:
+def read_message(message: MqttMessage, routes: Sequence[TopicRoute]) -> Draft | NoReading:
     """Return the reading that the first route that matches makes of a message; without a time if it has none."""
     for route in routes:
         names = route.pattern.match(message.topic)
@@ -21,7 +21,7 @@ def read_message(message: MqttMessage, routes: Sequence[Route]) -> Draft | NoRea
     return "unmatched"
 
 
-def _read(message: MqttMessage, route: Route, names: dict[str, str]) -> Draft | NoReading:
+def _read(message: MqttMessage, route: TopicRoute, names: dict[str, str]) -> Draft | NoReading:
     metric = None if route.metric is None else fill_in(route.metric, names)
     time: str | None = None
     values: Values | str

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.mqtt.files import load_plan, parse_plan
-from app.mqtt.model import Draft, MqttMessage, Route
+from app.mqtt.model import Draft, MqttMessage, TopicRoute
 from app.mqtt.readings import read_message
 from app.names import is_storable
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "mqtt"
 
 
-def routes(topics: str) -> tuple[Route, ...]:
+def routes(topics: str) -> tuple[TopicRoute, ...]:
     return parse_plan(f"version: 1\nbroker: {{address: mqtt://b}}\ntopics: [{topics}]", "x.yml").routes
 
 

@@ -229,3 +229,13 @@ async def test_what_sticks_below_the_head_knows_its_height(server: Server, page:
         read = "() => [parseFloat(getComputedStyle(document.documentElement).getPropertyValue('--head')), "
         found = await page.evaluate(f"{read} document.querySelector('.head').offsetHeight - 1]")
         assert found[0] == found[1]
+
+
+async def test_mark_of_the_connection_stands_still_while_its_age_grows(server: Server, page: Page) -> None:
+    await page.set_viewport_size({"width": 390, "height": 800})
+    await _open(page, server)
+    left = """(text) => {
+      document.getElementById("connection-text").textContent = text;
+      return document.getElementById("connection").getBoundingClientRect().left;
+    }"""
+    assert await page.evaluate(left, "live, now") == await page.evaluate(left, "live, 12 s ago")

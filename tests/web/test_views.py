@@ -28,9 +28,11 @@ MEASURE = """async (address) => {
   return bytes.reduce((sum, byte, index) => (index % 4 === 3 ? sum : sum + byte), 0) / (bytes.length * 0.75);
 }"""
 TOLD = """
-INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ('duty', 1, 'firing', 'warning');
+INSERT INTO alert_told (channel, episode_id, told, told_level)
+VALUES ('duty', 1, 'firing', 'warning'),
+       ('siren', 1, 'firing', 'warning');
 INSERT INTO notification (channel, group_key, state, due_at, finished_at, error, lost_items)
-VALUES ('duty', 'a', 'dead', now(), now(), 'no such host',
+VALUES ('siren', 'a', 'dead', now(), now(), 'no such host',
         '[{"episode_id": 1, "revision": 1, "kind": "firing", "level": "warning"}]');
 """
 INSTALL = "pip install --no-deps --require-hashes -r .requirements/assets.txt"
@@ -207,8 +209,9 @@ async def test_alert_that_is_over_shows_whom_it_was_told_and_its_messages(
     await database.pool.execute(TOLD)
     await _open(page, server, "#/alert/1")
     view = page.locator("#view")
-    for text in ("Ended", "duty: firing warning", "duty: warning firing, given up", "no such host"):
+    for text in ("Ended", "duty: firing warning", "siren failed", "siren: warning firing, given up", "no such host"):
         await expect(view).to_contain_text(text)
+    await expect(view).not_to_contain_text("siren: firing warning")
     await expect(view.get_by_role("button")).to_have_count(0)
 
 

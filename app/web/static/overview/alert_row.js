@@ -4,7 +4,7 @@ import { acknowledge, isAcked } from "../actions/ack.js";
 import { makeAction, showRight } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
 import { arrange, make, setAttribute, setText } from "../core/dom.js";
-import { decimalsOf, formatDayTime, formatDuration, formatMoment, formatQuantity, formatTime } from "../core/format.js";
+import { decimalsOf, formatMoment, formatQuantity, formatSince, formatTime } from "../core/format.js";
 import { makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { Spark } from "../core/spark.js";
@@ -64,7 +64,7 @@ export class AlertRow {
   /** Count the duration, and redraw what moves with time. */
   tick() {
     const since = Date.parse(this.#alert.started_at);
-    setText(this.#since, `${formatDayTime(since, shownTime())} · ${formatDuration(shownTime() - since)}`);
+    setText(this.#since, formatSince(since, shownTime()));
     setAttribute(this.#since, "title", formatMoment(since));
   }
 
@@ -77,7 +77,7 @@ export class AlertRow {
     const newest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value;
     const latest = isReading ? (newest ?? alert.value) : alert.value;
     const values = alert.kind === "no_data" ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
-    const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
+    const decimals = decimalsFor(values.filter((value) => value !== null && value !== undefined), isReading);
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
     const limit = limitOf(alert, this.#model);
     [...texts, limit].forEach((text, index) => setText(this.#figures[index], text));
@@ -112,4 +112,10 @@ export class AlertRow {
     for (const button of [this.#ack, this.#silence]) showRight(button);
     arrange(this.#actions, [isTaken ? this.#acked : this.#ack, this.#silence]);
   }
+}
+
+/** Return how many decimals show these values; of computed ones at most two, unless all are small. */
+function decimalsFor(values, areReadings) {
+  const decimals = Math.max(0, ...values.map(decimalsOf));
+  return areReadings || values.every((value) => Math.abs(value) < 1) ? decimals : Math.min(decimals, 2);
 }

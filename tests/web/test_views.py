@@ -232,13 +232,25 @@ async def test_page_says_so_when_there_is_no_such_alert(server: Server, complain
 async def test_buttons_of_messages_say_why_when_key_may_not_send(
     server: Server, database: Database, page: Page
 ) -> None:
-    key = await create_key(database.pool, "ana", frozenset({"live", "read", "admin"}), {})
+    key = await create_key(database.pool, "ana", frozenset({"live", "read"}), {})
     await page.goto(f"{server.address}/#key={key}")
     await expect(page.locator("#connection")).to_contain_text("live, ")
     await page.goto(f"{server.address}/#/deliveries")
     button = page.get_by_role("button", name="Send a test")
     await expect(button).to_have_attribute("aria-disabled", "true")
-    await expect(button).to_have_attribute("title", re.compile("this needs notify"))
+    await expect(button).to_have_attribute("title", re.compile("this needs notify or admin"))
+
+
+async def test_key_with_live_read_and_admin_tests_a_channel(
+    server: Server, database: Database, webhook: WebhookReceiver, page: Page
+) -> None:
+    key = await create_key(database.pool, "ana", frozenset({"live", "read", "admin"}), {})
+    await page.goto(f"{server.address}/#key={key}")
+    await expect(page.locator("#connection")).to_contain_text("live, ")
+    await page.goto(f"{server.address}/#/deliveries")
+    await page.get_by_role("button", name="Send a test").click()
+    await expect(page.locator(".channel-row")).to_contain_text("test sent")
+    assert len(webhook.accepted) == 1
 
 
 async def test_silence_is_ended_when_asked(server: Server, database: Database, page: Page) -> None:

@@ -256,3 +256,12 @@ async def test_alert_shows_computed_values_with_two_decimals_at_most(server: Ser
         await post(server, "cellar", minutes_ago=minutes_ago, humidity=humidity)
     await _open(page, server)
     await expect(_row(page).locator(".alert-now")).to_have_text("80.67")
+
+
+async def test_newest_value_of_an_alert_says_how_old_it_is(server: Server, page: Page) -> None:
+    await post(server, "boiler", minutes_ago=48, temperature=25)
+    await post(server, "oven", temperature=25)
+    await _open(page, server)
+    boiler, oven = (_row(page).filter(has_text=name).locator(".alert-now") for name in ("boiler", "oven"))
+    await expect(boiler).to_have_text("2548 min ago")
+    await expect(oven).to_have_text("25")

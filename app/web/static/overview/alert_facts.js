@@ -37,7 +37,7 @@ export function limitOf(alert, model) {
   if (alert.kind === "no_data" || alert.threshold === null) return "";
   const rule = model.rules.get(alert.rule);
   const unit = unitOf(alert, model);
-  const word = (rule?.levels[alert.level] ?? "").split(" ")[0];
+  const word = alert.condition ?? (rule?.levels[alert.level] ?? "").split(" ")[0];
   return Array.isArray(alert.threshold)
     ? `${word || "outside"} ${alert.threshold.map((limit) => formatQuantity(limit, "")).join(" to ")}${unit && `\u202f${unit}`}`
     : (SIGNS[word] ?? "") + formatQuantity(alert.threshold, unit);

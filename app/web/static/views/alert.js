@@ -1,6 +1,7 @@
 /** One alert: what it was about, its course, whom it was told through. */
 
 import { acknowledge, isAcked } from "../actions/ack.js";
+import { describeAction, openClose } from "../actions/close.js";
 import { makeAction } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
 import { get } from "../core/api.js";
@@ -114,6 +115,8 @@ export class AlertView {
       ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
       ["Told", isOpen ? told.isFailed ? `${told.text}, ${told.besides}` : told.text : writeTold(alert)],
       ["Messages", (alert.messages ?? []).map(describeMessage).join("\n")],
+      ["Closed", alert.closed_by ? `${alert.closed_by}, ${formatMoment(Date.parse(alert.closed_at))}${alert.closed_note && `: ${alert.closed_note}`}` : ""],
+      ["Done", (alert.actions ?? []).map(describeAction).join("\n")],
       ["Acknowledged", alert.acked_by ? `${alert.acked_by}, ${formatMoment(Date.parse(alert.acked_at))}` : ""],
     ];
     const shown = facts.filter(([, value]) => value !== "");
@@ -124,7 +127,8 @@ export class AlertView {
     if (!this.#model.alerts.has(alert.id)) return make("div");
     const ack = makeAction("Ack", "admin", () => acknowledge(alert, this.#model));
     const silence = makeAction("Silence", "admin", () => openSilence(matchersFor(alert), this.#model));
-    return make("div", { class: "alert-buttons" }, isAcked(alert) ? null : ack, silence);
+    const close = makeAction("Close", "admin", () => openClose(alert, this.#model));
+    return make("div", { class: "alert-buttons" }, isAcked(alert) ? null : ack, silence, close);
   }
 }
 

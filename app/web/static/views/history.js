@@ -60,12 +60,19 @@ export class HistoryView extends ListView {
   }
 }
 
+/** Write who closed an alert, or else who acknowledged it. */
+function doneAbout(alert) {
+  if (alert.closed_by) return `closed by ${alert.closed_by}${alert.closed_note && `: ${alert.closed_note}`}`;
+  return alert.acked_by ? `acknowledged by ${alert.acked_by}` : "";
+}
+
 function makeRow(alert) {
   const mark = makeMark();
   setMark(mark, alert.level);
   const start = Date.parse(alert.started_at);
   const end = alert.resolved_at === null ? null : Date.parse(alert.resolved_at);
-  const span = alert.state === "retracted" ? "withdrawn" : end === null ? "open" : `for ${formatDuration(end - start)}`;
+  const open = alert.state === "resolved" ? "closed" : "open";
+  const span = alert.state === "retracted" ? "withdrawn" : end === null ? open : `for ${formatDuration(end - start)}`;
   const [name, value] = alert.peak === null ? ["fired at", alert.fired_value ?? null] : ["peak", alert.peak];
   const figure = value === null ? "" : `${name} ${formatQuantity(value, alert.unit ?? "")}`;
   return make(
@@ -76,6 +83,6 @@ function makeRow(alert) {
     make("span", {}, [alert.sensor ?? alert.gateway, alert.metric].filter(Boolean).join(", ")),
     make("span", {}, `${formatDayTime(start, now())} ${span}`),
     make("span", {}, figure),
-    make("span", {}, alert.acked_by ? `acknowledged by ${alert.acked_by}` : ""),
+    make("span", {}, doneAbout(alert)),
   );
 }

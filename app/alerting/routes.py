@@ -51,7 +51,7 @@ _EXAMPLE = Example(
 log = structlog.get_logger()
 
 
-class AckRequest(msgspec.Struct, frozen=True):
+class AckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The name of the person who takes care of the alert."""
 
     by: str

@@ -194,7 +194,9 @@ async def test_made_up_channel_condition_format_and_shape_are_used_when_added_to
             receipt = await post(server.http, "/api/v1/lines", b"tank;level;8\ntank;level;much\npump;level;7.9\n")
             assert (receipt["accepted"], receipt["rejected_count"]) == (2, 1)
             assert receipt["rejected"][0]["code"] == "value_not_a_number"
-            receipt = await post(server.http, "/api/v1/readings", b'{"pairs": {"a": ["level", 1], "b": ["level", "x"]}}')
+            receipt = await post(
+                server.http, "/api/v1/readings", b'{"pairs": {"a": ["level", 1], "b": ["level", "x"]}}'
+            )
             assert (receipt["accepted"], receipt["rejected_count"]) == (1, 1)
             await wait_until(lambda: len(pager.accepted) == 1)
             (message,) = pager.accepted

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-#: Among more words than this, the nearest one is not looked for, which would take seconds.
+#: With more words than this, the nearest one is not searched, because that would take seconds.
 _MOST_COMPARED: Final = 1_000
-#: Of more words than this, the others are counted.
+#: Largest number of words that are listed; further ones are only counted.
 _MOST_LISTED: Final = 50
 #: What people append to the name of a field: its unit, or its kind.
 _SUFFIX: Final = re.compile(r"(?:ms|us|ns|s|sec|secs|seconds|millis|utc|iso|at|id|name|value|list|array|\d+)$")

@@ -12,14 +12,14 @@ from prometheus_client.values import MutexValue, ValueClass
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-#: How the values of several processes become one.
+#: Ways to combine the values of several processes.
 _Join = Literal["livesum", "livemax", "livemin"]
 
 
 class Metrics:
     """The metrics of one process, in a registry of their own, so that two applications in a process do not mix.
 
-    `role` names the process: it does not show the metrics that only the other one sets.
+    `role` says which process it is; metrics that only the other kind of process sets are left out.
     """
 
     def __init__(self, role: Literal["api", "worker"] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which names, tags and units can be stored; for uploads, and for what operators set."""
+"""Rules for the names, tags and units that can be stored; for uploads, and for the fields that operators set."""
 
 import unicodedata
 from collections.abc import Collection
@@ -124,7 +124,7 @@ def show(value: object) -> str:
 
 
 def _beginning(value: object, levels: int = 60) -> object:
-    """Return what the first 60 characters of a value show, so that no text of megabytes is made of a large one."""
+    """Return enough of a value to show its first 60 characters, so that a large one makes no text of megabytes."""
     if isinstance(value, str | bytes):
         return value[:61]
     if not levels:

@@ -172,11 +172,11 @@ def test_log_replaces_secrets_in_every_text(form: LogFormat) -> None:
     assert stream.getvalue().count("[redacted]") == 3
 
 
-class Told:
+class Opaque:
     """A thing whose text has a secret."""
 
     def __str__(self) -> str:
-        return f"told {KEY}"
+        return f"opaque {KEY}"
 
     __repr__ = __str__
 
@@ -193,7 +193,7 @@ class Told:
         ValueError(KEY),
         [OSError(f"postgresql://me:{KEY}@db/x")],
         KEY.encode(),
-        Told(),
+        Opaque(),
     ],
     ids=["list", "tuple", "set", "mapping", "name", "error", "error in a list", "bytes", "object"],
 )

@@ -86,7 +86,7 @@ def make_receipt(upload: "Upload", accepted: int, seq: int | None = None) -> Rec
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of an upload: its receipt, and what the receipt does not show."""
+    """The result of an upload: its receipt, and details that the receipt does not show."""
 
     receipt: Receipt
     #: Number of rejected values by code.
@@ -146,7 +146,7 @@ EncodedSeries = tuple[list[Series], "array[int]"]
 class Readings(msgspec.Struct, frozen=True, eq=False):
     """The readings of an upload as columns with a row for each value, in the order of the body.
 
-    As objects, the readings of a large batch would cost each later step a walk over thousands of them.
+    As objects, each later step would have to loop over thousands of readings of a large batch.
     """
 
     #: Each series once.
@@ -178,7 +178,7 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
         """Return the readings of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
-        # Of an empty list the loop below makes readings without any.
+        # The loop below turns an empty list into columns without rows.
         places: dict[Series, int] = {}
         codes = array("q")
         for part in parts:
@@ -216,7 +216,7 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
 def _without(reading: Reading, refused: Collection[Series]) -> Reading | None:
     """Return a reading without its values and units of these series; None if no value is left."""
     values = {metric: value for metric, value in reading.values.items() if (reading.sensor, metric) not in refused}
-    if len(values) == len(reading.values):  # also one that only describes its sensor
+    if len(values) == len(reading.values):  # this includes a reading that only describes its sensor
         return reading
     units = {metric: unit for metric, unit in (reading.units or {}).items() if metric in values}
     return msgspec.structs.replace(reading, values=values, units=units or None) if values else None
@@ -225,7 +225,8 @@ def _without(reading: Reading, refused: Collection[Series]) -> Reading | None:
 def encode_series(sensors: Sequence[SensorName], values: Sequence[Mapping[MetricName, float]]) -> EncodedSeries:
     """Return each series of some readings once, and for each value the position of its series.
 
-    One list at a time, here and below: each walk over the readings of a large batch costs a tenth of decoding them.
+    Each pass over the readings of a large batch takes a tenth of the time of decoding them. So there are few passes,
+    and each one is a comprehension.
     """
     sensor_codes = defaultdict[SensorName, int](count().__next__)
     of_sensors = [sensor_codes[sensor] for sensor in sensors]
@@ -259,7 +260,7 @@ def collect_readings(
 
 
 def _repeat(column: Sequence[int], values: Sequence[Mapping[MetricName, float]]) -> Sequence[int]:
-    """Repeat what each reading has once for each of its values."""
+    """Repeat the item of each reading for each of its values."""
     return [item for item, of_reading in zip(column, values, strict=True) for _ in of_reading]
 
 
@@ -276,7 +277,7 @@ class Upload(msgspec.Struct, frozen=True):
     idempotency: "Idempotency | None" = None
     #: Whether the answer needs the id of a record of the replaced sensor server.
     wants_legacy_id: bool = False
-    #: Whether a reading has no time of its own but that of this receipt: sent again, it is another reading.
+    #: Whether a reading has no time of its own, so that sending it again makes another reading.
     is_untimed: bool = False
     #: Whether an operator imports a file; see the statement `upsert_state_of_import`.
     is_import: bool = False

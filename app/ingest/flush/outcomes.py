@@ -1,4 +1,4 @@
-"""What a flush tells about each of its uploads: the outcome, and the answer that is stored for an Idempotency-Key."""
+"""Outcomes of the uploads of a flush, and the answers that are stored for Idempotency-Keys."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from app.ingest.upload import Outcome, make_receipt
 _encode = msgspec.json.Encoder().encode
 
 
-class Answer(msgspec.Struct, frozen=True):
+class StoredAnswer(msgspec.Struct, frozen=True):
     """A row of the table `idempotency`."""
 
     label: str
@@ -38,10 +38,10 @@ def make_outcomes(
     ]
 
 
-def make_answers(new: NewReadings) -> list[Answer]:
+def make_answers(new: NewReadings) -> list[StoredAnswer]:
     """Return the answers to uploads with an Idempotency-Key, sorted by label and key."""
     answers = [
-        Answer(
+        StoredAnswer(
             upload.api_key.label,
             upload.idempotency.key,
             upload.idempotency.body_sha256,

@@ -40,7 +40,7 @@ class UplinkMessage(msgspec.Struct):
     last_battery_percentage: Battery | None = None
 
 
-class Message(msgspec.Struct):
+class WebhookMessage(msgspec.Struct):
     """A message of a webhook. Those of other kinds, such as joins, have no uplink."""
 
     end_device_ids: DeviceIds
@@ -50,7 +50,7 @@ class Message(msgspec.Struct):
 
 def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     """Return the reading in a message, if it has one; raise InvalidRequestError."""
-    message = decode(body, Message)
+    message = decode(body, WebhookMessage)
     uplink, device = message.uplink_message, message.end_device_ids
     if uplink is None:
         return Parsed(Readings.of([]), Rejected())

@@ -270,7 +270,7 @@ async def _is_answered(connection: Connection, sent: Upload) -> bool:
 
 
 async def _flush(connection: Connection, registry: SeriesRegistry, *uploads: Upload) -> list[Outcome]:
-    """Flush as the writer does: by the function, and in the general way what it refuses."""
+    """Flush as the writer does: by the function, and if it refuses, by the general transaction."""
     batch = Batch(await registry.register(connection, uploads), registry.series_of)
     if is_small(batch, registry):
         with suppress(NotUniformError):

@@ -1,4 +1,4 @@
-"""The series of second metrics, and which pairs of timed rules an evaluation looks at besides those with new readings."""
+"""The series of second metrics, and the pairs of timed rules that are looked at without new readings of their own."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

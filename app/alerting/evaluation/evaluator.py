@@ -168,6 +168,8 @@ class _Pass:
     async def replay(self, fresh: Pairs, late: Pairs, beginning: Pairs, changes: Changes) -> None:
         """Replay pairs of series with fresh and with late readings, and of rules that begin; store the changes."""
         waiting = [*fresh, *late]
+        replayed = {id(state) for _, state in waiting}
+        beginning = [each for each in beginning if id(each[1]) not in replayed]
         if not waiting and not beginning:
             return
         stored = await load_stored(

@@ -129,9 +129,9 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
 -- name: list_upload_latenesses
 -- When each gateway uploaded last, and how late the readings of its last uploads were, in seconds.
 SELECT name, to_us(max(last_upload_at)) AS last_us,
-       coalesce(array_agg(lateness_s) FILTER (WHERE lateness_s IS NOT NULL), '{}') AS latenesses_s
+       coalesce(array_agg(late.s) FILTER (WHERE late.s IS NOT NULL), '{}') AS latenesses_s
   FROM gateway
-  LEFT JOIN LATERAL unnest(latenesses_s) AS lateness_s ON TRUE
+  LEFT JOIN LATERAL unnest(gateway.latenesses_s) AS late (s) ON TRUE
  GROUP BY name;
 
 -- name: list_changed_series

@@ -125,6 +125,16 @@ def test_replay_begins_with_the_era_while_the_episode_that_was_open_then_may_be_
     assert state.ranges(News(single(T0 + 3 * M, 1.0))) == [(T0 + 3 * M, T0 + 3 * M)]
 
 
+def test_reading_before_a_held_sample_that_resolved_is_not_skipped() -> None:
+    holding = msgspec.structs.replace(RULE, holds=True, max_gap_us=60 * M)
+    state = quiet_state(holding)
+    over = Episode(T0 - 20 * M, T0 - 10 * M, T0 + 5 * M, (Step("warning", T0 - 10 * M),))
+    state.take(Replay(T0, None, (over,), T0, Memory(T0, T0, (None,), None)), changed=True, horizon_us=T0 + 9 * M)
+    assert not state.skip(single(T0 + M, 4.0))
+    state.take(Replay(T0, None, (), T0, Memory(T0, T0, (None,), None)), changed=True, horizon_us=T0 + 9 * M)
+    assert state.skip(single(T0 + M, 4.0))
+
+
 def test_progress_loads_series_again_when_the_rules_have_changed() -> None:
     progress, book = EvaluationProgress(), RuleBook(RuleSet())
     progress.use_rules(book)

@@ -288,7 +288,7 @@ def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], stat
 
 def _warnings(rule: str, unusable: list[str], status: AlertingStatus) -> list[str]:
     warnings = [f"channel {name} cannot be used; the worker's log says why" for name in unusable]
-    return [*warnings, status.rule_warnings[rule]] if rule in status.rule_warnings else warnings
+    return [*warnings, *status.rule_warnings.get(rule, ())]
 
 
 def _value(terms: Terms) -> str:

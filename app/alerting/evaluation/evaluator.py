@@ -200,7 +200,7 @@ class _Pass:
         for series_id, state in self._due:
             stored = state.stored
             key = state.match.rule.name, series_id
-            rows.append((*key, *stored.columns()))
+            rows.append((*key, *state.columns()))
             state.written_us, state.must_write = stored.evaluated_to, False
         if rows:
             rows.sort(key=itemgetter(1, 0))

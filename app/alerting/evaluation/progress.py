@@ -183,6 +183,20 @@ class PairState(msgspec.Struct, gc=False):
             ranges.append((next_due, horizon_us))
         return ranges
 
+    def columns(self) -> tuple[Any, ...]:
+        """Return the values of the columns of alert_state, from `era` on."""
+        if not self.match.series_rule.when:
+            return *self.stored.columns(), None
+        seconds = [
+            (
+                second.metric,
+                second.max_age_us,
+                [one.series_id for one in self.companions if one.metric == second.metric],
+            )
+            for second in self.match.series_rule.when
+        ]
+        return *self.stored.columns(), _encode_cache(seconds).decode()
+
     def known(self, episodes: Sequence[StoredEpisode]) -> Known:
         """Return what a replay starts from."""
         stored = self.stored

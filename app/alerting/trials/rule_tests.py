@@ -1,20 +1,23 @@
 """Runner of unit tests of rules: compares the episodes and messages that the readings make with those expected."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 import msgspec
 
 from app.alerting.episodes.machine import Episode, run
-from app.alerting.episodes.samples import samples
+from app.alerting.episodes.samples import Sample, samples
+from app.alerting.episodes.timed import Timing, run_timed
 from app.alerting.evaluation.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
+from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.problems import Place
 from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
+from app.model import SeriesId
 from app.rule_texts import format_threshold
 
 
@@ -44,18 +47,29 @@ def run_rule_tests(file: RuleTestFile) -> Iterator[RuleTestResult]:
 
 def _episodes(test: RuleTest, book: RuleBook) -> Iterator[Expected]:
     """Yield the episodes that the rules make of a test's readings, each as an Expected with every field set."""
+    index = CompanionIndex(
+        [CompanionSeries(SeriesId(number), one.sensor, one.metric, one.tags) for number, one in enumerate(test.series)]
+    )
     for series in test.series:
         for match in book.matches(series.sensor, series.metric, series.tags, series.gateway):
             if test.rule in (None, match.rule.name):
                 taken = list(samples(match.series_rule.value, series.readings))
-                values = {sample.t: sample.value for sample in taken}
-                for episode in run(match.series_rule, taken):
-                    yield _happened(test, series, match, episode, values)
+                for episode in _run(test, series, match, taken, index):
+                    value = [sample.value for sample in taken if sample.t <= episode.fired_at][-1]
+                    yield _happened(test, series, match, episode, value)
 
 
-def _happened(
-    test: RuleTest, series: GivenSeries, match: Match, episode: Episode, values: Mapping[int, float]
-) -> Expected:
+def _run(
+    test: RuleTest, series: GivenSeries, match: Match, taken: Sequence[Sample], index: CompanionIndex
+) -> list[Episode]:
+    if not match.is_timed:
+        return run(match.series_rule, taken)
+    companions = index.companions(series.sensor, series.tags, match.series_rule, [])
+    readings = [test.series[companion.series_id].readings for companion in companions]
+    return run_timed(match.series_rule, taken, Timing(test.until_us, companions), readings)
+
+
+def _happened(test: RuleTest, series: GivenSeries, match: Match, episode: Episode, value: float) -> Expected:
     notify = match.terms.notified_at(episode.level)
     return Expected(
         rule=match.rule.name,
@@ -66,7 +80,7 @@ def _happened(
         resolved_us=None if episode.resolved_at is None else episode.resolved_at - test.start_us,
         level=episode.level,
         steps=tuple((step.level, step.t - test.start_us) for step in episode.steps),
-        message=_message(series, match, episode, values[episode.fired_at]),
+        message=_message(series, match, episode, value),
         # A rule written in the test file itself notifies every channel, and such a file defines none.
         notify=() if notify == EVERY_CHANNEL else notify,
     )

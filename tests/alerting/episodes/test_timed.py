@@ -1,4 +1,4 @@
-"""Held samples, second metrics, counters and eras, with literal times; tests/alerting/mutants.py puts faults into each."""
+"""Held samples, second metrics and eras, with literal times; tests/alerting/mutants.py puts faults into them."""
 
 from collections.abc import Sequence
 

@@ -7,15 +7,12 @@ from typing import Any
 import pytest
 
 from app.alerting.evaluation.horizon import Uploads, horizon_of
-from app.alerting.service import Alerting
 from app.clock import MINUTE_US, SECOND_US, now_us
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
 from app.ingest.series import SeriesRegistry
 from app.ingest.upload import Readings, Rejected, Upload
-from app.metrics import Metrics
 from app.model import Reading
-from app.settings import Settings
 from tests.alerting.harness import _KEY, AlertingHarness, running_harness
 from tests.conftest import Database
 
@@ -85,7 +82,7 @@ class TimedHarness:
 
     def restart(self) -> None:
         """Let another process evaluate."""
-        self.harness.alerting._progress.forget()  # noqa: SLF001 -- as a new term does
+        self.harness.alerting._progress.forget()
 
     def _minute(self, us: int | None) -> float | None:
         return None if us is None else round((us - self.start_us) / M, 6)
@@ -202,9 +199,8 @@ async def test_rule_whose_second_metric_has_too_many_series_says_so(timed: Timed
     await timed.upload("freezer-1", "temperature", *((minute, 9) for minute in range(20)), tags={"room": "a"})
     await timed.evaluate()
     warnings = await timed.harness.pool.fetchval("SELECT companion_warnings FROM worker_status")
-    assert warnings == {
-        "warm": 'when: freezer-1 has 9 series of "door" with the same room; at most 8 are possible, so none is looked at'
-    }
+    said = 'when: freezer-1 has 9 series of "door" with the same room; at most 8 are possible, so none is looked at'
+    assert warnings == {"warm": said}
     assert await timed.episodes() == [(0, 5, None, None)]
 
 

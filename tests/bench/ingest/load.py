@@ -99,11 +99,6 @@ class Stored(NamedTuple):
     refused: int
 
 
-<<<<<<< HEAD
-async def store(server: Served, load: Load, connections: int, database: Connection, per_second: float = 0) -> Stored:
-    """Send a load over some connections, limited to a number of values a second if given; CPU is for a million."""
-    requests = load.requests(server.address)
-=======
 async def store(
     server: Served,
     load: Load,
@@ -115,7 +110,6 @@ async def store(
     """Send a load over some connections, limited to a number of values a second if given; CPU is for a million."""
     requests = load.requests(server.address) if form == "json" else load.line_requests(server.address)
     status = 200 if form == "json" else 204
->>>>>>> 22af392e939a8b3efb96568d2de4997a633c21bf
     async with connected(server.address, connections) as clients:
         api_s, worker_s, database_before = server.api_cpu_s(), server.worker_cpu_s(), await database_cpu_s(database)
         wal_before = await wal_bytes(database)

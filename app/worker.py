@@ -47,7 +47,7 @@ EVALUATE_EVERY_S = 1.0
 CURRENT_S = 15.0
 #: Interval between two looks for series without data.
 WATCH_SILENCE_EVERY_S = 10.0
-#: Interval between two reports of what the API shows about the worker.
+#: Interval between two reports of the status that the API shows about the worker.
 REPORT_EVERY_S = 5.0
 #: Interval between two refreshes of the days that late readings touched.
 LATE_DAYS_EVERY_S = 10.0
@@ -59,10 +59,9 @@ END_READERS_EVERY_S = 5.0
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
 OVERDUE_POLICIES_EVERY_S = 30.0
-#: How long after its beginning a stop cuts the connections on which work still waits: after messages under way, which
-#: get 5 s.
+#: Time from the beginning of a stop until it cuts the connections that are still in use. Messages under way get 5 s.
 _CUT_AFTER_S = 7.0
-#: Jobs without which a worker does not do what it is for.
+#: Jobs that must run; the worker is not ready without them.
 NEEDED = ("evaluate", "watch_silence")
 log = structlog.get_logger()
 
@@ -143,7 +142,7 @@ class Worker:
         return self.lease.held and self.jobs.succeeded_since("evaluate", monotonic() - CURRENT_S)
 
     def _look_soon(self) -> None:
-        """Look at once for what the API was asked: an ack, a silence, a message to send again, a test message."""
+        """Look at once for requests that the API has stored: acks, silences, messages to send again, test messages."""
         self.alerting.plan_soon()
         self.dispatcher.wake()
 

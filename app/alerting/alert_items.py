@@ -31,8 +31,8 @@ class StepItem(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class ToldItem(msgspec.Struct, frozen=True):
-    """What a channel was told of an alert last, and when."""
+class ToldChannel(msgspec.Struct, frozen=True):
+    """The last message about an alert to a channel, with its time."""
 
     channel: str
     told: Literal["firing", "resolved"]
@@ -110,7 +110,7 @@ class AlertItem(msgspec.Struct, frozen=True):
     #: What people did about it, in order.
     actions: list[ActionItem]
     #: What each channel was told of it last; empty while nobody was told.
-    told: list[ToldItem]
+    told: list[ToldChannel]
     #: The messages about it, the newest first; in lists the newest of each channel alone.
     messages: list[MessageItem]
 
@@ -164,7 +164,7 @@ async def _load(connection: Connection, rules: RuleSet, ids: Sequence[int], mess
             row,
             by_name.get(row["rule"]),
             [msgspec.convert(each, ActionItem) for each in actions.get(row["id"], ())],
-            [msgspec.convert(each, ToldItem) for each in told.get(row["id"], ())],
+            [msgspec.convert(each, ToldChannel) for each in told.get(row["id"], ())],
             [msgspec.convert(each, MessageItem) for each in messages.get(row["id"], ())],
         )
         for row in rows
@@ -183,7 +183,7 @@ def _alert(
     row: asyncpg.Record,
     rule: Rule | None,
     actions: list[ActionItem],
-    told: list[ToldItem],
+    told: list[ToldChannel],
     messages: list[MessageItem],
 ) -> AlertItem:
     computed = ("state", "peak", "steps", "actions", "told", "messages")

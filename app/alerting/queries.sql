@@ -49,7 +49,7 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
              date_trunc('hour', time, 'UTC') AS last_hour
         FROM reading
        WHERE series_id = episode.series_id
-         AND time >= episode.started_at AND time <= coalesce(episode.resolved_at, now() + INTERVAL '1 hour')
+         AND time >= episode.started_at AND time <= coalesce(episode.resolved_at, now() + INTERVAL '5 seconds')
        ORDER BY time DESC
        LIMIT 1
   ) AS seen ON TRUE

@@ -39,7 +39,7 @@ from app.settings import Settings
 
 #: Messages are planned at least this often, also when no episode changed, because silences and waits end by the clock.
 PLAN_EVERY_S = 5.0
-#: It is noted at least this often that rules are evaluated, also when there is nothing new.
+#: Longest time between two notes in the database that rules are evaluated, also without new readings.
 NOTE_EVERY_S = 5.0
 log = structlog.get_logger()
 
@@ -104,7 +104,7 @@ class Alerting:
         self._planned_at = float("-inf")
 
     async def report(self, pool: Pool, warnings: Sequence[str]) -> None:
-        """Store what the API shows of this process: the channels that can be used, and these warnings."""
+        """Store the status of this process for the API: the channels that can be used, and these warnings."""
         types = {name: channel.TYPE for name, (channel, _) in self.channels().items()}
         await store_status(pool, warnings, types)
 

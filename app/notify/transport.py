@@ -209,7 +209,7 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
 def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Return Retry-After as seconds from now, from either form of RFC 9110: seconds, or a date by the service's clock.
 
-    What that clock shows is in the header Date; the clock here may be wrong, or another.
+    The header Date has the time of that clock; the clock of this machine may differ.
     """
     value = headers.get("Retry-After")
     if value is None:
@@ -224,7 +224,7 @@ def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _parse_date(value: str) -> datetime | None:
-    """Return a date of HTTP, or None if it is none."""
+    """Return the date in a header of HTTP, or None if the text is not a date."""
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Alerts of missing data. They go by the wall clock and are never part of a threshold episode.
+"""Alerts of missing data. They follow the wall clock and are never part of a threshold episode.
 
 A series is silent if its last new reading was received longer ago than `no_data: {after: …}` allows. Time before the
 last break of ingest does not count, so that a downtime of the API makes no series silent.
@@ -29,7 +29,7 @@ _CHECKED_AT_A_TIME = 2_000
 #: (rule, series id, gateway) of an alert of missing data. One of series id and gateway is None.
 Key = tuple[str, int | None, str | None]
 #: Rule, level, `above`, `below` or `at`, and the number.
-Limit = tuple[str, str, str, float]
+LimitLine = tuple[str, str, str, float]
 
 
 class WatchedSeries(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class WatchedSeries(msgspec.Struct, frozen=True):
     limits: list[Any] = []
     rule_unit: str | None = None
 
-    def is_stored(self, after_us: int, limits: Sequence[Limit], rule_unit: str | None, tolerance_us: float) -> bool:
+    def is_stored(self, after_us: int, limits: Sequence[LimitLine], rule_unit: str | None, tolerance_us: float) -> bool:
         """Return whether these values are stored; the time may differ by `tolerance_us`."""
         if rule_unit != self.rule_unit:
             return False
@@ -124,14 +124,14 @@ class NoDataCheck:
         self.watched: set[Key] = set()
         self.warnings: dict[str, str] = {}
         #: How long each series may be silent, and its limits and unit by the rules, where these differ from the stored.
-        self.changed: dict[int, tuple[int, list[Limit], str | None]] = {}
+        self.changed: dict[int, tuple[int, list[LimitLine], str | None]] = {}
 
     def add(self, series: WatchedSeries) -> None:
         """Check one series by every rule that selects it."""
         interval_s = self._upload_intervals_s.get(series.uploader)
         default_us = default_after_us(series, interval_s)
         shortest_us = None
-        limits: list[Limit] = []
+        limits: list[LimitLine] = []
         rule_unit: str | None = None
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
             if match.series_rule.value.kind not in ("rate", "delta"):  # these are not values of the series
@@ -244,7 +244,7 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook) -> NoDat
 
 
 def _reason(row: asyncpg.Record, is_watched: bool) -> str | None:
-    """Return why an alert of missing data ends; None: data are back."""
+    """Return the reason for which an alert of missing data ends; None: there are data again."""
     return None if is_watched else reason_out_of_use(bool(row["is_retired"]), bool(row["is_deleted"])) or UNWATCHED
 
 
@@ -285,7 +285,7 @@ async def _open(connection: Connection, source: SilentSource) -> None:
 
 
 async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
-    """Store what the views judge silence by, and the limits of each series, where they have changed."""
+    """Store the changed times by which the views judge silence, and the changed limits of each series."""
     if check.changed:
         ids = list(check.changed)
         after_us, limits, units = zip(*check.changed.values(), strict=True)
@@ -293,7 +293,7 @@ async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
         await connection.execute(SQL["update_series_watch"], ids, after_us, encoded, units)
 
 
-def _limits(match: Match) -> list[Limit]:
+def _limits(match: Match) -> list[LimitLine]:
     """Return the limits that a rule sets for a series, as they are stored: rule, level, side, number."""
     return [
         (match.rule.name, level.name, side, number)

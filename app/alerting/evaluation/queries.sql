@@ -1,15 +1,24 @@
 -- Queries of evaluation: new readings, states, episodes, missing data.
 -- Times are microseconds since 1970 (from_us, to_us) unless a comment says otherwise.
 
+-- name: read_evaluation_clock
+-- The greatest time that an evaluation has seen, or now.
+SELECT to_us(greatest(clock_timestamp(), seen)) FROM evaluation_clock;
+
+-- name: note_evaluation_clock
+-- $1 time up to which readings were evaluated
+UPDATE evaluation_clock SET seen = greatest(seen, from_us($1::bigint));
+
 -- name: list_dirty
 -- $1 largest number of rows of each kind, $2 largest number of bytes of fresh and $3 of late rows. The first row of each
--- kind counts also if it is larger. Only the oldest rows of each kind are looked at, however many wait.
+-- kind counts also if it is larger. Only the oldest rows of each kind are looked at, however many wait. $4 now: rows of
+-- readings whose time has not come yet have a later `at`.
 WITH oldest AS (
     (SELECT id, late, coalesce(octet_length(summaries), 20 * cardinality(series_ids)) AS bytes
-       FROM dirty WHERE NOT late ORDER BY id LIMIT $1)
+       FROM dirty WHERE NOT late AND at <= from_us($4::bigint) ORDER BY id LIMIT $1)
     UNION ALL
     (SELECT id, late, coalesce(octet_length(summaries), 20 * cardinality(series_ids)) AS bytes
-       FROM dirty WHERE late ORDER BY id LIMIT $1)
+       FROM dirty WHERE late AND at <= from_us($4::bigint) ORDER BY id LIMIT $1)
 ), placed AS (
     SELECT id, late, bytes, sum(bytes) OVER (PARTITION BY late ORDER BY id) - bytes AS bytes_before FROM oldest
 ), taken AS (
@@ -17,7 +26,7 @@ WITH oldest AS (
       FROM placed
      WHERE bytes_before = 0 OR bytes_before + bytes <= CASE WHEN late THEN $3::bigint ELSE $2::bigint END
 )
-SELECT id, late, summaries, series_ids,
+SELECT id, late, matures, summaries, series_ids,
        array(SELECT to_us(t) FROM unnest(from_times) AS t) AS from_us,
        array(SELECT to_us(t) FROM unnest(to_times) AS t) AS to_us
   FROM dirty
@@ -37,6 +46,26 @@ SELECT id, summaries, series_ids,
 -- name: move_behind
 -- $1 packed summaries of fresh readings that wait for late ones of their series
 INSERT INTO dirty (summaries, late) VALUES ($1, TRUE) RETURNING id;
+
+-- name: put_off
+-- $1 packed summaries of readings whose time has not come yet, $2 whether they are late, $3 when they are looked at again
+INSERT INTO dirty (summaries, late, at, matures) VALUES ($1, $2, from_us($3::bigint), TRUE);
+
+-- name: mature_series_state
+-- $1 series ids in ascending order, $2 the earliest time and $3 the latest time of readings whose time has come
+INSERT INTO series_state AS state (series_id, last_time, last_value, received_at)
+SELECT matured.series_id, newest.time, newest.value, now()
+  FROM unnest($1::int[]) AS matured (series_id)
+ CROSS JOIN LATERAL (
+      SELECT time, value
+        FROM reading
+       WHERE series_id = matured.series_id AND time >= from_us($2::bigint) AND time <= from_us($3::bigint)
+       ORDER BY time DESC
+       LIMIT 1
+ ) AS newest
+ON CONFLICT (series_id) DO UPDATE SET
+    last_value = excluded.last_value, last_time = excluded.last_time
+ WHERE excluded.last_time > state.last_time;
 
 -- name: shorten_dirty
 -- $1 id, $2 packed summaries that are left
@@ -64,20 +93,62 @@ SELECT series.id, series.metric, series.unit, to_us(series.created_at) AS create
 
 -- name: list_states
 -- $1 series ids
-SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us, cache::text
+SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(evaluated_to) AS evaluated_us,
+       cache::text, inherited::text, to_us(next_due) AS next_due_us, to_us(horizon) AS horizon_us
   FROM alert_state
  WHERE series_id = ANY($1::int[]);
 
 -- name: upsert_states
--- $1 rules, $2 series ids, $3 eras, $4 starts of the eras, $5 rule hashes, $6 evaluated_to, $7 caches as JSON;
--- the arrays must be in order of (series id, rule)
-INSERT INTO alert_state AS state (rule, series_id, era, era_from, rule_hash, evaluated_to, cache)
-SELECT rule, series_id, era, from_us(era_from_us), rule_hash, from_us(evaluated_us), cache::jsonb
-  FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::text[])
-       AS new (rule, series_id, era, era_from_us, rule_hash, evaluated_us, cache)
+-- $1 rules, $2 series ids, $3 eras, $4 starts of the eras, $5 rule hashes, $6 evaluated_to, $7 caches and $8 inherited
+-- episodes as JSON, $9 next_due, $10 horizons; the arrays must be in order of (series id, rule)
+INSERT INTO alert_state AS state
+       (rule, series_id, era, era_from, rule_hash, evaluated_to, cache, inherited, next_due, horizon)
+SELECT rule, series_id, era, from_us(era_from_us), rule_hash, from_us(evaluated_us), cache::jsonb, inherited::jsonb,
+       from_us(next_due_us), from_us(horizon_us)
+  FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+              $9::bigint[], $10::bigint[])
+       AS new (rule, series_id, era, era_from_us, rule_hash, evaluated_us, cache, inherited, next_due_us, horizon_us)
 ON CONFLICT (rule, series_id) DO UPDATE SET
     era = excluded.era, era_from = excluded.era_from, rule_hash = excluded.rule_hash,
-    evaluated_to = excluded.evaluated_to, cache = excluded.cache;
+    evaluated_to = excluded.evaluated_to, cache = excluded.cache, inherited = excluded.inherited,
+    next_due = excluded.next_due, horizon = excluded.horizon;
+
+-- name: list_due
+-- The series of which a held sample is still to come, and when the first one is due.
+SELECT series_id, to_us(min(next_due)) AS due_us FROM alert_state WHERE next_due IS NOT NULL GROUP BY series_id;
+
+-- name: list_timed_series
+-- $1 metrics, or null for all. The series of sensors in use.
+SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway,
+       coalesce(sensor.gateway, sensor.created_by) AS uploader
+  FROM series
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE ($1::text[] IS NULL OR series.metric = ANY($1)) AND sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
+ ORDER BY series.id;
+
+-- name: list_upload_latenesses
+-- When each gateway uploaded last, and how late the readings of its last uploads were, in seconds.
+SELECT name, to_us(max(last_upload_at)) AS last_us,
+       coalesce(array_agg(lateness_s) FILTER (WHERE lateness_s IS NOT NULL), '{}') AS latenesses_s
+  FROM gateway
+  LEFT JOIN LATERAL unnest(latenesses_s) AS lateness_s ON TRUE
+ GROUP BY name;
+
+-- name: list_changed_series
+-- $1 rules and $2 hashes of what they say, for all their series. The series for which a rule says something else than
+-- when it was evaluated last.
+SELECT DISTINCT state.series_id AS id
+  FROM alert_state AS state
+ WHERE state.rule_hash <> '' AND state.rule = ANY($1::text[])
+   AND NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS known (rule, hash)
+                    WHERE known.rule = state.rule AND known.hash = split_part(state.rule_hash, '+', 1));
+
+-- name: list_evaluated_series
+SELECT DISTINCT series_id AS id FROM alert_state;
+
+-- name: put_companion_warnings
+-- $1 what is wrong with the second metrics of rules, by rule
+UPDATE worker_status SET companion_warnings = $1 WHERE companion_warnings IS DISTINCT FROM $1;
 
 -- name: list_wanted_oldest
 -- The oldest readings of several ranges. $1 numbers of the ranges, $2 series ids, $3 from (included), $4 to (excluded),
@@ -342,7 +413,7 @@ UPDATE alert_state AS state
  WHERE state.rule = unselected.rule AND state.series_id = unselected.series_id;
 
 -- name: list_older_series
--- $1 time. The series with readings of sensors in use that were registered before it.
+-- $1 time. Series of sensors in use that have readings and were registered before that time.
 SELECT series.id
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
@@ -385,7 +456,7 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
 SELECT to_us(clock_timestamp());
 
 -- name: get_ingest_since
--- Since when uploads could be taken without a break; now() during a break.
+-- The time since which uploads could be taken without a break; now() during a break.
 SELECT to_us(since) FROM ingest_view;
 
 -- name: update_series_watch

@@ -249,7 +249,7 @@ class Changes:
         threshold = _encode(threshold_of(conditions[level])).decode() if level in conditions else None
         value = match.series_rule.value
         keyword = keyword_of(conditions[level]) if level in conditions else None
-        return threshold, match.terms.message, match.terms.unit, value.kind, value.window_us, keyword
+        return threshold, match.terms.message, match.terms.unit, value.name, value.window_us, keyword
 
     def _change(self, change: _PendingChange) -> Change:
         return Change(

@@ -26,7 +26,7 @@ DEMO_VARIABLE = "CHANNEL_DEMO_URL"
 _DEMO = {"the channel of the demo": f'version: 1\nchannels:\n  demo: {{type: webhook, url: "${{{DEMO_VARIABLE}}}"}}\n'}
 #: The largest file that is read. A rule takes about 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000
-#: The most characters of all files of a folder.
+#: Largest number of characters of all files of a folder together.
 _LARGEST_FOLDER = 10_000_000
 #: Each rule without `notify:` holds the names of all channels.
 _MOST_CHANNELS = 200
@@ -35,7 +35,7 @@ _MOST_CHANNELS = 200
 def load_checked(path: Path, settings: Settings) -> RuleSet:
     """Read a folder of rules, or one file, and check channels and secrets too, so that the rules can run.
 
-    With CHANNELS_DIR, channels are those of that folder; a path in it is checked without rules. Raise RuleErrors with
+    With CHANNELS_DIR, channels come from that folder; a path in it is checked without rules. Raise RuleErrors with
     every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
@@ -236,7 +236,7 @@ def _with_channels(rule: Rule, every_channel: tuple[str, ...]) -> Rule:
 def _read_texts(path: Path, log: ProblemLog, kind: str = "folder of rules", is_closed: bool = False) -> dict[str, str]:
     """Return the text of each file by its path; files that cannot be read are logged and left out.
 
-    Of a closed folder, links that lead out of it are not followed: who edits rules must not be shown other files.
+    In a closed folder, links that lead out of it are not followed: people who edit rules must not see other files.
     """
     texts: dict[str, str] = {}
     for file in _list_files(path, kind, log):

@@ -11,11 +11,23 @@ import msgspec
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.language.channels import ChannelFields, ChannelKind, find_channel_fields
-from app.alerting.language.kinds import Ascending, ByKey, Field, Fields, ListOf, MapOf, OneOrMore, ScalarOr, Schema
+from app.alerting.language.kinds import (
+    Ascending,
+    ByKey,
+    Field,
+    Fields,
+    ListOf,
+    MapOf,
+    OneOrListOf,
+    OneOrMore,
+    ScalarOr,
+    Schema,
+)
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
     DATES,
     DURATION,
+    FLAG,
     GLOB,
     LABEL,
     LINK,
@@ -111,6 +123,8 @@ _CHANNELS = ListOf(
     unique=True,
 )
 _LABELS = ListOf(LABEL, "a list of sensor, metric, gateway or tags, such as [site]", unique=True)
+
+_TAGS = ListOf(LABEL, "a list of tags, such as [room]", unique=True, least=1)
 
 _SELECTOR = Fields(
     "sensors",
@@ -216,6 +230,24 @@ _INHIBITION = Fields(
     },
 )
 
+_WHEN = Fields(
+    "when",
+    "{metric: door, equals: 0, max_age: 24h}",
+    _condition_fields()
+    | {
+        "metric": Field(LABEL, "the name of the second metric", required=True),
+        "max_age": Field(
+            POSITIVE_DURATION, "a reading that is older is not known; what is not known does not silence", required=True
+        ),
+        "same": Field(
+            _TAGS,
+            "names of tags: the metric of every sensor with equal values of these counts; "
+            "left out: the metric of the same sensor",
+        ),
+    },
+    also=_EXACTLY_ONE,
+)
+
 #: Keys of `defaults`, of a rule and of an override.
 _COMMON = {
     "max_gap": Field(
@@ -237,9 +269,23 @@ _COMMON = {
 _COMPARISON = {
     "value": Field(
         VALUE_OF,
-        "what is compared: last, which is the reading itself, or the avg, min, max, delta or hourly rate over a window",
+        "what is compared: last, which is the reading itself, or the avg, min, max, delta, hourly rate, increase or range "
+        "over a window",
     ),
     "unit": Field(TEXT, "the unit shown in messages; left out: the series' own unit"),
+    "counter": Field(
+        FLAG,
+        'true: the readings are those of a counter, whose fall is a reset to 0; for value: "rate …" only; left out: false',
+    ),
+    "holds": Field(
+        FLAG,
+        "true: a value counts until the next reading, at most for max_gap, as for sensors that report changes only; "
+        "left out: false",
+    ),
+    "when": Field(
+        OneOrListOf(_WHEN, "a mapping, such as {metric: door, equals: 0, max_age: 24h}, or a list of up to 4", most=4),
+        "a second metric: the levels count only while it meets its condition; [] in an override: none",
+    ),
     "clear": Field(_CLEAR, "when an episode ends; left out: as soon as the lowest level no longer holds"),
 }
 #: Keys of `defaults` and of a rule, which concern a rule as a whole and so cannot be overridden.

@@ -91,6 +91,31 @@ class ListOf:
         return {"type": "array", "items": self._item.schema(definitions), **least, **unique}
 
 
+class OneOrListOf:
+    """One item, or a list of at most `most` items; both are read as a tuple."""
+
+    def __init__(self, item: Kind, accepted: str, most: int) -> None:
+        self._item = item
+        self._accepted = accepted
+        self._most = most
+        self._list = ListOf(item, accepted)
+
+    def read(self, node: Node, log: ProblemLog) -> tuple[Any, ...]:
+        """Return the items that are accepted."""
+        if isinstance(node, ScalarNode):
+            raise mismatch(self._accepted, node)
+        if not isinstance(node, SequenceNode):
+            return (self._item.read(node, log),)
+        if len(node.items) > self._most:
+            raise WrongValueError(f" takes {self._accepted}; got a list of {len(node.items)}")
+        return self._list.read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return the schema of an item or of the list."""
+        items = {**self._list.schema(definitions), "maxItems": self._most}
+        return {"anyOf": [self._item.schema(definitions), items]}
+
+
 class Ascending:
     """A list of exactly `count` numbers in ascending order, read as a tuple; neighbours may be equal."""
 

@@ -213,7 +213,8 @@ def _value_of(scalar: ScalarNode) -> ValueOf:
     text = _text(scalar)
     kind, _, window = text.partition(" ")
     if kind not in _VALUE_KINDS:
-        raise ValueError(f"{shown(text)} is not known{did_you_mean(kind, _VALUE_KINDS)} (accepted: {_VALUES})")
+        meant = did_you_mean(_OTHER_WORDS.get(kind, kind), _VALUE_KINDS)
+        raise ValueError(f"{shown(text)} is not known{meant} (accepted: {_VALUES})")
     if kind == "last":
         if window:
             raise ValueError('"last" takes no window: each reading is compared as it is')
@@ -226,6 +227,12 @@ def _value_of(scalar: ScalarNode) -> ValueOf:
     return msgspec.convert({"kind": kind, "window_us": window_us}, ValueOf)
 
 
+def _flag(scalar: ScalarNode) -> bool:
+    if scalar.meaning != "boolean" or scalar.text.lower() not in ("true", "false"):
+        raise WrongTypeError
+    return scalar.text.lower() == "true"
+
+
 def _version(scalar: ScalarNode) -> int:
     if scalar.style != "plain" or scalar.text != "1":
         raise WrongTypeError
@@ -233,6 +240,7 @@ def _version(scalar: ScalarNode) -> int:
 
 
 _VALUE_KINDS = get_args(get_type_hints(ValueOf)["kind"])
+_OTHER_WORDS = {"average": "avg", "mean": "avg"}
 _WINDOWED = tuple(kind for kind in _VALUE_KINDS if kind != "last")
 _VALUES = listed(["last", *(f"{kind} 5m" for kind in _WINDOWED)])
 _VALUE_PATTERN = f"^(last|({'|'.join(_WINDOWED)}) +{DURATION_PATTERN.strip('^$')})$"
@@ -241,6 +249,7 @@ _TEXT: Schema = {"type": "string", "minLength": 1}
 _DURATION: Schema = {"type": "string", "pattern": DURATION_PATTERN}
 
 VERSION = Leaf("the number 1", _version, {"const": 1})
+FLAG = Leaf("true or false", _flag, {"type": "boolean"})
 NUMBER = Leaf("a number, such as 8.0", _number, {"type": "number"})
 DURATION = Leaf("a duration, such as 10m", _duration, {"anyOf": [_DURATION, {"enum": [0, "0"]}]})
 POSITIVE_DURATION = Leaf("a duration, such as 5m", _positive_duration, _DURATION)

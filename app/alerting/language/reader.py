@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.alerting.conditions import CONDITIONS, Condition
+from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channels import ChannelCheck, ReadChannel, check_channel
 from app.alerting.language.checks import check_can_match, check_level_order, check_message, check_terms
 from app.alerting.language.kinds import Given
@@ -29,13 +30,14 @@ from app.alerting.rules.model import (
     Rule,
     Selector,
     Terms,
+    When,
 )
 from app.alerting.rules.mutes import DAYS, MuteWindow
 from app.alerting.rules.problems import Place, ProblemLog, problem_at
 from app.clock import DAY_US
 from app.model import LEVEL_NAMES, severity
 
-#: The most bytes of all rules as they are stored. Each rule and each override holds what it takes from its base, so a
+#: Largest size in bytes of all rules as they are stored. Each rule and each override has a copy of its base, so a
 #: small file can make large rules.
 LARGEST_RULES_BYTES = 20_000_000
 #: Stands for "every channel" until all files are read. No channel can have this name.
@@ -144,11 +146,13 @@ class RuleReader:
     def _terms(self, given: Given, base: Terms) -> Terms:
         return msgspec.structs.replace(
             base,
-            value=given.get("value", base.value),
+            value=_value(given, base.value),
             unit=given.get("unit", base.unit),
             levels=self._levels(given, base.levels),
             clear=self._clear(given.get("clear"), base.clear),
             max_gap_us=given.get("max_gap", base.max_gap_us),
+            holds=given.get("holds", base.holds),
+            when=self._when(given, base.when),
             late_data=_late_data(given.get("late_data"), base.late_data),
             no_data=_no_data(given.get("no_data"), base.no_data),
             notify=self._channels(given, base.notify),
@@ -202,6 +206,19 @@ class RuleReader:
         if given is None:
             return base
         return Clear(self._condition(given) or base.condition, given.get("for", base.for_us))
+
+    def _when(self, given: Given, base: tuple[When, ...]) -> tuple[When, ...]:
+        """Return the second metrics; those without a metric, a condition or an age have been logged, or are here."""
+        if "when" not in given.values:
+            return base
+        found: list[When] = []
+        for one in given.values["when"]:
+            condition = self._condition(one)
+            if condition is None and one.lacks(*CONDITIONS):
+                self._log.add(one.place, f'"when" needs a condition: one of {", ".join(CONDITIONS)}')
+            if condition is not None and {"metric", "max_age"} <= set(one.values):
+                found.append(When(one.values["metric"], condition, one.values["max_age"], one.get("same", ())))
+        return tuple(found)
 
     def _condition(self, given: Given) -> Condition | None:
         keywords = [key for key in given.places if key in CONDITIONS]
@@ -270,6 +287,12 @@ class RuleReader:
 
 def _inhibitor(inhibition: Given) -> str | None:
     return inhibition.values["rule"].name if "rule" in inhibition.values else None
+
+
+def _value(given: Given, base: ValueOf) -> ValueOf:
+    """Return what is compared; an override may give only one of `value` and `counter`."""
+    value: ValueOf = given.get("value", base)
+    return msgspec.structs.replace(value, counter=given.get("counter", base.counter))
 
 
 def _late_data(given: Given | None, base: LateData) -> LateData:

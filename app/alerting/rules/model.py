@@ -81,6 +81,17 @@ class Clear(msgspec.Struct, frozen=True):
     for_us: int = 0
 
 
+class When(msgspec.Struct, frozen=True):
+    """A second metric: the levels count only while no known series of it fails the condition."""
+
+    metric: str
+    condition: StoredCondition
+    #: A reading of it that is older is not known any more.
+    max_age_us: int
+    #: Names of tags: the series of every sensor with equal values count. Empty: that of the same sensor.
+    same: tuple[str, ...] = ()
+
+
 class LateData(msgspec.Struct, frozen=True):
     """How messages treat episodes of late readings."""
 
@@ -117,6 +128,10 @@ class Terms(msgspec.Struct, frozen=True):
     unit: str | None = None
     clear: Clear = Clear()
     max_gap_us: int | None = None
+    #: Whether a value counts until the next one, at most for `max_gap_us`.
+    holds: bool = False
+    #: All of these must hold.
+    when: tuple[When, ...] = ()
     late_data: LateData = LateData()
     #: None: missing data change nothing, as with `then: keep`.
     no_data: NoData | None = None

@@ -1,7 +1,7 @@
 """The check for missing data, by itself and with the messages that follow."""
 
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pytest
@@ -477,20 +477,20 @@ async def test_feed_carries_the_value_that_the_rule_compares(harness: AlertingHa
     assert await harness.pool.fetchval("SELECT unit FROM series_view") is None
 
 
-@pytest.mark.parametrize("kind", ["last", "avg", "min", "max", "rate", "delta"])
-async def test_view_computes_the_value_as_the_evaluation_does(
-    harness: AlertingHarness, kind: Literal["last", "avg", "min", "max", "rate", "delta"]
-) -> None:
+@pytest.mark.parametrize("name", ["last", "avg", "min", "max", "rate", "delta", "increase", "range", "counter_rate"])
+async def test_view_computes_the_value_as_the_evaluation_does(harness: AlertingHarness, name: str) -> None:
+    kind, is_counter = name.removeprefix("counter_"), name == "counter_rate"
     random = Random(7)
     minutes = sorted(random.sample(range(1, 200), 60), reverse=True)
     await harness.upload("freezer-1", *((minute, random.uniform(-50, 50)) for minute in minutes))
     rows = await harness.pool.fetch("SELECT to_us(time) AS us, value FROM reading ORDER BY time")
-    value_of = ValueOf(kind, 0 if kind == "last" else 9 * MINUTE_US)
+    window_us = 0 if kind == "last" else 9 * MINUTE_US
+    value_of = msgspec.convert({"kind": kind, "window_us": window_us, "counter": is_counter}, ValueOf)
     expected = {sample.t: sample.value for sample in samples(value_of, [(row["us"], row["value"]) for row in rows])}
     assert len(expected) > 10
     for row in rows:
         found = await harness.pool.fetchval(
-            "SELECT rule_value($1, $2 * INTERVAL '1 microsecond', 1, from_us($3))", kind, value_of.window_us, row["us"]
+            "SELECT rule_value($1, $2 * INTERVAL '1 microsecond', 1, from_us($3))", name, value_of.window_us, row["us"]
         )
         assert found == pytest.approx(expected.get(row["us"]))
 

@@ -10,7 +10,7 @@ import { formatDuration, formatMoment, formatQuantity } from "../core/format.js"
 import { makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
-import { limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
+import { comparedOf, limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
 
 const STATES = {
   sending: "on its way",
@@ -102,7 +102,7 @@ export class AlertView {
     const told = toldThrough(alert, this.#model, shownTime());
     const facts = [
       ["State", isOpen ? "open" : (alert.reason ?? alert.state)],
-      ["Limit", limitOf(alert, this.#model)],
+      ["Limit", [comparedOf(alert, this.#model), limitOf(alert, this.#model)].filter(Boolean).join(" ")],
       ["Newest value within it", quantity(alert.value, unit)],
       ["Value when it fired", quantity(alert.fired_value, unit)],
       ["Peak", quantity(alert.peak, unit)],
@@ -113,7 +113,7 @@ export class AlertView {
       ["Levels", (alert.steps ?? []).map(({ level, at }) => `${level} at ${formatMoment(Date.parse(at))}`).join(", ")],
       ["Gateway", alert.gateway ?? ""],
       ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
-      ["Told", isOpen ? `${told.text}${told.isFailed ? `: ${told.title}` : ""}` : (alert.told ?? []).map(describeTold).join("\n")],
+      ["Told", isOpen ? told.isFailed ? `${told.text}, ${told.besides}` : told.text : (alert.told ?? []).map(describeTold).join("\n")],
       ["Messages", (alert.messages ?? []).map(describeMessage).join("\n")],
       ["Closed", alert.closed_by ? `${alert.closed_by}, ${formatMoment(Date.parse(alert.closed_at))}${alert.closed_note && `: ${alert.closed_note}`}` : ""],
       ["Done", (alert.actions ?? []).map(describeAction).join("\n")],

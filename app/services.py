@@ -154,8 +154,8 @@ class Services:
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.listener.started.wait()  # so that the first client finds the head of the feed
-                await self._measure()  # so that the first scrape finds sizes
-                await self.ingest.beat()
+                await patiently(self._measure)  # so that the first scrape finds sizes
+                await patiently(self.ingest.beat)
                 await self.probe.watch()
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield

@@ -115,7 +115,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
             stack.callback(self.probe.close)
-            await self.alerting.keeper.follow(self.pool)
+            await patiently(lambda: self.alerting.keeper.follow(self.pool))
             await stack.enter_async_context(supervised({"lease": self.lease.keep}))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.lease.tried.wait()
@@ -125,7 +125,7 @@ class Worker:
                     await asyncio.sleep(0.01)
                 if self.lease.held:
                     await self._report()
-                await measure(self.metrics, self.pool)
+                await patiently(lambda: measure(self.metrics, self.pool))
                 await self.probe.watch()
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             meaning = describe_edition(self.edition)

@@ -175,7 +175,9 @@ async def _scraped(folder: Path, url: str, stack: AsyncExitStack) -> Scraped | N
 async def _read_back(pool: Pool, sensor: str, sent: int) -> tuple[int, int]:
     """Return how many different readings are stored, and how many more than once; wait up to 20 s for the last ones."""
     for _ in range(200):
-        count, distinct = await pool.fetchrow(_READ_BACK, sensor)
+        row = await pool.fetchrow(_READ_BACK, sensor)
+        assert row is not None
+        count, distinct = row
         if distinct >= sent:
             break
         await asyncio.sleep(0.1)

@@ -57,7 +57,14 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
             *web_routes.handlers,
         ],
         lifespan=[_lifespan],
-        state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
+        state=State(
+            {
+                "services": services,
+                "key_ring": services.ring,
+                "broker": services.broker,
+                "upload_rates": services.upload_rates,
+            }
+        ),
         dependencies=_dependencies(services),
         exception_handlers={Exception: respond},
         openapi_config=_openapi(settings.root_path),

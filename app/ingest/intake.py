@@ -14,6 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.guard import Connection, first_headers
+from app.auth.keys import ApiKey
 from app.clock import DistinctClock
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import (
@@ -27,7 +28,8 @@ from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
 from app.ingest.bodies.room import BodyRoom, HeldRoom
 from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
-from app.ingest.gateways import GatewayLog
+from app.ingest.gateways.binding import bind
+from app.ingest.gateways.statistics import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.sql import SQL
 from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
@@ -35,6 +37,7 @@ from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
 from app.problems import is_database_away
 from app.settings import Settings
+from app.tasks import run_off_loop
 
 #: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.
 BEAT_EVERY_S = 5.0
@@ -104,14 +107,14 @@ class Ingest:
             del sent  # it may be large, and the upload waits for a flush
             parsed, idempotency, is_untimed = await self._parse(body, received_us, parse, parse_good)
             del body
-        label = request.scope["state"]["api_key"].label
-        if parsed.gateway is not None:
-            await self.gateways.admit(self.pool, label, parsed.gateway)
+        api_key: ApiKey = request.scope["state"]["api_key"]
+        if parsed.gateway is not None and api_key.binding is None:
+            await self.gateways.admit(self.pool, api_key.label, parsed.gateway)
         upload = Upload(
             parsed.readings,
             parsed.rejected,
             received_us,
-            request.scope["state"]["api_key"],
+            api_key,
             parsed.gateway,
             client_ip=client_ip(request),
             idempotency=idempotency,
@@ -176,6 +179,9 @@ class Ingest:
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload without an Idempotency-Key, or with one that is new; return the outcome after the commit."""
+        binding = upload.api_key.binding
+        if binding is not None:
+            upload = await run_off_loop(upload.value_count, bind, upload, binding)
         outcome = await self.writer.store(upload)
         receipt = outcome.receipt
         self.gateways.note(upload, receipt)
@@ -189,9 +195,15 @@ class UploadRoute(HTTPRouteHandler):
     """A route that costs an upload little beside its own work; single readings come by the thousand a second."""
 
     async def authorize_connection(self, connection: Connection) -> None:
-        """Run the guards, as Litestar does, but without a copy of this route for each."""
+        """Run the guards, as Litestar does, but without a copy of this route for each; count the key's uploads.
+
+        Raise what the guards raise, and RateLimitedError.
+        """
         for guard in self.resolve_guards():
             await guard(connection, self)  # type: ignore[misc]
+        api_key: ApiKey = connection.scope["state"]["api_key"]
+        if api_key.limits.uploads_per_minute:
+            await connection.app.state.upload_rates.count(api_key)
 
     async def to_response(self, app: Litestar, data: Any, request: AnyRequest) -> ASGIApp:
         """Answer with a receipt or a dict as JSON; leave other data to Litestar."""

@@ -10,7 +10,8 @@ SELECT version FROM sensor_version FOR SHARE;
 -- name: find_series
 -- $1 names, present or old ones. For a sensor without series, returns one row in which the series is null. The unit of
 -- an operator counts as older than any reading.
-SELECT given.name AS given_name, sensor.id, sensor.name, sensor.created_by, sensor.retired_at IS NOT NULL AS is_retired,
+SELECT given.name AS given_name, sensor.id, sensor.name, sensor.created_by, sensor.owner,
+       sensor.retired_at IS NOT NULL AS is_retired,
        sensor.uploaded_tags::text AS tags, to_us(nullif(sensor.tags_at, '-infinity')) AS tags_us,
        sensor.gateway, to_us(nullif(sensor.gateway_at, '-infinity')) AS gateway_us,
        series.id AS series_id, series.metric,
@@ -34,13 +35,39 @@ SELECT count(*) FROM series JOIN sensor ON sensor.id = sensor_id WHERE created_b
 SELECT name FROM gateway WHERE api_key = $1;
 
 -- name: insert_sensors
--- $1 names, $2 labels of the API keys that brought them. Inserted in order of name, so that processes never deadlock.
-INSERT INTO sensor (name, created_by)
-SELECT name, created_by
-  FROM unnest($1::text[], $2::text[]) AS new (name, created_by)
+-- $1 names, $2 labels of the API keys that brought them, $3 the gateways, where they are named. Inserted in order of
+-- name, so that processes never deadlock.
+INSERT INTO sensor (name, created_by, owner)
+SELECT name, created_by, owner
+  FROM unnest($1::text[], $2::text[], $3::text[]) AS new (name, created_by, owner)
  WHERE NOT EXISTS (SELECT FROM sensor_alias AS alias WHERE alias.name = new.name)
  ORDER BY name
 ON CONFLICT (name) DO NOTHING;
+
+-- name: claim_sensors
+-- $1 sensor ids, $2 gateway
+UPDATE sensor SET owner = $2 WHERE id = ANY($1::int[]) AND owner IS NULL;
+
+-- name: list_owners
+-- $1 sensor ids
+SELECT id, owner FROM sensor WHERE id = ANY($1::int[]);
+
+-- name: upsert_foreign_sensors
+-- $1 ids of sensors, $2 gateways that sent them, $3 times; in ascending order. A sensor that was just deleted is left out.
+WITH gone AS (
+     DELETE FROM foreign_sensor
+      WHERE (sensor_id, gateway) IN (
+            SELECT sensor_id, gateway FROM foreign_sensor
+             WHERE seen_at < now() - INTERVAL '1 day'
+               FOR UPDATE SKIP LOCKED
+      )
+)
+INSERT INTO foreign_sensor AS known (sensor_id, gateway, seen_at)
+SELECT sensor.id, new.gateway, from_us(new.us)
+  FROM unnest($1::int[], $2::text[], $3::bigint[]) AS new (sensor_id, gateway, us)
+  JOIN sensor ON sensor.id = new.sensor_id
+ ORDER BY sensor.id, new.gateway
+ON CONFLICT (sensor_id, gateway) DO UPDATE SET seen_at = greatest(known.seen_at, excluded.seen_at);
 
 -- name: insert_series
 -- $1 sensor ids, $2 metrics. A sensor that was just deleted gets none.

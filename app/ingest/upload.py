@@ -34,6 +34,8 @@ RejectionCode = Literal[
     "too_many_sensors",
     "too_many_metrics",
     "too_many_series",
+    "sensor_not_allowed",
+    "sensor_of_other_gateway",
 ]
 
 

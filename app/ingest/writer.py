@@ -289,6 +289,8 @@ class Writer:
 async def _merge(connection: Connection, uploads: Sequence[Upload], registry: SeriesRegistry) -> Batch:
     """Return the uploads as one batch; register their new series first. Raise SensorsChangedError."""
     value_count = sum(upload.value_count for upload in uploads)
+    if any(upload.api_key.binding for upload in uploads):
+        uploads = await registry.refuse_foreign(connection, uploads)
     try:
         # Tried before any look for new series, which would take half as long as the batch itself.
         batch = await run_off_loop(value_count, Batch, uploads, registry.series_of)

@@ -8,8 +8,8 @@ import pytest
 
 from app.db.pool import Pool
 from app.errors import UnprocessableError
-from app.ingest import gateways
-from app.ingest.gateways import GatewayLog
+from app.ingest.gateways import statistics
+from app.ingest.gateways.statistics import GatewayLog
 from app.ingest.upload import Receipt
 from tests.conftest import Database
 from tests.ingest.uploads import MINUTE, SECOND, T0, key, reading, upload
@@ -59,7 +59,7 @@ async def test_gateway_is_stored_under_its_keys_label_when_it_has_no_name(databa
 async def test_gateway_is_refused_when_its_key_has_too_many(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateways, "GATEWAYS_PER_KEY", 2)
+    monkeypatch.setattr(statistics, "GATEWAYS_PER_KEY", 2)
     log = GatewayLog()
     for name in ("roof", "cellar", "roof"):
         await log.admit(database.pool, "API_KEY", name)

@@ -33,6 +33,9 @@ class Metrics:
         )
         self.readings_accepted = self._counter("tidegauge_values_accepted", "Values stored, each for the first time")
         self.readings_duplicate = self._counter("tidegauge_values_duplicate", "Values that were stored already")
+        self.readings_conflicting = self._counter(
+            "tidegauge_values_conflicting", "Of the values that were stored already, those with another value"
+        )
         self.readings_rejected = self._counter("tidegauge_values_rejected", "Values refused, by reason", "code")
         self.flush_seconds = Histogram(
             "tidegauge_flush_seconds",
@@ -134,6 +137,7 @@ class Metrics:
         of_api = (
             self.readings_accepted,
             self.readings_duplicate,
+            self.readings_conflicting,
             self.readings_rejected,
             self.flush_seconds,
             self.flush_values,

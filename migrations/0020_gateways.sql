@@ -73,25 +73,28 @@ ALTER TABLE alert_episode
     ADD CONSTRAINT alert_episode_kind_check CHECK (kind IN ('threshold', 'no_data', 'clock'));
 CREATE UNIQUE INDEX alert_episode_clock ON alert_episode (rule, gateway) WHERE kind = 'clock' AND resolved_at IS NULL;
 
--- The places, from 1, of the given readings for which another value is stored.
-CREATE FUNCTION find_conflicts_1(series_ids int[], times_us bigint[], given_values float8[]) RETURNS int[]
-LANGUAGE plpgsql STABLE AS $$
+-- The numbers, from 1, of the given readings for which another value is stored. At most `days` UTC days are looked at, the
+-- latest: each costs the planning of a query, and one query over many chunks would look into each of them.
+CREATE FUNCTION find_conflicts_1(series_ids int[], times_us bigint[], given_values float8[], days int) RETURNS int[]
+LANGUAGE plpgsql STABLE SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
-    -- For the exclusion of chunks.
-    earliest timestamptz := (SELECT from_us(min(us)) FROM unnest(times_us) AS us);
-    latest timestamptz := (SELECT from_us(max(us)) FROM unnest(times_us) AS us);
+    found int[] := '{}';
+    of_day int[];
+    begins_at timestamptz;
 BEGIN
-    RETURN ARRAY(
-        SELECT given.place
+    FOR begins_at IN
+        SELECT DISTINCT from_us(us - us % 86400000000) FROM unnest(times_us) AS us ORDER BY 1 DESC LIMIT days
+    LOOP
+        SELECT array_agg(given.place)
+          INTO of_day
           FROM unnest(series_ids, times_us, given_values) WITH ORDINALITY AS given (series_id, us, value, place)
-         CROSS JOIN LATERAL (
-              SELECT value
-                FROM reading
-               WHERE series_id = given.series_id AND time = from_us(given.us) AND time BETWEEN earliest AND latest
-               LIMIT 1
-         ) AS stored
-         WHERE stored.value IS DISTINCT FROM given.value
-    );
+          JOIN reading ON reading.series_id = given.series_id AND reading.time = from_us(given.us)
+         WHERE from_us(given.us) >= begins_at AND from_us(given.us) < begins_at + INTERVAL '1 day'
+           AND reading.time >= begins_at AND reading.time < begins_at + INTERVAL '1 day'
+           AND reading.value <> given.value;
+        found := found || coalesce(of_day, '{}');
+    END LOOP;
+    RETURN found;
 END $$;
 
 -- As in 0010, with what is new.

@@ -121,11 +121,16 @@ SELECT id, uploaded_tags::text AS tags, to_us(nullif(tags_at, '-infinity')) AS t
 -- as in insert_late_days, $8 to $10 as in upsert_series_state, $11 and $12 as in insert_dirty, $13 parts of the payload,
 -- $14 to $19 as in insert_legacy_readings, $20 to $22 labels, keys and body hashes of answers, $23 the answers if all
 -- readings are new and $24 whether these have a seq, $25 the answers if none is new
-SELECT seq, legacy_ids
+SELECT flush.seq, flush.legacy_ids, CASE WHEN flush.seq IS NULL THEN find_conflicts_1($3, $4, $5, 2) END AS conflicts
   FROM store_small_flush_2(
            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
            $24, $25
-       );
+       ) AS flush;
+
+-- name: find_conflicts
+-- $1 series ids, $2 times, $3 values, $4 largest number of days. The numbers, from 1, of the readings of the latest days
+-- for which another value is stored.
+SELECT find_conflicts_1($1, $2, $3, $4);
 
 -- name: insert_readings
 -- $1 series ids, $2 times, $3 values; sorted by UTC day, series and time

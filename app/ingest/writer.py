@@ -281,6 +281,7 @@ class Writer:
     def _answer(self, taken: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         self._metrics.readings_accepted.inc(sum(outcome.receipt.accepted for outcome in outcomes))
         self._metrics.readings_duplicate.inc(sum(outcome.receipt.duplicates for outcome in outcomes))
+        self._metrics.readings_conflicting.inc(sum(outcome.conflicts for outcome in outcomes))
         for waiting, outcome in zip(taken, outcomes, strict=True):
             if not waiting.outcome.done():
                 waiting.outcome.set_result(outcome)

@@ -29,7 +29,12 @@ def make_outcomes(
     """Return each upload's outcome, in order; `seq` is that of the flush."""
     ids = {record.upload_number: legacy_id for record, legacy_id in zip(records, legacy_ids, strict=True)}
     return [
-        Outcome(_receipt(new, number, seq if new.accepted[number] else None), upload.rejected.by_code, ids.get(number))
+        Outcome(
+            _receipt(new, number, seq if new.accepted[number] else None),
+            upload.rejected.by_code,
+            ids.get(number),
+            new.conflicts[number],
+        )
         for number, upload in enumerate(new.batch.uploads)
     ]
 

@@ -25,7 +25,6 @@ from app.ingest.checks import (
     Refusal,
     check_datetime,
     check_tags,
-    check_time,
     check_units,
     check_value,
     refuse_metric,
@@ -295,7 +294,7 @@ def _check_reading(index: int, item: object, rejected: Rejected, times: ReceiptT
     time_us = 0
     if refusal is None:
         checked = _time_us(item.get("time"), str(sensor), times)
-        refusal = checked if isinstance(checked, tuple) else check_time(checked, times.received_us)
+        refusal = checked if isinstance(checked, tuple) else times.check(checked)
         time_us = 0 if isinstance(checked, tuple) else checked
     if refusal is not None:
         rejected.add(index, *refusal, values=count)

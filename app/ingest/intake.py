@@ -13,26 +13,30 @@ from litestar import Litestar, Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.guard import Connection, first_headers
+from app.auth.guard import Connection, first_headers, key_from_headers
 from app.auth.keys import ApiKey
 from app.clock import DistinctClock
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import (
+    AppError,
     ClientGoneError,
     DatabaseUnavailableError,
+    InvalidRequestError,
     OverloadedError,
     PayloadTooLargeError,
     SlowBodyError,
+    UnprocessableError,
 )
 from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
 from app.ingest.bodies.room import BodyRoom, HeldRoom
 from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
 from app.ingest.gateways.binding import bind
+from app.ingest.gateways.refusals import BODY_KEPT
 from app.ingest.gateways.statistics import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.sql import SQL
-from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
+from app.ingest.upload import Idempotency, Outcome, Receipt, Sent, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
 from app.problems import is_database_away
@@ -94,22 +98,27 @@ class Ingest:
         a larger body, `parse` runs in a thread.
         """
         headers = first_headers(request.scope)
+        api_key: ApiKey = request.scope["state"]["api_key"]
         with HeldRoom(self._body_room) as room:
             sent = await _receive(request, headers, BODY_LIMIT, room)
             received_us = self.clock()
-            key = headers.get("idempotency-key")
             body = _SentBody(
                 sent,
                 headers.get("content-encoding", ""),
                 headers.get("content-type", "").partition(";")[0].strip().lower(),
-                None if key is None else check_key(key),
+                headers.get("idempotency-key"),
+                sent[:BODY_KEPT],
             )
             del sent  # it may be large, and the upload waits for a flush
-            parsed, idempotency, is_untimed = await self._parse(body, received_us, parse, parse_good)
+            try:
+                parsed, idempotency, times = await self._parse(body, received_us, parse, parse_good)
+                if parsed.gateway is not None and api_key.binding is None:
+                    await self.gateways.admit(self.pool, api_key.label, parsed.gateway)
+            except (InvalidRequestError, PayloadTooLargeError, UnprocessableError) as error:
+                self.note_refused(request, received_us, body.beginning, error)
+                raise
+            shown = keep_sent(request, headers, body.beginning)
             del body
-        api_key: ApiKey = request.scope["state"]["api_key"]
-        if parsed.gateway is not None and api_key.binding is None:
-            await self.gateways.admit(self.pool, api_key.label, parsed.gateway)
         upload = Upload(
             parsed.readings,
             parsed.rejected,
@@ -118,9 +127,16 @@ class Ingest:
             parsed.gateway,
             client_ip=client_ip(request),
             idempotency=idempotency,
-            is_untimed=is_untimed,
+            is_untimed=times.are_used,
+            newest_refused_us=times.newest_refused_us,
+            sent=shown,
         )
         return await self._store_once(upload)
+
+    def note_refused(self, request: AnyRequest, received_us: int, beginning: bytes, error: AppError) -> None:
+        """Count an upload of which nothing could be used; `beginning` is that of its body."""
+        shown = keep_sent(request, first_headers(request.scope), beginning)
+        self.gateways.note_refused(request.scope["state"]["api_key"], received_us, shown, error)
 
     async def read_small_body(self, request: AnyRequest, headers: Mapping[str, str], limit: int) -> bytes:
         """Read a request's body and decompress it, up to `limit` bytes before and after.
@@ -137,10 +153,13 @@ class Ingest:
 
     async def _parse(
         self, sent: "_SentBody", received_us: int, parse: Parse, parse_good: ParseGood | None
-    ) -> tuple[Parsed, Idempotency | None, bool]:
-        """Parse a body at once if that is quick, else in a thread; the last is whether a reading has no time."""
+    ) -> tuple[Parsed, Idempotency | None, ReceiptTimes]:
+        """Parse a body at once if that is quick, else in a thread; the last are the times of its readings."""
+        if sent.key is not None:
+            check_key(sent.key)
         body = decompress_up_to(QUICK_BYTES, sent.body, sent.encoding)
         if body is not None:
+            sent.beginning = body[:BODY_KEPT]
             times = ReceiptTimes(received_us)
             parsed = None
             if len(body) <= INLINE_BYTES:
@@ -149,11 +168,11 @@ class Ingest:
                 parsed = parse_good(body, sent.media_type, times)
             if parsed is not None:
                 self.clock.skip_to(times.last_us)
-                return parsed, sent.idempotency(body), times.are_used
+                return parsed, sent.idempotency(body), times
         # One at a time, because the memory that this takes is many times that of the body as sent.
         async with self._long_work:
             times = ReceiptTimes(received_us, self.clock.reserve)
-            return *await asyncio.to_thread(sent.decode, parse, times), times.are_used
+            return *await asyncio.to_thread(sent.decode, parse, times), times
 
     async def _store_once(self, upload: Upload) -> Receipt:
         """Store an upload and return its receipt; under a known Idempotency-Key, return the first receipt again."""
@@ -184,7 +203,7 @@ class Ingest:
             upload = await run_off_loop(upload.value_count, bind, upload, binding)
         outcome = await self.writer.store(upload)
         receipt = outcome.receipt
-        self.gateways.note(upload, receipt)
+        self.gateways.note(upload, outcome)
         for code, count in outcome.rejected_by_code.items():
             self._metrics.readings_rejected.labels(code).inc(count)
         self._log.note(upload, receipt)
@@ -276,17 +295,21 @@ class _Together(msgspec.Struct):
         self.seq = receipt.seq if self.seq is None else max(self.seq, receipt.seq or 0)
 
 
-class _SentBody(msgspec.Struct, frozen=True):
+class _SentBody(msgspec.Struct):
     """A body as it was sent, and what its headers say of it."""
 
     body: bytes
     encoding: str
     media_type: str
+    #: The Idempotency-Key.
     key: str | None
+    #: The beginning of the body, decompressed once that is done.
+    beginning: bytes
 
     def decode(self, parse: Parse, times: ReceiptTimes) -> tuple[Parsed, Idempotency | None]:
         """Decompress and parse it; this may take seconds."""
         body = decompress(self.body, self.encoding)
+        self.beginning = body[:BODY_KEPT]
         return parse(body, self.media_type, times), self.idempotency(body)
 
     def idempotency(self, body: bytes) -> Idempotency | None:
@@ -324,6 +347,11 @@ async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, 
 def _too_large(limit: int) -> PayloadTooLargeError:
     size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
     return PayloadTooLargeError(f"The body is larger than {size} as sent; send smaller batches")
+
+
+def keep_sent(request: AnyRequest, headers: Mapping[str, str], beginning: bytes) -> Sent:
+    """Return what is kept of a request for the case that something of it is refused."""
+    return Sent(request.scope.get("path_template") or "", beginning, key_from_headers(headers))
 
 
 def client_ip(request: AnyRequest) -> str:

@@ -222,29 +222,65 @@ DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10
 
 -- name: upsert_gateways
 -- $1 API key labels and $2 gateway names in ascending order; $3 times of the first and $4 of the last upload; numbers
--- of $5 uploads, $6 accepted, $7 duplicate and $8 rejected values; $9 skew and $10 lateness in seconds; $11 intervals
--- between these uploads in seconds, as text such as '{1.5,2}'. The last 20 intervals are kept.
-INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, rejected,
-                          skew_s, lateness_s, intervals_s)
-SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, rejected,
-       skew_s, lateness_s, intervals::float8[]
+-- of $5 uploads, $6 accepted, $7 duplicate, $8 conflicting and $9 rejected values, $10 these by code; $11 skew and $12
+-- lateness in seconds; $13 when something was last taken; $14 why nothing of the last upload was; $15 intervals between
+-- these uploads in seconds, $16 skews and $17 their times, as texts such as '{1.5,2}'. The last 20 of each are kept.
+INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, conflicts,
+                          rejected, rejected_by_code, skew_s, lateness_s, last_taken_at, refused_for, intervals_s, skews_s,
+                          skews_at)
+SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, conflicts, rejected, by_code,
+       skew_s, lateness_s, from_us(taken_us), refused_for, intervals::float8[], skews::float8[],
+       ARRAY(SELECT from_us(us) FROM unnest(skews_us::bigint[]) WITH ORDINALITY AS each (us, place) ORDER BY place)
   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-              $8::bigint[], $9::float8[], $10::float8[], $11::text[])
-       AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, rejected, skew_s, lateness_s,
-               intervals)
+              $8::bigint[], $9::bigint[], $10::jsonb[], $11::float8[], $12::float8[], $13::bigint[], $14::text[],
+              $15::text[], $16::text[], $17::text[])
+       AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, conflicts, rejected, by_code, skew_s,
+               lateness_s, taken_us, refused_for, intervals, skews, skews_us)
 ON CONFLICT (api_key, name) DO UPDATE SET
     last_upload_at = greatest(g.last_upload_at, excluded.last_upload_at),
     uploads = g.uploads + excluded.uploads,
     accepted = g.accepted + excluded.accepted,
     duplicates = g.duplicates + excluded.duplicates,
+    conflicts = g.conflicts + excluded.conflicts,
     rejected = g.rejected + excluded.rejected,
+    rejected_by_code = (
+        SELECT coalesce(jsonb_object_agg(code, n), '{}')
+          FROM (SELECT code, sum(n::bigint) AS n
+                  FROM (SELECT * FROM jsonb_each_text(g.rejected_by_code)
+                        UNION ALL SELECT * FROM jsonb_each_text(excluded.rejected_by_code)) AS both (code, n)
+                 GROUP BY code) AS summed
+    ),
     skew_s = coalesce(excluded.skew_s, g.skew_s),
     lateness_s = coalesce(excluded.lateness_s, g.lateness_s),
+    last_taken_at = greatest(g.last_taken_at, excluded.last_taken_at),
+    refused_for = excluded.refused_for,
     intervals_s = (
         g.intervals_s
         || greatest(extract(epoch FROM excluded.first_upload_at - g.last_upload_at)::float8, 0)
         || excluded.intervals_s
-    )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):];
+    )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):],
+    skews_s = (g.skews_s || excluded.skews_s)
+              [greatest(cardinality(g.skews_s) + cardinality(excluded.skews_s) - 19, 1):],
+    skews_at = (g.skews_at || excluded.skews_at)
+               [greatest(cardinality(g.skews_at) + cardinality(excluded.skews_at) - 19, 1):];
+
+-- name: insert_refusals
+-- $1 gateways, $2 labels of API keys, $3 times, $4 paths, $5 errors, $6 numbers of rejected values, $7 these by code,
+-- $8 the first ones, $9 beginnings of bodies
+INSERT INTO gateway_refusal (gateway, api_key, at, path, error, rejected, by_code, listed, body)
+SELECT gateway, api_key, from_us(us), path, error, rejected, by_code, listed, body
+  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::jsonb[], $8::jsonb[],
+              $9::text[])
+       WITH ORDINALITY AS new (gateway, api_key, us, path, error, rejected, by_code, listed, body, place)
+ ORDER BY place;
+
+-- name: prune_refusals
+-- $1 gateways, $2 number that is kept of each
+DELETE FROM gateway_refusal AS refusal
+ USING unnest($1::text[]) AS written (name)
+ WHERE refusal.gateway = written.name
+   AND refusal.id <= (SELECT id FROM gateway_refusal AS newer
+                       WHERE newer.gateway = written.name ORDER BY id DESC OFFSET $2 LIMIT 1);
 
 -- name: lock_as_flushes
 -- Waits for what a flush would wait for; `reading` without its chunks.

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from app.alerting.episodes.reasons import NO_DATA
+from app.alerting.episodes.reasons import NO_DATA, UNWATCHED
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.telling.decisions import Action
 from app.alerting.telling.links import Addresses, links
 from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.alerting.telling.wording import rule_message
 from app.clock import from_us
+from app.durations import format_skew
 from app.model import LevelName, severity
 from app.notify.message import Entry, Message
 from app.rule_texts import format_threshold, format_value
@@ -26,6 +27,8 @@ _HEADINGS = {
 }
 #: Used instead of "resolved" for missing data: the alert itself may go on.
 _DATA_BACK = "data are back"
+#: Codes of refusals for which the gateway's clock is to blame.
+_REFUSED_TIMES = ("time_in_future", "time_too_old")
 #: Order of entries by kind.
 _ORDER = ("raised", "firing", "again", "reminder", "retracted", "resolved", "summary", "withdrawn")
 
@@ -103,6 +106,8 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
             return "later readings show that it never was"
         case "resolved":
             return _resolved_note(situation, episode)
+        case _ if episode.kind == "clock":
+            return episode.reason or ""
         case _ if episode.kind == "no_data":
             return _no_data_note(situation, episode)
         case _:
@@ -112,6 +117,8 @@ def _note(situation: Situation, action: Action, value: float | None) -> str:
 def _resolved_note(situation: Situation, episode: UntoldEpisode) -> str:
     if episode.reason == NO_DATA:
         return _data_back_note(situation, episode)
+    if episode.kind == "clock":
+        return UNWATCHED if episode.reason == UNWATCHED else "the clock is right again"
     if situation.is_cleared(episode):
         return f"ended for lack of data since {_clock(situation, episode.received_us or episode.started_us)}"
     return episode.reason or ""
@@ -132,7 +139,15 @@ def _data_back_note(situation: Situation, no_data_alert: UntoldEpisode) -> str:
 
 def _no_data_note(situation: Situation, episode: UntoldEpisode) -> str:
     last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}"
-    return f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
+    note = f"no data since {_clock(situation, episode.started_us)}{last}{_unit(situation, episode)}"
+    return note if episode.refused_for is None else f"{note}; uploads arrive, all refused: {_refusal(episode)}"
+
+
+def _refusal(episode: UntoldEpisode) -> str:
+    """Return why everything is refused that a gateway uploads."""
+    if episode.refused_for in _REFUSED_TIMES and episode.skew_s is not None:
+        return f"clock {format_skew(episode.skew_s)}"
+    return f"{episode.refused_for}"
 
 
 def _rule_message(situation: Situation, episode: UntoldEpisode, value: float | None) -> str:

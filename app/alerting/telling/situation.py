@@ -9,7 +9,7 @@ import msgspec
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.matching import terms_for
-from app.alerting.rules.model import GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import BUILT_IN_RULES, Rule, RuleSet, Selector, Terms
 from app.alerting.rules.mutes import is_muted
 from app.alerting.telling.sql import SQL
 from app.clock import SECOND_US
@@ -21,7 +21,7 @@ from app.model import Tags
 CATCH_UP_WAIT_US = 60 * SECOND_US
 #: but at most until this long after its episode became known.
 CATCH_UP_LIMIT_US = 600 * SECOND_US
-_OFFLINE_RULE = Rule(GATEWAY_OFFLINE, Selector(), Terms(levels=()), group_by=("gateway",))
+_BUILT_IN = tuple(Rule(name, Selector(), Terms(levels=()), group_by=("gateway",)) for name in BUILT_IN_RULES)
 #: (channel, group key)
 Group = tuple[str, str]
 
@@ -57,6 +57,9 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     only_imported: bool
     #: A message about it is being sent. If it is refused, what it told is taken back.
     is_being_sent: bool
+    #: Of missing data: why everything was refused that was uploaded since, and the skew of the gateway's last upload.
+    refused_for: str | None = None
+    skew_s: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -108,7 +111,7 @@ class Situation:
         self.last_sent = last_sent
         #: When the last dead letter of each group was given up, in microseconds since 1970.
         self.last_refused = last_refused
-        self._rules: dict[str, Rule] = {rule.name: rule for rule in (*rules.rules, _OFFLINE_RULE)}
+        self._rules: dict[str, Rule] = {rule.name: rule for rule in (*rules.rules, *_BUILT_IN)}
         self._silences = list(silences)
         self._channels = [channel.name for channel in rules.channels]
         self._terms: dict[tuple[str, int | None], Terms | None] = {}
@@ -150,7 +153,7 @@ class Situation:
 
     def channels(self, episode: UntoldEpisode) -> tuple[str, ...]:
         """Return the configured channels that are notified of the episode at its level."""
-        if episode.rule == GATEWAY_OFFLINE:
+        if episode.rule in BUILT_IN_RULES:
             return self.channels_of_gateway(episode.gateway)
         terms = self.terms(episode)
         return (
@@ -160,7 +163,7 @@ class Situation:
     def channels_of_gateway(self, gateway: str | None) -> tuple[str, ...]:
         """Return the configured channels of rules that alert on missing data and may select series of the gateway.
 
-        The alert of gateway-offline replaces the alerts of these rules.
+        The alert of gateway-offline replaces the alerts of these rules, and a wrong clock leads to missing data.
         """
         names = (
             name

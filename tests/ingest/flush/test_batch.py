@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.ingest.flush.batch import LATE_AFTER_US, Batch, NewReadings, Samples, by_day, copy_payload, select
+from app.ingest.flush.batch import LATE_AFTER_US, Batch, NewReadings, Samples, by_day, copy_payload, split
 from app.ingest.upload import Upload
 from app.model import SeriesId
 from app.summaries import Summaries

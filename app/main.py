@@ -24,6 +24,7 @@ from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
 from app.notify import routes as notify_routes
 from app.problems import respond
+from app.sensors import gateways as gateways_routes
 from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
 from app.services import Services
@@ -46,6 +47,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
         route_handlers=[
             *ingest_routes.handlers,
             *sensors_routes.handlers,
+            *gateways_routes.handlers,
             *limits_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,

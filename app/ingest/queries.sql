@@ -247,7 +247,7 @@ ON CONFLICT (api_key, name) DO UPDATE SET
         SELECT coalesce(jsonb_object_agg(code, n), '{}')
           FROM (SELECT code, sum(n::bigint) AS n
                   FROM (SELECT * FROM jsonb_each_text(g.rejected_by_code)
-                        UNION ALL SELECT * FROM jsonb_each_text(excluded.rejected_by_code)) AS both (code, n)
+                        UNION ALL SELECT * FROM jsonb_each_text(excluded.rejected_by_code)) AS counted (code, n)
                  GROUP BY code) AS summed
     ),
     skew_s = coalesce(excluded.skew_s, g.skew_s),
@@ -266,10 +266,10 @@ ON CONFLICT (api_key, name) DO UPDATE SET
 
 -- name: insert_refusals
 -- $1 gateways, $2 labels of API keys, $3 times, $4 paths, $5 errors, $6 numbers of rejected values, $7 these by code,
--- $8 the first ones, $9 beginnings of bodies
+-- $8 the first ones as JSON, $9 beginnings of bodies
 INSERT INTO gateway_refusal (gateway, api_key, at, path, error, rejected, by_code, listed, body)
-SELECT gateway, api_key, from_us(us), path, error, rejected, by_code, listed, body
-  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::jsonb[], $8::jsonb[],
+SELECT gateway, api_key, from_us(us), path, error, rejected, by_code, listed::jsonb, body
+  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::jsonb[], $8::text[],
               $9::text[])
        WITH ORDINALITY AS new (gateway, api_key, us, path, error, rejected, by_code, listed, body, place)
  ORDER BY place;

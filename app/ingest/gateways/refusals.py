@@ -12,7 +12,7 @@ import msgspec
 
 from app.db.pool import Pool
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome, Rejection, Sent, Upload
+from app.ingest.upload import Outcome, Rejection, RejectionCode, Sent, Upload
 from app.log import redact
 
 #: Refused uploads that are kept of each gateway.
@@ -40,7 +40,7 @@ class RefusedUpload(msgspec.Struct, frozen=True):
     at_us: int
     sent: Sent
     rejected: int = 0
-    by_code: Mapping[str, int] = {}
+    by_code: Mapping[RejectionCode, int] = {}
     #: The first refusals.
     listed: Sequence[Rejection] = ()
     error: str | None = None
@@ -55,7 +55,7 @@ class RefusedUpload(msgspec.Struct, frozen=True):
             upload.received_us,
             upload.sent or Sent("", b""),
             receipt.rejected_count,
-            {**outcome.rejected_by_code},
+            outcome.rejected_by_code,
             receipt.rejected[:_LISTED],
         )
 
@@ -101,6 +101,6 @@ def _as_row(refused: RefusedUpload) -> tuple[object, ...]:
         refused.error and redact(refused.error)[:BODY_SHOWN],
         refused.rejected,
         dict(refused.by_code),
-        [{**each, "message": redact(each["message"])} for each in listed],
+        msgspec.json.encode([{**each, "message": redact(each["message"])} for each in listed]).decode(),
         show_body(refused.sent),
     )

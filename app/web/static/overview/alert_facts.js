@@ -28,7 +28,7 @@ export function comparesValues(alert, model) {
 
 /** Write the limit that an alert has passed. */
 export function limitOf(alert, model) {
-  if (alert.kind === "no_data" || alert.threshold === null) return "";
+  if (alert.kind !== "threshold" || alert.threshold === null) return "";
   const rule = model.rules.get(alert.rule);
   const unit = unitOf(alert, model);
   const word = (rule?.levels[alert.level] ?? "").split(" ")[0];

@@ -12,6 +12,8 @@ import { shownTime } from "../head/connection.js";
 import { comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
 import { lastDay } from "./alert_history.js";
 
+/** Alerts that are about no value, in words. */
+const KINDS = { no_data: "no data", clock: "clock" };
 const GAP_MS = 35 * 60_000;
 
 /** A row; `update(alert)` shows another state of the same alert, `tick()` counts on. */
@@ -51,8 +53,8 @@ export class AlertRow {
     setMark(this.#mark, alert.level);
     setText(this.#subject, subjectOf(alert, this.#model));
     setAttribute(this.#subject, "href", linkTo("alert", alert.id));
-    setAttribute(this.#subject, "title", alert.message ?? null);
-    setText(this.#metric, alert.kind === "no_data" ? "no data" : (alert.metric ?? ""));
+    setAttribute(this.#subject, "title", alert.message ?? (alert.kind === "clock" ? alert.reason : null));
+    setText(this.#metric, KINDS[alert.kind] ?? alert.metric ?? "");
     this.#showFigures();
     this.#showTold();
     this.#showActions();
@@ -74,7 +76,7 @@ export class AlertRow {
     const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
     const newest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value;
     const latest = isReading ? (newest ?? alert.value) : alert.value;
-    const values = alert.kind === "no_data" ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
+    const values = alert.kind in KINDS ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
     const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
     const limit = limitOf(alert, this.#model);

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.auth.keys import Binding, create_key
+from app.auth.keys import Binding, Scope, create_key
 from tests.conftest import Database, Server
 from tests.ingest.client import READINGS, RECORD, send
 
-INGEST = frozenset({"ingest"})
+INGEST: frozenset[Scope] = frozenset({"ingest"})
 A_LINE = b"temperature,sensor=oven,site=kitchen value=200"
 UPLINK = {"deviceInfo": {"deviceName": "oven", "tags": {"site": "kitchen"}}, "object": {"temperature": 200.5}}
 MESSAGE = {
@@ -59,8 +59,8 @@ async def test_key_of_one_gateway_writes_neither_readings_nor_tags_nor_metrics_o
         "index": 0,
         "code": "sensor_of_other_gateway",
         "message": (
-            "sensor 'oven' was registered by the gateway 'bakery', not by the gateway 'kitchen' of this key; give the key "
-            "a --prefix, or set the sensor's owner"
+            "sensor 'oven' was registered by the gateway 'bakery', not by the gateway 'kitchen' of this key; give the "
+            "key a --prefix, or set the sensor's owner"
         ),
     }
     assert await sensors(server) == {**before, "fridge": ("kitchen", {"site": "bakery"}, 4.0)}
@@ -125,8 +125,8 @@ async def test_key_writes_only_to_sensors_that_match_its_pattern(server: Server,
             "index": 1,
             "code": "sensor_not_allowed",
             "message": (
-                "sensor is 'fridge', and the key 'a' may write to 'oven-*' alone; correct the name, or make a key for this "
-                "sensor"
+                "sensor is 'fridge', and the key 'a' may write to 'oven-*' alone; correct the name, or make a key for "
+                "this sensor"
             ),
         }
     ]
@@ -212,8 +212,10 @@ async def test_warning_names_both_gateways_that_use_one_name(server: Server) -> 
     await server.services._store_seen()
     ready: Any = await server.get("/health/ready")
     assert [text for text in ready["warnings"] if text.startswith("sensors")] == [
-        "sensors: two gateways send readings under one name: 'oven' by 'bakery' and 'kitchen'; give the key of one a "
-        "--prefix, or set the owner of a sensor that has moved"
+        (
+            "sensors: two gateways send readings under one name: 'oven' by 'bakery' and 'kitchen'; give the key of one a "
+            "--prefix, or set the owner of a sensor that has moved"
+        )
     ]
 
 

@@ -135,9 +135,9 @@ async def test_gateway_without_refusals_has_an_empty_list_and_an_unknown_one_non
     for path in ("/api/v1/gateways/attic/rejected", "/api/v1/gateways/hall/roof"):
         async with server.http.get(path) as response:
             assert response.status == 404
-    async with aiohttp.ClientSession(server.address) as nobody:
-        async with nobody.get("/api/v1/gateways/hall/roof/rejected") as response:
-            assert response.status == 401
+    path = f"{server.address}/api/v1/gateways/hall/roof/rejected"
+    async with aiohttp.ClientSession() as nobody, nobody.get(path) as response:
+        assert response.status == 401
 
 
 async def test_conflicts_are_counted_where_another_value_is_stored(server: Server) -> None:
@@ -153,7 +153,7 @@ async def test_conflicts_are_counted_where_another_value_is_stored(server: Serve
         (batch(1), (0, 0)),
         (batch(1), (1, 0)),  # the same again
         (batch(2), (2, 1)),  # another value
-        (batch(3, 1, count=1), (4, 2)),  # within one batch, too
+        (batch(1, 3), (4, 2)),  # within one batch, too
         (batch(1, count=500), (5, 2)),
         (batch(1, count=500), (505, 2)),
         (batch(7, count=500), (1_005, 502)),

@@ -242,9 +242,8 @@ def test_key_is_bound_to_a_gateway_of_its_name_when_only_sensors_are_given(tmp_p
 def test_key_is_refused_when_its_label_exists(tmp_path: Path, database: Database) -> None:
     create(tmp_path, database, "screen")
     line = create(tmp_path, database, "screen").refusal
-    assert (
-        line == "Conflict: A key with the label 'screen' exists already; choose another label, or revoke that key first"
-    )
+    said = "A key with the label 'screen' exists already; choose another label, or revoke that key first"
+    assert line == f"Conflict: {said}"
 
 
 @pytest.mark.parametrize("label", ["screen", "[/red]"])

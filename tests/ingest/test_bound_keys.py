@@ -213,8 +213,8 @@ async def test_warning_names_both_gateways_that_use_one_name(server: Server) -> 
     ready: Any = await server.get("/health/ready")
     assert [text for text in ready["warnings"] if text.startswith("sensors")] == [
         (
-            "sensors: two gateways send readings under one name: 'oven' by 'bakery' and 'kitchen'; give the key of one a "
-            "--prefix, or set the owner of a sensor that has moved"
+            "sensors: two gateways send readings under one name: 'oven' by 'bakery' and 'kitchen'; give the key of one "
+            "a --prefix, or set the owner of a sensor that has moved"
         )
     ]
 

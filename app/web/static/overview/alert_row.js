@@ -82,7 +82,7 @@ export class AlertRow {
     const limit = limitOf(alert, this.#model);
     [...texts, limit].forEach((text, index) => setText(this.#figures[index], text));
     setAttribute(this.#figures[3], "title", limit);
-    setAttribute(this.#figures[3], "data-metric", alert.metric ?? "no data");
+    setAttribute(this.#figures[3], "data-metric", KINDS[alert.kind] ?? alert.metric ?? "");
     this.#drawSpark(lastDay(alert, later));
   }
 

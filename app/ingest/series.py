@@ -18,7 +18,7 @@ from app.db.pool import Connection
 from app.errors import OverloadedError
 from app.ingest.checks import Refusal
 from app.ingest.gateways.binding import reject_sensors
-from app.ingest.gateways.owners import ForeignSensors, claim, find_foreign, list_claims, may_describe, refuse_foreign
+from app.ingest.gateways.owners import ForeignSensors, OwnNames, claim, list_claims, may_describe, refuse_foreign
 from app.ingest.sql import SQL
 from app.ingest.upload import Readings, Series, Upload
 from app.model import MetricName, SensorName, SeriesId, Tags
@@ -129,6 +129,7 @@ class SeriesRegistry:
         self._series_of_key: dict[str, int] = {}
         #: Time of the reading that brought each stored unit.
         self._units_us: dict[SeriesId, int] = {}
+        self._own_names = OwnNames()
         self._foreign = ForeignSensors()
         self._lock = asyncio.Lock()
 
@@ -184,11 +185,11 @@ class SeriesRegistry:
         kept = []
         for upload in uploads:
             binding = upload.api_key.binding
-            foreign = [] if binding is None else find_foreign(upload, self.sensors)
+            foreign = [] if binding is None else self._own_names.find_foreign(upload, self.sensors)
             if binding is not None and (claims := list_claims(upload, foreign)):
                 for sensor_id, owner in await claim(connection, claims, binding.gateway):
                     self._by_id[sensor_id].owner = owner
-                foreign = find_foreign(upload, self.sensors)
+                foreign = self._own_names.find_foreign(upload, self.sensors)
             self._foreign.note(upload, foreign)
             refused = {name: refuse_foreign(name, sensor, upload) for name, sensor in foreign}
             kept.append(reject_sensors(upload, refused))
@@ -292,7 +293,7 @@ class SeriesRegistry:
         an operator has set wins over both.
         """
         for upload in uploads:
-            if not upload.is_import and (foreign := find_foreign(upload, self.sensors)):
+            if not upload.is_import and (foreign := self._own_names.find_foreign(upload, self.sensors)):
                 self._foreign.note(upload, foreign)
         tags, gateways = await self._collect_updates(uploads)
         units = await self._collect_units(uploads)

@@ -105,7 +105,7 @@ async def list_gateways(read_pool: NamedDependency[Pool]) -> GatewayPage:
 
 
 @get(
-    "/api/v1/gateways/{name:path}",
+    "/api/v1/gateways/{name:str}/rejected",
     guards=[require("read", "live")],
     responses=problem_responses({404: "There is no such gateway"}),
     tags=["Gateways"],
@@ -116,8 +116,22 @@ async def list_rejected(
 ) -> RefusedUploadPage:
     """List the last uploads of which something was refused, each with the beginning of its body.
 
-    The address ends with `/rejected`, and the name before it may hold slashes. A new one is listed after 5 s at most.
+    The name may hold slashes. An upload is listed after 5 seconds at most.
     """
+    return await _fetch_rejected(request, read_pool, limit)
+
+
+# Litestar gives a name with slashes to a route whose parameter is the last part of its address, and prefers this one.
+@get("/api/v1/gateways/{name:path}", guards=[require("read", "live")], include_in_schema=False)
+async def list_rejected_of_path(
+    request: Request[Any, Any, Any], read_pool: NamedDependency[Pool], name: FromPath[str], limit: RefusalLimit = 20
+) -> RefusedUploadPage:
+    """List what `list_rejected` lists, of a gateway with any name."""
+    return await _fetch_rejected(request, read_pool, limit)
+
+
+async def _fetch_rejected(request: Request[Any, Any, Any], read_pool: Pool, limit: int) -> RefusedUploadPage:
+    """Return the refused uploads of the gateway in the raw path; raise NotFoundError."""
     path = request.scope["raw_path"].partition(b"/gateways/")[2]
     if not path.endswith(_REJECTED):
         raise NotFoundError("There is nothing at this address; a gateway has /api/v1/gateways/{name}/rejected")
@@ -128,4 +142,4 @@ async def list_rejected(
     return RefusedUploadPage([msgspec.convert(dict(row), RefusedUploadItem) for row in rows])
 
 
-handlers = [list_gateways, list_rejected]
+handlers = [list_gateways, list_rejected, list_rejected_of_path]

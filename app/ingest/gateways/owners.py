@@ -38,18 +38,28 @@ def may_describe(sensor: Owned, upload: Upload) -> bool:
     return _is_own(sensor, upload.gateway, upload.api_key.label)
 
 
-def find_foreign(upload: Upload, sensors: Mapping[SensorName, Owned]) -> list[tuple[SensorName, Owned]]:
-    """Return the known sensors in the upload, by the name as sent, that another gateway has registered."""
-    gateway, label = upload.gateway, upload.api_key.label
-    own = (gateway or label, IMPORT_LABEL)
-    return [
-        (name, sensor)
-        for name in {name for name, _ in upload.readings.series}
-        # The first condition is true of nearly all, and much quicker.
-        if (sensor := sensors.get(name)) is not None
-        and (sensor.owner or sensor.created_by) not in own
-        and not _is_own(sensor, gateway, label)
-    ]
+class OwnNames:
+    """Remembers which names of sensors are each gateway's own: to look at each sensor of each upload takes too long."""
+
+    def __init__(self) -> None:
+        #: By gateway, or None, and label of the key.
+        self._own: dict[tuple[str | None, str], set[SensorName]] = {}
+
+    def find_foreign(self, upload: Upload, sensors: Mapping[SensorName, Owned]) -> list[tuple[SensorName, Owned]]:
+        """Return the known sensors in the upload, by the name as sent, that another gateway has registered."""
+        gateway, label = upload.gateway, upload.api_key.label
+        own = self._own.setdefault((gateway, label), set())
+        unsure = {name for name, _ in upload.readings.series if name not in own}
+        foreign = []
+        for name in unsure:
+            sensor = sensors.get(name)
+            if sensor is None:
+                continue
+            if _is_own(sensor, gateway, label):
+                own.add(name)
+            else:
+                foreign.append((name, sensor))
+        return foreign
 
 
 def _is_own(sensor: Owned, gateway: str | None, label: str) -> bool:

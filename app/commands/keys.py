@@ -85,6 +85,11 @@ def _read_binding(label: str, gateway: str | None, sensors: str | None, prefix: 
             raise click.BadParameter(
                 f"{text!r:.60} is not 1 to {SENSOR_NAME_LIMIT} printable characters", param_hint=option
             )
+    if sensors is not None and sensors.isdigit():
+        raise click.BadParameter(
+            f"{sensors!r} is a pattern of names; the number of new sensors is --new-sensors {sensors}",
+            param_hint="--sensors",
+        )
     if gateway is None and sensors is None and prefix is None:
         return None
     if sensors is not None and prefix is not None and not _may_begin(sensors, prefix):

@@ -62,6 +62,7 @@ def test_version_is_shown() -> None:
         ["key", "create", "label", "--scope", "root"],
         ["key", "create", "label", "--scope", "live", "--ws-connections", "-1"],
         ["key", "create", "label", "--scope", "ingest", "--new-sensors", "-1"],
+        ["key", "create", "label", "--scope", "ingest", "--sensors", "500"],
         ["key", "create", "label", "--scope", "ingest", "--rate", "0"],
         ["key", "create", "label", "--scope", "ingest", "--expires", "soon"],
         ["key", "create", "label", "--scope", "ingest", "--gateway", ""],

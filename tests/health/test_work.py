@@ -37,7 +37,8 @@ def test_no_warning_follows_when_all_is_well_to_the_limit() -> None:
             "shared_names",
             (
                 "sensors: two gateways send readings under one name: 'oven' by 'a' and 'b', 'oven' by 'a' and 'c', 'x' "
-                "by 'a' and 'b', and 1 more; give the key of one a --prefix, or set the owner of a sensor that has moved"
+                "by 'a' and 'b', and 1 more; give the key of one a --prefix, or set the owner of a sensor that has "
+                "moved"
             ),
         ),
         (

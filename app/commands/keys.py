@@ -70,6 +70,8 @@ async def key_create(label: str, scopes: tuple[Scope, ...], plain: bool, **optio
     limits = {name: options[option] for name, option in _LIMITS.items() if options[option] is not None}
     binding = _read_binding(label, options["gateway"], options["sensors"], options["prefix"])
     expires_in = None if options["expires"] is None else timedelta(microseconds=options["expires"])
+    if expires_in == timedelta(0):
+        raise click.BadParameter("a key that never works is of no use; give a time such as 90d", param_hint="--expires")
     settings = load_settings()
     async with await open_command_pool() as pool:
         made = await create_key(pool, label, frozenset(scopes), limits, binding, expires_in)

@@ -8,7 +8,7 @@ from app.auth.rates import KeyRates, Rate
 from app.broker.sql import SQL
 from app.db.shared import SharedState
 
-#: Twice the rate at which one process was measured to send, so that it stops only clients that are out of control.
+#: Twice the highest rate that was measured for one process, so that it limits only clients that are out of control.
 DEFAULT_RATE: Final = Rate(per_minute=2_000 * 60, burst=4_000)
 
 

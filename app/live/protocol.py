@@ -15,7 +15,7 @@ from app.parameters import check_text
 from app.rule_texts import fill_in_message
 
 PATTERNS_LIMIT = 100
-#: A connection is closed when so many of its messages within a minute could not be understood.
+#: A connection is closed after this many bad messages within a minute.
 BAD_MESSAGES_LIMIT = 20
 #: A sensor's state, and the level of its worst open alert.
 SensorStatus = tuple[str, str | None]
@@ -64,17 +64,17 @@ class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
 
 
 class Ping(msgspec.Struct, tag="ping", frozen=True):
-    """A message that is answered by a pong, for clients whose library does not show them the pings of WebSocket."""
+    """A message that is answered by a pong, for clients whose library hides the pings of the WebSocket protocol."""
 
 
-Message = Auth | Subscribe | Ping
-_decode = msgspec.json.Decoder(Message).decode
+ClientMessage = Auth | Subscribe | Ping
+_decode = msgspec.json.Decoder(ClientMessage).decode
 
 
-def parse_message(text: str | bytes) -> Message:
+def parse_message(text: str | bytes) -> ClientMessage:
     """Parse a client's message; raise InvalidRequestError."""
     try:
-        message: Message = _decode(text)
+        message: ClientMessage = _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidRequestError(f"Send an auth, a subscribe or a ping message: {error}") from None
     if isinstance(message, Subscribe):
@@ -120,7 +120,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """What a client wants that the names of readings alone do not tell."""
+    """The part of a filter that needs more than the names in readings."""
 
     #: Names of the sensors whose tags and gateway match; None if the client asks for neither.
     fitting: frozenset[SensorName] | None = None
@@ -149,7 +149,7 @@ class Filter:
         self.label_key = (self._patterns[0], tuple(sorted((tags or {}).items())), gateway)
         #: What the client wants by tags, gateway and old names; kept by Labels.
         self.labelled = Labelled(frozenset() if self.wants_labels else None)
-        #: Whether the names of readings alone do not tell what the client wants.
+        #: Whether the names in readings are not enough to decide what the client wants.
         self.needs_labels = self.wants_labels or not self._sensors.takes_all
         #: Whether the client wants every sensor and metric.
         self.takes_all = self._metrics.takes_all and not self.needs_labels
@@ -160,7 +160,7 @@ class Filter:
         return self._patterns, self.labelled
 
     def select_labelled(self, labels: Iterable[Record], renamed: Iterable[Record]) -> Labelled:
-        """Return what the client wants of the tags and gateways of all sensors, and of old names."""
+        """Return the sensors that the client wants by their tags, gateways and old names."""
         fitting = (row["name"] for row in labels if self._labels_fit(row["tags"], row["gateway"]))
         by_old_name = (row["name"] for row in renamed if self._sensors[row["old_name"]])
         return Labelled(frozenset(fitting) if self.wants_labels else None, frozenset(by_old_name))
@@ -244,7 +244,7 @@ def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> bytes:
 
 
 def error_message(message: str) -> bytes:
-    """Return the message that says what is wrong with a client's message."""
+    """Return the answer to a bad message of a client."""
     return _encode({"type": "error", "message": message})
 
 

@@ -7,12 +7,13 @@ from time import monotonic
 import msgspec
 
 from app.errors import SettingsError
+from app.simulate.buffer import Measurement
 from app.simulate.plan import Plan
-from app.simulate.uplink import Measurement, Uplink, UplinkAnswer, UploadBatch
 from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.chance import bits, fraction, key_of
 from app.simulate.world.sites import UNITS
 from app.simulate.world.timeline import Timeline
+from app.uplink import Uplink, UplinkAnswer, UploadBatch
 
 _LONGEST_PAUSE_S = 30.0
 

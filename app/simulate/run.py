@@ -6,13 +6,13 @@ from rich.console import Console
 from app.clock import now_us
 from app.simulate.display import progress_display
 from app.simulate.plan import Plan
-from app.simulate.simulation import Simulation, Summary
+from app.simulate.simulation import Simulation, SimulationSummary
 from app.simulate.world.timeline import Timeline
 
 log = structlog.get_logger()
 
 
-async def simulate(plan: Plan, console: Console) -> Summary:
+async def simulate(plan: Plan, console: Console) -> SimulationSummary:
     """Run a plan until it ends or a signal stops it, and show its progress on `console`; raise SettingsError."""
     plan.check()
     log_event = _ignore_event if console.is_terminal else log.info

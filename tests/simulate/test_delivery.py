@@ -4,11 +4,12 @@ import aiohttp
 import pytest
 
 from app.errors import SettingsError
+from app.simulate.buffer import Measurement
 from app.simulate.delivery import DeliveryCounts, GivenUpError, Tries, UploadDelivery
 from app.simulate.plan import Plan
-from app.simulate.uplink import Measurement, Uplink
-from app.simulate.world.behaviour import Behaviour, Encoding
+from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.timeline import Timeline
+from app.uplink import Encoding, Uplink
 from tests.conftest import wait_until
 from tests.simulate.scripted import ScriptedServer, free_port
 

@@ -6,7 +6,7 @@ import msgspec
 from app.clock import HOUR_US, MINUTE_US, SECOND_US, now_us
 from app.simulate.delivery import DeliveryCounts
 from app.simulate.plan import Plan
-from app.simulate.simulation import Simulation, Summary
+from app.simulate.simulation import Simulation, SimulationSummary
 from app.simulate.world.behaviour import Behaviour, OfflinePeriods, behaviour_of
 from app.simulate.world.sites import list_sensors
 from app.simulate.world.timeline import Timeline
@@ -86,7 +86,7 @@ def without_keys(seed: int, number: int, demo_start_us: int | None) -> Behaviour
 
 async def simulate(
     plan: Plan, timeline: Timeline, events: EventLog | None = None, behaviour: object = behaviour_of
-) -> Summary:
+) -> SimulationSummary:
     async with asyncio.timeout(60):
         return await Simulation(plan, timeline, events or EventLog(), behaviour).run()  # type: ignore[arg-type]
 

@@ -29,7 +29,7 @@ class AlertingStatus(msgspec.Struct, frozen=True):
     """The state of the worker that holds the lease, or last held it."""
 
     last_evaluation: LastEvaluation | None
-    #: Rule -> what is wrong with its `no_data`.
+    #: Rule -> a warning about its `no_data`.
     rule_warnings: Mapping[str, str]
     #: The names of the channels that can be used.
     channels: Collection[str]
@@ -58,7 +58,7 @@ class RulesInForce:
 
 
 async def read_status(pool: Pool) -> AlertingStatus:
-    """Return what the worker stored last."""
+    """Return the status that a worker stored last."""
     row = await pool.fetchrow(SQL["get_worker_status"])
     assert row is not None  # noqa: S101 -- the migration inserts the row
     problems = [each["message"] for each in await pool.fetch(SQL["list_rule_problems"])]
@@ -82,7 +82,7 @@ async def note_evaluated(connection: Connection) -> None:
 
 
 async def store_rule_warnings(connection: Connection, warnings: Mapping[str, str]) -> None:
-    """Store what is wrong with the `no_data` of rules, by rule, in the transaction of the check."""
+    """Store the warnings about the `no_data` of rules, by rule, in the transaction of the check."""
     await connection.execute(SQL["put_rule_warnings"], dict(warnings))
 
 

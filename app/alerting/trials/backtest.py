@@ -15,14 +15,12 @@ from app.alerting.episodes.samples import StoredReading
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.trials.backtest_run import Edge, Edges, RuleRun
 from app.alerting.trials.sql import SQL
-from app.clock import HOUR_US, from_us
+from app.clock import PENDING_AFTER_US, from_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import DATABASE_ERRORS, Connection
 from app.errors import AppError, DatabaseUnavailableError
 from app.model import MetricName, ReportProgress, SensorName, SeriesId, Tags
 
-#: How far ahead of now a reading's time may be, because a sensor's clock runs fast.
-AHEAD_US = HOUR_US
 SERIES_AT_ONCE = 500
 READINGS_AT_ONCE = 5_000
 
@@ -169,7 +167,7 @@ class _Backtesting:
 
     async def _pages(self, series_id: SeriesId, from_us_: int) -> AsyncIterator[list[StoredReading]]:
         """Yield a series' readings, page by page, through a cursor, which reads one chunk after another."""
-        until = from_us(self._now_us + AHEAD_US)
+        until = from_us(self._now_us + PENDING_AFTER_US)
         async with self._connection.transaction(readonly=True):
             cursor = await self._connection.cursor(SQL["list_readings_between"], series_id, from_us(from_us_), until)
             while rows := await cursor.fetch(READINGS_AT_ONCE):

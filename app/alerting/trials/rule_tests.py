@@ -5,6 +5,7 @@ from time import perf_counter
 
 import msgspec
 
+from app.alerting.conditions import farthest
 from app.alerting.episodes.machine import Episode, run
 from app.alerting.episodes.samples import samples
 from app.alerting.evaluation.stored_episodes import threshold_of
@@ -15,7 +16,7 @@ from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
-from app.rule_texts import format_threshold
+from app.local_times import format_span
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ def _episodes(test: RuleTest, book: RuleBook) -> Iterator[Expected]:
 def _happened(
     test: RuleTest, series: GivenSeries, match: Match, episode: Episode, values: Mapping[int, float]
 ) -> Expected:
-    notify = match.terms.notified_at(episode.level)
+    notify = match.terms.notified_at(episode.level, series.tags)
     return Expected(
         rule=match.rule.name,
         sensor=series.sensor,
@@ -66,15 +67,17 @@ def _happened(
         resolved_us=None if episode.resolved_at is None else episode.resolved_at - test.start_us,
         level=episode.level,
         steps=tuple((step.level, step.t - test.start_us) for step in episode.steps),
-        message=_message(series, match, episode, values[episode.fired_at]),
+        message=_message(series, match, episode, values),
         # A rule written in the test file itself notifies every channel, and such a file defines none.
         notify=() if notify == EVERY_CHANNEL else notify,
     )
 
 
-def _message(series: GivenSeries, match: Match, episode: Episode, value: float) -> str:
+def _message(series: GivenSeries, match: Match, episode: Episode, values: Mapping[int, float]) -> str:
+    """Return the rule's message as it is when the alert fires."""
     level = episode.steps[0].level
     conditions = {each.name: each.condition for each in match.series_rule.levels}
+    so_far = [value for t, value in values.items() if episode.started_at <= t <= episode.fired_at]
     return rule_message(
         match.terms,
         rule=match.rule.name,
@@ -83,9 +86,12 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
         metric=series.metric,
         tags=series.tags,
         unit=series.unit,
-        value=value,
-        threshold=format_threshold(threshold_of(conditions[level])),
+        value=values[episode.fired_at],
+        threshold=threshold_of(conditions[level]),
         since=f"{from_us(episode.started_at):%H:%M} UTC",
+        peak=farthest(conditions[level], min(so_far), max(so_far)),
+        duration=format_span(episode.fired_at - episode.started_at),
+        gateway=None,
     )
 
 

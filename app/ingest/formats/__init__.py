@@ -25,6 +25,8 @@ class Parsed(NamedTuple):
     rejected: Rejected
     #: The gateway's name, if the body has one.
     gateway: str | None = None
+    #: What the body tells of has this id; told again, it is stored once. None where readings are told apart by time.
+    event: str | None = None
 
 
 class ReceiptTimes:
@@ -44,11 +46,17 @@ class ReceiptTimes:
         self._expected: int | None = READINGS_LIMIT
         self._first_us = received_us
         self._next: dict[str, int] = {}
+        self._is_used = False
 
     @property
     def are_used(self) -> bool:
-        """Return whether a reading has got its time here."""
-        return bool(self._next)
+        """Return whether a reading has got its time from the time of receipt."""
+        return self._is_used or bool(self._next)
+
+    def take_receipt(self) -> int:
+        """Return the time of receipt, for a reading whose time counts from it."""
+        self._is_used = True
+        return self.received_us
 
     def check(self, time_us: int) -> Refusal | None:
         """Return a refusal if a reading cannot have this time, else None; refused times tell of the gateway's clock."""

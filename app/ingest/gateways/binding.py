@@ -1,6 +1,5 @@
 """Uploads of bound keys: they are those of the key's gateway, and reach only sensors that the key may write to."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -35,10 +34,9 @@ def reject_sensors(upload: Upload, refused: Mapping[SensorName, Refusal]) -> Upl
         return upload
     rejected = upload.rejected.copy()
     rows = zip(readings.indexes, readings.codes, strict=True)
-    values = Counter((index, readings.series[code][0]) for index, code in rows)
-    for (index, sensor), count in values.items():
+    for index, sensor in dict.fromkeys((index, readings.series[code][0]) for index, code in rows):
         if sensor in refused:
-            rejected.add(index, *refused[sensor], values=count)
+            rejected.add(index, *refused[sensor])
     return msgspec.structs.replace(upload, readings=readings.without(series), rejected=rejected)
 
 

@@ -20,6 +20,7 @@ from app.ingest.upload import Outcome, Sent, Upload
 WRITE_EVERY_S = 5.0
 #: Intervals between uploads, and skews of uploads, that are kept of each gateway.
 _KEPT = 20
+_ARRAYS = ("intervals_s", "latenesses_s", "skews_s", "skews_us")
 #: Number of gateways that one API key may upload for.
 GATEWAYS_PER_KEY = 1_000
 
@@ -42,6 +43,8 @@ class _GatewayCounts(msgspec.Struct):
     #: Of the last upload, if nothing was taken.
     refused_for: str | None = None
     intervals_s: list[float] = msgspec.field(default_factory=list)
+    #: Seconds from the oldest reading to its receipt, of uploads that brought only new readings.
+    latenesses_s: list[float] = msgspec.field(default_factory=list)
     skews_s: list[float] = msgspec.field(default_factory=list)
     skews_us: list[int] = msgspec.field(default_factory=list)
 
@@ -67,7 +70,7 @@ class GatewayLog:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], _GatewayCounts] = {}
         self.refusals = Refusals()
-        #: Names by the label of their key, of at most GATEWAYS_PER_KEY gateways each.
+        #: Label of a key -> names of its gateways, at most GATEWAYS_PER_KEY.
         self._known: dict[str, set[str]] = {}
 
     async def admit(self, pool: Pool, label: str, name: str) -> None:
@@ -103,6 +106,8 @@ class GatewayLog:
             times_us = np.frombuffer(upload.readings.times_us, np.int64)
             counts.lateness_s = (upload.received_us - int(times_us.min())) / SECOND_US
             counts.note_skew(upload.received_us, int(times_us.max()))
+            if receipt.accepted and not receipt.duplicates and not upload.is_import:
+                counts.latenesses_s = [*counts.latenesses_s, counts.lateness_s][-_KEPT:]
         elif upload.newest_refused_us is not None:
             counts.note_skew(upload.received_us, upload.newest_refused_us)
 
@@ -153,6 +158,7 @@ def _join(earlier: _GatewayCounts, later: _GatewayCounts) -> _GatewayCounts:
         earlier.taken_us if later.taken_us is None else later.taken_us,
         later.refused_for,
         [*earlier.intervals_s, between_s, *later.intervals_s][-_KEPT:],
+        [*earlier.latenesses_s, *later.latenesses_s][-_KEPT:],
         [*earlier.skews_s, *later.skews_s][-_KEPT:],
         [*earlier.skews_us, *later.skews_us][-_KEPT:],
     )
@@ -161,7 +167,7 @@ def _join(earlier: _GatewayCounts, later: _GatewayCounts) -> _GatewayCounts:
 def _as_fields(counts: _GatewayCounts) -> Sequence[object]:
     """Return the counts as the statement takes them: arrays as texts, because unnest would flatten arrays of arrays."""
     fields: Mapping[str, object] = msgspec.structs.asdict(counts)
-    texts = {name: _as_array(getattr(counts, name)) for name in ("intervals_s", "skews_s", "skews_us")}
+    texts = {name: _as_array(getattr(counts, name)) for name in _ARRAYS}
     return list({**fields, "by_code": dict(counts.by_code), **texts}.values())
 
 

@@ -111,6 +111,7 @@ async def test_all_is_written_and_seq_returned_when_everything_is_new(connection
     }
     (answer,) = await connection.fetch("SELECT api_key, key, body_sha256, answer, seq FROM idempotency")
     receipt: dict[str, Any] = {"seq": None, "accepted": 1, "duplicates": 0, "rejected": [], "rejected_count": 0}
+    receipt["server_time"] = "2026-01-31T08:00:00Z"
     assert tuple(answer) == ("API_KEY", "a", b"\x01" * 32, receipt, 1)
 
 
@@ -121,10 +122,11 @@ async def test_only_the_answer_is_written_when_nothing_is_new(connection: Connec
     (outcome,) = await _flush(
         connection, registry, upload(reading("pi1", T0, t=2), idempotency=Idempotency("a", bytes(32)))
     )
-    assert outcome == Outcome(Receipt(None, 0, 1, [], 0), conflicts=1)
+    assert outcome == Outcome(Receipt(None, 0, 1, [], 0, server_time="2026-01-31T08:00:00Z"), conflicts=1)
     assert [await connection.fetch(query) for query in WRITTEN[:-1]] == before
     (answer,) = await connection.fetch("SELECT answer, feed_id, seq FROM idempotency")
     receipt: dict[str, Any] = {"seq": None, "accepted": 0, "duplicates": 1, "rejected": [], "rejected_count": 0}
+    receipt["server_time"] = "2026-01-31T08:00:00Z"
     assert tuple(answer) == (receipt, None, None)
 
 
@@ -268,7 +270,7 @@ async def _is_answered(connection: Connection, sent: Upload) -> bool:
 
 
 async def _flush(connection: Connection, registry: SeriesRegistry, *uploads: Upload) -> list[Outcome]:
-    """Flush as the writer does: by the function, and in the general way what it refuses."""
+    """Flush as the writer does: by the function, and if it refuses, by the general transaction."""
     batch = Batch(await registry.register(connection, uploads), registry.series_of)
     if is_small(batch, registry):
         with suppress(NotUniformError):

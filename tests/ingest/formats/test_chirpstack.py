@@ -103,8 +103,8 @@ def test_event_without_readings_is_taken(event: str) -> None:
         (b"{", "The body cannot be used: Input data was truncated"),
         (b"{}", "The body cannot be used: Object missing required field `deviceInfo`"),
         (
-            b'{"deviceInfo": {"tags": {"a": 1}}}',
-            "The body cannot be used: Expected `str`, got `int` - at `$.deviceInfo.tags[...]`",
+            b'{"deviceInfo": {"deviceName": 1}}',
+            "The body cannot be used: Expected `str`, got `int` - at `$.deviceInfo.deviceName`",
         ),
         (
             b'{"deviceInfo": {"deviceName": "a"}, "object": ' + b'{"a":' * 20 + b"1" + b"}" * 20 + b"}",

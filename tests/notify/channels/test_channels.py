@@ -11,9 +11,14 @@ from app.notify.channels import (
     Channel,
     ChannelConfigError,
     ConfigProblem,
+    discord,
+    email,
     find_channels,
+    ntfy,
+    pagerduty,
     parse_config,
     slack,
+    teams,
     telegram,
     webhook,
 )
@@ -23,7 +28,7 @@ from tests.notify.unreachable_servers import closed_port_url, server_with_full_b
 from tests.receivers import HANGS, RESETS_BEFORE, WebhookReceiver, answers
 
 #: By this type, mypy checks that every module defines what a channel needs.
-KNOWN: tuple[Channel, ...] = (slack, telegram, webhook)
+KNOWN: tuple[Channel, ...] = (discord, email, ntfy, pagerduty, slack, teams, telegram, webhook)
 
 SMS_MODULE = '''
     """A made-up channel."""

@@ -9,7 +9,7 @@ import { makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { Spark } from "../core/spark.js";
 import { shownTime } from "../head/connection.js";
-import { comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
+import { comparedOf, comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
 import { lastDay } from "./alert_history.js";
 
 /** Alerts that are about no value, in words. */
@@ -26,7 +26,7 @@ export class AlertRow {
   #figures = ["now", "fired", "peak", "limit"].map((name) => make("span", { class: `figure alert-${name}` }));
   #spark = new Spark();
   #since = make("span", { class: "alert-since" });
-  #told = make("span", { class: "alert-told" });
+  #told = make("span", { class: "alert-told" }, make("span"), make("span", { class: "alert-besides" }));
   #ack = makeAction("Ack", "admin", () => acknowledge(this.#alert, this.#model));
   #acked = make("span", { class: "alert-acked" });
   #silence = makeAction("Silence", "admin", () => openSilence(matchersFor(this.#alert), this.#model));
@@ -54,7 +54,9 @@ export class AlertRow {
     setText(this.#subject, subjectOf(alert, this.#model));
     setAttribute(this.#subject, "href", linkTo("alert", alert.id));
     setAttribute(this.#subject, "title", alert.message ?? (alert.kind === "clock" ? alert.reason : null));
-    setText(this.#metric, KINDS[alert.kind] ?? alert.metric ?? "");
+    const metric = KINDS[alert.kind] ?? alert.metric ?? "";
+    setText(this.#metric, [metric, comparedOf(alert, this.#model)].filter(Boolean).join(", "));
+    setAttribute(this.#metric, "title", this.#metric.textContent);
     this.#showFigures();
     this.#showTold();
     this.#showActions();
@@ -82,7 +84,7 @@ export class AlertRow {
     const limit = limitOf(alert, this.#model);
     [...texts, limit].forEach((text, index) => setText(this.#figures[index], text));
     setAttribute(this.#figures[3], "title", limit);
-    setAttribute(this.#figures[3], "data-metric", KINDS[alert.kind] ?? alert.metric ?? "");
+    setAttribute(this.#figures[3], "data-metric", this.#metric.textContent);
     this.#drawSpark(lastDay(alert, later));
   }
 
@@ -93,10 +95,12 @@ export class AlertRow {
   }
 
   #showTold() {
-    const { text, title, isFailed = false } = toldThrough(this.#alert, this.#model, shownTime());
-    setText(this.#told, text);
+    const { text, besides = "", title, isFailed = false, isSilenced = false } = toldThrough(this.#alert, this.#model, shownTime());
+    setText(this.#told.firstChild, text);
+    setText(this.#told.lastChild, besides);
     setAttribute(this.#told, "title", title);
     this.#told.classList.toggle("failed", isFailed);
+    this.#told.classList.toggle("silenced", isSilenced);
   }
 
   #showActions() {

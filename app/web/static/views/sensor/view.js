@@ -4,7 +4,7 @@ import { get } from "../../core/api.js";
 import { now } from "../../core/clock.js";
 import { arrange, make, setAttribute, setText } from "../../core/dom.js";
 import { decimalsOf, formatAge, formatDayTime, formatQuantity } from "../../core/format.js";
-import { makeMark, setMark } from "../../core/levels.js";
+import { makeMark, rankOf, setMark } from "../../core/levels.js";
 import { changeArgument, changeRoute, onAddress, readRoute } from "../../core/router.js";
 import { shownTime } from "../../head/connection.js";
 import { About } from "./about.js";
@@ -37,6 +37,7 @@ export class SensorView {
   #buckets = new Buckets();
   #ends;
   #openAlerts = "";
+  #metricInAlert;
   #soon = null;
   #loadedAt = 0;
   #asked = 0;
@@ -70,6 +71,7 @@ export class SensorView {
       this.#about.element,
     );
     setText(this.#heading, model.sensors.get(name)?.label ?? name);
+    this.#metricInAlert = this.#findAlerts()[0]?.metric;
     this.#listen();
     this.#loadFacts();
     this.#load();
@@ -100,11 +102,17 @@ export class SensorView {
     return this.#model.sensors.get(this.#name);
   }
 
-  /** The metric of the address, else the first one that the sensor has. */
+  /** The metric of the address, else that of the worst open alert when the view was opened, else the first one. */
   get #metric() {
-    const wanted = readRoute().parameters.get("metric");
+    const wanted = readRoute().parameters.get("metric") ?? this.#metricInAlert;
     const known = Object.keys(this.#facts?.latest ?? {});
     return wanted ?? this.#sensor?.metrics.keys().next().value ?? known[0] ?? null;
+  }
+
+  /** Return the open alerts of the sensor, the worst first. */
+  #findAlerts() {
+    const own = [...this.#model.alerts.values()].filter(({ sensor, metric }) => sensor === this.#name && metric !== null);
+    return own.sort((a, b) => rankOf(a.level) - rankOf(b.level));
   }
 
   get #unit() {
@@ -161,10 +169,10 @@ export class SensorView {
 
   /** Load the list of alerts again when one of this sensor has begun, ended or changed its level. */
   #followAlerts() {
-    const own = [...this.#model.alerts.values()].filter(({ sensor }) => sensor === this.#name);
-    const open = own.map(({ id, level }) => `${id} ${level}`).join();
+    const open = this.#findAlerts().map(({ id, level }) => `${id} ${level}`).join();
     if (open === this.#openAlerts) return;
     this.#openAlerts = open;
+    this.#showMetrics();
     this.#loadFacts();
   }
 
@@ -262,9 +270,11 @@ export class SensorView {
     if (this.#metrics.children.length !== tabs.length) {
       arrange(this.#metrics, tabs.map(([name]) => makeTab(name)));
     }
+    const alerts = this.#findAlerts();
     tabs.forEach(([name, text], index) => {
       const tab = this.#metrics.children[index];
       tab.setAttribute("aria-pressed", String(name === this.#metric));
+      setMark(tab.firstChild, alerts.find(({ metric }) => metric === name)?.level ?? "", name);
       setText(tab.lastChild, text);
     });
   }
@@ -343,6 +353,6 @@ function writeWidth(resolution) {
 
 function makeTab(name) {
   const choose = () => changeRoute({ metric: name });
-  const label = make("span", { class: "tab-name" }, name);
+  const label = make("span", { class: "mark tab-name" }, name);
   return make("button", { type: "button", class: "tab", onclick: choose }, label, make("span", { class: "tab-value" }));
 }

@@ -1,0 +1,1 @@
+"""The bridge from an MQTT broker to the API: a client of both, used by `tidegauge mqtt`."""

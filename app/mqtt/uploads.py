@@ -1,0 +1,81 @@
+"""Uploads of readings to the API, repeated until the server has stored or refused them."""
+
+import asyncio
+from collections.abc import Sequence
+from random import uniform
+
+import msgspec
+import structlog
+
+from app.mqtt.model import Draft
+from app.uplink import Refusal, Uplink, UplinkAnswer, UploadBatch
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+log = structlog.get_logger()
+
+
+class Stored(msgspec.Struct):
+    """What became of some readings; counts are of values, and `refusals` are those that the server lists."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    refusals: list[Refusal] = []
+
+
+class Uploads:
+    """Uploads batches, one after another."""
+
+    def __init__(self, uplink: Uplink, gateway: str | None) -> None:
+        self._uplink = uplink
+        self._gateway = gateway
+        #: Why the last batch waits; empty if it does not.
+        self.problem = ""
+
+    async def store(self, readings: Sequence[Draft]) -> Stored:
+        """Upload readings until each is stored or refused; that may take as long as the server is away."""
+        stored = Stored()
+        parts = [(0, readings)] if readings else []
+        while parts:
+            start, part = parts.pop()
+            answer = await self._send(part)
+            if answer.outcome == "stored":
+                stored.accepted += answer.accepted
+                stored.duplicates += answer.duplicates
+                stored.rejected += answer.rejected
+                stored.refusals += [msgspec.structs.replace(each, index=each.index + start) for each in answer.refusals]
+            elif len(part) > 1:
+                # Something in it cannot be uploaded; the halves show what, and all else is stored.
+                half = len(part) // 2
+                parts += [(start + half, part[half:]), (start, part[:half])]
+            else:
+                stored.rejected += 1
+                stored.refusals.append(Refusal(start, f"status_{answer.text}", answer.reason))
+        return stored
+
+    async def _send(self, readings: Sequence[Draft]) -> UplinkAnswer:
+        """Send a part until the answer is that it is stored, refused or too large."""
+        batch = UploadBatch(self._encode(readings), len(readings), len(readings))
+        pause_s = FIRST_PAUSE_S
+        while True:
+            answer = await self._uplink.send(batch)
+            if answer.outcome in ("stored", "refused", "too_large"):
+                self.problem = ""
+                return answer
+            wait_s = answer.retry_after_s or pause_s * uniform(0.5, 1.0)  # noqa: S311 -- no secret
+            self._note(answer, wait_s)
+            await asyncio.sleep(wait_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _encode(self, readings: Sequence[Draft]) -> bytes:
+        envelope = {"readings": readings} if self._gateway is None else {"gateway": self._gateway, "readings": readings}
+        return msgspec.json.encode(envelope)
+
+    def _note(self, answer: UplinkAnswer, wait_s: float) -> None:
+        self.problem = f"the server does not store: {answer.text} {answer.reason}".rstrip()
+        facts = {"answer": answer.text, "reason": answer.reason, "again_in_s": round(wait_s, 1)}
+        if answer.outcome == "denied":
+            self.problem += "; give a key with the scope ingest, and the server's address"
+            log.error("mqtt_upload_denied", **facts)
+        else:
+            log.warning("mqtt_upload_waits", **facts)

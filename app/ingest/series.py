@@ -201,8 +201,8 @@ class SeriesRegistry:
     ) -> list[Upload]:
         """Return the uploads, in which those of bound keys bring no known sensors of other gateways.
 
-        Sensors that no gateway was named for become those of a bound key that says that they are its own, with `claims`;
-        else they are only left in.
+        Sensors that no gateway was named for become those of a bound key that says that they are its own. Without
+        `claims`, they are taken as such, and nothing is stored.
         """
         kept = []
         for upload in uploads:

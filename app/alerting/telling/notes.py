@@ -89,8 +89,6 @@ def _note(situation: Situation, action: Action, zone: str, value: float | None) 
             return "later readings show that it never was"
         case "resolved":
             return _resolved_note(situation, episode, zone)
-        case _ if episode.kind == "clock":
-            return episode.reason or ""
         case _ if episode.kind == "no_data":
             return _no_data_note(situation, episode, zone)
         case _:
@@ -156,8 +154,8 @@ def _refusal(episode: UntoldEpisode) -> str:
 
 def _rule_message(situation: Situation, episode: UntoldEpisode, zone: str, value: float | None) -> str:
     terms = situation.terms(episode)
-    if terms is None:
-        return ""
+    if terms is None:  # a clock's alert says itself what is wrong
+        return episode.reason or "" if episode.kind == "clock" else ""
     return rule_message(
         terms,
         rule=episode.rule,

@@ -197,7 +197,8 @@ async def test_key_with_a_rate_gets_429_until_its_time_has_come(server: Server, 
         assert (await _post(server, key, [oven()], READINGS)).status == 200
     for path in (READINGS, "/api/v2/write", RECORD):
         answer = await send(server, [oven()], path, X_API_Key=key)
-        assert (answer.status, answer.retry_after) == (429, "30")
+        assert answer.status == 429
+        assert 20 < int(answer.retry_after or 0) <= 30
         assert "this key may send 2 uploads a minute, 2 at once" in msgspec.json.encode(answer.body).decode()
     await database.pool.execute("UPDATE upload_rate SET due_at = due_at - INTERVAL '1 minute'")
     server.services.upload_rates._due_at.clear()

@@ -167,11 +167,11 @@ async def test_channels_of_rules_on_missing_data_are_told_of_a_clock_and_of_its_
     await note(harness, 1, -3 * HOUR_S, 3, "time_in_future")
     await harness.check_no_data()
     await harness.advance(1)
-    assert harness.messages() == ["gateway-clock · gw: firing [gateway gw]"]
+    assert harness.messages() == ["1 warning: gateway-clock [gateway gw]"]
     assert harness.notes() == [f"clock 3 h ahead: {WHAT}"]
     await note(harness, 1, 0.5, 1, None)
     await harness.check_no_data()
-    assert harness.messages()[1:] == ["gateway-clock · gw: resolved [gateway gw]"]
+    assert harness.messages()[1:] == ["1 resolved: gateway-clock [gateway gw]"]
     assert harness.notes() == ["the clock is right again"]
 
 

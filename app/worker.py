@@ -27,6 +27,7 @@ from app.live.retention import prune_feed
 from app.metrics import Metrics
 from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
+from app.sensors.gateway_metrics import measure_gateways
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
 from app.start import (
@@ -53,6 +54,8 @@ REPORT_EVERY_S = 5.0
 LATE_DAYS_EVERY_S = 10.0
 #: Interval between two runs that remove deleted sensors.
 REMOVE_SENSORS_EVERY_S = 10.0
+#: Interval between two measurements of gateways.
+MEASURE_GATEWAYS_EVERY_S = 15.0
 #: Interval between two looks for transactions of the reader that last too long or are in the way.
 END_READERS_EVERY_S = 5.0
 #: Interval between two updates of the rolled-up tables of the Apache-2 edition.
@@ -167,6 +170,7 @@ class Worker:
             ("prune_outbox", 600.0, lambda: prune_notifications(self.pool)),
             ("late_days", LATE_DAYS_EVERY_S, self._refresh_late_days),
             ("remove_sensors", REMOVE_SENSORS_EVERY_S, self._remove_sensors),
+            ("measure_gateways", MEASURE_GATEWAYS_EVERY_S, lambda: measure_gateways(self.pool, self.metrics)),
         ]
         if self.edition == "community":
             leader_jobs.append(("overdue_policies", OVERDUE_POLICIES_EVERY_S, self._run_overdue_policies))

@@ -19,6 +19,7 @@ from app.db.pool import Pool
 from app.errors import MissingExtraError
 from app.http.deadlines import Deadlines
 from app.http.disconnects import CancelReads
+from app.http.parameters import CheckParameters
 from app.http.proxies import TrustedProxies
 from app.http.request_log import RequestLog
 from app.ingest import routes as ingest_routes
@@ -61,6 +62,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
         lifespan=[_lifespan],
         state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
         dependencies=_dependencies(services),
+        before_request=CheckParameters(),
         exception_handlers={Exception: respond},
         openapi_config=_openapi(settings.root_path),
         logging_config=None,
@@ -101,11 +103,11 @@ def create_bridge_app(settings: Settings, plan: BridgePlan, url: str, key: str) 
     """
     try:
         from app.mqtt.bridge import Bridge
-        from app.mqtt.broker import Credentials
+        from app.mqtt.broker import BrokerLogin
         from app.mqtt.routes import handlers
     except ImportError:
         raise MissingExtraError("mqtt") from None
-    bridge = Bridge(plan, Credentials(settings.mqtt_username, settings.mqtt_password), url, key, settings.data_dir)
+    bridge = Bridge(plan, BrokerLogin(settings.mqtt_username, settings.mqtt_password), url, key, settings.data_dir)
     app = Litestar(
         route_handlers=handlers,
         lifespan=[_bridge_lifespan],
@@ -144,7 +146,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
 
 
 def _within_deadlines(app: Litestar) -> ASGIApp:
-    """Return the handler of an application that answers in time; `app.state.deadlines` is told of a stop."""
+    """Return the handler of an application that answers in time; call `app.state.deadlines.stop_within` at a stop."""
     deadlines = app.state.deadlines = Deadlines(app.asgi_handler)
     return deadlines
 

@@ -12,14 +12,14 @@ from prometheus_client.values import MutexValue, ValueClass
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-#: How the values of several processes become one.
+#: Ways to combine the values of several processes.
 _Join = Literal["livesum", "livemax", "livemin"]
 
 
 class Metrics:
     """The metrics of one process, in a registry of their own, so that two applications in a process do not mix.
 
-    `role` names the process: it does not show the metrics that only the other one sets.
+    `role` says which process it is; metrics that only the other kind of process sets are left out.
     """
 
     def __init__(self, role: Literal["api", "worker"] | None = None) -> None:
@@ -34,6 +34,9 @@ class Metrics:
         self.readings_accepted = self._counter("tidegauge_values_accepted", "Values stored, each for the first time")
         self.readings_duplicate = self._counter("tidegauge_values_duplicate", "Values that were stored already")
         self.readings_rejected = self._counter("tidegauge_values_rejected", "Values refused, by reason", "code")
+        self.fields_ignored = self._counter(
+            "tidegauge_fields_ignored", "Fields of uploads that no format has; the log names them once for each gateway"
+        )
         self.flush_seconds = Histogram(
             "tidegauge_flush_seconds",
             "Time of one flush, from taking uploads to commit",
@@ -135,6 +138,7 @@ class Metrics:
             self.readings_accepted,
             self.readings_duplicate,
             self.readings_rejected,
+            self.fields_ignored,
             self.flush_seconds,
             self.flush_values,
             self.flush_retries,

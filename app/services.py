@@ -45,7 +45,7 @@ from app.start import (
 )
 from app.tasks import supervised
 
-#: Longest time of a statement of a request: less than a request may take. The server ends it, if we cannot.
+#: Longest time of a statement of a request, which is less than a request may take. PostgreSQL ends it a second later.
 COMMAND_WITHIN_S = 25
 #: Connections of each pool. Each kind of work has its own, so that none can starve another: with one for all, sixteen
 #: slow reads kept acknowledged keys from being revoked and alerts from being acknowledged.
@@ -56,13 +56,13 @@ log = structlog.get_logger()
 class Services:
     """The pools, tasks and jobs beside the request handlers; made by create_app, opened when the server starts."""
 
-    #: For what is neither read nor ingest: acknowledgements, silences, changes of sensors, the broker, probes.
+    #: For all requests that are neither reads nor uploads: acknowledgements, silences, changes of sensors, the broker.
     pool: BoundedPool
-    #: For GET requests; on the replica where there is one.
+    #: For GET requests; it leads to the replica if there is one.
     read_pool: BoundedPool
-    #: For what uploads need beside the flushes, which have connections of their own.
+    #: For the queries of uploads outside the flushes; flushes have connections of their own.
     ingest_pool: BoundedPool
-    #: For snapshots of the live feed and what its clients missed.
+    #: For snapshots of the live feed, and for rows that its clients missed.
     feed_pool: BoundedPool
     #: For keys alone: whatever else goes on, a revoked key stops working.
     key_pool: BoundedPool
@@ -170,7 +170,7 @@ class Services:
         return isinstance(self.read_pool, ReplicaPool) and self.read_pool.is_away
 
     async def _write_last_counts(self) -> None:
-        """Write what is known of gateways and sensors only here; log a failure, which must not prevent a clean stop."""
+        """Store the counts and times that only this process has; log a failure, which must not prevent a clean stop."""
         try:
             async with asyncio.timeout(CUT_AFTER_S):
                 await self.ingest.gateways.write(self.ingest_pool)
@@ -179,7 +179,7 @@ class Services:
             log.warning("gateways_not_written", error=repr(error))
 
     def _cut(self) -> None:
-        """End what still waits for a database that hangs."""
+        """Cut the connections of all pools, so that nothing waits for a database that hangs."""
         for pool in self._pools:
             pool.cut()
 

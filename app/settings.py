@@ -19,8 +19,8 @@ Network = IPv4Network | IPv6Network
 LogFormat = Literal["auto", "console", "json"]
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
-#: The variables that the example channels refer to. All others that a channel may refer to begin with CHANNEL_PREFIX:
-#: who writes a channel must not be able to send the secrets of the server somewhere.
+#: The variables that the example channels refer to. Every other variable that a channel may refer to begins with
+#: CHANNEL_PREFIX, so that the author of a channel cannot send the secrets of the server somewhere.
 CHANNEL_VARIABLES: Final = ("SLACK_WEBHOOK_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID")
 CHANNEL_PREFIX: Final = "CHANNEL_"
 #: Each of these, and each variable for channels, may be in a file instead, whose path is in the variable NAME_FILE.
@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     #: Path prefix under which a proxy offers the server, such as "/tidegauge"; empty for none.
     root_path: str = ""
-    #: Proxies whose X-Forwarded-For tells the client's address: addresses and networks, with commas between.
+    #: Proxies whose X-Forwarded-For is trusted: addresses and networks, separated by commas.
     trusted_proxies: str = ""
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels_dir: Path | None = None
     data_dir: Path = Path(".data")
     legacy_timezone: str = "America/Sao_Paulo"
+    #: Time zone of times in messages; when absent, that of /etc/localtime.
+    tz: str | None = None
     slack_webhook_url: str | None = None
     telegram_bot_token: str | None = None
     telegram_chat_id: str | None = None
@@ -110,7 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return []
 
     def parse_proxies(self) -> tuple[Network, ...]:
-        """Return the trusted proxies as networks; raise ValueError, which names the one that is none."""
+        """Return the trusted proxies as networks; raise ValueError, which names the text that is not a network."""
         return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
 
     def check(self) -> None:
@@ -139,7 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             self.parse_proxies()
         except ValueError as error:
             raise SettingsError(
-                f"TRUSTED_PROXIES is {self.trusted_proxies!r}; it must be addresses or networks with commas between, "
+                f"TRUSTED_PROXIES is {self.trusted_proxies!r}; it must be addresses or networks separated by commas, "
                 f"such as 10.0.0.5,192.168.0.0/24: {error}"
             ) from None
         try:
@@ -161,7 +163,7 @@ def _read_secret_files(variables: Mapping[str, str]) -> dict[str, str]:
         if name == variable or not (name in SECRETS or is_channel_variable(name)):
             continue
         if name in variables:
-            raise SettingsError(f"{name} and {variable} are both set; take one of them away")
+            raise SettingsError(f"{name} and {variable} are both set; remove one of them")
         del read[variable]
         read[name] = _read_secret(variable, Path(path))
     return read
@@ -205,7 +207,7 @@ def _check_address(name: str, address: str | None) -> None:
 
 
 def _explain(error: str, given: Mapping[str, str]) -> str:
-    """Turn msgspec's message into one that names the variable, its value and what is accepted."""
+    """Turn msgspec's message into one that names the variable, its value and the accepted values."""
     field = error.rpartition("`$.")[2].rstrip("`")
     accepted = {
         "log_level": " or ".join(get_args(LogLevel)),

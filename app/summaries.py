@@ -57,6 +57,14 @@ class Summary(msgspec.Struct, frozen=True, gc=False):
             max(self.widest_gap_us, other.widest_gap_us, between),
         )
 
+    def until(self, us: int) -> "Summary":
+        """Return what is known of those readings that are not later than a time; at least the first one is."""
+        return msgspec.structs.replace(self, last_us=min(self.last_us, us))
+
+    def after(self, us: int) -> "Summary":
+        """Return what is known of those readings that are later than a time; at least the last one is."""
+        return msgspec.structs.replace(self, first_us=max(self.first_us, us + 1))
+
 
 class Summaries(msgspec.Struct, frozen=True):
     """The new readings of some series, as columns. Each series occurs once, either as a single or as a run."""
@@ -90,6 +98,11 @@ class Summaries(msgspec.Struct, frozen=True):
     def series_ids(self) -> list[SeriesId]:
         """All series."""
         return [*self.single_ids, *self.run_ids]
+
+    @property
+    def latest_us(self) -> int:
+        """The time of the latest reading; there is at least one."""
+        return max(*(max(times, default=-(2**63)) for times in (self.single_us, self.last_us)))
 
     def items(self) -> Iterator[tuple[SeriesId, Summary]]:
         """Yield each series with its summary."""

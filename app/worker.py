@@ -6,10 +6,12 @@ Any number of workers may run against one database. One of them holds the lease 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
 
 import structlog
 
 from app.alerting.service import Alerting
+from app.alerting.watchdog import keep_watchdog
 from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition
@@ -41,9 +43,11 @@ from app.tasks import supervised
 
 #: Interval between two evaluations of the rules.
 EVALUATE_EVERY_S = 1.0
+#: Rules count as evaluated now when an evaluation succeeded that began this short a time ago.
+CURRENT_S = 15.0
 #: Interval between two looks for series without data.
 WATCH_SILENCE_EVERY_S = 10.0
-#: Interval between two reports of what the API shows about the worker.
+#: Interval between two reports of the status that the API shows about the worker.
 REPORT_EVERY_S = 5.0
 #: Interval between two refreshes of the days that late readings touched.
 LATE_DAYS_EVERY_S = 10.0
@@ -55,10 +59,9 @@ END_READERS_EVERY_S = 5.0
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
 OVERDUE_POLICIES_EVERY_S = 30.0
-#: How long after its beginning a stop cuts the connections on which work still waits: after messages under way, which
-#: get 5 s.
+#: Time from the beginning of a stop until it cuts the connections that are still in use. Messages under way get 5 s.
 _CUT_AFTER_S = 7.0
-#: Jobs without which a worker does not do what it is for.
+#: Jobs that must run; the worker is not ready without them.
 NEEDED = ("evaluate", "watch_silence")
 log = structlog.get_logger()
 
@@ -134,8 +137,12 @@ class Worker:
     def _is_leader(self) -> bool:
         return self.lease.held
 
+    def _is_current(self) -> bool:
+        """Return whether this worker evaluates rules, and did so just now."""
+        return self.lease.held and self.jobs.succeeded_since("evaluate", monotonic() - CURRENT_S)
+
     def _look_soon(self) -> None:
-        """Look at once for what the API was asked: an ack, a silence, a message to send again, a test message."""
+        """Look at once for requests that the API has stored: acks, silences, messages to send again, test messages."""
         self.alerting.plan_soon()
         self.dispatcher.wake()
 
@@ -143,6 +150,7 @@ class Worker:
         return {
             "rules_watch": lambda: self.alerting.keeper.watch(self.pool, self._is_leader),
             "dispatcher": lambda: self.dispatcher.run(self.pool),
+            "watchdog": lambda: keep_watchdog(self.settings, lambda: self.alerting.keeper.rules, self._is_current),
         }
 
     def _jobs(self) -> list[Job]:

@@ -1,4 +1,4 @@
-"""What an archive holds of a database, and what it leaves out."""
+"""The tables that an archive holds, and the tables that it leaves out."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ class Table(msgspec.Struct, frozen=True):
     """A table whose rows an archive holds."""
 
     name: str
-    #: Condition of the rows that a database makes by itself, before it is used. They give way to those of an archive.
+    #: SQL condition for the rows that every new database has. They are replaced by those of an archive.
     own_rows: str = "FALSE"
 
 
-#: In the order in which they are loaded: what is referred to comes first.
+#: In the order in which they are loaded: a table comes after those that it refers to.
 TABLES = (
     Table("sensor"),
     Table("sensor_alias"),
@@ -35,6 +35,7 @@ TABLES = (
     Table("alert_state"),
     Table("alert_told"),
     Table("silence"),
+    Table("alert_action"),
     Table("notification"),
     Table("notification_item"),
     Table("notification_attempt"),
@@ -43,7 +44,7 @@ TABLES = (
     Table("broker_notification"),
 )
 
-#: The aggregates, of which an archive holds the days whose raw readings are gone; the others are computed anew.
+#: The aggregates. An archive holds their days whose raw readings are gone; an import computes the other days.
 AGGREGATES = tuple(level.relation for level in LEVELS)
 
 #: Tables that an archive leaves out, with the reason.
@@ -59,6 +60,7 @@ LEFT_OUT: Mapping[str, str] = {
     "rolled_1h": "the aggregates of the Apache-2 edition",
     "rolled_1d": "the aggregates of the Apache-2 edition",
     "ingest_state": "about the processes of this database",
+    "evaluation_clock": "about the clock of this database's server",
     "lease": "about the processes of this database",
     "migration_lock": "empty: for locks",
     "feed_lock": "empty: for locks",

@@ -28,7 +28,7 @@ _ENVIRONMENT_LABELS = ("API_KEY", "API_KEY_WS")
 DEVELOPMENT_LABEL: Final = "development"
 #: Sensors that `tidegauge import` registers are counted under this label.
 IMPORT_LABEL: Final = "import"
-#: Between two reads of the stored keys, and the longest time of one, for a connection that hangs.
+#: Interval between two reads of the stored keys, and the longest time of one read.
 REFRESH_S = 1.0
 REFRESH_TIMEOUT_S = 5.0
 #: A revoked key stops working within this time in every process, unless the database does not answer.
@@ -36,7 +36,7 @@ REVOKED_WITHIN_S: Final = 2.0
 #: An unknown key is not looked up again for this long, so that guessing keys causes little load on the database.
 _UNKNOWN_S = 1.0
 _UNKNOWN_KEPT = 1_000
-#: Unknown keys that may wait to be looked up, one after the other; the connection beside is left to the refresh.
+#: Largest number of unknown keys that wait to be looked up. They share one connection; the other is for the refresh.
 LOOK_UPS_WAITING: Final = 100
 
 log = structlog.get_logger()
@@ -151,7 +151,7 @@ class KeyRing:
 
     @contextmanager
     def watched(self, api_key: ApiKey, on_revoked: Callable[[], None]) -> Iterator[None]:
-        """Until the block ends, call `on_revoked` once the key is not live any more: revoked, or with other scopes."""
+        """Until the block ends, call `on_revoked` once the key is revoked or gets other scopes."""
         watch = object()
         self._watches[watch] = api_key, on_revoked
         try:
@@ -231,7 +231,7 @@ def keys_from_environment(api_key: str | None, api_key_ws: str | None) -> dict[b
 
 
 def _log_changes(before: Mapping[bytes, ApiKey] | None, after: Mapping[bytes, ApiKey]) -> None:
-    """Log what has changed between two refreshes, also by other processes or by hand; nothing before the first."""
+    """Log the changes between two refreshes, also those by other processes or by hand; nothing before the first."""
     if before is None:
         return
     for digest in before.keys() - after.keys():

@@ -24,8 +24,8 @@ UPDATE api_key SET revoked_at = now() WHERE label = $1 AND revoked_at IS NULL RE
 SELECT take_connection_1($1, $2, $3, $4) AS taken;
 
 -- name: write_connection_counts
--- $1 process, $2 labels, $3 number of connections for each. Processes that ended without a word are removed on the way;
--- a row that another process is removing at this moment is left to it.
+-- $1 process, $2 labels, $3 number of connections for each. Also removes the rows of processes that have stopped without
+-- removing them; skips rows that another process is removing at the same moment.
 WITH gone AS (
      DELETE FROM connection_count
       WHERE (api_key, process) IN (

@@ -37,7 +37,7 @@ class Rate(msgspec.Struct, frozen=True):
     burst: int
 
 
-#: Twice the rate at which one process was measured to send, so that it stops only clients that are out of control.
+#: Twice the highest rate that was measured for one process, so that it limits only clients that are out of control.
 DEFAULT_RATE: Final = Rate(per_minute=2_000 * 60, burst=4_000)
 #: A shorter wait is an error of rounding: the database counts in microseconds.
 _ROUNDING_S: Final = 1e-3
@@ -46,8 +46,8 @@ _ROUNDING_S: Final = 1e-3
 class RateLimiter:
     """Counts notifications for each key. A key's own limit takes precedence over the default; 0 means no limit.
 
-    A notification of a key with its own limit is counted in the database by one statement. What this process knows of
-    the key refuses before the database is asked, and stands alone while the database is away.
+    A notification of a key with its own limit is counted in the database by one statement. Before that, this process
+    refuses it if its own count exceeds the rate. While the database is away, its own count alone decides.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RateLimiter:
         self._due_at[label] = due_at
 
     async def _count_shared(self, label: str, rate: Rate) -> None:
-        """Count in the database what is counted here already, and learn what other processes have counted."""
+        """Count the notification in the database, too, and take over the counts of other processes."""
         asked_at = self._clock()
         spacing = timedelta(minutes=1 / rate.per_minute)
         try:
@@ -89,7 +89,7 @@ class RateLimiter:
             return
         if not due:
             return  # the database has crashed in between, and the table is empty again
-        # A process that is refused refuses by itself until then: a client out of control causes few queries.
+        # Until then this process refuses without a query, so a client out of control causes few queries.
         self._due_at[label] = asked_at + due[0]["due_s"]
         if not counted:
             raise RateLimitedError(rate, due[0]["due_s"] + (1 - rate.burst) * 60 / rate.per_minute)

@@ -3,6 +3,7 @@
 import rich_click as click
 
 from app import __version__
+from app.commands.channels import channel
 from app.commands.doctor import doctor
 from app.commands.keys import key
 from app.commands.migrate import migrate_command
@@ -38,6 +39,7 @@ for command in (
     check,
     rules,
     sensor,
+    channel,
     key,
     export_command,
     import_command,

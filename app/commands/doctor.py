@@ -1,4 +1,4 @@
-"""`tidegauge doctor`: reports what the server needs, what is wrong, and how to solve it.
+"""`tidegauge doctor`: reports missing conditions and faults, each with its remedy.
 
 It checks settings, database, rules, what evaluates and sends, and what reports.
 """
@@ -17,7 +17,7 @@ from rich.table import Table
 from app.alerting.language.files import load_checked
 from app.alerting.rules.problems import RuleErrors
 from app.clock import SECOND_US, rfc3339, to_us
-from app.commands.console import command_body, load_settings, output
+from app.commands.console import command_body, count_of, find_embedded_dsn, load_settings, output
 from app.commands.processes.development_key import list_variables
 from app.commands.sql import SQL
 from app.db import sql as db
@@ -33,9 +33,9 @@ from app.health.work import Work
 from app.notify import sql as notify
 from app.settings import Settings
 
-#: Of more mistakes, gateways or clocks than this, the rest is only counted.
+#: Largest number of mistakes, gateways or clocks that are shown; further ones are only counted.
 _SHOWN = 3
-#: By how many seconds a clock may be ahead.
+#: A gateway's clock that is further ahead gets a note.
 _AHEAD_S = 60
 
 
@@ -72,7 +72,7 @@ async def diagnose(settings: Settings) -> list[Finding]:
     Checks that need a usable database are left out when there is none.
     """
     keys, rules = _check_environment_keys(settings), _check_rules(settings)
-    dsn = settings.database_url or _embedded_dsn(settings)
+    dsn = settings.database_url or find_embedded_dsn(settings)
     if dsn is None:
         message = "DATABASE_URL is not set and no embedded server runs now; `tidegauge up` starts one"
         return [keys, Finding("note", "database", message), *rules]
@@ -157,7 +157,7 @@ def _check_rules(settings: Settings) -> list[Finding]:
     except RuleErrors as errors:
         mistakes = [Finding("problem", "rules", str(problem)) for problem in errors.problems]
         return _shorten(mistakes, "tidegauge check")
-    counts = f"{_count(len(rule_set.rules), 'rule')}, {_count(len(rule_set.channels), 'channel')}"
+    counts = f"{count_of(len(rule_set.rules), 'rule')}, {count_of(len(rule_set.channels), 'channel')}"
     return [Finding("ok", "rules", counts)]
 
 
@@ -174,7 +174,7 @@ async def _check_work(connection: Connection, work: Work) -> list[Finding]:
 
 
 def _check_evaluator(work: Work) -> Finding:
-    waiting = f"{_count(work.dirty_rows, 'row')} of dirty to evaluate"
+    waiting = f"{count_of(work.dirty_rows, 'row')} of dirty to evaluate"
     if work.has_leader:
         return Finding("ok", "evaluator", f"a process evaluates rules; {waiting}")
     return Finding("problem", "evaluator", f"no process evaluates rules: is `tidegauge work` running? {waiting}")
@@ -186,7 +186,7 @@ async def _check_channels(connection: Connection) -> list[Finding]:
     broken = [Finding("problem", "channels", text) for text in texts]
     outbox = await _fetch_one(connection, notify.SQL["measure_outbox"])
     if outbox["dead"]:
-        letters = f"{_count(outbox['dead'], 'dead letter')}: /api/v1/notifications/outbox?state=dead"
+        letters = f"{count_of(outbox['dead'], 'dead letter')}: /api/v1/notifications/outbox?state=dead"
         return [*broken, Finding("note", "channels", letters)]
     return broken or [Finding("ok", "channels", "none is broken, no dead letters")]
 
@@ -231,19 +231,8 @@ async def _fetch_one(connection: Connection, query: str) -> asyncpg.Record:
     return row
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _time(moment: datetime) -> str:
     return rfc3339(to_us(moment) // SECOND_US * SECOND_US)
-
-
-def _embedded_dsn(settings: Settings) -> str | None:
-    path = settings.data_dir / "dsn.json"
-    if not path.is_file():
-        return None
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, str])["dsn"]
 
 
 @asynccontextmanager

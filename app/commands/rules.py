@@ -13,17 +13,19 @@ from app.alerting.language.files import load_checked, load_unsent
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.alerting.rules.problems import RuleErrors, RuleProblem
+from app.alerting.trials.against_data import DAYS, RuleFit, fit_rules
 from app.alerting.trials.backtest import Backtest, run_backtest
 from app.alerting.trials.backtest_report import describe_backtest, episode_table
 from app.alerting.trials.junit import FileResult, write_junit
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import RuleTestResult, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
-from app.commands.console import command_body, duration, find_dsn, load_settings, output, progress_bar
+from app.commands.console import command_body, count_of, duration, find_dsn, load_settings, output, progress_bar
 from app.db.clock import follow_clock
-from app.db.pool import DATABASE_ERRORS, connect
+from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 from app.hints import did_you_mean, listed, shown
+from app.settings import Settings
 
 #: So wide that rich does not shorten the cells of a table; a terminal wraps long lines instead.
 _wide_output = Console(width=1_000)
@@ -40,14 +42,19 @@ class UnwritableError(AppError):
 @click.command()
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=_PATHS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--against-data", is_flag=True, help="Also say how the rules fit the readings that are stored.")
 @command_body
-async def check(paths: tuple[Path, ...], as_json: bool) -> int:
+async def check(paths: tuple[Path, ...], as_json: bool, against_data: bool) -> int:
     """Check rules and channels, and print every problem as file:line:column: message.
 
     Each PATH is a folder of rules or one file, which is checked by itself; without PATH, RULES_DIR is checked. With
     CHANNELS_DIR, channels are those of that folder. The secrets that channels refer to must be set.
 
-    Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.
+    With --against-data, each rule is also tried on the stored readings, which are read as for `rules backtest`: how
+    many series it selects, how often it would have fired in the last 7 days, which of its overrides match nothing, and
+    which of for, max_gap and no_data fit badly to the usual time between readings. These are warnings and no problems.
+
+    Exit codes: 0 no problem, 1 at least one problem, or the database does not answer, 2 wrong usage.
     """
     settings = load_settings()
     loaded: dict[Path, RuleSet] = {}
@@ -57,13 +64,18 @@ async def check(paths: tuple[Path, ...], as_json: bool) -> int:
             loaded[path] = load_checked(path, settings)
         except RuleErrors as errors:
             problems.extend(errors.problems)
+    fits = {path: await _fit_to_data(rule_set) for path, rule_set in loaded.items()} if against_data else {}
     if as_json:
-        _print_json(_check_result(loaded.values(), problems))
+        fitting = {"against_data": [fit for each in fits.values() for fit in each]} if against_data else {}
+        _print_json({**_check_result(loaded.values(), problems), **fitting})
     else:
         for problem in problems:
             _print(str(problem))
         for path, rule_set in loaded.items():
-            _print(f"{path}: ok, {_count(rule_set.rules, 'rule')}, {_count(rule_set.channels, 'channel')}")
+            _print(
+                f"{path}: ok, {count_of(len(rule_set.rules), 'rule')}, {count_of(len(rule_set.channels), 'channel')}"
+            )
+            _print_fits(fits.get(path, ()))
     return 1 if problems else 0
 
 
@@ -116,28 +128,62 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
     """
     settings = load_settings()
     rule_set = _choose(load_unsent(path or settings.rules_dir, settings.channels_dir), names)
+    result = await _run_backtest(settings, RuleBook(rule_set), since_us)
+    if as_json:
+        _print_json(describe_backtest(result, rule_set))
+    else:
+        _print_backtest(result, rule_set)
+
+
+async def _run_backtest(settings: Settings, book: RuleBook, since_us: int) -> Backtest:
+    """Run a backtest up to now, with a progress bar; raise DatabaseUnavailableError."""
+    connection = await _connect_to_read(settings)
     try:
-        connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
-    except DATABASE_ERRORS as error:
-        raise DatabaseUnavailableError(str(error)) from None
-    try:
-        await follow_clock(connection)
         now = now_us()
         with progress_bar() as progress:
             task = progress.add_task("series", total=None)
-            result = await run_backtest(
+            return await run_backtest(
                 connection,
-                RuleBook(rule_set),
+                book,
                 now - since_us,
                 now,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
     finally:
         await connection.close()
-    if as_json:
-        _print_json(describe_backtest(result, rule_set))
-    else:
-        _print_backtest(result, rule_set)
+
+
+async def _connect_to_read(settings: Settings) -> Connection:
+    """Connect to the database with the readings, and follow its clock."""
+    try:
+        connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
+    except DATABASE_ERRORS as error:
+        raise DatabaseUnavailableError(str(error)) from None
+    await follow_clock(connection)
+    return connection
+
+
+async def _fit_to_data(rule_set: RuleSet) -> list[RuleFit]:
+    connection = await _connect_to_read(load_settings())
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("series", total=None)
+            return await fit_rules(
+                connection,
+                rule_set,
+                now_us(),
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    finally:
+        await connection.close()
+
+
+def _print_fits(fits: Iterable[RuleFit]) -> None:
+    for fit in fits:
+        episodes = f"{fit.episodes} episode{'' if fit.episodes == 1 else 's'} in {DAYS} days"
+        _print(f"  {fit.rule}: {fit.series} series, {episodes}")
+        for warning in fit.warnings:
+            _print(f"    {warning}")
 
 
 def _check_result(loaded: Iterable[RuleSet], problems: Sequence[RuleProblem]) -> dict[str, Any]:
@@ -198,13 +244,13 @@ def _summary(results: Mapping[str, FileResult]) -> str:
     outcomes = [outcome for result in results.values() for outcome in result.outcomes]
     failed = sum(not outcome.passed for outcome in outcomes)
     unusable = sum(bool(result.problems) for result in results.values())
-    parts = [_count(outcomes, "test")]
+    parts = [count_of(len(outcomes), "test")]
     if failed:
         parts.append(f"{failed} failed (- expected, + happened)")
     elif outcomes:
         parts.append("all passed")
     if unusable:
-        parts.append(f"{unusable} of {_count(results, 'file')} cannot be used")
+        parts.append(f"{unusable} of {count_of(len(results), 'file')} cannot be used")
     return ", ".join(parts)
 
 
@@ -224,17 +270,11 @@ def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
         _wide_output.print(episode_table(result.episodes))
         _print("")
     since = rfc3339(result.from_us // SECOND_US * SECOND_US)
-    _print(
-        f"{_count(result.episodes, 'episode')} of {_count(rule_set.rules, 'rule')} in {result.readings:,} readings "
-        f"of {result.series:,} series since {since}"
-    )
+    found = f"{count_of(len(result.episodes), 'episode')} of {count_of(len(rule_set.rules), 'rule')}"
+    _print(f"{found} in {result.readings:,} readings of {result.series:,} series since {since}")
     marked = sum(bool(found.touches) for found in result.episodes)
     if marked:
         _print(f"{marked} marked: the alerts sent may differ; `tidegauge rules backtest --help` explains why")
-
-
-def _count(things: Sequence[object] | Mapping[str, object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _print(line: str | Text) -> None:

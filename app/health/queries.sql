@@ -1,16 +1,17 @@
--- What the database says of itself and of the work on it. Ages are in seconds, by its clock.
+-- State of the database and of the work on it. Ages are in seconds, by the clock of the database.
 
 -- name: is_read_only
 SELECT current_setting('transaction_read_only')::boolean;
 
 -- name: get_work
--- Who accepts that readings are lost, as for tests, sets tidegauge.may_lose_readings in PostgreSQL.
--- $1 limit of the rows of `dirty` that are counted: after a long time without a worker there are very many
+-- Operators who accept lost readings, as in tests, set tidegauge.may_lose_readings in PostgreSQL.
+-- $1 largest number of rows of `dirty` that are counted: after a long time without a worker there are very many
 SELECT worker_status.evaluated_at,
        extract(epoch FROM clock_timestamp() - worker_status.evaluated_at)::float8 AS evaluated_ago_s,
        worker_status.warnings AS worker_warnings,
-       (SELECT count(*) FROM (SELECT FROM dirty LIMIT $1) AS counted) AS dirty_rows,
-       coalesce((SELECT extract(epoch FROM clock_timestamp() - at) FROM dirty ORDER BY id LIMIT 1), 0)::float8
+       (SELECT count(*) FROM (SELECT FROM dirty WHERE at <= clock_timestamp() LIMIT $1) AS counted) AS dirty_rows,
+       coalesce((SELECT extract(epoch FROM clock_timestamp() - at)
+                   FROM dirty WHERE at <= clock_timestamp() ORDER BY id LIMIT 1), 0)::float8
            AS dirty_oldest_s,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - min(due_at))
                    FROM notification WHERE state IN ('waiting', 'sending')), 0)::float8 AS unsent_oldest_s,

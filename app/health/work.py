@@ -1,4 +1,4 @@
-"""What the database says of the work on it, and the warnings that follow, for probes, metrics, log and doctor."""
+"""State of the work on the database, and the warnings that follow from it, for probes, metrics, log and doctor."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -58,7 +58,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     unsent_oldest_s: float
     #: Errors in the current rule files.
     rule_problems: list[str]
-    #: Settings of PostgreSQL that are off, so that readings which were acknowledged may be lost.
+    #: Settings of PostgreSQL that are off although acknowledged readings can be lost then.
     not_durable: Sequence[str]
     #: Policies of TimescaleDB that fail, or rolled-up tables that fall behind.
     aggregates: Sequence[str]
@@ -84,7 +84,7 @@ def list_work_warnings(work: Work) -> list[HealthWarning]:
 
 
 def warn_of_skew(machine: str = "this machine") -> list[HealthWarning]:
-    """Return a warning if the wall clock differs from that of the database, which was asked a moment ago."""
+    """Return a warning if the wall clock differs from the clock of the database, which was read a moment ago."""
     skew_s = database_clock.skew_s()
     if abs(skew_s) <= SKEW_S:
         return []

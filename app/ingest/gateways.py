@@ -30,6 +30,8 @@ class _GatewayCounts(msgspec.Struct):
     skew_s: float | None = None
     lateness_s: float | None = None
     intervals_s: list[float] = msgspec.field(default_factory=list)
+    #: Seconds from the oldest reading to its receipt, of uploads that brought only new readings.
+    latenesses_s: list[float] = msgspec.field(default_factory=list)
 
 
 class GatewayLog:
@@ -37,7 +39,7 @@ class GatewayLog:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], _GatewayCounts] = {}
-        #: Names by the label of their key, of at most GATEWAYS_PER_KEY gateways each.
+        #: Label of a key -> names of its gateways, at most GATEWAYS_PER_KEY.
         self._known: dict[str, set[str]] = {}
 
     async def admit(self, pool: Pool, label: str, name: str) -> None:
@@ -72,13 +74,15 @@ class GatewayLog:
             times_us = np.frombuffer(upload.readings.times_us, np.int64)
             counts.skew_s = (upload.received_us - int(times_us.max())) / SECOND_US
             counts.lateness_s = (upload.received_us - int(times_us.min())) / SECOND_US
+            if receipt.accepted and not receipt.duplicates and not upload.is_import:
+                counts.latenesses_s = [*counts.latenesses_s, counts.lateness_s][-_INTERVALS_KEPT:]
 
     async def write(self, pool: Pool) -> None:
         """Add the counts to the table `gateway`; if that fails, keep them for the next write and raise the error."""
         counts, self._counts = self._counts, {}
         if not counts:
             return
-        rows = [(*key, *msgspec.structs.astuple(counts[key])[:-1], _as_array(counts[key])) for key in sorted(counts)]
+        rows = [(*key, *msgspec.structs.astuple(counts[key])[:-2], *_as_arrays(counts[key])) for key in sorted(counts)]
         try:
             await pool.execute(SQL["upsert_gateways"], *map(list, zip(*rows, strict=True)))
         except BaseException:
@@ -101,9 +105,10 @@ def _join(earlier: _GatewayCounts, later: _GatewayCounts) -> _GatewayCounts:
         earlier.skew_s if later.skew_s is None else later.skew_s,
         earlier.lateness_s if later.lateness_s is None else later.lateness_s,
         [*earlier.intervals_s, between_s, *later.intervals_s][-_INTERVALS_KEPT:],
+        [*earlier.latenesses_s, *later.latenesses_s][-_INTERVALS_KEPT:],
     )
 
 
-def _as_array(counts: _GatewayCounts) -> str:
-    """Return the intervals as the text of a PostgreSQL array, because unnest would flatten an array of arrays."""
-    return "{" + ",".join(map(repr, counts.intervals_s)) + "}"
+def _as_arrays(counts: _GatewayCounts) -> list[str]:
+    """Return the lists as texts of PostgreSQL arrays, because unnest would flatten an array of arrays."""
+    return ["{" + ",".join(map(repr, numbers)) + "}" for numbers in (counts.intervals_s, counts.latenesses_s)]

@@ -4,7 +4,7 @@
 SELECT version FROM sensor_version;
 
 -- name: hold_sensors
--- Changes of sensors wait until the transaction ends.
+-- Makes changes of sensors wait until the transaction ends.
 SELECT version FROM sensor_version FOR SHARE;
 
 -- name: find_series
@@ -107,6 +107,13 @@ SELECT series_id, from_us(us), value FROM unnest($1::int[], $2::bigint[], $3::fl
 ON CONFLICT (series_id, time) DO NOTHING
 RETURNING series_id, time;
 
+-- name: count_stored
+-- $1 series ids, $2 times, $3 the earliest time and $4 the latest
+SELECT count(*)
+  FROM unnest($1::int[], $2::bigint[]) AS asked (series_id, us)
+  JOIN reading ON reading.series_id = asked.series_id AND reading.time = from_us(us)
+ WHERE reading.time BETWEEN from_us($3) AND from_us($4);
+
 -- name: insert_late_days
 -- $1 days, $2 time of the oldest new reading of each
 INSERT INTO late_day (day)
@@ -123,8 +130,17 @@ ON CONFLICT (series_id) DO UPDATE SET
     last_time = greatest(state.last_time, excluded.last_time),
     received_at = excluded.received_at, only_imported = FALSE;
 
+-- name: touch_series_state
+-- $1 series ids in ascending order. Readings that are pending were received, but are not the latest ones yet.
+WITH locked AS MATERIALIZED (
+    SELECT series_id FROM series_state WHERE series_id = ANY($1::int[]) ORDER BY series_id FOR NO KEY UPDATE
+)
+UPDATE series_state AS state SET received_at = now(), only_imported = FALSE
+  FROM locked
+ WHERE state.series_id = locked.series_id;
+
 -- name: upsert_state_of_import
--- As above, for an imported file. What is older than a day says nothing about now: it does not count as received.
+-- As above, for an imported file. A reading older than a day does not count as received now.
 INSERT INTO series_state AS state (series_id, last_time, last_value, received_at, only_imported)
 SELECT series_id, from_us(us), value,
        CASE WHEN from_us(us) < now() - INTERVAL '1 day' THEN from_us(us) ELSE now() END,
@@ -191,15 +207,16 @@ DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10
 -- name: upsert_gateways
 -- $1 API key labels and $2 gateway names in ascending order; $3 times of the first and $4 of the last upload; numbers
 -- of $5 uploads, $6 accepted, $7 duplicate and $8 rejected values; $9 skew and $10 lateness in seconds; $11 intervals
--- between these uploads in seconds, as text such as '{1.5,2}'. The last 20 intervals are kept.
+-- between these uploads in seconds, as text such as '{1.5,2}', and $12 how late those were that brought only new readings.
+-- The last 20 of both are kept.
 INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, rejected,
-                          skew_s, lateness_s, intervals_s)
+                          skew_s, lateness_s, intervals_s, latenesses_s)
 SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, rejected,
-       skew_s, lateness_s, intervals::float8[]
+       skew_s, lateness_s, intervals::float8[], latenesses::float8[]
   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-              $8::bigint[], $9::float8[], $10::float8[], $11::text[])
+              $8::bigint[], $9::float8[], $10::float8[], $11::text[], $12::text[])
        AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, rejected, skew_s, lateness_s,
-               intervals)
+               intervals, latenesses)
 ON CONFLICT (api_key, name) DO UPDATE SET
     last_upload_at = greatest(g.last_upload_at, excluded.last_upload_at),
     uploads = g.uploads + excluded.uploads,
@@ -212,14 +229,17 @@ ON CONFLICT (api_key, name) DO UPDATE SET
         g.intervals_s
         || greatest(extract(epoch FROM excluded.first_upload_at - g.last_upload_at)::float8, 0)
         || excluded.intervals_s
-    )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):];
+    )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):],
+    latenesses_s = (g.latenesses_s || excluded.latenesses_s)
+        [greatest(cardinality(g.latenesses_s) + cardinality(excluded.latenesses_s) - 19, 1):];
 
 -- name: lock_as_flushes
--- Waits for what a flush would wait for; `reading` without its chunks.
+-- Waits for the locks that a flush would wait for; of `reading`, only the lock of the table, not those of its chunks.
 LOCK TABLE sensor, series, ONLY reading, series_state, dirty, late_day, feed IN ROW EXCLUSIVE MODE;
 
 -- name: beat
--- An API process can take uploads now. `since` is the moment from which on at least one could, without a break of 30 s.
+-- Stores that an API process can take uploads now. Since the moment `since`, at least one process could, without a break
+-- of 30 s.
 UPDATE ingest_state
    SET since = CASE WHEN beat_at >= now() - INTERVAL '30 seconds' THEN since ELSE now() END,
        beat_at = greatest(beat_at, now());

@@ -6,7 +6,7 @@ A series id is a small integer that stands for a pair of sensor and metric in st
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import asyncpg
@@ -29,9 +29,9 @@ SENSORS_PER_KEY = 100_000
 METRICS_PER_SENSOR = 1_000
 SERIES_PER_KEY = 1_000_000
 
-#: How often times of tags and gateways that are known only in this process are stored.
+#: Interval between two writes of times of tags and gateways that only this process knows.
 SEEN_EVERY_S = 15.0
-#: Sensors or series that are dealt with in one turn of the event loop, and rows in one statement.
+#: Number of sensors or series in one turn of the event loop, and of rows in one statement.
 _AT_ONCE = 1_000
 #: The same for readings with tags or units, which are encoded one by one.
 _DESCRIBED_AT_ONCE = 200
@@ -53,10 +53,11 @@ class SensorsChangedError(OverloadedError):
         super().__init__("Sensors were being changed. Keep the data and send them again.")
 
 
-class Description(msgspec.Struct):
+class Description(msgspec.Struct, gc=False):
     """The tags or the gateway of a sensor, as text; the newest reading that brings them decides.
 
-    A newer time of the same text is stored later (`SeriesRegistry.store_seen`), or each flush would rewrite the sensor.
+    A newer time of the same text is stored later (`SeriesRegistry.store_seen`). Otherwise each flush would rewrite the
+    sensor.
     """
 
     text: str | None = None
@@ -89,7 +90,7 @@ class Description(msgspec.Struct):
             self.seen_us = max(self.seen_us, us)
 
 
-class Sensor(msgspec.Struct):
+class Sensor(msgspec.Struct, gc=False):
     """A sensor as this process knows it."""
 
     id: int
@@ -129,9 +130,9 @@ class SeriesRegistry:
         self._lock = asyncio.Lock()
 
     async def register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
-        """Register all series of the uploads; return the uploads, in which sensors over a key's cap are rejected.
+        """Register all series of the uploads; return the uploads, with sensors beyond the cap of a key rejected.
 
-        Raise SensorsChangedError if what was loaded is not all of one version.
+        Raise SensorsChangedError if the loaded sensors are not all of one version.
         """
         async with self._lock:
             if self.version is None:
@@ -140,6 +141,22 @@ class SeriesRegistry:
             if self.version != await connection.fetchval(SQL["get_sensor_version"]):
                 raise SensorsChangedError
             return kept
+
+    async def preview(self, connection: Connection, upload: Upload) -> Upload:
+        """Return an upload as `register` would, and give its new sensors and series ids that nothing stored has."""
+        await self._load(connection, list(self._unknown([upload])))
+        new = sorted(self._unknown([upload]).keys() - self.sensors.keys())
+        room = await self._room(connection, upload, {}) if new else 0
+        upload = await run_off_loop(upload.value_count, _reject_sensors, upload, set(new[room:]))
+        for number, name in enumerate(new[:room], 1):
+            sensor = Sensor(-number, name, upload.api_key.label, {}, Description(), Description())
+            self.sensors[name], self.series_of[name] = sensor, sensor.series
+        refused = await self._find_too_many(connection, self._unknown([upload]))
+        upload = await run_off_loop(upload.value_count, _reject, upload, refused)
+        unknown = [(name, metric) for name, metrics in self._unknown([upload]).items() for metric in sorted(metrics)]
+        for number, (name, metric) in enumerate(unknown, 1):
+            self.sensors[name].series[metric] = SeriesId(-number)
+        return upload
 
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
         """Return, for each sensor, the metrics of which this process knows no series."""
@@ -207,7 +224,7 @@ class SeriesRegistry:
         owner: dict[SensorName, str] = {}
         over_cap: list[set[SensorName]] = []
         for upload in uploads:
-            wanted = sorted({sensor for sensor, _ in upload.readings.series} & new - owner.keys())
+            wanted = await run_off_loop(upload.value_count, _find_wanted, upload, new, owner)
             room = await self._room(connection, upload, owner) if wanted else 0
             owner.update(dict.fromkeys(wanted[:room], upload.api_key.label))
             over_cap.append(set(wanted[room:]))
@@ -223,7 +240,7 @@ class SeriesRegistry:
     async def _find_too_many(
         self, connection: Connection, unknown: Mapping[SensorName, set[MetricName]]
     ) -> dict[Series, Refusal]:
-        """Return the new series that are one too many for their sensor or for the key that registered the sensor."""
+        """Return the new series that exceed the limit of their sensor, or of the key that registered the sensor."""
         refused: dict[Series, Refusal] = {}
         of_sensor: Counter[int] = Counter()
         of_key: Counter[str] = Counter()
@@ -268,15 +285,15 @@ class SeriesRegistry:
         await self._store_parts(connection, tags, gateways, units)
 
     async def store_seen(self, connection: Connection) -> None:
-        """Store the times of the newest tags and gateways that are known only here.
+        """Store the times of the newest tags and gateways that only this process knows.
 
-        Until then an older reading with other tags, in another process, would win. This runs every SEEN_EVERY_S, at
-        the end, and before a new registry takes the place of this one.
+        Until then, another process would let an older reading with other tags win. This runs every SEEN_EVERY_S, at the
+        end, and before a new registry replaces this one.
         """
-        sensors = self._by_id.values()
-        tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
-        gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
-        await self._store_parts(connection, tags, gateways, {})
+        async for sensors in _in_turns([*self._by_id.values()]):
+            tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
+            gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
+            await self._store_parts(connection, tags, gateways, {})
 
     async def _store_parts(
         self, connection: Connection, tags: Descriptions, gateways: Descriptions, units: Units
@@ -307,8 +324,10 @@ class SeriesRegistry:
         gateways: Descriptions = {}
         for upload in uploads:
             if upload.gateway is not None:
-                for (sensor, _), newest_us in zip(upload.readings.series, _newest_us(upload.readings), strict=True):
-                    _keep_newest(gateways, self.sensors[sensor].id, newest_us, upload.gateway)
+                newest = [*zip(upload.readings.series, _newest_us(upload.readings), strict=True)]
+                async for some in _in_turns(newest):
+                    for (sensor, _), newest_us in some:
+                        _keep_newest(gateways, self.sensors[sensor].id, newest_us, upload.gateway)
             for number, reading in enumerate(upload.readings.described, 1):
                 if reading.tags is not None:
                     text = _as_jsonb_text(reading.tags)
@@ -316,8 +335,8 @@ class SeriesRegistry:
                 if not number % _DESCRIBED_AT_ONCE:
                     await asyncio.sleep(0)
         return (
-            {number: newest for number, newest in tags.items() if self._by_id[number].tags.note(*newest)},
-            {number: newest for number, newest in gateways.items() if self._by_id[number].gateway.note(*newest)},
+            await _keep_noted(tags, {number: self._by_id[number].tags for number in tags}),
+            await _keep_noted(gateways, {number: self._by_id[number].gateway for number in gateways}),
         )
 
     async def _collect_units(self, uploads: Sequence[Upload]) -> Units:
@@ -353,11 +372,27 @@ def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[start : start + _AT_ONCE]
 
 
+async def _in_turns(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    """Yield items in parts, and let the event loop have its turn between two of them."""
+    for number, part in enumerate(_parts(items)):
+        if number:
+            await asyncio.sleep(0)
+        yield part
+
+
 def _keep_newest(descriptions: Descriptions, sensor_id: int, us: int, text: str) -> None:
     """Put the text into `descriptions` if its reading is newer than the one there."""
     newest = (us, text)
     if newest > descriptions.get(sensor_id, _NOTHING):
         descriptions[sensor_id] = newest
+
+
+async def _keep_noted(newest: Descriptions, known: Mapping[int, Description]) -> Descriptions:
+    """Note each text in the description of its sensor, and return those that the database needs."""
+    needed: Descriptions = {}
+    async for ids in _in_turns([*newest]):
+        needed.update({number: newest[number] for number in ids if known[number].note(*newest[number])})
+    return needed
 
 
 def _description(text: str | None, us: int | None) -> Description:
@@ -376,6 +411,11 @@ def _newest_us(readings: Readings) -> list[int]:
     np.maximum.at(newest, np.frombuffer(readings.codes, np.int64), np.frombuffer(readings.times_us, np.int64))
     times_us: list[int] = newest.tolist()
     return times_us
+
+
+def _find_wanted(upload: Upload, new: set[SensorName], owner: Mapping[SensorName, str]) -> list[SensorName]:
+    """Return the new sensors that this upload is the first to bring, in order."""
+    return sorted({sensor for sensor, _ in upload.readings.series} & new - owner.keys())
 
 
 def _too_many_metrics(name: SensorName) -> Refusal:
@@ -413,14 +453,12 @@ def _reject_sensors(upload: Upload, names: set[SensorName]) -> Upload:
         return upload
     rejected = upload.rejected.copy()
     rows = zip(readings.indexes, readings.codes, strict=True)
-    values = Counter((index, readings.series[code][0]) for index, code in rows)
-    for (index, sensor), count in values.items():
+    for index, sensor in dict.fromkeys((index, readings.series[code][0]) for index, code in rows):
         if sensor in names:
             rejected.add(
                 index,
                 "too_many_sensors",
                 f"sensor {sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors "
                 "as it may; raise its limit, or remove what makes ever new names",
-                values=count,
             )
     return msgspec.structs.replace(upload, readings=readings.without(series), rejected=rejected)

@@ -91,7 +91,7 @@ class Writer:
         self._look: asyncio.TimerHandle | None = None
         #: The beginning of each flush under way, on the monotonic clock.
         self._flushing: list[float] = []
-        #: Of the last flush, if it failed.
+        #: The failure of the last flush, if it failed.
         self.failure: FlushFailure | None = None
 
     @property
@@ -308,7 +308,7 @@ def _is_useless(error: Exception) -> bool:
 
 
 def _as_answer(error: Exception, upload: Upload) -> Exception:
-    """Turn a passing database error into 503, whose text says what is known of the upload; pass others through."""
+    """Turn a passing database error into 503 with a text about the state of the upload; pass others through."""
     if isinstance(error, CommitUnknownError):
         return DatabaseUnavailableError(_may_be_stored(upload))
     if isinstance(error, _PASSING_ERRORS) and not isinstance(error, asyncpg.DiskFullError):

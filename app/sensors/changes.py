@@ -1,4 +1,4 @@
-"""What operators change of sensors: description, units, name, retirement, deletion.
+"""Changes of sensors by operators: description, units, name, retirement, deletion.
 
 The transaction of a change holds the row of `sensor_version`, so changes happen one after another. Each lets the
 evaluation look at the sensor's newest readings again, because rules select sensors by name and tags.
@@ -33,7 +33,7 @@ LONGEST_INTERVAL = timedelta(days=366)
 
 
 class _ReadOnly(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields of a sensor that may be sent along, as they were read, and are ignored."""
+    """Fields that only the server sets. A client may send them back as it read them; they are ignored."""
 
     gateway: Any = UNSET
     last_seen: Any = UNSET
@@ -44,9 +44,9 @@ class _ReadOnly(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SensorChange(_ReadOnly, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What to change of a sensor; a field that is left out stays as it is, and null takes back what was set.
+    """Changes of a sensor. A missing field stays as it is, and null removes the value that an operator had set.
 
-    The fields that only the server sets may be sent along, and are ignored.
+    A client may send back the fields that only the server sets; they are ignored.
     """
 
     #: The new name. The old one stays an alias for uploads and queries.
@@ -61,7 +61,7 @@ class SensorChange(_ReadOnly, frozen=True, forbid_unknown_fields=True, kw_only=T
     notes: str | UnsetType | None = UNSET
     #: True: out of use until it reports again. Its alerts end, and lists leave it out.
     retired: bool | UnsetType = UNSET
-    #: The old names that stay; another sensor may take those that are left out.
+    #: The old names to keep; other sensors may take the others.
     old_names: list[SensorName] | UnsetType = UNSET
 
 
@@ -107,9 +107,9 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
 
 
 async def delete_sensor(pool: Pool, name: SensorName) -> None:
-    """Hide a sensor from now on; its readings are removed in the background. Raise NoSuchSensorError.
+    """Delete a sensor; its readings are removed in the background. Raise NoSuchSensorError.
 
-    Its alerts end, its names are free, and an upload under one of them makes a new sensor.
+    Its alerts end, its names become free, and an upload with one of them registers a new sensor.
     """
     async with pool.acquire() as connection, connection.transaction():
         sensor = await _lock_sensor(connection, name)

@@ -78,7 +78,7 @@ WITH dropped AS (
 UPDATE sensor SET name = $2 WHERE id = $1;
 
 -- name: rename_in_silences
--- $1 old name, $2 new name. Silences of exactly this sensor stay in force. A matcher with a wildcard is not of one sensor.
+-- $1 old name, $2 new name. Renames the sensor in silences that name exactly this one, without a wildcard.
 UPDATE silence SET matchers = jsonb_set(matchers, '{sensor}', to_jsonb($2::text))
  WHERE matchers ->> 'sensor' = $1 AND ends_at > now() AND $1 !~ '[*?]' AND $2 !~ '[*?]';
 
@@ -124,7 +124,7 @@ UPDATE sensor SET deleted_at = now(), deleted_name = name, name = NULL WHERE id 
 SELECT EXISTS (SELECT FROM sensor WHERE deleted_at IS NOT NULL);
 
 -- name: list_not_emptied
--- $1 largest number. Deleted sensors of which readings may be left, the longest deleted first.
+-- $1 largest number. Deleted sensors that may still have readings; those deleted first come first.
 SELECT sensor.id, array_remove(array_agg(series.id), NULL) AS series_ids
   FROM sensor
   LEFT JOIN series ON series.sensor_id = sensor.id
@@ -138,8 +138,8 @@ SELECT sensor.id, array_remove(array_agg(series.id), NULL) AS series_ids
 UPDATE sensor SET emptied_at = now() WHERE id = ANY($1::int[]);
 
 -- name: drop_emptied
--- Drops the sensors of which no readings are left. Those about whose alerts something is left to be told stay, for a day
--- at most. What refers to the rest goes with them.
+-- Drops the sensors without readings, and everything that refers to them. A sensor stays while people still have to be
+-- told about its alerts, but at most for a day.
 WITH dropped AS (
     DELETE FROM sensor
      WHERE deleted_at IS NOT NULL AND emptied_at IS NOT NULL

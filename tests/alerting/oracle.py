@@ -26,7 +26,7 @@ def oracle_episodes(
     """Return the episodes of one era. `arrived` are its readings in order of arrival."""
     samples = oracle_samples(rule.value, arrived)
     closed: list[Episode] = []
-    episode = inherited
+    episode, fired_at = inherited, -1
     for i, sample in enumerate(samples):
         holding = [level for level in rule.levels if level_holds(rule, level, samples, i)]
         if episode is None:
@@ -34,11 +34,11 @@ def oracle_episodes(
                 started_at = clock_start(rule, rule.levels[0].condition, samples, i)
                 assert started_at is not None
                 step = Step(holding[-1].name, sample.t)
-                episode = Episode(started_at, sample.t, None, (step,))
+                episode, fired_at = Episode(started_at, sample.t, None, (step,)), sample.t
         elif holding and ORDER.index(holding[-1].name) > ORDER.index(episode.level):
             steps = (*episode.steps, Step(holding[-1].name, sample.t))
             episode = Episode(episode.started_at, episode.fired_at, None, steps)
-        elif clears(rule, samples, i, since=episode.fired_at):
+        elif clears(rule, samples, i, since=fired_at):
             closed.append(Episode(episode.started_at, episode.fired_at, sample.t, episode.steps))
             episode = None
     return [*closed, episode] if episode is not None else closed
@@ -70,12 +70,29 @@ def sample_value(value_of: ValueOf, readings: Sequence[StoredReading], t: int) -
         s, oldest = window[0]
         if t - s < w / 2:
             return None
+        if value_of.counter:
+            return total_increase([value for _, value in window]) * HOUR_US / (t - s)
         delta = dict(readings)[t] - oldest
         return delta if value_of.kind == "delta" else delta * HOUR_US / (t - s)
+    if value_of.kind in ("increase", "range"):
+        window = [(s, value) for s, value in readings if t - w <= s <= t]
+        if t - window[0][0] < w / 2:
+            return None
+        values = [value for _, value in window]
+        return total_increase(values) if value_of.kind == "increase" else max(values) - min(values)
     values = [value for s, value in readings if t - w < s <= t]
     if value_of.kind == "avg":
         return fsum(values) / len(values)
     return min(values) if value_of.kind == "min" else max(values)
+
+
+def total_increase(values: Sequence[float]) -> float:
+    """Return the sum of what a counter has grown by from each value to the next; a fall is a reset to 0."""
+    grown = []
+    for i in range(1, len(values)):
+        a, b = values[i - 1], values[i]
+        grown.append(b if b < a else b - a)
+    return fsum(grown)
 
 
 def meets(condition: Condition | None, value: float) -> bool:

@@ -13,13 +13,13 @@ from app.alerting.conditions.outside import Outside
 from app.alerting.episodes.machine import Level, SeriesRule
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.rules.matching import Match, RuleBook
-from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import Clear, LevelRule, Rule, RuleSet, Selector, Terms, When
 from app.clock import HOUR_US, MINUTE_US
 from tests.alerting.oracle import ORDER, meets
 
 #: Times of readings are multiples of half a unit, durations are multiples of a whole unit.
 UNIT_US = 10 * MINUTE_US
-Kind = Literal["last", "avg", "min", "max", "rate", "delta"]
+Kind = Literal["last", "avg", "min", "max", "rate", "delta", "increase", "range"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -66,7 +66,15 @@ def as_rule(name: str, sensor: str, series_rule: SeriesRule) -> Rule:
     """Return a rule that selects one sensor and has these terms."""
     levels = tuple(LevelRule(level.name, level.condition, level.for_us) for level in series_rule.levels)  # type: ignore[arg-type]
     clear = Clear(series_rule.clear, series_rule.clear_for_us)
-    terms = Terms(levels=levels, value=series_rule.value, clear=clear, max_gap_us=series_rule.max_gap_us)
+    when = tuple(When(each.metric, each.condition, each.max_age_us, each.same) for each in series_rule.when)
+    terms = Terms(
+        levels=levels,
+        value=series_rule.value,
+        clear=clear,
+        max_gap_us=series_rule.max_gap_us,
+        holds=series_rule.holds,
+        when=when,
+    )
     return Rule(name, Selector(id=sensor, metric="m"), terms)
 
 
@@ -82,7 +90,7 @@ def random_rule(rng: Random, scale: float = 1.0) -> SeriesRule:
     pool = RATE_POOL if kind == "rate" else pool_of(scale)
     levels = _random_levels(rng, pool)
     return SeriesRule(
-        value=ValueOf(kind, window_us),
+        value=ValueOf(kind, window_us, counter=kind == "rate" and rng.random() < 0.5),
         levels=levels,
         clear=rng.choice([None, *pool.excluding(levels[0].condition)]) if rng.random() < 0.7 else None,
         clear_for_us=rng.choice((0, 1, 2, 3, 8)) * UNIT_US,

@@ -25,7 +25,8 @@ def rules(draw: st.DrawFn) -> SeriesRule:
     excluding = pool.excluding(conditions[0])
     clear = draw(st.none() | st.sampled_from(excluding)) if excluding else None
     gap_us = draw(st.none() | st.integers(1, 3).map(lambda count: count * UNIT_US))
-    return SeriesRule(ValueOf(kind, window_us), draw(levels(conditions)), clear, draw(units), gap_us)
+    value_of = ValueOf(kind, window_us, counter=kind == "rate" and draw(st.booleans()))
+    return SeriesRule(value_of, draw(levels(conditions)), clear, draw(units), gap_us)
 
 
 @st.composite

@@ -365,7 +365,7 @@ async def test_pending_messages_are_sent_by_one_installation_when_a_database_is_
         assert unsettled == [1, 2, 3]
 
 
-#: Episode 1 was never told, 2 is told as it is, 3 is over and told as firing.
+#: Nobody was told about episode 1; the channel was told the present state of 2; 3 has ended and was told as firing.
 PENDING = """
 INSERT INTO sensor (name, created_by) VALUES ('a', 'key');
 INSERT INTO series (sensor_id, metric) VALUES (1, 't');

@@ -1,4 +1,4 @@
-"""What a client learns of its own key."""
+"""Facts that a client can ask about its own key."""
 
 from app.auth.keys import create_key
 from tests.conftest import API_KEY_WS, Database, Server

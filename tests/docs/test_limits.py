@@ -83,7 +83,7 @@ OPERATORS = (
     f"has no answer after {ANSWER_AT_STOP_S:.0f} seconds",
     f"in time, {READ_WITHIN_S:.0f} s for a read and {CHANGE_WITHIN_S:.0f} s for a change",
     f"within {REVOKED_WITHIN_S:.0f} seconds",
-    f"must come within {HEAD_WITHIN_S:.0f} seconds",
+    f"must arrive within {HEAD_WITHIN_S:.0f} seconds",
     f"at most {HEADERS_LIMIT} headers and {HEAD_LIMIT // 2**10} KiB with the address",
     f"may send {STRANGER_FRAMES} frames and messages of {STRANGER_MESSAGE_BYTES // 2**10} KiB",
     f"less {OTHER_FILES}.",
@@ -95,7 +95,7 @@ OPERATORS = (
     f"at most {HOLD_LIMIT_S:.0f} seconds, and by no other process from {READ_EVERY_S:.0f} second later on",
     f"For {PACED_FOR_S:.0f} seconds more",
     f"longer than {BROKER_DEADLINE_S:.0f} seconds fails at once",
-    f"paces destinations, by what it knows. It asks again every {RETRY_S:.0f} s",
+    f"paces destinations, for itself alone. It asks again every {RETRY_S:.0f} s",
 )
 
 

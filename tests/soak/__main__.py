@@ -1,6 +1,6 @@
 """Soaks: `python -m tests.soak [NAME …]` runs those named, or all, and prints what all runs so far have shown.
 
-Totals are kept in the folder `.soak`. A soak that is ended goes on with the next seed when it is started again.
+Totals are kept in the folder `.soak`. A soak that is started again continues with the next seed.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 
 from app import log
@@ -34,8 +35,8 @@ def main() -> int:
         print(f"== {name}", flush=True)
         try:
             PARTS[name](asked, totals)
-        except Exception as error:  # noqa: BLE001 -- the other parts run nevertheless
-            print(f"{name} failed: {error!r}", file=sys.stderr)
+        except Exception:  # noqa: BLE001 -- the other parts run nevertheless
+            traceback.print_exc()
             failed.append(name)
     print(totals.summary())
     return 1 if failed else 0
@@ -44,6 +45,11 @@ def main() -> int:
 def _run_histories(_: argparse.Namespace, totals: Totals) -> None:
     _run_program("tests.alerting.soak", "--histories", str(HISTORIES))
     totals.add("histories", totals.next_seed("histories"), f"{HISTORIES:,} histories")
+
+
+def _run_mutants(_: argparse.Namespace, totals: Totals) -> None:
+    _run_program("tests.alerting.mutants")
+    totals.add("mutants", totals.next_seed("mutants"), "all mutants")
 
 
 def _run_faults(_: argparse.Namespace, totals: Totals) -> None:
@@ -62,6 +68,7 @@ def _run_program(*arguments: str, **environ: str) -> None:
 
 PARTS: dict[str, Callable[[argparse.Namespace, Totals], None]] = {
     "histories": _run_histories,
+    "mutants": _run_mutants,
     "faults": _run_faults,
     "kills": lambda asked, totals: asyncio.run(kills.run(asked.rounds, totals)),
     "requests": lambda asked, totals: asyncio.run(random_requests.run(asked.requests, totals)),

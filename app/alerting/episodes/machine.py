@@ -5,6 +5,7 @@ Times are microseconds since 1970. Durations are microseconds between samples; t
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,17 @@ class Level(msgspec.Struct, frozen=True):
     for_us: int = 0
 
 
+class SecondMetric(msgspec.Struct, frozen=True):
+    """A metric whose known values must meet a condition for the levels to count."""
+
+    metric: str
+    condition: Condition
+    #: A reading that is older is not known any more.
+    max_age_us: int
+    #: Names of tags that the sensors have in common; empty: it is the same sensor.
+    same: tuple[str, ...] = ()
+
+
 class SeriesRule(msgspec.Struct, frozen=True):
     """The terms of a rule for one series that decide its episodes, with overrides applied.
 
@@ -34,6 +46,24 @@ class SeriesRule(msgspec.Struct, frozen=True):
     clear: Condition | None = None
     clear_for_us: int = 0
     max_gap_us: int | None = None
+    #: Whether a value counts until the next one, at most for `max_gap_us`.
+    holds: bool = False
+    when: tuple[SecondMetric, ...] = ()
+
+    @property
+    def is_timed(self) -> bool:
+        """Return whether episodes may change between readings, or by readings of other series."""
+        return self.holds or bool(self.when)
+
+    @property
+    def held_us(self) -> int:
+        """How long a reading counts at most after its own time."""
+        return (self.max_gap_us or 0) if self.holds else 0
+
+    @property
+    def max_age_us(self) -> int:
+        """The longest time for which a reading of a second metric is known."""
+        return max((each.max_age_us for each in self.when), default=0)
 
     @property
     def lookback_us(self) -> int:
@@ -42,13 +72,16 @@ class SeriesRule(msgspec.Struct, frozen=True):
 
     def digest(self) -> str:
         """Return a hash of these terms. It is equal for conditions that are written differently but accept the same."""
-        content = (
-            (self.value.kind, self.value.window_us),
+        content: tuple[Any, ...] = (
+            (self.value.name, self.value.window_us),
             tuple((level.name, _values(level.condition), level.for_us) for level in self.levels),
             None if self.clear is None else _values(self.clear),
             self.clear_for_us,
             self.max_gap_us,
         )
+        if self.is_timed:  # other rules have the hashes that they had before there were such rules
+            when = tuple((each.metric, _values(each.condition), each.max_age_us, each.same) for each in self.when)
+            content = (*content, self.holds, when)
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
 

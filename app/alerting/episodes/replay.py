@@ -9,7 +9,7 @@ which it agrees with the stored episodes; the later stored episodes stay as they
 that still matters at that sample started after the reach.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 
@@ -17,6 +17,8 @@ import msgspec
 
 from app.alerting.episodes.machine import Episode, Machine, Memory, SeriesRule
 from app.alerting.episodes.samples import Sample, Sampler, StoredReading
+from app.alerting.episodes.timed import NEVER, TimedMachine, Timeline, Timing
+from app.model import SeriesId
 
 #: Number of readings in the first page. Each further page is twice as long, up to LARGEST_PAGE.
 FIRST_PAGE = 128
@@ -34,6 +36,8 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     to_us: int | None
     limit: int
     newest: bool = False
+    #: The companion whose readings they are; None: the series of the replay.
+    series_id: SeriesId | None = None
 
 
 class Replay(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +55,8 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
     memory: Memory | None
     #: Whether a clock or the hold of `clear` ran after some sample of the replay.
     ran: bool = False
+    #: The first held sample after the horizon, of a rule that holds values; None if there is none.
+    next_due: int | None = None
 
 
 ReadWanted = Callable[[Want], Sequence[StoredReading]]
@@ -68,6 +74,10 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     #: The first microsecond of the era. Earlier readings are ignored. None: the era has no beginning.
     era_from: int | None = None
     memory: Memory | None = None
+    #: The first held sample after the horizon of the last evaluation; None if there was none.
+    next_due: int | None = None
+    #: The episode that was open when the era began.
+    inherited: Episode | None = None
 
 
 def replay(
@@ -76,9 +86,10 @@ def replay(
     new: Iterable[tuple[int, int]],
     read: ReadWanted,
     first_page: int = FIRST_PAGE,
+    timing: Timing | None = None,
 ) -> Replay:
     """Run `replaying` to its end, with a function that reads the wanted readings."""
-    steps = replaying(rule, known, new, first_page)
+    steps = replaying(rule, known, new, first_page, timing=timing)
     try:
         want = next(steps)
         while True:
@@ -94,18 +105,23 @@ def replaying(
     new: Iterable[tuple[int, int]],
     first_page: int = FIRST_PAGE,
     first_new_page: int | None = None,
+    timing: Timing | None = None,
 ) -> Replaying:
     """Replay the readings in the new ranges (earliest time, latest time; both included). Ranges may be in any order.
 
     A range may also contain readings that were evaluated before. A new reading may be read before its range is
     given, as long as a later call gives the range. `first_new_page` is the length of the first page of readings from
-    the new ones on, if it is known how many these are.
+    the new ones on, if it is known how many these are. A timed rule needs its `timing`; its ranges are also those in
+    which companions have changed or held samples have come due.
     """
     ranges = deque(_within_era(new, known.era_from))
     from_us = ranges[0][0] if ranges else None
-    result = Replay(from_us, None, tuple(known.episodes), known.evaluated_to, known.memory)
+    result = Replay(from_us, None, tuple(known.episodes), known.evaluated_to, known.memory, next_due=known.next_due)
     while ranges:
-        pass_ = _ReplayPass(rule, known.era_from, result, ranges)
+        if timing is None:
+            pass_ = _ReplayPass(rule, known, result, ranges)
+        else:
+            pass_ = _TimedPass(rule, known, result, ranges, timing)
         result = yield from pass_.run(first_page, first_new_page or first_page)
     return msgspec.structs.replace(result, from_us=from_us)
 
@@ -119,9 +135,9 @@ def _within_era(new: Iterable[tuple[int, int]], era_from: int | None) -> list[tu
 class _ReplayPass:
     """One pass over the samples from the first range on. It removes each range that it reaches from `ranges`."""
 
-    def __init__(self, rule: SeriesRule, era_from: int | None, before: Replay, ranges: deque[tuple[int, int]]) -> None:
+    def __init__(self, rule: SeriesRule, known: Known, before: Replay, ranges: deque[tuple[int, int]]) -> None:
         self._rule = rule
-        self._era_from = era_from
+        self._era_from = known.era_from
         self._before = before
         self._fired = [episode.fired_at for episode in before.episodes]
         self._ranges = ranges
@@ -133,7 +149,13 @@ class _ReplayPass:
         #: From where on readings before the start may be missing in the window; the start if none is missing.
         self._older_from = self._start
         covering = self._stored_at(self._start - 1)
-        self._machine = Machine(rule, covering and covering.as_of(self._start - 1))
+        self._open = covering and covering.as_of(self._start - 1)
+        if known.inherited is not None:
+            # It may have fired at the beginning of the era, or, by a held sample, after it.
+            self._reach = max(self._reach, known.inherited.steps[-1].t)
+            if self._start == known.era_from:
+                self._open = known.inherited
+        self._machine = Machine(rule, self._open)
 
     def run(self, first_page: int, first_new_page: int) -> Replaying:
         """Recover the clocks, then replay page by page until the machine agrees with the stored episodes or the end."""
@@ -184,9 +206,9 @@ class _ReplayPass:
         return found
 
     def _read_older(self, until: int, limit: int) -> Generator[Want, Sequence[StoredReading], None]:
-        """Read what is missing of the readings before the start that are the oldest of a window up to `until`.
+        """Read the readings before the start that are the oldest in the window of a new reading up to `until`.
 
-        They are as many as the new readings, whatever is stored between the two.
+        These are about as many as the new readings, however many readings the windows contain.
         """
         older, last_from = self._sampler.older, until - self._rule.value.window_us
         limit = min(limit + 1, LARGEST_PAGE)  # one more for the first after `last_from`, if none is exactly there
@@ -219,7 +241,7 @@ class _ReplayPass:
         """Take the ranges that begin at or before `t`, and extend the reach by their window and longest duration."""
         while self._ranges and self._ranges[0][0] <= t:
             _, last = self._ranges.popleft()
-            reach = last + self._rule.value.window_us + self._rule.lookback_us
+            reach = last + self._rule.value.window_us + self._rule.lookback_us + self._rule.held_us
             self._reach = max(self._reach, reach)
 
     def _agrees(self, t: int) -> bool:
@@ -244,10 +266,13 @@ class _ReplayPass:
         kept = [each for each in stored if each.resolved_at is not None and each.resolved_at < self._start]
         if stop is None:
             newest, memory = self._newest, None if self._newest is None else machine.memory(self._newest)
-            return Replay(self._start, None, (*kept, *machine.episodes), newest, memory, ran)
+            return Replay(self._start, None, (*kept, *machine.episodes), newest, memory, ran, self._next_due(None))
         later = [each for each in stored if each.fired_at > stop]
         episodes = (*kept, *machine.closed, *self._joined(stop), *later)
-        return Replay(self._start, stop, episodes, self._newest, self._before.memory, ran)
+        return Replay(self._start, stop, episodes, self._newest, self._before.memory, ran, self._next_due(stop))
+
+    def _next_due(self, stop: int | None) -> int | None:
+        return None
 
     def _joined(self, stop: int) -> list[Episode]:
         """Return the episode that is open at the stop, as a list: replayed until the stop, as stored after it."""
@@ -256,3 +281,90 @@ class _ReplayPass:
             return []
         steps = (*replayed.steps, *(step for step in stored.steps if step.t > stop))
         return [Episode(replayed.started_at, replayed.fired_at, stored.resolved_at, steps)]
+
+
+class _TimedPass(_ReplayPass):
+    """A pass over the samples of a timed rule, with the readings of its companions.
+
+    The clocks are always recovered from the readings. What is stored of them would miss the companions' readings.
+    """
+
+    def __init__(
+        self, rule: SeriesRule, known: Known, before: Replay, ranges: deque[tuple[int, int]], timing: Timing
+    ) -> None:
+        super().__init__(rule, known, before, ranges)
+        self._machine: TimedMachine = TimedMachine(rule, self._open)
+        self._timing = timing
+        self._timeline = Timeline(rule, self._machine, timing)
+
+    def run(self, first_page: int, first_new_page: int) -> Replaying:
+        """Recover the clocks, then replay page by page until the machine agrees with the stored episodes or the end."""
+        yield from self._recover(first_page)
+        cursor, limit = self._start, max(first_page, 2)
+        self._take_ranges(cursor)
+        while True:
+            page = yield Want(cursor, None, limit)
+            is_last = len(page) < limit
+            yield from self._read_companions(cursor, None if is_last else page[-1][0] + 1)
+            stop = self._replay_page(page)
+            if stop is not None:
+                return self._result(stop)
+            if is_last:
+                self._timeline.pass_until(NEVER)
+                self._ranges.clear()
+                return self._result(None)
+            cursor, limit = page[-1][0] + 1, min(2 * limit, LARGEST_PAGE)
+
+    def _recover(self, first_page: int) -> Generator[Want, Sequence[StoredReading], None]:
+        gap_us, lookback_us, window_us = self._rule.max_gap_us, self._rule.lookback_us, self._rule.value.window_us
+        # The value of the sample before is held into the needed time, at most for max_gap.
+        floor = None if gap_us is None else self._start - gap_us - self._rule.held_us - lookback_us - window_us
+        before = yield from self._look_back(floor, first_page)
+        first = bisect_left(before, before[-1].t - lookback_us, key=lambda each: each.t) if before else 0
+        needed = before[max(first - 1, 0) if self._rule.holds else first :]
+        yield from self._read_known_companions(needed[0].t if needed else self._start)
+        self._timeline.only_ticks = True
+        for sample in needed:
+            self._timeline.push(sample)
+        self._timeline.pass_until(self._start)
+        self._timeline.only_ticks = False
+
+    def _read_known_companions(self, at: int) -> Generator[Want, Sequence[StoredReading], None]:
+        """Read the last reading of each companion up to a time, and those from then on to the start."""
+        for number, companion in enumerate(self._timing.companions):
+            last = yield Want(at - companion.max_age_us, at + 1, 1, newest=True, series_id=companion.series_id)
+            self._timeline.add_readings(number, last)
+        if at + 1 < self._start:
+            yield from self._read_companions(at + 1, self._start)
+
+    def _read_companions(self, from_us: int, to_us: int | None) -> Generator[Want, Sequence[StoredReading], None]:
+        """Read what companions have from a time to another, which is excluded."""
+        for number, companion in enumerate(self._timing.companions):
+            cursor, limit = from_us, FIRST_PAGE
+            while True:
+                page = yield Want(cursor, to_us, limit, series_id=companion.series_id)
+                self._timeline.add_readings(number, page)
+                if len(page) < limit:
+                    break
+                cursor, limit = page[-1][0] + 1, min(2 * limit, LARGEST_PAGE)
+
+    def _replay_page(self, page: Sequence[StoredReading]) -> int | None:
+        for t, value in page:
+            self._take_ranges(t)
+            self._newest = t if self._newest is None else max(t, self._newest)
+            sample = self._sampler.push(t, value)
+            if sample is not None:
+                self._timeline.push(sample)
+                if t > self._reach and self._agrees(t):
+                    return t
+        return None
+
+    def _agrees(self, t: int) -> bool:
+        next_due = self._before.next_due
+        return (next_due is None or t < next_due) and super()._agrees(t)
+
+    def _next_due(self, stop: int | None) -> int | None:
+        before, due = self._before.next_due, self._timeline.next_due
+        if before is not None and (before < self._start or stop is not None):
+            due = min(due, before)  # it is not within this pass, which does not stop after it
+        return None if due == NEVER else due

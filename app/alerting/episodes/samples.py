@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from math import fsum
 from typing import Literal, assert_never
 
@@ -16,13 +17,25 @@ StoredReading = tuple[int, float]
 class ValueOf(msgspec.Struct, frozen=True):
     """The `value:` of a rule. Every kind but `last` has a window longer than 0."""
 
-    kind: Literal["last", "avg", "min", "max", "rate", "delta"] = "last"
+    kind: Literal["last", "avg", "min", "max", "rate", "delta", "increase", "range"] = "last"
     window_us: int = 0
+    #: For `rate` only: the readings are those of a counter, and a fall is a reset to 0.
+    counter: bool = False
 
     @property
     def compares_ends(self) -> bool:
         """Return whether a sample depends only on the newest and the oldest reading of its window."""
-        return self.kind in ("delta", "rate")
+        return self.kind in ("delta", "rate") and not self.counter
+
+    @property
+    def needs_half_window(self) -> bool:
+        """Return whether there is no sample while the oldest reading is less than half a window old."""
+        return self.kind in ("delta", "rate", "increase", "range")
+
+    @property
+    def name(self) -> str:
+        """The kind as it is stored with an episode."""
+        return "counter_rate" if self.counter else self.kind
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +62,7 @@ class Sampler:
 
     def __init__(self, value_of: ValueOf) -> None:
         self._window_us = value_of.window_us
+        self._is_counter = value_of.counter
         self._window: deque[StoredReading] = deque()
         #: Readings before the first pushed one, in order of time, for `delta` and `rate` only. A caller that pushes no
         #: whole window fills it before each push up to the oldest reading of the window, so that it need not read the
@@ -69,7 +83,11 @@ class Sampler:
             case "delta":
                 return self._push_delta
             case "rate":
-                return self._push_rate
+                return self._push_counter_rate if self._is_counter else self._push_rate
+            case "increase":
+                return self._push_increase
+            case "range":
+                return self._push_range
             case unknown:
                 assert_never(unknown)
 
@@ -98,6 +116,24 @@ class Sampler:
         span_us = t - oldest_t
         return None if 2 * span_us < self._window_us else Sample(t, (value - oldest) * HOUR_US / span_us)
 
+    def _push_increase(self, t: int, value: float) -> Sample | None:
+        """Return the sum of the increases in [t-w, t]: a lower bound, because nothing is extrapolated."""
+        oldest_t, _ = self._push_and_find_oldest(t, value)
+        return None if 2 * (t - oldest_t) < self._window_us else Sample(t, _increase(self._window))
+
+    def _push_counter_rate(self, t: int, value: float) -> Sample | None:
+        oldest_t, _ = self._push_and_find_oldest(t, value)
+        span_us = t - oldest_t
+        return None if 2 * span_us < self._window_us else Sample(t, _increase(self._window) * HOUR_US / span_us)
+
+    def _push_range(self, t: int, value: float) -> Sample | None:
+        """Return the difference between the highest and the lowest reading in [t-w, t]."""
+        oldest_t, _ = self._push_and_find_oldest(t, value)
+        if 2 * (t - oldest_t) < self._window_us:
+            return None
+        values = [value for _, value in self._window]
+        return Sample(t, max(values) - min(values))
+
     def _push_and_find_oldest(self, t: int, value: float) -> StoredReading:
         window, older, from_us = self._window, self.older, t - self._window_us
         window.append((t, value))
@@ -110,3 +146,8 @@ class Sampler:
 
 def _average(values: list[float]) -> float:
     return fsum(values) / len(values)
+
+
+def _increase(window: Iterable[StoredReading]) -> float:
+    """Return by how much a counter has grown. After a reset it has grown from 0."""
+    return fsum(after - before if after >= before else after for (_, before), (_, after) in pairwise(window))

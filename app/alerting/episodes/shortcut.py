@@ -1,8 +1,9 @@
-"""The shortcut: what new readings do to a rule's clocks, from their summary alone, where they change no episode.
+"""The shortcut: the effect of new readings on the clocks of a rule, computed from their summary, if no episode changes.
 
-It is exact. A sample lies in an interval that follows from the summary and from the extremes of the readings before. A
-condition that is the same on all of that interval is the same for every sample, so each clock runs on, starts at the
-first sample or stops there. Where that is not certain, or a clock could reach its duration, there is no shortcut.
+It is exact. Every sample lies in an interval that follows from the summary and from the extremes of earlier readings.
+If a condition has the same result on this whole interval, it has that result for every sample, so each clock
+continues, starts at the first sample or stops there. If this is not certain, or a clock could reach its duration, there
+is no shortcut.
 """
 
 from math import inf, nextafter
@@ -128,7 +129,7 @@ class Shortcut:
 
     def _is_certain(self, memory: Memory, after: Memory, new: Summary) -> bool:
         """Return whether no hole between the new readings and no reading without a sample can matter to a clock."""
-        if self._value.compares_ends:
+        if self._value.needs_half_window:
             # The readings may give no sample at all, and then every clock is as before.
             return not memory.is_running and not after.is_running
         return self._max_gap_us is None or new.widest_gap_us <= self._max_gap_us or not after.is_running
@@ -138,6 +139,8 @@ class Shortcut:
         kind = self._value.kind
         if kind == "last":
             return new.lowest, new.highest
+        if kind == "increase" or self._value.counter:
+            return None  # how often a counter was reset does not follow from its extremes
         if extremes is None or not extremes.covers(new.first_us - self.window_us):
             return None
         match kind:
@@ -152,6 +155,8 @@ class Shortcut:
                 return new.lowest - extremes.highest, new.highest - extremes.lowest
             case "rate":
                 return self._rates(new.lowest - extremes.highest, new.highest - extremes.lowest)
+            case "range":
+                return 0.0, extremes.highest - extremes.lowest
             case unknown:
                 assert_never(unknown)
 

@@ -1,7 +1,9 @@
-"""The rows of `dirty`: which new readings an evaluation takes, and what it leaves for the next one.
+"""The rows of `dirty`: the new readings that an evaluation takes, and those that it leaves for the next one.
 
-Fresh rows do not wait for late ones, but a quarter of what is taken is for late rows, so that these do not wait for
-fresh ones either. The readings of one series stay in order: while a late row of a series waits, its fresh readings are
+Fresh rows do not wait for late rows. Late rows do not wait for fresh rows either, because a quarter of an evaluation is
+reserved for them. Readings whose time has not come yet are put off until it has.
+
+The readings of one series stay in order: while a late row of a series waits, its fresh readings are
 moved behind that row. Otherwise an alert could fire, and be withdrawn when the late row is evaluated.
 """
 
@@ -13,6 +15,7 @@ import asyncpg
 import msgspec
 
 from app.alerting.evaluation.sql import SQL
+from app.clock import PENDING_AFTER_US, SECOND_US
 from app.db.pool import Connection
 from app.model import SeriesId
 from app.summaries import Summaries, Summary, pack, unpack
@@ -22,6 +25,8 @@ from app.summaries import Summaries, Summary, pack, unpack
 FRESH_BYTES, LATE_BYTES = 1_500_000, 500_000
 #: Largest number of rows of each kind in one evaluation.
 ROWS_LIMIT = 500
+#: What is put off is looked at again after this time at the earliest.
+LOOK_AGAIN_US = SECOND_US
 #: Number of late rows that are counted at a time.
 _COUNT_ROWS = 50
 
@@ -33,10 +38,12 @@ class News(msgspec.Struct, gc=False):
     fresh: Summary | None = None
     #: Late readings by row: between two rows there may be many that were evaluated before.
     late: list[Summary] = []
+    #: Whether a part ended later than now. Its end is now, and its values may be those of readings that come later.
+    is_cut: bool = False
 
     @property
     def parts(self) -> list[Summary]:
-        """All parts; there is at least one."""
+        """All parts."""
         return self.late if self.fresh is None else [self.fresh, *self.late]
 
     @property
@@ -51,6 +58,27 @@ class DirtyRow(msgspec.Struct, frozen=True):
     id: int
     is_late: bool
     summaries: Summaries
+    #: The parts whose time has not come yet.
+    pending: Summaries = Summaries()
+    #: Series that have a part on both sides.
+    cut: frozenset[SeriesId] = frozenset()
+    #: Whether the row was put off before.
+    matures: bool = False
+
+    def split(self, until_us: int) -> "DirtyRow":
+        """Return the row with what is later than a time apart."""
+        if not self.summaries.series_ids or self.summaries.latest_us <= until_us:
+            return self
+        items = list(self.summaries.items())
+        cut = [item for item in items if item[1].first_us <= until_us < item[1].last_us]
+        come = [(series_id, part.until(until_us)) for series_id, part in items if part.first_us <= until_us]
+        later = [(series_id, part.after(until_us)) for series_id, part in items if part.last_us > until_us]
+        return msgspec.structs.replace(
+            self,
+            summaries=Summaries.of(come),
+            pending=Summaries.of(later),
+            cut=frozenset(series_id for series_id, _ in cut),
+        )
 
     def only(self, series_ids: Set[SeriesId]) -> Summaries:
         """Return the summaries of these series."""
@@ -79,8 +107,10 @@ class LateRows(msgspec.Struct):
 class Taken:
     """The rows that an evaluation takes, in order of id, and their new readings by series."""
 
-    def __init__(self, rows: Iterable[DirtyRow], late: LateRows) -> None:
-        self.rows = list(rows)
+    def __init__(self, rows: Iterable[DirtyRow], late: LateRows, now_us: int = 2**62) -> None:
+        #: Later readings are put off.
+        self.until_us = now_us + PENDING_AFTER_US
+        self.rows = [row.split(self.until_us) for row in rows]
         self._late = late
         taken: Counter[SeriesId] = Counter()
         for row in self.rows:
@@ -93,6 +123,11 @@ class Taken:
             self._add(row)
 
     def _add(self, row: DirtyRow) -> None:
+        self._add_parts(row)
+        for series_id in row.cut & self.news.keys():
+            self.news[series_id].is_cut = True
+
+    def _add_parts(self, row: DirtyRow) -> None:
         news, blocked = self.news, self._blocked
         for series_id, summary in row.summaries.items():
             if row.is_late:
@@ -107,7 +142,10 @@ class Taken:
     async def finish(self, connection: Connection, put_back: Set[SeriesId]) -> None:
         """Delete the rows, but leave in them the series that are put back, and move the blocked ones behind."""
         done: list[int] = []
+        await self._mature(connection)
         for row in self.rows:
+            if row.pending.series_ids:
+                await connection.execute(SQL["put_off"], pack(row.pending), row.is_late, self._due_us(row.pending))
             blocked = Summaries() if row.is_late or not self._blocked else row.only(self._blocked)
             left = row.only(put_back if row.is_late else put_back - self._blocked) if put_back else Summaries()
             if blocked.series_ids:
@@ -123,23 +161,37 @@ class Taken:
         await connection.execute(SQL["delete_dirty"], done)
         self._late.ids.difference_update(done)
 
+    def _due_us(self, pending: Summaries) -> int:
+        """Return when pending readings are looked at again: when the first of them count, but not at once."""
+        first_us = min(summary.first_us for _, summary in pending.items())
+        return max(first_us - PENDING_AFTER_US, self.until_us - PENDING_AFTER_US + LOOK_AGAIN_US)
 
-async def take_dirty(connection: Connection, late: LateRows) -> Taken:
+    async def _mature(self, connection: Connection) -> None:
+        """Let readings whose time has come count as the latest ones of their series."""
+        come = {item for row in self.rows if row.matures for item in row.summaries.items()}
+        if come:
+            first_us = min(summary.first_us for _, summary in come)
+            ids = sorted({series_id for series_id, _ in come})
+            await connection.execute(SQL["mature_series_state"], ids, first_us, self.until_us)
+
+
+async def take_dirty(connection: Connection, late: LateRows, now_us: int) -> Taken:
     """Return the oldest rows. Rows are not locked: only the process that holds the lease evaluates."""
-    rows = await connection.fetch(SQL["list_dirty"], ROWS_LIMIT, FRESH_BYTES, LATE_BYTES)
-    # The first look goes through all rows by id. Later on, a row may be committed that has a smaller id than others.
+    rows = await connection.fetch(SQL["list_dirty"], ROWS_LIMIT, FRESH_BYTES, LATE_BYTES, now_us)
+    # The first look reads all rows by id. Later, a row with a smaller id than others may be committed.
     known, after = list(late.ids), 0
     while unseen := await connection.fetch(SQL["list_late"], known, after, _COUNT_ROWS):
         for row in unseen:
             late.add(row["id"], _summaries(row))
         after = unseen[-1]["id"]
-    return Taken((DirtyRow(row["id"], row["late"], _summaries(row)) for row in rows), late)
+    taken = (DirtyRow(row["id"], row["late"], _summaries(row), matures=row["matures"]) for row in rows)
+    return Taken(taken, late, now_us)
 
 
 def _summaries(row: asyncpg.Record) -> Summaries:
     if row["summaries"] is not None:
         return unpack(row["summaries"])
-    # Nothing is known of the values, nor of how many they are.
+    # Neither the values nor their number is known.
     return Summaries.of(
         (series_id, Summary(2, first, last, -inf, inf, last - first))
         for series_id, first, last in zip(row["series_ids"], row["from_us"], row["to_us"], strict=True)

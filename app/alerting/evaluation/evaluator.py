@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import islice
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -31,10 +32,12 @@ from app.summaries import Summary
 #: Replays begin until this many readings were fetched; the others are left to the next evaluation. A quarter of it is
 #: kept for series with late readings, and as many more are fetched for rules that begin.
 FETCH_LIMIT = 200_000
-#: Series that an evaluation looks at for rules that are newer.
+#: Number of series that one evaluation begins with rules that are newer than the series.
 BEGIN_SERIES = 500
 _NO_NEWS = News()
 Pairs = list[tuple[SeriesId, PairState]]
+#: Series of timed rules to look at → the news of their companions.
+TimedNews = Mapping[SeriesId, Mapping[SeriesId, Sequence[Summary]]]
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -46,7 +49,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     changes: list[Change]
     #: Series with new readings.
     series_ids: Sequence[SeriesId] = ()
-    #: Whether rules wait that look at what was stored before them.
+    news: Mapping[SeriesId, News] = MappingProxyType({})
+    #: Whether newer rules still have to evaluate readings that were stored before them.
     rules_begin: bool = False
 
 
@@ -55,18 +59,22 @@ async def evaluate(
 ) -> Evaluation:
     """Evaluate the oldest dirty rows in the caller's transaction. If it is rolled back, call `progress.forget`.
 
-    A rule that is newer than a series begins with what is stored of it, whether or not the series has new readings.
+    A rule that is newer than a series, or says something else than before, begins with the stored readings, whether or
+    not the series has new ones.
     """
     await lock_evaluation(connection)
     progress.use_rules(book)
-    taken = await take_dirty(connection, progress.late)
+    now_us: int = await connection.fetchval(SQL["read_evaluation_clock"])
+    taken = await take_dirty(connection, progress.late, now_us)
+    sensors_changed = await _take_sensor_changes(connection, progress)
     if progress.must_find_older:
-        await _find_older_series(connection, rules_since, progress)
-    if not taken.rows and not progress.to_begin:
+        await _find_older_series(connection, book, rules_since, progress)
+    timed = await _look_at_timed_pairs(connection, book, progress, taken.news, now_us, sensors_changed=sensors_changed)
+    if not taken.rows and not progress.to_begin and not timed:
         return Evaluation(0, 0, 0, [])
-    progress.doubted.update(row["id"] for row in await connection.fetch(SQL["take_sensor_changes"]))
-    unselected = await load_states(connection, book, rules_since, progress, taken.news)
-    pass_ = _Pass(connection, progress, taken.news)
+    loading = {**dict.fromkeys(timed, _NO_NEWS), **taken.news}
+    unselected = await load_states(connection, book, rules_since, progress, loading)
+    pass_ = _Pass(connection, progress, taken.news, taken.until_us, timed)
     changes = Changes(connection)
     fresh, late = pass_.skip()
     looked_at = list(islice(progress.to_begin, BEGIN_SERIES))
@@ -77,27 +85,86 @@ async def evaluate(
         await changes.end_unselected(unselected)
     await pass_.write_states()
     await taken.finish(connection, pass_.put_back)
+    if taken.rows:
+        await connection.execute(SQL["note_evaluation_clock"], now_us)
     return Evaluation(
-        len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), bool(progress.to_begin)
+        len(taken.rows),
+        pass_.pairs,
+        pass_.replayed,
+        changes.made,
+        list(taken.news),
+        taken.news,
+        bool(progress.to_begin),
     )
 
 
+async def _take_sensor_changes(connection: Connection, progress: EvaluationProgress) -> bool:
+    """Let the series of sensors that have changed be looked at again, at once; return whether there are any."""
+    changed = [row["id"] for row in await connection.fetch(SQL["take_sensor_changes"])]
+    progress.doubted.update(changed)
+    progress.to_begin.update(dict.fromkeys(changed))
+    return bool(changed)
+
+
+async def _look_at_timed_pairs(
+    connection: Connection,
+    book: RuleBook,
+    progress: EvaluationProgress,
+    news: Mapping[SeriesId, News],
+    now_us: int,
+    *,
+    sensors_changed: bool,
+) -> TimedNews:
+    """Return what timed rules look at besides the series with news; see TimedPairs."""
+    timed = progress.timed
+    changed = await timed.find(connection, book, news, changed=sensors_changed)
+    progress.doubted.update(changed)
+    progress.to_begin.update(dict.fromkeys(changed))
+    if timed.problems != timed.stored_problems:
+        await connection.execute(SQL["put_companion_warnings"], timed.problems)
+        timed.stored_problems = timed.problems
+    if not book.has_timed:
+        return {}
+    await timed.horizons.read(connection, now_us)
+    return timed.look(news)
+
+
 async def _find_older_series(
-    connection: Connection, rules_since: Mapping[str, int], progress: EvaluationProgress
+    connection: Connection, book: RuleBook, rules_since: Mapping[str, int], progress: EvaluationProgress
 ) -> None:
-    """Let all series that are older than the newest rule be looked at, a part of them in each evaluation."""
-    rows = await connection.fetch(SQL["list_older_series"], max(rules_since.values(), default=0))
+    """Let series be looked at that are older than the newest rule, or for which a rule says something else than before.
+
+    A part of them is looked at in each evaluation. After a change of the rules these are all that were ever evaluated.
+    """
+    newest = max(rules_since.values(), default=0)
+    rows = [*await connection.fetch(SQL["list_older_series"], newest)]
+    if progress.rules_changed:
+        rows += await connection.fetch(SQL["list_evaluated_series"])
+    else:
+        rows += await connection.fetch(SQL["list_changed_series"], *map(list, zip(*book.hashes(), strict=True)))
     progress.to_begin.update(dict.fromkeys(row["id"] for row in rows))
-    progress.must_find_older = False
+    progress.must_find_older = progress.rules_changed = False
 
 
 class _Pass:
-    """One evaluation of the pairs of all series with news."""
+    """One evaluation of the pairs of all series with new readings."""
 
-    def __init__(self, connection: Connection, progress: EvaluationProgress, news: Mapping[SeriesId, News]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        progress: EvaluationProgress,
+        news: Mapping[SeriesId, News],
+        until_us: int,
+        timed: TimedNews,
+    ) -> None:
         self._connection = connection
+        #: Later readings do not count yet.
+        self._until_us = until_us
         self._progress = progress
         self._news = news
+        self._timed = timed
+        #: (series, rule) → the ranges of a timed rule in which companions have changed or held samples have come due.
+        self._timed_ranges: dict[tuple[SeriesId, str], list[tuple[int, int]]] = {}
         self._due: list[tuple[SeriesId, PairState]] = []
         #: Series whose replays are left to the next evaluation.
         self.put_back: set[SeriesId] = set()
@@ -109,18 +176,24 @@ class _Pass:
     async def replay(self, fresh: Pairs, late: Pairs, beginning: Pairs, changes: Changes) -> None:
         """Replay pairs of series with fresh and with late readings, and of rules that begin; store the changes."""
         waiting = [*fresh, *late]
+        replayed = {id(state) for _, state in waiting}
+        beginning = [each for each in beginning if id(each[1]) not in replayed]
         if not waiting and not beginning:
             return
         stored = await load_stored(
             self._connection,
             sorted({series_id for series_id, _ in (*waiting, *beginning)}),
-            self._oldest_revised(waiting),
+            self._oldest_revised([*waiting, *beginning]),
         )
-        source = ReadingSource(self._connection)
+        source = ReadingSource(self._connection, self._until_us)
         tasks = await source.run(self._tasks(fresh, stored), FETCH_LIMIT * 3 // 4)
         tasks_of_late = await source.run(self._tasks(late, stored), max(FETCH_LIMIT, source.fetched + FETCH_LIMIT // 4))
         begun = await source.run(self._tasks(beginning, stored), source.fetched + FETCH_LIMIT // 4)
-        self.put_back = {series_id for series_id, _ in (*fresh[len(tasks) :], *late[len(tasks_of_late) :])}
+        self.put_back = {
+            each
+            for series_id, _ in (*fresh[len(tasks) :], *late[len(tasks_of_late) :])
+            for each in (series_id, *self._timed.get(series_id, ()))
+        }
         self.left_to_begin = {series_id for series_id, _ in beginning[len(begun) :]}
         tasks += tasks_of_late
         self.replayed = len(tasks) + len(begun)
@@ -135,7 +208,7 @@ class _Pass:
         for series_id, state in self._due:
             stored = state.stored
             key = state.match.rule.name, series_id
-            rows.append((*key, stored.era, stored.era_from, stored.rule_hash, stored.evaluated_to, stored.cache()))
+            rows.append((*key, *state.columns()))
             state.written_us, state.must_write = stored.evaluated_to, False
         if rows:
             rows.sort(key=itemgetter(1, 0))
@@ -150,8 +223,8 @@ class _Pass:
             if series_id not in series:
                 continue  # its sensor was deleted for good
             parts = news.parts
-            # Late readings, too, mostly follow those that were evaluated: those of a gateway that was away. Where
-            # another late row of the series waits, there are no fresh ones among these.
+            # Late readings, too, mostly follow the evaluated ones, as after a gateway was away. If another late row of
+            # the series waits, these readings include no fresh ones.
             total = reduce(Summary.join, parts)
             for state in series[series_id]:
                 self.pairs += 1
@@ -160,18 +233,52 @@ class _Pass:
                     continue
                 for part in parts:
                     state.add(part)
-                if state.skip(total):
+                if state.is_timed and self._has_timed_ranges(series_id, state):
+                    (late if news.late else fresh).append((series_id, state))
+                    continue
+                if not news.is_cut and state.skip(total):
                     if state.is_due(series_id):
                         self._due.append((series_id, state))
                     continue
                 (late if news.late or state.is_beginning else fresh).append((series_id, state))
+        for series_id in self._timed.keys() - self._news.keys():
+            timed = [state for state in series.get(series_id, ()) if state.is_timed and not state.is_backfill]
+            fresh += [(series_id, state) for state in timed if self._has_timed_ranges(series_id, state)]
+            self._note_due(series_id)
         return fresh, late
+
+    def _has_timed_ranges(self, series_id: SeriesId, state: PairState) -> bool:
+        """Note the ranges in which companions have changed or held samples have come due; return whether any are."""
+        if state.stored.evaluated_to is None or (not self._timed.get(series_id) and state.stored.next_due is None):
+            return False
+        horizon_us = self._progress.timed.horizon_us(series_id, state.match)
+        ranges = state.timed_ranges(self._timed.get(series_id, {}), horizon_us)
+        if ranges:
+            self._timed_ranges[series_id, state.match.rule.name] = ranges
+        return bool(ranges)
+
+    def _note_due(self, series_id: SeriesId) -> None:
+        states = self._progress.series.get(series_id, ())
+        self._progress.timed.note_due(series_id, [(each.match, each.stored.next_due) for each in states])
 
     def _tasks(self, pairs: Pairs, stored: Mapping[Pair, list[tuple[int, StoredEpisode]]]) -> Iterator[ReplayTask]:
         for series_id, state in pairs:
             news = self._news.get(series_id, _NO_NEWS)
             episodes = _of_era(stored, state.match.rule.name, series_id, state)
-            yield ReplayTask.begin(series_id, state, news, _ranges(state, news), episodes)
+            horizon_us = self._progress.timed.horizon_us(series_id, state.match) if state.is_timed else 0
+            ranges = self._ranges(series_id, state)
+            yield ReplayTask.begin(series_id, state, news, ranges, episodes, horizon_us=horizon_us)
+
+    def _ranges(self, series_id: SeriesId, state: PairState) -> list[tuple[int, int]]:
+        """Return the new ranges of a pair, cut where retention may delete readings that their replay needs."""
+        news = self._news.get(series_id, _NO_NEWS)
+        ranges = state.ranges(news, self._timed_ranges.get((series_id, state.match.rule.name), ()))
+        if not news.late and not state.is_timed:
+            return ranges
+        rule = state.match.series_rule
+        reach_us = rule.lookback_us + rule.value.window_us + rule.held_us + rule.max_age_us
+        edge = now_us() - RAW_RETENTION.days * DAY_US + reach_us
+        return [(max(first, edge), last) for first, last in ranges if last >= edge]
 
     def _take(self, task: ReplayTask, stored: Mapping[Pair, list[tuple[int, StoredEpisode]]], changes: Changes) -> None:
         state, result = task.state, task.result
@@ -181,7 +288,9 @@ class _Pass:
         changed = list(result.episodes) != [each.episode for each in before]
         if changed:
             changes.revise(pair, state.match, state.stored.era, before, result.episodes, is_backfill=state.is_backfill)
-        state.take(result, changed=changed)
+        state.take(result, changed=changed, horizon_us=task.horizon_us)
+        if state.is_timed:
+            self._note_due(task.series_id)
         if state.is_due(task.series_id):
             self._due.append((task.series_id, state))
 
@@ -194,8 +303,11 @@ class _Pass:
             (
                 first
                 for series_id, state in waiting
-                for first, _ in self._news[series_id].ranges
-                if first <= (state.stored.evaluated_to or 0)
+                for first, _ in state.ranges(
+                    self._news.get(series_id, _NO_NEWS),
+                    self._timed_ranges.get((series_id, state.match.rule.name), ()),
+                )
+                if state.is_timed or first <= (state.stored.evaluated_to or 0)
             ),
             default=None,
         )
@@ -206,13 +318,3 @@ def _of_era(
 ) -> list[StoredEpisode]:
     """Return the stored episodes of the current era, which may have begun in an earlier one only if they are open."""
     return [each for era, each in stored.get((rule, series_id), ()) if era == state.stored.era]
-
-
-def _ranges(state: PairState, news: News) -> list[tuple[int, int]]:
-    """Return the new ranges of a pair, cut where retention may delete readings that their replay needs."""
-    ranges = state.ranges(news)
-    if not news.late:
-        return ranges
-    rule = state.match.series_rule
-    edge = now_us() - RAW_RETENTION.days * DAY_US + rule.lookback_us + rule.value.window_us
-    return [(max(first, edge), last) for first, last in ranges if last >= edge]

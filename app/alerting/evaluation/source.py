@@ -1,4 +1,4 @@
-"""Source of the readings that replays want: many replays share a query, and what is fetched at a time is bounded."""
+"""Source of the readings that replays want. Many replays share a query, and the readings in memory are limited."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from app.alerting.episodes.samples import StoredReading
 from app.alerting.evaluation.dirty import News
 from app.alerting.evaluation.progress import PairState
 from app.alerting.evaluation.sql import SQL
-from app.clock import DAY_US, HOUR_US, from_us, now_us
+from app.clock import DAY_US, from_us, now_us
 from app.db.aggregates import RAW_RETENTION
 from app.db.pool import Connection
 from app.model import SeriesId
@@ -36,6 +36,8 @@ class ReplayTask(msgspec.Struct):
     at_hand: Sequence[StoredReading] = ()
     evaluated_to: int | None = None
     result: Replay | None = None
+    #: Of a timed rule.
+    horizon_us: int | None = None
 
     @classmethod
     def begin(
@@ -46,11 +48,18 @@ class ReplayTask(msgspec.Struct):
         ranges: Sequence[tuple[int, int]],
         episodes: Sequence[StoredEpisode],
         first_page: int = FIRST_PAGE,
+        horizon_us: int = 0,
     ) -> "ReplayTask":
-        """Return the task for a pair with news; `ranges` are those of the news that are to be replayed."""
+        """Return the task for a pair with news; `ranges` are those of the news that are to be replayed.
+
+        `horizon_us` is how far values are held, for a timed rule.
+        """
         known, rule, fresh = state.known(episodes), state.match.series_rule, news.fresh
+        if (timing := state.timing(horizon_us)) is not None:
+            steps = replaying(rule, known, ranges, first_page, timing=timing)
+            return cls(series_id, state, steps, horizon_us=timing.horizon_us)
         if state.is_beginning:
-            # Most of these read many pages. By long ones, few of them run at a time.
+            # Most of these read many pages. Long pages keep the number of replays at a time small.
             return cls(series_id, state, replaying(rule, known, ranges, first_page, LARGEST_PAGE))
         if news.late or fresh is None:
             return cls(series_id, state, replaying(rule, known, ranges, first_page))
@@ -74,7 +83,7 @@ class ReplayTask(msgspec.Struct):
         return want
 
     def _is_at_hand(self, want: Want) -> bool:
-        if want.newest or want.to_us is not None or not self.at_hand:
+        if want.newest or want.to_us is not None or want.series_id is not None or not self.at_hand:
             return False
         return self.evaluated_to is None or (want.from_us is not None and want.from_us > self.evaluated_to)
 
@@ -82,8 +91,10 @@ class ReplayTask(msgspec.Struct):
 class ReadingSource:
     """Fetches the readings that replays want from the database."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, until_us: int) -> None:
         self._connection = connection
+        #: Later readings do not count yet.
+        self._until_us = until_us
         #: Number of readings fetched so far.
         self.fetched = 0
 
@@ -108,7 +119,7 @@ class ReadingSource:
     async def complete_extremes(self, tasks: Sequence[ReplayTask]) -> None:
         """Look up the extremes of windows that began before this process evaluated their pairs.
 
-        What is left when EXTREMES_LIMIT readings were looked at follows after the next replay of the pair.
+        After EXTREMES_LIMIT readings it stops; the other pairs are completed after their next replay.
         """
         unknown = [(task, window) for task in tasks if (window := task.state.unknown_window) is not None]
         looked_at = 0
@@ -123,7 +134,7 @@ class ReadingSource:
                     task.state.extremes.reach_back(first, row["lowest"], row["highest"])
 
     async def _answer(self, asking: list[tuple[ReplayTask, Want]]) -> list[tuple[ReplayTask, Want]]:
-        """Answer the first wants, as many as fit into one fetch; return what is wanted then."""
+        """Answer as many of the first wants as fit into one fetch; return the tasks with their next wants."""
         count, room = 0, READINGS_LIMIT
         while count < len(asking) and (room := room - asking[count][1].limit) >= 0:
             count += 1
@@ -141,7 +152,7 @@ class ReadingSource:
         answers: list[Sequence[StoredReading]] = [()] * len(wants)
         for newest, query in ((False, "list_wanted_oldest"), (True, "list_wanted_newest")):
             rows = [
-                (number, series_id, _from_time(want), _to_time(want), want.limit)
+                (number, want.series_id or series_id, _from_time(want), self._to_time(want), want.limit)
                 for number, (series_id, want) in enumerate(wants)
                 if want.newest is newest
             ]
@@ -157,12 +168,12 @@ class ReadingSource:
                 self.fetched += len(readings)
         return answers
 
+    def _to_time(self, want: Want) -> datetime:
+        after_us = self._until_us + 1
+        return from_us(after_us if want.to_us is None else min(want.to_us, after_us))
+
 
 def _from_time(want: Want) -> datetime:
     """Return the lower bound of a read. Every read of the hypertable is bounded by the retention of raw readings."""
     oldest = now_us() - (RAW_RETENTION.days + 1) * DAY_US
     return from_us(oldest if want.from_us is None else max(want.from_us, oldest))
-
-
-def _to_time(want: Want) -> datetime:
-    return from_us(now_us() + HOUR_US if want.to_us is None else want.to_us)

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 from app.alerting.conditions import can_hold_together, implies
 from app.alerting.language.kinds import Given
-from app.alerting.rules.model import LevelRule, Selector, Terms, condition_text
+from app.alerting.rules.model import LevelRule, Rule, Selector, Terms, condition_text
 from app.alerting.rules.problems import ProblemLog
 from app.model import severity
+from app.rule_texts import placeholder_faults
 
 
 def check_level_order(levels: Given, log: ProblemLog) -> None:
@@ -21,6 +22,7 @@ def check_terms(terms: Terms, given: Given, log: ProblemLog, base: Terms | None 
 
     `base` is set for an override: a contradiction that the rule itself has is logged for the rule only.
     """
+    _check_kind(terms, given, log, base)
     levels: Given = given.get("levels", given)
     valid = {level.name for level in terms.levels}
     if "levels" in given.places and not valid.issuperset(levels.places):
@@ -30,6 +32,40 @@ def check_terms(terms: Terms, given: Given, log: ProblemLog, base: Terms | None 
         if contradiction not in of_base:
             place = given.place_of("clear", "levels") if names[0] == "clear" else levels.place_of(*names)
             log.add(place, contradiction)
+
+
+def _check_kind(terms: Terms, given: Given, log: ProblemLog, base: Terms | None) -> None:
+    """Log a `counter` or `holds` that does not fit. What does not fit in the rule is logged there."""
+    of_base = [] if base is None else _misfits(base)
+    for keys, message in _misfits(terms):
+        if (keys, message) not in of_base:
+            log.add(given.place_of(*keys), message)
+
+
+def _misfits(terms: Terms) -> list[tuple[tuple[str, ...], str]]:
+    """Return what does not fit, as (keys at which it is logged, message)."""
+    value, found = terms.value, list[tuple[tuple[str, ...], str]]()
+    if value.counter and value.kind != "rate":
+        wanted = '"increase" knows resets by itself' if value.kind == "increase" else "leave it out"
+        found.append((("counter", "value"), f'"counter" is for value: "rate …" only, not for "{value.kind}"; {wanted}'))
+    if terms.holds and value.kind != "last":
+        found.append((("holds", "value"), f'"holds" is for value: last only, not for "{value.kind}"; set holds: false'))
+    if terms.holds and terms.max_gap_us is None:
+        message = '"holds" needs "max_gap": how long a value counts at most, such as max_gap: 12h'
+        found.append((("holds", "max_gap"), message))
+    return found
+
+
+def check_message(rule: Rule, sensors: Selector, given: Given, log: ProblemLog) -> None:
+    """Log each placeholder of a mapping's own message that is neither known nor a tag that the rule names."""
+    if "message" not in given.values:
+        return
+    routes = (*rule.terms.routes, *(route for level in rule.terms.levels for route in level.routes))
+    tags = dict.fromkeys(
+        (*rule.sensors.tags, *sensors.tags, *rule.group_by, *(tag for one in routes for tag in one.tags))
+    )
+    for fault in placeholder_faults(given.values["message"], tags):
+        log.add(given.places["message"], f'"message": {fault}')
 
 
 def check_can_match(rule: Selector, override: Selector, given: Given, log: ProblemLog) -> None:

@@ -91,6 +91,31 @@ class ListOf:
         return {"type": "array", "items": self._item.schema(definitions), **least, **unique}
 
 
+class OneOrListOf:
+    """One item, or a list of at most `most` items; both are read as a tuple."""
+
+    def __init__(self, item: Kind, accepted: str, most: int) -> None:
+        self._item = item
+        self._accepted = accepted
+        self._most = most
+        self._list = ListOf(item, accepted)
+
+    def read(self, node: Node, log: ProblemLog) -> tuple[Any, ...]:
+        """Return the items that are accepted."""
+        if isinstance(node, ScalarNode):
+            raise mismatch(self._accepted, node)
+        if not isinstance(node, SequenceNode):
+            return (self._item.read(node, log),)
+        if len(node.items) > self._most:
+            raise WrongValueError(f" takes {self._accepted}; got a list of {len(node.items)}")
+        return self._list.read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return the schema of an item or of the list."""
+        items = {**self._list.schema(definitions), "maxItems": self._most}
+        return {"anyOf": [self._item.schema(definitions), items]}
+
+
 class Ascending:
     """A list of exactly `count` numbers in ascending order, read as a tuple; neighbours may be equal."""
 
@@ -221,6 +246,59 @@ class Fields:
             **({"required": required} if required else {}),
             **self._also,
         }
+
+
+class ScalarOr:
+    """A single value, or a mapping in its place."""
+
+    def __init__(self, scalar: Kind, mapping: Kind) -> None:
+        self._scalar = scalar
+        self._mapping = mapping
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Return what the kind that fits the node makes of it."""
+        return (self._mapping if isinstance(node, MappingNode) else self._scalar).read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return a schema that accepts both."""
+        return {"anyOf": [self._scalar.schema(definitions), self._mapping.schema(definitions)]}
+
+
+class OneOrMore:
+    """A list, or a single item in its place; both are read as a tuple."""
+
+    def __init__(self, items: ListOf, item: Kind) -> None:
+        self._items = items
+        self._item = item
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Return the items."""
+        return (self._item.read(node, log),) if isinstance(node, ScalarNode) else self._items.read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return a schema that accepts both."""
+        return {"anyOf": [self._item.schema(definitions), self._items.schema(definitions)]}
+
+
+class ByKey:
+    """A mapping whose other keys depend on the word under one of its keys; left out, it is the first word."""
+
+    def __init__(self, key: str, kinds: Mapping[str, Fields]) -> None:
+        self._key = key
+        self._kinds = kinds
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Return what the mapping of that word makes of the node."""
+        words = list(self._kinds)
+        if not isinstance(node, MappingNode):
+            return self._kinds[words[0]].read(node, log)
+        given = next((value for key, value in node.entries if key.text == self._key), None)
+        word = given.text if isinstance(given, ScalarNode) and given.text in self._kinds else words[0]
+        return self._kinds[word].read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return a schema that accepts any of the mappings."""
+        return {"oneOf": [kind.schema(definitions) for kind in self._kinds.values()]}
 
 
 #: Stands for a value that was not accepted; its problem is logged. None would be a valid value.

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from app.alerting.episodes.machine import Level, SeriesRule
+from app.alerting.episodes.machine import Level, SecondMetric, SeriesRule
+from app.alerting.episodes.samples import ValueOf
 from app.alerting.episodes.shortcut import Shortcut
 from app.alerting.rules.model import Rule, RuleSet, Selector, Terms
 from app.globs import compile_glob
@@ -20,9 +21,10 @@ class Match(msgspec.Struct, frozen=True, eq=False):
     rule: Rule
     terms: Terms
     series_rule: SeriesRule
-    #: Hash of value, levels, clear and max_gap. When it changes, a new era begins.
+    #: Hash of value, levels, clear, max_gap, holds and when. When it changes, a new era begins.
     rule_hash: str
     shortcut: Shortcut
+    is_timed: bool = False
 
 
 class RuleBook:
@@ -30,9 +32,31 @@ class RuleBook:
 
     def __init__(self, rule_set: RuleSet) -> None:
         self._by_metric: defaultdict[str | None, list[_CompiledRule]] = defaultdict(list)
+        #: The rules of the kind `gateway_offline`, in order.
+        self.offline_rules = [rule for rule in rule_set.rules if rule.offline is not None]
         for number, rule in enumerate(rule_set.rules):
+            if rule.offline is not None:
+                continue
             self._by_metric[rule.sensors.metric].append(_compile(number, rule))
         self._cache: dict[_Labels, tuple[_Candidate, ...]] = {}
+        self._rules = {rule.name: rule for rule in rule_set.rules}
+        timed = [(rule, terms) for rule in rule_set.rules for terms in _all_terms(rule) if terms.holds or terms.when]
+        #: Whether a rule holds values or looks at a second metric.
+        self.has_timed = bool(timed)
+        metrics = {rule.sensors.metric for rule, _ in timed}
+        #: The metrics that such rules select; None: every metric.
+        self.timed_metrics = None if None in metrics else frozenset(each for each in metrics if each is not None)
+        self.second_metrics = frozenset(when.metric for _, terms in timed for when in terms.when)
+
+    def hashes(self) -> list[tuple[str, str]]:
+        """Return the hash of each rule and of each of its overrides, with the rule's name; at least one."""
+        found = [
+            (choice.match.rule.name, choice.match.rule_hash)
+            for rules in self._by_metric.values()
+            for rule in rules
+            for choice in rule.choices
+        ]
+        return found or [("", "")]
 
     def matches(self, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> tuple[Match, ...]:
         """Return the matches of a series in the order of the rules, at most one for each rule."""
@@ -45,6 +69,18 @@ class RuleBook:
     def selects(self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None) -> bool:
         """Return whether the rule of this name applies to a series."""
         return any(match.rule.name == rule for match in self.matches(sensor, metric, tags, gateway))
+
+    def offline_rule(self, gateway: str) -> Rule | None:
+        """Return the first rule of the kind `gateway_offline` for a gateway; None: the built-in one covers it."""
+        return next((rule for rule in self.offline_rules if _watches(rule, gateway)), None)
+
+    def value_of(
+        self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
+    ) -> ValueOf | None:
+        """Return what the rule of this name compares for a series; None if it does not apply to it."""
+        found = self._rules.get(rule)
+        terms = None if found is None else terms_for(found, sensor, metric, tags, gateway)
+        return None if terms is None else terms.value
 
     def _candidates(self, metric: str, tags: Mapping[str, str], gateway: str | None) -> "tuple[_Candidate, ...]":
         """Return the rules and overrides that match these labels, which many sensors share, so that they are cached."""
@@ -66,6 +102,14 @@ class RuleBook:
         return self._cache[labels]
 
 
+def _all_terms(rule: Rule) -> list[Terms]:
+    return [rule.terms, *(override.terms for override in rule.overrides)]
+
+
+def _watches(rule: Rule, gateway: str) -> bool:
+    return rule.offline is not None and compile_glob(rule.offline.gateways)(gateway)
+
+
 def compile_rule(
     rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
 ) -> SeriesRule | None:
@@ -80,7 +124,7 @@ def terms_for(rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gat
     They are the terms of the first override that matches the series, or else the rule's own.
     """
     labels = (metric, gateway, frozenset(tags.items()))
-    if not _selects(rule.sensors, sensor, labels):
+    if rule.offline is not None or not _selects(rule.sensors, sensor, labels):
         return None
     overrides = (one.terms for one in rule.overrides if _selects(one.sensors, sensor, labels))
     return next(overrides, rule.terms)
@@ -94,6 +138,8 @@ def compile_terms(terms: Terms) -> SeriesRule:
         clear=terms.clear.condition,
         clear_for_us=terms.clear.for_us,
         max_gap_us=terms.max_gap_us,
+        holds=terms.holds,
+        when=tuple(SecondMetric(each.metric, each.condition, each.max_age_us, each.same) for each in terms.when),
     )
 
 
@@ -136,7 +182,7 @@ def _compile(number: int, rule: Rule) -> _CompiledRule:
 
 def _match(rule: Rule, terms: Terms) -> Match:
     series_rule = compile_terms(terms)
-    return Match(rule, terms, series_rule, series_rule.digest(), Shortcut(series_rule))
+    return Match(rule, terms, series_rule, series_rule.digest(), Shortcut(series_rule), series_rule.is_timed)
 
 
 def _selects(selector: Selector, sensor: str, labels: _Labels) -> bool:

@@ -5,17 +5,21 @@ from time import perf_counter
 
 import msgspec
 
+from app.alerting.conditions import farthest
 from app.alerting.episodes.machine import Episode, run
-from app.alerting.episodes.samples import samples
+from app.alerting.episodes.samples import Sample, samples
+from app.alerting.episodes.timed import Timing, run_timed
 from app.alerting.evaluation.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
+from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.problems import Place
 from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
-from app.rule_texts import format_threshold
+from app.local_times import format_span
+from app.model import SeriesId
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):
@@ -44,19 +48,32 @@ def run_rule_tests(file: RuleTestFile) -> Iterator[RuleTestResult]:
 
 def _episodes(test: RuleTest, book: RuleBook) -> Iterator[Expected]:
     """Yield the episodes that the rules make of a test's readings, each as an Expected with every field set."""
+    index = CompanionIndex(
+        [CompanionSeries(SeriesId(number), one.sensor, one.metric, one.tags) for number, one in enumerate(test.series)]
+    )
     for series in test.series:
         for match in book.matches(series.sensor, series.metric, series.tags, series.gateway):
             if test.rule in (None, match.rule.name):
                 taken = list(samples(match.series_rule.value, series.readings))
                 values = {sample.t: sample.value for sample in taken}
-                for episode in run(match.series_rule, taken):
+                for episode in _run(test, series, match, taken, index):
                     yield _happened(test, series, match, episode, values)
+
+
+def _run(
+    test: RuleTest, series: GivenSeries, match: Match, taken: Sequence[Sample], index: CompanionIndex
+) -> list[Episode]:
+    if not match.is_timed:
+        return run(match.series_rule, taken)
+    companions = index.companions(series.sensor, series.tags, match.series_rule, [])
+    readings = [test.series[companion.series_id].readings for companion in companions]
+    return run_timed(match.series_rule, taken, Timing(test.until_us, companions), readings)
 
 
 def _happened(
     test: RuleTest, series: GivenSeries, match: Match, episode: Episode, values: Mapping[int, float]
 ) -> Expected:
-    notify = match.terms.notified_at(episode.level)
+    notify = match.terms.notified_at(episode.level, series.tags)
     return Expected(
         rule=match.rule.name,
         sensor=series.sensor,
@@ -66,15 +83,19 @@ def _happened(
         resolved_us=None if episode.resolved_at is None else episode.resolved_at - test.start_us,
         level=episode.level,
         steps=tuple((step.level, step.t - test.start_us) for step in episode.steps),
-        message=_message(series, match, episode, values[episode.fired_at]),
+        message=_message(series, match, episode, values),
         # A rule written in the test file itself notifies every channel, and such a file defines none.
         notify=() if notify == EVERY_CHANNEL else notify,
     )
 
 
-def _message(series: GivenSeries, match: Match, episode: Episode, value: float) -> str:
+def _message(series: GivenSeries, match: Match, episode: Episode, values: Mapping[int, float]) -> str:
+    """Return the rule's message as it is when the alert fires."""
     level = episode.steps[0].level
     conditions = {each.name: each.condition for each in match.series_rule.levels}
+    # A held value may have come before the episode.
+    value = [value for t, value in values.items() if t <= episode.fired_at][-1]
+    so_far = [value, *(each for t, each in values.items() if episode.started_at <= t <= episode.fired_at)]
     return rule_message(
         match.terms,
         rule=match.rule.name,
@@ -84,8 +105,11 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
         tags=series.tags,
         unit=series.unit,
         value=value,
-        threshold=format_threshold(threshold_of(conditions[level])),
+        threshold=threshold_of(conditions[level]),
         since=f"{from_us(episode.started_at):%H:%M} UTC",
+        peak=farthest(conditions[level], min(so_far), max(so_far)),
+        duration=format_span(episode.fired_at - episode.started_at),
+        gateway=None,
     )
 
 

@@ -1,7 +1,7 @@
 """The samples of a flush: those of all its uploads as columns, sorted and without duplicates.
 
-They are sorted by (UTC day, series, time). So all flushes take their locks in the same order: chunks by day, then rows
-within them.
+They are sorted by (UTC day, series, time), so that all flushes take their locks in the same order: chunks by day, then
+rows within them.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.clock import DAY_US, MINUTE_US
+from app.clock import DAY_US, MINUTE_US, PENDING_AFTER_US
 from app.ingest.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 from app.summaries import Summaries
@@ -74,7 +74,7 @@ class Samples(msgspec.Struct, frozen=True, eq=False):
 
 
 class Batch:
-    """The samples of some uploads. Of those with the same series and time, the first is kept; others are duplicates.
+    """The samples of some uploads. The first sample of a series and time is kept; further ones are duplicates.
 
     Raise KeyError if a series is not registered yet.
     """
@@ -92,6 +92,16 @@ class Batch:
     def size(self) -> int:
         """Number of samples."""
         return len(self.samples)
+
+    @property
+    def pending_after_us(self) -> int:
+        """Samples that are later than this are pending: their time has not come yet."""
+        return max(upload.received_us for upload in self.uploads) + PENDING_AFTER_US
+
+    @property
+    def has_pending(self) -> bool:
+        """Return whether a sample is pending."""
+        return self.size > 0 and int(self.samples.times_us.max()) > self.pending_after_us
 
     def numbers(self, samples: Samples) -> Ints:
         """Return for each sample the position of the upload that brought it."""
@@ -124,6 +134,13 @@ class NewReadings:
         """Number of new values."""
         return len(self.samples)
 
+    def newest_that_count(self) -> Samples:
+        """Return the newest sample of each series that is not pending, in ascending order of series."""
+        if not self.batch.has_pending:
+            return self.newest
+        some = self._by_series.take(self._by_series.times_us <= self.batch.pending_after_us)
+        return some.take(_runs(some.ids)[1])
+
     def oldest_of_day(self) -> dict[int, int]:
         """Return the oldest new time of each touched UTC day, in days and microseconds since 1970."""
         if not self.size:
@@ -136,8 +153,8 @@ class NewReadings:
     def summaries(self) -> dict[bool, Summaries]:
         """Return the summary of each series' new samples, by whether these are late.
 
-        Late and fresh samples have separate summaries. One over both would span all stored readings between them, and
-        alerting would evaluate these again.
+        Late and fresh samples have separate summaries. A common summary would span all stored readings between them,
+        and alerting would evaluate those again.
         """
         return {is_late: _summarize(some, starts, ends) for is_late, some, starts, ends in self._fresh_and_late()}
 
@@ -185,7 +202,7 @@ def copy_payload(samples: Samples) -> bytes:
 def _collect(uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]) -> Samples:
     """Return the samples of all uploads in order of arrival."""
     all_readings = [upload.readings for upload in uploads]
-    # One table of the series of all uploads, in which those of each upload begin where those of the one before end.
+    # One table of the series of all uploads, one upload after the other.
     ids = np.array([series_of[sensor][metric] for each in all_readings for sensor, metric in each.series], np.int64)
     ends = list(accumulate((len(each.series) for each in all_readings), initial=0))
     begins = np.repeat(np.array(ends[:-1], np.int64), [len(each.codes) for each in all_readings])

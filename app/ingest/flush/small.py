@@ -1,6 +1,6 @@
 """The small flush: one call of the function `store_small_flush_2`, which commits by itself.
 
-The function stores a batch of which everything is new, or nothing. The general transaction does all others.
+The function stores a batch if all of it is new or all of it is stored already. The general transaction does all others.
 """
 
 import asyncpg
@@ -23,7 +23,7 @@ _MIXED, _ANSWERED_ELSEWHERE, _SENSORS_CHANGED = "TG001", "TG002", "TG003"
 
 
 class NotUniformError(OverloadedError):
-    """The function stores no batch that is partly new, or whose answer is stored; the general transaction does."""
+    """The batch is partly new, or one of its answers is stored; only the general transaction can store it."""
 
     def __init__(self, sqlstate: str) -> None:
         super().__init__("Other processes were storing the same readings. Keep the data and send them again.")
@@ -35,6 +35,7 @@ def is_small(batch: Batch, registry: SeriesRegistry) -> bool:
     return (
         0 < batch.size < COPY_FROM
         and not any(upload.is_import for upload in batch.uploads)
+        and not batch.has_pending
         and registry.retired.keys().isdisjoint(batch.samples.ids.tolist())
     )
 
@@ -44,15 +45,15 @@ async def write_small_flush(
 ) -> list[Outcome]:
     """Store a small batch and return each upload's outcome, in order, after the commit.
 
-    Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and what a database that refuses raises.
-    Nothing is stored then. Raise CommitUnknownError if the answer is lost.
+    Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and errors of the database; then nothing
+    is stored. Raise CommitUnknownError if the answer is lost.
     """
     new = NewReadings(batch, batch.samples)
     grouped = group_readings(new, registry.names)
     records = find_records(new, grouped, registry)
     try:
         with commit_answered():
-            # Not fetchrow, whose row limit would leave the call unfinished when it commits.
+            # Not fetchrow: because of its row limit, the call would not be finished when it commits.
             (row,) = await connection.fetch(
                 SQL["store_small_flush"],
                 registry.version,

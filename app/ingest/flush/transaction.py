@@ -1,4 +1,4 @@
-"""The general transaction of a flush, which stores everything that some uploads bring.
+"""The general transaction of a flush, which stores all the readings of some uploads.
 
 Concurrent flushes do not deadlock because all use the same order: readings by (day, series, time) with one COPY for
 each day, then `series_state` by series, then idempotency keys by key. Creating a chunk locks the hypertable until
@@ -37,7 +37,7 @@ _1970 = date(1970, 1, 1)
 
 
 class _Recorded(msgspec.Struct, frozen=True):
-    """What a flush wrote besides its readings."""
+    """Rows that a flush wrote besides its readings."""
 
     feed_id: int
     records: list[NewRecord]
@@ -55,8 +55,8 @@ async def write_flush(
     """Store a batch and return each upload's outcome, in order, after the commit.
 
     Raise asyncpg.UniqueViolationError if COPY meets a stored reading, asyncpg.DeadlockDetectedError,
-    SensorsChangedError, AnsweredElsewhereError, and what a lost database raises. The transaction is rolled back then;
-    only after CommitUnknownError, it may have been committed.
+    SensorsChangedError, AnsweredElsewhereError, and errors of a lost database. Then the transaction is rolled back; it
+    may have been committed only after CommitUnknownError.
     """
     async with transaction(connection):
         if any_decompression:
@@ -97,7 +97,7 @@ async def _copy_day(connection: Connection, samples: Samples) -> None:
             format="binary",
         )
     except AttributeError as error:
-        # asyncpg writes the end of a COPY that is cancelled also to a connection that was closed meanwhile.
+        # asyncpg writes the end of a cancelled COPY even to a connection that was closed meanwhile.
         if connection.is_closed():
             raise asyncpg.InterfaceError("the connection was closed in the middle of a COPY") from error
         raise
@@ -116,10 +116,12 @@ async def _record(connection: Connection, new: NewReadings, registry: SeriesRegi
     """Write the rows that follow from new readings."""
     await connection.execute(SQL["insert_late_days"], *days_of(new))
     is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
-    for newest in _parts(new.newest):
+    for newest in _parts(new.newest_that_count()):
         await connection.execute(
             SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *newest.columns()
         )
+    if new.batch.has_pending:
+        await connection.execute(SQL["touch_series_state"], new.newest.ids.tolist())
     for late, packed in await run_off_loop(new.size, _pack_summaries, new):
         await connection.execute(SQL["insert_dirty"], packed, late)
     grouped = await run_off_loop(new.size, group_readings, new, registry.names)

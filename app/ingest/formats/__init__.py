@@ -4,7 +4,8 @@ A module whose name begins with an underscore is no format, but shared by some.
 
 A module defines `handlers`, the Litestar routes that accept its bodies. A route whose body becomes readings passes a
 function `parse(body, media_type, times)`, which returns `Parsed`, to `Ingest.take`, which reads the body, stores the
-readings and returns the receipt. Take `native.py` as the model for a new format.
+readings and returns the receipt. Take `ttn.py` as the model for a new format. Bodies of /api/v1/readings come in
+several shapes; those are modules of the package `shapes`.
 """
 
 import importlib
@@ -24,6 +25,8 @@ class Parsed(NamedTuple):
     rejected: Rejected
     #: The gateway's name, if the body has one.
     gateway: str | None = None
+    #: What the body tells of has this id; told again, it is stored once. None where readings are told apart by time.
+    event: str | None = None
 
 
 class ReceiptTimes:
@@ -41,11 +44,17 @@ class ReceiptTimes:
         self._expected: int | None = READINGS_LIMIT
         self._first_us = received_us
         self._next: dict[str, int] = {}
+        self._is_used = False
 
     @property
     def are_used(self) -> bool:
-        """Return whether a reading has got its time here."""
-        return bool(self._next)
+        """Return whether a reading has got its time from the time of receipt."""
+        return self._is_used or bool(self._next)
+
+    def take_receipt(self) -> int:
+        """Return the time of receipt, for a reading whose time counts from it."""
+        self._is_used = True
+        return self.received_us
 
     def expect(self, readings: int) -> None:
         """Note how many readings are next; no more times than these are reserved."""

@@ -49,7 +49,7 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
     Additional numeric fields become metrics of their own, because that server's firmware clients send them.
     """
     try:
-        fields = msgspec.json.decode(body)
+        fields = msgspec.json.decode(body.rstrip(b"\0"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [_problem("json_invalid", [], f"JSON decode error: {error}")], "", {}
     if not isinstance(fields, dict):

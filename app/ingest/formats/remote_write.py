@@ -98,7 +98,7 @@ def _check(
         return samples
     refusal = _refuse_series(metric, origin)
     if refusal is not None:
-        rejected.add(number, *refusal, values=len(samples))
+        rejected.add(number, *refusal, count=len(samples))
         return []
     good = []
     for time_us, value in samples:

@@ -33,7 +33,7 @@ from app.model import Reading
 from app.names import is_metric_name, is_sensor_name, show
 
 _LONG = {"sensor", "time", "metric", "value"}
-#: Of a quoted cell over several lines, the last line would be read as a row.
+#: Matches the last line of a quoted cell that spans several lines, which would be read as a row.
 _STRAY_QUOTE = re.compile(r'^(?:[^",]*|"(?:[^"]|"")*")(?:,(?:[^",]*|"(?:[^"]|"")*"))*[^",]"')
 _MILLISECONDS = re.compile(r"-?[0-9]{1,15}")
 #: Earlier times are mistakes.
@@ -48,8 +48,8 @@ class InvalidFileError(AppError):
     title = "The file cannot be imported"
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """How long the database keeps raw readings, None for ever, and its edition."""
+class RawRetention(msgspec.Struct, frozen=True):
+    """Time for which the database keeps raw readings, None for ever, and its edition."""
 
     retention: timedelta | None
     edition: Edition
@@ -72,12 +72,12 @@ class Kept(msgspec.Struct, frozen=True):
         )
 
 
-async def find_kept(connection: Connection) -> Kept:
-    """Return what the database keeps now."""
-    return Kept(await find_raw_retention(connection), await detect_edition(connection))
+async def find_kept(connection: Connection) -> RawRetention:
+    """Return the retention of the database."""
+    return RawRetention(await find_raw_retention(connection), await detect_edition(connection))
 
 
-class Table:
+class CsvTable:
     """The columns of a file, from its first line; raises InvalidFileError."""
 
     def __init__(self, header: bytes) -> None:
@@ -102,7 +102,7 @@ class Table:
     def _named(self) -> tuple[int, int]:
         return self._sensor, self._time
 
-    def parse(self, line: bytes, kept: Kept, received_us: int) -> tuple[Reading | None, list[Refusal]]:
+    def parse(self, line: bytes, kept: RawRetention, received_us: int) -> tuple[Reading | None, list[Refusal]]:
         """Return the reading of a line, None if it has none, and the refusals of the line or of single values."""
         cells = _split(line)
         if isinstance(cells, tuple):
@@ -151,7 +151,7 @@ def parse_time(text: str) -> int | Refusal:
 
 
 def _parse_value(text: str) -> float | str:
-    """Return a number; NaN and infinities as such, and what is no number as it is, for the check to refuse it."""
+    """Return the number in a text, also NaN and infinities; return any other text unchanged, so that it is refused."""
     if _NUMBER.fullmatch(text) or text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return float(text)
     return text

@@ -66,6 +66,9 @@ def render(message: Message) -> RenderedMessage:
     body = {
         "version": 1,
         "title": message.title,
+        "rule": message.rule,
+        "group": message.group,
+        "is_end": message.is_end,
         "emoji": message.style.emoji,
         "colour": message.style.colour,
         "text": message.text,

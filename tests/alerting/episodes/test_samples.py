@@ -61,6 +61,32 @@ def test_rate_is_per_hour_when_the_span_is_shorter_than_the_window() -> None:
     assert sampled(ValueOf("rate", 10 * M), [(0, 1.0), (6 * M, 2.5)]) == [(6 * M, 15.0)]
 
 
+def test_increase_counts_a_reset_from_zero_when_a_counter_falls() -> None:
+    readings = [(0, 100.0), (5 * M, 104.0), (8 * M, 3.0), (10 * M, 5.0)]
+
+    assert sampled(ValueOf("increase", 10 * M), readings) == [(5 * M, 4.0), (8 * M, 7.0), (10 * M, 9.0)]
+
+
+def test_increase_includes_a_reading_when_it_is_exactly_a_window_old() -> None:
+    assert sampled(ValueOf("increase", 10 * M), [(0, 1.0), (10 * M, 4.0), (10 * M + 1, 9.0)]) == [(10 * M, 3.0)]
+
+
+def test_increase_gives_no_sample_when_the_oldest_reading_is_less_than_half_a_window_old() -> None:
+    assert sampled(ValueOf("increase", 10 * M), [(0, 1.0), (5 * M - 1, 2.0), (5 * M, 4.0)]) == [(5 * M, 3.0)]
+
+
+def test_rate_of_a_counter_is_per_hour_over_the_time_that_was_seen_when_it_was_reset() -> None:
+    readings = [(0, 10.0), (4 * M, 12.0), (6 * M, 1.0)]
+
+    assert sampled(ValueOf("rate", 10 * M, counter=True), readings) == [(6 * M, 30.0)]
+
+
+def test_range_is_the_highest_less_the_lowest_of_the_closed_window() -> None:
+    readings = [(0, 3.0), (1 * M, 9.0), (6 * M, 4.0), (10 * M, 4.0), (12 * M, 4.5)]
+
+    assert sampled(ValueOf("range", 10 * M), readings) == [(6 * M, 6.0), (10 * M, 6.0), (12 * M, 0.5)]
+
+
 @settings(deadline=None)
 @given(strategies.rules(), strategies.readings())
 def test_samples_agree_with_the_oracle_when_rules_and_readings_are_random(

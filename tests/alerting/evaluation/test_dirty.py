@@ -1,4 +1,4 @@
-"""Which rows of `dirty` an evaluation takes, and what it leaves."""
+"""The rows of `dirty` that an evaluation takes, and those that it leaves."""
 
 from collections.abc import AsyncIterator
 
@@ -45,7 +45,7 @@ async def rows_left(connection: Connection) -> list[tuple[bool, list[SeriesId]]]
 
 
 async def take(connection: Connection, late: LateRows | None = None) -> Taken:
-    return await take_dirty(connection, LateRows() if late is None else late)
+    return await take_dirty(connection, LateRows() if late is None else late, now_us())
 
 
 async def test_fresh_rows_are_taken_when_many_late_rows_wait_before_them(

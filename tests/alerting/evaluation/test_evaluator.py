@@ -153,9 +153,9 @@ async def test_episodes_agree_with_the_oracle_when_uploads_are_shuffled_and_the_
         await run.check()
 
 
-@pytest.mark.parametrize("kind", ["last", "avg", "min", "max", "delta", "rate"])
+@pytest.mark.parametrize("kind", ["last", "avg", "min", "max", "delta", "rate", "range"])
 async def test_calm_readings_are_not_replayed_from_the_second_evaluation_on_when_another_process_takes_over(
-    database: Database, kind: Literal["last", "avg", "min", "max", "delta", "rate"]
+    database: Database, kind: Literal["last", "avg", "min", "max", "delta", "rate", "range"]
 ) -> None:
     rule = SeriesRule(ValueOf(kind, 0 if kind == "last" else 10 * MINUTE_US), (Level("warning", Above(100.0)),))
     connection = await connect(database.dsn)

@@ -1,4 +1,4 @@
-"""What is uploaded, and how fast it is stored."""
+"""Loads of uploads, and the speed at which they are stored."""
 
 import asyncio
 import struct
@@ -13,7 +13,7 @@ from tests.bench.connections import connected, p99, repeat, request
 from tests.bench.processes import Served
 from tests.bench.usage import database_cpu_s
 
-#: All readings lie within so much time before now, because a sensor's newer readings would make others late.
+#: All readings lie within this time before now, because newer readings of a sensor would make others late.
 SPAN_MS = 40 * 60_000
 #: Microseconds from 1970 to 2000, where PostgreSQL's binary times begin.
 _YEAR_2000_US = 946_684_800_000_000
@@ -22,7 +22,7 @@ _COPY_ROW = struct.Struct("!hiiiqid")
 
 
 class Shape(NamedTuple):
-    """One upload: so many readings of each of so many series, in the order of time, as a gateway sends them."""
+    """An upload: a number of series with a number of readings each, in order of time, as a gateway sends them."""
 
     series: int
     readings: int
@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 class Load:
     """So many uploads of one shape, each with the readings that follow those of the one before.
 
-    With `sets`, they go round so many sets of series.
+    With `sets`, the uploads use that number of sets of series in turn.
     """
 
     def __init__(self, shape: Shape, uploads: int, sets: int = 1, part: tuple[int, int] = (0, 1)) -> None:
@@ -107,7 +107,7 @@ async def store(
     per_second: float = 0,
     form: Literal["json", "lines"] = "json",
 ) -> Stored:
-    """Send a load over so many connections, at most at so many values a second if given; CPU is for a million."""
+    """Send a load over some connections, limited to a number of values a second if given; CPU is for a million."""
     requests = load.requests(server.address) if form == "json" else load.line_requests(server.address)
     status = 200 if form == "json" else 204
     async with connected(server.address, connections) as clients:
@@ -157,7 +157,7 @@ SELECT create_hypertable('equal', by_range('time', INTERVAL '1 day'), create_def
 
 
 async def copy(dsn: str, load: Load, uploads_together: int, database: Connection) -> Copied:
-    """Store a load by binary COPY in one session, so many uploads in a transaction, sorted as a flush sorts them."""
+    """Store a load by binary COPY in one session, some uploads in a transaction, sorted as a flush sorts them."""
     payloads = [
         copy_payload(sorted(row for upload in numbers for row in load.rows(upload)))
         for numbers in _parts(load.uploads, uploads_together)

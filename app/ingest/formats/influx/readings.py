@@ -11,6 +11,7 @@ import numpy as np
 
 from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import (
+    EXACT_LIMIT,
     Refusal,
     check_tags,
     check_time,
@@ -41,7 +42,6 @@ UNITS_NS: Final = {
     "h": 3_600_000_000_000,
 }
 #: Beyond, not every whole number has an equal float.
-_EXACT_LIMIT: Final = 2**53
 
 
 class _Named(NamedTuple):
@@ -138,8 +138,8 @@ def _are_good(columns: Columns, times_us: list[int], named: list[_Named], receiv
         all(each.refusal is None for each in named)
         and earliest <= min(times_us)
         and max(times_us) <= latest
-        and min(columns.values) >= -_EXACT_LIMIT
-        and max(columns.values) <= _EXACT_LIMIT
+        and min(columns.values) >= -EXACT_LIMIT
+        and max(columns.values) <= EXACT_LIMIT
     )
 
 
@@ -160,11 +160,7 @@ def _list_good(
 
 
 def _refuse_value(key: str, value: float) -> Refusal | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int) and int(float(value)) != value:
-        return "value_not_exact", f"{key} is {value}, which no 64-bit float equals; send it as a float, rounded"
-    return check_value(key, value)
+    return None if isinstance(value, bool) else check_value(key, value)
 
 
 def _refuse_time(time_us: int, received_us: int) -> Refusal | None:

@@ -6,10 +6,12 @@ from enum import IntEnum
 from typing import Any, Literal, Self
 
 import msgspec
+import structlog
 from asyncpg import Record
 
 from app.errors import InvalidRequestError
 from app.globs import compile_glob
+from app.hints import find_meant, shown
 from app.model import FeedReading, MetricName, SensorName
 from app.parameters import check_text
 from app.rule_texts import fill_in_message
@@ -40,13 +42,13 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
 
 
-class Auth(msgspec.Struct, tag="auth", frozen=True):
+class Auth(msgspec.Struct, tag="auth", frozen=True, forbid_unknown_fields=True):
     """The first message of a client that sent no key in its headers."""
 
     key: str
 
 
-class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
+class Subscribe(msgspec.Struct, tag="subscribe", frozen=True, forbid_unknown_fields=True):
     """A client's subscription; `sensors` and `metrics` are patterns with * and ?."""
 
     sensors: tuple[str, ...] = ("*",)
@@ -69,17 +71,49 @@ class Ping(msgspec.Struct, tag="ping", frozen=True):
 
 ClientMessage = Auth | Subscribe | Ping
 _decode = msgspec.json.Decoder(ClientMessage).decode
+_KINDS: dict[str, type[Auth | Subscribe | Ping]] = {"auth": Auth, "subscribe": Subscribe, "ping": Ping}
+#: What others call the fields, in lower case without separators.
+_OTHER_NAMES = {
+    **dict.fromkeys(("device", "devices", "topics", "names"), "sensors"),
+    **dict.fromkeys(("cursor", "since", "from", "after"), "resume"),
+    **dict.fromkeys(("token", "apikey", "password"), "key"),
+    **dict.fromkeys(("labels",), "tags"),
+}
+#: Names of unknown fields that were logged, at most so many.
+_logged: set[str] = set()
+_REMEMBERED = 1_000
+log = structlog.get_logger()
 
 
 def parse_message(text: str | bytes) -> ClientMessage:
     """Parse a client's message; raise InvalidRequestError."""
     try:
-        message: ClientMessage = _decode(text)
+        try:
+            message: ClientMessage = _decode(text)
+        except msgspec.ValidationError:
+            message = msgspec.convert(_without_unknown(msgspec.json.decode(text)), ClientMessage)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidRequestError(f"Send an auth, a subscribe or a ping message: {error}") from None
     if isinstance(message, Subscribe):
         _check_patterns(message)
     return message
+
+
+def _without_unknown(message: Any) -> Any:
+    """Return a message without the fields that its type does not have; raise InvalidRequestError for a misspelt one."""
+    told = message.get("type") if isinstance(message, dict) else None
+    kind = _KINDS.get(told) if isinstance(told, str) else None
+    if kind is None:
+        return message
+    known = ("type", *kind.__struct_fields__)
+    for name in message.keys() - {*known}:
+        meant = find_meant(name, known, _OTHER_NAMES)
+        if meant is not None and meant not in message:
+            raise InvalidRequestError(f"The message has the field {shown(name)}; did you mean {meant}?")
+        if shown(name) not in _logged and len(_logged) < _REMEMBERED:
+            _logged.add(shown(name))
+            log.warning("unknown_message_fields_ignored", field=shown(name))
+    return {name: value for name, value in message.items() if name in known}
 
 
 def _check_patterns(asked: Subscribe) -> None:

@@ -24,9 +24,7 @@ def plan(port: int, topics: str = TOPICS, **broker: object) -> str:
 
 
 @asynccontextmanager
-async def bridge(
-    folder: Path, text: str, url: str, waits: bool = True, **environ: str
-) -> AsyncIterator[ServerProcess]:
+async def bridge(folder: Path, text: str, url: str, waits: bool = True, **environ: str) -> AsyncIterator[ServerProcess]:
     """Run the bridge until the block ends; wait until it is ready if `waits`."""
     folder.mkdir(exist_ok=True)
     (folder / "mqtt.yml").write_text(text)

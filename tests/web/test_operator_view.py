@@ -1,4 +1,4 @@
-"""What an operator reads at a glance: the page says nothing false, and hides nothing that matters."""
+"""The first look of an operator at the page: it says nothing false, and hides nothing that matters."""
 
 import re
 from collections.abc import AsyncIterator

@@ -4,7 +4,8 @@ A module whose name begins with an underscore is no format, but shared by some.
 
 A module defines `handlers`, the Litestar routes that accept its bodies. A route whose body becomes readings passes a
 function `parse(body, media_type, times)`, which returns `Parsed`, to `Ingest.take`, which reads the body, stores the
-readings and returns the receipt. Take `native.py` as the model for a new format.
+readings and returns the receipt. Take `ttn.py` as the model for a new format. Bodies of /api/v1/readings come in
+several shapes; those are modules of the package `shapes`.
 """
 
 import importlib

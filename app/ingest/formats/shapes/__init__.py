@@ -8,7 +8,7 @@ they are checked one by one, so that one bad value does not cost others. Take `c
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -50,6 +50,8 @@ class Shape(NamedTuple):
     read: Callable[[Document, Source], Items]
     #: The names of the fields by which people know the shape.
     fields: Collection[str] = ()
+    #: What others call these, in lower case without separators.
+    other_names: Mapping[str, str] = {}
     #: The media types, in lower case, of bodies that always have this shape.
     media_types: frozenset[str] = frozenset()
     #: Returns a body of one of these media types as a document; it is JSON or MessagePack otherwise.

@@ -6,7 +6,6 @@ from app.errors import InvalidRequestError
 from app.hints import find_meant, listed
 from app.ingest.bodies.document import Document
 from app.ingest.formats.shapes import Shape, find_shapes, native
-from app.ingest.formats.shapes._items import OTHER_NAMES
 from app.names import show
 
 _NAMES_COMPARED = 20
@@ -34,4 +33,4 @@ def _likeness(shape: Shape, names: list[str]) -> int:
 
 
 def _find_meant(shape: Shape, name: str) -> str | None:
-    return find_meant(name, shape.fields, OTHER_NAMES)
+    return find_meant(name, shape.fields, shape.other_names)

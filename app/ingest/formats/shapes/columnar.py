@@ -56,4 +56,5 @@ SHAPE: Final = Shape(
     fits=fits,
     read=read,
     fields=_FIELDS,
+    other_names=_OTHER_NAMES,
 )

@@ -9,13 +9,13 @@ from app.errors import InvalidRequestError
 from app.ingest.bodies.document import Document, Listing
 from app.ingest.formats.shapes import Items, Shape, Source, Units
 from app.ingest.formats.shapes._fields import check_gateway, check_names
-from app.ingest.formats.shapes._items import FIELDS, tidy_names
+from app.ingest.formats.shapes._items import FIELDS, OTHER_NAMES, tidy_names
 from app.names import explain_units
 
 _FIELDS: Final = ("readings", "gateway", "units")
 _OTHER_NAMES: Final = {
     **dict.fromkeys(("gatewayid", "gatewayname", "gw", "source"), "gateway"),
-    **dict.fromkeys(("items", "records", "measurements", "samples"), "readings"),
+    **dict.fromkeys(("items", "records", "measurements", "samples", "data"), "readings"),
 }
 
 
@@ -63,5 +63,6 @@ SHAPE: Final = Shape(
     fits=fits,
     read=read,
     fields=(*_FIELDS, *FIELDS),
+    other_names={**OTHER_NAMES, **_OTHER_NAMES},
     is_last=True,
 )

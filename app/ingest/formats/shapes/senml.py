@@ -15,7 +15,7 @@ from app.clock import SECOND_US
 from app.errors import InvalidRequestError, MissingExtraError
 from app.ingest.bodies.document import JSON, Document, Listing, read_document
 from app.ingest.bodies.loose_json import Word
-from app.ingest.bodies.pieces import ITEM_BYTES_LIMIT, check_count
+from app.ingest.bodies.pieces import check_count
 from app.ingest.formats.shapes import Items, Shape, Source
 from app.ingest.formats.shapes._fields import find_repeated
 from app.ingest.formats.shapes._items import Instant, refuse_item
@@ -39,6 +39,8 @@ _LIST, _ENDLESS, _BREAK = 0x80, 0x9F, b"\xff"
 _LENGTHS: Final = {24: 1, 25: 2, 26: 4, 27: 8}
 #: The size within which a record is looked for first.
 _USUAL_BYTES: Final = 2**12
+#: The limit of one in CBOR, which is decoded in one step of C.
+_RECORD_BYTES_LIMIT: Final = 2**16
 _LEVELS: Final = 8
 _BITS_LIMIT: Final = 1_000
 #: Tags that no record needs, some of which would take long: their content is read as if it had none.
@@ -187,7 +189,7 @@ def _read_records(body: bytes, start: int, length: int | None) -> Iterator[Any]:
             record, size = _read_record(body[at : at + _USUAL_BYTES])
         except InvalidRequestError:
             try:
-                record, size = _read_record(body[at : at + ITEM_BYTES_LIMIT])
+                record, size = _read_record(body[at : at + _RECORD_BYTES_LIMIT])
             except InvalidRequestError as error:
                 raise InvalidRequestError(f"The body is not valid CBOR at byte {at}, record {count}: {error}") from None
         yield _as_record(record)

@@ -32,14 +32,21 @@ Refusal = tuple[RejectionCode, str]
 
 def refuse_sensor(name: object) -> Refusal:
     """Return the refusal of a sensor's name."""
-    return "sensor_invalid", (f"sensor is {show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters")
+    return "sensor_invalid", (
+        f"sensor is {show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters{_except_steps(name)}"
+    )
 
 
 def refuse_metric(name: object) -> Refusal:
     """Return the refusal of a metric's name."""
     return "metric_invalid", (
         f"the metric is named {show(name)}; send a text of 1 to {METRIC_NAME_LIMIT} printable characters"
+        f"{_except_steps(name)}"
     )
+
+
+def _except_steps(name: object) -> str:
+    return ", but not a step of a path" if name in (".", "..") else ""
 
 
 def check_value(metric: str, value: object) -> Refusal | None:

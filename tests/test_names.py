@@ -86,8 +86,6 @@ def test_joined_emoji_are_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["a\u200db", "\u200d", "👩\u200d", "\u200d👩", "👩\u200d\u200d🔬", "a\u200d👩", ".", ".."]
 )
-    "name", ["a\u200db", "\u200d", "👩\u200d", "\u200d👩", "👩\u200d\u200d🔬", "a\u200d👩", ".", ".."]
-)
 def test_joiners_that_nobody_sees_and_steps_of_a_path_are_no_names(name: str) -> None:
     assert not is_sensor_name(name)
     assert not is_metric_name(name)

@@ -144,7 +144,7 @@ def keep_tags(index: int, tags: object, rejected: Rejected) -> Tags | None:
     for name, given in tags.items():
         if given is None:
             continue
-        value = given if isinstance(given, str) else _scalar_text(given)
+        value = given if isinstance(given, str) else scalar_text(given)
         reason = explain_tag(name, given if value is None else value)
         if reason is None and len(kept) >= TAGS_LIMIT:
             reason = f"tag {show(name)} is one too many; send at most {TAGS_LIMIT}"
@@ -155,7 +155,7 @@ def keep_tags(index: int, tags: object, rejected: Rejected) -> Tags | None:
     return kept
 
 
-def _scalar_text(value: object) -> str | None:
+def scalar_text(value: object) -> str | None:
     """Return a number or boolean as JSON has it, None for what is neither or has no end."""
     if isinstance(value, bool):
         return "true" if value else "false"

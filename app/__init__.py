@@ -8,8 +8,10 @@ Read the modules of this folder in this order:
 - Then one domain, beginning with its `routes`; the life of a reading leads through `ingest`, `live` and `trends`.
 - Shared words, which import no framework: `model` (types), `errors`, `clock`, `durations`, `globs` (name patterns),
   `hints` (parts of error messages), `names` (rules for names, tags and units), `paging`, `csv_text`, `dsn` (addresses
-  of PostgreSQL), `rule_texts` (message templates of rules), `summaries` (new readings, from a flush to an evaluation).
-- HTTP: `parameters` (shared query parameters) and `problems` (error answers).
+  of PostgreSQL), `rule_texts` (message templates of rules), `summaries` (new readings, from a flush to an evaluation),
+  `local_times` (times for people) and `time_texts` (times in uploads).
+- HTTP: `parameters` (shared query parameters), `problems` (error answers) and `uplink` (a client of the API, for the
+  bridge and the simulation).
 - Operation: `log` and `metrics`. `__main__` makes `python -m app` the `tidegauge` command.
 
 The folders, in the order in which they may import each other, from top to bottom:
@@ -24,6 +26,7 @@ The folders, in the order in which they may import each other, from top to botto
 - `broker`: the notification broker, an HTTP API that sends single notifications.
 - `web`: the built-in page.
 - `simulate`: simulated gateways, which are clients of the API.
+- `mqtt`: the bridge from an MQTT broker, a client of the API.
 - `archive`: all data of a database as one file, for another database.
 - `notify`: delivery of messages to Slack, Telegram and webhooks: outbox, pacing, retry, channels.
 - `auth`: API keys, their scopes and limits.

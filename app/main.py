@@ -103,11 +103,11 @@ def create_bridge_app(settings: Settings, plan: BridgePlan, url: str, key: str) 
     """
     try:
         from app.mqtt.bridge import Bridge
-        from app.mqtt.broker import Credentials
+        from app.mqtt.broker import BrokerLogin
         from app.mqtt.routes import handlers
     except ImportError:
         raise MissingExtraError("mqtt") from None
-    bridge = Bridge(plan, Credentials(settings.mqtt_username, settings.mqtt_password), url, key, settings.data_dir)
+    bridge = Bridge(plan, BrokerLogin(settings.mqtt_username, settings.mqtt_password), url, key, settings.data_dir)
     app = Litestar(
         route_handlers=handlers,
         lifespan=[_bridge_lifespan],

@@ -48,7 +48,9 @@ ALTER TABLE alert_state
     ADD COLUMN inherited jsonb,
     -- Of rules that hold values: the first held sample still to come, and how far held values have been evaluated.
     ADD COLUMN next_due timestamptz,
-    ADD COLUMN horizon timestamptz;
+    ADD COLUMN horizon timestamptz,
+    -- Of rules with second metrics: [[metric, longest age in microseconds, [series ids]], …]
+    ADD COLUMN companions jsonb;
 CREATE INDEX alert_state_due ON alert_state (series_id) WHERE next_due IS NOT NULL;
 
 -- Seconds from the oldest reading to its receipt, of the last uploads that brought only new readings, at most 20.
@@ -56,3 +58,15 @@ ALTER TABLE gateway ADD COLUMN latenesses_s float8[] NOT NULL DEFAULT '{}';
 
 -- What is wrong with the second metrics of rules: rule → text. Written by the evaluation.
 ALTER TABLE worker_status ADD COLUMN companion_warnings jsonb NOT NULL DEFAULT '{}';
+
+-- The second metrics of which no companion is known now; `since` is null if none was ever seen.
+CREATE VIEW unknown_companion_view AS
+SELECT state.rule, state.series_id, second ->> 0 AS metric,
+       max(companion.last_time) + (second ->> 1)::bigint * INTERVAL '1 microsecond' AS since
+  FROM alert_state AS state
+ CROSS JOIN LATERAL jsonb_array_elements(state.companions) AS second
+  LEFT JOIN series_state AS companion
+         ON companion.series_id IN (SELECT id::int FROM jsonb_array_elements_text(second -> 2) AS id)
+ WHERE state.companions IS NOT NULL
+ GROUP BY state.rule, state.series_id, second
+HAVING coalesce(max(companion.last_time) + (second ->> 1)::bigint * INTERVAL '1 microsecond', '-infinity') < now();

@@ -151,7 +151,7 @@ def _levels(rule: Rule) -> dict[str, str]:
 
 def _warnings(rule: str, unusable: list[str], status: AlertingStatus) -> list[str]:
     warnings = [f"channel {name} cannot be used; the worker's log says why" for name in unusable]
-    return [*warnings, status.rule_warnings[rule]] if rule in status.rule_warnings else warnings
+    return [*warnings, *status.rule_warnings.get(rule, ())]
 
 
 def _value(terms: Terms) -> str:

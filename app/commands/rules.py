@@ -13,6 +13,7 @@ from app.alerting.language.files import load_checked, load_unsent
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.alerting.rules.problems import RuleErrors, RuleProblem
+from app.alerting.trials.against_data import DAYS, RuleFit, fit_rules
 from app.alerting.trials.backtest import Backtest, run_backtest
 from app.alerting.trials.backtest_report import describe_backtest, episode_table
 from app.alerting.trials.junit import FileResult, write_junit
@@ -21,7 +22,7 @@ from app.alerting.trials.rule_tests import RuleTestResult, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
 from app.commands.console import command_body, count_of, duration, find_dsn, load_settings, output, progress_bar
 from app.db.clock import follow_clock
-from app.db.pool import DATABASE_ERRORS, connect
+from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 from app.hints import did_you_mean, listed, shown
 from app.settings import Settings
@@ -41,14 +42,19 @@ class UnwritableError(AppError):
 @click.command()
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=_PATHS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--against-data", is_flag=True, help="Also say how the rules fit the readings that are stored.")
 @command_body
-async def check(paths: tuple[Path, ...], as_json: bool) -> int:
+async def check(paths: tuple[Path, ...], as_json: bool, against_data: bool) -> int:
     """Check rules and channels, and print every problem as file:line:column: message.
 
     Each PATH is a folder of rules or one file, which is checked by itself; without PATH, RULES_DIR is checked. With
     CHANNELS_DIR, channels are those of that folder. The secrets that channels refer to must be set.
 
-    Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.
+    With --against-data, each rule is also tried on the stored readings, which are read as for `rules backtest`: how
+    many series it selects, how often it would have fired in the last 7 days, which of its overrides match nothing, and
+    which of for, max_gap and no_data fit badly to the usual time between readings. These are warnings and no problems.
+
+    Exit codes: 0 no problem, 1 at least one problem, or the database does not answer, 2 wrong usage.
     """
     settings = load_settings()
     loaded: dict[Path, RuleSet] = {}
@@ -58,8 +64,10 @@ async def check(paths: tuple[Path, ...], as_json: bool) -> int:
             loaded[path] = load_checked(path, settings)
         except RuleErrors as errors:
             problems.extend(errors.problems)
+    fits = {path: await _fit_to_data(rule_set) for path, rule_set in loaded.items()} if against_data else {}
     if as_json:
-        _print_json(_check_result(loaded.values(), problems))
+        fitting = {"against_data": [fit for each in fits.values() for fit in each]} if against_data else {}
+        _print_json({**_check_result(loaded.values(), problems), **fitting})
     else:
         for problem in problems:
             _print(str(problem))
@@ -67,6 +75,7 @@ async def check(paths: tuple[Path, ...], as_json: bool) -> int:
             _print(
                 f"{path}: ok, {count_of(len(rule_set.rules), 'rule')}, {count_of(len(rule_set.channels), 'channel')}"
             )
+            _print_fits(fits.get(path, ()))
     return 1 if problems else 0
 
 
@@ -128,12 +137,8 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
 
 async def _run_backtest(settings: Settings, book: RuleBook, since_us: int) -> Backtest:
     """Run a backtest up to now, with a progress bar; raise DatabaseUnavailableError."""
+    connection = await _connect_to_read(settings)
     try:
-        connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
-    except DATABASE_ERRORS as error:
-        raise DatabaseUnavailableError(str(error)) from None
-    try:
-        await follow_clock(connection)
         now = now_us()
         with progress_bar() as progress:
             task = progress.add_task("series", total=None)
@@ -146,6 +151,39 @@ async def _run_backtest(settings: Settings, book: RuleBook, since_us: int) -> Ba
             )
     finally:
         await connection.close()
+
+
+async def _connect_to_read(settings: Settings) -> Connection:
+    """Connect to the database with the readings, and follow its clock."""
+    try:
+        connection = await connect(find_dsn(settings), writes=False, default_transaction_read_only="on")
+    except DATABASE_ERRORS as error:
+        raise DatabaseUnavailableError(str(error)) from None
+    await follow_clock(connection)
+    return connection
+
+
+async def _fit_to_data(rule_set: RuleSet) -> list[RuleFit]:
+    connection = await _connect_to_read(load_settings())
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("series", total=None)
+            return await fit_rules(
+                connection,
+                rule_set,
+                now_us(),
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    finally:
+        await connection.close()
+
+
+def _print_fits(fits: Iterable[RuleFit]) -> None:
+    for fit in fits:
+        episodes = f"{fit.episodes} episode{'' if fit.episodes == 1 else 's'} in {DAYS} days"
+        _print(f"  {fit.rule}: {fit.series} series, {episodes}")
+        for warning in fit.warnings:
+            _print(f"    {warning}")
 
 
 def _check_result(loaded: Iterable[RuleSet], problems: Sequence[RuleProblem]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ async def sensor_retire(name: str, undo: bool) -> None:
 async def sensor_delete(name: str, yes: bool) -> None:
     """Delete a sensor with its readings and alerts, for good.
 
-    It is hidden at once; a running server removes its readings. An upload under its name makes a new sensor.
+    It is hidden at once; a worker removes its readings. An upload under its name makes a new sensor.
     """
     async with await open_command_pool() as pool:
         item = await fetch_sensor(pool, name)

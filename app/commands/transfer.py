@@ -35,7 +35,7 @@ class OutputError(AppError):
 @click.option("--sensor", "sensors", multiple=True, metavar="GLOB", help="Sensors by name, with * and ?; repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="GLOB", help="Metrics by name, with * and ?; repeatable.")
 @click.option("--from", "from_", metavar="TIME", help="2026-01-31T08:00:00Z, or before now, such as -24h; included.")
-@click.option("--to", metavar="TIME", help="Likewise; excluded.")
+@click.option("--to", metavar="TIME", help="In the same forms; excluded.")
 @click.option("--unit", "with_unit", is_flag=True, help="Add the column unit, which `tidegauge import` leaves out.")
 @click.option(
     "--output",

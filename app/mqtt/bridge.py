@@ -10,29 +10,29 @@ import aiohttp
 import structlog
 
 from app.clock import rfc3339
-from app.mqtt.broker import BrokerConnection, Credentials
+from app.mqtt.broker import BrokerConnection, BrokerLogin
 from app.mqtt.counts import Counts
-from app.mqtt.inbox import Inbox
-from app.mqtt.model import BridgePlan, Draft, Message
+from app.mqtt.inbox import MessageQueue
+from app.mqtt.model import BridgePlan, Draft, MqttMessage
 from app.mqtt.readings import read_message
 from app.mqtt.stamps import Stamps
-from app.mqtt.uploads import Stored, Uploads
+from app.mqtt.uploads import Stored, Uploader
 from app.tasks import supervised
 from app.uplink import Uplink
 
-#: The most messages in one upload.
+#: Largest number of messages in one upload.
 BATCH_MESSAGES = 1_000
 REPORT_EVERY_S = 10.0
-#: Of the refusals of one upload, and of topics that no route takes, so many are logged one by one.
+#: Largest number of refusals of one upload, and of topics without a route, that get a line of their own in the log.
 _REFUSALS_LOGGED = 10
 _TOPICS_LOGGED = 100
 log = structlog.get_logger()
 
 
 class Bridge:
-    """Runs from its start until its end against one broker and one server, whichever of them is away meanwhile."""
+    """Runs against one broker and one server, and continues while either of them is away."""
 
-    def __init__(self, plan: BridgePlan, credentials: Credentials, url: str, key: str, data_dir: Path) -> None:
+    def __init__(self, plan: BridgePlan, credentials: BrokerLogin, url: str, key: str, data_dir: Path) -> None:
         self._plan = plan
         self._credentials = credentials
         self._url = url
@@ -41,26 +41,26 @@ class Bridge:
         self.counts = Counts()
         self._reported = Counter[str]()
         self._unmatched: set[str] = set()
-        self._inbox: Inbox
+        self._inbox: MessageQueue
         self._stamps: Stamps
         self._connection: BrokerConnection
-        self._uploads: Uploads
+        self._uploads: Uploader
 
     def problems(self) -> list[str]:
-        """Return why messages do not reach the server now; nothing if they do."""
+        """Return the reasons for which messages do not reach the server now, if there are any."""
         return [problem for problem in (self._connection.problem, self._uploads.problem) if problem]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run until the block ends; what is under way then is delivered again later. Raise SettingsError."""
+        """Run until the block ends; the broker delivers unfinished messages again later. Raise SettingsError."""
         self._stamps = Stamps(self._file)
         try:
-            self._inbox = Inbox()
+            self._inbox = MessageQueue()
             filters = self._plan.filters
             gone = self._stamps.add_filters(filters)
             self._connection = BrokerConnection(self._plan.broker, filters, gone, self._credentials, self._inbox)
             async with aiohttp.ClientSession() as http:
-                self._uploads = Uploads(Uplink(http, self._url, self._key, "identity"), self._plan.gateway)
+                self._uploads = Uploader(Uplink(http, self._url, self._key, "identity"), self._plan.gateway)
                 async with self._connected(), supervised({"mqtt_bridge": self._run, "mqtt_report": self._report}):
                     yield
         finally:
@@ -80,11 +80,11 @@ class Bridge:
             try:
                 await self._take(messages)
             except Exception:
-                # The broker delivers again what was not acknowledged, but only on another connection.
+                # The broker delivers unacknowledged messages again, but only on another connection.
                 await asyncio.to_thread(self._connection.restart)
                 raise
 
-    async def _take(self, messages: Sequence[Message]) -> None:
+    async def _take(self, messages: Sequence[MqttMessage]) -> None:
         """Store the readings of some messages, then acknowledge all of them."""
         self._stamps.forget(self._connection.take_confirmed())
         drafts: list[Draft] = []
@@ -103,7 +103,7 @@ class Bridge:
         self._connection.acknowledge(messages)
         self._count(stored, topics, len(messages))
 
-    def _count_unread(self, why: str, message: Message) -> None:
+    def _count_unread(self, why: str, message: MqttMessage) -> None:
         self.counts.messages.labels(why).inc()
         if why == "unmatched" and message.topic not in self._unmatched and len(self._unmatched) < _TOPICS_LOGGED:
             self._unmatched.add(message.topic)
@@ -120,7 +120,7 @@ class Bridge:
             log.warning("mqtt_value_refused", topic=topics[refusal.index], code=refusal.code, message=refusal.message)
 
     async def _report(self) -> None:
-        """Log what was done, while something is."""
+        """Log the counts from time to time, unless nothing has happened."""
         while True:
             await asyncio.sleep(REPORT_EVERY_S)
             if self._reported:

@@ -1,4 +1,4 @@
-"""The connection to the broker, kept by a thread of paho-mqtt, which reads messages and acknowledges them when told."""
+"""The connection to the broker. A thread of paho-mqtt reads messages, and acknowledges them on request."""
 
 import ssl
 import sys
@@ -18,47 +18,54 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from app.clock import DistinctClock
 from app.errors import SettingsError
-from app.mqtt.inbox import Inbox
-from app.mqtt.model import Broker, Message
+from app.mqtt.inbox import MessageQueue
+from app.mqtt.model import MqttBroker, MqttMessage
 
 KEEPALIVE_S: Final = 30
-#: A larger message is not delivered by a broker of version 5. One of version 3.1.1 delivers it.
+#: Limit that a broker of version 5 observes. A broker of version 3.1.1 also delivers larger messages.
 LARGEST_PAYLOAD: Final = 2**20
-#: Nobody subscribes to it. Brokers answer in order, so the answer shows that they have all acknowledgements before it.
+#: Topic of a message that no client subscribes to. Brokers answer in order, so the answer to this message shows that
+#: the broker has all earlier acknowledgements.
 _MARKER: Final = "tidegauge/acknowledged"
 _TAKEN_OVER: Final = 142
 #: Bad user name or password, and not authorized; paho gives those of version 3.1.1 the same numbers.
 _LOGIN_REFUSALS: Final = (134, 135)
-#: Brokers that do not say so close the connection each time. So many in a row that last so short mean the same.
+#: Some brokers do not say that another client took the session over, but close the connection each time. This many
+#: short connections in a row mean the same.
 _SHORT_CONNECTIONS: Final = 3
 _SHORT_S: Final = 5.0
-#: The pause after another client took the session, in which somebody may notice.
+#: Pause after another client took the session over, so that an operator can notice it.
 _TAKEN_OVER_PAUSE_S: Final = 30.0
 _LONGEST_PAUSE_S: Final = 30
-#: Of the same failure again and again, one line is logged in so many seconds.
+#: A failure that repeats is logged once in this time.
 _LOGGED_EVERY_S: Final = 60.0
 log = structlog.get_logger()
 
 
-class Credentials(msgspec.Struct, frozen=True):
-    """What the bridge logs in with."""
+class BrokerLogin(msgspec.Struct, frozen=True):
+    """The user name and password of the bridge."""
 
     username: str | None = None
     password: str | None = None
 
     def __repr__(self) -> str:
-        return "<Credentials>"
+        return "<BrokerLogin>"
 
 
 class BrokerConnection:
     """Keeps a persistent session with the broker, and puts its messages into an inbox.
 
-    `connection` numbers the connections: an acknowledgement must not reach a later one, in which the packet id may be
-    another message's.
+    `connection` numbers the connections. An acknowledgement must not be sent on a later connection, where the packet id
+    may be that of another message.
     """
 
     def __init__(
-        self, broker: Broker, filters: Sequence[str], gone: Sequence[str], credentials: Credentials, inbox: Inbox
+        self,
+        broker: MqttBroker,
+        filters: Sequence[str],
+        gone: Sequence[str],
+        credentials: BrokerLogin,
+        inbox: MessageQueue,
     ) -> None:
         self._broker = broker
         self._filters = filters
@@ -70,13 +77,13 @@ class BrokerConnection:
         self._connections = 0
         self._is_connected = False
         self._is_stopping = Event()
-        #: What waits for the answer that shows that the broker has its acknowledgements, by the request's id.
-        self._marked: dict[int, list[Message]] = {}
-        self._confirmed: list[Message] = []
+        #: Id of a marker -> the messages whose acknowledgements the broker has once it answers the marker.
+        self._marked: dict[int, list[MqttMessage]] = {}
+        self._confirmed: list[MqttMessage] = []
         self._connected_at = 0.0
         self._short_connections = 0
         self._logged = (0.0, "")
-        #: Why the broker does not give all that is asked for; empty if it does.
+        #: The reason for which the broker does not deliver everything; empty if it does.
         self.problem = "the broker was not reached yet"
 
     @property
@@ -94,20 +101,20 @@ class BrokerConnection:
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Disconnect; the broker keeps the session and what was not acknowledged."""
+        """Disconnect; the broker keeps the session and the unacknowledged messages."""
         self._is_stopping.set()
         self._inbox.close()
         self._client.disconnect()
         self._client.loop_stop()
 
     def restart(self) -> None:
-        """Disconnect and connect again, so that what was not acknowledged is delivered again."""
+        """Disconnect and connect again, so that unacknowledged messages are delivered again."""
         self._client.disconnect()
         self._client.loop_stop()
         self.start()
 
-    def acknowledge(self, messages: Iterable[Message]) -> None:
-        """Acknowledge messages in the order in which they came; those of an earlier connection will come again."""
+    def acknowledge(self, messages: Iterable[MqttMessage]) -> None:
+        """Acknowledge messages in the order of their arrival; those of an earlier connection are delivered again."""
         done = []
         with self._lock:
             for message in messages:
@@ -118,13 +125,13 @@ class BrokerConnection:
                 _, marker_id = self._client.unsubscribe(_MARKER)
                 self._marked[marker_id or 0] = done
 
-    def take_confirmed(self) -> list[Message]:
+    def take_confirmed(self) -> list[MqttMessage]:
         """Return the messages whose acknowledgement the broker has, each once."""
         with self._lock:
             confirmed, self._confirmed = self._confirmed, []
         return confirmed
 
-    def _make_client(self, credentials: Credentials) -> paho.Client:
+    def _make_client(self, credentials: BrokerLogin) -> paho.Client:
         broker = self._broker
         is_5 = broker.protocol == "5"
         client = paho.Client(
@@ -166,7 +173,7 @@ class BrokerConnection:
         if not flags.session_present and not is_first:
             log.error("mqtt_session_lost", broker=self._address)
         if self._broker.protocol == "5":
-            # Only what is new is sent with what the broker has retained.
+            # The broker sends retained messages only for new subscriptions.
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
             client.subscribe([(one, options) for one in self._filters])
         else:
@@ -218,7 +225,7 @@ class BrokerConnection:
         except UnicodeDecodeError:
             topic = ""  # no route takes it, and it is acknowledged
         self._inbox.put(
-            Message(
+            MqttMessage(
                 topic=topic,
                 payload=bytes(message.payload),
                 received_us=self._clock(),
@@ -235,7 +242,7 @@ class BrokerConnection:
         return f"{self._broker.host}:{self._broker.port}"
 
     def _is_news(self, problem: str) -> bool:
-        """Return whether a problem is another one than the last, or was not logged for a while."""
+        """Return whether a problem differs from the last one, or was not logged for a while."""
         at, text = self._logged
         if problem == text and monotonic() - at < _LOGGED_EVERY_S:
             return False
@@ -243,7 +250,7 @@ class BrokerConnection:
         return True
 
 
-def _connect_properties(broker: Broker) -> Any:
+def _connect_properties(broker: MqttBroker) -> Any:
     properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = broker.session_s
     properties.ReceiveMaximum = broker.in_flight
@@ -251,7 +258,7 @@ def _connect_properties(broker: Broker) -> Any:
     return properties
 
 
-def _tls_context(broker: Broker) -> ssl.SSLContext:
+def _tls_context(broker: MqttBroker) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=broker.ca)
         if broker.certificate is not None:

@@ -1,4 +1,4 @@
-"""What the bridge counts for Prometheus."""
+"""The metrics of the bridge for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 

@@ -12,7 +12,7 @@ from app.clock import SECOND_US
 from app.errors import AppError
 from app.hints import did_you_mean, listed
 from app.mqtt.grammar import FILE
-from app.mqtt.model import BridgePlan, Broker, Route
+from app.mqtt.model import BridgePlan, MqttBroker, TopicRoute
 from app.mqtt.topics import covers, overlap, placeholders
 
 _FIELDS = {"except": "without", "topic": "pattern"}
@@ -39,7 +39,7 @@ def load_plan(file: Path) -> BridgePlan:
 
 
 def parse_plan(text: str, name: str, folder: Path = Path()) -> BridgePlan:
-    """Return what a file's text says, with the paths in it relative to a folder; raise BridgeFileError."""
+    """Return the plan in the text of a file, whose paths are relative to a folder; raise BridgeFileError."""
     log = ProblemLog()
     try:
         root = compose(text, name)
@@ -57,7 +57,7 @@ def parse_plan(text: str, name: str, folder: Path = Path()) -> BridgePlan:
     return BridgePlan(broker=broker, routes=routes, gateway=given.get("gateway"))
 
 
-def _read_broker(given: Given, folder: Path) -> Broker:
+def _read_broker(given: Given, folder: Path) -> MqttBroker:
     has_tls, host, port = given.get("address", (False, "", 0))
     files = {name: folder / path for name in ("ca", "certificate", "key") if (path := given.get(name)) is not None}
     others: dict[str, Any] = {
@@ -65,10 +65,10 @@ def _read_broker(given: Given, folder: Path) -> Broker:
     }
     if "session" in given.values:
         others["session_s"] = max(given.values["session"] // SECOND_US, 1)
-    return Broker(host=host, port=port, has_tls=has_tls, **files, **others)
+    return MqttBroker(host=host, port=port, has_tls=has_tls, **files, **others)
 
 
-def _read_route(given: Given, log: ProblemLog) -> Route | None:
+def _read_route(given: Given, log: ProblemLog) -> TopicRoute | None:
     if "topic" not in given.values:
         return None
     values = {_FIELDS.get(name, name): value for name, value in given.values.items()}
@@ -78,14 +78,14 @@ def _read_route(given: Given, log: ProblemLog) -> Route | None:
     names = values["pattern"].names
     if "metric" in names:
         values.setdefault("metric", "{metric}")
-    route = Route(**values)
+    route = TopicRoute(**values)
     if route.payload != "ignore":
         _check_names(route, given, log)
         _check_payload(route, given, log)
     return route
 
 
-def _check_names(route: Route, given: Given, log: ProblemLog) -> None:
+def _check_names(route: TopicRoute, given: Given, log: ProblemLog) -> None:
     """Log each name that the topic does not have, and a missing sensor or metric."""
     for key, template in (("sensor", route.sensor), ("metric", route.metric or "")):
         for name in placeholders(template):
@@ -101,7 +101,7 @@ def _check_names(route: Route, given: Given, log: ProblemLog) -> None:
         log.add(given.place, 'which metric? Name a level of the topic {metric}, or give its name by "metric"')
 
 
-def _check_payload(route: Route, given: Given, log: ProblemLog) -> None:
+def _check_payload(route: TopicRoute, given: Given, log: ProblemLog) -> None:
     if route.payload == "plain":
         for key in ("values", "except", "rename", "time", "timezone"):
             if key in given.places:
@@ -111,7 +111,7 @@ def _check_payload(route: Route, given: Given, log: ProblemLog) -> None:
 
 
 def _check_overlaps(topics: tuple[Given, ...], log: ProblemLog) -> None:
-    """Log each topic that can never be reached, and those that overlap so that neither covers the other.
+    """Log each topic that can never be reached, and each two that overlap although neither covers the other.
 
     A broker may deliver a message once for each subscription that matches it, which would be two readings.
     """

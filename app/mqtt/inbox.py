@@ -4,19 +4,19 @@ import asyncio
 from collections import deque
 from threading import Condition
 
-from app.mqtt.model import Message
+from app.mqtt.model import MqttMessage
 
-#: With so much waiting, nothing more is read from the broker. It then keeps what it has, and may close the connection
-#: after its keepalive; what was not acknowledged is delivered again.
+#: While this many bytes or messages wait, nothing more is read from the broker. The broker then keeps its messages, and
+#: may close the connection after its keepalive; unacknowledged messages are delivered again.
 WAITING_LIMIT = 70_000
 WAITING_BYTES = 2**26
 
 
-class Inbox:
+class MessageQueue:
     """A bounded queue with a thread on one side and the event loop on the other."""
 
     def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
+        self._messages: deque[MqttMessage] = deque()
         self._bytes = 0
         self._is_closed = False
         self._changed = Condition()
@@ -26,8 +26,8 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def put(self, message: Message) -> None:
-        """Add a message; wait while too much waits. Called by the thread."""
+    def put(self, message: MqttMessage) -> None:
+        """Add a message, after waiting while the queue is full. The thread calls this."""
         with self._changed:
             self._changed.wait_for(self._has_room)
             if self._is_closed:
@@ -36,7 +36,7 @@ class Inbox:
             self._bytes += len(message.payload)
             self._loop.call_soon_threadsafe(self._has_some.set)
 
-    async def take(self, most: int) -> list[Message]:
+    async def take(self, most: int) -> list[MqttMessage]:
         """Wait for messages; return those that came first, at least one."""
         while True:
             await self._has_some.wait()
@@ -50,7 +50,7 @@ class Inbox:
                 return taken
 
     def close(self) -> None:
-        """Let the thread go, whatever it waits for."""
+        """Release the thread if it waits."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

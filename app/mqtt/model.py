@@ -1,4 +1,4 @@
-"""What the bridge works with: its file of routes, and messages."""
+"""The data of the bridge: its file of routes, and messages."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ Protocol = Literal["5", "3.1.1"]
 PayloadKind = Literal["json", "plain", "ignore"]
 
 
-class Broker(msgspec.Struct, frozen=True, kw_only=True):
+class MqttBroker(msgspec.Struct, frozen=True, kw_only=True):
     """The broker, and how the bridge presents itself to it."""
 
     host: str = "localhost"
@@ -19,24 +19,24 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     has_tls: bool = False
     client_id: str = "tidegauge"
     protocol: Protocol = "5"
-    #: How long the broker keeps messages for a bridge that is away, in seconds; of version 5 only.
+    #: Time in seconds for which the broker keeps messages for a bridge that is away; version 5 only.
     session_s: int = 7 * 86_400
-    #: How many messages the broker may send before it waits for an acknowledgement; of version 5 only.
+    #: Number of messages that the broker may send before it waits for an acknowledgement; version 5 only.
     in_flight: int = 1_000
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Which messages it takes, by their topic, and what readings become of them."""
+class TopicRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects messages by their topic, and describes how they become readings."""
 
     pattern: Pattern
     payload: PayloadKind = "json"
     #: Templates of the sensor's name and of the metric's, with the names of the pattern's levels in braces.
     sensor: str = "{sensor}"
     metric: str | None = None
-    #: Globs of the names in a JSON payload that are taken, none for all, and of those that are not.
+    #: Globs of the names in a JSON payload that are taken (empty: all), and of those that are not taken.
     values: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     #: Metrics by names in a JSON payload; the others keep theirs.
@@ -45,40 +45,40 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     words: dict[str, float] = {}
     #: Units by metric.
     units: dict[str, str] = {}
-    #: Where in a JSON payload the time of measurement is.
+    #: Name of the time of measurement in a JSON payload.
     time: str | None = None
-    #: The zone of times that name none.
+    #: The zone of times without a zone.
     timezone: str | None = None
 
 
 class BridgePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a file says."""
+    """The contents of a file of the bridge."""
 
-    broker: Broker
-    routes: tuple[Route, ...]
+    broker: MqttBroker
+    routes: tuple[TopicRoute, ...]
     #: The name under which the readings are uploaded.
     gateway: str | None = None
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """Return what is subscribed to."""
+        """Return the filters of the subscriptions."""
         return widest(route.pattern.filter for route in self.routes if route.payload != "ignore")
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
+class MqttMessage(msgspec.Struct, frozen=True, gc=False):
     """A message as the broker delivered it."""
 
     topic: str
     payload: bytes
     received_us: int
     qos: int = 1
-    #: By which a message of QoS 1 is acknowledged, and known again when it is delivered again.
+    #: Identifies a message of QoS 1 in its acknowledgement, and when it is delivered again.
     packet_id: int = 0
-    #: Delivered before, and not acknowledged since.
+    #: The broker has delivered it before, and has no acknowledgement.
     is_repeated: bool = False
-    #: Kept by the broker from before the subscription; nobody knows since when.
+    #: The broker kept it from before the subscription; its age is unknown.
     is_retained: bool = False
-    #: Which connection brought it; an acknowledgement counts on that connection alone.
+    #: Number of the connection that delivered it; only there can it be acknowledged.
     connection: int = 0
 
 

@@ -1,6 +1,6 @@
 """Payloads: the numbers and the time in a JSON object, or one plain number.
 
-What cannot be a value is passed on as it is where the server can name it better, or refuse it alone.
+A wrong value is passed on unchanged if the server can describe it better, or can refuse it alone.
 """
 
 import json
@@ -13,16 +13,16 @@ from zoneinfo import ZoneInfo
 
 from app.clock import from_us, rfc3339, to_us
 from app.globs import compile_glob
-from app.mqtt.model import Route
+from app.mqtt.model import TopicRoute
 
 #: A payload that is nested deeper is refused.
 DEPTH_LIMIT: Final = 16
-#: How much of a text that is no number is uploaded, so that the server's refusal shows it.
+#: Number of characters that are uploaded of a text that is not a number, so that the refusal shows them.
 _SHOWN: Final = 100
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-#: Texts of JSON, and what C's printf makes of numbers that are none.
+#: Strings in JSON, and the texts that printf of C writes for NaN and infinities.
 _BARE_NAN = re.compile(r'"(?:[^"\\]|\\.)*"|(-?)\b(nan|inf(?:inity)?)\b', re.IGNORECASE)
-#: A greater number in JSON is no value: a 64-bit float has 309 digits at most, and Python reads 4,300.
+#: A whole number with more digits is not a value. Python would read up to 4,300 digits, and a 64-bit float has 309.
 _INTEGER_DIGITS: Final = 19
 #: 2000-01-01. A device without a clock counts from 1970.
 _NO_CLOCK_BEFORE_US: Final = 946_684_800_000_000
@@ -32,16 +32,16 @@ Values = dict[str, float | str]
 
 
 class PayloadError(ValueError):
-    """A payload holds nothing that could be a value; the message is what the server is given in place of values."""
+    """A payload has nothing that could be a value; the message is uploaded in place of values."""
 
 
 class _NoNumber(str):
-    """A number of JSON that no float holds."""
+    """A number in JSON that does not fit into a float."""
 
     __slots__ = ()
 
 
-def read_plain(route: Route, payload: bytes, metric: str | None) -> Values:
+def read_plain(route: TopicRoute, payload: bytes, metric: str | None) -> Values:
     """Return the one value of a payload; raise PayloadError."""
     text = _decode(payload)
     if metric is None:
@@ -49,7 +49,7 @@ def read_plain(route: Route, payload: bytes, metric: str | None) -> Values:
     return {metric: _number(route, text)}
 
 
-def read_json(route: Route, payload: bytes, metric: str | None) -> tuple[Values, str | None]:
+def read_json(route: TopicRoute, payload: bytes, metric: str | None) -> tuple[Values, str | None]:
     """Return the values of a payload and the time in it; raise PayloadError.
 
     Without a time, or with one of a device that has no clock yet, the time is None.
@@ -110,12 +110,12 @@ def _checked(time_us: int, given: str) -> str | None:
 
 
 def _decode(payload: bytes) -> str:
-    """Return a payload's text; firmware may count the NUL that ends a text of C."""
+    """Return the text of a payload, without the NUL at its end that some firmware sends."""
     return payload.decode("utf-8", "backslashreplace").strip(" \t\r\n\0\ufeff")
 
 
 def _parse(text: str) -> Any:
-    # What lies between digits and quotes is looked at only where the text is no JSON as it is.
+    # The text is changed only if it is not JSON as it is.
     for written in (text, _BARE_NAN.sub(_as_python_reads_it, text)):
         try:
             return json.loads(written, parse_int=_integer)
@@ -135,7 +135,7 @@ def _integer(text: str) -> int | str:
 
 
 def _walk(name: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
-    """Yield what is not nested, by names such as `soil.temperature` and `probes.0`."""
+    """Yield the leaves of a nested value, with names such as `soil.temperature` and `probes.0`."""
     if not isinstance(value, dict | list):
         yield name, value
         return
@@ -145,20 +145,20 @@ def _walk(name: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
         yield from _walk(f"{name}.{key}" if name else str(key), inner, depth - 1)
 
 
-def _value(route: Route, path: str, leaf: object) -> float | str | None:
-    """Return what a leaf is worth, or None if it is not to be stored: texts and null are no values."""
+def _value(route: TopicRoute, path: str, leaf: object) -> float | str | None:
+    """Return the value of a leaf, or None if it is not stored: texts and null are not values."""
     chosen = any(compile_glob(glob)(path) for glob in route.values)
     if (route.values and not chosen) or any(compile_glob(glob)(path) for glob in route.without) or leaf is None:
         return None
     if isinstance(leaf, str) and not isinstance(leaf, _NoNumber):
         if leaf in route.words:
             return route.words[leaf]
-        # A text that is a number is taken for one only where somebody asked for it by name.
+        # A text with a number is stored only if the route names it.
         return _number(route, leaf) if chosen and _NUMBER.fullmatch(leaf) else None
     return _scalar(route, leaf)
 
 
-def _scalar(route: Route, leaf: object) -> float | str:
+def _scalar(route: TopicRoute, leaf: object) -> float | str:
     if isinstance(leaf, str) and not isinstance(leaf, _NoNumber):
         return _number(route, leaf)
     if isinstance(leaf, int | float) and isfinite(leaf):
@@ -166,14 +166,14 @@ def _scalar(route: Route, leaf: object) -> float | str:
     return str(leaf)
 
 
-def _number(route: Route, text: str) -> float | str:
+def _number(route: TopicRoute, text: str) -> float | str:
     if text in route.words:
         return route.words[text]
     number = float(text) if _NUMBER.fullmatch(text) else None
     return _cut(text) if number is None or not isfinite(number) else number
 
 
-def _metric(route: Route, path: str, metric: str | None) -> str:
+def _metric(route: TopicRoute, path: str, metric: str | None) -> str:
     if path in route.rename:
         return route.rename[path]
     if metric is not None:
@@ -190,6 +190,6 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def units_of(route: Route, values: Mapping[str, object]) -> dict[str, str] | None:
+def units_of(route: TopicRoute, values: Mapping[str, object]) -> dict[str, str] | None:
     """Return the units that a route gives to these metrics."""
     return {metric: unit for metric, unit in route.units.items() if metric in values} or None

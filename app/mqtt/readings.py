@@ -1,18 +1,18 @@
-"""From a message to the reading that is uploaded, or to the reason why there is none."""
+"""Conversion of a message to a reading, or to the reason for having none."""
 
 from collections.abc import Sequence
 from typing import Literal
 
-from app.mqtt.model import Draft, Message, Route
+from app.mqtt.model import Draft, MqttMessage, TopicRoute
 from app.mqtt.payloads import PayloadError, Values, read_json, read_plain, units_of
 from app.mqtt.topics import fill_in
 
-#: Why a message becomes no reading: no route takes it, its route ignores it, it has no number, or it was kept by the
-#: broker from before and says no time, so that nobody knows when its values were measured.
+#: Reasons for which a message becomes no reading: no route takes it, its route ignores it, it has no number, or the
+#: broker had retained it and it has no time, so that the time of measurement is unknown.
 NoReading = Literal["unmatched", "ignored", "empty", "retained"]
 
 
-def read_message(message: Message, routes: Sequence[Route]) -> Draft | NoReading:
+def read_message(message: MqttMessage, routes: Sequence[TopicRoute]) -> Draft | NoReading:
     """Return the reading that the first route that matches makes of a message; without a time if it has none."""
     for route in routes:
         names = route.pattern.match(message.topic)
@@ -21,7 +21,7 @@ def read_message(message: Message, routes: Sequence[Route]) -> Draft | NoReading
     return "unmatched"
 
 
-def _read(message: Message, route: Route, names: dict[str, str]) -> Draft | NoReading:
+def _read(message: MqttMessage, route: TopicRoute, names: dict[str, str]) -> Draft | NoReading:
     metric = None if route.metric is None else fill_in(route.metric, names)
     time: str | None = None
     values: Values | str
@@ -31,7 +31,7 @@ def _read(message: Message, route: Route, names: dict[str, str]) -> Draft | NoRe
         else:
             values, time = read_json(route, message.payload, metric)
     except PayloadError as error:
-        # The server refuses a text in place of values, by what it says; so all refusals are in one place.
+        # The server refuses a text in place of values and shows it, so that all refusals are in one place.
         values = str(error)
     if not values:
         return "empty"

@@ -18,7 +18,7 @@ async def live() -> dict[str, str]:
 
 @get("/health/ready")
 async def ready(bridge: NamedDependency[Bridge]) -> Response[dict[str, Any]]:
-    """Answer 503 while messages do not reach the server, and why."""
+    """Answer 503, with the reasons, while messages do not reach the server."""
     problems = bridge.problems()
     answer = {"status": "not ready" if problems else "ready", "problems": problems}
     return Response(answer, status_code=HTTP_503_SERVICE_UNAVAILABLE if problems else HTTP_200_OK)

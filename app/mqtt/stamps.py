@@ -1,7 +1,8 @@
-"""When messages without a time were first received, kept on disk, so that one delivered again is the same reading.
+"""Stamps on disk: the times at which messages without a time were first received.
 
-A broker delivers what was not acknowledged again, with its packet id and marked as repeated. So a stamp is kept by
-packet id until the broker must have the acknowledgement; after that, the packet id may be another message's.
+A broker delivers an unacknowledged message again, with the same packet id and marked as repeated. By its stamp, it
+becomes the same reading. A stamp is kept by packet id until the broker has the acknowledgement; then another message
+may get the packet id.
 """
 
 import sqlite3
@@ -12,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from app.errors import SettingsError
-from app.mqtt.model import Message
+from app.mqtt.model import MqttMessage
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS stamp (packet_id INTEGER PRIMARY KEY, digest BLOB NOT NULL, at_us INTEGER NOT NULL);
@@ -39,8 +40,8 @@ class Stamps:
     def __len__(self) -> int:
         return len(self._stamps)
 
-    def stamp(self, message: Message) -> int:
-        """Return when a message was first received, in microseconds since 1970."""
+    def stamp(self, message: MqttMessage) -> int:
+        """Return the time at which a message was first received, in microseconds since 1970."""
         if message.qos == 0:
             return message.received_us
         digest = blake2b(f"{message.topic}\0".encode() + message.payload, digest_size=16).digest()
@@ -51,7 +52,7 @@ class Stamps:
         self._changed.add(message.packet_id)
         return message.received_us
 
-    def forget(self, messages: Iterable[Message]) -> None:
+    def forget(self, messages: Iterable[MqttMessage]) -> None:
         """Forget the stamps of messages whose acknowledgement the broker has."""
         for message in messages:
             _, at_us = self._stamps.get(message.packet_id, (b"", 0))
@@ -61,7 +62,7 @@ class Stamps:
                 self._changed.add(message.packet_id)
 
     def save(self) -> None:
-        """Write what has changed to the disk; only after that may readings with new stamps be uploaded."""
+        """Write changes to the disk. Call this before readings with new stamps are uploaded."""
         if not self._changed:
             return
         kept = [(packet_id, *self._stamps[packet_id]) for packet_id in self._changed if packet_id in self._stamps]
@@ -72,7 +73,7 @@ class Stamps:
         self._changed.clear()
 
     def add_filters(self, filters: Iterable[str]) -> tuple[str, ...]:
-        """Remember the filters that are subscribed to now; return those that once were and are no more."""
+        """Store the filters of the present subscriptions; return former filters that are not among them."""
         new = set(filters)
         with self._database:
             old = {text for (text,) in self._database.execute("SELECT filter FROM subscription")}
@@ -90,7 +91,7 @@ def _open(file: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        # Without it, readings without a time that are under way now may be stored twice; no others are harmed.
+        # Without the file, unacknowledged readings without a time may be stored twice; other readings are not affected.
         broken = file.with_name(f"{file.name}.broken")
         file.replace(broken)
         log.error("mqtt_stamps_broken", file=str(file), moved_to=str(broken), reason=str(error))

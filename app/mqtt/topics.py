@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-#: What a topic may have at most, by the protocol.
+#: Limit of the protocol for a topic.
 LONGEST_BYTES = 65_535
 _NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -24,7 +24,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     @property
     def filter(self) -> str:
-        """Return the filter that a broker is asked for."""
+        """Return the filter of the subscription."""
         return "/".join("+" if _NAMED.fullmatch(level) else level for level in self.levels)
 
     def match(self, topic: str) -> dict[str, str] | None:
@@ -34,7 +34,7 @@ class Pattern(msgspec.Struct, frozen=True):
         wanted = self.levels[:-1] if is_open else self.levels
         if len(given) < len(wanted) or (len(given) > len(wanted) and not is_open):
             return None
-        # By the protocol, the topics in which brokers speak of themselves match no wildcard.
+        # By the protocol, topics about the broker itself match no wildcard.
         if topic.startswith("$") and self.filter[:1] in ("+", "#"):
             return None
         names: dict[str, str] = {}

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Stored(msgspec.Struct):
-    """What became of some readings; counts are of values, and `refusals` are those that the server lists."""
+    """The result of uploading some readings; counts are of values, and `refusals` are those that the server lists."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -23,17 +23,17 @@ class Stored(msgspec.Struct):
     refusals: list[Refusal] = []
 
 
-class Uploads:
+class Uploader:
     """Uploads batches, one after another."""
 
     def __init__(self, uplink: Uplink, gateway: str | None) -> None:
         self._uplink = uplink
         self._gateway = gateway
-        #: Why the last batch waits; empty if it does not.
+        #: The reason for which the last batch waits; empty if it does not.
         self.problem = ""
 
     async def store(self, readings: Sequence[Draft]) -> Stored:
-        """Upload readings until each is stored or refused; that may take as long as the server is away."""
+        """Upload readings until each is stored or refused; this takes as long as the server is away."""
         stored = Stored()
         parts = [(0, readings)] if readings else []
         while parts:
@@ -45,7 +45,7 @@ class Uploads:
                 stored.rejected += answer.rejected
                 stored.refusals += [msgspec.structs.replace(each, index=each.index + start) for each in answer.refusals]
             elif len(part) > 1:
-                # Something in it cannot be uploaded; the halves show what, and all else is stored.
+                # Part of it cannot be uploaded. Halving isolates that part, and the rest is stored.
                 half = len(part) // 2
                 parts += [(start + half, part[half:]), (start, part[:half])]
             else:

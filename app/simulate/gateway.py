@@ -9,7 +9,7 @@ from app.simulate.plan import Plan
 from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.chance import fraction, key_of
 from app.simulate.world.sites import SimulatedSensor
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
 from app.tasks import running
 from app.uplink import Uplink
 
@@ -29,7 +29,7 @@ class Gateway:
         sensors: Sequence[SimulatedSensor],
         behaviour: Behaviour,
         plan: Plan,
-        timeline: Timeline,
+        timeline: EventTimeline,
         log_event: LogEvent,
     ) -> None:
         self.name = name

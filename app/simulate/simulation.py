@@ -13,7 +13,7 @@ from app.simulate.gateway import Gateway, LogEvent
 from app.simulate.plan import Plan
 from app.simulate.world.behaviour import Behaviour, behaviour_of
 from app.simulate.world.sites import gateway_name, list_sensors
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
 from app.uplink import Uplink
 
 
@@ -53,7 +53,7 @@ class Simulation:
     def __init__(
         self,
         plan: Plan,
-        timeline: Timeline,
+        timeline: EventTimeline,
         log_event: LogEvent,
         choose_behaviour: Callable[[int, int, int | None], Behaviour] = behaviour_of,
     ) -> None:

@@ -66,7 +66,7 @@ def as_rule(name: str, sensor: str, series_rule: SeriesRule) -> Rule:
     """Return a rule that selects one sensor and has these terms."""
     levels = tuple(LevelRule(level.name, level.condition, level.for_us) for level in series_rule.levels)  # type: ignore[arg-type]
     clear = Clear(series_rule.clear, series_rule.clear_for_us)
-    when = tuple(When(each.metric, each.condition, each.max_age_us, each.same) for each in series_rule.when)  # type: ignore[arg-type]
+    when = tuple(When(each.metric, each.condition, each.max_age_us, each.same) for each in series_rule.when)
     terms = Terms(
         levels=levels,
         value=series_rule.value,

@@ -45,10 +45,7 @@ def episodes(
 
 def _kept(arrived: Readings) -> dict[int, float]:
     """Return the value of each time: the one that came first."""
-    values: dict[int, float] = {}
-    for t, value in reversed(arrived):
-        values[t] = value
-    return dict(sorted(values.items()))
+    return dict(sorted(dict(reversed(arrived)).items()))
 
 
 def _compared(rule: SeriesRule, readings: dict[int, float], t: int) -> float | None:
@@ -104,13 +101,14 @@ def _fits(companion: Companion, known: dict[int, float], t: int) -> bool:
 def _is(condition: Condition, value: float) -> bool:
     numbers = [getattr(condition, name) for name in condition.__struct_fields__]  # type: ignore[attr-defined]
     low, high = min(numbers), max(numbers)
-    return {
+    meets: dict[str, bool] = {
         "Above": value > high,
         "Below": value < low,
         "Inside": low <= value <= high,
         "Outside": value < low or value > high,
         "Equals": value == low,
-    }[type(condition).__name__]
+    }
+    return meets[type(condition).__name__]
 
 
 def _run(rule: SeriesRule, moments: Sequence[Moment], inherited: Episode | None) -> list[Episode]:

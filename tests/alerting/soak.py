@@ -7,7 +7,9 @@ import argparse
 import sys
 import time
 
+from tests.alerting import timed_histories
 from tests.alerting.histories import check_history, describe, random_history
+from tests.alerting.timed_histories import check_timed_history, random_timed_history
 
 
 def main() -> int:
@@ -23,7 +25,13 @@ def main() -> int:
         except AssertionError as failure:
             print(f"seed {seed} failed:\n{describe(random_history(seed))}\n{failure}", file=sys.stderr)
             return 1
-    print(f"{options.histories} histories agree with the oracle, {time.monotonic() - began:.0f} s")
+        try:
+            check_timed_history(seed)
+        except AssertionError as failure:
+            history = timed_histories.describe(random_timed_history(seed))
+            print(f"seed {seed} failed:\n{history}\n{failure}", file=sys.stderr)
+            return 1
+    print(f"{options.histories} histories of each kind agree with the oracles, {time.monotonic() - began:.0f} s")
     return 0
 
 

@@ -1,8 +1,8 @@
 """Random histories of rules that hold values, look at second metrics, and meet readings from the future.
 
-The series and its companions are uploaded in any order, in parts, late and twice; the horizon and now move on; processes
-restart and rules change. After each evaluation the episodes are those of both oracles. `check_timed_history(seed)` does
-the whole check.
+The series and its companions are uploaded in any order, in parts, late and twice. The horizon and now move on.
+Processes restart, and rules change. After each evaluation the episodes are those of both oracles.
+`check_timed_history(seed)` does the whole check.
 """
 
 from collections.abc import Sequence
@@ -178,10 +178,10 @@ class TimedRun(HistoryRun):
         )
         for part in news.late:
             self.state.add(part)
-        if news.late and not timed and not news.is_cut and self.with_shortcut:
-            if self.state.skip(reduce(Summary.join, news.late)):
-                self.skipped += 1
-                return
+        may_skip = news.late and not timed and not news.is_cut and self.with_shortcut
+        if may_skip and self.state.skip(reduce(Summary.join, news.late)):
+            self.skipped += 1
+            return
         if news.late or (timed and self.state.stored.evaluated_to is not None):
             self.replay_timed(news, timed)
         self.write(Random(0))

@@ -13,11 +13,18 @@ import pytest
 from tests.conftest import project_folder
 from tests.processes import free_port
 
+#: Debian has it where only root looks for programs.
+_PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def is_installed() -> bool:
+    """Return whether broker and client are installed."""
+    return _PROGRAM is not None and shutil.which("mosquitto_pub") is not None
+
+
 needs_mosquitto = pytest.mark.skipif(
-    shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None or shutil.which("mosquitto_pub") is None,
-    reason="mosquitto and mosquitto-clients are not installed",
+    not is_installed(), reason="mosquitto and mosquitto-clients are not installed; .ci/run installs them"
 )
-_PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"
 _CONFIG = """
 listener {port} 127.0.0.1
 persistence_location {folder}/
@@ -45,7 +52,7 @@ class Mosquitto:
 
     async def start(self) -> None:
         """Start it and wait until it listens."""
-        command = [_PROGRAM, "-v", "-c", str(self._folder / "mosquitto.conf")]
+        command = [_PROGRAM or "mosquitto", "-v", "-c", str(self._folder / "mosquitto.conf")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         async with asyncio.timeout(20):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.mqtt.files import BridgeFileError, load_plan, parse_plan
-from app.mqtt.model import Broker
+from app.mqtt.model import MqttBroker
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "mqtt"
 
@@ -21,7 +21,7 @@ def problems_of(topic: str) -> list[str]:
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yml")), ids=lambda file: file.name)
 def test_shipped_examples_can_be_used(file: Path) -> None:
-    assert load_plan(file).broker == Broker(host="localhost", port=1883)
+    assert load_plan(file).broker == MqttBroker(host="localhost", port=1883)
 
 
 def test_broker_is_read_with_its_files_beside_this_one(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ broker:
 topics: [{topic: "{sensor}"}]
 """
     )
-    assert load_plan(file).broker == Broker(
+    assert load_plan(file).broker == MqttBroker(
         host="broker.example",
         port=8883,
         has_tls=True,

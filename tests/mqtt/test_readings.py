@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.mqtt.files import load_plan, parse_plan
-from app.mqtt.model import Draft, Message, Route
+from app.mqtt.model import Draft, MqttMessage, TopicRoute
 from app.mqtt.readings import read_message
 from app.names import is_storable
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "mqtt"
 
 
-def routes(topics: str) -> tuple[Route, ...]:
+def routes(topics: str) -> tuple[TopicRoute, ...]:
     return parse_plan(f"version: 1\nbroker: {{address: mqtt://b}}\ntopics: [{topics}]", "x.yml").routes
 
 
 def read(topics: str, topic: str, payload: str | bytes, **of_message: Any) -> Any:
     """Return what the routes make of a message: values, time and all else that is set, or why there is no reading."""
     payload = payload.encode() if isinstance(payload, str) else payload
-    draft = read_message(Message(topic, payload, 0, **of_message), routes(topics))
+    draft = read_message(MqttMessage(topic, payload, 0, **of_message), routes(topics))
     return msgspec.to_builtins(draft) if isinstance(draft, Draft) else draft
 
 
@@ -47,7 +47,7 @@ def test_example_of_tasmota_takes_its_telemetry() -> None:
         b'"Wifi":{"AP":1,"SSId":"net","BSSId":"E6:8D:8C:4B:BE:F7","RSSI":44,"Signal":-78}}'
     )
     found = [
-        read_message(Message(f"tele/plug/{kind}", payload, 0), plan.routes)
+        read_message(MqttMessage(f"tele/plug/{kind}", payload, 0), plan.routes)
         for kind, payload in (("SENSOR", sensor), ("STATE", state))
     ]
     assert msgspec.to_builtins(found) == [
@@ -76,13 +76,13 @@ def test_example_of_zigbee2mqtt_takes_devices_and_nothing_of_the_bridge() -> Non
         b'{"state":"ON","contact":false,"battery":null,"temperature":27.34,"linkquality":102,"action":"",'
         b'"color":{"x":0.4,"y":0.3},"update":{"installed_version":17},"last_seen":"2019-12-14T15:38:56.796Z"}'
     )
-    assert msgspec.to_builtins(read_message(Message("zigbee2mqtt/0x00124b0006227235", device, 0), plan.routes)) == {
+    assert msgspec.to_builtins(read_message(MqttMessage("zigbee2mqtt/0x00124b0006227235", device, 0), plan.routes)) == {
         "sensor": "0x00124b0006227235",
         "time": "2019-12-14T15:38:56.796000Z",
         "values": {"state": 1.0, "contact": 0.0, "temperature": 27.34, "linkquality": 102},
         "units": {"temperature": "°C"},
     }
-    assert read_message(Message("zigbee2mqtt/bridge/state", b'{"state":"online"}', 0), plan.routes) == "unmatched"
+    assert read_message(MqttMessage("zigbee2mqtt/bridge/state", b'{"state":"online"}', 0), plan.routes) == "unmatched"
 
 
 # Values
@@ -243,7 +243,7 @@ EVERY_ROUTE = routes(
 def test_no_payload_stops_the_bridge(topic: str, payload: bytes, at: object, is_timed: bool) -> None:
     if is_timed:
         payload = b'{"at": ' + json.dumps(at).encode() + b', "x": ' + payload + b"}"
-    found = read_message(Message(topic, payload, 0), EVERY_ROUTE)
+    found = read_message(MqttMessage(topic, payload, 0), EVERY_ROUTE)
     if isinstance(found, Draft):
         encoded = msgspec.json.encode(found).decode()
         assert len(encoded) < 100 * len(payload) + 1_000

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from app.errors import SettingsError
-from app.mqtt.model import Message
+from app.mqtt.model import MqttMessage
 from app.mqtt.stamps import Stamps
 
 
-def message(packet_id: int, at: int, payload: bytes = b"21.5", is_repeated: bool = False, qos: int = 1) -> Message:
-    return Message("t/a", payload, at, qos, packet_id, is_repeated)
+def message(packet_id: int, at: int, payload: bytes = b"21.5", is_repeated: bool = False, qos: int = 1) -> MqttMessage:
+    return MqttMessage("t/a", payload, at, qos, packet_id, is_repeated)
 
 
 def test_message_that_is_delivered_again_keeps_its_stamp_when_the_bridge_was_killed(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_message_that_is_delivered_again_keeps_its_stamp_when_the_bridge_was_kil
     [message(1, 2_000), message(2, 2_000, is_repeated=True), message(1, 2_000, b"21.6", is_repeated=True)],
     ids=["not repeated", "another packet id", "another payload"],
 )
-def test_other_message_gets_a_stamp_of_its_own(tmp_path: Path, other: Message) -> None:
+def test_other_message_gets_a_stamp_of_its_own(tmp_path: Path, other: MqttMessage) -> None:
     stamps = Stamps(tmp_path / "stamps")
     stamps.stamp(message(1, 1_000))
     assert stamps.stamp(other) == 2_000

@@ -47,6 +47,11 @@ def _run_histories(_: argparse.Namespace, totals: Totals) -> None:
     totals.add("histories", totals.next_seed("histories"), f"{HISTORIES:,} histories")
 
 
+def _run_mutants(_: argparse.Namespace, totals: Totals) -> None:
+    _run_program("tests.alerting.mutants")
+    totals.add("mutants", totals.next_seed("mutants"), "all mutants")
+
+
 def _run_faults(_: argparse.Namespace, totals: Totals) -> None:
     fault_table.FILE.unlink(missing_ok=True)
     try:
@@ -63,6 +68,7 @@ def _run_program(*arguments: str, **environ: str) -> None:
 
 PARTS: dict[str, Callable[[argparse.Namespace, Totals], None]] = {
     "histories": _run_histories,
+    "mutants": _run_mutants,
     "faults": _run_faults,
     "kills": lambda asked, totals: asyncio.run(kills.run(asked.rounds, totals)),
     "requests": lambda asked, totals: asyncio.run(random_requests.run(asked.requests, totals)),

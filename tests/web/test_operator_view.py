@@ -1,4 +1,4 @@
-"""What an operator reads at a glance: the page says nothing false, and hides nothing that matters."""
+"""The first look of an operator at the page: it says nothing false, and hides nothing that matters."""
 
 import re
 from collections.abc import AsyncIterator
@@ -229,3 +229,39 @@ async def test_what_sticks_below_the_head_knows_its_height(server: Server, page:
         read = "() => [parseFloat(getComputedStyle(document.documentElement).getPropertyValue('--head')), "
         found = await page.evaluate(f"{read} document.querySelector('.head').offsetHeight - 1]")
         assert found[0] == found[1]
+
+
+async def test_mark_of_the_connection_stands_still_while_its_age_grows(server: Server, page: Page) -> None:
+    await page.set_viewport_size({"width": 390, "height": 800})
+    await _open(page, server)
+    left = """(text) => {
+      document.getElementById("connection-text").textContent = text;
+      return document.getElementById("connection").getBoundingClientRect().left;
+    }"""
+    assert await page.evaluate(left, "live, now") == await page.evaluate(left, "live, 12 s ago")
+
+
+async def test_alert_that_began_days_ago_shows_for_how_long(server: Server, database: Database, page: Page) -> None:
+    await post(server, "boiler", temperature=25)
+    await server.tick()
+    await database.pool.execute("UPDATE alert_episode SET started_at = now() - INTERVAL '50 hours'")
+    await _open(page, server)
+    since = _row(page).locator(".alert-since")
+    await expect(since).to_have_text(re.compile(r" · 2 d 2 h$"))
+    assert await since.evaluate("(each) => each.scrollWidth <= each.clientWidth")
+
+
+async def test_alert_shows_computed_values_with_two_decimals_at_most(server: Server, page: Page) -> None:
+    for minutes_ago, humidity in ((2, 81), (1, 80), (0, 81)):
+        await post(server, "cellar", minutes_ago=minutes_ago, humidity=humidity)
+    await _open(page, server)
+    await expect(_row(page).locator(".alert-now")).to_have_text("80.67")
+
+
+async def test_newest_value_of_an_alert_says_how_old_it_is(server: Server, page: Page) -> None:
+    await post(server, "boiler", minutes_ago=48, temperature=25)
+    await post(server, "oven", temperature=25)
+    await _open(page, server)
+    boiler, oven = (_row(page).filter(has_text=name).locator(".alert-now") for name in ("boiler", "oven"))
+    await expect(boiler).to_have_text("2548 min ago")
+    await expect(oven).to_have_text("25")

@@ -1,1 +1,1 @@
-"""What people do about alerts: acknowledge, close and silence them. Each is kept with who did it."""
+"""Actions of people on alerts: they acknowledge, close and silence them. Each is kept with who did it."""

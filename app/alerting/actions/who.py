@@ -1,4 +1,4 @@
-"""Who does something about which alerts: a name and the label of the API key; one alert or its whole group."""
+"""The author of an action (a name and the label of the API key), and its target: one alert or its whole group."""
 
 from collections.abc import Sequence
 from typing import Any

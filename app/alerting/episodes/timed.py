@@ -25,6 +25,7 @@ class Companion(msgspec.Struct, frozen=True):
     series_id: SeriesId
     condition: Condition
     max_age_us: int
+    metric: str = ""
 
 
 class Timing(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
-"""The series of second metrics, and which pairs of timed rules an evaluation looks at besides those with new readings."""
+"""The series of second metrics, and the pairs of timed rules that are looked at without new readings of their own."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -9,15 +9,11 @@ from app.alerting.episodes.timed import Companion
 from app.alerting.evaluation.dirty import News
 from app.alerting.evaluation.horizon import Horizons
 from app.alerting.evaluation.sql import SQL
+from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.db.pool import Connection
 from app.model import SeriesId, Tags
 from app.summaries import Summary
-
-#: A series with more companions of one second metric has none: the rule is wrong.
-MOST_COMPANIONS = 8
-#: Parts of news by series.
-Parts = Mapping[SeriesId, Sequence[Summary]]
 
 
 class _Series(msgspec.Struct, frozen=True):
@@ -116,51 +112,18 @@ class TimedPairs:
         self._mains_of.clear()
         self._known.update(each.id for each in series)
         self._uploaders = {each.id: each.uploader for each in series}
-        by_labels = _ByLabels(series)
+        index = CompanionIndex([CompanionSeries(each.id, each.sensor, each.metric, each.tags) for each in series])
         self._companions = {}
         for each in series:
             for match in book.matches(each.sensor, each.metric, each.tags, each.gateway):
                 if match.is_timed:
-                    found = tuple(self._find_companions(each, match, by_labels))
-                    self._companions[each.id, match.rule.name] = found
-                    for companion in found:
-                        self._mains_of[companion.series_id].add(each.id)
+                    self._add(each, match, index)
 
-    def _find_companions(self, series: _Series, match: Match, by_labels: "_ByLabels") -> Iterator[Companion]:
-        for second in match.series_rule.when:
-            ids = by_labels.find(series, second.metric, second.same)
-            if len(ids) > MOST_COMPANIONS:
-                self.problems[match.rule.name] = (
-                    f'when: {series.sensor} has {len(ids)} series of "{second.metric}" with the same '
-                    f"{', '.join(second.same)}; at most {MOST_COMPANIONS} are possible, so none is looked at"
-                )
-                continue
-            for series_id in ids:
-                yield Companion(series_id, second.condition, second.max_age_us)
-
-
-class _ByLabels:
-    """Series by metric and sensor, or by metric and some tags."""
-
-    def __init__(self, series: Sequence[_Series]) -> None:
-        self._series = series
-        self._of_same: dict[tuple[str, ...], dict[tuple[str, ...], list[SeriesId]]] = {}
-
-    def find(self, series: _Series, metric: str, same: tuple[str, ...]) -> list[SeriesId]:
-        """Return the series of a metric on the same sensor, or on all sensors with the same values of tags."""
-        if same not in self._of_same:
-            index = self._of_same[same] = {}
-            for each in self._series:
-                if (key := _key(each, each.metric, same)) is not None:
-                    index.setdefault(key, []).append(each.id)
-        key = _key(series, metric, same)
-        return [] if key is None else sorted(self._of_same[same].get(key, []))
-
-
-def _key(series: _Series, metric: str, same: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return what companions have in common; None for a sensor that lacks one of the tags."""
-    if not same:
-        return metric, series.sensor
-    if not all(tag in series.tags for tag in same):
-        return None
-    return metric, *(series.tags[tag] for tag in same)
+    def _add(self, series: _Series, match: Match, index: CompanionIndex) -> None:
+        problems: list[str] = []
+        found = index.companions(series.sensor, series.tags, match.series_rule, problems)
+        self._companions[series.id, match.rule.name] = found
+        for companion in found:
+            self._mains_of[companion.series_id].add(series.id)
+        if problems:
+            self.problems[match.rule.name] = problems[0]

@@ -104,7 +104,9 @@ def _value_of(alert: ValuedAlert, value_of: ValueOfRule) -> ValueOf:
     found = value_of(alert.rule, alert.sensor, alert.metric, alert.tags, alert.gateway)
     if found is not None:
         return found
-    return msgspec.convert({"kind": alert.value_kind, "window_us": alert.window_us}, ValueOf)
+    is_counter = alert.value_kind == "counter_rate"
+    kind = "rate" if is_counter else alert.value_kind
+    return msgspec.convert({"kind": kind, "window_us": alert.window_us, "counter": is_counter}, ValueOf)
 
 
 async def _load_readings(

@@ -176,6 +176,8 @@ class _Pass:
     async def replay(self, fresh: Pairs, late: Pairs, beginning: Pairs, changes: Changes) -> None:
         """Replay pairs of series with fresh and with late readings, and of rules that begin; store the changes."""
         waiting = [*fresh, *late]
+        replayed = {id(state) for _, state in waiting}
+        beginning = [each for each in beginning if id(each[1]) not in replayed]
         if not waiting and not beginning:
             return
         stored = await load_stored(
@@ -206,7 +208,7 @@ class _Pass:
         for series_id, state in self._due:
             stored = state.stored
             key = state.match.rule.name, series_id
-            rows.append((*key, *stored.columns()))
+            rows.append((*key, *state.columns()))
             state.written_us, state.must_write = stored.evaluated_to, False
         if rows:
             rows.sort(key=itemgetter(1, 0))

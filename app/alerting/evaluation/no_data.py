@@ -134,9 +134,11 @@ class NoDataCheck:
         limits: list[LimitLine] = []
         rule_unit: str | None = None
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
-            if match.series_rule.value.kind not in ("rate", "delta"):  # these are not values of the series
+            if not match.series_rule.value.needs_half_window:  # these are not values of the series
                 limits += _limits(match)
                 rule_unit = rule_unit or match.terms.unit
+            if series.expected_s and (misfit := spacing_misfit(match, round(series.expected_s * SECOND_US))):
+                self._add_warning(match.rule.name, f"readings of {series.sensor} come every {misfit}")
             no_data = match.terms.no_data
             if no_data is None or no_data.then == "keep":
                 continue
@@ -211,10 +213,32 @@ class NoDataCheck:
 
     def _warn(self, series: WatchedSeries, match: Match, after_us: int, interval_s: float | None) -> None:
         usual = format_duration(round(_usual_interval_s(series, interval_s)) * SECOND_US)
-        self.warnings[match.rule.name] = (
+        self._add_warning(
+            match.rule.name,
             f"no_data after {format_duration(after_us)} is under twice the {usual} between uploads of "
-            f"{series.uploader}: it will alarm between them"
+            f"{series.uploader}: it will alarm between them",
         )
+
+    def _add_warning(self, rule: str, text: str) -> None:
+        """Add a warning of a rule, unless it has one of the same kind for another series."""
+        before = self.warnings.get(rule, "")
+        if text.split()[0] not in before:
+            self.warnings[rule] = f"{before}; {text}" if before else text
+
+
+def spacing_misfit(match: Match, spacing_us: int) -> str | None:
+    """Return why a rule fits badly to readings at this distance, after `come every `; None if it fits."""
+    rule, spacing = match.series_rule, format_duration(spacing_us)
+    longest_us = max(level.for_us for level in rule.levels)
+    if longest_us and rule.max_gap_us is not None and rule.max_gap_us < spacing_us:
+        return f"{spacing}, and max_gap is {format_duration(rule.max_gap_us)}: a level with for: can never fire"
+    shortest_us = min((level.for_us for level in rule.levels if level.for_us), default=spacing_us)
+    if not rule.holds and spacing_us > 2 * shortest_us:
+        return (
+            f"{spacing}, so for: {format_duration(shortest_us)} is reached only when the next one comes; "
+            "holds: true with a max_gap counts a value until then"
+        )
+    return None
 
 
 async def update_no_data_alerts(connection: Connection, book: RuleBook) -> NoDataOutcome:

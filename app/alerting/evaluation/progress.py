@@ -75,6 +75,8 @@ class PairState(msgspec.Struct, gc=False):
     is_backfill: bool = False
     #: Number of levels that the open episode has reached; None if none is open. Known if `is_current`.
     rank: int | None = None
+    #: When the last episode of the last replay was resolved; 0 if none was.
+    resolved_us: int = 0
     #: For values with a window; None if unknown.
     extremes: Extremes | None = None
     #: The series of the second metrics of a rule with `when`.
@@ -145,6 +147,8 @@ class PairState(msgspec.Struct, gc=False):
             return False
         if self.is_timed and (stored.next_due is not None or self.rank is not None or memory.is_running):
             return False  # held values and companions may change what runs
+        if self.resolved_us > memory.evaluated_to:
+            return False  # by a held sample, which may be later than a new reading
         after = self.match.shortcut.skip(memory, self.rank, new, self.extremes)
         if after is None or (self.is_timed and after.is_running):
             return False
@@ -179,6 +183,20 @@ class PairState(msgspec.Struct, gc=False):
             ranges.append((next_due, horizon_us))
         return ranges
 
+    def columns(self) -> tuple[Any, ...]:
+        """Return the values of the columns of alert_state, from `era` on."""
+        if not self.match.series_rule.when:
+            return *self.stored.columns(), None
+        seconds = [
+            (
+                second.metric,
+                second.max_age_us,
+                [one.series_id for one in self.companions if one.metric == second.metric],
+            )
+            for second in self.match.series_rule.when
+        ]
+        return *self.stored.columns(), _encode_cache(seconds).decode()
+
     def known(self, episodes: Sequence[StoredEpisode]) -> Known:
         """Return the state from which a replay starts."""
         stored = self.stored
@@ -204,6 +222,7 @@ class PairState(msgspec.Struct, gc=False):
         self.is_beginning = self.is_backfill = False
         last = result.episodes[-1] if result.episodes else None
         self.rank = rank_of(self.match.series_rule, last.level) if last is not None and last.is_open else None
+        self.resolved_us = 0 if last is None or last.resolved_at is None else last.resolved_at
         has_window = self.match.series_rule.value.window_us > 0
         if has_window and self.is_current and self.extremes is None and result.evaluated_to is not None:
             self.extremes = Extremes.after(result.evaluated_to)

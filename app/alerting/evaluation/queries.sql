@@ -100,18 +100,19 @@ SELECT rule, series_id, era, to_us(era_from) AS era_from_us, rule_hash, to_us(ev
 
 -- name: upsert_states
 -- $1 rules, $2 series ids, $3 eras, $4 starts of the eras, $5 rule hashes, $6 evaluated_to, $7 caches and $8 inherited
--- episodes as JSON, $9 next_due, $10 horizons; the arrays must be in order of (series id, rule)
+-- episodes as JSON, $9 next_due, $10 horizons, $11 companions as JSON; the arrays must be in order of (series id, rule)
 INSERT INTO alert_state AS state
-       (rule, series_id, era, era_from, rule_hash, evaluated_to, cache, inherited, next_due, horizon)
+       (rule, series_id, era, era_from, rule_hash, evaluated_to, cache, inherited, next_due, horizon, companions)
 SELECT rule, series_id, era, from_us(era_from_us), rule_hash, from_us(evaluated_us), cache::jsonb, inherited::jsonb,
-       from_us(next_due_us), from_us(horizon_us)
+       from_us(next_due_us), from_us(horizon_us), companions::jsonb
   FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-              $9::bigint[], $10::bigint[])
-       AS new (rule, series_id, era, era_from_us, rule_hash, evaluated_us, cache, inherited, next_due_us, horizon_us)
+              $9::bigint[], $10::bigint[], $11::text[])
+       AS new (rule, series_id, era, era_from_us, rule_hash, evaluated_us, cache, inherited, next_due_us, horizon_us,
+               companions)
 ON CONFLICT (rule, series_id) DO UPDATE SET
     era = excluded.era, era_from = excluded.era_from, rule_hash = excluded.rule_hash,
     evaluated_to = excluded.evaluated_to, cache = excluded.cache, inherited = excluded.inherited,
-    next_due = excluded.next_due, horizon = excluded.horizon;
+    next_due = excluded.next_due, horizon = excluded.horizon, companions = excluded.companions;
 
 -- name: list_due
 -- The series of which a held sample is still to come, and when the first one is due.
@@ -129,9 +130,9 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
 -- name: list_upload_latenesses
 -- When each gateway uploaded last, and how late the readings of its last uploads were, in seconds.
 SELECT name, to_us(max(last_upload_at)) AS last_us,
-       coalesce(array_agg(lateness_s) FILTER (WHERE lateness_s IS NOT NULL), '{}') AS latenesses_s
+       coalesce(array_agg(late.s) FILTER (WHERE late.s IS NOT NULL), '{}') AS latenesses_s
   FROM gateway
-  LEFT JOIN LATERAL unnest(latenesses_s) AS lateness_s ON TRUE
+  LEFT JOIN LATERAL unnest(gateway.latenesses_s) AS late (s) ON TRUE
  GROUP BY name;
 
 -- name: list_changed_series

@@ -35,7 +35,7 @@ def check_terms(terms: Terms, given: Given, log: ProblemLog, base: Terms | None 
 
 
 def _check_kind(terms: Terms, given: Given, log: ProblemLog, base: Terms | None) -> None:
-    """Log a `counter` or `holds` that does not fit the value or lacks a `max_gap`; what the rule has is logged there."""
+    """Log a `counter` or `holds` that does not fit. What does not fit in the rule is logged there."""
     of_base = [] if base is None else _misfits(base)
     for keys, message in _misfits(terms):
         if (keys, message) not in of_base:

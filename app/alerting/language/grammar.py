@@ -269,13 +269,13 @@ _COMMON = {
 _COMPARISON = {
     "value": Field(
         VALUE_OF,
-        "what is compared: last, which is the reading itself, or the avg, min, max, delta, hourly rate, increase or range "
-        "over a window",
+        "what is compared: last, which is the reading itself, or the avg, min, max, delta, hourly rate, increase or "
+        "range over a window",
     ),
     "unit": Field(TEXT, "the unit shown in messages; left out: the series' own unit"),
     "counter": Field(
         FLAG,
-        'true: the readings are those of a counter, whose fall is a reset to 0; for value: "rate …" only; left out: false',
+        'true: the readings are those of a counter, whose fall is a reset; for value: "rate …" only; left out: false',
     ),
     "holds": Field(
         FLAG,

@@ -6,11 +6,13 @@ The rules are those of the worker, which is another process.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+import asyncpg
 import msgspec
 import structlog
 
 from app.alerting.rules.model import RuleSet, decode_rule_set
 from app.alerting.rules.sql import SQL
+from app.clock import rfc3339, to_us
 from app.db.pool import Connection, Pool
 
 log = structlog.get_logger()
@@ -29,8 +31,8 @@ class AlertingStatus(msgspec.Struct, frozen=True):
     """The state of the worker that holds the lease, or last held it."""
 
     last_evaluation: LastEvaluation | None
-    #: Rule -> a warning about its `no_data`.
-    rule_warnings: Mapping[str, str]
+    #: Rule -> what keeps it from working as intended.
+    rule_warnings: Mapping[str, Sequence[str]]
     #: The names of the channels that can be used.
     channels: Collection[str]
     #: Problems of the current rule files.
@@ -63,12 +65,21 @@ async def read_status(pool: Pool) -> AlertingStatus:
     assert row is not None  # noqa: S101 -- the migration inserts the row
     problems = [each["message"] for each in await pool.fetch(SQL["list_rule_problems"])]
     last = row["last_evaluation"]
+    warnings = [*row["rule_warnings"].items(), *row["companion_warnings"].items()]
+    warnings += [(each["rule"], _unknown(each)) for each in await pool.fetch(SQL["list_unknown_companions"])]
     return AlertingStatus(
         None if last is None else msgspec.convert(last, LastEvaluation),
-        row["rule_warnings"],
+        {rule: [text for name, text in warnings if name == rule] for rule, _ in warnings},
         {channel["name"] for channel in row["channels"]},
         problems,
     )
+
+
+def _unknown(row: asyncpg.Record) -> str:
+    """Return that a second metric is not known. It counts as if its condition held then."""
+    others = f" and {row['n'] - 1} more" if row["n"] > 1 else ""
+    since = "was never seen" if row["since"] is None else f"unknown since {rfc3339(to_us(row['since']))}"
+    return f"when: {row['metric']} {since} for {row['sensor']}{others}: the levels count without it"
 
 
 async def store_last_evaluation(connection: Connection, last: LastEvaluation) -> None:

@@ -49,7 +49,17 @@ UPDATE worker_status SET rule_warnings = $1 WHERE rule_warnings <> $1;
 UPDATE worker_status SET warnings = $1, channels = $2 WHERE (warnings, channels) IS DISTINCT FROM ($1, $2);
 
 -- name: get_worker_status
-SELECT last_evaluation, rule_warnings, channels FROM worker_status;
+SELECT last_evaluation, rule_warnings, companion_warnings, channels FROM worker_status;
+
+-- name: list_unknown_companions
+-- Of each rule and second metric: one series for which it is not known, since when, and for how many.
+SELECT DISTINCT ON (rule, unknown.metric)
+       rule, unknown.metric, sensor.name AS sensor, since, count(*) OVER (PARTITION BY rule, unknown.metric) AS n
+  FROM unknown_companion_view AS unknown
+  JOIN series ON series.id = unknown.series_id
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
+ ORDER BY rule, unknown.metric, since DESC NULLS LAST, sensor.name;
 
 -- name: list_rule_problems
 SELECT message FROM rule_problem ORDER BY position;

@@ -19,7 +19,11 @@ _FLAPPING = 3
 
 def note(situation: Situation, series: SeriesActions, zone: str, value: float | None) -> str:
     """Return the note about one series, in one or two lines."""
-    lines = [_note(situation, series.main, zone, value), _repeated(situation, series, zone)]
+    lines = [
+        _note(situation, series.main, zone, value),
+        _held(situation, series.main, zone),
+        _repeated(situation, series, zone),
+    ]
     return "\n".join(line for line in lines if line)
 
 
@@ -91,6 +95,17 @@ def _note(situation: Situation, action: Action, zone: str, value: float | None) 
             return _no_data_note(situation, episode, zone)
         case _:
             return _rule_message(situation, episode, zone, value)
+
+
+def _held(situation: Situation, action: Action, zone: str) -> str:
+    """Return that an alert fires by a value that is held: its newest reading is older than the alert."""
+    episode = action.episode
+    terms = situation.terms(episode)
+    if terms is None or not terms.holds or action.kind not in ("firing", "raised", "again", "reminder"):
+        return ""
+    if episode.last_us is None or episode.last_us >= max(episode.fired_us, *(us for _, us in episode.steps), 0):
+        return ""
+    return f"no newer reading since {_time(situation, episode.last_us, zone)}"
 
 
 def _repeated(situation: Situation, series: SeriesActions, zone: str) -> str:

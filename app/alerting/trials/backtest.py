@@ -12,6 +12,9 @@ import msgspec
 
 from app.alerting.episodes.machine import Episode
 from app.alerting.episodes.samples import StoredReading
+from app.alerting.episodes.timed import Companion, Timing
+from app.alerting.evaluation.progress import hash_with
+from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.trials.backtest_run import Edge, Edges, RuleRun
 from app.alerting.trials.sql import SQL
@@ -100,12 +103,16 @@ class _Backtesting:
         self._from_us = from_us
         self._now_us = now_us
         self._retention_us = now_us - RAW_RETENTION // timedelta(microseconds=1)
+        self._companions = CompanionIndex(())
         self._series = 0
         self._readings = 0
         self._episodes: list[BacktestEpisode] = []
 
     async def run(self, progress: ReportProgress) -> Backtest:
         total = await self._connection.fetchval(SQL["count_series_since"], self._from_us)
+        if self._book.second_metrics:
+            rows = await self._connection.fetch(SQL["list_second_series"], list(self._book.second_metrics))
+            self._companions = CompanionIndex([CompanionSeries(**row) for row in rows])
         done, last_id = 0, 0
         progress(done, total)
         while page := await self._list_series(last_id):
@@ -131,7 +138,8 @@ class _Backtesting:
         if not matches:
             return
         self._series += 1
-        runs = [RuleRun(match.series_rule, self._from_us) for match in matches]
+        companions = [self._companions_of(series, match) for match in matches]
+        runs = [await self._begin(match, found) for match, found in zip(matches, companions, strict=True)]
         window_us = max(match.series_rule.value.window_us for match in matches)
         newest = 0
         async for readings in self._pages(series.id, self._from_us - window_us):
@@ -140,17 +148,40 @@ class _Backtesting:
             for run in runs:
                 for t, value in readings:
                     run.push(t, value)
+        for run in runs:
+            run.finish()
         if any(run.has_episodes for run in runs):
-            await self._collect(series, matches, runs, newest, eras)
+            hashes = [hash_with(match.rule_hash, found) for match, found in zip(matches, companions, strict=True)]
+            await self._collect(series, matches, hashes, runs, newest, eras)
+
+    def _companions_of(self, series: _Series, match: Match) -> tuple[Companion, ...]:
+        return self._companions.companions(series.sensor, series.tags, match.series_rule, [])
+
+    async def _begin(self, match: Match, companions: tuple[Companion, ...]) -> RuleRun:
+        """Begin the run of a rule. The companions of a timed one are read as a whole."""
+        rule = match.series_rule
+        if not match.is_timed:
+            return RuleRun(rule, self._from_us)
+        readings = [
+            [reading async for page in self._pages(each.series_id, self._from_us - each.max_age_us) for reading in page]
+            for each in companions
+        ]
+        return RuleRun(rule, self._from_us, Timing(self._now_us, companions), readings)
 
     async def _collect(
-        self, series: _Series, matches: Sequence[Match], runs: Sequence[RuleRun], newest: int, eras: _Eras
+        self,
+        series: _Series,
+        matches: Sequence[Match],
+        hashes: Sequence[str],
+        runs: Sequence[RuleRun],
+        newest: int,
+        eras: _Eras,
     ) -> None:
         has_past = await self._has_past(series.id)
-        for match, run in zip(matches, runs, strict=True):
+        for match, rule_hash, run in zip(matches, hashes, runs, strict=True):
             rule = match.rule.name
             # An era under another hash is of no use: that rule was different, and so were its episodes.
-            era_us = eras.get((series.id, rule, match.rule_hash))
+            era_us = eras.get((series.id, rule, rule_hash))
             self._episodes.extend(
                 BacktestEpisode(
                     rule=rule,
@@ -167,7 +198,7 @@ class _Backtesting:
 
     async def _pages(self, series_id: SeriesId, from_us_: int) -> AsyncIterator[list[StoredReading]]:
         """Yield a series' readings, page by page, through a cursor, which reads one chunk after another."""
-        until = from_us(self._now_us + PENDING_AFTER_US)
+        until = from_us(self._now_us + PENDING_AFTER_US + 1)
         async with self._connection.transaction(readonly=True):
             cursor = await self._connection.cursor(SQL["list_readings_between"], series_id, from_us(from_us_), until)
             while rows := await cursor.fetch(READINGS_AT_ONCE):

@@ -1,12 +1,13 @@
 """One rule run over one series in a backtest: its episodes, their peaks, and the edges that make them uncertain."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
 from app.alerting.episodes.machine import Episode, Machine, SeriesRule, Step
-from app.alerting.episodes.samples import Sample, Sampler
+from app.alerting.episodes.samples import Sample, Sampler, StoredReading
+from app.alerting.episodes.timed import NEVER, TimedMachine, Timeline, Timing
 
 #: An edge of the data near an episode, because of which the live evaluation may have found another episode.
 Edge = Literal["start", "era", "retention"]
@@ -32,18 +33,49 @@ class FoundEpisode(msgspec.Struct, frozen=True):
     touches: tuple[Edge, ...]
 
 
+class _WatchedMachine(TimedMachine):
+    """A machine that calls a function after each sample, also after held ones."""
+
+    __slots__ = ("_after",)
+
+    def __init__(self, rule: SeriesRule, open_episode: Episode | None, after: Callable[[Sample], None]) -> None:
+        super().__init__(rule, open_episode)
+        self._after = after
+
+    def step(self, sample: Sample) -> None:
+        """Take the next sample."""
+        super().step(sample)
+        self._after(sample)
+
+
 class RuleRun:
     """A rule's state machine, which starts clear, together with a second one, which starts in an episode.
 
     Until the second machine has become clear, too, the state depends on readings from before the start.
     """
 
-    def __init__(self, rule: SeriesRule, start_us: int) -> None:
+    def __init__(
+        self,
+        rule: SeriesRule,
+        start_us: int,
+        timing: Timing | None = None,
+        companion_readings: Sequence[Sequence[StoredReading]] = (),
+    ) -> None:
+        """Begin a run; a timed rule needs its `timing` and the readings of its companions."""
         self._rule = rule
         self._start_us = start_us
         self._sampler = Sampler(rule.value)
-        self._machine = Machine(rule)
-        self._other: Machine | None = Machine(rule, _episode_at_highest_level(rule, start_us))
+        opposite = _episode_at_highest_level(rule, start_us)
+        self._machine: Machine = Machine(rule)
+        self._other: Machine | None = Machine(rule, opposite)
+        self._timelines: list[Timeline] = []
+        if timing is not None:
+            timed = _WatchedMachine(rule, None, self._measure), _WatchedMachine(rule, opposite, self._look_at_other)
+            self._machine, self._other = timed
+            self._timelines = [Timeline(rule, machine, timing) for machine in timed]
+            for timeline in self._timelines:
+                for number, readings in enumerate(companion_readings):
+                    timeline.add_readings(number, readings)
         #: Time of the sample at which the second machine became clear.
         self._certain_us: int | None = None
         self._limit = rule.levels[0].condition.ranges()
@@ -57,12 +89,20 @@ class RuleRun:
         sample = self._sampler.push(t, value)
         if sample is None or t < self._start_us:
             return
+        for timeline in self._timelines:
+            timeline.push(sample)
+        if self._timelines:
+            return
         self._machine.step(sample)
         self._measure(sample)
         if self._other is not None:
             self._other.step(sample)
-            if self._other.open is None:
-                self._certain_us, self._other = t, None
+            self._look_at_other(sample)
+
+    def finish(self) -> None:
+        """Take the samples that are held after the last reading."""
+        for timeline in self._timelines:
+            timeline.pass_until(NEVER)
 
     @property
     def has_episodes(self) -> bool:
@@ -78,6 +118,10 @@ class RuleRun:
             for episode, peak in zip(self._machine.episodes, peaks, strict=True)
         ]
 
+    def _look_at_other(self, sample: Sample) -> None:
+        if self._other is not None and self._other.open is None:
+            self._certain_us, self._other = sample.t, None
+
     def _measure(self, sample: Sample) -> None:
         machine = self._machine
         if self._farthest is not None and len(machine.closed) > len(self._peaks):
@@ -89,11 +133,15 @@ class RuleRun:
                 self._farthest = None
             return
         start = machine.memory(sample.t).starts[0] if machine.open is None else machine.open.started_at
+        if start is None:  # a second metric does not allow the level
+            self._farthest = None
+            return
         if self._farthest is None or start == sample.t or depth > self._farthest[0]:
             self._farthest = depth, sample
 
     def _touched(self, episode: Episode, edges: Edges) -> Iterator[Edge]:
-        reach_us = self._rule.lookback_us + self._rule.value.window_us
+        rule = self._rule
+        reach_us = rule.lookback_us + rule.value.window_us + rule.held_us + rule.max_age_us
         if edges.has_past and (self._certain_us is None or episode.fired_at < self._certain_us):
             yield "start"
         if (

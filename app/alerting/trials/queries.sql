@@ -15,6 +15,14 @@ SELECT series.id, series.metric, series.unit, sensor.name AS sensor, sensor.tags
  ORDER BY state.series_id
  LIMIT $3;
 
+-- name: list_second_series
+-- $1 metrics. The series of sensors in use.
+SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags
+  FROM series
+  JOIN sensor ON sensor.id = series.sensor_id
+ WHERE series.metric = ANY($1::text[]) AND sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
+ ORDER BY series.id;
+
 -- name: list_eras
 -- $1 series ids; an era without a beginning is left out
 SELECT rule, series_id, rule_hash, to_us(era_from) AS era_from_us
@@ -33,3 +41,31 @@ SELECT to_us(time) AS us, value
 SELECT EXISTS (
     SELECT FROM reading WHERE series_id = $1 AND time >= $2::timestamptz AND time < $3::timestamptz
 );
+
+-- name: list_series_with_spacing
+-- $1 from, $2 to. The series of sensors in use that have readings, with the median time between the newest of these in
+-- that time, and between the uploads of their gateway, in seconds.
+SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gateway, spacing.s AS spacing_s,
+       upload.s AS upload_s
+  FROM series_state AS state
+  JOIN series ON series.id = state.series_id
+  JOIN sensor ON sensor.id = series.sensor_id
+ CROSS JOIN LATERAL (
+      SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM gap)::float8) AS s
+        FROM (
+            SELECT lead(time) OVER (ORDER BY time) - time AS gap
+              FROM (SELECT time
+                      FROM reading
+                     WHERE series_id = series.id AND time >= from_us($1::bigint) AND time <= from_us($2::bigint)
+                     ORDER BY time DESC
+                     LIMIT 100) AS newest
+        ) AS gaps
+ ) AS spacing
+  LEFT JOIN LATERAL (
+      SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY interval_s) AS s
+        FROM gateway
+       CROSS JOIN unnest(intervals_s) AS interval_s
+       WHERE gateway.name = coalesce(sensor.gateway, sensor.created_by)
+ ) AS upload ON TRUE
+ WHERE sensor.retired_at IS NULL AND sensor.deleted_at IS NULL
+ ORDER BY series.id;

@@ -16,7 +16,7 @@ from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors, problem_at
 from app.alerting.trials.rule_test_grammar import EVERY_US, TEST_FILE
-from app.alerting.trials.series_notation import expand
+from app.alerting.trials.series_notation import expand, format_offset
 from app.hints import did_you_mean, listed, shown
 from app.model import LEVEL_NAMES, Tags
 
@@ -66,6 +66,8 @@ class RuleTest(msgspec.Struct, frozen=True):
     start_us: int
     series: tuple[GivenSeries, ...]
     expected: tuple[Expected, ...]
+    #: How far values are held.
+    until_us: int = 0
 
 
 class RuleTestFile(msgspec.Struct, frozen=True):
@@ -134,7 +136,17 @@ class _RuleTestReader:
             series = tuple(self._series(given, start_us))
             expected = tuple(self._expected(each, rule, series) for each in given.get("expect", ()))
             self._check_has_match(given, rule, series)
-            yield RuleTest(given.place, given.get("name", ""), rule, start_us, series, expected)
+            until_us = self._until(given, start_us, series)
+            yield RuleTest(given.place, given.get("name", ""), rule, start_us, series, expected, until_us)
+
+    def _until(self, given: Given, start_us: int, series: tuple[GivenSeries, ...]) -> int:
+        """Return the end of the test: the last reading, or later."""
+        last_us = max((t for one in series for t, _ in one.readings), default=start_us)
+        until_us: int = start_us + given.get("until", last_us - start_us)
+        if until_us < last_us:
+            last = format_offset(last_us - start_us)
+            self._log.add(given.places["until"], f'"until" is before the last reading, which is at {last}')
+        return until_us
 
     def _define(self, given: Given) -> None:
         if "name" in given.values:

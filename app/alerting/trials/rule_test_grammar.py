@@ -116,6 +116,9 @@ _TEST = Fields(
         "rule": Field(RULE_NAME, "the only rule under test; left out: all"),
         "start": Field(_START, "the time of the first reading; left out: 2026-01-01T00:00:00Z"),
         "every": Field(POSITIVE_DURATION, f"the time between two readings; left out: {format_duration(EVERY_US)}"),
+        "until": Field(
+            _OFFSET, "how far values are held, for rules with holds: true; left out: until the last reading"
+        ),
         "series": Field(ListOf(_SERIES, "a list of series", least=1), "the readings", required=True),
         "expect": Field(
             ListOf(_EXPECTED, "a list of episodes"),

@@ -7,9 +7,11 @@ import msgspec
 
 from app.alerting.conditions import farthest
 from app.alerting.episodes.machine import Episode, run
-from app.alerting.episodes.samples import samples
+from app.alerting.episodes.samples import Sample, samples
+from app.alerting.episodes.timed import Timing, run_timed
 from app.alerting.evaluation.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
+from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.problems import Place
 from app.alerting.telling.wording import rule_message
@@ -17,6 +19,7 @@ from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest,
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
 from app.local_times import format_span
+from app.model import SeriesId
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):
@@ -45,13 +48,26 @@ def run_rule_tests(file: RuleTestFile) -> Iterator[RuleTestResult]:
 
 def _episodes(test: RuleTest, book: RuleBook) -> Iterator[Expected]:
     """Yield the episodes that the rules make of a test's readings, each as an Expected with every field set."""
+    index = CompanionIndex(
+        [CompanionSeries(SeriesId(number), one.sensor, one.metric, one.tags) for number, one in enumerate(test.series)]
+    )
     for series in test.series:
         for match in book.matches(series.sensor, series.metric, series.tags, series.gateway):
             if test.rule in (None, match.rule.name):
                 taken = list(samples(match.series_rule.value, series.readings))
                 values = {sample.t: sample.value for sample in taken}
-                for episode in run(match.series_rule, taken):
+                for episode in _run(test, series, match, taken, index):
                     yield _happened(test, series, match, episode, values)
+
+
+def _run(
+    test: RuleTest, series: GivenSeries, match: Match, taken: Sequence[Sample], index: CompanionIndex
+) -> list[Episode]:
+    if not match.is_timed:
+        return run(match.series_rule, taken)
+    companions = index.companions(series.sensor, series.tags, match.series_rule, [])
+    readings = [test.series[companion.series_id].readings for companion in companions]
+    return run_timed(match.series_rule, taken, Timing(test.until_us, companions), readings)
 
 
 def _happened(
@@ -77,7 +93,9 @@ def _message(series: GivenSeries, match: Match, episode: Episode, values: Mappin
     """Return the rule's message as it is when the alert fires."""
     level = episode.steps[0].level
     conditions = {each.name: each.condition for each in match.series_rule.levels}
-    so_far = [value for t, value in values.items() if episode.started_at <= t <= episode.fired_at]
+    # A held value may have come before the episode.
+    value = [value for t, value in values.items() if t <= episode.fired_at][-1]
+    so_far = [value, *(each for t, each in values.items() if episode.started_at <= t <= episode.fired_at)]
     return rule_message(
         match.terms,
         rule=match.rule.name,
@@ -86,7 +104,7 @@ def _message(series: GivenSeries, match: Match, episode: Episode, values: Mappin
         metric=series.metric,
         tags=series.tags,
         unit=series.unit,
-        value=values[episode.fired_at],
+        value=value,
         threshold=threshold_of(conditions[level]),
         since=f"{from_us(episode.started_at):%H:%M} UTC",
         peak=farthest(conditions[level], min(so_far), max(so_far)),

@@ -31,10 +31,10 @@ DEFAULT_PORT = 8002
 @click.option("--check", "only_check", is_flag=True, help="Check FILE, print what it subscribes to, and end.")
 @command_body
 async def mqtt_command(file: Path, url: str | None, key: str | None, port: int, only_check: bool) -> None:
-    """Upload what an MQTT broker delivers: topics become sensors and metrics as FILE says.
+    """Upload the messages of an MQTT broker as readings; FILE maps topics to sensors and metrics.
 
-    A message is acknowledged to the broker after its reading is committed, so the broker keeps what is not stored yet,
-    whatever is killed meanwhile. MQTT_USERNAME and MQTT_PASSWORD log in to the broker.
+    A message is acknowledged to the broker after its reading is committed, so the broker keeps messages that are not
+    stored yet, even if a process is killed. MQTT_USERNAME and MQTT_PASSWORD log in to the broker.
     """
     settings = load_settings()
     plan = load_plan(file)

@@ -9,7 +9,7 @@ import msgspec
 from app.errors import InvalidRequestError
 from app.ingest.bodies.loose_json import Repeated, decode_json
 from app.ingest.bodies.msgpack_pieces import decode_msgpack, split_msgpack
-from app.ingest.bodies.pieces import Pieces, Split, check_repeated, split_json
+from app.ingest.bodies.pieces import Pieces, SplitBody, check_repeated, split_json
 
 #: A larger body is decoded in pieces.
 WHOLE_BYTES = 2**20
@@ -20,7 +20,7 @@ class Coding(msgspec.Struct, frozen=True):
 
     name: str
     decode: Callable[[bytes], Any]
-    split: Callable[[bytes], Split]
+    split: Callable[[bytes], SplitBody]
 
     def read(self, encoded: bytes) -> Any:
         """Decode a body or a part of one; raise InvalidRequestError."""

@@ -7,7 +7,7 @@ import msgspec
 
 from app.errors import InvalidRequestError, PayloadTooLargeError
 from app.ingest.bodies import pieces
-from app.ingest.bodies.pieces import ITEM_BYTES_LIMIT, Pieces, Split, check_count, check_fields
+from app.ingest.bodies.pieces import ITEM_BYTES_LIMIT, Pieces, SplitBody, check_count, check_fields
 
 #: Limit in bytes of a MessagePack body once decompressed: it is walked through in one step.
 MSGPACK_LIMIT = 32 * 2**20
@@ -32,22 +32,22 @@ class Undecodable:
 _decode = msgspec.msgpack.Decoder(ext_hook=lambda code, data: Undecodable(bytes([code % 256, *data[:11]]))).decode
 
 
-def split_msgpack(body: bytes) -> Split:
+def split_msgpack(body: bytes) -> SplitBody:
     """Split MessagePack; raise InvalidRequestError or PayloadTooLargeError."""
     if len(body) > MSGPACK_LIMIT:
         raise PayloadTooLargeError(f"A MessagePack body may have {MSGPACK_LIMIT // 2**20} MiB; send smaller batches")
     first = body[0] if body else None
     try:
         if first in _LISTS:
-            return Split(_in_pieces(_split_list(body)))
+            return SplitBody(_in_pieces(_split_list(body)))
         if first in _OBJECTS:
-            return Split(fields={name: _part(raw) for name, raw in _split_fields(body).items()})
+            return SplitBody(fields={name: _part(raw) for name, raw in _split_fields(body).items()})
         _decode(body)
     except msgspec.ValidationError:  # a name that is no text
-        return Split()
+        return SplitBody()
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"The body is not valid MessagePack: {error}") from None
-    return Split()
+    return SplitBody()
 
 
 def decode_msgpack(body: bytes) -> Any:

@@ -36,7 +36,7 @@ _Range = tuple[int, int]
 Pieces = Callable[[], Iterator[bytes]]
 
 
-class Split(msgspec.Struct):
+class SplitBody(msgspec.Struct):
     """The parts of a body, each still encoded: of a list its pieces, of an object its fields."""
 
     items: Pieces | None = None
@@ -44,7 +44,7 @@ class Split(msgspec.Struct):
     fields: dict[str, bytes | Pieces] | None = None
 
 
-def split_json(body: bytes) -> Split:
+def split_json(body: bytes) -> SplitBody:
     """Split JSON; raise InvalidRequestError or PayloadTooLargeError.
 
     Pieces are not checked here: what is wrong in one shows when it is decoded.
@@ -66,8 +66,8 @@ class _JsonSplitter:
         self._at = 0
         self._skip_space()
 
-    def split(self) -> Split:
-        split = Split()
+    def split(self) -> SplitBody:
+        split = SplitBody()
         if self._next() == b"[":
             split.items = self._cut(self._list_pieces())
         elif self._next() == b"{":

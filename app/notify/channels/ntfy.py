@@ -68,12 +68,16 @@ async def send(
     session: aiohttp.ClientSession, config: Config, rendered: RenderedMessage, endpoints: Endpoints
 ) -> Delivered:
     """Publish to the topic; the answer holds the message with its id."""
-    headers = {} if config.token is None else {"Authorization": f"Bearer {config.token}"}
-    body = msgspec.json.encode({"topic": config.topic, **rendered.body})
-    answer = await send_post(session, Post(config.url.rstrip("/") + "/", body, headers))
+    answer = await send_post(session, _post(config, rendered))
     if answer.ok and b'"id"' in answer.body:
         return Delivered(response=answer.status)
     raise refusal(answer, f"ntfy answered {answer.status}", channel_broken=answer.status in _CHANNEL_BROKEN)
+
+
+def _post(config: Config, rendered: RenderedMessage) -> Post:
+    headers = {} if config.token is None else {"Authorization": f"Bearer {config.token}"}
+    body = msgspec.json.encode({"topic": config.topic, **rendered.body})
+    return Post(config.url.rstrip("/") + "/", body, headers)
 
 
 def _cost(lines: Lines) -> int:

@@ -77,11 +77,14 @@ async def send(
     session: aiohttp.ClientSession, config: Config, rendered: RenderedMessage, endpoints: Endpoints
 ) -> Delivered:
     """Send the event; 202 means that PagerDuty has queued it."""
-    body = msgspec.json.encode({"routing_key": config.routing_key, **rendered.body})
-    answer = await send_post(session, Post(config.url, body))
+    answer = await send_post(session, _post(config, rendered))
     if answer.ok and b'"success"' in answer.body:
         return Delivered(response=answer.status)
     raise refusal(answer, f"PagerDuty answered {answer.status}", channel_broken=answer.status in _CHANNEL_BROKEN)
+
+
+def _post(config: Config, rendered: RenderedMessage) -> Post:
+    return Post(config.url, msgspec.json.encode({"routing_key": config.routing_key, **rendered.body}))
 
 
 def _payload(message: Message) -> dict[str, Any]:

@@ -183,6 +183,18 @@ def test_there_is_no_shortcut_when_a_clock_runs_and_readings_may_give_no_sample(
     assert rule.skip(CALM, None, new, extremes(run(-20, 0, -900.0, -900.0), new)) is None  # would start
 
 
+def test_there_is_no_shortcut_for_counters() -> None:
+    for value_of in (ValueOf("increase", 10 * M), ValueOf("rate", 10 * M, counter=True)):
+        rule = Shortcut(SeriesRule(value_of, (Level("warning", Above(1e9)),)))
+        assert rule.skip(CALM, None, single(1, 1.0), extremes(run(-20, 0, 1.0, 1.0), single(1, 1.0))) is None
+
+
+def test_range_of_readings_within_bounds_is_at_most_their_distance() -> None:
+    rule = Shortcut(SeriesRule(ValueOf("range", 10 * M), (Level("warning", Above(3.0)),)))
+    assert rule.skip(CALM, None, single(1, 4.0), extremes(run(-20, 0, 1.0, 1.0), single(1, 4.0))) is not None
+    assert rule.skip(CALM, None, single(1, 4.5), extremes(run(-20, 0, 1.0, 1.0), single(1, 4.5))) is None
+
+
 def test_extremes_forget_readings_that_left_the_window_after_at_most_two_windows() -> None:
     known = Extremes.after(0)
     known.add(single(1, 99.0), 10 * M)

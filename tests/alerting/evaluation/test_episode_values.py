@@ -1,4 +1,4 @@
-"""What the rule compared: stored with the alert when it fires, at its newest sample and farthest past the threshold."""
+"""The value that a rule compared, stored with its alert: when it fires, at its newest sample, and at its peak."""
 
 from typing import Any
 

@@ -110,13 +110,29 @@ def test_rank_is_that_of_the_open_episode_after_a_replay() -> None:
     assert state.rank is None
 
 
-def test_new_terms_let_a_loaded_pair_begin_with_all_readings_of_the_era() -> None:
-    news = News(single(T0 + 5 * M, 1.0))
-    kept, loaded = quiet_state(), quiet_state(is_current=False)
-    for state in (kept, loaded):
-        state.begin_era(T0 + 1)
-    assert kept.ranges(news) == [(T0 + 5 * M, T0 + 5 * M)]
-    assert loaded.ranges(news) == [(T0 + 5 * M, T0 + 5 * M), (T0 + 1, T0 + 5 * M)]
+def test_new_terms_let_a_pair_begin_at_the_last_evaluated_reading() -> None:
+    state = quiet_state()
+    state.begin_era(T0)
+    assert state.ranges(News()) == [(T0, T0)]
+    assert state.ranges(News(single(T0 + 5 * M, 1.0))) == [(T0 + 5 * M, T0 + 5 * M), (T0, T0 + 5 * M)]
+
+
+def test_replay_begins_with_the_era_while_the_episode_that_was_open_then_may_be_older_than_the_news() -> None:
+    state = quiet_state()
+    state.begin_era(T0, Episode(T0 - M, T0 + 2 * M, None, (Step("warning", T0 + 2 * M),)))
+    state.is_beginning = False
+    assert state.ranges(News(single(T0 + 2 * M, 1.0))) == [(T0 + 2 * M, T0 + 2 * M), (T0, T0)]
+    assert state.ranges(News(single(T0 + 3 * M, 1.0))) == [(T0 + 3 * M, T0 + 3 * M)]
+
+
+def test_reading_before_a_held_sample_that_resolved_is_not_skipped() -> None:
+    holding = msgspec.structs.replace(RULE, holds=True, max_gap_us=60 * M)
+    state = quiet_state(holding)
+    over = Episode(T0 - 20 * M, T0 - 10 * M, T0 + 5 * M, (Step("warning", T0 - 10 * M),))
+    state.take(Replay(T0, None, (over,), T0, Memory(T0, T0, (None,), None)), changed=True, horizon_us=T0 + 9 * M)
+    assert not state.skip(single(T0 + M, 4.0))
+    state.take(Replay(T0, None, (), T0, Memory(T0, T0, (None,), None)), changed=True, horizon_us=T0 + 9 * M)
+    assert state.skip(single(T0 + M, 4.0))
 
 
 def test_progress_loads_series_again_when_the_rules_have_changed() -> None:

@@ -1,4 +1,4 @@
-"""What people read, literally: the messages of `message_situations` on Slack, Telegram, a webhook and by e-mail."""
+"""The literal texts of the messages of `message_situations` on Slack, Telegram, a webhook and by e-mail."""
 
 import pytest
 

@@ -58,7 +58,7 @@ async def test_whole_group_is_told_at_once_when_a_member_is_critical(harness: Al
     await harness.tick()
     await harness.upload("freezer-2", (2, 13))
     await harness.tick()
-    assert harness.messages() == ["2 warning: warm · quay [freezer-2 freezer-1]"]
+    assert harness.messages() == ["1 critical, 1 warning: warm · quay [freezer-2 freezer-1]"]
 
 
 async def test_raise_is_told_at_once_when_its_level_is_higher_than_any_told(harness: AlertingHarness) -> None:
@@ -84,7 +84,7 @@ async def test_later_changes_are_told_together_when_update_every_is_over(harness
     await harness.advance(4)
     assert len(harness.messages()) == 1
     await harness.advance(1)
-    assert harness.messages()[1:] == ["warm · quay: firing, resolved [freezer-2 freezer-1]"]
+    assert harness.messages()[1:] == ["1 warning, 1 resolved: warm · quay [freezer-2 freezer-1]"]
     await harness.upload("freezer-2", (1, 6))
     await harness.tick()
     assert harness.messages()[2:] == ["1 resolved: warm · quay [freezer-2]"]
@@ -111,7 +111,7 @@ async def test_firing_and_resolved_are_both_told_when_late_data_says_normal(harn
     await harness.tick()
     await harness.advance(1)
     await harness.tick()
-    assert harness.messages() == ["1 warning: warm · quay [freezer-1]", "1 resolved: warm · quay [freezer-1]"]
+    assert harness.messages() == ["1 over: warm · quay [freezer-1]", "1 resolved: warm · quay [freezer-1]"]
     await harness.advance(300)
     assert len(harness.messages()) == 2
 
@@ -126,7 +126,10 @@ async def test_buffered_day_gets_one_summary_when_it_is_uploaded_in_pieces(
         await harness.advance(0.2)
     assert harness.messages() == []
     await harness.advance(1)
-    assert harness.messages() == [f"warm · quay: over by now [{' '.join(['freezer-1'] * 19)}]"]
+    assert harness.messages() == ["1 over: warm · quay [freezer-1]"]
+    (entry,) = harness.entries()
+    assert (len(entry["alerts"]), entry["over"]) == (19, True)
+    assert ", 19 times between " in entry["note"]
 
 
 async def test_buffered_upload_is_told_after_ten_minutes_when_it_continues(harness: AlertingHarness) -> None:
@@ -224,7 +227,7 @@ async def test_withdrawn_item_comes_once_with_the_next_message_of_each_channel(
     await harness.upload("freezer-2", (9, 9), (1, 9))
     await harness.tick()
     await harness.advance(10)
-    line = ["warm · quay: firing, withdrawn [freezer-2 freezer-1]"]
+    line = ["1 warning, 1 withdrawn: warm · quay [freezer-2 freezer-1]"]
     assert (harness.messages("ops")[1:], harness.messages("duty")[1:]) == (line, line)
     await harness.upload("freezer-3", (9, 9), (1, 9))
     await harness.tick()
@@ -238,11 +241,11 @@ async def test_withdrawn_item_comes_with_a_reminder_when_that_is_the_next_messag
     await harness.upload("freezer-2", (12, 9), (8, 9))
     await harness.tick()
     await harness.advance(1)
-    assert harness.messages() == ["warm · quay: firing, over by now [freezer-2 freezer-1]"]
+    assert harness.messages() == ["1 warning, 1 over: warm · quay [freezer-2 freezer-1]"]
     await harness.upload("freezer-1", (10, 5))
     await harness.tick()
     await harness.advance(240)
-    assert harness.messages()[1:] == ["warm · quay: still firing, withdrawn [freezer-2 freezer-1]"]
+    assert harness.messages()[1:] == ["1 warning still firing, 1 withdrawn: warm · quay [freezer-2 freezer-1]"]
 
 
 async def test_level_notifies_its_own_channels_and_each_gets_the_end(harness: AlertingHarness) -> None:
@@ -252,7 +255,7 @@ async def test_level_notifies_its_own_channels_and_each_gets_the_end(harness: Al
     await harness.tick()
     assert (harness.messages("ops"), harness.messages("duty")) == (
         ["1 warning: warm · quay [freezer-1]"],
-        ["1 warning: warm · quay [freezer-1]"],
+        ["1 critical: warm · quay [freezer-1]"],
     )
     await harness.upload("freezer-1", (1, 6))
     await harness.tick()

@@ -10,7 +10,7 @@ async def test_firing_is_told_after_the_silence_when_it_began_under_one(harness:
     await harness.notify_firing(value=13)
     assert harness.messages() == []
     await harness.advance(20)
-    assert harness.messages() == ["1 warning: warm · quay [freezer-1]"]
+    assert harness.messages() == ["1 critical: warm · quay [freezer-1]"]
 
 
 async def test_resolved_is_told_without_sound_when_it_comes_under_a_silence(harness: AlertingHarness) -> None:
@@ -60,12 +60,12 @@ async def test_inhibited_alerts_are_told_when_the_inhibiting_alert_has_ended(har
     await harness.upload("freezer-3", (3, 13), tags={"site": "pier"})
     await harness.tick()
     await harness.advance(10)
-    assert harness.messages("duty") == ["1 warning: fire · quay [smoke-1]"]
-    assert harness.messages() == ["1 warning: warm · pier [freezer-3]"]
+    assert harness.messages("duty") == ["1 critical: fire · quay [smoke-1]"]
+    assert harness.messages() == ["1 critical: warm · pier [freezer-3]"]
     await harness.upload("smoke-1", (1, 20))
     await harness.upload("freezer-1", (1, 14))
     await harness.tick()
-    assert harness.messages()[1:] == ["warm · quay: firing, over by now [smoke-1 freezer-1 freezer-2]"]
+    assert harness.messages()[1:] == ["2 critical, 1 over: warm · quay [smoke-1 freezer-1 freezer-2]"]
 
 
 async def test_reminders_come_every_remind_every_until_all_alerts_are_acked(harness: AlertingHarness) -> None:
@@ -85,7 +85,7 @@ async def test_reminders_come_every_remind_every_until_all_alerts_are_acked(harn
     assert harness.messages()[2:] == ["1 critical: warm · quay [freezer-1]"]
     assert await harness.pool.fetchval("SELECT acked_by FROM alert_episode") is None
     await harness.advance(60)
-    assert harness.messages()[3:] == ["1 warning still firing: warm · quay [freezer-1]"]
+    assert harness.messages()[3:] == ["1 critical still firing: warm · quay [freezer-1]"]
 
 
 async def test_ack_stays_when_another_channel_is_told_of_the_same_level_later(harness: AlertingHarness) -> None:

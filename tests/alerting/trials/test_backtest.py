@@ -8,11 +8,12 @@ import pytest
 
 from app.alerting.conditions.above import Above
 from app.alerting.conditions.below import Below
+from app.alerting.conditions.equals import Equals
 from app.alerting.episodes.machine import Episode, Step
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.files import parse_rules
 from app.alerting.rules.matching import RuleBook, compile_terms
-from app.alerting.rules.model import Clear, LevelRule, Override, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import Clear, LevelRule, Override, Rule, RuleSet, Selector, Terms, When
 from app.alerting.trials import backtest
 from app.alerting.trials.backtest import NotMigratedError, run_backtest
 from app.alerting.trials.sql import SQL
@@ -183,9 +184,10 @@ async def test_episodes_are_marked_when_retention_may_have_deleted_readings_that
     assert [each.touches for each in result.episodes] == [("retention",), ()]
 
 
-async def test_backtest_includes_readings_when_a_clock_runs_ahead(database: Database, store: Store) -> None:
-    await store.add("a", [(NOW + 9 * M, 13.0)])
-    assert len((await backtested(database, WARM)).episodes) == 1
+async def test_backtest_leaves_out_readings_whose_time_has_not_come(database: Database, store: Store) -> None:
+    await store.add("a", [(NOW + 5 * SECOND_US, 13.0)])
+    await store.add("b", [(NOW + 9 * M, 13.0)])
+    assert [each.sensor for each in (await backtested(database, WARM)).episodes] == ["a"]
 
 
 async def test_progress_counts_series(database: Database, store: Store) -> None:
@@ -227,3 +229,19 @@ async def test_readings_come_in_order_of_time_from_chunks_of_the_span_only(datab
     plan = "\n".join(line[0] for line in lines)
     assert plan.count(" on _hyper_") == 3
     assert "Sort" not in plan
+
+
+async def test_backtest_holds_values_to_its_end_and_looks_at_a_second_metric(database: Database, store: Store) -> None:
+    levels = (LevelRule("warning", Above(8), 10 * M),)
+    held = Rule("held", Selector(metric="temperature"), Terms(levels, max_gap_us=HOUR_US, holds=True))
+    door = When("door", Equals(0.0), HOUR_US, ("room",))
+    shut = Rule("shut", Selector(metric="temperature"), Terms(levels, max_gap_us=HOUR_US, holds=True, when=(door,)))
+    await store.add("cellar", minutes(NOW - 30 * M, 5, 9), tags={"room": "a"})
+    await store.add("too late", minutes(NOW - 10 * M, 5, 9))
+    await store.add("gate", [(NOW - 40 * M, 1.0), (NOW - 15 * M, 0.0)], metric="door", tags={"room": "a"})
+    result = await backtested(database, held, shut)
+    found = [
+        (each.rule, each.sensor, each.episode.started_at - NOW, each.episode.fired_at - NOW, each.peak)
+        for each in result.episodes
+    ]
+    assert found == [("held", "cellar", -29 * M, -19 * M, 9.0), ("shut", "cellar", -15 * M, -5 * M, 9.0)]

@@ -3,6 +3,7 @@ from textwrap import indent
 
 import pytest
 
+from app.alerting.rules.problems import RuleErrors
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import run_rule_tests
 
@@ -167,3 +168,39 @@ def test_overrides_and_channels_of_a_folder_are_tested_when_secrets_are_missing(
     )
     (outcome,) = run_rule_tests(read_rule_tests(file))
     assert outcome.difference == ()
+
+
+HELD = """
+rules:
+  - name: held
+    sensors: {metric: t}
+    levels: {warning: {above: 8, for: 10m}}
+    max_gap: 1h
+    holds: true
+    when: {metric: door, equals: 0, max_age: 1h, same: [room]}
+tests:
+  - name: a door that was open
+    UNTIL
+    series:
+      - {sensor: freezer, metric: t, tags: {room: a}, readings: "9"}
+      - {sensor: gate, metric: door, tags: {room: a}, readings: "1, 0"}
+    expect: EXPECT
+"""
+
+
+@pytest.mark.parametrize(
+    ("until", "expect"),
+    [("until: +11m", "[{rule: held, sensor: freezer, level: warning, started: +1m, fired: +11m}]"), ("", "[]")],
+)
+def test_values_are_held_until_the_end_of_the_test(tmp_path: Path, until: str, expect: str) -> None:
+    file = tmp_path / "held.yml"
+    file.write_text(HELD.replace("UNTIL\n", f"{until}\n" if until else "\n").replace("EXPECT", expect))
+    (outcome,) = run_rule_tests(read_rule_tests(file))
+    assert outcome.difference == ()
+
+
+def test_end_before_the_last_reading_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "held.yml"
+    file.write_text(HELD.replace("UNTIL", "until: +30s").replace("EXPECT", "[]"))
+    with pytest.raises(RuleErrors, match='"until" is before the last reading, which is at \\+1m'):
+        read_rule_tests(file)

@@ -5,7 +5,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.clock import now_us
 from app.db.pool import Connection, connect
@@ -63,6 +63,11 @@ class Load:
             for series in range(first, first + self.shape.series):
                 yield series, time_ms, 20 + (series + reading) % 7 * 0.01
 
+    def line_requests(self, address: str) -> list[bytes]:
+        """Return the requests of the same uploads in Influx line protocol, ready to be sent."""
+        path = "/api/v2/write?precision=ms"
+        return [request(address, path, self.lines(number)) for number in range(self.uploads)]
+
     def requests(self, address: str) -> list[bytes]:
         """Return the requests, ready to be sent."""
         return [request(address, "/api/v1/readings", self.body(number)) for number in range(self.uploads)]
@@ -94,13 +99,21 @@ class Stored(NamedTuple):
     refused: int
 
 
-async def store(server: Served, load: Load, connections: int, database: Connection, per_second: float = 0) -> Stored:
+async def store(
+    server: Served,
+    load: Load,
+    connections: int,
+    database: Connection,
+    per_second: float = 0,
+    form: Literal["json", "lines"] = "json",
+) -> Stored:
     """Send a load over some connections, limited to a number of values a second if given; CPU is for a million."""
-    requests = load.requests(server.address)
+    requests = load.requests(server.address) if form == "json" else load.line_requests(server.address)
+    status = 200 if form == "json" else 204
     async with connected(server.address, connections) as clients:
         api_s, worker_s, database_before = server.api_cpu_s(), server.worker_cpu_s(), await database_cpu_s(database)
         wal_before = await wal_bytes(database)
-        sent = await repeat(clients, requests, per_second / load.shape.values)
+        sent = await repeat(clients, requests, per_second / load.shape.values, status)
         api_s, worker_s = server.api_cpu_s() - api_s, server.worker_cpu_s() - worker_s
         database_after = await database_cpu_s(database)
         written = await wal_bytes(database) - wal_before

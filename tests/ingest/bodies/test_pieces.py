@@ -13,7 +13,7 @@ from app.clock import to_us
 from app.errors import AppError, InvalidRequestError, PayloadTooLargeError
 from app.ingest.bodies import document, pieces
 from app.ingest.bodies.msgpack_pieces import split_msgpack
-from app.ingest.bodies.pieces import Split, split_json
+from app.ingest.bodies.pieces import SplitBody, split_json
 from app.ingest.formats import ReceiptTimes
 from app.ingest.formats import readings as native
 from app.ingest.upload import Rejection
@@ -82,7 +82,7 @@ def test_json_is_refused_when_an_object_is_broken(body: str) -> None:
 
 @pytest.mark.parametrize("body", [b"5", b'"a"'])
 def test_json_has_no_parts_when_it_is_neither_a_list_nor_an_object(body: bytes) -> None:
-    assert split_json(body) == Split()
+    assert split_json(body) == SplitBody()
 
 
 def test_lists_of_an_object_are_in_pieces_and_other_fields_are_whole() -> None:

@@ -1,4 +1,4 @@
-"""What the objects of several shapes have in common: names of fields, a gateway, and values of which some are texts."""
+"""Parts that the objects of several shapes share: names of fields, a gateway, and values of which some are texts."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -90,6 +90,12 @@ export function formatDayTime(ms, now) {
   return isToday ? formatTime(ms) : `${dayAndMonth.format(ms)} ${formatTime(ms)}`;
 }
 
+/** Write when something began and for how long it has lasted: HH:MM within a day, else the day. */
+export function formatSince(ms, now) {
+  const start = now - ms < DAY_MS ? formatTime(ms) : dayAndMonth.format(ms);
+  return `${start} · ${formatDuration(now - ms)}`;
+}
+
 function formatUnit(ms) {
   if (ms < MINUTE_MS) return `${Math.floor(ms / SECOND_MS)} s`;
   if (ms < HOUR_MS) return `${Math.floor(ms / MINUTE_MS)} min`;

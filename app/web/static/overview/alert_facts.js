@@ -49,7 +49,7 @@ export function limitOf(alert, model) {
  */
 export function toldThrough(alert, model, now) {
   const newest = newestByChannel(alert.messages ?? []);
-  const failed = newest.filter(({ state, error }) => state === "dead" || (state !== "sent" && error !== null));
+  const failed = newest.filter(hasFailed);
   const sent = newest.filter(({ state }) => state === "sent");
   const silence = findSilence(alert, model.silences);
   const silenced = silence === undefined ? "" : `silenced to ${formatDayTime(Date.parse(silence.to), now)}`;
@@ -69,6 +69,15 @@ export function toldThrough(alert, model, now) {
 
 function silenceTitle({ author, comment }) {
   return `Silenced by ${author}${comment && `: ${comment}`}`;
+}
+
+/** Return the names of the channels whose newest message about an alert was not delivered. */
+export function failedChannels(alert) {
+  return newestByChannel(alert.messages ?? []).filter(hasFailed).map(({ channel }) => channel);
+}
+
+function hasFailed({ state, error }) {
+  return state === "dead" || (state !== "sent" && error !== null);
 }
 
 /** Return the newest message of each channel, of messages of which the newest come first. */

@@ -4,7 +4,7 @@ import { acknowledge, isAcked } from "../actions/ack.js";
 import { makeAction, showRight } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
 import { arrange, make, setAttribute, setText } from "../core/dom.js";
-import { decimalsOf, formatDayTime, formatDuration, formatMoment, formatQuantity, formatTime } from "../core/format.js";
+import { decimalsOf, formatAge, formatMoment, formatQuantity, formatSince, formatTime } from "../core/format.js";
 import { makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { Spark } from "../core/spark.js";
@@ -13,6 +13,8 @@ import { comparedOf, comparesValues, limitOf, sensorOf, subjectOf, toldThrough, 
 import { lastDay } from "./alert_history.js";
 
 const GAP_MS = 35 * 60_000;
+/** A newest value that is older than this says how old it is. */
+const OLD_MS = 5 * 60_000;
 
 /** A row; `update(alert)` shows another state of the same alert, `tick()` counts on. */
 export class AlertRow {
@@ -22,6 +24,8 @@ export class AlertRow {
   #subject = make("a", { class: "alert-subject" });
   #metric = make("span", { class: "alert-metric" });
   #figures = ["now", "fired", "peak", "limit"].map((name) => make("span", { class: `figure alert-${name}` }));
+  #now = make("span");
+  #age = make("span", { class: "alert-age" });
   #spark = new Spark();
   #since = make("span", { class: "alert-since" });
   #told = make("span", { class: "alert-told" }, make("span"), make("span", { class: "alert-besides" }));
@@ -43,6 +47,7 @@ export class AlertRow {
 
   constructor(model) {
     this.#model = model;
+    this.#figures[0].append(this.#now, this.#age);
   }
 
   /** Show an alert as it is now. */
@@ -64,8 +69,15 @@ export class AlertRow {
   /** Count the duration, and redraw what moves with time. */
   tick() {
     const since = Date.parse(this.#alert.started_at);
-    setText(this.#since, `${formatDayTime(since, shownTime())} · ${formatDuration(shownTime() - since)}`);
+    setText(this.#since, formatSince(since, shownTime()));
     setAttribute(this.#since, "title", formatMoment(since));
+    const readAt = this.#alert.kind === "no_data" ? undefined : this.#newest?.time;
+    setText(this.#age, shownTime() - readAt > OLD_MS ? formatAge(shownTime() - readAt) : "");
+  }
+
+  /** The newest reading of the alert's series as {value, time}, undefined where there is none. */
+  get #newest() {
+    return sensorOf(this.#alert, this.#model)?.metrics.get(this.#alert.metric);
   }
 
   #showFigures() {
@@ -74,13 +86,13 @@ export class AlertRow {
     const later = () => this.#showFigures();
     // Other values than the reading itself are computed by the server: `now` is that of the last answer.
     const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
-    const newest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value;
-    const latest = isReading ? (newest ?? alert.value) : alert.value;
+    const latest = isReading ? (this.#newest?.value ?? alert.value) : alert.value;
     const values = alert.kind === "no_data" ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
-    const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
+    const decimals = decimalsFor(values.filter((value) => value !== null && value !== undefined), isReading);
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
     const limit = limitOf(alert, this.#model);
-    [...texts, limit].forEach((text, index) => setText(this.#figures[index], text));
+    const cells = [this.#now, ...this.#figures.slice(1)];
+    [...texts, limit].forEach((text, index) => setText(cells[index], text));
     setAttribute(this.#figures[3], "title", limit);
     setAttribute(this.#figures[3], "data-metric", this.#metric.textContent);
     this.#drawSpark(lastDay(alert, later));
@@ -112,4 +124,10 @@ export class AlertRow {
     for (const button of [this.#ack, this.#silence]) showRight(button);
     arrange(this.#actions, [isTaken ? this.#acked : this.#ack, this.#silence]);
   }
+}
+
+/** Return how many decimals show these values; of computed ones at most two, unless all are small. */
+function decimalsFor(values, areReadings) {
+  const decimals = Math.max(0, ...values.map(decimalsOf));
+  return areReadings || values.every((value) => Math.abs(value) < 1) ? decimals : Math.min(decimals, 2);
 }

@@ -10,7 +10,7 @@ import { formatDuration, formatMoment, formatQuantity } from "../core/format.js"
 import { makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
-import { comparedOf, limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
+import { comparedOf, failedChannels, limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
 
 const STATES = {
   sending: "on its way",
@@ -113,7 +113,7 @@ export class AlertView {
       ["Levels", (alert.steps ?? []).map(({ level, at }) => `${level} at ${formatMoment(Date.parse(at))}`).join(", ")],
       ["Gateway", alert.gateway ?? ""],
       ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
-      ["Told", isOpen ? told.isFailed ? `${told.text}, ${told.besides}` : told.text : (alert.told ?? []).map(describeTold).join("\n")],
+      ["Told", isOpen ? told.isFailed ? `${told.text}, ${told.besides}` : told.text : writeTold(alert)],
       ["Messages", (alert.messages ?? []).map(describeMessage).join("\n")],
       ["Closed", alert.closed_by ? `${alert.closed_by}, ${formatMoment(Date.parse(alert.closed_at))}${alert.closed_note && `: ${alert.closed_note}`}` : ""],
       ["Done", (alert.actions ?? []).map(describeAction).join("\n")],
@@ -134,6 +134,13 @@ export class AlertView {
 
 function back() {
   return make("p", { class: "back" }, make("a", { href: "#/" }, "← Overview"));
+}
+
+/** Write what each channel told last; what is on its way to a channel that fails was not told yet. */
+function writeTold(alert) {
+  const failed = failedChannels(alert);
+  const told = (alert.told ?? []).filter(({ channel }) => !failed.includes(channel));
+  return [...told.map(describeTold), ...failed.map((channel) => `${channel} failed`)].join("\n");
 }
 
 function describeTold({ channel, told, level, at }) {

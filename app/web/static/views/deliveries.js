@@ -54,7 +54,7 @@ export class DeliveriesView extends ListView {
   }
 
   #channelRow({ name, type, state, broken_since: since, reason }, failing) {
-    const button = makeAction("Send a test", "notify", (pressed) => this.act(pressed, () => this.#test(name)));
+    const button = makeAction("Send a test", "notify or admin", (pressed) => this.act(pressed, () => this.#test(name)));
     const mark = makeMark();
     const [kind, word, text] =
       state === "broken"
@@ -82,7 +82,7 @@ export class DeliveriesView extends ListView {
 
   #messageRow(message) {
     const { channel, state, body, items, error, attempts } = message;
-    const button = makeAction("Resend", "notify", (pressed) => this.act(pressed, () => this.#resend(message)));
+    const button = makeAction("Resend", "notify or admin", (pressed) => this.act(pressed, () => this.#resend(message)));
     const failure = error ?? attempts.at(-1)?.error ?? "";
     const kinds = [...new Set(items.map(({ kind, level }) => `${level} ${kind}`))].join(", ");
     return make(

@@ -11,6 +11,7 @@ import { About } from "./about.js";
 import { showAlerts } from "./alerts.js";
 import { Buckets } from "./buckets.js";
 import { Chart, loadUplot } from "./chart.js";
+import { MetricTabs } from "./tabs.js";
 import { changeRange, loadTrend, RANGES, readRange, toColumns, toCsv } from "./trend.js";
 
 const REFRESH_MS = 15_000;
@@ -44,7 +45,7 @@ export class SensorView {
   #isClosed = false;
   #mark = makeMark();
   #age = make("span", { class: "note" });
-  #metrics = make("div", { class: "metric-tabs", role: "group", "aria-label": "Metric" });
+  #tabs = new MetricTabs();
   #ranges = make("div", { class: "chips", role: "group", "aria-label": "Range" });
   #readout = make("p", { class: "readout" });
   #plot = make("div", { class: "chart", tabindex: "0", role: "img", "aria-label": "Chart; the table behind it has its values" });
@@ -63,7 +64,7 @@ export class SensorView {
       { class: "sensor-view" },
       make("p", { class: "back" }, make("a", { href: "#/" }, "← Overview")),
       make("div", { class: "sensor-head" }, this.#heading, this.#ownName, this.#mark, this.#age),
-      this.#metrics,
+      this.#tabs.element,
       make("div", { class: "chart-tools" }, this.#ranges, this.#moves(), this.#readout, this.#csv()),
       this.#plot,
       this.#buckets.element,
@@ -262,21 +263,14 @@ export class SensorView {
   #showMetrics() {
     const sensor = this.#sensor;
     const names = sensor ? [...sensor.metrics.keys()] : Object.keys(this.#facts?.latest ?? {});
-    const tabs = names.toSorted().map((name) => {
+    const alerts = this.#findAlerts();
+    const metrics = names.toSorted().map((name) => {
       const value = sensor?.metrics.get(name)?.value ?? this.#facts?.latest[name]?.value;
       const unit = sensor?.unitOf(name) || (this.#facts?.latest[name]?.unit ?? "");
-      return [name, value === undefined ? "" : formatQuantity(value, unit)];
+      const level = alerts.find(({ metric }) => metric === name)?.level ?? "";
+      return { name, value: value === undefined ? "" : formatQuantity(value, unit), level };
     });
-    if (this.#metrics.children.length !== tabs.length) {
-      arrange(this.#metrics, tabs.map(([name]) => makeTab(name)));
-    }
-    const alerts = this.#findAlerts();
-    tabs.forEach(([name, text], index) => {
-      const tab = this.#metrics.children[index];
-      tab.setAttribute("aria-pressed", String(name === this.#metric));
-      setMark(tab.firstChild, alerts.find(({ metric }) => metric === name)?.level ?? "", name);
-      setText(tab.lastChild, text);
-    });
+    this.#tabs.show(metrics, this.#metric);
   }
 
   #showRanges() {
@@ -349,10 +343,4 @@ export class SensorView {
 
 function writeWidth(resolution) {
   return resolution.replace(/(\d+)/, "$1 ").replace(/m$/, "min");
-}
-
-function makeTab(name) {
-  const choose = () => changeRoute({ metric: name });
-  const label = make("span", { class: "mark tab-name" }, name);
-  return make("button", { type: "button", class: "tab", onclick: choose }, label, make("span", { class: "tab-value" }));
 }

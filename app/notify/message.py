@@ -95,8 +95,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An alert message before it is rendered for a service."""
 
     title: str
-    #: Most important first: the last ones are dropped when not all fit.
+    #: One for each series, the most important first: the last ones are dropped when not all fit.
     entries: tuple[Entry, ...] = ()
+    #: One for each alert, for programs that read the message; empty: as `entries`.
+    every_entry: tuple[Entry, ...] = ()
     text: str = ""
     footer: str = ""
     #: None: the level of the most severe entry that is not over.

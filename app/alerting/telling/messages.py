@@ -30,10 +30,12 @@ def write_message(
     first = series[0].main.episode
     refs = [ref for each in series for one in each.actions if (ref := situation.refs.get((channel, one.episode.id)))]
     entries = tuple(_entry(situation, channel, each, values, addresses) for each in series)
+    alone = sorted((SeriesActions((action,)) for action in actions), key=_sort_key)
     is_over = all(entry.over for entry in entries)
     return Message(
         title=title(situation, series),
         entries=entries,
+        every_entry=tuple(_entry(situation, channel, each, values, addresses) for each in alone),
         rule=first.rule,
         group=", ".join(situation.group_labels(first)),
         zone=situation.zone(channel, first),

@@ -28,6 +28,7 @@ NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs
         ("m,host=pi1,device=d,zone=a,area=b", "d,area=b,host=pi1,zone=a", {"area": "b", "host": "pi1", "zone": "a"}),
         ("°C,domain=sensor,entity_id=cellar", "cellar,domain=sensor", {"domain": "sensor"}),
         ("m,sensor_id=a,sensor=b", "b,sensor_id=a", {"sensor_id": "a"}),
+        ("m,device=Gru\u0308n\\ ", "Grün", {}),
         (r"my\ house,room=living\ room", "my house,room=living room", {"room": "living room"}),
     ],
 )

@@ -31,7 +31,7 @@ class _Refusal(NamedTuple):
     key: str | None
 
 
-class Refusals:
+class KeyRefusals:
     """Logs refused keys: the first refusal of an address at once, further ones as a count every REPORT_EVERY_S.
 
     When REFUSALS_KEPT are counted separately, refusals from further addresses are counted together as "others".

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.auth.audit import Refusals
+from app.auth.audit import KeyRefusals
 from app.auth.sql import SQL
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ConflictError, NotFoundError, OverloadedError, UnauthorizedError
@@ -166,7 +166,7 @@ class KeyRing:
         self._revoked: dict[bytes, str] = {}
         #: The stored keys of the last refresh; None before the first.
         self._refreshed: dict[bytes, ApiKey] | None = None
-        self.refusals = Refusals()
+        self.refusals = KeyRefusals()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._pool: Pool | None = None
         self._watches: dict[object, tuple[ApiKey, Callable[[], None]]] = {}

@@ -45,7 +45,7 @@ class ChannelResult(msgspec.Struct, frozen=True):
     error: str | UnsetType = UNSET
 
 
-class Sent(msgspec.Struct, frozen=True):
+class SentNotification(msgspec.Struct, frozen=True):
     """A sent notification. `timestamp` is UTC with microseconds and without a zone, as existing clients parse it."""
 
     notification_id: str
@@ -57,7 +57,7 @@ class SendAnswer(msgspec.Struct, frozen=True):
     """The answer to a notification, also if every channel failed."""
 
     success: bool
-    data: Sent
+    data: SentNotification
 
 
 class Broker:
@@ -100,7 +100,7 @@ class Broker:
         self.store.put(_stored(notification_id, notification, api_key, stored))
         _log_sent(notification, api_key, stored)
         timestamp = notification.at.replace(tzinfo=None).isoformat(timespec="microseconds")
-        return SendAnswer(True, Sent(notification.id, timestamp, results))
+        return SendAnswer(True, SentNotification(notification.id, timestamp, results))
 
     async def _deliver_all(
         self, channels: dict[str, ChannelSettings], notification: BrokerNotification

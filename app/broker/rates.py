@@ -1,4 +1,4 @@
-"""How many notifications an API key may send."""
+"""Limits of the number of notifications that an API key may send."""
 
 import time
 from collections.abc import Callable

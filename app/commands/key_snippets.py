@@ -1,4 +1,4 @@
-"""What `tidegauge key create` prints with a new key: how curl, Telegraf and Home Assistant send readings with it."""
+"""Examples that `tidegauge key create` prints with a new key: senders of readings by curl, Telegraf, Home Assistant."""
 
 from typing import Final
 from urllib.parse import urlsplit

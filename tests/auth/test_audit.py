@@ -13,7 +13,7 @@ import websockets
 from structlog.testing import capture_logs
 
 from app.auth import audit, keys
-from app.auth.audit import REFUSALS_KEPT, Refusals
+from app.auth.audit import REFUSALS_KEPT, KeyRefusals
 from app.auth.keys import KeyRing, create_key, revoke_key
 from app.http.proxies import client_address
 from tests import processes
@@ -34,7 +34,7 @@ def refusal(reason: str, client: str = "10.0.0.1", key: str | None = None, count
 
 
 def test_first_refusal_is_logged_at_once_and_the_others_as_a_number() -> None:
-    refusals = Refusals()
+    refusals = KeyRefusals()
     with capture_logs() as logs:
         for _ in range(1_000):
             refusals.count("10.0.0.1", "unknown")
@@ -46,7 +46,7 @@ def test_first_refusal_is_logged_at_once_and_the_others_as_a_number() -> None:
 
 
 def test_refusals_that_go_on_have_one_line_in_each_period() -> None:
-    refusals = Refusals()
+    refusals = KeyRefusals()
     with capture_logs() as logs:
         for _ in range(3):
             for _ in range(5):
@@ -56,7 +56,7 @@ def test_refusals_that_go_on_have_one_line_in_each_period() -> None:
 
 
 def test_refusal_is_logged_at_once_again_when_there_was_none_for_a_period() -> None:
-    refusals = Refusals()
+    refusals = KeyRefusals()
     with capture_logs() as logs:
         refusals.count("10.0.0.1", "unknown")
         refusals.report()
@@ -65,7 +65,7 @@ def test_refusal_is_logged_at_once_again_when_there_was_none_for_a_period() -> N
 
 
 def test_refusals_are_told_apart_by_address_reason_and_key() -> None:
-    refusals = Refusals()
+    refusals = KeyRefusals()
     told = [
         ("a", "unknown", None),
         ("b", "unknown", None),
@@ -81,7 +81,7 @@ def test_refusals_are_told_apart_by_address_reason_and_key() -> None:
 
 
 def test_refusals_of_very_many_addresses_are_counted_together() -> None:
-    refusals = Refusals()
+    refusals = KeyRefusals()
     with capture_logs() as logs:
         for number in range(REFUSALS_KEPT + 500):
             refusals.count(f"10.0.{number // 250}.{number % 250}", "unknown")
@@ -103,7 +103,7 @@ def test_refusals_of_very_many_addresses_are_counted_together() -> None:
 async def test_refusals_are_reported_every_minute_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert audit.REPORT_EVERY_S == 60
     monkeypatch.setattr(audit, "REPORT_EVERY_S", 0.01)
-    refusals = Refusals()
+    refusals = KeyRefusals()
     with capture_logs() as logs:
         refusals.count("a", "unknown")
         refusals.count("a", "unknown")
@@ -141,7 +141,7 @@ async def test_refused_key_is_logged_with_address_reason_and_label_on_every_way_
     narrow = await create_key(database.pool, "narrow", frozenset({"ingest"}), {})
     await server.services.ring.refresh()
     for way in (get_sensors, send_notification, follow, follow_as_before):
-        server.services.ring.refusals = Refusals()
+        server.services.ring.refusals = KeyRefusals()
         reasons: list[str] = []
         server.services.ring.refusals.on_refused = reasons.append
         with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""What is refused of a gateway's uploads, over HTTP: the last ones, with the beginnings of their bodies."""
+"""The last refused uploads of a gateway over HTTP, with the beginnings of their bodies."""
 
 import gzip
 from typing import Any

@@ -317,8 +317,8 @@ def test_doctor_ends_with_1_when_there_is_a_problem(tmp_path: Path, arguments: l
 
 async def test_doctor_notes_what_is_refused_of_a_gateway_and_what_contradicts(database: Database) -> None:
     await database.pool.execute(
-        """INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at, last_taken_at, rejected, rejected_by_code,
-                                conflicts)
+        """INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at, last_taken_at, rejected,
+                                rejected_by_code, conflicts)
            VALUES ('k', 'roof', now(), now(), NULL, 5, '{"time_in_future": 3, "value_not_a_number": 2}', 0),
                   ('k', 'quay', now(), now(), now(), 0, '{}', 1),
                   ('k', 'well', now(), now(), now(), 0, '{}', 0)"""

@@ -234,7 +234,8 @@ def _list_upload_facts(row: asyncpg.Record) -> list[str]:
     if row["last_taken_at"] is None or row["last_taken_at"] < row["last_upload_at"] - _NOTHING_TAKEN:
         facts.append("uploads arrive, all refused")
     if row["conflicts"]:
-        facts.append(f"{count_of(row['conflicts'], 'value')} differ from what is stored")
+        verb = "differs" if row["conflicts"] == 1 else "differ"
+        facts.append(f"{count_of(row['conflicts'], 'value')} {verb} from what is stored")
     return facts
 
 

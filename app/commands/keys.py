@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 import rich_click as click
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,6 +22,8 @@ _LIMITS: Final = {
     "notifications_per_minute": "notifications_per_minute",
     "uploads_per_minute": "rate",
 }
+#: More characters than a line of the list has.
+_WIDEST: Final = 1_000
 _TIMES: Final = {
     "created_at": "created",
     "last_used_at": "last used",
@@ -128,7 +131,8 @@ async def key_list(as_json: bool) -> None:
         times = [f"{row[name]:%Y-%m-%d %H:%M}" if row[name] else "" for name in _TIMES]
         limits = " ".join(f"{name}={value}" for name, value in row["limits"].items())
         table.add_row(escape(row["label"]), " ".join(row["scopes"]), limits, escape(_show_binding(row)), *times)
-    output.print(table)
+    # As wide as it is: a terminal that is narrower breaks the lines.
+    Console(width=_WIDEST).print(table)
 
 
 def _show_binding(row: dict[str, Any]) -> str:

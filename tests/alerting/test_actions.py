@@ -1,4 +1,4 @@
-"""What people do about alerts over HTTP: acks of groups, closing, silences from alerts; who did what."""
+"""Actions of people on alerts over HTTP: acks of groups, closing, silences from alerts; who did what."""
 
 from datetime import datetime, timedelta
 from typing import Any

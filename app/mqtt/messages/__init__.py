@@ -1,1 +1,1 @@
-"""What a message says: its topic by patterns, the values and the time in its payload, the reading of both."""
+"""From a message to a reading: `topics` are patterns, `payloads` holds values and a time, `readings` joins both."""

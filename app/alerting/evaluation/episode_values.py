@@ -148,6 +148,9 @@ def _values(alert: ValuedAlert, readings: Sequence[StoredReading], value_of: Val
     valued_us = readings[-1][0] if is_cut else max(end_us, alert.valued_us or 0)
     is_final = not is_cut and alert.resolved_us is not None and alert.last_us > alert.resolved_us + FINAL_AFTER_US
     is_known = alert.resolved_us is None and alert.valued_us is not None and peak == alert.peak
+    stored = alert.fired_value, alert.value, alert.peak, alert.valued_us
+    if not is_final and stored == (fired, value, peak, valued_us):
+        return None
     if is_known and alert.fired_value is not None and valued_us - (alert.valued_us or 0) < STORE_EVERY_US:
         return None
     return alert.id, fired, value, peak, peak_us, valued_us, is_final

@@ -285,7 +285,7 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(sensor.name, sensor
   JOIN sensor ON sensor.id = series.sensor_id
   JOIN series_state AS state ON state.series_id = episode.series_id
  WHERE NOT episode.values_final AND episode.kind = 'threshold' AND episode.reason IS DISTINCT FROM 'retracted'
-   AND (episode.valued_to IS NULL OR episode.valued_to < coalesce(episode.resolved_at, state.last_time)
+   AND (episode.valued_to IS NULL OR episode.valued_to < least(coalesce(episode.resolved_at, 'infinity'), state.last_time)
         OR episode.resolved_at IS NOT NULL AND state.last_time > episode.resolved_at + INTERVAL '2 minutes'
         OR episode.series_id = ANY($1::int[]))
  ORDER BY episode.valued_to NULLS FIRST, episode.id

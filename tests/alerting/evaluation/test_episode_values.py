@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.alerting.evaluation.sql import SQL
 from tests.alerting.harness import AlertingHarness
 
 _RISING = """
@@ -72,3 +73,15 @@ async def test_values_survive_their_readings(harness: AlertingHarness) -> None:
         "condition": "above",
         "final": False,
     }
+
+
+async def test_alert_that_ended_after_its_last_reading_is_not_computed_again_and_again(
+    harness: AlertingHarness,
+) -> None:
+    await harness.use_rules(_WARM)
+    await harness.upload("freezer", (20, 9), (18, 10))
+    await harness.tick()
+    await harness.use_rules("")
+    query = SQL["list_valued_alerts"]
+    assert [row["id"] for row in await harness.pool.fetch(query, [], 10)] == []
+    assert (await stored(harness))["peak"] == 10.0

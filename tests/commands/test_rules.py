@@ -246,8 +246,10 @@ rules:
         "    no_data after 1m is under twice the usual 1m between uploads (cellar)",
         "    when: there is no series of door (cellar)",
         "  slow: 1 series, 1 episode in 7 days",
-        "    readings come every 1m, so for: 20s is reached only when the next one comes; holds: true with a max_gap "
-        "counts a value until then (cellar)",
+        (
+            "    readings come every 1m, so for: 20s is reached only when the next one comes; holds: true with a max_gap "
+            "counts a value until then (cellar)"
+        ),
         "  nothing: 0 series, 0 episodes in 7 days",
         "    no stored series matches its sensors",
     ]

@@ -32,7 +32,9 @@ ENV HOST=0.0.0.0 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     RULES_DIR=/srv/tidegauge/rules
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /srv/tidegauge --shell /usr/sbin/nologin tidegauge
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /srv/tidegauge --shell /usr/sbin/nologin tidegauge \
+ # A volume that is mounted here belongs to this user, too.
+ && install --directory --owner=tidegauge --group=tidegauge /srv/tidegauge/data
 COPY --from=build /srv/tidegauge/venv /srv/tidegauge/venv
 COPY rules/ /srv/tidegauge/rules/
 WORKDIR /srv/tidegauge

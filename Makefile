@@ -68,7 +68,7 @@ lock: $(VENV)/.installed ## Pin the packages anew; UPGRADE=--upgrade takes the n
 	 && export CUSTOM_COMPILE_COMMAND="make lock" \
 	 && "$$folder/bin/pip-compile" $(PIP_COMPILE) $(UPGRADE) --extra=dev --output-file=.requirements/dev.txt pyproject.toml \
 	 && cp .requirements/dev.txt .requirements/runtime.txt \
-	 && "$$folder/bin/pip-compile" $(PIP_COMPILE) --extra=prometheus --output-file=.requirements/runtime.txt pyproject.toml
+	 && "$$folder/bin/pip-compile" $(PIP_COMPILE) --extra=prometheus --extra=mqtt --extra=senml --output-file=.requirements/runtime.txt pyproject.toml
 
 clean: ## Remove everything that setup, tests and checks made, but not the data in .data/
 	@rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

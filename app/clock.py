@@ -16,15 +16,15 @@ PENDING_AFTER_US = 5 * SECOND_US
 
 Clock = Callable[[], int]
 _SLOW_ANSWER_NS = 1_000_000_000
-#: A clock that is this much behind the newest time was set back. Times assigned ahead of it are fewer.
+#: A clock that is this much behind the newest time was set back. Times that are assigned ahead of it never reach this.
 _SET_BACK_US = 10 * SECOND_US
 
 
 class DatabaseClock:
-    """The database's clock as this process knows it: read now and then, and carried on by the monotonic clock between.
+    """The database's clock: read from time to time, and continued by this machine's monotonic clock in between.
 
-    So all processes of a database agree on the time, and a wall clock that somebody sets moves nothing. Until the
-    database has been asked, it is the wall clock.
+    All processes of a database agree on this time, and a change of the wall clock does not move it. Before the first
+    answer of the database, it is the wall clock.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class DatabaseClock:
         return (time.monotonic_ns() + self._ahead_ns) // 1_000
 
     def follow(self, database_us: int, asked_ns: int, answered_ns: int) -> None:
-        """Take over an answer of the database, with the monotonic times of question and answer; a slow one is left out.
+        """Adopt the time that the database answered; ignore a slow answer. The other times are of the monotonic clock.
 
         The clock was read between the two, so it is known to within half of the time between them.
         """
@@ -76,8 +76,8 @@ def rfc3339(us: int) -> str:
 class DistinctClock:
     """A clock that never returns the same microsecond twice, so that readings stamped on receipt stay apart.
 
-    It goes back only with a clock that was set back; standing still until then would give an hour one time. It may be
-    used by several threads.
+    It goes back only when the clock behind it was set back by more than 10 seconds. Otherwise, after a step of an hour,
+    all readings of that hour would follow each other by a microsecond. It may be used by several threads.
     """
 
     def __init__(self, clock: Clock = now_us) -> None:

@@ -15,7 +15,7 @@ class AppError(Exception):
     title: ClassVar[str] = "Something went wrong"
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     #: Seconds after which the client should try again; sent as Retry-After.
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
 
 class SettingsError(AppError):
@@ -128,7 +128,7 @@ class OverloadedError(AppError):
 
 
 class TooManyRequestsError(AppError):
-    """The key has as many requests under way as it may have."""
+    """The key already has the largest allowed number of requests under way."""
 
     code = "too_many_requests"
     title = "Too many requests of this key"
@@ -137,7 +137,7 @@ class TooManyRequestsError(AppError):
 
 
 class SlowReadError(AppError):
-    """A read took longer than the server lets it."""
+    """A read took longer than the server allows."""
 
     code = "slow_read"
     title = "Reading takes too long"
@@ -146,7 +146,7 @@ class SlowReadError(AppError):
 
 
 class WorkerAwayError(AppError):
-    """No worker runs that could do what was asked."""
+    """The request needs a worker, and none runs."""
 
     code = "worker_away"
     title = "The worker is away"
@@ -155,7 +155,7 @@ class WorkerAwayError(AppError):
 
 
 class DatabaseUnavailableError(AppError):
-    """The database cannot be reached; the message says what is known of what the request was to store."""
+    """The database cannot be reached; the message says whether the request may have been stored."""
 
     code = "database_unavailable"
     title = "The database is away"

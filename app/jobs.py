@@ -17,10 +17,10 @@ from app.metrics import Metrics
 
 #: A job that failed this many times in a row needs attention.
 FAILURES_ALARMING = 3
-#: So does one that did not end for this many of its intervals, and for this many seconds.
+#: A job also needs attention if no run of it has ended for this many intervals, and for this many seconds.
 INTERVALS_ALARMING = 5
 STALLED_S = 10.0
-#: A step of the wall clock is noticed after this time at the latest, and one below it is left to APScheduler.
+#: A step of the wall clock is noticed within this time. A smaller step is left to APScheduler.
 _LOOK_EVERY_S = 1.0
 _STEP_S = 0.5
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ class Job(msgspec.Struct, frozen=True):
     every_s: float
     run: Callable[[], Awaitable[None]]
     leader_only: bool = False
-    #: The process is not ready after this many failures in a row. None: it does its work without this job.
+    #: The process is not ready after this many failures in a row. None: it is ready without this job.
     not_ready_after: int | None = None
 
 
@@ -52,15 +52,15 @@ class Jobs:
     def __init__(self, metrics: Metrics, is_leader: Callable[[], bool] = lambda: False) -> None:
         self.states: dict[str, JobState] = {}
         self._jobs: list[Job] = []
-        #: By name, when a run last ended or came forward, on the monotonic clock.
+        #: Job name -> time at which a run last ended or reported progress, on the monotonic clock.
         self._alive_at: dict[str, float] = {}
-        #: By name, when the last run that succeeded began, likewise.
+        #: Job name -> time at which the last successful run began, on the monotonic clock.
         self._succeeded_at: dict[str, float] = {}
         self._metrics = metrics
         self._is_leader = is_leader
 
     def list_problems(self) -> list[str]:
-        """Return a text about each job without which the process cannot do its work and that fails or has stalled."""
+        """Return a text about each necessary job that fails or has stalled."""
         return [
             text
             for job in self._jobs
@@ -79,7 +79,7 @@ class Jobs:
         return self._succeeded_at.get(name, float("-inf")) > moment
 
     def note_progress(self, name: str) -> None:
-        """Note that a run of a job that takes long is coming forward."""
+        """Note that a long run of a job makes progress."""
         self._alive_at[name] = monotonic()
 
     def _describe(self, job: Job, failures_alarming: int) -> list[str]:
@@ -141,7 +141,7 @@ class Jobs:
 
 
 class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]
-    """APScheduler keeps the times of the next runs by the wall clock: here they move along when that clock is set.
+    """An APScheduler whose next runs move along when the wall clock is set, because it plans them by that clock.
 
     Otherwise a clock set back by an hour would stop every job for an hour, and one set forward by years, as on a
     machine that learns the time only after its start, would count all missed runs one by one.

@@ -13,10 +13,12 @@ from structlog.typing import EventDict, Processor
 from app.settings import LogFormat, LogLevel
 
 #: Parameters that carry a key or a password (`api-key`, `p`, `token`, `password`), the token in a Telegram address, a
-#: Slack address, the password in the address of a database, and the keys that Tidegauge makes.
+#: Slack address, the password in the address of a database, the keys that Tidegauge makes, and the key in the address
+#: of telemetry.
 _SECRETS = re.compile(
     r"(?i)((?:api[-_]?key|token|password|[?&]p)=)[^&\s\"']+|(/bot)\d+:[\w-]+|(https://hooks\.slack\.com/)[^\s\"']+"
     r"|(postgres(?:ql)?://[^:@/\s]*:)\S+(?=@)|(tg_)[\w-]{43}"
+    r"|(/api/v1/)[^/\s\"']+(?=/telemetry)"
 )
 
 

@@ -16,14 +16,18 @@ from app.alerting import routes as alerting_routes
 from app.auth import routes as auth_routes
 from app.broker import routes as broker_routes
 from app.db.pool import Pool
+from app.errors import MissingExtraError
 from app.http.deadlines import Deadlines
 from app.http.disconnects import CancelReads
+from app.http.parameters import CheckParameters
 from app.http.proxies import TrustedProxies
 from app.http.request_log import RequestLog
 from app.ingest import routes as ingest_routes
 from app.live import routes as live_routes
+from app.mqtt.model import BridgePlan
 from app.notify import routes as notify_routes
 from app.problems import respond
+from app.sensors import gateways as gateways_routes
 from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
 from app.services import Services
@@ -46,6 +50,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
         route_handlers=[
             *ingest_routes.handlers,
             *sensors_routes.handlers,
+            *gateways_routes.handlers,
             *limits_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,
@@ -57,8 +62,16 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
             *web_routes.handlers,
         ],
         lifespan=[_lifespan],
-        state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
+        state=State(
+            {
+                "services": services,
+                "key_ring": services.ring,
+                "broker": services.broker,
+                "upload_rates": services.upload_rates,
+            }
+        ),
         dependencies=_dependencies(services),
+        before_request=CheckParameters(),
         exception_handlers={Exception: respond},
         openapi_config=_openapi(settings.root_path),
         logging_config=None,
@@ -92,6 +105,38 @@ def create_worker_app(settings: Settings) -> Litestar:
     return app
 
 
+def create_bridge_app(settings: Settings, plan: BridgePlan, url: str, key: str) -> Litestar:
+    """Build the application of the bridge from an MQTT broker to the API at `url`. Raises AppError.
+
+    The bridge runs while the application does.
+    """
+    try:
+        from app.mqtt.bridge import Bridge
+        from app.mqtt.broker import BrokerLogin
+        from app.mqtt.routes import handlers
+    except ImportError:
+        raise MissingExtraError("mqtt") from None
+    bridge = Bridge(plan, BrokerLogin(settings.mqtt_username, settings.mqtt_password), url, key, settings.data_dir)
+    app = Litestar(
+        route_handlers=handlers,
+        lifespan=[_bridge_lifespan],
+        state=State({"bridge": bridge}),
+        dependencies={"bridge": Provide(lambda: bridge, sync_to_thread=False)},
+        exception_handlers={Exception: respond},
+        openapi_config=None,
+        logging_config=None,
+    )
+    app.asgi_handler = _within_deadlines(app)
+    return app
+
+
+@asynccontextmanager
+async def _bridge_lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Run the bridge while its application runs."""
+    async with app.state.bridge.running(), running(app.state.deadlines.watch(), "deadlines"):
+        yield
+
+
 @asynccontextmanager
 async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
     """Run the worker while its application runs."""
@@ -110,7 +155,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
 
 
 def _within_deadlines(app: Litestar) -> ASGIApp:
-    """Return the handler of an application that answers in time; `app.state.deadlines` is told of a stop."""
+    """Return the handler of an application that answers in time; call `app.state.deadlines.stop_within` at a stop."""
     deadlines = app.state.deadlines = Deadlines(app.asgi_handler)
     return deadlines
 

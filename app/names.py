@@ -1,18 +1,32 @@
-"""Which names, tags and units can be stored; for uploads, and for what operators set."""
+"""Rules for the names, tags and units that can be stored; for uploads, and for the fields that operators set."""
 
+import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 
 SENSOR_NAME_LIMIT = 200
 METRIC_NAME_LIMIT = 100
 TAGS_LIMIT = 32
 TAG_LENGTH_LIMIT = 200
 UNIT_LENGTH_LIMIT = 30
+#: A longer text is no name in any form; it is not even normalized.
+_NORMALIZED_LIMIT = 1_000
+#: Names that would be steps of a path in an address.
+_STEPS = (".", "..")
+#: The character that makes one emoji of two.
+_JOINER = "\u200d"
+
+
+def tidy_name(name: str) -> str:
+    """Return a name as it is stored: in Unicode's form NFC, without the blanks around it."""
+    if not name.isascii() and len(name) <= _NORMALIZED_LIMIT:
+        name = unicodedata.normalize("NFC", name)
+    return name.strip()
 
 
 def is_sensor_name(name: str) -> bool:
-    """Return whether a sensor may have this name."""
+    """Return whether a sensor may have this name, as it stands; `tidy_name` makes one of many that may not."""
     return len(name) <= SENSOR_NAME_LIMIT and _is_sensor_name(name)
 
 
@@ -39,12 +53,30 @@ def are_metric_names(names: Collection[str]) -> bool:
 # Only short names reach the caches, which would keep a rejected name of megabytes for ever.
 @lru_cache(maxsize=65_536)
 def _is_sensor_name(name: str) -> bool:
-    return is_short_text(name, SENSOR_NAME_LIMIT)
+    return _is_tidy(name, SENSOR_NAME_LIMIT)
 
 
 @lru_cache(maxsize=4_096)
 def _is_metric_name(name: str) -> bool:
-    return is_short_text(name, METRIC_NAME_LIMIT)
+    return _is_tidy(name, METRIC_NAME_LIMIT)
+
+
+def _is_tidy(name: str, limit: int) -> bool:
+    return name not in _STEPS and name == tidy_name(name) and is_short_text(_without_joiners(name), limit)
+
+
+def _without_joiners(name: str) -> str:
+    """Return a name without the joiners between two emoji; anywhere else, nobody would see a joiner."""
+    if _JOINER not in name:
+        return name
+    parts = name.split(_JOINER)
+    are_joined = all(_is_emoji(left.rstrip("\ufe0f")[-1:]) and _is_emoji(right[:1]) for left, right in pairwise(parts))
+    return "".join(parts) if are_joined else name
+
+
+def _is_emoji(letter: str) -> bool:
+    # Sk has the colours of skin.
+    return letter != "" and unicodedata.category(letter) in ("So", "Sk")
 
 
 def is_short_text(text: str, limit: int) -> bool:
@@ -61,13 +93,17 @@ def explain_tags(tags: object) -> str | None:
     """Return why this cannot be stored as tags, or None: tags are at most TAGS_LIMIT short texts by short texts."""
     if not isinstance(tags, dict) or len(tags) > TAGS_LIMIT:
         return f"tags is {show(tags)}; send an object of at most {TAGS_LIMIT} texts"
-    for name, value in tags.items():
-        for text in (name, value):
-            if not isinstance(text, str) or len(text) > TAG_LENGTH_LIMIT or not is_storable(text):
-                return (
-                    f"tag {show(name)} is {show(value)}; send texts of at most {TAG_LENGTH_LIMIT} characters, "
-                    "without NUL and unpaired surrogates"
-                )
+    return next((reason for name, value in tags.items() if (reason := explain_tag(name, value)) is not None), None)
+
+
+def explain_tag(name: object, value: object) -> str | None:
+    """Return why this cannot be stored as a tag, or None."""
+    for text in (name, value):
+        if not isinstance(text, str) or len(text) > TAG_LENGTH_LIMIT or not is_storable(text):
+            return (
+                f"tag {show(name)} is {show(value)}; send texts of at most {TAG_LENGTH_LIMIT} characters, "
+                "without NUL and unpaired surrogates"
+            )
     return None
 
 
@@ -88,7 +124,7 @@ def show(value: object) -> str:
 
 
 def _beginning(value: object, levels: int = 60) -> object:
-    """Return what the first 60 characters of a value show, so that no text of megabytes is made of a large one."""
+    """Return enough of a value to show its first 60 characters, so that a large one makes no text of megabytes."""
     if isinstance(value, str | bytes):
         return value[:61]
     if not levels:

@@ -19,8 +19,8 @@ _USUAL_PROBLEMS = {
     401: "Missing or unknown API key",
     403: "The API key lacks the scope",
 }
-#: What is known when a query of a request has failed. Uploads are told more, see app/ingest/flush/commit.py.
-_UNKNOWN = "What the request was to change may have been changed. Ask again, or look before you send it again."
+#: Detail of an answer after a query has failed. Answers to uploads are more exact, see app/ingest/flush/commit.py.
+_UNKNOWN = "The request may have been carried out. Before you repeat a change, look whether it was made."
 log = structlog.get_logger()
 
 
@@ -75,9 +75,9 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
 
 
 def _explain_bad_input(error: Exception) -> AppError | None:
-    """Return the answer to an exception that only a value of the client's can cause, whichever field it came in.
+    """Return the answer to an exception that only a value sent by the client can cause, in whichever field.
 
-    What is known of a field is checked where it is read, with a better message; this is for what that leaves out.
+    Fields are also checked where they are read, with better messages; this function covers what those checks miss.
     """
     if isinstance(error, RecursionError):
         return InvalidRequestError("The body has too many levels of lists and objects; send fewer")
@@ -108,7 +108,7 @@ def is_database_away(error: BaseException) -> bool:
         | asyncpg.CannotConnectNowError
         | asyncpg.AdminShutdownError
         | asyncpg.CrashShutdownError
-        # At a connection: the role or its password was changed, or the database is taken out of service or replaced.
+        # When connecting: the role or its password was changed, or the database is taken out of service or replaced.
         | asyncpg.InvalidAuthorizationSpecificationError
         | asyncpg.InvalidCatalogNameError
         | asyncpg.ObjectNotInPrerequisiteStateError

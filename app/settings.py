@@ -19,12 +19,15 @@ Network = IPv4Network | IPv6Network
 LogFormat = Literal["auto", "console", "json"]
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
-#: The variables that the example channels refer to. All others that a channel may refer to begin with CHANNEL_PREFIX:
-#: who writes a channel must not be able to send the secrets of the server somewhere.
+#: The variables that the example channels refer to. Every other variable that a channel may refer to begins with
+#: CHANNEL_PREFIX, so that the author of a channel cannot send the secrets of the server somewhere.
 CHANNEL_VARIABLES: Final = ("SLACK_WEBHOOK_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID")
 CHANNEL_PREFIX: Final = "CHANNEL_"
 #: Each of these, and each variable for channels, may be in a file instead, whose path is in the variable NAME_FILE.
-SECRETS: Final = ("DATABASE_URL", "READ_DATABASE_URL", "API_KEY", "API_KEY_WS", "READER_PASSWORD", "APP_PASSWORD")
+SECRETS: Final = (
+    *("DATABASE_URL", "READ_DATABASE_URL", "API_KEY", "API_KEY_WS", "READER_PASSWORD", "APP_PASSWORD"),
+    *("MQTT_API_KEY", "MQTT_USERNAME", "MQTT_PASSWORD"),
+)
 _FILE: Final = "_FILE"
 #: The largest file of a secret, in bytes.
 _LARGEST_SECRET: Final = 65_536
@@ -52,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     #: Path prefix under which a proxy offers the server, such as "/tidegauge"; empty for none.
     root_path: str = ""
-    #: Proxies whose X-Forwarded-For tells the client's address: addresses and networks, with commas between.
+    #: Proxies whose X-Forwarded-For is trusted: addresses and networks, separated by commas.
     trusted_proxies: str = ""
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
@@ -61,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels_dir: Path | None = None
     data_dir: Path = Path(".data")
     legacy_timezone: str = "America/Sao_Paulo"
+    #: Time zone of times in messages; when absent, that of /etc/localtime.
+    tz: str | None = None
     slack_webhook_url: str | None = None
     telegram_bot_token: str | None = None
     telegram_chat_id: str | None = None
@@ -73,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reader_password: str | None = None
     #: Password that `tidegauge migrate` sets for the role of the API; when absent, that role cannot log in.
     app_password: str | None = None
+    #: Of `tidegauge mqtt`: its key to the API, where it is not API_KEY, and its login at the broker.
+    mqtt_api_key: str | None = None
+    mqtt_username: str | None = None
+    mqtt_password: str | None = None
     #: The variables that channels may refer to as `${NAME}`, where set and not empty, including those of `.env`.
     channel_variables: dict[str, str] = {}
 
@@ -103,7 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return []
 
     def parse_proxies(self) -> tuple[Network, ...]:
-        """Return the trusted proxies as networks; raise ValueError, which names the one that is none."""
+        """Return the trusted proxies as networks; raise ValueError, which names the text that is not a network."""
         return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
 
     def check(self) -> None:
@@ -132,7 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             self.parse_proxies()
         except ValueError as error:
             raise SettingsError(
-                f"TRUSTED_PROXIES is {self.trusted_proxies!r}; it must be addresses or networks with commas between, "
+                f"TRUSTED_PROXIES is {self.trusted_proxies!r}; it must be addresses or networks separated by commas, "
                 f"such as 10.0.0.5,192.168.0.0/24: {error}"
             ) from None
         try:
@@ -154,7 +163,7 @@ def _read_secret_files(variables: Mapping[str, str]) -> dict[str, str]:
         if name == variable or not (name in SECRETS or is_channel_variable(name)):
             continue
         if name in variables:
-            raise SettingsError(f"{name} and {variable} are both set; take one of them away")
+            raise SettingsError(f"{name} and {variable} are both set; remove one of them")
         del read[variable]
         read[name] = _read_secret(variable, Path(path))
     return read
@@ -198,7 +207,7 @@ def _check_address(name: str, address: str | None) -> None:
 
 
 def _explain(error: str, given: Mapping[str, str]) -> str:
-    """Turn msgspec's message into one that names the variable, its value and what is accepted."""
+    """Turn msgspec's message into one that names the variable, its value and the accepted values."""
     field = error.rpartition("`$.")[2].rstrip("`")
     accepted = {
         "log_level": " or ".join(get_args(LogLevel)),

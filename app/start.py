@@ -1,4 +1,4 @@
-"""What every long-running process does at its start: wait for the database, and check that it can be used."""
+"""Steps at the start of every long-running process: wait for the database, and check that it can be used."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -22,9 +22,9 @@ from app.problems import is_database_away
 DATABASE_WAIT_S = 30.0
 #: Interval between two measurements of the database's size and of the pool.
 MEASURE_EVERY_S = 15.0
-#: How long after its beginning a stop cuts the connections on which work still waits: their database hangs.
+#: Time from the beginning of a stop until it cuts the connections that are still in use: their database hangs.
 CUT_AFTER_S = 3.0
-#: How long a stop waits for connections that are still in use, for each pool.
+#: Longest time that a stop waits for the connections of one pool that are still in use.
 CLOSE_WITHIN_S = 2.0
 Answer = TypeVar("Answer")
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ async def opened_pool(name: str, dsn: str, **options: Any) -> AsyncIterator[Boun
 
 
 async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Ask the database at the start, and again for DATABASE_WAIT_S while it is away; raise what it fails with then."""
+    """Return the answer of the database; while it is away, ask again for DATABASE_WAIT_S, then raise its error."""
     deadline = monotonic() + DATABASE_WAIT_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Background tasks that run until a block of code ends, and work that must not hold the event loop for long."""
+"""Background tasks that run until a block of code ends, and work that must not block the event loop for long."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import structlog
 
 T = TypeVar("T")
-#: Work on more values than this would hold the event loop for over 20 ms.
+#: Work on more values than this would block the event loop for over 20 ms.
 MUCH_VALUES = 20_000
 #: Pause before a failed task starts again.
 RESTART_PAUSE_S = 1.0
@@ -43,9 +43,9 @@ async def supervised(tasks: Mapping[str, Callable[[], Awaitable[None]]]) -> Asyn
 
 
 async def run_off_loop(value_count: int, work: Callable[..., T], *arguments: Any) -> T:
-    """Run work on so many values at once if they are few, else in a thread, which leaves the event loop its turns.
+    """Run work directly if it is about few values, else in a thread, so that the event loop is not blocked.
 
-    The work must be of many steps of Python or NumPy, and change nothing that others see.
+    The work must consist of many short steps of Python or NumPy, and must not change shared objects.
     """
     return work(*arguments) if value_count <= MUCH_VALUES else await asyncio.to_thread(work, *arguments)
 

@@ -6,10 +6,12 @@ Any number of workers may run against one database. One of them holds the lease 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
 
 import structlog
 
 from app.alerting.service import Alerting
+from app.alerting.watchdog import keep_watchdog
 from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition
@@ -25,6 +27,7 @@ from app.live.retention import prune_feed
 from app.metrics import Metrics
 from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
+from app.sensors.gateway_metrics import measure_gateways
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
 from app.start import (
@@ -41,24 +44,27 @@ from app.tasks import supervised
 
 #: Interval between two evaluations of the rules.
 EVALUATE_EVERY_S = 1.0
+#: Rules count as evaluated now when an evaluation succeeded that began this short a time ago.
+CURRENT_S = 15.0
 #: Interval between two looks for series without data.
 WATCH_SILENCE_EVERY_S = 10.0
-#: Interval between two reports of what the API shows about the worker.
+#: Interval between two reports of the status that the API shows about the worker.
 REPORT_EVERY_S = 5.0
 #: Interval between two refreshes of the days that late readings touched.
 LATE_DAYS_EVERY_S = 10.0
 #: Interval between two runs that remove deleted sensors.
 REMOVE_SENSORS_EVERY_S = 10.0
+#: Interval between two measurements of gateways.
+MEASURE_GATEWAYS_EVERY_S = 15.0
 #: Interval between two looks for transactions of the reader that last too long or are in the way.
 END_READERS_EVERY_S = 5.0
 #: Interval between two updates of the rolled-up tables of the Apache-2 edition.
 ROLL_UP_EVERY_S = 60.0
 #: Interval between two checks of the policies of the Community edition; the shortest policy runs every minute.
 OVERDUE_POLICIES_EVERY_S = 30.0
-#: How long after its beginning a stop cuts the connections on which work still waits: after messages under way, which
-#: get 5 s.
+#: Time from the beginning of a stop until it cuts the connections that are still in use. Messages under way get 5 s.
 _CUT_AFTER_S = 7.0
-#: Jobs without which a worker does not do what it is for.
+#: Jobs that must run; the worker is not ready without them.
 NEEDED = ("evaluate", "watch_silence")
 log = structlog.get_logger()
 
@@ -112,7 +118,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
             stack.callback(self.probe.close)
-            await self.alerting.keeper.follow(self.pool)
+            await patiently(lambda: self.alerting.keeper.follow(self.pool))
             await stack.enter_async_context(supervised({"lease": self.lease.keep}))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.lease.tried.wait()
@@ -122,7 +128,7 @@ class Worker:
                     await asyncio.sleep(0.01)
                 if self.lease.held:
                     await self._report()
-                await measure(self.metrics, self.pool)
+                await patiently(lambda: measure(self.metrics, self.pool))
                 await self.probe.watch()
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             meaning = describe_edition(self.edition)
@@ -134,8 +140,12 @@ class Worker:
     def _is_leader(self) -> bool:
         return self.lease.held
 
+    def _is_current(self) -> bool:
+        """Return whether this worker evaluates rules, and did so just now."""
+        return self.lease.held and self.jobs.succeeded_since("evaluate", monotonic() - CURRENT_S)
+
     def _look_soon(self) -> None:
-        """Look at once for what the API was asked: an ack, a silence, a message to send again, a test message."""
+        """Look at once for requests that the API has stored: acks, silences, messages to send again, test messages."""
         self.alerting.plan_soon()
         self.dispatcher.wake()
 
@@ -143,6 +153,7 @@ class Worker:
         return {
             "rules_watch": lambda: self.alerting.keeper.watch(self.pool, self._is_leader),
             "dispatcher": lambda: self.dispatcher.run(self.pool),
+            "watchdog": lambda: keep_watchdog(self.settings, lambda: self.alerting.keeper.rules, self._is_current),
         }
 
     def _jobs(self) -> list[Job]:
@@ -159,6 +170,7 @@ class Worker:
             ("prune_outbox", 600.0, lambda: prune_notifications(self.pool)),
             ("late_days", LATE_DAYS_EVERY_S, self._refresh_late_days),
             ("remove_sensors", REMOVE_SENSORS_EVERY_S, self._remove_sensors),
+            ("measure_gateways", MEASURE_GATEWAYS_EVERY_S, lambda: measure_gateways(self.pool, self.metrics)),
         ]
         if self.edition == "community":
             leader_jobs.append(("overdue_policies", OVERDUE_POLICIES_EVERY_S, self._run_overdue_policies))

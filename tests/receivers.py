@@ -13,6 +13,9 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default as email_policy
 from typing import Any, ClassVar, Literal, Self
 
 import msgspec
@@ -396,6 +399,205 @@ class WebhookReceiver(Receiver):
     def success(self, body: Any) -> web.Response:
         """Return an answer without a body."""
         return web.Response(status=204)
+
+
+class NtfyReceiver(Receiver):
+    """A receiver for ntfy's JSON publishing. `protected` maps topics to the token that they need."""
+
+    name = "ntfy"
+
+    def __init__(self, port: int = 0, on_accept: Callable[[str, Accepted], None] | None = None) -> None:
+        super().__init__(port, on_accept)
+        self.protected: dict[str, str] = {}
+
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return title and message, or ntfy's refusal: JSON with a code."""
+        if request.path != "/" or not isinstance(body, dict):
+            return _ntfy_error(400, 40024, "invalid request: request body must be valid JSON")
+        topic = str(body.get("topic", ""))
+        if not topic or not topic.replace("_", "").replace("-", "").isalnum() or len(topic) > 64:
+            return _ntfy_error(400, 40009, "invalid request: topic invalid")
+        if topic in self.protected and request.headers.get("Authorization") != f"Bearer {self.protected[topic]}":
+            return _ntfy_error(403, 40301, "forbidden")
+        if body.get("priority") not in (None, 1, 2, 3, 4, 5):
+            return _ntfy_error(400, 40007, "invalid request: priority invalid")
+        if len(str(body.get("message", "")).encode()) > 4_096:
+            return _ntfy_error(413, 41301, "attachment too large, or message too long")
+        return f"{body.get('title', '')}\n{body.get('message', '')}"
+
+    def success(self, body: Any) -> web.Response:
+        """Return the message with its id."""
+        answer = {"id": f"m{len(self.accepted)}", "event": "message", "topic": body["topic"]}
+        return web.json_response(answer)
+
+
+def _ntfy_error(status: int, code: int, error: str) -> web.Response:
+    return web.json_response({"code": code, "http": status, "error": error}, status=status)
+
+
+class PagerDutyReceiver(Receiver):
+    """A receiver for the Events API v2. `incidents` holds the summaries of open incidents by their dedup key."""
+
+    name = "pagerduty"
+
+    def __init__(self, port: int = 0, on_accept: Callable[[str, Accepted], None] | None = None) -> None:
+        super().__init__(port, on_accept)
+        self.incidents: dict[str, str] = {}
+
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return the summary, or PagerDuty's refusal: JSON with what is wrong."""
+        errors = _pagerduty_errors(body, raw) if request.path == "/v2/enqueue" else ["not found"]
+        if errors:
+            answer = {"status": "invalid event", "message": "Event object is invalid", "errors": errors}
+            return web.json_response(answer, status=400)
+        if body["event_action"] == "resolve":
+            self.incidents.pop(body["dedup_key"], None)
+        else:
+            self.incidents[body["dedup_key"]] = body["payload"]["summary"]
+        return f"{body['event_action']}: {body['payload']['summary']}"
+
+    def success(self, body: Any) -> web.Response:
+        """Return that the event is queued."""
+        answer = {"status": "success", "message": "Event processed", "dedup_key": body["dedup_key"]}
+        return web.json_response(answer, status=202)
+
+
+def _pagerduty_errors(body: Any, raw: bytes) -> list[str]:
+    if not isinstance(body, dict) or len(raw) > 512_000:
+        return ["the event is too large or no JSON"]
+    payload = body.get("payload", {})
+    return [
+        text
+        for is_wrong, text in (
+            (len(str(body.get("routing_key", ""))) != 32, "'routing_key' must be 32 characters"),
+            (body.get("event_action") not in ("trigger", "acknowledge", "resolve"), "'event_action' is invalid"),
+            (not 1 <= len(str(body.get("dedup_key", ""))) <= 255, "'dedup_key' is too long"),
+            (not 1 <= len(str(payload.get("summary", ""))) <= 1_024, "'payload.summary' is missing or too long"),
+            (not payload.get("source"), "'payload.source' is missing or blank"),
+            (payload.get("severity") not in ("critical", "error", "warning", "info"), "'payload.severity' is invalid"),
+        )
+        if is_wrong
+    ]
+
+
+class DiscordReceiver(Receiver):
+    """A receiver for Discord's webhooks. `deleted` holds the paths of webhooks that no longer exist."""
+
+    name = "discord"
+
+    def __init__(self, port: int = 0, on_accept: Callable[[str, Accepted], None] | None = None) -> None:
+        super().__init__(port, on_accept)
+        self.deleted: set[str] = set()
+
+    @property
+    def webhook_url(self) -> str:
+        """Return the address of a webhook."""
+        return f"{self.url}/api/webhooks/123/token-abc"
+
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return the texts, or Discord's refusal: JSON with a code."""
+        if request.path in self.deleted or not request.path.startswith("/api/webhooks/"):
+            return web.json_response({"message": "Unknown Webhook", "code": 10015}, status=404)
+        content, embeds = body.get("content", ""), body.get("embeds", [])
+        texts = [each.get("description", "") for each in embeds]
+        is_wrong = (
+            _utf16(content) > 2_000
+            or len(embeds) > 10
+            or any(not 1 <= _utf16(text) <= 4_096 for text in texts)
+            or sum(map(_utf16, texts)) > 6_000
+        )
+        if is_wrong:
+            return web.json_response({"message": "Invalid Form Body", "code": 50035}, status=400)
+        if not content and not embeds:
+            return web.json_response({"message": "Cannot send an empty message", "code": 50006}, status=400)
+        return "\n".join([content, *texts])
+
+    def success(self, body: Any) -> web.Response:
+        """Return the message, as after `wait=true`."""
+        return web.json_response({"id": str(len(self.accepted)), "content": body.get("content", "")})
+
+
+def _utf16(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+class TeamsReceiver(Receiver):
+    """A receiver for a workflow of Teams, which takes Adaptive Cards of at most 28 KB."""
+
+    name = "teams"
+
+    def check(self, request: web.Request, body: Any, raw: bytes) -> str | web.Response:
+        """Return the texts of the card, or the refusal of a body that is none."""
+        attachments = body.get("attachments", []) if isinstance(body, dict) else []
+        kinds = {each.get("contentType") for each in attachments}
+        if kinds != {"application/vnd.microsoft.card.adaptive"} or len(raw) > 28 * 1024:
+            return web.json_response({"error": {"code": "TriggerInputSchemaMismatch"}}, status=400)
+        return "\n".join(_card_texts(attachments[0]["content"]["body"]))
+
+    def success(self, body: Any) -> web.Response:
+        """Return that the workflow has started."""
+        return web.Response(status=202)
+
+
+def _card_texts(blocks: list[dict[str, Any]]) -> Iterator[str]:
+    for block in blocks:
+        if "text" in block:
+            yield block["text"]
+        yield from _card_texts(block.get("items", []))
+
+
+class MailReceiver:
+    """An SMTP server on 127.0.0.1 without TLS that keeps the mails it takes, and refuses on demand."""
+
+    def __init__(self) -> None:
+        #: The mails, as (recipients, mail).
+        self.mails: list[tuple[list[str], EmailMessage]] = []
+        #: Answers in place of the usual ones, by the first word of the command, such as `RCPT`. `AFTER` is that to the
+        #: mail itself; an empty answer cuts the connection.
+        self.answers: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        recipients: list[str] = []
+        writer.write(b"220 mail.test ESMTP\r\n")
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while line := (await reader.readline()).decode().strip():
+                verb = line.split()[0].upper()
+                if verb == "RCPT":
+                    recipients.append(line.partition("<")[2].rstrip(">"))
+                answer = self.answers.get(verb, _SMTP_ANSWERS.get(verb, "502 not implemented"))
+                if verb == "DATA" and verb not in self.answers:
+                    writer.write(b"354 go on\r\n")
+                    raw = await reader.readuntil(b"\r\n.\r\n")
+                    answer = self.answers.get("AFTER", "250 taken")
+                    if answer.startswith("2") or not answer:
+                        mail = message_from_bytes(raw[:-3].replace(b"\r\n..", b"\r\n."), policy=email_policy)
+                        self.mails.append((recipients, mail))
+                if not answer:
+                    break
+                writer.write(f"{answer}\r\n".encode())
+                await writer.drain()
+                if verb == "QUIT":
+                    break
+        writer.close()
+
+
+_SMTP_ANSWERS = {
+    "EHLO": "250 mail.test",
+    "HELO": "250 mail.test",
+    "MAIL": "250 ok",
+    "RCPT": "250 ok",
+    "RSET": "250 ok",
+    "QUIT": "221 bye",
+}
 
 
 def print_accepted(name: str, message: Accepted) -> None:

@@ -86,7 +86,7 @@ class Journey:
             self._rules.mkdir()
             (self._rules / "rules.yml").write_text(RULE_FILE.format(url=self.receiver.url))
             await self._start()
-            # Of a rule that is newer than a series, nothing is told that is over already.
+            # A rule that is newer than a series sends no message about alerts that have ended already.
             await self._until("SELECT EXISTS (SELECT FROM alert_rule)")
             yield
 

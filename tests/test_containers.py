@@ -39,7 +39,7 @@ def test_foreign_image_is_pinned_to_a_version_when_pulled(name: str) -> None:
     assert re.fullmatch(r"[\w/-]+:\d+\.\d+\.\d+[\w.-]*", SERVICES[name]["image"])
 
 
-@pytest.mark.parametrize("name", ["migrate", "api", "worker"])
+@pytest.mark.parametrize("name", ["migrate", "api", "worker", "mqtt"])
 def test_own_container_is_confined_when_run(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
@@ -88,10 +88,10 @@ def test_nothing_is_reachable_from_the_network_when_nothing_is_configured() -> N
     }
 
 
-def test_replica_is_left_out_when_its_profile_is_not_chosen() -> None:
+def test_service_is_left_out_when_its_profile_is_not_chosen() -> None:
     chosen = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert chosen == {"replica-setup": ["replica"], "replica": ["replica"]}
-    for name in chosen:
+    assert chosen == {"mqtt": ["mqtt"], "replica-setup": ["replica"], "replica": ["replica"]}
+    for name in ("replica-setup", "replica"):
         assert SERVICES[name]["image"] == SERVICES["db"]["image"]
         assert SERVICES[name]["user"] == "postgres"
     # A service outside the profile that needed one of them would start it always.

@@ -29,6 +29,7 @@ VALID = {
     "alert_id": "1",
     "silence_id": "1",
     "notification_id": "1",
+    "key": API_KEY,
 }
 #: The answer where a worker is needed, and none runs, whatever else is sent.
 WITHOUT_WORKER = '{"type":"/problems/worker_away"'

@@ -132,6 +132,8 @@ def test_log_leaves_out_connections_when_uvicorn_logs_their_address(level: str) 
         ("postgres://me:a@b@db/x", "postgres://me:[redacted]@db/x"),
         (f"the key {KEY!r} is unknown", "the key 'tg_[redacted]' is unknown"),
         ("http://127.0.0.1:8000/?page=2", "http://127.0.0.1:8000/?page=2"),
+        ("POST /api/v1/a secret/telemetry", "POST /api/v1/a secret/telemetry"),
+        ("POST /api/v1/s3cret/telemetry HTTP", "POST /api/v1/[redacted]/telemetry HTTP"),
         ("step=1", "step=1"),
     ],
 )
@@ -170,11 +172,11 @@ def test_log_replaces_secrets_in_every_text(form: LogFormat) -> None:
     assert stream.getvalue().count("[redacted]") == 3
 
 
-class Told:
+class Opaque:
     """A thing whose text has a secret."""
 
     def __str__(self) -> str:
-        return f"told {KEY}"
+        return f"opaque {KEY}"
 
     __repr__ = __str__
 
@@ -191,7 +193,7 @@ class Told:
         ValueError(KEY),
         [OSError(f"postgresql://me:{KEY}@db/x")],
         KEY.encode(),
-        Told(),
+        Opaque(),
     ],
     ids=["list", "tuple", "set", "mapping", "name", "error", "error in a list", "bytes", "object"],
 )

@@ -119,6 +119,28 @@ async def post_lines(request: AnyRequest, ingest: NamedDependency[Ingest]) -> Re
 handlers = [post_lines]
 '''
 
+SHAPE = '''
+"""Pairs of values by sensor: `{"pairs": {"tank": ["level", 8]}}`."""
+
+from typing import Final
+
+from app.ingest.formats.shapes import Shape
+
+
+def read(document, source):
+    """Yield a reading for each pair."""
+    for index, (sensor, (metric, value)) in enumerate(document.get("pairs").items()):
+        yield index, {"sensor": sensor, "values": {metric: value}}
+
+
+SHAPE: Final = Shape(
+    example={"pairs": {"tank": ["level", 8]}},
+    fits=lambda document: "pairs" in (document.names or ()),
+    read=read,
+    fields=("pairs",),
+)
+'''
+
 RULES = """
 version: 1
 rules:
@@ -140,6 +162,7 @@ def program(tmp_path: Path) -> Path:
     (copy / "app/notify/channels/pager.py").write_text(CHANNEL)
     (copy / "app/alerting/conditions/at_least.py").write_text(CONDITION)
     (copy / "app/ingest/formats/lines.py").write_text(FORMAT)
+    (copy / "app/ingest/formats/shapes/pairs.py").write_text(SHAPE)
     return copy
 
 
@@ -153,7 +176,7 @@ def run_module(program: Path, *arguments: str) -> str:
     return done.stdout
 
 
-async def test_made_up_channel_condition_and_format_are_used_when_added_to_the_program(
+async def test_made_up_channel_condition_format_and_shape_are_used_when_added_to_the_program(
     program: Path, database: Database, tmp_path: Path
 ) -> None:
     rules = tmp_path / "rules"
@@ -168,14 +191,18 @@ async def test_made_up_channel_condition_and_format_are_used_when_added_to_the_p
             RULES_DIR=str(rules),
             CHANNEL_PAGER_TOKEN="s3cret",
         ) as server:
-            receipt = await post_lines(server.http, "tank;level;8\ntank;level;much\npump;level;7.9\n")
+            receipt = await post(server.http, "/api/v1/lines", b"tank;level;8\ntank;level;much\npump;level;7.9\n")
             assert (receipt["accepted"], receipt["rejected_count"]) == (2, 1)
             assert receipt["rejected"][0]["code"] == "value_not_a_number"
+            receipt = await post(
+                server.http, "/api/v1/readings", b'{"pairs": {"a": ["level", 1], "b": ["level", "x"]}}'
+            )
+            assert (receipt["accepted"], receipt["rejected_count"]) == (1, 1)
             await wait_until(lambda: len(pager.accepted) == 1)
             (message,) = pager.accepted
             assert message.path == "/page"
             assert message.headers["X-Pager-Token"] == "s3cret"
-            assert "tank level: 8 (8)" in message.body["text"]
+            assert "tank level 8, at least 8" in message.body["text"]
             alerts = await (await server.http.get("/api/v1/alerts")).json()
             assert [(item["sensor"], item["peak"]) for item in alerts["items"]] == [("tank", 8.0)]
             listed = await (await server.http.get("/api/v1/rules")).json()
@@ -194,8 +221,8 @@ def test_made_up_channel_and_condition_are_in_check_and_schema_when_added(progra
     assert schema["definitions"]["level"]["properties"]["at_least"]["type"] == "number"
 
 
-async def post_lines(http: aiohttp.ClientSession, text: str) -> Any:
-    """Post lines with the test's key and return the receipt."""
-    async with http.post("/api/v1/lines", data=text.encode(), headers={"X-API-Key": API_KEY}) as response:
+async def post(http: aiohttp.ClientSession, path: str, body: bytes) -> Any:
+    """Post a body with the test's key and return the receipt."""
+    async with http.post(path, data=body, headers={"X-API-Key": API_KEY}) as response:
         assert response.status == 200, await response.text()
         return await response.json()

@@ -39,7 +39,7 @@ def test_error_is_503_with_retry_after_when_the_database_is_away(error: Exceptio
     problem, headers = describe(error)
     assert (problem.type, problem.status) == ("/problems/database_unavailable", 503)
     assert problem.detail == (
-        "What the request was to change may have been changed. Ask again, or look before you send it again."
+        "The request may have been carried out. Before you repeat a change, look whether it was made."
     )
     assert headers == {"Retry-After": "5"}
 

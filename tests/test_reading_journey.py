@@ -24,9 +24,12 @@ async def test_reading_is_stored_published_and_aggregated_once_when_uploaded_twi
 
         # 1. A gateway uploads it twice, because the first answer was lost.
         first = await server.post_readings({"gateway": "harbour-1", "readings": [reading]})
-        assert await first.json() == {"seq": 1, "accepted": 3, "duplicates": 0, "rejected": [], "rejected_count": 0}
+        counts = {"rejected": [], "rejected_count": 0}
+        receipt = await first.json()
+        assert receipt == {"seq": 1, "accepted": 3, "duplicates": 0, **counts, "server_time": receipt["server_time"]}
         again = await server.post_readings({"gateway": "harbour-1", "readings": [reading]})
-        assert await again.json() == {"seq": None, "accepted": 0, "duplicates": 3, "rejected": [], "rejected_count": 0}
+        receipt = await again.json()
+        assert receipt == {"seq": None, "accepted": 0, "duplicates": 3, **counts, "server_time": receipt["server_time"]}
 
         # 2. and 3. The hypertable has one row for each metric, which is the latest of its series.
         rows = await database.pool.fetch(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.rule_texts import MISSING, render_template, template_fault
+from app.rule_texts import MISSING, placeholder_faults, render_template, template_fault
 
 FACTS = {"sensor": "fridge-1", "site": "Kiel", "value": "9.1", "unit": "°C", "threshold": "8", "empty": ""}
 
@@ -50,3 +50,20 @@ def test_template_rendering_never_fails(template: str) -> None:
 def test_template_fills_every_fact_and_replaces_others_by_a_dash(facts: dict[str, str]) -> None:
     template = "|".join(f"{{{name}}}" for name in (*facts, "NOT_THERE"))
     assert render_template(template, facts) == "|".join([*facts.values(), MISSING])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("{sensr}", '"{sensr}"; did you mean "{sensor}"?'),
+        ("{Value}", '"{Value}"; did you mean "{value}"?'),
+        ("{tag.site}", 'write "{tags.site}" for a tag'),
+    ],
+)
+def test_placeholder_is_refused_when_it_is_misspelt(text: str, meant: str) -> None:
+    (fault,) = placeholder_faults(text, ())
+    assert meant in fault
+
+
+def test_placeholders_may_be_tags() -> None:
+    assert placeholder_faults("{value} {peak} {tags.site} {site} {floor} {sensors} {{x}}", ("sensors",)) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from urllib.parse import urlsplit
 
 import pytest
 from structlog.testing import capture_logs
@@ -97,6 +98,24 @@ async def wait_until_disconnected(database: Database) -> None:
     async with asyncio.timeout(10):
         while await connections(database):  # noqa: ASYNC110 -- the database sends no event for it
             await asyncio.sleep(0.01)
+
+
+async def test_services_wait_when_the_server_crashes_while_they_connect(database: Database) -> None:
+    async def crash(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        fields = b"SFATAL\0VFATAL\0C57P02\0Mterminating connection due to unexpected postmaster exit\0\0"
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        writer.close()
+
+    async with wire_to(database.dsn) as wire:
+        await wire.cut()
+        crashing = await asyncio.start_server(crash, "127.0.0.1", urlsplit(wire.url).port)
+        with capture_logs() as logs:
+            preparing = asyncio.create_task(enter(Services(settings(f"{wire.url}?sslmode=disable"))))
+            await wait_until(lambda: any(line["event"] == "waiting_for_database" for line in logs))
+            crashing.close()
+            await wire.mend()
+            await preparing
 
 
 async def test_services_read_from_the_replica_when_there_is_one(database: Database) -> None:

@@ -134,7 +134,7 @@ def test_secret_is_refused_when_it_is_set_beside_its_file(name: str, tmp_path: P
     env_file.write_text(f"{name}=other\n")
     with pytest.raises(SettingsError) as refusal:
         read({f"{name}_FILE": f"{tmp_path}/secret"}, env_file)
-    assert str(refusal.value) == f"{name} and {name}_FILE are both set; take one of them away"
+    assert str(refusal.value) == f"{name} and {name}_FILE are both set; remove one of them"
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe"])

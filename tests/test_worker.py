@@ -1,4 +1,4 @@
-"""The jobs of the worker, each run once on what it is for."""
+"""The jobs of the worker, each run once with some work to do."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from app.db.pool import Pool, open_pool
 from tests.visitors import see_visitors_off
 
-#: Of Linux; Python has no name for it.
+#: A constant of Linux that Python does not name.
 _SO_ATTACH_FILTER = 26
 
 
@@ -92,7 +92,7 @@ async def wire_to(target: str) -> AsyncIterator[Wire]:
 
 @asynccontextmanager
 async def pool_over(wire: Wire) -> AsyncIterator[Pool]:
-    """Open a pool of a few connections through a proxy; when the block ends, they are closed without a word."""
+    """Open a pool of a few connections through a proxy; when the block ends, they are aborted."""
     pool = await open_pool(wire.url, min_size=1, max_size=2)
     try:
         yield pool

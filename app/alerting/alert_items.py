@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import asyncpg
 import msgspec
@@ -31,8 +31,8 @@ class StepItem(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class ToldItem(msgspec.Struct, frozen=True):
-    """What a channel was told of an alert last, and when."""
+class ToldChannel(msgspec.Struct, frozen=True):
+    """The last message about an alert to a channel, with its time."""
 
     channel: str
     told: Literal["firing", "resolved"]
@@ -54,12 +54,31 @@ class MessageItem(msgspec.Struct, frozen=True):
     finished_at: datetime | None
 
 
+class ActionItem(msgspec.Struct, frozen=True):
+    """What a person did about an alert."""
+
+    action: Literal["ack", "close", "silence", "extend", "unsilence"]
+    at: datetime
+    #: The name that was given, else the label of the API key.
+    by: str
+    #: The label of the API key.
+    key: str
+    note: str
+    #: The level that was acknowledged or closed.
+    level: str | None
+    #: The end of the silence.
+    until: datetime | None
+
+
 class AlertItem(msgspec.Struct, frozen=True):
-    """One alert: a threshold episode of a rule and a series, or missing data. Its times are times of readings."""
+    """One alert: a threshold episode of a rule and a series, missing data, or the wrong clock of a gateway.
+
+    The times of an episode are times of readings.
+    """
 
     id: int
     rule: str
-    kind: Literal["threshold", "no_data"]
+    kind: Literal["threshold", "no_data", "clock"]
     sensor: str | None
     metric: str | None
     gateway: str | None
@@ -70,24 +89,31 @@ class AlertItem(msgspec.Struct, frozen=True):
     started_at: datetime
     fired_at: datetime
     resolved_at: datetime | None
-    #: Why the alert ended or was retracted; null if its readings ended it.
+    #: Why the alert ended or was retracted; null if its readings ended it. Of a clock: what is wrong.
     reason: str | None
     merged_into: int | None
     #: What the rule compares: the newest within the alert.
     value: float | None
-    #: What the rule compared when the alert fired; null for missing data, and where those readings are gone.
+    #: What the rule compared when the alert fired; null for missing data.
     fired_value: float | None
-    #: The value within the alert that was farthest past the threshold; null for rates and differences.
+    #: What the rule compared farthest past the threshold; null for missing data and without an open side.
     peak: float | None
-    #: A number, or [low, high].
+    #: The condition of the level: a keyword such as `above`, and its number or [low, high].
+    condition: str | None
     threshold: Any
     steps: list[StepItem]
     first_known_at: datetime
     acked_by: str | None
     acked_at: datetime | None
     acked_level: str | None
+    #: Who closed it by hand, when and why; a rise of its level opens it again.
+    closed_at: datetime | None
+    closed_by: str | None
+    closed_note: str | None
+    #: What people did about it, in order.
+    actions: list[ActionItem]
     #: What each channel was told of it last; empty while nobody was told.
-    told: list[ToldItem]
+    told: list[ToldChannel]
     #: The messages about it, the newest first; in lists the newest of each channel alone.
     messages: list[MessageItem]
 
@@ -133,13 +159,15 @@ async def _load(connection: Connection, rules: RuleSet, ids: Sequence[int], mess
     """Return alerts by id, the newest first, with some messages of each channel."""
     by_name = {rule.name: rule for rule in rules.rules}
     told = _by_alert(await connection.fetch(SQL["list_told"], ids))
+    actions = _by_alert(await connection.fetch(SQL["list_actions"], ids))
     messages = _by_alert(await connection.fetch(SQL["list_messages"], ids, messages_each))
     rows = await connection.fetch(SQL["list_alerts"], ids)
     return [
         _alert(
             row,
             by_name.get(row["rule"]),
-            [msgspec.convert(each, ToldItem) for each in told.get(row["id"], ())],
+            [msgspec.convert(each, ActionItem) for each in actions.get(row["id"], ())],
+            [msgspec.convert(each, ToldChannel) for each in told.get(row["id"], ())],
             [msgspec.convert(each, MessageItem) for each in messages.get(row["id"], ())],
         )
         for row in rows
@@ -149,29 +177,38 @@ async def _load(connection: Connection, rules: RuleSet, ids: Sequence[int], mess
 def _by_alert(rows: Sequence[asyncpg.Record]) -> Mapping[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["episode_id"], []).append(dict(row))
+        facts = dict(row)
+        found.setdefault(facts.pop("episode_id"), []).append(facts)
     return found
 
 
-def _alert(row: asyncpg.Record, rule: Rule | None, told: list[ToldItem], messages: list[MessageItem]) -> AlertItem:
-    computed = ("state", "peak", "steps", "told", "messages")
+def _alert(
+    row: asyncpg.Record,
+    rule: Rule | None,
+    actions: list[ActionItem],
+    told: list[ToldChannel],
+    messages: list[MessageItem],
+) -> AlertItem:
+    computed = ("state", "peak", "steps", "actions", "told", "messages")
     fields = {name: row[name] for name in AlertItem.__struct_fields__ if name not in computed}
     retracted = row["reason"] == RETRACTED
+    is_open = row["resolved_at"] is None and not row["is_closed"]
     return AlertItem(
         **fields,
-        state="retracted" if retracted else "firing" if row["resolved_at"] is None else "resolved",
+        state="retracted" if retracted else "firing" if is_open else "resolved",
         peak=_peak(row, rule),
         steps=[StepItem(level, from_us(us)) for level, us in row["steps"]],
+        actions=actions,
         told=told,
         messages=messages,
     )
 
 
 def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
-    """Return the value within an alert that was farthest past the threshold; None for rates and differences."""
-    if row["lowest"] is None or rule is None:
-        return None
+    """Return what the rule compared farthest past the threshold, as stored or, for an old alert, from its readings."""
+    if row["peak"] is not None or row["lowest"] is None or rule is None:
+        return cast("float | None", row["peak"])
     terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
-    if terms is None or terms.value.kind in ("rate", "delta"):
+    if terms is None or row["value_kind"] != "last":
         return None
     return farthest(terms.levels[0].condition, float(row["lowest"]), float(row["highest"]))

@@ -7,7 +7,8 @@ SELECT episode.id, episode.fired_at
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
- WHERE (NOT $1 OR (episode.resolved_at IS NULL AND episode.reason IS DISTINCT FROM 'retracted'))
+ WHERE (NOT $1 OR (episode.resolved_at IS NULL AND NOT is_closed(episode.level, episode.closed_level)
+                   AND episode.reason IS DISTINCT FROM 'retracted'))
    AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND (episode.fired_at, episode.id) < ($2::timestamptz, $3::bigint)
    AND ($5::text IS NULL OR episode.rule = $5) AND ($6::text IS NULL OR sensor.id = (SELECT find_sensor($6)))
@@ -16,20 +17,29 @@ SELECT episode.id, episode.fired_at
  LIMIT $4;
 
 -- name: list_alerts
--- $1 ids. lowest and highest are of the readings within the episode; value is what the rule compares, the newest
--- within the episode. Of whole hours the aggregate is read: an alert that lasts for weeks has millions of readings. A
--- late reading counts there once its hour is refreshed.
+-- $1 ids. Values are what the rule compares: the newest within the episode, when it fired, and the peak. Of alerts whose
+-- peak was never stored, lowest and highest are of the readings within the episode. An older version stored no condition,
+-- without which the peak is never stored. Of whole hours the aggregate is read: an alert that lasts for weeks has millions
+-- of readings.
 SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric,
        coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
-       coalesce(episode.gateway, sensor.gateway) AS gateway, coalesce(sensor.tags, '{}') AS tags,
+       coalesce(episode.gateway, sensor.gateway) AS gateway,
+       CASE WHEN episode.series_id IS NULL THEN gateway_tags(episode.gateway) ELSE coalesce(sensor.tags, '{}') END AS tags,
+       is_closed(episode.level, episode.closed_level) AS is_closed,
        episode.level, episode.started_at, episode.fired_at, episode.resolved_at, episode.reason,
        episode.merged_into, episode.threshold, episode.steps, episode.first_known_at,
        episode.acked_by, episode.acked_at, episode.acked_level, extreme.lowest, extreme.highest,
-       CASE WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN seen.value
-            ELSE rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time)
+       episode.condition, episode.peak, coalesce(episode.value_kind, 'last') AS value_kind,
+       episode.closed_at, episode.closed_by, episode.closed_note,
+       CASE WHEN episode.value IS NOT NULL AND (episode.values_final OR episode.valued_to >= seen.last_time)
+            THEN episode.value
+            WHEN episode.value_kind = 'last' OR seen.last_time IS NULL THEN coalesce(seen.value, episode.value)
+            ELSE coalesce(rule_value(episode.value_kind, episode.value_window, episode.series_id, seen.last_time),
+                          episode.value)
        END AS value,
        CASE WHEN episode.kind = 'threshold'
-            THEN rule_value(episode.value_kind, episode.value_window, episode.series_id, episode.fired_at)
+            THEN coalesce(episode.fired_value, rule_value(episode.value_kind, episode.value_window, episode.series_id,
+                                                          episode.fired_at))
        END AS fired_value
   FROM alert_episode AS episode
   LEFT JOIN series ON series.id = episode.series_id
@@ -61,7 +71,7 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
              WHERE series_id = episode.series_id
                AND time >= greatest(seen.first_hour, seen.last_hour) AND time <= seen.last_time
         ) AS part
-  ) AS extreme ON TRUE
+  ) AS extreme ON episode.valued_to IS NULL OR (episode.condition IS NULL AND episode.peak IS NULL)
  WHERE episode.id = ANY($1::bigint[]) AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND sensor.deleted_at IS NULL
  ORDER BY episode.fired_at DESC, episode.id DESC;
@@ -95,58 +105,18 @@ SELECT episode_id, notification_id AS id, channel, kind, level, state, error, fi
  WHERE rank <= $2
  ORDER BY notification_id DESC;
 
--- name: ack_episode
--- $1 id, $2 name of the person. The ack covers the highest level that any channel was told, or else the current level.
--- Returns whether it says anything new; no row when there is no such open alert.
-WITH open AS (
-    SELECT id, acked_by, acked_level,
-           coalesce((SELECT told_level FROM alert_told WHERE episode_id = $1 AND told = 'firing'
-                      ORDER BY level_rank(told_level) DESC LIMIT 1), level) AS level_to_ack
-      FROM alert_episode
-     WHERE id = $1 AND resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted'
-       FOR UPDATE
-), acked AS (
-    UPDATE alert_episode AS episode
-       SET acked_by = $2, acked_at = now(), acked_level = open.level_to_ack
-      FROM open
-     WHERE episode.id = open.id
-       AND (open.acked_by IS DISTINCT FROM $2 OR open.acked_level IS DISTINCT FROM open.level_to_ack)
-    RETURNING episode.id
-)
-SELECT EXISTS (SELECT FROM acked) AS is_new FROM open;
-
--- name: find_episode
--- $1 id
-SELECT resolved_at, reason FROM alert_episode WHERE id = $1;
-
--- name: list_all_silences
--- $1 page cursor: silences after this id, $2 largest number of silences. Silences that are over stay listed for a week.
-SELECT id, matchers, starts_at AS from, ends_at AS to, author, comment, created_at
-  FROM silence
- WHERE id > $1 AND ends_at > now() - INTERVAL '7 days'
- ORDER BY id
- LIMIT $2;
-
--- name: get_present_name
--- $1 name of a sensor, present or old one; null if no sensor has or had it
-SELECT name FROM sensor WHERE id = find_sensor($1);
-
--- name: insert_silence
--- $1 matchers, $2 from (NULL: now, by the clock that says whether it is in force), $3 to, $4 author, $5 comment
-INSERT INTO silence (matchers, starts_at, ends_at, author, comment) VALUES ($1, coalesce($2, now()), $3, $4, $5)
-RETURNING id, matchers, starts_at AS from, ends_at AS to, author, comment, created_at;
-
--- name: end_silence
--- $1 id. The row is kept and its end is set to now. A silence that has not begun gets a length of one microsecond.
-UPDATE silence
-   SET ends_at = greatest(now(), starts_at + INTERVAL '1 microsecond')
- WHERE id = $1 AND ends_at > now()
-RETURNING id;
+-- name: list_actions
+-- $1 ids of alerts
+SELECT episode_id, action, at, by, key, note, level, until
+  FROM alert_action
+ WHERE episode_id = ANY($1::bigint[])
+ ORDER BY id;
 
 -- name: count_open_by_rule
 SELECT rule, level, count(*) AS n
   FROM alert_episode
- WHERE resolved_at IS NULL AND reason IS DISTINCT FROM 'retracted' AND reason IS DISTINCT FROM 'no_data_clear'
+ WHERE resolved_at IS NULL AND NOT is_closed(level, closed_level)
+   AND reason IS DISTINCT FROM 'retracted' AND reason IS DISTINCT FROM 'no_data_clear'
  GROUP BY rule, level;
 
 -- name: count_series_by_rule

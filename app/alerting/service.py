@@ -8,7 +8,9 @@ from time import monotonic, perf_counter
 
 import structlog
 
+from app.alerting.evaluation.episode_values import update_values
 from app.alerting.evaluation.evaluator import Evaluation, evaluate
+from app.alerting.evaluation.gateway_clock import update_clock_alerts
 from app.alerting.evaluation.no_data import end_no_data_alerts, update_no_data_alerts
 from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_alerts_without_rule
@@ -29,6 +31,7 @@ from app.clock import now
 from app.db.lease import check_term
 from app.db.pool import Connection, Pool
 from app.db.rights.locks import lock_evaluation
+from app.local_times import server_zone
 from app.metrics import Metrics
 from app.notify.channels import Channel, ChannelConfigError, parse_config
 from app.notify.outbox import Composed
@@ -37,7 +40,7 @@ from app.settings import Settings
 
 #: Messages are planned at least this often, also when no episode changed, because silences and waits end by the clock.
 PLAN_EVERY_S = 5.0
-#: It is noted at least this often that rules are evaluated, also when there is nothing new.
+#: Longest time between two notes in the database that rules are evaluated, also without new readings.
 NOTE_EVERY_S = 5.0
 log = structlog.get_logger()
 
@@ -57,7 +60,7 @@ class Alerting:
         #: Called after the commit of a message to the outbox.
         self.on_due: Callable[[], None] = lambda: None
         self._settings = settings
-        self._addresses = Addresses(settings.public_url, settings.grafana_url)
+        self._addresses = Addresses(settings.public_url, settings.grafana_url, server_zone(settings.tz))
         self._metrics = metrics
         self._planned_at = self._noted_at = float("-inf")
         #: Called after each round of an evaluation, of which a large backlog takes many.
@@ -83,7 +86,7 @@ class Alerting:
             raise
 
     async def watch_silence(self, pool: Pool, term: int) -> None:
-        """Open and end alerts of missing data, and plan messages about them in the same transaction.
+        """Open and end alerts of missing data and of clocks, and plan messages about them in the same transaction.
 
         `term` is that of the lease. Raise LeaseLostError if another process has taken it since.
         """
@@ -91,7 +94,7 @@ class Alerting:
         async with pool.acquire() as connection, connection.transaction():
             await self._begin(connection, term)
             outcome = await update_no_data_alerts(connection, self.keeper.book)
-            if outcome.changes:
+            if outcome.changes + await update_clock_alerts(connection):
                 due = await self._plan(connection)
             await store_rule_warnings(connection, outcome.warnings)
         if due:
@@ -102,7 +105,7 @@ class Alerting:
         self._planned_at = float("-inf")
 
     async def report(self, pool: Pool, warnings: Sequence[str]) -> None:
-        """Store what the API shows of this process: the channels that can be used, and these warnings."""
+        """Store the status of this process for the API: the channels that can be used, and these warnings."""
         types = {name: channel.TYPE for name, (channel, _) in self.channels().items()}
         await store_status(pool, warnings, types)
 
@@ -124,7 +127,8 @@ class Alerting:
     def fallbacks(self, channel: str) -> Sequence[str]:
         """Return the channels that may be told that a channel is broken: those of the same rules first, then all."""
         rules = self.keeper.rules
-        of_same_rules = [name for rule in rules.rules if channel in rule.terms.notify for name in rule.terms.notify]
+        notified = [rule.terms.all_channels for rule in rules.rules]
+        of_same_rules = [name for names in notified if channel in names for name in names]
         all_names = [each.name for each in rules.channels]
         return [name for name in dict.fromkeys((*of_same_rules, *all_names)) if name != channel]
 
@@ -134,6 +138,8 @@ class Alerting:
         async with pool.acquire() as connection, connection.transaction():
             await self._begin(connection, self._term)
             evaluation = await evaluate(connection, self.keeper.book, self.keeper.since, self._progress)
+            if evaluation.dirty_rows or evaluation.changes:
+                await update_values(connection, evaluation.news, self.keeper.book.value_of)
             ended = await end_no_data_alerts(connection, evaluation.series_ids) if evaluation.dirty_rows else 0
             if evaluation.changes or ended or monotonic() - self._planned_at > PLAN_EVERY_S:
                 due = await self._plan(connection)

@@ -12,6 +12,7 @@ from app.archive.sql import SQL
 from app.archive.tables import TABLES
 from app.csv_text import encode_rows
 from app.db.aggregates import find_first_day_to_fill, find_stored_aggregates
+from app.db.aggregates.rebuild import StoredAggregates
 from app.db.edition import detect_edition
 from app.db.lease import is_held
 from app.db.pool import Connection, connect
@@ -23,7 +24,7 @@ _FILE_BYTES = 16 * 1024 * 1024
 
 
 class Files(Protocol):
-    """Where the files go."""
+    """The destination of the files."""
 
     def add(self, name: str, data: bytes) -> Member:
         """Write a file."""
@@ -54,21 +55,15 @@ async def export_archive(
     await check_restored(connection)
     stored = await find_stored_aggregates(connection)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        # Before the first query, whose snapshot the transaction keeps: truncated chunks would be empty to it.
+        # Before the first query, because the transaction keeps its snapshot: chunks truncated later would look empty.
         tables = ["reading", *(name for name in stored.values() if name is not None)]
         await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE")
         (facts,) = await connection.fetch(SQL["describe_database"])
         fill_from = await find_first_day_to_fill(connection, stored)
         exporter = _Exporter(connection, files, await _list_columns(connection))
-        for table in TABLES:
-            if table.name == "reading":
-                await exporter.export_readings(report)
-            elif table.name in exporter.columns:
-                await exporter.export(table.name, table.name)
+        await exporter.export_tables(report)
         if fill_from is not None:
-            for level, relation in stored.items():
-                if relation is not None:
-                    await exporter.export(level.relation, f"{relation} WHERE bucket < '{fill_from.isoformat()}'")
+            await exporter.export_aggregates(stored, fill_from)
         return Manifest(
             id=secrets.token_hex(16),
             exported_at=facts["exported_at"],
@@ -77,10 +72,7 @@ async def export_archive(
             postgresql=facts["postgresql"],
             timescaledb=facts["timescaledb"],
             edition=await detect_edition(connection),
-            # Of an older schema or at a replica, nobody can say it: then the worker there sends what is pending.
-            has_worker=facts["is_replica"]
-            or "session_pid" not in exporter.columns["lease"]
-            or await is_held(connection),
+            has_worker=await _may_have_worker(connection, exporter, is_replica=facts["is_replica"]),
             aggregates_before=fill_from,
             sequences={row["name"]: row["last_value"] for row in await connection.fetch(SQL["list_sequences"])},
             tables=exporter.entries,
@@ -88,7 +80,7 @@ async def export_archive(
 
 
 async def _may_have_worker(connection: Connection, exporter: "_Exporter", *, is_replica: bool) -> bool:
-    """Return whether a worker runs on this database, or nobody can tell: at a replica, or of an older schema."""
+    """Return whether a worker runs on this database. A replica and an older schema cannot tell: then return True."""
     return is_replica or "session_pid" not in exporter.columns["lease"] or await is_held(connection)
 
 
@@ -108,6 +100,20 @@ class _Exporter:
         self.entries: list[TableEntry] = []
         self._connection = connection
         self._files = files
+
+    async def export_tables(self, report: ReportProgress) -> None:
+        """Write all tables that the database has."""
+        for table in TABLES:
+            if table.name == "reading":
+                await self.export_readings(report)
+            elif table.name in self.columns:
+                await self.export(table.name, table.name)
+
+    async def export_aggregates(self, stored: StoredAggregates, fill_from: datetime) -> None:
+        """Write the rows of the aggregates before a day."""
+        for level, relation in stored.items():
+            if relation is not None:
+                await self.export(level.relation, f"{relation} WHERE bucket < '{fill_from.isoformat()}'")
 
     async def export(self, name: str, source: str) -> None:
         """Write the rows of a table or of a part of it, `source` in SQL."""
@@ -150,7 +156,7 @@ class _TableFiles:
             self._begin()
 
     def finish(self) -> TableEntry:
-        """Write what is left, and return the entry of the table."""
+        """Write the remaining rows, and return the entry of the table."""
         if self._has_rows or not self._members:
             self._write()
         return TableEntry(self._name, list(self.columns), self.rows, self._members)

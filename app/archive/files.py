@@ -24,7 +24,7 @@ _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _TAR_HEAD_BYTES, _USTAR = 512, slice(257, 262)
 _PIECE_BYTES = 1024 * 1024
 _MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
-#: What damaged files of the three forms raise.
+#: Exceptions that reading a damaged file of one of the three forms raises.
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
 
 
@@ -79,7 +79,7 @@ def is_archive(path: Path) -> bool:
 
 
 def read_manifest(path: Path, report: ReportProgress = lambda done, total: None) -> Manifest:
-    """Read a whole archive, compare its files with the manifest, and return that; raise ArchiveError.
+    """Read a whole archive, compare its files with its manifest, and return the manifest; raise ArchiveError.
 
     `report` gets the bytes read and in all.
     """
@@ -95,7 +95,9 @@ def read_manifest(path: Path, report: ReportProgress = lambda done, total: None)
             size += len(piece)
         found[name] = Member(name, size, digest.hexdigest())
     if manifest is None:
-        raise ArchiveError(f"It has no {MANIFEST_NAME}: it is incomplete, or none of `tidegauge export --all`")
+        raise ArchiveError(
+            f"It has no {MANIFEST_NAME}: it is incomplete, or was not written by `tidegauge export --all`"
+        )
     _compare(manifest, found)
     return manifest
 
@@ -111,7 +113,9 @@ def read_members(
     with _checked(), _opened(path) as (stream, file), tarfile.open(fileobj=stream, mode="r|") as tar:
         for entry in tar:
             if not entry.isreg():
-                raise ArchiveError(f"{entry.name!r} is no regular file; archives of Tidegauge have no others")
+                raise ArchiveError(
+                    f"{entry.name!r} is not a regular file; archives of Tidegauge have only regular files"
+                )
             yield entry.name, _read_pieces(cast("IO[bytes]", tar.extractfile(entry)))
             report(file.tell(), size)
 
@@ -124,7 +128,7 @@ def _read_pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def _checked() -> Iterator[None]:
-    """Turn what damaged files raise into ArchiveError."""
+    """Turn the exceptions of damaged files into ArchiveError."""
     try:
         yield
     except _DAMAGED as error:
@@ -163,7 +167,7 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Do nothing: what is written is not kept here."""
+        """Do nothing, because nothing is buffered here."""
 
 
 @contextmanager
@@ -181,7 +185,7 @@ def _compressing(write: Callable[[bytes], object], compression: str) -> Iterator
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
-    """Open a file; give what it decompresses to, and the file itself."""
+    """Open a file; yield a reader of its decompressed contents, and the file itself."""
     with path.open("rb") as file:
         magic = file.read(4)
         file.seek(0)

@@ -41,7 +41,7 @@ class Imported(msgspec.Struct, frozen=True):
 
 
 class Reports(msgspec.Struct, frozen=True):
-    """Who is told of the progress of each part of an import."""
+    """Callbacks for the progress of each part of an import."""
 
     checked_bytes: ReportProgress = lambda done, total: None
     loaded_bytes: ReportProgress = lambda done, total: None
@@ -49,10 +49,10 @@ class Reports(msgspec.Struct, frozen=True):
 
 
 async def import_archive(path: Path, dsn: str, reports: Reports = Reports()) -> Imported:  # noqa: B008 -- immutable
-    """Import an archive; raise ArchiveError, NotEmptyError, and what a lost database raises.
+    """Import an archive; raise ArchiveError, NotEmptyError, and errors of a lost database.
 
-    The database is migrated first. All rows are stored in one transaction. What an interrupted import leaves undone
-    after it, the aggregates, the next import of the same archive does, or `tidegauge migrate`.
+    The database is migrated first. All rows are stored in one transaction, and the aggregates are filled after it. If
+    that is interrupted, import the same archive again or run `tidegauge migrate`: both fill what is missing.
     """
     manifest = read_manifest(path, reports.checked_bytes)
     _check_version(manifest)
@@ -102,7 +102,7 @@ async def _load(connection: Connection, path: Path, manifest: Manifest, report: 
 
 
 async def _check_empty(connection: Connection) -> None:
-    """Raise NotEmptyError if the database has rows that it did not make by itself."""
+    """Raise NotEmptyError if the database has other rows than every new database has."""
     found = []
     for table in TABLES:
         where = f"{table.name} WHERE NOT ({table.own_rows})"
@@ -156,7 +156,7 @@ async def _copy_files(connection: Connection, path: Path, manifest: Manifest, re
         if name == MANIFEST_NAME:
             continue
         if name not in entry_of:
-            raise ArchiveError(f"The file {name} came into it while it was read")
+            raise ArchiveError(f"The file {name} was added while the archive was read")
         entry = entry_of[name]
         stored[entry.name] += await _copy(connection, entry, pieces)
     for entry in manifest.tables:
@@ -180,7 +180,7 @@ async def _source(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _leave_pending(connection: Connection) -> int:
-    """Leave the messages that were pending to a worker of the exported database; return how many."""
+    """Leave pending messages to the worker of the exported database; return how many messages these are."""
     waiting = await connection.execute(SQL["delete_waiting"])
     sending = await connection.execute(SQL["give_up_sending"], _LEFT_TO_THE_SOURCE)
     await connection.execute(SQL["settle_pending"])

@@ -1,4 +1,4 @@
-"""The manifest of an archive: what it holds, where it comes from, and the checksums of its files."""
+"""The manifest of an archive: its contents, its origin, and the checksums of its files."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from app.errors import AppError
 
 #: The last file of an archive.
 MANIFEST_NAME = "manifest.json"
-#: Grows when an older version of the program could no longer read new archives.
+#: Increased when older versions of the program can no longer read new archives.
 FORMAT = 1
 
 
@@ -38,9 +38,9 @@ class TableEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an archive holds, and where it comes from."""
+    """The contents of an archive, and its origin."""
 
-    #: Tells one archive from another.
+    #: Random; every archive has another one.
     id: str
     format: int = FORMAT
     exported_at: datetime
@@ -52,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     edition: Edition
     #: Whether a worker ran on the exported database. Then that worker sends the alert messages that were pending.
     has_worker: bool
-    #: The aggregates are in the archive up to this start of a day, because raw readings before it are gone; null: none.
+    #: The archive holds the aggregates of the days before this one, whose raw readings are gone; null: no aggregates.
     aggregates_before: datetime | None
     #: Highest number that each sequence has given, by name.
     sequences: dict[str, int]

@@ -1,7 +1,7 @@
 -- Export and import of archives.
 
 -- name: describe_database
--- A replica does not know of the locks of its primary, on which a worker may run.
+-- A replica cannot tell whether a worker runs on its primary.
 SELECT current_setting('server_version') AS postgresql, pg_is_in_recovery() AS is_replica,
        (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
        (SELECT max(version) FROM schema_migration) AS schema_version, now() AS exported_at;
@@ -60,11 +60,11 @@ UPDATE lease SET term = term + 1;
 UPDATE ingest_state SET since = now();
 
 -- name: delete_waiting
--- Messages that a worker of the exported database sends.
+-- The worker of the exported database sends them.
 DELETE FROM notification WHERE state = 'waiting';
 
 -- name: give_up_sending
--- $1 reason. Likewise; each can be sent again by hand.
+-- $1 reason. The worker of the exported database sends these, too. Operators can send each of them again.
 UPDATE notification
    SET state = 'dead', finished_at = clock_timestamp(), attempt_started_at = NULL, next_attempt_at = NULL, error = $1,
        lost_items = (SELECT jsonb_agg(jsonb_build_object('episode_id', episode_id, 'revision', revision,
@@ -73,7 +73,8 @@ UPDATE notification
  WHERE state = 'sending';
 
 -- name: settle_pending
--- Episodes about which such a message was to be sent. Those that are open and told as they are wait for their end.
+-- Marks episodes as settled whose messages were given up. Open ones that were told as they are stay unsettled until
+-- they end.
 UPDATE alert_episode AS episode
    SET settled = TRUE
  WHERE NOT settled

@@ -1,4 +1,4 @@
-"""What an archive holds of a database, and what it leaves out."""
+"""The tables that an archive holds, and the tables that it leaves out."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ class Table(msgspec.Struct, frozen=True):
     """A table whose rows an archive holds."""
 
     name: str
-    #: Condition of the rows that a database makes by itself, before it is used. They give way to those of an archive.
+    #: SQL condition for the rows that every new database has. They are replaced by those of an archive.
     own_rows: str = "FALSE"
 
 
-#: In the order in which they are loaded: what is referred to comes first.
+#: In the order in which they are loaded: a table comes after those that it refers to.
 TABLES = (
     Table("sensor"),
     Table("sensor_alias"),
@@ -28,6 +28,7 @@ TABLES = (
     Table("legacy_reading"),
     Table("api_key", own_rows="label = 'development'"),
     Table("gateway"),
+    Table("gateway_refusal"),
     Table("idempotency"),
     Table("rule_set", own_rows="TRUE"),
     Table("alert_rule", own_rows="TRUE"),
@@ -35,6 +36,7 @@ TABLES = (
     Table("alert_state"),
     Table("alert_told"),
     Table("silence"),
+    Table("alert_action"),
     Table("notification"),
     Table("notification_item"),
     Table("notification_attempt"),
@@ -43,7 +45,7 @@ TABLES = (
     Table("broker_notification"),
 )
 
-#: The aggregates, of which an archive holds the days whose raw readings are gone; the others are computed anew.
+#: The aggregates. An archive holds their days whose raw readings are gone; an import computes the other days.
 AGGREGATES = tuple(level.relation for level in LEVELS)
 
 #: Tables that an archive leaves out, with the reason.
@@ -70,6 +72,8 @@ LEFT_OUT: Mapping[str, str] = {
     "channel_test": "requests that wait for an answer for seconds",
     "sensor_version": "counts changes for the processes of this database",
     "connection_count": "about the processes of this database",
+    "foreign_sensor": "noted anew within minutes",
     "notification_rate": "matters for a minute",
+    "upload_rate": "matters for a minute",
     "paced_destination": "matters for a minute",
 }

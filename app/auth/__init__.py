@@ -1,1 +1,1 @@
-"""API keys: hashing, scopes, limits, the guard that checks them, and what a key learns of itself."""
+"""API keys: hashing, scopes, limits, the guard that checks them, and the route that describes a key."""

@@ -9,10 +9,11 @@ from litestar.connection import ASGIConnection
 
 from app.http.proxies import client_address
 
-#: `missing`: none was sent; `unknown`: it is no key; `revoked`: it was one; `scope`: it may do other things only.
+#: `missing`: the request has no key; `unknown`: there is no such key; `revoked`: it was revoked; `scope`: it lacks the
+#: scope.
 Reason = Literal["missing", "unknown", "revoked", "scope"]
 REPORT_EVERY_S: Final = 60.0
-#: Refusals that are told apart, by address, reason and key; of more, the address is left out.
+#: Largest number of (address, reason, key) that are counted separately; beyond, the address is "others".
 REFUSALS_KEPT: Final = 1_000
 
 log = structlog.get_logger()
@@ -31,19 +32,19 @@ class _Refusal(NamedTuple):
 
 
 class Refusals:
-    """Logs refused keys: the first of an address at once, then one line each REPORT_EVERY_S with their number.
+    """Logs refused keys: the first refusal of an address at once, further ones as a count every REPORT_EVERY_S.
 
-    When REFUSALS_KEPT are told apart, those of further addresses are counted together, as of the address "others".
+    When REFUSALS_KEPT are counted separately, refusals from further addresses are counted together as "others".
     """
 
     def __init__(self) -> None:
         #: Called with the reason of each refusal.
         self.on_refused: Callable[[Reason], None] = lambda reason: None
-        #: The number of refusals since the last line, for each of which there was a line in this or the last period.
+        #: Refusals since the last line, for each (address, reason, key) that had a line in this period or the last one.
         self._since_line: dict[_Refusal, int] = {}
 
     def count(self, client: str, reason: Reason, key: str | None = None) -> None:
-        """Count a refused key, and log it unless there has just been a line about the same or no key was sent."""
+        """Count a refused key; log it if no key like it was logged recently and the request had a key."""
         self.on_refused(reason)
         if reason == "missing":
             return
@@ -57,7 +58,7 @@ class Refusals:
             _log(refusal, 1)
 
     def report(self) -> None:
-        """Log the number of refusals since the last line about each, and forget those that have ended."""
+        """Log the counts of refusals since the last line, and forget those without new refusals."""
         for refusal, count in tuple(self._since_line.items()):
             if count:
                 _log(refusal, count)
@@ -66,7 +67,7 @@ class Refusals:
                 del self._since_line[refusal]
 
     async def report_forever(self) -> None:
-        """Report every REPORT_EVERY_S until cancelled, and then for the last time."""
+        """Report every REPORT_EVERY_S until cancelled, and once more at the end."""
         try:
             while True:
                 await asyncio.sleep(REPORT_EVERY_S)

@@ -11,8 +11,8 @@ from app.auth.keys import ApiKey
 from app.auth.sql import SQL
 from app.db.shared import NotSharedError, SharedState
 
-#: Between two beats of a process that holds connections. A count without a beat for three of these is that of a process
-#: that is gone, and take_connection_1 leaves it out.
+#: Interval between two beats of a process that holds connections. After three intervals without a beat, the process is
+#: gone, and take_connection_1 ignores its count.
 BEAT_EVERY_S: Final = 5.0
 
 
@@ -26,8 +26,8 @@ class TooManyConnectionsError(Exception):
 class ConnectionCounts:
     """Counts the connections of each key that has a limit; while the database is away, those of this process alone.
 
-    A key's own limit takes precedence over the server's; 0 means no limit. What the database has of this process is
-    always written as a whole count, so that a lost answer or a lost write is mended by the next one.
+    A key's own limit takes precedence over the server's; 0 means no limit. Each write stores the whole count of this
+    process, so that the next write corrects a lost one.
     """
 
     def __init__(self, default_limit: int, shared: SharedState) -> None:
@@ -66,7 +66,7 @@ class ConnectionCounts:
             await self.write()
 
     async def write(self) -> None:
-        """Write the counts of this process now, if there are any or there have been, and the database can be asked."""
+        """Write the counts of this process if it has or had any, and if the database answers."""
         if not (self._held or self._ended.is_set()):
             return
         self._ended.clear()
@@ -88,5 +88,5 @@ class ConnectionCounts:
         self._held[label] -= 1
         if not self._held[label]:
             del self._held[label]
-        # The database is told by share(): a connection may end by a cancellation, after which nothing can be awaited.
+        # share() writes the count: a connection may end by a cancellation, after which nothing can be awaited.
         self._ended.set()

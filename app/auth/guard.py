@@ -26,8 +26,8 @@ def require(*scopes: keys.Scope) -> Guard:
 
     async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
         ring: KeyRing = connection.app.state.key_ring
-        # Not `connection.state` and `.headers`: Litestar makes an object for each, which takes as long as to check the
-        # key.
+        # Not `connection.state` and `.headers`: Litestar makes an object for each, which takes as long as the check of
+        # the key.
         scope = connection.scope
         scope["state"]["api_key"] = await admit(ring, scope, key_from_headers(first_headers(scope)), *scopes)
 

@@ -1,4 +1,4 @@
-"""A bound on the reads of one key at a time, so that no key can keep the database from the others."""
+"""A limit of the reads of one key at a time, so that no key can use up the database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from typing import Final
 
 from app.errors import TooManyRequestsError
 
-#: Reads of one key that run at a time, and that may wait for these.
+#: Largest number of reads of one key that run at the same time, and of those that wait.
 READS_RUNNING: Final = 4
 READS_WAITING: Final = 28
 #: Longest wait for the key's other reads.

@@ -21,8 +21,8 @@ PACED_FOR_S: Final = 60.0
 HOLD_LIMIT_S: Final = 60.0
 #: A process learns within this time that another one was asked to wait.
 READ_EVERY_S: Final = 1.0
-#: A hold that lasts longer than the one shared before by less than this is not shared: a destination that refuses a
-#: thousand messages at once asks a thousand times to wait.
+#: A hold is shared with other processes only if it ends at least this much later than the one shared before: a
+#: destination that refuses a thousand messages at once asks a thousand times to wait.
 _HOLD_STEP_S: Final = 0.25
 _DESTINATIONS_KEPT: Final = 1_024
 
@@ -32,9 +32,9 @@ class _PacedDestination(msgspec.Struct):
 
     until: float
     held_until: float
-    #: The end of the hold as other processes know it.
+    #: The end of the hold that was shared with other processes.
     shared_until: float = float("-inf")
-    #: As far as is known here, no process gets a turn before.
+    #: As far as this process knows, no process gets a turn before this time.
     next_turn_at: float = float("-inf")
     #: Number of deliveries that wait in the queue of this process.
     waiting: int = 0
@@ -43,8 +43,9 @@ class _PacedDestination(msgspec.Struct):
 class RetryAfterPacing:
     """Paces the destinations that asked to wait; all others are not delayed.
 
-    What was asked of any process is in the database, which gives the turns while a destination is paced. It is read
-    when something is to be sent, once every READ_EVERY_S at most. While it is away, each process goes by what it knows.
+    A request to wait is stored in the database, for all processes, and while a destination is paced, the database gives
+    the turns. It is read before a message is sent, at most once every READ_EVERY_S. While the database is away, each
+    process uses the requests that it knows.
     """
 
     def __init__(self, shared: SharedState, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,8 +68,8 @@ class RetryAfterPacing:
             del self._destinations[target.destination]
             return
         await self._wait_shared_turn(target, destination, limits, give_up_at)
-        # The turns of the database keep the pace of the destination. The queue here adds the limits that it has in
-        # common with others, such as those of a bot, and counts for the time when the database is away.
+        # The turns of the database pace the destination. The queue here adds limits that several destinations share,
+        # such as those of a bot, and paces alone while the database is away.
         await self._wait_turn_here(destination, limits)
 
     async def hold(self, target: Target, delay_s: float) -> None:
@@ -89,11 +90,11 @@ class RetryAfterPacing:
     async def _wait_shared_turn(
         self, target: Target, destination: _PacedDestination, limits: tuple[SendLimit, ...], give_up_at: float
     ) -> None:
-        """Take a turn of all processes and wait for it, and for another one if a hold has begun meanwhile."""
+        """Take a turn from the database and wait for it; take another one if a hold has begun meanwhile."""
         turn_at = float("-inf")
         while turn_at < destination.held_until - _HOLD_STEP_S:
             asked_at = self._clock()
-            # What is known here refuses first: a destination that is held for long causes no queries.
+            # Refuse without a query if this process knows that the turn would be too late.
             known_s = max(self._pacer.wait_s(*limits), destination.next_turn_at - asked_at)
             _refuse_if_late(target, known_s, give_up_at - asked_at)
             turn_s = await self._take_shared_turn(target, limits, give_up_at - asked_at)
@@ -109,9 +110,9 @@ class RetryAfterPacing:
             await self._read_if_old()
 
     async def _take_shared_turn(self, target: Target, limits: tuple[SendLimit, ...], within_s: float) -> float | None:
-        """Return the seconds until the turn, which is taken if it comes within `within_s`; None: there is none to take.
+        """Take a turn if it comes within `within_s`; return the seconds until it, None if the database gives no turns.
 
-        A limit that the destination has in common with others, such as that of a bot, gives no turns ahead of time.
+        Only the destination's own limits count here, not limits that several destinations share, such as that of a bot.
         """
         own = [limit for limit in limits if limit.key.startswith(target.destination)]
         spacings_s, bursts = [limit.every_s for limit in own], [limit.burst for limit in own]
@@ -129,7 +130,7 @@ class RetryAfterPacing:
             destination.waiting -= 1
 
     async def _read_if_old(self) -> None:
-        """Learn what other processes were asked, unless that was read within READ_EVERY_S."""
+        """Read the requests to wait that other processes got, unless they were read within READ_EVERY_S."""
         if self._clock() < self._read_at + READ_EVERY_S:
             return
         async with self._reading:

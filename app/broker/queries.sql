@@ -1,4 +1,4 @@
--- Notifications sent by the notification broker, and what its processes share of rates and waits.
+-- Notifications sent by the notification broker, and the rates and waits that its processes share.
 
 -- name: insert_notifications
 -- $1 a JSON list of rows. A row may be stored already, by a flush whose answer was lost.
@@ -57,8 +57,8 @@ RETURNING extract(epoch FROM due_at - now())::float8 AS due_s;
 SELECT extract(epoch FROM due_at - now())::float8 AS due_s FROM notification_rate WHERE api_key = $1;
 
 -- name: hold_destination
--- $1 destination; how many seconds nothing is sent to it ($2), and how many it is paced ($3). Destinations that are no
--- longer paced are removed on the way; one that another process is removing at this moment is left to it.
+-- $1 destination; the seconds for which nothing is sent to it ($2), and for which it is paced ($3). Also removes
+-- destinations that are no longer paced, but skips those that another process is removing at the same moment.
 WITH gone AS (
      DELETE FROM paced_destination
       WHERE destination IN (

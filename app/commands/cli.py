@@ -3,9 +3,11 @@
 import rich_click as click
 
 from app import __version__
+from app.commands.channels import channel
 from app.commands.doctor import doctor
 from app.commands.keys import key
 from app.commands.migrate import migrate_command
+from app.commands.processes.mqtt import mqtt_command
 from app.commands.processes.serve import serve_command
 from app.commands.processes.up import up
 from app.commands.processes.work import work_command
@@ -37,9 +39,11 @@ for command in (
     check,
     rules,
     sensor,
+    channel,
     key,
     export_command,
     import_command,
+    mqtt_command,
     simulate_command,
 ):
     main.add_command(command)

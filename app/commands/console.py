@@ -71,12 +71,16 @@ def load_settings() -> Settings:
 
 def find_dsn(settings: Settings) -> str:
     """Return DATABASE_URL, or the address of the embedded server that runs for DATA_DIR; raise SettingsError."""
-    if settings.database_url is not None:
-        return settings.database_url
+    dsn = settings.database_url or find_embedded_dsn(settings)
+    if dsn is None:
+        raise SettingsError(f"DATABASE_URL is not set, and no embedded server runs for {settings.data_dir}")
+    return dsn
+
+
+def find_embedded_dsn(settings: Settings) -> str | None:
+    """Return the address of the embedded server that runs for DATA_DIR, or None if none runs."""
     running = settings.data_dir / "dsn.json"
-    if running.is_file():
-        return str(msgspec.json.decode(running.read_bytes(), type=dict[str, str])["dsn"])
-    raise SettingsError(f"DATABASE_URL is not set, and no embedded server runs for {settings.data_dir}")
+    return msgspec.json.decode(running.read_bytes(), type=dict[str, str])["dsn"] if running.is_file() else None
 
 
 async def open_command_pool() -> Pool:
@@ -90,6 +94,11 @@ def duration(text: str) -> int:
         return parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, which gets an s unless the number is 1."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def progress_bar(amount: ProgressColumn | None = None) -> Progress:

@@ -1,11 +1,11 @@
-"""`tidegauge doctor`: reports what the server needs, what is wrong, and how to solve it.
+"""`tidegauge doctor`: reports missing conditions and faults, each with its remedy.
 
 It checks settings, database, rules, what evaluates and sends, and what reports.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import asyncpg
@@ -17,7 +17,7 @@ from rich.table import Table
 from app.alerting.language.files import load_checked
 from app.alerting.rules.problems import RuleErrors
 from app.clock import SECOND_US, rfc3339, to_us
-from app.commands.console import command_body, load_settings, output
+from app.commands.console import command_body, count_of, find_embedded_dsn, load_settings, output
 from app.commands.processes.development_key import list_variables
 from app.commands.sql import SQL
 from app.db import sql as db
@@ -27,16 +27,19 @@ from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.db.rights import find_missing_role, list_open_rights
 from app.db.servers.restored import RestoreError, check_restored
+from app.durations import format_skew
 from app.health import list_work_warnings, read_work, warn_of_skew
 from app.health import sql as health
 from app.health.work import Work
 from app.notify import sql as notify
 from app.settings import Settings
 
-#: Of more mistakes, gateways or clocks than this, the rest is only counted.
+#: Largest number of mistakes, gateways or clocks that are shown; further ones are only counted.
 _SHOWN = 3
-#: By how many seconds a clock may be ahead.
+#: A gateway's clock that is further ahead gets a note.
 _AHEAD_S = 60
+#: Time for which nothing of any upload of a gateway was taken.
+_NOTHING_TAKEN = timedelta(seconds=60)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -51,7 +54,7 @@ class Finding(msgspec.Struct, frozen=True):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @command_body
 async def doctor(as_json: bool) -> int:
-    """Check settings, database, migrations, keys, rules, evaluation, channels, gateways, clocks and sensors.
+    """Check settings, database, migrations, keys, rules, evaluation, channels, gateways, clocks, uploads and sensors.
 
     The database is that of DATABASE_URL, or the embedded server that runs for DATA_DIR. The secrets that channels refer
     to must be set. Nothing is changed.
@@ -72,7 +75,7 @@ async def diagnose(settings: Settings) -> list[Finding]:
     Checks that need a usable database are left out when there is none.
     """
     keys, rules = _check_environment_keys(settings), _check_rules(settings)
-    dsn = settings.database_url or _embedded_dsn(settings)
+    dsn = settings.database_url or find_embedded_dsn(settings)
     if dsn is None:
         message = "DATABASE_URL is not set and no embedded server runs now; `tidegauge up` starts one"
         return [keys, Finding("note", "database", message), *rules]
@@ -157,7 +160,7 @@ def _check_rules(settings: Settings) -> list[Finding]:
     except RuleErrors as errors:
         mistakes = [Finding("problem", "rules", str(problem)) for problem in errors.problems]
         return _shorten(mistakes, "tidegauge check")
-    counts = f"{_count(len(rule_set.rules), 'rule')}, {_count(len(rule_set.channels), 'channel')}"
+    counts = f"{count_of(len(rule_set.rules), 'rule')}, {count_of(len(rule_set.channels), 'channel')}"
     return [Finding("ok", "rules", counts)]
 
 
@@ -169,12 +172,13 @@ async def _check_work(connection: Connection, work: Work) -> list[Finding]:
         *await _check_channels(connection),
         _check_gateways(gateways),
         *_check_clocks(gateways),
+        *_check_uploads(gateways),
         await _check_sensors(connection),
     ]
 
 
 def _check_evaluator(work: Work) -> Finding:
-    waiting = f"{_count(work.dirty_rows, 'row')} of dirty to evaluate"
+    waiting = f"{count_of(work.dirty_rows, 'row')} of dirty to evaluate"
     if work.has_leader:
         return Finding("ok", "evaluator", f"a process evaluates rules; {waiting}")
     return Finding("problem", "evaluator", f"no process evaluates rules: is `tidegauge work` running? {waiting}")
@@ -186,7 +190,7 @@ async def _check_channels(connection: Connection) -> list[Finding]:
     broken = [Finding("problem", "channels", text) for text in texts]
     outbox = await _fetch_one(connection, notify.SQL["measure_outbox"])
     if outbox["dead"]:
-        letters = f"{_count(outbox['dead'], 'dead letter')}: /api/v1/notifications/outbox?state=dead"
+        letters = f"{count_of(outbox['dead'], 'dead letter')}: /api/v1/notifications/outbox?state=dead"
         return [*broken, Finding("note", "channels", letters)]
     return broken or [Finding("ok", "channels", "none is broken, no dead letters")]
 
@@ -201,12 +205,38 @@ def _check_gateways(gateways: list[asyncpg.Record]) -> Finding:
 
 
 def _check_clocks(gateways: list[asyncpg.Record]) -> list[Finding]:
-    ahead = [
-        Finding("note", "clocks", f"the clock of {row['gateway']} is {-row['skew_s']:.0f} s ahead")
+    """Check the clocks: ahead by the last upload, or wrong as the rule gateway-clock judges it."""
+    wrong = [
+        Finding("note", "clocks", f"the clock of {row['gateway']} is {format_skew(row['skew_s'])}")
         for row in gateways
-        if row["skew_s"] is not None and row["skew_s"] < -_AHEAD_S
+        if row["skew_s"] is not None and (row["skew_s"] < -_AHEAD_S or row["is_clock_wrong"])
     ]
-    return _shorten(ahead, "/api/v1/gateways") or [Finding("ok", "clocks", f"none is over {_AHEAD_S} s ahead")]
+    return _shorten(wrong, "/api/v1/gateways") or [Finding("ok", "clocks", f"none is over {_AHEAD_S} s ahead")]
+
+
+def _check_uploads(gateways: list[asyncpg.Record]) -> list[Finding]:
+    """Check what is refused of uploads, and what contradicts what is stored."""
+    notes = [
+        Finding("note", "uploads", f"{row['gateway']}: {', '.join(facts)}")
+        for row in gateways
+        if (facts := _list_upload_facts(row))
+    ]
+    stored_twice = sum(row["duplicates"] for row in gateways)
+    well = Finding("ok", "uploads", f"nothing was refused, {count_of(stored_twice, 'value')} came twice")
+    return _shorten(notes, "/api/v1/gateways") or [well]
+
+
+def _list_upload_facts(row: asyncpg.Record) -> list[str]:
+    facts = []
+    if row["rejected"]:
+        codes = f" ({row['by_code']})" if row["by_code"] else ""
+        facts.append(f"{count_of(row['rejected'], 'value')} refused{codes}")
+    if row["last_taken_at"] is None or row["last_taken_at"] < row["last_upload_at"] - _NOTHING_TAKEN:
+        facts.append("uploads arrive, all refused")
+    if row["conflicts"]:
+        verb = "differs" if row["conflicts"] == 1 else "differ"
+        facts.append(f"{count_of(row['conflicts'], 'value')} {verb} from what is stored")
+    return facts
 
 
 async def _check_sensors(connection: Connection) -> Finding:
@@ -231,19 +261,8 @@ async def _fetch_one(connection: Connection, query: str) -> asyncpg.Record:
     return row
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _time(moment: datetime) -> str:
     return rfc3339(to_us(moment) // SECOND_US * SECOND_US)
-
-
-def _embedded_dsn(settings: Settings) -> str | None:
-    path = settings.data_dir / "dsn.json"
-    if not path.is_file():
-        return None
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, str])["dsn"]
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from app.alerting.trials.junit import FileResult, write_junit
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import RuleTestResult, run_rule_tests
 from app.clock import SECOND_US, now_us, rfc3339
-from app.commands.console import command_body, duration, find_dsn, load_settings, output, progress_bar
+from app.commands.console import command_body, count_of, duration, find_dsn, load_settings, output, progress_bar
 from app.db.clock import follow_clock
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
@@ -72,7 +72,9 @@ async def check(paths: tuple[Path, ...], as_json: bool, against_data: bool) -> i
         for problem in problems:
             _print(str(problem))
         for path, rule_set in loaded.items():
-            _print(f"{path}: ok, {_count(rule_set.rules, 'rule')}, {_count(rule_set.channels, 'channel')}")
+            _print(
+                f"{path}: ok, {count_of(len(rule_set.rules), 'rule')}, {count_of(len(rule_set.channels), 'channel')}"
+            )
             _print_fits(fits.get(path, ()))
     return 1 if problems else 0
 
@@ -126,24 +128,29 @@ async def backtest_command(since_us: int, names: tuple[str, ...], path: Path | N
     """
     settings = load_settings()
     rule_set = _choose(load_unsent(path or settings.rules_dir, settings.channels_dir), names)
+    result = await _run_backtest(settings, RuleBook(rule_set), since_us)
+    if as_json:
+        _print_json(describe_backtest(result, rule_set))
+    else:
+        _print_backtest(result, rule_set)
+
+
+async def _run_backtest(settings: Settings, book: RuleBook, since_us: int) -> Backtest:
+    """Run a backtest up to now, with a progress bar; raise DatabaseUnavailableError."""
     connection = await _connect_to_read(settings)
     try:
         now = now_us()
         with progress_bar() as progress:
             task = progress.add_task("series", total=None)
-            result = await run_backtest(
+            return await run_backtest(
                 connection,
-                RuleBook(rule_set),
+                book,
                 now - since_us,
                 now,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
     finally:
         await connection.close()
-    if as_json:
-        _print_json(describe_backtest(result, rule_set))
-    else:
-        _print_backtest(result, rule_set)
 
 
 async def _connect_to_read(settings: Settings) -> Connection:
@@ -237,13 +244,13 @@ def _summary(results: Mapping[str, FileResult]) -> str:
     outcomes = [outcome for result in results.values() for outcome in result.outcomes]
     failed = sum(not outcome.passed for outcome in outcomes)
     unusable = sum(bool(result.problems) for result in results.values())
-    parts = [_count(outcomes, "test")]
+    parts = [count_of(len(outcomes), "test")]
     if failed:
         parts.append(f"{failed} failed (- expected, + happened)")
     elif outcomes:
         parts.append("all passed")
     if unusable:
-        parts.append(f"{unusable} of {_count(results, 'file')} cannot be used")
+        parts.append(f"{unusable} of {count_of(len(results), 'file')} cannot be used")
     return ", ".join(parts)
 
 
@@ -263,17 +270,11 @@ def _print_backtest(result: Backtest, rule_set: RuleSet) -> None:
         _wide_output.print(episode_table(result.episodes))
         _print("")
     since = rfc3339(result.from_us // SECOND_US * SECOND_US)
-    _print(
-        f"{_count(result.episodes, 'episode')} of {_count(rule_set.rules, 'rule')} in {result.readings:,} readings "
-        f"of {result.series:,} series since {since}"
-    )
+    found = f"{count_of(len(result.episodes), 'episode')} of {count_of(len(rule_set.rules), 'rule')}"
+    _print(f"{found} in {result.readings:,} readings of {result.series:,} series since {since}")
     marked = sum(bool(found.touches) for found in result.episodes)
     if marked:
         _print(f"{marked} marked: the alerts sent may differ; `tidegauge rules backtest --help` explains why")
-
-
-def _count(things: Sequence[object] | Mapping[str, object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _print(line: str | Text) -> None:

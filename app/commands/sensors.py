@@ -53,6 +53,7 @@ async def sensor_list(retired: bool, as_json: bool) -> None:
 @click.option("--unit", "units", multiple=True, metavar="METRIC=UNIT", help="Unit of a metric; repeatable.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG=TEXT", help="All tags of the sensor; repeatable.")
 @click.option("--forget-name", "forgotten", multiple=True, help="Old name that another sensor may take; repeatable.")
+@click.option("--owner", help='The gateway whose uploads set the tags and whose key may write to it; "" for none.')
 @click.option("--uploaded-tags", is_flag=True, help="Take the tags that uploads bring, as before --tag.")
 @command_body
 async def sensor_set(
@@ -116,7 +117,7 @@ async def sensor_retire(name: str, undo: bool) -> None:
 async def sensor_delete(name: str, yes: bool) -> None:
     """Delete a sensor with its readings and alerts, for good.
 
-    It is hidden at once; a running server removes its readings. An upload under its name makes a new sensor.
+    It is hidden at once; a worker removes its readings. An upload under its name makes a new sensor.
     """
     async with await open_command_pool() as pool:
         item = await fetch_sensor(pool, name)

@@ -16,10 +16,10 @@ from app.archive.export import export_archive, open_session
 from app.archive.files import find_compression, is_archive, written_archive
 from app.archive.load import Imported, Reports, import_archive
 from app.clock import now
-from app.commands.console import command_body, find_dsn, load_settings, output, progress_bar, stderr
+from app.commands.console import command_body, count_of, find_dsn, load_settings, output, progress_bar, stderr
 from app.db.pool import connect
 from app.errors import AppError, InvalidRequestError
-from app.ingest.imports.run import Import, Summary
+from app.ingest.imports.run import Import, ImportSummary
 from app.trends.export import Choice, export_readings
 from app.trends.parameters import parse_time
 
@@ -35,7 +35,7 @@ class OutputError(AppError):
 @click.option("--sensor", "sensors", multiple=True, metavar="GLOB", help="Sensors by name, with * and ?; repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="GLOB", help="Metrics by name, with * and ?; repeatable.")
 @click.option("--from", "from_", metavar="TIME", help="2026-01-31T08:00:00Z, or before now, such as -24h; included.")
-@click.option("--to", metavar="TIME", help="Likewise; excluded.")
+@click.option("--to", metavar="TIME", help="In the same forms; excluded.")
 @click.option("--unit", "with_unit", is_flag=True, help="Add the column unit, which `tidegauge import` leaves out.")
 @click.option(
     "--output",
@@ -64,7 +64,7 @@ async def export_command(
     """Write raw readings as CSV, in order of time: sensor,time,metric,value.
 
     `tidegauge import` reads it, and stores the same values at the same times. A file appears only once it is complete.
-    What is stored while it runs may be left out.
+    Readings that are stored while it runs may be left out.
 
     With `--all`, write an archive of all data as they are at one moment: sensors, readings, aggregates whose readings
     are gone, alerts, silences, messages, keys. `tidegauge import` brings it into another, empty database.
@@ -102,7 +102,7 @@ async def _export_all(target: str) -> None:
     finally:
         await connection.close()
     if target != "-":
-        counts = f"{_count(manifest.count('reading'), 'reading')} of {_count(manifest.count('sensor'), 'sensor')}"
+        counts = f"{count_of(manifest.count('reading'), 'reading')} of {count_of(manifest.count('sensor'), 'sensor')}"
         output.print(f"{counts} and everything else in {escape(target)}", highlight=False, soft_wrap=True)
 
 
@@ -113,8 +113,8 @@ async def _export_all(target: str) -> None:
 async def import_command(file: Path, as_json: bool) -> int:
     """Store the readings of a CSV file: sensor,time,metric,value, or sensor,time and a column for each metric.
 
-    What is stored already counts as a duplicate. Bad rows go to FILE.rejected.csv, and the exit code is 1 if there are
-    any. When it is interrupted, the same command goes on where it was; the server may run meanwhile.
+    Values that are stored already count as duplicates. Bad rows go to FILE.rejected.csv, and the exit code is 1 if
+    there are any. After an interruption, the same command continues where it was. The server may run meanwhile.
 
     An archive of `tidegauge export --all` is recognised by its content. It is stored completely or not at all, in an
     empty database, which is migrated first. When it is interrupted, run the same command again.
@@ -208,22 +208,18 @@ def _writing(write: Callable[[bytes], object]) -> Callable[[bytes], None]:
     return checked
 
 
-def _describe(summary: Summary) -> str:
+def _describe(summary: ImportSummary) -> str:
     text = f"accepted {summary.accepted:,}, duplicates {summary.duplicates:,}, rejected {summary.rejected:,}"
     return text if summary.rejected_file is None else f"{text}: see {summary.rejected_file}"
 
 
 def _describe_import(imported: Imported) -> str:
-    readings, sensors = _count(imported.readings, "reading"), _count(imported.sensors, "sensor")
-    what = f"{readings} of {sensors} and {_count(imported.alerts, 'alert')}"
+    readings, sensors = count_of(imported.readings, "reading"), count_of(imported.sensors, "sensor")
+    what = f"{readings} of {sensors} and {count_of(imported.alerts, 'alert')}"
     text = f"{what} as of {imported.exported_at:%Y-%m-%d %H:%M:%S} UTC"
     if imported.imported_before is not None:
         return f"imported already at {imported.imported_before:%Y-%m-%d %H:%M:%S} UTC: {text}"
     if imported.left_messages:
-        left = _count(imported.left_messages, "pending alert message")
+        left = count_of(imported.left_messages, "pending alert message")
         text += f"; left to the worker of the exported database: {left}"
     return f"imported {text}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

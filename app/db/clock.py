@@ -1,4 +1,4 @@
-"""The database's clock, asked by a process that works with it."""
+"""Reads the database's clock for the clock of a process."""
 
 from time import monotonic_ns
 

@@ -1,10 +1,10 @@
 """The lease that makes one of several workers the leader: a row that names the session of the leader.
 
 The lease is free again when that session has ended. Taking it writes, so a server that is read-only or in recovery
-never grants it. It is not an advisory lock: every user of the database could take that, and stop all alerts.
+never grants it. It is not an advisory lock: any user of the database could take one and stop all alerts.
 
-On the same connection, the leader listens for signals of the API: somebody asked for something that lies in the
-database. A lost signal causes a delay only, because the leader also looks by itself.
+On the same connection, the leader listens for signals of the API: a request was stored in the database. A lost signal
+only causes a delay, because the leader also looks from time to time.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ WORKER_LEASE = 1
 CHANNEL = "tidegauge_work"
 #: Interval at which the leader checks its connection and the other processes try to become the leader.
 BEAT_S = 2.0
-#: The database ends the session of a leader that was silent for so long, because its process or host was stopped.
+#: The database ends the session of a leader after this time without a query: its process or host was stopped.
 SILENT_S = 10
 _TIMEOUT_S = 5.0
 
@@ -45,7 +45,7 @@ class Lease:
         self._on_signal = on_signal
         self._connection: Connection | None = None
         self._held = False
-        #: The number of times that any process has become the leader, as of the last time that this one did.
+        #: The number of times that any process had become the leader when this one last did.
         self.term = 0
         #: Set once this process has tried to take the lease for the first time.
         self.tried = asyncio.Event()
@@ -102,17 +102,17 @@ async def check_term(connection: Connection | Pool, term: int, number: int = WOR
 
 
 async def is_held(connection: Connection | Pool, number: int = WORKER_LEASE) -> bool:
-    """Return whether any process holds the lease; ask the primary, because a replica knows its own sessions only."""
+    """Return whether any process holds the lease. Use the primary, because a replica knows only its own sessions."""
     held: bool = await connection.fetchval(SQL["is_lease_held"], number)
     return held
 
 
 async def signal_leader(connection: Connection) -> None:
-    """Let the leader look at once for what was asked; the signal is sent with the commit of the transaction."""
+    """Let the leader look for new requests at once; the signal is sent with the commit of the transaction."""
     await connection.execute(SQL["signal_leader"])
 
 
 async def try_to_signal_leader(pool: Pool) -> None:
-    """Let the leader look at once for what is stored already; without the signal it looks a little later."""
+    """Let the leader look for committed requests at once; if the signal fails, it looks a little later."""
     with suppress(*DATABASE_ERRORS):
         await pool.execute(SQL["signal_leader"])

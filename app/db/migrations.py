@@ -26,10 +26,10 @@ _FILE_NAME = re.compile(r"^(\d{4})_\w+\.sql$")
 #: First line of a file whose statements cannot run in one transaction.
 _OUTSIDE_TRANSACTION = "-- outside a transaction"
 _LOCK_POLL_S = 0.1
-#: How long one attempt of a step waits for locks, and how long to try again.
+#: Longest wait for locks of one attempt of a step, and of all attempts together.
 LOCK_TIMEOUT_S = 2
 LOCKED_S = 120.0
-#: What CREATE TABLE IF NOT EXISTS raises when another process creates the table in the same moment.
+#: Errors of CREATE TABLE IF NOT EXISTS when another process creates the table at the same moment.
 _CREATED_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.DuplicateTableError)
 log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ class MigrationError(AppError):
 
 
 class LockedError(AppError):
-    """Somebody holds a lock that a migration needs."""
+    """Another session holds a lock that a migration needs."""
 
     code = "locked"
     title = "A table is locked"
@@ -83,7 +83,7 @@ def load_migrations(folder: Path | None = None) -> list[Migration]:
 async def migrate(
     dsn: str, *, migrations: Sequence[Migration] | None = None, progress: ReportProgress = lambda done, total: None
 ) -> list[str]:
-    """Apply what is pending and return the names of what was applied; several processes may run this at once.
+    """Apply pending migrations and return their names; several processes may run this at once.
 
     Raise MigrationError, and RestoreError for a database that was restored in part.
     """
@@ -180,9 +180,9 @@ async def _pending(connection: Connection, wanted: Sequence[Migration]) -> list[
 
 
 async def _patiently(connection: Connection, step: Callable[[], Awaitable[Result]]) -> Result:
-    """Return what a step returns; try it again when somebody holds a lock that it needs; raise LockedError in the end.
+    """Run a step, again while another session holds a lock that it needs; finally raise LockedError.
 
-    Uploads wait behind a step that waits for a lock, so each attempt waits for LOCK_TIMEOUT_S only.
+    Uploads wait behind a step that waits for a lock, so each attempt waits only LOCK_TIMEOUT_S.
     """
     await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
     deadline = monotonic() + LOCKED_S
@@ -192,8 +192,8 @@ async def _patiently(connection: Connection, step: Callable[[], Awaitable[Result
         except asyncpg.LockNotAvailableError as error:
             if monotonic() > deadline:
                 raise LockedError(
-                    f"A lock was not free for {LOCKED_S:.0f} s: {error}. pg_stat_activity shows who has had a "
-                    "transaction open for long; end it and try again"
+                    f"A lock was not free for {LOCKED_S:.0f} s: {error}. pg_stat_activity shows which session has "
+                    "had a transaction open for long; end it and try again"
                 ) from None
             log.info("migration_postponed", reason=str(error))
         await asyncio.sleep(LOCK_TIMEOUT_S)

@@ -33,11 +33,11 @@ else:
 #: Longest time of one statement, unless the caller gives another.
 COMMAND_TIMEOUT_S = 30
 POOL_SIZE = 10
-#: Longest wait for a connection of a pool. A connection that is given back is waited for as long, if it hangs.
+#: Longest wait for a connection of a pool, and for a connection that hangs while it is given back.
 ACQUIRE_TIMEOUT_S = 5.0
-#: How long a host may take to accept a connection and set up its session, alone and among several.
+#: Longest time until a host has accepted a connection and set up its session: a single host, and one of several.
 CONNECT_TIMEOUT_S, HOST_TIMEOUT_S = 5.0, 3.0
-#: A host that did not answer, or only reads, is tried after the others for so long.
+#: For this time, a host that did not answer or only reads is tried after the others.
 SUSPECT_S = 10.0
 #: The role of the API, which may read and write rows and nothing else.
 APP_ROLE = "tidegauge_app"
@@ -46,10 +46,14 @@ READER_ROLE = "tidegauge_reader"
 #: Errors of a database that is unreachable, busy or shutting down, or that refuses a statement. asyncpg raises
 #: InternalClientError on a connection that the server is just closing.
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-#: Errors of one host after which the next one is tried, and which pass.
+#: Passing errors of one host; after them the next host is tried.
 HOST_ERRORS = (
     OSError,
+    asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
+    # While the session is set up, the server stops or one of its processes is killed.
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TargetServerAttributeNotMatched,
     asyncpg.TooManyConnectionsError,
@@ -65,8 +69,8 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "5s",
     # Longer than it takes to end a session that hangs with its locks, see app/db/servers/stalled.py.
     "lock_timeout": "15s",
-    # A client whose host has vanished is noticed after 11 s (measured): after 10 s without an answer, by a probe or by
-    # what was sent. Without these, a session that waits for more of a COPY would keep its locks for two hours.
+    # With these, the server notices after 11 s (measured) that the host of a client has vanished. Without them, a
+    # session that waits for more of a COPY would keep its locks for two hours.
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
@@ -95,7 +99,7 @@ _failed_at: dict[str, float] = {}
 #: Sessions that have met a server which only reads.
 _to_cut: WeakSet[Session] = WeakSet()
 
-#: Where the user may not become the role, the session goes on as the user; the start of the API logs a warning.
+#: If the user may not become the role, the session continues as the user; the API logs a warning at its start.
 _BECOME_ROLE = """
 DO $$ BEGIN
     IF to_regrole('{role}') IS NOT NULL AND pg_has_role(
@@ -126,7 +130,7 @@ class _CutSession(asyncpg.Connection):
 
 
 class _Kind(NamedTuple):
-    """What a session is for."""
+    """The purpose of a session."""
 
     settings: Mapping[str, str]
     #: Whether a server that only reads is refused.
@@ -136,7 +140,7 @@ class _Kind(NamedTuple):
 
 
 class BoundedPool(Pool):
-    """A pool in which nobody waits without a limit: neither for a connection, nor to give one back."""
+    """A pool that limits each wait: for a connection, and for giving one back."""
 
     acquire_timeout_s = ACQUIRE_TIMEOUT_S
     #: Called with the seconds of each wait for a connection, also of one that failed.
@@ -147,7 +151,7 @@ class BoundedPool(Pool):
         self.sessions: WeakSet[Session] = WeakSet()
 
     def cut(self) -> None:
-        """Close all connections without a word; what runs on them fails at once, and the next use makes new ones."""
+        """Abort all connections; statements on them fail at once, and the next use opens new ones."""
         for session in [*self.sessions]:
             session.terminate()
 
@@ -181,8 +185,8 @@ async def open_pool(
 ) -> BoundedPool:
     """Open a pool whose connections use UTC and decode jsonb; raise OSError or asyncpg.PostgresError on failure.
 
-    With `writes`, a server that only reads is refused. `settings` are those of its sessions, such as statement_timeout.
-    They work as `role` if the user of the address may become it, else as that user.
+    With `writes`, a server that only reads is refused. `settings` are PostgreSQL settings of the sessions, such as
+    statement_timeout. The sessions use `role` if the user of the address may become it, else that user.
     """
     kind = _Kind({**_SETTINGS, **settings}, writes, command_timeout_s, role)
 
@@ -217,15 +221,15 @@ async def connect(
 ) -> Connection:
     """Open one connection outside the pool, for work that must keep its session: LISTEN, a lease, a migration.
 
-    Of several hosts in the address, take the first that answers; with `writes`, the first that writes. Raise
-    HOST_ERRORS and asyncpg.PostgresError.
+    If the address has several hosts, use the first one that answers; with `writes`, the first one that takes writes.
+    Raise HOST_ERRORS and asyncpg.PostgresError.
     """
     return await _connect(dsn, _Kind({**_SETTINGS, **settings}, writes, command_timeout_s, role))
 
 
 @contextmanager
 def cut_after(connection: Connection, seconds: float) -> Iterator[None]:
-    """Cut a connection if the block takes longer; to cancel a query would mean to wait for a server that may hang."""
+    """Abort a connection if the block takes longer. Cancelling the query would wait for a server that may hang."""
     timer = asyncio.get_running_loop().call_later(seconds, connection.terminate)
     try:
         yield
@@ -261,7 +265,7 @@ async def _connect_host(host: str, kind: _Kind) -> Session:
         command_timeout=kind.command_timeout_s,
         connection_class=_CutSession,
         server_settings={name: kind.settings[name] for name in _AT_STARTUP},
-        # Asked below: what a pooler says of the server at the connection may be out of date.
+        # _set_up checks this: a pooler may report an outdated state of the server.
         target_session_attrs=SessionAttribute.any if kind.writes else None,
     )
     try:
@@ -298,7 +302,7 @@ def _watch_socket(session: Any) -> None:
 
 
 def _note_read_only(session: Callable[[], Session | None], query: Any) -> None:
-    """Let a session end that has met a server which only reads, so that the next one finds a server that writes."""
+    """Mark a session on a server that only reads, so that it ends and the next one finds a server that writes."""
     if isinstance(query.exception, asyncpg.ReadOnlySQLTransactionError) and (found := session()) is not None:
         _to_cut.add(found)
 

@@ -70,7 +70,7 @@ SELECT pg_database_size(current_database());
 
 -- name: take_lease
 -- $1 lease number; returns the new term, which counts how often the lease was taken, or no row while the session that
--- took it last is open. Of sessions of other users the server does not tell the start.
+-- took it last is open. The server does not show when sessions of other users started.
 INSERT INTO lease AS held (number, session_pid, session_start)
 VALUES ($1, pg_backend_pid(), (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()))
 ON CONFLICT (number) DO UPDATE
@@ -86,7 +86,7 @@ RETURNING term;
 SELECT term FROM lease WHERE number = $1;
 
 -- name: signal_leader
--- Not while somebody fills the queue of notifications: see feed_publish. The leader looks by itself a little later.
+-- No signal while the queue of notifications is filling up: see feed_publish. The leader looks a little later anyway.
 SELECT pg_notify('tidegauge_work', '') WHERE pg_notification_queue_usage() < 0.001;
 
 -- name: is_lease_held
@@ -104,12 +104,12 @@ SELECT EXISTS (
 SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
 
 -- name: can_inspect_restore
--- Whether there is what inspect_restore looks at: there is neither before the first migration.
+-- Returns whether the relations exist that inspect_restore reads; before the first migration they do not.
 SELECT to_regclass('reading') IS NOT NULL AND to_regclass('timescaledb_information.chunks') IS NOT NULL;
 
 -- name: inspect_restore
--- A chunk that is stored, but not known to TimescaleDB, is one that a dump brought. The table of readings has no rows
--- beside its chunks unless some were stored during a restore.
+-- A chunk that is stored, but unknown to TimescaleDB, came with a dump. The table `reading` itself has rows outside its
+-- chunks only if some were stored during a restore.
 SELECT EXISTS (
            SELECT FROM timescaledb_information.hypertables
             WHERE hypertable_schema = current_schema() AND hypertable_name = 'reading'

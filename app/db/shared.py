@@ -1,4 +1,4 @@
-"""Queries of state that processes share through the database, and that each can do without while it is away."""
+"""Queries of state that processes share through the database; each process can work without it while it is away."""
 
 import asyncio
 from typing import Any, Final
@@ -8,7 +8,7 @@ from asyncpg import Record
 
 from app.db.pool import DATABASE_ERRORS, Pool
 
-#: Longest wait for a connection, and longest time of a query: clients wait for the answer.
+#: Longest wait for a connection, and longest time of a query. They are short because a client waits for the answer.
 TIMEOUT_S: Final = 1.0
 #: Between two attempts to reach a database that did not answer.
 RETRY_S: Final = 5.0
@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 class NotSharedError(Exception):
-    """The database cannot be asked at the moment; the caller goes on with what its process knows."""
+    """The database does not answer at the moment; the caller uses the state of its own process."""
 
 
 class SharedState:
-    """The shared state as one process reaches it; without a pool, as in a process that is alone, it is never there.
+    """Access of one process to the shared state. Without a pool, as in a process that runs alone, it always fails.
 
-    After a failure nothing is asked until recover() has got an answer, so that callers do not wait time and again for a
-    database that hangs.
+    After a failure, all queries fail at once until recover() has got an answer, so that callers do not wait repeatedly
+    for a database that hangs.
     """
 
     def __init__(self, pool: Pool | None = None) -> None:
@@ -42,7 +42,7 @@ class SharedState:
             raise NotSharedError from None
 
     async def recover(self) -> None:
-        """After each failure, ask the database every RETRY_S until it answers, and share again; until cancelled."""
+        """After each failure, query the database every RETRY_S until it answers, then allow queries again."""
         while True:
             await self._away.wait()
             await asyncio.sleep(RETRY_S)

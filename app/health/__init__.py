@@ -1,4 +1,4 @@
-"""Whether a process can work now, and what else needs attention: for probes, metrics, the log and `doctor`.
+"""Health of a process: problems and warnings, for probes, metrics, the log and `doctor`.
 
 A *problem* keeps the process from its work, so `/health/ready` answers 503. A *warning* does not.
 """

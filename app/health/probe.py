@@ -1,4 +1,4 @@
-"""The probe of one process: asks the database on a connection of its own, so that it answers whatever else hangs."""
+"""The probe of one process. It uses a connection of its own, so that it answers even if everything else hangs."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -28,20 +28,20 @@ LOOK_EVERY_S = 5.0
 ANSWER_S = 2.5
 #: The database has this long to let the probe connect, and again for all questions of a look.
 _ASK_S = 2.0
-#: A flush that takes longer hangs. One of the largest upload takes a few seconds.
+#: A flush that takes longer hangs. A flush of the largest upload takes a few seconds.
 FLUSH_S = 10.0
-#: What lasts for less, such as a worker that is started again, is no line of the log.
+#: Shorter warnings, such as that of a worker that restarts, are not logged.
 SETTLED_S = 9.0
 _ONLY_READS = "database: it only reads; it is a standby, or default_transaction_read_only is on"
-#: What the log calls all problems together, beside the kinds of warnings.
+#: The kind of all problems in the log; each warning has its own kind.
 _PROBLEM = "problem"
-#: Of more texts of one kind than this, the log only counts the rest.
+#: Largest number of texts of one kind in a line of the log; further ones are only counted.
 _SHOWN = 3
 log = structlog.get_logger()
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look has found; `problems` keep the process from its work."""
+    """The result of one look; `problems` keep the process from its work."""
 
     problems: list[str]
     warnings: list[HealthWarning]
@@ -50,7 +50,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """What the database has answered: problems, and the state of the work, or why it could not be read."""
+    """The answer of the database: problems, and the state of the work or the error of reading it."""
 
     problems: list[str] = []
     work: Work | None = None
@@ -76,29 +76,30 @@ class Probe:
     ) -> None:
         self.jobs = jobs
         self.metrics = metrics
-        #: Of the API only.
+        #: API only.
         self.listener = listener
-        #: Of the worker only.
+        #: Worker only.
         self.is_leader = is_leader
         self._writer = writer
         self._replica_is_away = replica_is_away
         self._dsn = dsn
-        #: Of the sessions, see `connect`.
+        #: Role of the sessions, see `connect`.
         self._role = role
         self._connection: Connection | None = None
         self._asking: asyncio.Task[_Answer] | None = None
         self._work: Work | None = None
         self._leads_since: float | None = None
-        #: By kind, since when it holds, and what the log was told of.
+        #: Kind -> time since which it holds; and the kinds that were logged.
         self._since: dict[str, float] = {}
         self._told: set[str] = set()
 
     async def look(self) -> Seen:
-        """Return what is wrong now, within ANSWER_S; looks at the same time share one question to the database."""
+        """Return the present problems and warnings within ANSWER_S. Concurrent looks share the database queries."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="health")
-        done, _ = await asyncio.wait({self._asking}, timeout=ANSWER_S)
-        answer = self._asking.result() if done else _Answer(["database: does not answer in time"])
+        asking = self._asking  # another look may begin the next one meanwhile
+        done, _ = await asyncio.wait({asking}, timeout=ANSWER_S)
+        answer = asking.result() if done else _Answer(["database: does not answer in time"])
         self._work = answer.work or self._work
         seen = self._judge(answer)
         self._tell(seen, is_known=answer.work is not None)
@@ -106,7 +107,7 @@ class Probe:
         return seen
 
     async def watch(self) -> None:
-        """Look, for the log and the metrics; a job calls this."""
+        """Look once, and update the log and the metrics; a job calls this."""
         await self.look()
 
     def close(self) -> None:
@@ -116,7 +117,7 @@ class Probe:
         self._drop()
 
     def measure(self, seen: Seen | None = None) -> None:
-        """Set the gauges: those that change with time alone, and with `seen` the others."""
+        """Set the gauges that change with time alone, and with `seen` also the others."""
         metrics = self.metrics
         metrics.clock_skew_seconds.set(database_clock.skew_s())
         if self._writer is not None:
@@ -156,7 +157,7 @@ class Probe:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            # The server gives up a question that waits for a lock, so that the other answers are still of use.
+            # The server ends a query that waits for a lock, so that the answers of the other queries can be used.
             self._connection = await connect(
                 self._dsn,
                 writes=False,
@@ -176,7 +177,7 @@ class Probe:
             return _Answer([f"migrations: {name} is not applied" for name in pending])
         try:
             return _Answer(work=await read_work(connection, self.edition))
-        except DATABASE_ERRORS as error:  # readings can be taken and shown nevertheless, as far as is known
+        except DATABASE_ERRORS as error:  # nothing shows that readings cannot be stored or read
             return _Answer(unread=redact(f"{type(error).__name__}: {error}"))
 
     def _drop(self) -> None:
@@ -207,9 +208,14 @@ class Probe:
         return problems + self.jobs.list_problems()
 
     def _list_flush_problems(self, writer: Writer) -> list[str]:
-        """Describe flushes that hang or fail. A failure of the past is none once a flush or a beat has succeeded."""
-        if writer.oldest_flush_s > FLUSH_S:
-            return [f"flush: one is under way for {writer.oldest_flush_s:.0f} s; uploads are not stored"]
+        """Describe flushes that hang or fail.
+
+        A failure counts until a later flush or beat has succeeded. A flush that only takes long, such as one
+        with a hundred thousand new sensors, does not stop the beats.
+        """
+        long_s = writer.oldest_flush_s
+        if long_s > FLUSH_S and not self.jobs.succeeded_since("beat", monotonic() - long_s):
+            return [f"flush: one is under way for {long_s:.0f} s; uploads are not stored"]
         failure = writer.failure
         if failure is None or self.jobs.succeeded_since("beat", failure.at):
             return []
@@ -223,9 +229,9 @@ class Probe:
         return warnings + warn_of_skew()
 
     def _tell(self, seen: Seen, is_known: bool) -> None:
-        """Log what begins and what ends, once each: problems at once, warnings that have held for SETTLED_S.
+        """Log the beginning and the end of problems, at once, and of warnings that have held for SETTLED_S.
 
-        While the database does not say what its state is, the warnings about that go on.
+        While the state of the database is not known, the warnings about it stay.
         """
         held = _group(seen)
         for kind in self._since.keys() - held.keys():
@@ -255,7 +261,7 @@ class Probe:
 
 
 def _group(seen: Seen) -> Mapping[str, str]:
-    """Return the texts by kind; all problems are of one."""
+    """Return the texts by kind; all problems are of one kind."""
     texts: dict[str, list[str]] = {_PROBLEM: seen.problems} if seen.problems else {}
     for warning in seen.warnings:
         texts.setdefault(warning.kind, []).append(warning.text)

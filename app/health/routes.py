@@ -18,7 +18,7 @@ _NO_KEY: list[dict[str, list[str]]] = [{}]
 
 
 class Ready(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The state of each part that the process needs; `problems` describes in words what is wrong.
+    """The state of each part that the process needs; `problems` describes what is wrong.
 
     `warnings` describes what needs attention although the process does its work.
     """
@@ -26,9 +26,9 @@ class Ready(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     status: Literal["ready", "not ready"]
     database: bool
     migrations: bool
-    #: Of the API only: whether the live feed is being followed.
+    #: API only: whether the live feed is being followed.
     listener: bool | None = None
-    #: Of the API: whether a worker evaluates rules. Of a worker: whether it is the one.
+    #: API: whether a worker evaluates rules. Worker: whether this one does.
     leader: bool
     edition: Edition
     jobs: Mapping[str, JobState]
@@ -54,7 +54,7 @@ async def live() -> dict[str, str]:
 async def ready(probe: NamedDependency[Probe]) -> Response[Ready]:
     """Answer 503 when this process cannot take and show readings now, a worker when it cannot do its work.
 
-    The answer comes within 3 seconds, whatever hangs. `warnings` need attention, too, but no other process.
+    The answer comes within 3 seconds, whatever hangs. `warnings` need attention, but the process can do its work.
     """
     seen = await probe.look()
     database = not any(problem.startswith("database") for problem in seen.problems)

@@ -1,1 +1,1 @@
-"""HTTP as such, for all routes: connections and what they may send, deadlines, disconnects, proxies, request ids."""
+"""HTTP for all routes: limits of connections, deadlines, disconnects, addresses behind proxies, the request log."""

@@ -1,4 +1,4 @@
-"""The bound on the connections of a process: its files, and which connection is closed when there are too many."""
+"""The limit of the connections of a process, and the choice of a connection to close when there are too many."""
 
 import asyncio
 import resource
@@ -6,9 +6,9 @@ from time import monotonic
 
 import structlog
 
-#: Files that the process needs beside its clients' connections: listening sockets, the database, the log, modules.
+#: Number of open files that the process needs beside its clients: listening sockets, the database, the log, modules.
 OTHER_FILES = 200
-#: Connections beyond this would take gigabytes of memory, whatever the limit of files.
+#: More connections than this would take gigabytes of memory, even if the limit of open files allows them.
 _MOST_FILES = 100_000
 #: Between two lines of the log about connections that were closed for newer ones.
 LOG_EVERY_S = 60.0
@@ -18,14 +18,14 @@ log = structlog.get_logger()
 class OpenConnections:
     """The open connections of a process: those that have sent no complete request, idle ones, and the rest.
 
-    There is no limit for each address: behind a proxy all clients have one. When there are more than `most`, the one is
-    closed that has been open for longest without a complete request, or a sign-in to the live feed. Without any, it is
-    the one that has been idle between two requests for longest, and else the new one.
+    There is no limit for each address, because all clients behind a proxy share one. When there are more than `most`,
+    the connection is closed that has been open longest without a complete request or a sign-in to the live feed. If
+    there is none, it is the one that has been idle longest between two requests; otherwise it is the new one.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        # A dict keeps the order of insertion, and its keys are removed as fast as those of a set.
+        # A dict keeps the order of insertion, and removes a key as fast as a set.
         self._unproven: dict[asyncio.Transport, None] = {}
         self._idle: dict[asyncio.Transport, None] = {}
         self._busy: set[asyncio.Transport] = set()
@@ -42,7 +42,7 @@ class OpenConnections:
             self._close_one(connection)
 
     def prove(self, connection: asyncio.Transport) -> None:
-        """Note that a connection has sent a complete request, or has signed in, and is busy."""
+        """Note that a connection has sent a complete request or has signed in, and that it is busy."""
         if connection in self._unproven or connection in self._idle:
             self.remove(connection)
             self._busy.add(connection)

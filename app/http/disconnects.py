@@ -1,4 +1,4 @@
-"""Requests whose client has left: what only reads ends then, and its query with it."""
+"""Cancellation of reads, and of their queries, when the client has disconnected."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ _READS = ("GET", "HEAD")
 class CancelReads:
     """Passes connections to the application; cancels a GET whose client disconnects before the answer is complete.
 
-    asyncpg ends the query of a task that is cancelled. Other methods are never cancelled, because they change things.
+    asyncpg ends the query of a cancelled task. Other methods are never cancelled, because they change data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -54,7 +54,7 @@ class _Reading:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._ended.set()
-        # A task that is being cancelled already cleans up, and must not be disturbed.
+        # A task that is being cancelled is cleaning up, and must not be interrupted again.
         if not self._is_answered and not self.task.cancelling():
             self.has_left = True
             self.task.cancel()

@@ -1,7 +1,7 @@
-"""The HTTP protocol of the server: uvicorn's, with limits for what comes before a request is complete.
+"""The HTTP protocol of uvicorn, with limits for incomplete requests, and with joined writes.
 
-What one turn of the event loop writes goes out together: uvicorn writes the head and the body of an answer apart. Two
-calls of the system and two packets take a tenth of the time of a small upload, and the client wakes up twice.
+uvicorn writes the head and the body of an answer separately. Two system calls and two packets take a tenth of the time
+of a small upload, and the client wakes up twice. So everything written in one turn of the event loop is sent together.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ HEAD_WITHIN_S: Final = 10.0
 #: Limits of a request's head: bytes of its address and headers, and number of headers.
 HEAD_LIMIT: Final = 32 * 2**10
 HEADERS_LIMIT: Final = 100
-#: How long a client that was refused may go on sending. If the connection were closed at once, the kernel would reset
-#: it, and the client might never read why.
+#: Time for which a refused client may continue to send. If the connection were closed at once, the kernel would reset
+#: it, and the client might never read the answer.
 _LINGER_S = 2.0
-#: What waits is written at once from this number of bytes on, so that a long answer still notices a slow client.
+#: Waiting bytes are written at once when they reach this number, so that a long answer still notices a slow client.
 _WAITING_BYTES = 2**16
 
 
@@ -57,7 +57,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         return cast("JoiningTransport", self.transport).transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start, as uvicorn does."""
+        """Count the connection, then start as uvicorn does."""
         super().connection_made(cast("asyncio.Transport", JoiningTransport(transport, self.loop)))
         self._open_connections.add(transport)
         self._deadline = self.loop.call_later(HEAD_WITHIN_S, self._end_late_head)
@@ -69,7 +69,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came. While no request is under way, every byte belongs to a head, which has a deadline."""
+        """Parse received bytes. While no request is under way, they belong to the head of one, which has a deadline."""
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
@@ -77,7 +77,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
             if began_before and self._in_head:
-                # A name or value that is not complete was not counted by on_header.
+                # on_header counts only complete names and values.
                 self._count(len(data))
         except httptools.HttpParserUpgrade:
             if self._should_upgrade():
@@ -146,7 +146,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
     def _end_late_head(self) -> None:
         self._deadline = None
         if self._in_head:
-            text = f"The address and the headers of a request must come within {HEAD_WITHIN_S:.0f} s."
+            text = f"The address and the headers of a request must arrive within {HEAD_WITHIN_S:.0f} s."
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, text)
         else:
             self.transport.close()
@@ -162,7 +162,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "This is not a request of HTTP/1.1.")
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
-        """Answer and close the connection; an answer under way, to a request before, is completed."""
+        """Answer and close the connection, after an answer to an earlier request that is under way."""
         self._is_refused = True
         self._meet_deadline()
         if self._has_no_request:
@@ -185,7 +185,7 @@ def _refusal(status: HTTPStatus, text: str) -> bytes:
 
 
 class JoiningTransport:
-    """A transport that keeps what is written until the event loop's next turn, then writes it in one piece."""
+    """A transport that collects bytes until the next turn of the event loop, then writes them in one piece."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self.transport = transport

@@ -1,4 +1,4 @@
-"""Addresses of clients behind proxies, which only proxies that the settings name may tell."""
+"""Addresses of clients behind proxies; only the headers of trusted proxies count."""
 
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
@@ -8,7 +8,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from app.settings import Network
 
 _HEADER = b"x-forwarded-for"
-#: Addresses are shorter; it ends up in the log and in the database.
+#: Longest text that is taken as an address, because it goes into the log and the database. Addresses are shorter.
 _ADDRESS_LENGTH = 60
 
 
@@ -26,9 +26,9 @@ class TrustedProxies:
         await self._app(scope, receive, send)
 
     def _find_client(self, peer: str, scope: Scope) -> str:
-        """Return the last address that no trusted proxy has; each proxy appends the one that it was called from.
+        """Return the last address that is not of a trusted proxy; each proxy appends the address of its client.
 
-        What stands before it may be made up by the client. A value that is no address ends the search, too.
+        Earlier addresses may be invented by the client. The search also ends at a value that is not an address.
         """
         address = _plain(peer)
         forwarded = b",".join(value for name, value in scope["headers"] if name == _HEADER).decode("latin-1")
@@ -50,7 +50,7 @@ def client_address(scope: Scope) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return an address in its usual form, without a port, IPv4 also where it came in IPv6; empty for no address."""
+    """Return an address in its usual form, without a port; IPv4 in IPv6 becomes IPv4. Other texts become empty."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

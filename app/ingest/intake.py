@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import nullcontext
 from contextvars import Context
 from hashlib import sha256
 from typing import Any
@@ -13,40 +12,47 @@ from litestar import Litestar, Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.guard import Connection, first_headers
-from app.clock import DistinctClock
+from app.auth.guard import Connection, first_headers, key_from_headers
+from app.auth.keys import ApiKey
+from app.clock import DistinctClock, rfc3339
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import (
+    AppError,
     ClientGoneError,
     DatabaseUnavailableError,
+    InvalidRequestError,
     OverloadedError,
     PayloadTooLargeError,
-    SlowBodyError,
+    UnprocessableError,
 )
 from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
 from app.ingest.bodies.room import BodyRoom, HeldRoom
+from app.ingest.dry_run import try_upload
 from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
-from app.ingest.gateways import GatewayLog
+from app.ingest.gateways.binding import bind
+from app.ingest.gateways.refusals import BODY_KEPT
+from app.ingest.gateways.statistics import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.sql import SQL
-from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
+from app.ingest.unknown_fields import UnknownFields
+from app.ingest.upload import Idempotency, Outcome, Receipt, Sent, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
 from app.problems import is_database_away
 from app.settings import Settings
+from app.tasks import run_off_loop
 
-#: Interval between two beats; silence is counted anew after a break of 30 s, see the view ingest_view.
+#: Interval between two beats. After a break of 30 s, silence counts from its end, see the view ingest_view.
 BEAT_EVERY_S = 5.0
 #: A beat that takes longer hangs, and fails.
 BEAT_TIMEOUT_S = 3.0
-#: How long the next piece of a body may take. A client that has vanished sends none, and its body takes room.
-PIECE_WITHIN_S = 60.0
-#: A body of up to this size, decompressed, is parsed on the event loop, and one of up to QUICK_BYTES if all is right in
-#: it; any other is parsed in a thread. Whatever is in it, the event loop is not held for more than 100 ms.
+#: A body of up to this size, decompressed, is parsed on the event loop, and one of up to QUICK_BYTES if it has no
+#: mistakes; any other body is parsed in a thread. No body blocks the event loop for more than 100 ms.
 INLINE_BYTES = 2**14
 QUICK_BYTES = 2**20
-#: Number of uploads that are logged one by one in a second. A line takes a fifth of the time of a single reading.
+#: Number of uploads in a second that get a line of their own in the log. A line takes a fifth of the time of an upload
+#: of one reading.
 UPLOADS_LOGGED_PER_S = 50
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
@@ -54,9 +60,9 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Ingest:
-    """Takes uploads of all formats: owns the writer, the gateways' statistics and the stored answers.
+    """Takes uploads of all formats: owns the writer, the statistics of gateways and the stored answers.
 
-    It holds all that the routes of formats need, because Litestar resolves a single dependency much faster than two.
+    It has everything that the routes of formats need, because Litestar resolves one dependency much faster than two.
     """
 
     #: Set before the first request.
@@ -72,11 +78,12 @@ class Ingest:
         self._long_work = asyncio.Lock()
         self._metrics = metrics
         self._log = UploadLog()
+        self._unknown_fields = UnknownFields(metrics)
 
     async def beat(self) -> None:
-        """Note in the database that uploads can be taken now; without it for 30 s, nobody counts as silent.
+        """Store that uploads can be taken now. After 30 s without a beat, no sensor counts as silent.
 
-        It takes the locks of a flush and commits, so that it fails when a flush would, also while no uploads come.
+        It takes the locks of a flush and commits, so that it fails whenever a flush would, even without uploads.
         """
         async with self.pool.acquire(timeout=BEAT_TIMEOUT_S) as connection:
             with cut_after(connection, BEAT_TIMEOUT_S):
@@ -84,46 +91,66 @@ class Ingest:
                     await connection.execute(SQL["lock_as_flushes"])
                     await connection.execute(SQL["beat"])
 
-    async def take(self, request: AnyRequest, parse: Parse, parse_good: ParseGood | None = None) -> Receipt:
+    async def take(
+        self, request: AnyRequest, parse: Parse, parse_good: ParseGood | None = None, *, dry_run: bool = False
+    ) -> Receipt:
         """Read a request's body, parse it and store its readings; return the receipt after the commit.
 
-        `parse_good` is asked first about a body of up to QUICK_BYTES, on the event loop; where it returns None, and for
-        a larger body, `parse` runs in a thread.
+        `parse_good` is tried first, on the event loop, with a body of up to QUICK_BYTES. If it returns None, and for a
+        larger body, `parse` runs in a thread. With `dry_run`, nothing is stored.
         """
         headers = first_headers(request.scope)
+        api_key: ApiKey = request.scope["state"]["api_key"]
         with HeldRoom(self._body_room) as room:
             sent = await _receive(request, headers, BODY_LIMIT, room)
             received_us = self.clock()
-            key = headers.get("idempotency-key")
             body = _SentBody(
                 sent,
                 headers.get("content-encoding", ""),
                 headers.get("content-type", "").partition(";")[0].strip().lower(),
-                None if key is None else check_key(key),
+                headers.get("idempotency-key"),
+                sent[:BODY_KEPT],
             )
             del sent  # it may be large, and the upload waits for a flush
-            parsed, idempotency, is_untimed = await self._parse(body, received_us, parse, parse_good)
+            try:
+                parsed, idempotency, times = await self._parse(body, received_us, parse, parse_good)
+                if parsed.gateway is not None and api_key.binding is None:
+                    await self.gateways.admit(self.pool, api_key.label, parsed.gateway)
+            except (InvalidRequestError, PayloadTooLargeError, UnprocessableError) as error:
+                self.note_refused(request, received_us, body.beginning, error)
+                raise
+            shown = keep_sent(request, headers, body.beginning)
             del body
-        label = request.scope["state"]["api_key"].label
-        if parsed.gateway is not None:
-            await self.gateways.admit(self.pool, label, parsed.gateway)
         upload = Upload(
             parsed.readings,
             parsed.rejected,
             received_us,
-            request.scope["state"]["api_key"],
+            api_key,
             parsed.gateway,
             client_ip=client_ip(request),
             idempotency=idempotency,
-            is_untimed=is_untimed,
+            is_untimed=times.are_used,
+            newest_refused_us=times.newest_refused_us,
+            sent=shown,
         )
-        return await self._store_once(upload)
+        if dry_run:
+            receipt = await try_upload(self.pool, await _bind(upload))
+        elif idempotency is None and parsed.event is not None:
+            receipt = await self._store_event(upload, parsed.event)
+        else:
+            receipt = await self._store_once(upload)
+        self._unknown_fields.note(upload)
+        return receipt
+
+    def note_refused(self, request: AnyRequest, received_us: int, beginning: bytes, error: AppError) -> None:
+        """Count an upload of which nothing could be used; `beginning` is that of its body."""
+        shown = keep_sent(request, first_headers(request.scope), beginning)
+        self.gateways.note_refused(request.scope["state"]["api_key"], received_us, shown, error)
 
     async def read_small_body(self, request: AnyRequest, headers: Mapping[str, str], limit: int) -> bytes:
         """Read a request's body and decompress it, up to `limit` bytes before and after.
 
-        Raise InvalidRequestError, PayloadTooLargeError, SlowBodyError, or OverloadedError when too much is being
-        received.
+        Raise InvalidRequestError, PayloadTooLargeError, or OverloadedError when too much is being received.
         """
         with HeldRoom(self._body_room) as room:
             sent = await _receive(request, headers, limit, room)
@@ -134,10 +161,13 @@ class Ingest:
 
     async def _parse(
         self, sent: "_SentBody", received_us: int, parse: Parse, parse_good: ParseGood | None
-    ) -> tuple[Parsed, Idempotency | None, bool]:
-        """Parse a body at once if that is quick, else in a thread; the last is whether a reading has no time."""
+    ) -> tuple[Parsed, Idempotency | None, ReceiptTimes]:
+        """Parse a body, in a thread if it takes long; the last result is the times of its readings."""
+        if sent.key is not None:
+            check_key(sent.key)
         body = decompress_up_to(QUICK_BYTES, sent.body, sent.encoding)
         if body is not None:
+            sent.beginning = body[:BODY_KEPT]
             times = ReceiptTimes(received_us)
             parsed = None
             if len(body) <= INLINE_BYTES:
@@ -146,11 +176,11 @@ class Ingest:
                 parsed = parse_good(body, sent.media_type, times)
             if parsed is not None:
                 self.clock.skip_to(times.last_us)
-                return parsed, sent.idempotency(body), times.are_used
-        # One at a time, because the memory that this takes is many times that of the body as sent.
+                return parsed, sent.idempotency(body), times
+        # One body at a time, because parsing takes many times the memory of the body as sent.
         async with self._long_work:
             times = ReceiptTimes(received_us, self.clock.reserve)
-            return *await asyncio.to_thread(sent.decode, parse, times), times.are_used
+            return *await asyncio.to_thread(sent.decode, parse, times), times
 
     async def _store_once(self, upload: Upload) -> Receipt:
         """Store an upload and return its receipt; under a known Idempotency-Key, return the first receipt again."""
@@ -167,6 +197,22 @@ class Ingest:
                 raise OverloadedError("The answer to this Idempotency-Key was just forgotten. Send the data again.")
             return answer
 
+    async def _store_event(self, upload: Upload, event: str) -> Receipt:
+        """Store what a sender tells about an event, of which it may tell again: then, all values are duplicates."""
+        number = sha256(event.encode("utf-8", "surrogatepass")).digest()
+        asked = Idempotency(f"event {number.hex()}", number)
+        label = upload.api_key.label
+        known = await self._find_answer(label, asked)
+        if known is None:
+            return await self._store_once(msgspec.structs.replace(upload, idempotency=asked))
+        return msgspec.structs.replace(
+            known,
+            seq=None,
+            accepted=0,
+            duplicates=known.accepted + known.duplicates,
+            server_time=rfc3339(upload.received_us),
+        )
+
     async def _find_answer(self, label: str, asked: Idempotency) -> Receipt | None:
         """Return the answer to an Idempotency-Key, before anything of its upload is stored."""
         try:
@@ -176,9 +222,10 @@ class Ingest:
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload without an Idempotency-Key, or with one that is new; return the outcome after the commit."""
+        upload = await _bind(upload)
         outcome = await self.writer.store(upload)
         receipt = outcome.receipt
-        self.gateways.note(upload, receipt)
+        self.gateways.note(upload, outcome)
         for code, count in outcome.rejected_by_code.items():
             self._metrics.readings_rejected.labels(code).inc(count)
         self._log.note(upload, receipt)
@@ -186,12 +233,18 @@ class Ingest:
 
 
 class UploadRoute(HTTPRouteHandler):
-    """A route that costs an upload little beside its own work; single readings come by the thousand a second."""
+    """A route with little overhead, because thousands of uploads of a single reading may arrive in a second."""
 
     async def authorize_connection(self, connection: Connection) -> None:
-        """Run the guards, as Litestar does, but without a copy of this route for each."""
+        """Run the guards, as Litestar does, but without a copy of this route for each; count the key's uploads.
+
+        Raise what the guards raise, and RateLimitedError.
+        """
         for guard in self.resolve_guards():
             await guard(connection, self)  # type: ignore[misc]
+        api_key: ApiKey = connection.scope["state"]["api_key"]
+        if api_key.limits.uploads_per_minute:
+            await connection.app.state.upload_rates.count(api_key)
 
     async def to_response(self, app: Litestar, data: Any, request: AnyRequest) -> ASGIApp:
         """Answer with a receipt or a dict as JSON; leave other data to Litestar."""
@@ -201,7 +254,7 @@ class UploadRoute(HTTPRouteHandler):
 
 
 class JsonAnswer:
-    """An answer of which the headers are known beforehand."""
+    """An answer with fixed headers."""
 
     def __init__(self, status: int, body: bytes) -> None:
         self._status = status
@@ -215,7 +268,7 @@ class JsonAnswer:
 
 
 class UploadLog:
-    """Logs each upload, but at a high rate most of them together, in one line a second."""
+    """Logs each upload; at a high rate, most of them together in one line a second."""
 
     def __init__(self) -> None:
         self._lines = 0
@@ -224,7 +277,7 @@ class UploadLog:
     def note(self, upload: Upload, receipt: Receipt) -> None:
         """Log an upload that is stored, or count it for the line at the end of this second."""
         if not self._lines:
-            # The line at the end belongs to no request, so it has none of a request's context.
+            # The line at the end belongs to no request, so it must not have the context of one.
             asyncio.get_running_loop().call_later(1.0, self._end_second, context=Context())
         self._lines += 1
         if self._lines > UPLOADS_LOGGED_PER_S:
@@ -264,17 +317,21 @@ class _Together(msgspec.Struct):
         self.seq = receipt.seq if self.seq is None else max(self.seq, receipt.seq or 0)
 
 
-class _SentBody(msgspec.Struct, frozen=True):
+class _SentBody(msgspec.Struct):
     """A body as it was sent, and what its headers say of it."""
 
     body: bytes
     encoding: str
     media_type: str
+    #: The Idempotency-Key.
     key: str | None
+    #: The beginning of the body, decompressed once that is done.
+    beginning: bytes
 
     def decode(self, parse: Parse, times: ReceiptTimes) -> tuple[Parsed, Idempotency | None]:
         """Decompress and parse it; this may take seconds."""
         body = decompress(self.body, self.encoding)
+        self.beginning = body[:BODY_KEPT]
         return parse(body, self.media_type, times), self.idempotency(body)
 
     def idempotency(self, body: bytes) -> Idempotency | None:
@@ -283,7 +340,7 @@ class _SentBody(msgspec.Struct, frozen=True):
 
 
 async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, room: HeldRoom) -> bytes:
-    """Receive a body as it is sent. Raise PayloadTooLargeError, SlowBodyError, OverloadedError or ClientGoneError."""
+    """Receive a body as it is sent. Raise PayloadTooLargeError, OverloadedError or ClientGoneError."""
     # uvicorn refuses a Content-Length that is not a number.
     if int(headers.get("content-length", 0)) > limit:
         raise _too_large(limit)
@@ -291,12 +348,7 @@ async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, 
     byte_count, more = 0, True
     # Not `request.body()`, which takes a tenth of the time of a single reading.
     while more:
-        try:
-            # The first piece has come with the head, mostly, and a timeout takes time, too.
-            async with asyncio.timeout(PIECE_WITHIN_S) if parts else nullcontext():
-                message = await request.receive()
-        except TimeoutError:
-            raise SlowBodyError(f"Nothing of the body came for {PIECE_WITHIN_S:.0f} s. Send it again.") from None
+        message = await request.receive()
         if message["type"] != "http.request":
             raise ClientGoneError
         piece = message.get("body", b"")
@@ -312,6 +364,17 @@ async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, 
 def _too_large(limit: int) -> PayloadTooLargeError:
     size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
     return PayloadTooLargeError(f"The body is larger than {size} as sent; send smaller batches")
+
+
+async def _bind(upload: Upload) -> Upload:
+    """Return an upload as the one of its key's gateway, if the key is bound."""
+    binding = upload.api_key.binding
+    return upload if binding is None else await run_off_loop(upload.value_count, bind, upload, binding)
+
+
+def keep_sent(request: AnyRequest, headers: Mapping[str, str], beginning: bytes) -> Sent:
+    """Return what is kept of a request for the case that something of it is refused."""
+    return Sent(request.scope.get("path_template") or "", beginning, key_from_headers(headers))
 
 
 def client_ip(request: AnyRequest) -> str:

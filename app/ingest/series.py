@@ -6,7 +6,7 @@ A series id is a small integer that stands for a pair of sensor and metric in st
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import asyncpg
@@ -17,6 +17,8 @@ from app.clock import HOUR_US
 from app.db.pool import Connection
 from app.errors import OverloadedError
 from app.ingest.checks import Refusal
+from app.ingest.gateways.binding import reject_sensors
+from app.ingest.gateways.owners import ForeignSensors, OwnNames, claim, list_claims, may_describe, refuse_foreign
 from app.ingest.sql import SQL
 from app.ingest.upload import Readings, Series, Upload
 from app.model import MetricName, SensorName, SeriesId, Tags
@@ -29,9 +31,9 @@ SENSORS_PER_KEY = 100_000
 METRICS_PER_SENSOR = 1_000
 SERIES_PER_KEY = 1_000_000
 
-#: How often times of tags and gateways that are known only in this process are stored.
+#: Interval between two writes of times of tags and gateways that only this process knows.
 SEEN_EVERY_S = 15.0
-#: Sensors or series that are dealt with in one turn of the event loop, and rows in one statement.
+#: Number of sensors or series in one turn of the event loop, and of rows in one statement.
 _AT_ONCE = 1_000
 #: The same for readings with tags or units, which are encoded one by one.
 _DESCRIBED_AT_ONCE = 200
@@ -53,10 +55,11 @@ class SensorsChangedError(OverloadedError):
         super().__init__("Sensors were being changed. Keep the data and send them again.")
 
 
-class Description(msgspec.Struct):
+class Description(msgspec.Struct, gc=False):
     """The tags or the gateway of a sensor, as text; the newest reading that brings them decides.
 
-    A newer time of the same text is stored later (`SeriesRegistry.store_seen`), or each flush would rewrite the sensor.
+    A newer time of the same text is stored later (`SeriesRegistry.store_seen`). Otherwise each flush would rewrite the
+    sensor.
     """
 
     text: str | None = None
@@ -89,13 +92,14 @@ class Description(msgspec.Struct):
             self.seen_us = max(self.seen_us, us)
 
 
-class Sensor(msgspec.Struct):
+class Sensor(msgspec.Struct, gc=False):
     """A sensor as this process knows it."""
 
     id: int
     name: SensorName
     #: Label of the API key that registered it; its series count as those of this key.
     created_by: str
+    owner: str | None
     series: dict[MetricName, SeriesId]
     tags: Description
     gateway: Description
@@ -126,12 +130,14 @@ class SeriesRegistry:
         self._series_of_key: dict[str, int] = {}
         #: Time of the reading that brought each stored unit.
         self._units_us: dict[SeriesId, int] = {}
+        self._own_names = OwnNames()
+        self._foreign = ForeignSensors()
         self._lock = asyncio.Lock()
 
     async def register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
-        """Register all series of the uploads; return the uploads, in which sensors over a key's cap are rejected.
+        """Register all series of the uploads; return the uploads, with sensors beyond the cap of a key rejected.
 
-        Raise SensorsChangedError if what was loaded is not all of one version.
+        Raise SensorsChangedError if the loaded sensors are not all of one version.
         """
         async with self._lock:
             if self.version is None:
@@ -140,6 +146,24 @@ class SeriesRegistry:
             if self.version != await connection.fetchval(SQL["get_sensor_version"]):
                 raise SensorsChangedError
             return kept
+
+    async def preview(self, connection: Connection, upload: Upload) -> Upload:
+        """Return an upload as `register` would, and give its new sensors and series ids that nothing stored has."""
+        await self._load(connection, list({name for name, _ in upload.readings.series}))
+        if upload.api_key.binding is not None:
+            (upload,) = await self.refuse_foreign(connection, [upload], claims=False)
+        new = sorted(self._unknown([upload]).keys() - self.sensors.keys())
+        room = await self._room(connection, upload, {}) if new else 0
+        upload = await run_off_loop(upload.value_count, _reject_sensors, upload, set(new[room:]))
+        for number, name in enumerate(new[:room], 1):
+            sensor = Sensor(-number, name, upload.api_key.label, upload.gateway, {}, Description(), Description())
+            self.sensors[name], self.series_of[name] = sensor, sensor.series
+        refused = await self._find_too_many(connection, self._unknown([upload]))
+        upload = await run_off_loop(upload.value_count, _reject, upload, refused)
+        unknown = [(name, metric) for name, metrics in self._unknown([upload]).items() for metric in sorted(metrics)]
+        for number, (name, metric) in enumerate(unknown, 1):
+            self.sensors[name].series[metric] = SeriesId(-number)
+        return upload
 
     def _unknown(self, uploads: Iterable[Upload]) -> dict[SensorName, set[MetricName]]:
         """Return, for each sensor, the metrics of which this process knows no series."""
@@ -160,6 +184,9 @@ class SeriesRegistry:
         unknown = await run_off_loop(value_count, self._unknown, uploads)
         if not self.sensors.keys() >= unknown.keys():
             raise SensorsChangedError  # it was just deleted
+        if any(upload.api_key.binding for upload in uploads):
+            uploads = await self.refuse_foreign(connection, uploads)
+            unknown = await run_off_loop(value_count, self._unknown, uploads)
         if refused := await self._find_too_many(connection, unknown):
             uploads = [await run_off_loop(upload.value_count, _reject, upload, refused) for upload in uploads]
             unknown = await run_off_loop(value_count, self._unknown, uploads)
@@ -168,6 +195,31 @@ class SeriesRegistry:
             await connection.execute(SQL["insert_series"], *map(list, zip(*missing, strict=True)))
         await self._load(connection, sorted(unknown))
         return uploads
+
+    async def refuse_foreign(
+        self, connection: Connection, uploads: Sequence[Upload], *, claims: bool = True
+    ) -> list[Upload]:
+        """Return the uploads, in which those of bound keys bring no known sensors of other gateways.
+
+        Sensors that no gateway was named for become those of a bound key that says that they are its own. Without
+        `claims`, they are taken as such, and nothing is stored.
+        """
+        kept = []
+        for upload in uploads:
+            binding = upload.api_key.binding
+            foreign = [] if binding is None else self._own_names.find_foreign(upload, self.sensors)
+            if binding is not None and (claimed := list_claims(upload, foreign)):
+                if claims:
+                    owners = await claim(connection, claimed, binding.gateway)
+                else:
+                    owners = [(sensor_id, binding.gateway) for sensor_id in claimed]
+                for sensor_id, owner in owners:
+                    self._by_id[sensor_id].owner = owner
+                foreign = self._own_names.find_foreign(upload, self.sensors)
+            self._foreign.note(upload, foreign)
+            refused = {name: refuse_foreign(name, sensor, upload) for name, sensor in foreign}
+            kept.append(reject_sensors(upload, refused))
+        return kept
 
     async def _load(self, connection: Connection, names: Sequence[SensorName]) -> None:
         for some in _parts(names):
@@ -190,6 +242,7 @@ class SeriesRegistry:
             row["id"],
             row["name"],
             row["created_by"],
+            row["owner"],
             {},
             _description(row["tags"], row["tags_us"]),
             _description(row["gateway"], row["gateway_us"]),
@@ -204,15 +257,16 @@ class SeriesRegistry:
         self, connection: Connection, uploads: Sequence[Upload], new: set[SensorName]
     ) -> list[Upload]:
         """Insert new sensors up to the cap of the key that brought them first; reject the others."""
-        owner: dict[SensorName, str] = {}
+        owner: dict[SensorName, Upload] = {}
         over_cap: list[set[SensorName]] = []
         for upload in uploads:
-            wanted = sorted({sensor for sensor, _ in upload.readings.series} & new - owner.keys())
+            wanted = await run_off_loop(upload.value_count, _find_wanted, upload, new, owner)
             room = await self._room(connection, upload, owner) if wanted else 0
-            owner.update(dict.fromkeys(wanted[:room], upload.api_key.label))
+            owner.update(dict.fromkeys(wanted[:room], upload))
             over_cap.append(set(wanted[room:]))
         for some in _parts(sorted(owner)):
-            await connection.execute(SQL["insert_sensors"], some, [owner[name] for name in some])
+            labels, gateways = [owner[name].api_key.label for name in some], [owner[name].gateway for name in some]
+            await connection.execute(SQL["insert_sensors"], some, labels, gateways)
         await self._load(connection, list(owner))
         nobodys = new - owner.keys()
         return [
@@ -223,7 +277,7 @@ class SeriesRegistry:
     async def _find_too_many(
         self, connection: Connection, unknown: Mapping[SensorName, set[MetricName]]
     ) -> dict[Series, Refusal]:
-        """Return the new series that are one too many for their sensor or for the key that registered the sensor."""
+        """Return the new series that exceed the limit of their sensor, or of the key that registered the sensor."""
         refused: dict[Series, Refusal] = {}
         of_sensor: Counter[int] = Counter()
         of_key: Counter[str] = Counter()
@@ -250,33 +304,38 @@ class SeriesRegistry:
             self._series_of_key[label] = await connection.fetchval(SQL["count_series_of_key"], label)
         return self._series_of_key[label]
 
-    async def _room(self, connection: Connection, upload: Upload, owner: Mapping[SensorName, str]) -> int:
+    async def _room(self, connection: Connection, upload: Upload, owner: Mapping[SensorName, Upload]) -> int:
         cap = upload.api_key.limits.sensors
         label = upload.api_key.label
         used: int = await connection.fetchval(SQL["count_sensors_of_key"], label)
-        planned = sum(1 for other in owner.values() if other == label)
+        planned = sum(1 for other in owner.values() if other.api_key.label == label)
         return max((SENSORS_PER_KEY if cap is None else cap) - used - planned, 0)
 
     async def describe(self, connection: Connection, uploads: Sequence[Upload]) -> None:
         """Store tags, gateways and units from the uploads where the database needs an update.
 
-        Tags and gateway are those of a sensor's newest reading that brings some. The unit is that of a series' oldest
-        reading that brings one, so a unit that is set stays. What an operator has set wins over both.
+        Tags and gateway are those of a sensor's newest reading that brings some; tags count only from the gateway that
+        registered it. The unit is that of a series' oldest reading that brings one, so a unit that is set stays. What
+        an operator has set wins over both.
         """
+        for upload in uploads:
+            if not upload.is_import and (foreign := self._own_names.find_foreign(upload, self.sensors)):
+                self._foreign.note(upload, foreign)
         tags, gateways = await self._collect_updates(uploads)
         units = await self._collect_units(uploads)
         await self._store_parts(connection, tags, gateways, units)
 
     async def store_seen(self, connection: Connection) -> None:
-        """Store the times of the newest tags and gateways that are known only here.
+        """Store the times of the newest tags and gateways that only this process knows.
 
-        Until then an older reading with other tags, in another process, would win. This runs every SEEN_EVERY_S, at
-        the end, and before a new registry takes the place of this one.
+        Until then, another process would let an older reading with other tags win. This runs every SEEN_EVERY_S, at the
+        end, and before a new registry replaces this one.
         """
-        sensors = self._by_id.values()
-        tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
-        gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
-        await self._store_parts(connection, tags, gateways, {})
+        async for sensors in _in_turns([*self._by_id.values()]):
+            tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
+            gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
+            await self._store_parts(connection, tags, gateways, {})
+        await self._foreign.write(connection)
 
     async def _store_parts(
         self, connection: Connection, tags: Descriptions, gateways: Descriptions, units: Units
@@ -307,17 +366,19 @@ class SeriesRegistry:
         gateways: Descriptions = {}
         for upload in uploads:
             if upload.gateway is not None:
-                for (sensor, _), newest_us in zip(upload.readings.series, _newest_us(upload.readings), strict=True):
-                    _keep_newest(gateways, self.sensors[sensor].id, newest_us, upload.gateway)
+                newest = [*zip(upload.readings.series, _newest_us(upload.readings), strict=True)]
+                async for some in _in_turns(newest):
+                    for (sensor, _), newest_us in some:
+                        _keep_newest(gateways, self.sensors[sensor].id, newest_us, upload.gateway)
             for number, reading in enumerate(upload.readings.described, 1):
-                if reading.tags is not None:
+                if reading.tags is not None and may_describe(self.sensors[reading.sensor], upload):
                     text = _as_jsonb_text(reading.tags)
                     _keep_newest(tags, self.sensors[reading.sensor].id, reading.time_us, text)
                 if not number % _DESCRIBED_AT_ONCE:
                     await asyncio.sleep(0)
         return (
-            {number: newest for number, newest in tags.items() if self._by_id[number].tags.note(*newest)},
-            {number: newest for number, newest in gateways.items() if self._by_id[number].gateway.note(*newest)},
+            await _keep_noted(tags, {number: self._by_id[number].tags for number in tags}),
+            await _keep_noted(gateways, {number: self._by_id[number].gateway for number in gateways}),
         )
 
     async def _collect_units(self, uploads: Sequence[Upload]) -> Units:
@@ -353,11 +414,27 @@ def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[start : start + _AT_ONCE]
 
 
+async def _in_turns(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    """Yield items in parts, and let the event loop have its turn between two of them."""
+    for number, part in enumerate(_parts(items)):
+        if number:
+            await asyncio.sleep(0)
+        yield part
+
+
 def _keep_newest(descriptions: Descriptions, sensor_id: int, us: int, text: str) -> None:
     """Put the text into `descriptions` if its reading is newer than the one there."""
     newest = (us, text)
     if newest > descriptions.get(sensor_id, _NOTHING):
         descriptions[sensor_id] = newest
+
+
+async def _keep_noted(newest: Descriptions, known: Mapping[int, Description]) -> Descriptions:
+    """Note each text in the description of its sensor, and return those that the database needs."""
+    needed: Descriptions = {}
+    async for ids in _in_turns([*newest]):
+        needed.update({number: newest[number] for number in ids if known[number].note(*newest[number])})
+    return needed
 
 
 def _description(text: str | None, us: int | None) -> Description:
@@ -376,6 +453,11 @@ def _newest_us(readings: Readings) -> list[int]:
     np.maximum.at(newest, np.frombuffer(readings.codes, np.int64), np.frombuffer(readings.times_us, np.int64))
     times_us: list[int] = newest.tolist()
     return times_us
+
+
+def _find_wanted(upload: Upload, new: set[SensorName], owner: Mapping[SensorName, str]) -> list[SensorName]:
+    """Return the new sensors that this upload is the first to bring, in order."""
+    return sorted({sensor for sensor, _ in upload.readings.series} & new - owner.keys())
 
 
 def _too_many_metrics(name: SensorName) -> Refusal:
@@ -406,21 +488,12 @@ def _reject(upload: Upload, refused: Mapping[Series, Refusal]) -> Upload:
 
 
 def _reject_sensors(upload: Upload, names: set[SensorName]) -> Upload:
-    """Return the upload without the readings of these sensors, which it rejects."""
-    readings = upload.readings
-    series = {series for series in readings.series if series[0] in names}
-    if not series:
-        return upload
-    rejected = upload.rejected.copy()
-    rows = zip(readings.indexes, readings.codes, strict=True)
-    values = Counter((index, readings.series[code][0]) for index, code in rows)
-    for (index, sensor), count in values.items():
-        if sensor in names:
-            rejected.add(
-                index,
-                "too_many_sensors",
-                f"sensor {sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors "
-                "as it may; raise its limit, or remove what makes ever new names",
-                values=count,
-            )
-    return msgspec.structs.replace(upload, readings=readings.without(series), rejected=rejected)
+    """Return the upload without the readings of these sensors, which are too many for its key."""
+    return reject_sensors(upload, {name: _too_many_sensors(name, upload.api_key.label) for name in names})
+
+
+def _too_many_sensors(name: SensorName, label: str) -> Refusal:
+    return "too_many_sensors", (
+        f"sensor {name!r} is new, and the key {label!r} has brought as many sensors as it may; raise its limit, or "
+        "remove what makes ever new names"
+    )

@@ -10,12 +10,15 @@ import msgspec
 import numpy as np
 
 from app.auth.keys import ApiKey
+from app.clock import rfc3339
 from app.model import MetricName, Reading, SensorName
 
 #: About how many bytes of memory a value takes, and a reading with tags or units beside its values (measured).
 VALUE_BYTES, DESCRIBED_BYTES = 40, 800
 #: Number of rejections listed in an answer at most; all are counted.
 REJECTIONS_LISTED = 100
+#: The same for fields that the format does not have.
+FIELDS_LISTED = 20
 
 RejectionCode = Literal[
     "sensor_invalid",
@@ -31,14 +34,18 @@ RejectionCode = Literal[
     "tags_invalid",
     "unit_invalid",
     "reading_invalid",
+    "field_unknown",
+    "key_repeated",
     "too_many_sensors",
     "too_many_metrics",
     "too_many_series",
+    "sensor_not_allowed",
+    "sensor_of_other_gateway",
 ]
 
 
 class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The refusal of one value, or of all values of one reading; `message` says what to send instead."""
+    """The refusal of one value, of one reading or of one tag; `message` says what to send instead."""
 
     #: Position of the reading in the body, from 0.
     index: int
@@ -46,9 +53,11 @@ class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     #: Absent when the whole reading was refused.
     metric: MetricName | None = None
+    #: The name of a tag that was refused alone. Its reading is stored.
+    tag: str | None = None
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to an upload; counts are values, one for each metric of each reading."""
 
     #: Highest sequence number of the feed rows that hold these readings; null if nothing was new.
@@ -56,17 +65,38 @@ class Receipt(msgspec.Struct, frozen=True):
     accepted: int
     duplicates: int
     rejected: list[Rejection]
+    #: A value that was refused alone counts as one, and a reading that was refused as a whole.
     rejected_count: int
+    #: What was left out of the upload, and perhaps should not have been; absent when there is nothing.
+    warnings: list[str] = []
+    #: When the upload came, RFC 3339, for devices without a clock.
+    server_time: str | None = None
+
+
+def make_receipt(upload: "Upload", accepted: int, seq: int | None = None) -> Receipt:
+    """Return the answer to an upload; `accepted` of its values were new."""
+    rejected = upload.rejected
+    return Receipt(
+        seq,
+        accepted,
+        upload.value_count - accepted,
+        rejected.listed,
+        rejected.count,
+        rejected.warnings(),
+        rfc3339(upload.received_us),
+    )
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of an upload: its receipt, and what the receipt does not show."""
+    """The result of an upload: its receipt, and details that the receipt does not show."""
 
     receipt: Receipt
     #: Number of rejected values by code.
     rejected_by_code: Mapping[RejectionCode, int] = {}
     #: Id of the record of the replaced sensor server; None if the upload brought no new one.
     legacy_id: int | None = None
+    #: Number of duplicates whose value differs from the one that is stored.
+    conflicts: int = 0
 
 
 class Rejected:
@@ -76,19 +106,41 @@ class Rejected:
         self.listed: list[Rejection] = []
         self.count = 0
         self.by_code: dict[RejectionCode, int] = {}
+        #: Field that the format does not have -> number of times it was left out, for at most FIELDS_LISTED fields.
+        self.unknown_fields: dict[str, int] = {}
 
-    def add(self, index: int, code: RejectionCode, message: str, *, metric: str | None = None, values: int = 1) -> None:
-        """Add a rejection that counts as `values` values, at least 1."""
-        self.count += max(values, 1)
-        self.by_code[code] = self.by_code.get(code, 0) + max(values, 1)
-        if len(self.listed) < REJECTIONS_LISTED:
-            self.listed.append(Rejection(index, code, message, metric))
+    def add(self, index: int, code: RejectionCode, message: str, *, metric: str | None = None, count: int = 1) -> None:
+        """Add a rejection of a value or a reading, or of `count` readings."""
+        self.count += count
+        self.by_code[code] = self.by_code.get(code, 0) + count
+        self._list(Rejection(index, code, message, metric))
+
+    def add_tag(self, index: int, tag: str, message: str) -> None:
+        """Add the rejection of a tag, which is not counted, because its reading is stored."""
+        self._list(Rejection(index, "tags_invalid", message, tag=tag))
+
+    def add_unknown_field(self, name: str) -> None:
+        """Count a field that was left out."""
+        if name in self.unknown_fields or len(self.unknown_fields) < FIELDS_LISTED:
+            self.unknown_fields[name] = self.unknown_fields.get(name, 0) + 1
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each field that was left out."""
+        return [
+            f"{name} is no field of this format and was left out {count} times"
+            for name, count in sorted(self.unknown_fields.items())
+        ]
 
     def copy(self) -> "Rejected":
         """Return a copy, to which more can be added."""
         copied = Rejected()
         copied.listed, copied.count, copied.by_code = [*self.listed], self.count, {**self.by_code}
+        copied.unknown_fields = self.unknown_fields
         return copied
+
+    def _list(self, rejection: Rejection) -> None:
+        if len(self.listed) < REJECTIONS_LISTED:
+            self.listed.append(rejection)
 
 
 Series = tuple[SensorName, MetricName]
@@ -98,7 +150,7 @@ EncodedSeries = tuple[list[Series], "array[int]"]
 class Readings(msgspec.Struct, frozen=True, eq=False):
     """The readings of an upload as columns with a row for each value, in the order of the body.
 
-    As objects, the readings of a large batch would cost each later step a walk over thousands of them.
+    As objects, each later step would have to loop over thousands of readings of a large batch.
     """
 
     #: Each series once.
@@ -130,7 +182,7 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
         """Return the readings of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
-        # Of an empty list the loop below makes readings without any.
+        # The loop below turns an empty list into columns without rows.
         places: dict[Series, int] = {}
         codes = array("q")
         for part in parts:
@@ -168,7 +220,7 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
 def _without(reading: Reading, refused: Collection[Series]) -> Reading | None:
     """Return a reading without its values and units of these series; None if no value is left."""
     values = {metric: value for metric, value in reading.values.items() if (reading.sensor, metric) not in refused}
-    if len(values) == len(reading.values):  # also one that only describes its sensor
+    if len(values) == len(reading.values):  # this includes a reading that only describes its sensor
         return reading
     units = {metric: unit for metric, unit in (reading.units or {}).items() if metric in values}
     return msgspec.structs.replace(reading, values=values, units=units or None) if values else None
@@ -177,7 +229,8 @@ def _without(reading: Reading, refused: Collection[Series]) -> Reading | None:
 def encode_series(sensors: Sequence[SensorName], values: Sequence[Mapping[MetricName, float]]) -> EncodedSeries:
     """Return each series of some readings once, and for each value the position of its series.
 
-    One list at a time, here and below: each walk over the readings of a large batch costs a tenth of decoding them.
+    Each pass over the readings of a large batch takes a tenth of the time of decoding them. So there are few passes,
+    and each one is a comprehension.
     """
     sensor_codes = defaultdict[SensorName, int](count().__next__)
     of_sensors = [sensor_codes[sensor] for sensor in sensors]
@@ -211,7 +264,7 @@ def collect_readings(
 
 
 def _repeat(column: Sequence[int], values: Sequence[Mapping[MetricName, float]]) -> Sequence[int]:
-    """Repeat what each reading has once for each of its values."""
+    """Repeat the item of each reading for each of its values."""
     return [item for item, of_reading in zip(column, values, strict=True) for _ in of_reading]
 
 
@@ -228,10 +281,14 @@ class Upload(msgspec.Struct, frozen=True):
     idempotency: "Idempotency | None" = None
     #: Whether the answer needs the id of a record of the replaced sensor server.
     wants_legacy_id: bool = False
-    #: Whether a reading has no time of its own but that of this receipt: sent again, it is another reading.
+    #: Whether a reading has no time of its own, so that sending it again makes another reading.
     is_untimed: bool = False
     #: Whether an operator imports a file; see the statement `upsert_state_of_import`.
     is_import: bool = False
+    #: Of the readings that were refused for their time, the newest time.
+    newest_refused_us: int | None = None
+    #: What the gateway's refusals show of the request.
+    sent: "Sent | None" = None
 
     @property
     def value_count(self) -> int:
@@ -242,6 +299,17 @@ class Upload(msgspec.Struct, frozen=True):
     def byte_count(self) -> int:
         """About how many bytes it takes while it waits."""
         return self.value_count * VALUE_BYTES + len(self.readings.described) * DESCRIBED_BYTES
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What is kept of a request for the case that something of it is refused."""
+
+    #: The address as a pattern, so that it holds no key.
+    path: str
+    #: The beginning of the body, decompressed if it could be.
+    beginning: bytes
+    #: The key that the request carried in a header. It is not shown.
+    key: str | None = None
 
 
 class Idempotency(msgspec.Struct, frozen=True):

@@ -91,7 +91,7 @@ class Writer:
         self._look: asyncio.TimerHandle | None = None
         #: The beginning of each flush under way, on the monotonic clock.
         self._flushing: list[float] = []
-        #: Of the last flush, if it failed.
+        #: The failure of the last flush, if it failed.
         self.failure: FlushFailure | None = None
 
     @property
@@ -281,6 +281,7 @@ class Writer:
     def _answer(self, taken: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         self._metrics.readings_accepted.inc(sum(outcome.receipt.accepted for outcome in outcomes))
         self._metrics.readings_duplicate.inc(sum(outcome.receipt.duplicates for outcome in outcomes))
+        self._metrics.readings_conflicting.inc(sum(outcome.conflicts for outcome in outcomes))
         for waiting, outcome in zip(taken, outcomes, strict=True):
             if not waiting.outcome.done():
                 waiting.outcome.set_result(outcome)
@@ -289,6 +290,8 @@ class Writer:
 async def _merge(connection: Connection, uploads: Sequence[Upload], registry: SeriesRegistry) -> Batch:
     """Return the uploads as one batch; register their new series first. Raise SensorsChangedError."""
     value_count = sum(upload.value_count for upload in uploads)
+    if any(upload.api_key.binding for upload in uploads):
+        uploads = await registry.refuse_foreign(connection, uploads)
     try:
         # Tried before any look for new series, which would take half as long as the batch itself.
         batch = await run_off_loop(value_count, Batch, uploads, registry.series_of)
@@ -308,7 +311,7 @@ def _is_useless(error: Exception) -> bool:
 
 
 def _as_answer(error: Exception, upload: Upload) -> Exception:
-    """Turn a passing database error into 503, whose text says what is known of the upload; pass others through."""
+    """Turn a passing database error into 503 with a text about the state of the upload; pass others through."""
     if isinstance(error, CommitUnknownError):
         return DatabaseUnavailableError(_may_be_stored(upload))
     if isinstance(error, _PASSING_ERRORS) and not isinstance(error, asyncpg.DiskFullError):

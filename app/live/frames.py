@@ -32,14 +32,14 @@ _decode_readings = msgspec.json.Decoder(list[FeedReading]).decode
 _decode_legacy = msgspec.json.Decoder(list[LegacyRecord]).decode
 
 
-class Message:
+class FramedMessage:
     """A framed message, shared by all clients that receive it."""
 
     __slots__ = ("clients", "framed")
 
     def __init__(self, text: bytes) -> None:
         self.framed = frame_text(text)
-        #: How many clients it waits for.
+        #: Number of clients for which it waits.
         self.clients = 0
 
     def __len__(self) -> int:
@@ -56,15 +56,15 @@ class Frame:
         self.kind = kind
         self.at = at
         self._payload = payload
-        self._legacy: dict[ZoneInfo, list[tuple[int, Message]]] = {}
-        self._filtered: dict[Any, Message | None] = {}
+        self._legacy: dict[ZoneInfo, list[tuple[int, FramedMessage]]] = {}
+        self._filtered: dict[Any, FramedMessage | None] = {}
 
     @property
     def payload_bytes(self) -> int:
         """Return the size of the row's payload."""
         return len(self._payload)
 
-    def message_for(self, wanted: Filter, alerts: bool) -> Message | None:
+    def message_for(self, wanted: Filter, alerts: bool) -> FramedMessage | None:
         """Return the message for a client, or None when it holds nothing that the client wants."""
         if self.kind == "alert":
             return self._alert if alerts else None
@@ -79,11 +79,11 @@ class Frame:
         """Return the readings, decoded once for all clients with a filter or mode `latest`."""
         return self._read(_decode_readings, self._parts.readings) or []
 
-    def legacy_messages(self, timezone: ZoneInfo) -> list[tuple[int, Message]]:
+    def legacy_messages(self, timezone: ZoneInfo) -> list[tuple[int, FramedMessage]]:
         """Return the readings with temperature, humidity and pressure, by id, as the replaced server sent them."""
         if timezone not in self._legacy:
             records = self._read(_decode_legacy, self._parts.legacy) or []
-            self._legacy[timezone] = [(each.id, Message(_encode(each.as_sent(timezone)))) for each in records]
+            self._legacy[timezone] = [(each.id, FramedMessage(_encode(each.as_sent(timezone)))) for each in records]
         return self._legacy[timezone]
 
     @cached_property
@@ -99,14 +99,14 @@ class Frame:
             return None
 
     @cached_property
-    def _whole(self) -> Message:
+    def _whole(self) -> FramedMessage:
         return self._assemble(bytes(self._parts.readings))
 
     @cached_property
-    def _alert(self) -> Message:
-        return Message(f'{{"type":"alert","cursor":"{self.cursor}",'.encode() + self._payload[1:])
+    def _alert(self) -> FramedMessage:
+        return FramedMessage(f'{{"type":"alert","cursor":"{self.cursor}",'.encode() + self._payload[1:])
 
-    def _filter(self, wanted: Filter) -> Message | None:
+    def _filter(self, wanted: Filter) -> FramedMessage | None:
         readings = [
             FeedReading(reading.sensor, reading.time, values)
             for reading in self.readings
@@ -114,8 +114,8 @@ class Frame:
         ]
         return self._assemble(_encode(readings)) if readings or bytes(self._parts.truncated) else None
 
-    def _assemble(self, readings: bytes) -> Message:
+    def _assemble(self, readings: bytes) -> FramedMessage:
         truncated = bytes(self._parts.truncated)
         truncated = b',"truncated":' + truncated if truncated else b""
         head = f'{{"type":"readings","cursor":"{self.cursor}","readings":'.encode()
-        return Message(head + readings + truncated + b"}")
+        return FramedMessage(head + readings + truncated + b"}")

@@ -11,8 +11,8 @@ from app.live.wire import frame_text
 from app.metrics import Metrics
 from app.model import SensorName
 
-#: Most bytes that may wait for all clients of this process together, what several wait for counted once; beyond it,
-#: the connections for which most waits are closed, until the rest fits.
+#: Limit of the bytes that wait for all clients of this process together; a message that waits for several clients
+#: counts once. Beyond it, the connections with the most waiting bytes are closed, until the rest fits.
 ALL_QUEUES_BYTES = 128 * 2**20
 
 
@@ -71,11 +71,11 @@ class Hub:
         self._drop_slowest()
 
     def _drop_slowest(self) -> None:
-        """Close connections, those for which most waits first, while the queues hold more than ALL_QUEUES_BYTES."""
+        """While the queues hold more than ALL_QUEUES_BYTES, close the connection with the most waiting bytes."""
         while self.backlog.bytes > ALL_QUEUES_BYTES:
             slowest = max(self._subscribers, key=lambda subscriber: subscriber.waiting_bytes, default=None)
             if slowest is None or not slowest.waiting_bytes:
-                return  # the rest waits for clients that catch up, each page of frames as fast as it is read
+                return  # the remaining bytes wait for clients that catch up page by page, as fast as they read
             slowest.drop()
 
     def send_heartbeat(self, message: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The messages of one client of /ws/live: those that are no matter of the session are answered here."""
+"""The messages from one client of /ws/live. Pings and bad messages are answered here, others go to the session."""
 
 from collections import deque
 from time import monotonic
@@ -18,17 +18,17 @@ from app.live.protocol import (
     parse_message,
 )
 from app.live.queues.waiting import ClosedError
-from app.live.wire import Wire, frame_text
+from app.live.wire import ClientWire, frame_text
 
 _WITHIN_S = 60.0
 
 
 class Inbox:
-    """Receives messages. A ping gets a pong, and one that cannot be understood gets an error that says why."""
+    """Receives messages. A ping gets a pong, and a bad message gets an error with the reason."""
 
     def __init__(self, socket: WebSocket[Any, Any, Any]) -> None:
         self._socket = socket
-        self._wire = Wire.of(socket)
+        self._wire = ClientWire.of(socket)
         #: When the last bad messages came.
         self._bad_at: deque[float] = deque(maxlen=BAD_MESSAGES_LIMIT)
 

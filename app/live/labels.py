@@ -8,7 +8,7 @@ from app.live.protocol import Filter, Labelled
 from app.live.sql import SQL
 from app.model import SensorName
 
-#: When this many names were seen, all are forgotten, and looked up again as they come.
+#: When this many names were seen, all are forgotten, and each is looked up again when it appears.
 NAMES_LIMIT = 200_000
 
 
@@ -17,7 +17,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._filters: set[Filter] = set()
-        #: Names in frames so far. Another one may be that of a new or a renamed sensor.
+        #: Names that were seen in frames. Any other name may be that of a new or renamed sensor.
         self._seen: set[SensorName] = set()
 
     async def add(self, wanted: Filter, pool: Pool) -> None:

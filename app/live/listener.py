@@ -23,8 +23,8 @@ CHANNEL = "tidegauge"
 POLL_S = 1.5
 HEARTBEAT_S = 10.0
 TIMEOUT_S = 5.0
-#: A page of the feed has at most so many rows, and ends with the row that reaches so many bytes: payloads of a row may
-#: have some megabytes, and a hundred clients may resume at a time.
+#: Limits of a page of the feed. It ends with the row that reaches either: one payload may have some megabytes, and a
+#: hundred clients may resume at the same time.
 PAGE_ROWS = 200
 PAGE_BYTES = 2**19
 PAUSE_LIMIT_S = 0.1
@@ -102,8 +102,8 @@ class Listener:
     async def _publish(self, frames: Sequence[Frame]) -> None:
         """Publish frames, then pause for as long as that took, PAUSE_LIMIT_S at most.
 
-        So the fan-out takes at most half of the process's time, and with many clients what comes meanwhile goes out
-        together: 1,000 clients of 50 rows a second took two thirds of the CPU time so.
+        So the fan-out takes at most half of the time of the process. With many clients, rows that arrive during the
+        pause are sent together. With 1,000 clients and 50 rows a second, this took two thirds of the CPU time.
         """
         started = monotonic()
         self._hub.publish(frames)

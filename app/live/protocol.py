@@ -6,16 +6,18 @@ from enum import IntEnum
 from typing import Any, Literal, Self
 
 import msgspec
+import structlog
 from asyncpg import Record
 
 from app.errors import InvalidRequestError
 from app.globs import compile_glob
+from app.hints import find_meant, shown
 from app.model import FeedReading, MetricName, SensorName
 from app.parameters import check_text
 from app.rule_texts import fill_in_message
 
 PATTERNS_LIMIT = 100
-#: A connection is closed when so many of its messages within a minute could not be understood.
+#: A connection is closed after this many bad messages within a minute.
 BAD_MESSAGES_LIMIT = 20
 #: A sensor's state, and the level of its worst open alert.
 SensorStatus = tuple[str, str | None]
@@ -40,13 +42,13 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
 
 
-class Auth(msgspec.Struct, tag="auth", frozen=True):
+class Auth(msgspec.Struct, tag="auth", frozen=True, forbid_unknown_fields=True):
     """The first message of a client that sent no key in its headers."""
 
     key: str
 
 
-class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
+class Subscribe(msgspec.Struct, tag="subscribe", frozen=True, forbid_unknown_fields=True):
     """A client's subscription; `sensors` and `metrics` are patterns with * and ?."""
 
     sensors: tuple[str, ...] = ("*",)
@@ -64,22 +66,54 @@ class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
 
 
 class Ping(msgspec.Struct, tag="ping", frozen=True):
-    """A message that is answered by a pong, for clients whose library does not show them the pings of WebSocket."""
+    """A message that is answered by a pong, for clients whose library hides the pings of the WebSocket protocol."""
 
 
-Message = Auth | Subscribe | Ping
-_decode = msgspec.json.Decoder(Message).decode
+ClientMessage = Auth | Subscribe | Ping
+_decode = msgspec.json.Decoder(ClientMessage).decode
+_KINDS: dict[str, type[Auth | Subscribe | Ping]] = {"auth": Auth, "subscribe": Subscribe, "ping": Ping}
+#: What others call the fields, in lower case without separators.
+_OTHER_NAMES = {
+    **dict.fromkeys(("device", "devices", "topics", "names"), "sensors"),
+    **dict.fromkeys(("cursor", "since", "from", "after"), "resume"),
+    **dict.fromkeys(("token", "apikey", "password"), "key"),
+    **dict.fromkeys(("labels",), "tags"),
+}
+#: Names of unknown fields that were logged, at most _REMEMBERED.
+_logged: set[str] = set()
+_REMEMBERED = 1_000
+log = structlog.get_logger()
 
 
-def parse_message(text: str | bytes) -> Message:
+def parse_message(text: str | bytes) -> ClientMessage:
     """Parse a client's message; raise InvalidRequestError."""
     try:
-        message: Message = _decode(text)
+        try:
+            message: ClientMessage = _decode(text)
+        except msgspec.ValidationError:
+            message = msgspec.convert(_without_unknown(msgspec.json.decode(text)), ClientMessage)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidRequestError(f"Send an auth, a subscribe or a ping message: {error}") from None
     if isinstance(message, Subscribe):
         _check_patterns(message)
     return message
+
+
+def _without_unknown(message: Any) -> Any:
+    """Return a message without the fields that its type does not have; raise InvalidRequestError for a misspelt one."""
+    told = message.get("type") if isinstance(message, dict) else None
+    kind = _KINDS.get(told) if isinstance(told, str) else None
+    if kind is None:
+        return message
+    known = ("type", *kind.__struct_fields__)
+    for name in message.keys() - {*known}:
+        meant = find_meant(name, known, _OTHER_NAMES)
+        if meant is not None and meant not in message:
+            raise InvalidRequestError(f"The message has the field {shown(name)}; did you mean {meant}?")
+        if shown(name) not in _logged and len(_logged) < _REMEMBERED:
+            _logged.add(shown(name))
+            log.warning("unknown_message_fields_ignored", field=shown(name))
+    return {name: value for name, value in message.items() if name in known}
 
 
 def _check_patterns(asked: Subscribe) -> None:
@@ -120,7 +154,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """What a client wants that the names of readings alone do not tell."""
+    """The part of a filter that needs more than the names in readings."""
 
     #: Names of the sensors whose tags and gateway match; None if the client asks for neither.
     fitting: frozenset[SensorName] | None = None
@@ -149,7 +183,7 @@ class Filter:
         self.label_key = (self._patterns[0], tuple(sorted((tags or {}).items())), gateway)
         #: What the client wants by tags, gateway and old names; kept by Labels.
         self.labelled = Labelled(frozenset() if self.wants_labels else None)
-        #: Whether the names of readings alone do not tell what the client wants.
+        #: Whether the names in readings are not enough to decide what the client wants.
         self.needs_labels = self.wants_labels or not self._sensors.takes_all
         #: Whether the client wants every sensor and metric.
         self.takes_all = self._metrics.takes_all and not self.needs_labels
@@ -160,7 +194,7 @@ class Filter:
         return self._patterns, self.labelled
 
     def select_labelled(self, labels: Iterable[Record], renamed: Iterable[Record]) -> Labelled:
-        """Return what the client wants of the tags and gateways of all sensors, and of old names."""
+        """Return the sensors that the client wants by their tags, gateways and old names."""
         fitting = (row["name"] for row in labels if self._labels_fit(row["tags"], row["gateway"]))
         by_old_name = (row["name"] for row in renamed if self._sensors[row["old_name"]])
         return Labelled(frozenset(fitting) if self.wants_labels else None, frozenset(by_old_name))
@@ -244,7 +278,7 @@ def readings_message(cursor: Cursor, readings: Iterable[FeedReading]) -> bytes:
 
 
 def error_message(message: str) -> bytes:
-    """Return the message that says what is wrong with a client's message."""
+    """Return the answer to a bad message of a client."""
     return _encode({"type": "error", "message": message})
 
 

@@ -12,8 +12,8 @@ SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timelin
  WHERE database.datname = current_database();
 
 -- name: list_feed
--- $1 after this seq, $2 up to this seq, $3 limit of rows, $4 limit of bytes of payload: the row that reaches it is the
--- last one. The size of a payload is known without reading it.
+-- $1 after this seq, $2 up to this seq, $3 limit of rows, $4 limit of bytes of payload; the row that reaches it is the
+-- last one. The server knows the size of a payload without reading it.
 SELECT seq, at, kind, payload
   FROM (
       SELECT seq, at, kind, payload,

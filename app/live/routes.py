@@ -18,7 +18,7 @@ from app.live.hub import Hub
 from app.live.queues.legacy import LegacyRecords
 from app.live.queues.waiting import ClosedError
 from app.live.session import LiveFeed, cancel, close, close_failed
-from app.live.wire import Wire
+from app.live.wire import ClientWire
 from app.settings import Settings
 
 AnySocket = WebSocket[Any, Any, Any]
@@ -44,7 +44,7 @@ async def sensor_updates(
     await socket.accept()
     try:
         api_key = await admit(feed.ring, socket.scope, socket.query_params.get("api-key"), "live")
-        Wire.of(socket).sign_in()
+        ClientWire.of(socket).sign_in()
         async with feed.connections.hold(api_key):
             with feed.metrics.websocket_clients.labels(_LEGACY_PATH).track_inprogress():
                 await _send_records(socket, feed, feed_pool, ZoneInfo(settings.legacy_timezone), api_key)
@@ -63,7 +63,7 @@ async def sensor_updates(
 async def _send_records(socket: AnySocket, feed: LiveFeed, pool: Pool, timezone: ZoneInfo, api_key: ApiKey) -> None:
     """Send records until the client disconnects; raise ClosedError or UnauthorizedError when the server must end it."""
     closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-    records = LegacyRecords(timezone, Wire.of(socket), feed.hub.backlog, partial(_fail, closed), feed.metrics)
+    records = LegacyRecords(timezone, ClientWire.of(socket), feed.hub.backlog, partial(_fail, closed), feed.metrics)
     tasks = [asyncio.create_task(_stream(feed.hub, records, pool)), asyncio.create_task(_ignore(socket))]
     waits: set[asyncio.Future[Any]] = {closed, *tasks}
     revoked = UnauthorizedError("this API key was revoked")

@@ -35,7 +35,7 @@ from app.live.protocol import (
 from app.live.queues.readings import AllFrames, LatestValues, SeriesName
 from app.live.queues.waiting import ClosedError
 from app.live.sql import SQL
-from app.live.wire import Wire, frame_text
+from app.live.wire import ClientWire, frame_text
 from app.metrics import Metrics
 from app.problems import is_database_away
 
@@ -87,7 +87,7 @@ class LiveFeed:
         try:
             inbox = Inbox(socket)
             api_key = await self._authenticate(socket, inbox)
-            Wire.of(socket).sign_in()
+            ClientWire.of(socket).sign_in()
             async with self.connections.hold(api_key):
                 with self.metrics.websocket_clients.labels("/ws/live").track_inprogress():
                     session = _Session(self, socket, inbox, pool)
@@ -130,7 +130,7 @@ class _Session:
     def __init__(self, feed: LiveFeed, socket: AnySocket, inbox: Inbox, pool: Pool) -> None:
         self._feed = feed
         self._inbox = inbox
-        self._wire = Wire.of(socket)
+        self._wire = ClientWire.of(socket)
         self._pool = pool
         self._closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
 
@@ -241,7 +241,7 @@ class _Session:
         hub.add(subscriber)
 
     async def _send_missed(self, frame: Frame, subscriber: AllFrames | LatestValues) -> None:
-        """Send a frame of a page; while a slow client reads it, only its message is kept, not what was decoded."""
+        """Send a frame of a page. While a slow client reads it, only the message is kept, not the decoded frame."""
         await self._feed.hub.labels.read_if_unknown(self._pool, [frame])
         subscriber.offer(frame)
         del frame

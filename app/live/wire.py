@@ -1,7 +1,7 @@
-"""The way to a WebSocket client past ASGI: frames that were framed once for all clients, several in one write.
+"""Direct writes to WebSocket clients, without ASGI: each frame is made once for all clients, several go in one write.
 
-Through ASGI each message passes six layers and is framed anew for each client; that took twice as long as the kernel
-takes to send it. The server must run with WireProtocol, and the connections without compression.
+Through ASGI, each message passes six layers and is framed again for each client. That took twice as long as the kernel
+takes to send it. The server must use WireProtocol, and connections must not be compressed.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from websockets.http11 import Request
 
 from app.http.connections import OpenConnections
 
-#: Limits of what a client sends before it has signed in: bytes of one message, and frames, pings included.
+#: Limits of a client before it has signed in: bytes of one message, and number of frames, pings included.
 STRANGER_MESSAGE_BYTES: Final = 4 * 2**10
 STRANGER_FRAMES: Final = 20
-#: Most frames of a client within FRAMES_PERIOD_S, pings included, and most frames of one message.
+#: Limits of the frames of a client within FRAMES_PERIOD_S, pings included, and of the frames of one message.
 FRAMES_LIMIT: Final = 500
 FRAMES_PERIOD_S: Final = 10.0
 #: Bytes that are parsed before the limits are checked: at most 700 frames.
@@ -44,7 +44,7 @@ def frame_text(text: bytes) -> bytes:
 
 
 class WireProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, with the connection's Wire as an extension of ASGI, and limits of what a client sends."""
+    """The WebSocket protocol of uvicorn with a ClientWire as an extension of ASGI, and with limits for clients."""
 
     def __init__(
         self,
@@ -68,20 +68,20 @@ class WireProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def sign_in(self) -> None:
-        """Let the client send larger messages and more frames, and keep its connection when there are too many."""
+        """Allow the client larger messages and more frames, and protect its connection when there are too many."""
         self._is_signed_in = True
         self._frames = 0
         self.conn.max_message_size = self._message_limit
         self._open_connections.prove(self.transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, in pieces, so that a client that floods the connection is closed early."""
+        """Parse received bytes in pieces, so that a client that floods the connection is closed early."""
         for start in range(0, len(data), _PIECE_BYTES):
             if self.transport.is_closing():
                 return
             super().data_received(data[start : start + _PIECE_BYTES])
         if not self.handshake_initiated:
-            # The request came as a whole from the protocol of HTTP, but it has a line that is too long for this one.
+            # The HTTP protocol accepted the request, but a line of it is too long for this protocol.
             self.transport.write(_REFUSED_HANDSHAKE)
             self.transport.close()
 
@@ -108,11 +108,11 @@ class WireProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:
             self.conn.max_message_size = STRANGER_MESSAGE_BYTES
             # The application has not started yet: its task runs first in the next iteration of the loop.
-            cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = Wire(self)
+            cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = ClientWire(self)
 
 
-class Wire:
-    """Writes frames to one client without waiting; at most about 128 KiB wait here, the rest is for the caller."""
+class ClientWire:
+    """Writes frames to one client without waiting. At most about 128 KiB wait here; the caller keeps the rest."""
 
     def __init__(self, protocol: WireProtocol) -> None:
         self._protocol = protocol
@@ -128,16 +128,16 @@ class Wire:
 
     @property
     def is_writable(self) -> bool:
-        """Whether the client is connected and has taken most of what was written before."""
+        """Whether the client is connected and has taken most of the bytes written before."""
         protocol = self._protocol
         return protocol.writable.is_set() and not self._has_ended
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Write whole frames, in one system call where the kernel takes them; only while `is_writable`."""
+        """Write whole frames, in one system call if the kernel takes them. Call this only while `is_writable`."""
         self._protocol.transport.writelines(frames)
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was written; raise WebSocketDisconnect when it has gone."""
+        """Wait until the client has taken most of the written bytes; raise WebSocketDisconnect when it has gone."""
         await self._protocol.writable.wait()
         if self._has_ended:
             raise WebSocketDisconnect(detail="the connection has ended")

@@ -3,13 +3,16 @@
 Each channel has its own markup.
 """
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from app.model import LevelName
+from app.clock import to_us
+from app.local_times import format_span, format_time, format_times
+from app.model import LEVEL_NAMES, LevelName
 from app.rule_texts import format_value
 
 
@@ -36,6 +39,8 @@ OVER: Final = LevelStyle("✅", "#36a64f", 0)
 TITLE_UNITS: Final = 200
 NAME_UNITS: Final = 100
 TEXT_UNITS: Final = 500
+#: Largest number of groups that are listed; further ones are only counted.
+MOST_GROUPS: Final = 5
 #: A link with a longer address is left out, because a cut address would not work.
 URL_UNITS: Final = 1_000
 
@@ -53,10 +58,23 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     level: LevelName
     sensor: str
     metric: str
+    rule: str = ""
+    gateway: str = ""
+    #: What the rule compares: now, when the alert fired, and farthest past the limit.
     value: float | None = None
+    fired_value: float | None = None
+    peak: float | None = None
     unit: str = ""
-    #: The condition in words, without the unit: "above 8".
+    #: How `value` comes from readings, such as "rate 10m"; empty for the readings themselves.
+    compared: str = ""
+    #: The numbers of the condition, without the unit: "8", "2 to 8.5".
     threshold: str = ""
+    #: The condition in words, without the unit: "above 8".
+    condition: str = ""
+    #: The numbers of the condition.
+    limits: tuple[float, ...] = ()
+    #: Whether `value` is past the limit.
+    is_past: bool = True
     since: datetime | None = None
     until: datetime | None = None
     #: Whether to show the entry in the style `OVER`, whatever its level.
@@ -64,6 +82,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     #: A separate line: the rule's message, "no data since 03:00", the reason of a retraction.
     note: str = ""
     links: tuple[Link, ...] = ()
+    #: The ids of the alerts that the entry is about: several where a series fired again and again.
+    alerts: tuple[int, ...] = ()
 
     @property
     def style(self) -> LevelStyle:
@@ -75,12 +95,26 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An alert message before it is rendered for a service."""
 
     title: str
-    #: Most important first: the last ones are dropped when not all fit.
+    #: One for each series, the most important first: the last ones are dropped when not all fit.
     entries: tuple[Entry, ...] = ()
+    #: One for each alert, for programs that read the message; empty: as `entries`.
+    every_entry: tuple[Entry, ...] = ()
     text: str = ""
     footer: str = ""
     #: None: the level of the most severe entry that is not over.
     level: LevelName | None = None
+    #: Names of the rule and of what the group has in common; empty for messages without a rule.
+    rule: str = ""
+    group: str = ""
+    #: The time zone of the times, and when the message was written: times of the same day have no date.
+    zone: str = "UTC"
+    at: datetime | None = None
+    #: The address of the alert on the page; None: it is not known.
+    page: str | None = None
+    #: What messages about the same alerts have in common: the group's key; empty for messages without a rule.
+    group_key: str = ""
+    #: Whether nothing of the group is left that this channel was told fires.
+    is_end: bool = False
     #: Whether to deliver the message without sound, where the service supports this.
     silent: bool = False
     #: The `message_ref` of the message to reply to, where the service supports replies.
@@ -157,17 +191,17 @@ def fit(
     """
     title: Line = (Span(f"{message.style.emoji} "), Span(clip(message.title, TITLE_UNITS), bold=True))
     text, footer = _paragraph(message.text), _paragraph(message.footer)
-    left = limit - sum(cost(lines) for lines in ((title,), text, _more(len(message.entries)), footer))
+    left = limit - sum(cost(lines) for lines in ((title,), text, _room_for_more(message.entries), footer))
     kept: list[tuple[Entry, Lines]] = []
     for entry in message.entries[:max_entries]:
         # Only the first entry is shortened to what is left, so that a message has at least one entry.
         room = limit if kept else left
-        lines = _shorten(entry, cost, room if entry_limit is None else min(room, entry_limit))
+        lines = _shorten(message, entry, cost, room if entry_limit is None else min(room, entry_limit))
         left -= cost(lines)
         if left < 0:
             break
         kept.append((entry, lines))
-    return Fitted(title, text, tuple(kept), _more(len(message.entries) - len(kept)), footer)
+    return Fitted(title, text, tuple(kept), _more(message.entries[len(kept) :]), footer)
 
 
 def write(lines: Lines, markup: Markup) -> str:
@@ -200,48 +234,81 @@ def _write_span(span: Span, markup: Markup) -> str:
     return markup.bold(text) if span.bold and text else text
 
 
-def _shorten(entry: Entry, cost: Callable[[Lines], int], limit: int) -> Lines:
+def _shorten(message: Message, entry: Entry, cost: Callable[[Lines], int], limit: int) -> Lines:
     """Return the entry's lines without links, or also without the note, if they cost more than `limit` otherwise."""
-    head, note, links = _head(entry), _paragraph(entry.note), _links(entry.links)
+    head, note, links = _head(entry, message), _paragraph(entry.note), _links(entry.links)
     for lines in (head + note + links, head + note):
         if cost(lines) <= limit:
             return lines
     return head
 
 
-def _head(entry: Entry) -> Lines:
+def _head(entry: Entry, message: Message) -> Lines:
     first = (
         Span(f"{entry.style.emoji} "),
         Span(clip(entry.sensor, NAME_UNITS), bold=True),
-        Span(f" {clip(entry.metric, NAME_UNITS)}{_measured(entry)}"),
+        Span(f"{_measured(entry)}"),
     )
-    times = _times(entry)
-    return (first, (Span(times),)) if times else (first,)
+    details = " · ".join(part for part in (_times(entry, message), *_further_values(entry)) if part)
+    return (first, (Span(details),)) if details else (first,)
 
 
 def _measured(entry: Entry) -> str:
-    unit = f" {clip(entry.unit, NAME_UNITS)}" if entry.unit else ""
-    value = "" if entry.value is None else f": {format_value(entry.value)}{unit}"
-    threshold = f" ({clip(entry.threshold, NAME_UNITS)}{unit})" if entry.threshold else ""
-    return value + threshold
+    """Return the metric, a value that is past the limit, and the limit: ` temperature 8.0004 °C, above 8 °C`."""
+    metric = f" {clip(entry.metric, NAME_UNITS)}" if entry.metric else ""
+    compared = f" ({entry.compared})" if entry.compared else ""
+    shown = _shown_value(entry)
+    peaked = entry.over or (entry.peak is not None and not entry.is_past)
+    value = "" if shown is None else f"{' peaked at' if peaked else ''} {_with_unit(entry, shown)}"
+    words = entry.condition or entry.threshold
+    condition = f", {clip(words, NAME_UNITS)}{_unit(entry)}" if words else ""
+    return f"{metric}{compared}{value}{condition}"
 
 
-def _times(entry: Entry) -> str:
+def _shown_value(entry: Entry) -> float | None:
+    """Return the value that shows the condition: the present one while it is past the limit, else the peak."""
+    if entry.over:
+        return entry.peak
+    past = entry.fired_value if entry.peak is None else entry.peak
+    return entry.value if entry.is_past or past is None else past
+
+
+def _further_values(entry: Entry) -> Iterator[str]:
+    """Yield the values that the first line does not show."""
+    shown = {text for text in (_text_of(entry, _shown_value(entry)),) if text}
+    names = {"fired at": entry.fired_value, "peak": entry.peak, "now": None if entry.over else entry.value}
+    for name, value in names.items():
+        text = _text_of(entry, value)
+        if text and text not in shown:
+            shown.add(text)
+            yield f"{name} {text}"
+
+
+def _text_of(entry: Entry, value: float | None) -> str:
+    return "" if value is None else _with_unit(entry, value)
+
+
+def _with_unit(entry: Entry, value: float) -> str:
+    return f"{format_value(value, entry.limits)}{_unit(entry)}"
+
+
+def _unit(entry: Entry) -> str:
+    return f" {clip(entry.unit, NAME_UNITS)}" if entry.unit else ""
+
+
+def _times(entry: Entry, message: Message) -> str:
     match entry.since, entry.until:
         case None, None:
             return ""
         case datetime() as since, None:
-            return f"since {_minute(since)}"
+            return f"since {format_time(since, message.zone, message.at)}"
         case None, datetime() as until:
-            return f"until {_minute(until)}"
+            return f"until {format_time(until, message.zone, message.at)}"
         case datetime() as since, datetime() as until:
-            return f"from {_minute(since)} to {_minute(until)}"
+            span = format_times(since, until, message.zone, message.at)
+            return f"from {span} ({format_span(to_us(until) - to_us(since))})"
         case _:
             raise TypeError("since and until are datetimes")
-
-
-def _minute(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _links(links: tuple[Link, ...]) -> Lines:
@@ -260,5 +327,21 @@ def _paragraph(text: str) -> Lines:
     return ((Span(clip(text, TEXT_UNITS)),),) if text else ()
 
 
-def _more(count: int) -> Lines:
-    return ((Span(f"+{count} more"),),) if count else ()
+def _room_for_more(entries: tuple[Entry, ...]) -> Lines:
+    """Return a line that is as long as any that counts some of the entries."""
+    several = len({entry.gateway for entry in entries}) > 1
+    return ((Span("+" * (MOST_GROUPS * (NAME_UNITS // 2 + 10) + 120)),),) if several else _more(entries)
+
+
+def _more(dropped: Iterable[Entry]) -> Lines:
+    """Return the line that counts entries, the worst first, and by gateway where there are several."""
+    entries = list(dropped)
+    if not entries:
+        return ()
+    by_level = Counter("over" if entry.over else entry.level for entry in entries)
+    counts = [f"{by_level[name]} {name}" for name in (*reversed(LEVEL_NAMES), "over") if by_level[name]]
+    by_gateway = Counter(entry.gateway or "no gateway" for entry in entries)
+    groups = [f"{clip(name, NAME_UNITS // 2)} {count}" for name, count in by_gateway.most_common(MOST_GROUPS)]
+    rest = len(by_gateway) - len(groups)
+    by_group = f" ({', '.join(groups)}{f', {rest} others' if rest else ''})" if len(by_gateway) > 1 else ""
+    return ((Span(f"+{len(entries)} more: {', '.join(counts)}{by_group}"),),)

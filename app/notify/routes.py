@@ -72,7 +72,7 @@ async def list_outbox(
 
 @post(
     "/api/v1/notifications/outbox/{notification_id:int}/resend",
-    guards=[require("notify")],
+    guards=[require("notify", "admin")],
     status_code=HTTP_202_ACCEPTED,
     responses=problem_responses({**_NOT_FOUND, 409: "The message is not dead"}),
     tags=["Notifications"],
@@ -102,7 +102,7 @@ async def list_channels(read_pool: NamedDependency[Pool]) -> ChannelPage:
 
 @post(
     "/api/v1/channels/{name:str}/test",
-    guards=[require("notify")],
+    guards=[require("notify", "admin")],
     status_code=HTTP_200_OK,
     responses=problem_responses({**_NOT_FOUND, 503: "No worker runs: `Retry-After` says when to try again"}),
     tags=["Notifications"],

@@ -39,8 +39,11 @@ class Redacted(msgspec.Struct, frozen=True):
         return []
 
 
-class ChannelConfig(Redacted, frozen=True, forbid_unknown_fields=True):
+class ChannelConfig(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of one channel."""
+
+    #: The IANA name of the time zone of times in its messages; None: that of the rule, else the server's.
+    timezone: str | None = None
 
     def moved(self, moved_to: int) -> Self:
         """Return the settings for a destination that the service has moved; `moved_to` is what `send` reported."""
@@ -122,6 +125,8 @@ def open_session(
         connector=aiohttp.TCPConnector(limit=connections),
         timeout=aiohttp.ClientTimeout(total=total_timeout_s, connect=connect_timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
+        # HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+        trust_env=True,
         # Answers are requested uncompressed: a small one could become larger than the limit when decompressed.
         auto_decompress=False,
         headers={"User-Agent": "Tidegauge", "Accept-Encoding": "identity"},
@@ -173,6 +178,10 @@ async def _exchange(session: aiohttp.ClientSession, post: Post) -> Answer | Deli
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError):
         # UnicodeError: a host name that cannot be encoded, as with two dots in a row.
         return PermanentError("the URL is not valid", channel_broken=True)
+    except aiohttp.ClientHttpProxyError as error:
+        return TransientError(f"the proxy answered {error.status} instead of connecting")
+    except aiohttp.ClientProxyConnectionError as error:
+        return TransientError(f"proxy: {_name_connect_failure(error)}")
     except aiohttp.ConnectionTimeoutError:
         return TransientError("no connection came about in time")
     except aiohttp.ClientConnectorError as error:
@@ -200,7 +209,7 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
 def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Return Retry-After as seconds from now, from either form of RFC 9110: seconds, or a date by the service's clock.
 
-    What that clock shows is in the header Date; the clock here may be wrong, or another.
+    The header Date has the time of that clock; the clock of this machine may differ.
     """
     value = headers.get("Retry-After")
     if value is None:
@@ -215,7 +224,7 @@ def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _parse_date(value: str) -> datetime | None:
-    """Return a date of HTTP, or None if it is none."""
+    """Return the date in a header of HTTP, or None if the text is not a date."""
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What operators change of sensors: description, units, name, retirement, deletion.
+"""Changes of sensors by operators: description, units, name, retirement, deletion.
 
 The transaction of a change holds the row of `sensor_version`, so changes happen one after another. Each lets the
 evaluation look at the sensor's newest readings again, because rules select sensors by name and tags.
@@ -25,6 +25,7 @@ from app.names import (
     is_short_text,
     is_storable,
     show,
+    tidy_name,
 )
 from app.sensors.sql import SQL
 
@@ -33,7 +34,7 @@ LONGEST_INTERVAL = timedelta(days=366)
 
 
 class _ReadOnly(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields of a sensor that may be sent along, as they were read, and are ignored."""
+    """Fields that only the server sets. A client may send them back as it read them; they are ignored."""
 
     gateway: Any = UNSET
     last_seen: Any = UNSET
@@ -44,9 +45,9 @@ class _ReadOnly(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SensorChange(_ReadOnly, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What to change of a sensor; a field that is left out stays as it is, and null takes back what was set.
+    """Changes of a sensor. A missing field stays as it is, and null removes the value that an operator had set.
 
-    The fields that only the server sets may be sent along, and are ignored.
+    A client may send back the fields that only the server sets; they are ignored.
     """
 
     #: The new name. The old one stays an alias for uploads and queries.
@@ -59,9 +60,11 @@ class SensorChange(_ReadOnly, frozen=True, forbid_unknown_fields=True, kw_only=T
     #: All tags. Uploads do not change them any more. Null: those of the uploads count again.
     tags: Tags | UnsetType | None = UNSET
     notes: str | UnsetType | None = UNSET
+    #: The gateway whose uploads set the tags and whose key may write to it. Null: none.
+    owner: str | UnsetType | None = UNSET
     #: True: out of use until it reports again. Its alerts end, and lists leave it out.
     retired: bool | UnsetType = UNSET
-    #: The old names that stay; another sensor may take those that are left out.
+    #: The old names to keep; other sensors may take the others.
     old_names: list[SensorName] | UnsetType = UNSET
 
 
@@ -79,7 +82,7 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
     interval = _check(change)
     async with pool.acquire() as connection, connection.transaction():
         sensor = await _lock_sensor(connection, name)
-        renamed = sensor["name"] if change.name is UNSET else change.name
+        renamed = sensor["name"] if change.name is UNSET else tidy_name(change.name)
         forgot = change.old_names is not UNSET and await _keep_old_names(connection, sensor["id"], change.old_names)
         if renamed != sensor["name"]:
             await _rename(connection, sensor["id"], sensor["name"], renamed)
@@ -94,12 +97,14 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
             interval,
             *_given(change.tags),
             _given(change.retired)[1],
+            *_given(change.owner),
         )
         await connection.execute(SQL["evaluate_again"], sensor["id"])
         if (
             renamed != sensor["name"]
             or change.retired not in (UNSET, sensor["is_retired"])
             or forgot
+            or change.owner is not UNSET
             or None in units.values()
         ):
             await connection.execute(SQL["count_version"])
@@ -107,9 +112,9 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
 
 
 async def delete_sensor(pool: Pool, name: SensorName) -> None:
-    """Hide a sensor from now on; its readings are removed in the background. Raise NoSuchSensorError.
+    """Delete a sensor; its readings are removed in the background. Raise NoSuchSensorError.
 
-    Its alerts end, its names are free, and an upload under one of them makes a new sensor.
+    Its alerts end, its names become free, and an upload with one of them registers a new sensor.
     """
     async with pool.acquire() as connection, connection.transaction():
         sensor = await _lock_sensor(connection, name)
@@ -179,7 +184,7 @@ def _given(value: Any) -> tuple[bool, Any]:
 
 def _check(change: SensorChange) -> timedelta | None:
     """Raise InvalidRequestError for a value that cannot be stored; return the expected interval."""
-    if change.name is not UNSET and not is_sensor_name(change.name):
+    if change.name is not UNSET and not is_sensor_name(tidy_name(change.name)):
         raise InvalidRequestError(
             f"name is {show(change.name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters"
         )
@@ -187,6 +192,11 @@ def _check(change: SensorChange) -> timedelta | None:
         raise InvalidRequestError(
             f"display_name is {show(change.display_name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable "
             "characters, or null for none"
+        )
+    if isinstance(change.owner, str) and not is_sensor_name(change.owner):
+        raise InvalidRequestError(
+            f"owner is {show(change.owner)}; send a gateway's name, of 1 to {SENSOR_NAME_LIMIT} printable characters, "
+            "or null for none"
         )
     if isinstance(change.notes, str) and not (len(change.notes) <= NOTES_LENGTH_LIMIT and is_storable(change.notes)):
         raise InvalidRequestError(

@@ -13,10 +13,10 @@ WAIT_S = 20.0
 
 
 async def remove_deleted_sensors(pool: Pool) -> list[SensorName]:
-    """Remove the readings of some deleted sensors; return the names of those of which nothing is left.
+    """Remove the readings of some deleted sensors; return the names of those that are removed completely.
 
-    A sensor takes two runs at least: the second one finds no readings. Then the sensor's row goes, with its series and
-    alerts, as soon as the end of its alerts is told.
+    A sensor takes at least two runs, because a run must find no readings. Then its row is removed, with its series and
+    alerts, once people have been told about the end of its alerts.
     """
     async with pool.acquire() as connection:
         if not await connection.fetchval(SQL["has_deleted"]):

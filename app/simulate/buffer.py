@@ -1,8 +1,17 @@
-"""The buffer of a gateway: readings that are kept until they are sent."""
+"""The readings of a gateway, and the buffer in which they are kept until they are sent."""
 
 from collections import deque
 
-from app.simulate.uplink import Measurement
+import msgspec
+
+
+class Measurement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One reading as it is sent; `time` is in milliseconds since 1970."""
+
+    sensor: str
+    time: int
+    values: dict[str, float]
+    tags: dict[str, str] | None = None
 
 
 class Buffer:

@@ -7,12 +7,13 @@ from time import monotonic
 import msgspec
 
 from app.errors import SettingsError
+from app.simulate.buffer import Measurement
 from app.simulate.plan import Plan
-from app.simulate.uplink import Measurement, Uplink, UplinkAnswer, UploadBatch
 from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.chance import bits, fraction, key_of
 from app.simulate.world.sites import UNITS
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
+from app.uplink import Uplink, UplinkAnswer, UploadBatch
 
 _LONGEST_PAUSE_S = 30.0
 
@@ -52,7 +53,7 @@ class UploadDelivery:
     """Sends the readings of one gateway, one batch at a time."""
 
     def __init__(
-        self, gateway: str, plan: Plan, behaviour: Behaviour, timeline: Timeline, counts: DeliveryCounts
+        self, gateway: str, plan: Plan, behaviour: Behaviour, timeline: EventTimeline, counts: DeliveryCounts
     ) -> None:
         self.tries = Tries()
         self.is_pausing = False

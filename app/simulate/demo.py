@@ -11,7 +11,7 @@ from app.clock import HOUR_US, SECOND_US, now_us
 from app.settings import Settings
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
 from app.tasks import running
 
 #: The example rule about falling pressure compares with readings from three hours before.
@@ -51,7 +51,7 @@ async def _run_demo(settings: Settings, key: str) -> None:
         start_us = now_us()
         plan = demo_plan(settings, key, start_us)
         log.info("demo_started", gateways=plan.gateways, sensors=plan.gateways * plan.sensors)
-        simulation = Simulation(plan, Timeline.of(plan, start_us), log.info)
+        simulation = Simulation(plan, EventTimeline.of(plan, start_us), log.info)
         async with asyncio.TaskGroup() as group:
             group.create_task(simulation.run())
             group.create_task(_log_address_after_replay(simulation))

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from app.clock import SECOND_US, rfc3339
 from app.simulate.gateway import Gateway
-from app.simulate.simulation import Simulation, Summary
+from app.simulate.simulation import Simulation, SimulationSummary
 from app.tasks import running
 
 _REFRESH_S = 0.25
@@ -39,7 +39,7 @@ async def progress_display(simulation: Simulation, console: Console) -> AsyncIte
         yield
 
 
-def render_summary(summary: Summary) -> Table:
+def render_summary(summary: SimulationSummary) -> Table:
     """Return a table with the counts of each gateway and their total."""
     table = Table(box=None, padding=(0, 1, 0, 0), title="in values", title_justify="left", title_style="dim")
     table.add_column("gateway", no_wrap=True)

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
-from app.simulate.buffer import Buffer
+from app.simulate.buffer import Buffer, Measurement
 from app.simulate.delivery import DeliveryCounts, GivenUpError, Tries, UploadDelivery
 from app.simulate.plan import Plan
-from app.simulate.uplink import Measurement, Uplink
 from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.chance import fraction, key_of
 from app.simulate.world.sites import SimulatedSensor
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
 from app.tasks import running
+from app.uplink import Uplink
 
 #: The most readings in one upload.
 BATCH_READINGS = 1_000
@@ -29,7 +29,7 @@ class Gateway:
         sensors: Sequence[SimulatedSensor],
         behaviour: Behaviour,
         plan: Plan,
-        timeline: Timeline,
+        timeline: EventTimeline,
         log_event: LogEvent,
     ) -> None:
         self.name = name

@@ -11,10 +11,10 @@ import msgspec
 from app.simulate.delivery import DeliveryCounts
 from app.simulate.gateway import Gateway, LogEvent
 from app.simulate.plan import Plan
-from app.simulate.uplink import Uplink
 from app.simulate.world.behaviour import Behaviour, behaviour_of
 from app.simulate.world.sites import gateway_name, list_sensors
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
+from app.uplink import Uplink
 
 
 class GatewaySummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class GatewaySummary(msgspec.Struct, frozen=True, kw_only=True):
     last_refusal: str
 
 
-class Summary(msgspec.Struct, frozen=True):
+class SimulationSummary(msgspec.Struct, frozen=True):
     """The counts of a simulation, for each gateway and in total."""
 
     seed: int
@@ -53,7 +53,7 @@ class Simulation:
     def __init__(
         self,
         plan: Plan,
-        timeline: Timeline,
+        timeline: EventTimeline,
         log_event: LogEvent,
         choose_behaviour: Callable[[int, int, int | None], Behaviour] = behaviour_of,
     ) -> None:
@@ -73,7 +73,7 @@ class Simulation:
             for number in range(plan.gateways)
         ]
 
-    async def run(self) -> Summary:
+    async def run(self) -> SimulationSummary:
         """Run until the timeline ends and everything is sent; raise SettingsError for a wrong key or address."""
         async with aiohttp.ClientSession() as http:
             self._tasks = [
@@ -110,7 +110,7 @@ class Simulation:
             for number in signals:
                 loop.remove_signal_handler(number)
 
-    def summarize(self) -> Summary:
+    def summarize(self) -> SimulationSummary:
         """Return the counts so far."""
         gateways = [
             GatewaySummary(
@@ -119,7 +119,7 @@ class Simulation:
             for gateway in self.gateways
         ]
         columns = zip(*(msgspec.structs.astuple(gateway.counts) for gateway in self.gateways), strict=True)
-        return Summary(self.plan.seed, gateways, DeliveryCounts(*map(sum, columns)))
+        return SimulationSummary(self.plan.seed, gateways, DeliveryCounts(*map(sum, columns)))
 
     async def _run(self, gateway: Gateway, http: aiohttp.ClientSession) -> None:
         await gateway.run(Uplink(http, self.plan.url, self.plan.key, gateway.behaviour.encoding))

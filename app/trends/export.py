@@ -12,7 +12,7 @@ from app.db.pool import Connection
 from app.errors import NotFoundError
 from app.globs import compile_glob
 from app.model import ReportProgress
-from app.trends.series import Series
+from app.trends.series import StoredSeries
 from app.trends.sql import SQL
 
 #: Rows that are fetched and written at a time.
@@ -20,7 +20,7 @@ _ROWS = 10_000
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What is exported. Patterns of names may contain * and ?; without any, all names are chosen."""
+    """The readings to export. Patterns of names may contain * and ?; without patterns, all names are chosen."""
 
     sensors: Sequence[str] = ()
     metrics: Sequence[str] = ()
@@ -30,7 +30,7 @@ class Choice(msgspec.Struct, frozen=True):
     end: datetime | None = None
     with_unit: bool = False
 
-    def has(self, series: Series) -> bool:
+    def has(self, series: StoredSeries) -> bool:
         """Return whether a series is chosen."""
         return _matches(self.sensors, series.sensor) and _matches(self.metrics, series.metric)
 
@@ -67,10 +67,10 @@ async def export_readings(
     return count
 
 
-async def _choose(connection: Connection, choice: Choice) -> list[Series]:
+async def _choose(connection: Connection, choice: Choice) -> list[StoredSeries]:
     """Return the chosen series in order of sensor and metric."""
     rows = await connection.fetch(SQL["list_all_series"])
-    chosen = [series for row in rows if choice.has(series := Series(**row))]
+    chosen = [series for row in rows if choice.has(series := StoredSeries(**row))]
     if not chosen:
         named = " and ".join(
             f"{what} {' or '.join(map(repr, patterns))}"
@@ -81,7 +81,7 @@ async def _choose(connection: Connection, choice: Choice) -> list[Series]:
     return sorted(chosen, key=lambda series: (series.sensor, series.metric))
 
 
-def _encode(rows: Iterable[asyncpg.Record], series: Sequence[Series], choice: Choice) -> str:
+def _encode(rows: Iterable[asyncpg.Record], series: Sequence[StoredSeries], choice: Choice) -> str:
     """Return rows of position of the series, time in microseconds and value as CSV."""
     lines: list[tuple[object, ...]] = []
     us, time = None, ""

@@ -26,7 +26,7 @@ class LocalDays(msgspec.Struct, frozen=True):
     zone: ZoneInfo
     edges: list[datetime]
     query: str
-    #: The end of the local day that holds the end of the range: a week does not go on after it.
+    #: The end of the local day that contains the end of the range; a bucket of a week ends there at the latest.
     end: datetime
     #: Days that are computed from minutes; 0 when hours suffice.
     days_of_minutes: int = 0

@@ -1,6 +1,6 @@
-"""Where a page of readings of many series ends, found by reading about as many rows as the page has.
+"""The end of a page of readings of many series, found by reading about as many rows as the page has.
 
-The first rows of thousands of series, as many of each as the page may have, would be millions.
+Reading a whole page of rows from each of thousands of series would mean millions of rows.
 """
 
 from datetime import datetime
@@ -10,12 +10,12 @@ from app.clock import from_us, to_us
 from app.db.pool import Connection
 from app.trends.sql import SQL
 
-#: Of so few series, the first rows are read at once, as many of each as the page may have.
+#: With so few series, a whole page of rows is read from each.
 _FEW_SERIES = 8
 
 
 class Range(NamedTuple):
-    """What a page is read of: the series of these sensors and metrics (None: all), after a cursor, in [start, end)."""
+    """The readings of a list: series of these sensors and metrics (None: all), after a cursor, in [start, end)."""
 
     sensor_ids: list[int] | None
     metrics: list[str] | None
@@ -26,13 +26,13 @@ class Range(NamedTuple):
 
 
 async def find_page_end(connection: Connection, wanted: Range, limit: int) -> datetime:
-    """Return an end, excluded and not after `wanted.end`, before which the first `limit` readings lie, and few more.
+    """Return a time (excluded, at most `wanted.end`) before which the first `limit` readings lie, and few others.
 
-    It must run in the transaction that reads the page, on one snapshot.
+    Run it in the transaction that reads the page, on one snapshot.
 
-    Each round reads the next few times of each series. The `limit` smallest times found so far bound the page, because
-    more times can only move its end forward. So only those series go on whose last time lies before that end. Of these,
-    a round reads twice as many times as the one before: all of them are within the page, except for the last ones.
+    Each round reads the next few times of each series. The largest of the `limit` smallest times found so far is a
+    bound of the page: further times can only make it smaller. So the next round reads only series whose last time is
+    before this bound, and twice as many times of each; nearly all of them are on the page.
     """
     row = await connection.fetchrow(SQL["get_series_of_page"], wanted.sensor_ids, wanted.metrics)
     assert row is not None  # noqa: S101 -- an aggregate has a row

@@ -11,10 +11,16 @@ from app.clock import from_us
 from app.durations import parse_duration
 from app.errors import InvalidRequestError
 from app.hints import did_you_mean
+from app.time_texts import name_unit, parse_time_text
 
 DEFAULT_RANGE = timedelta(days=1)
 _EARLIEST_END = datetime.min.replace(tzinfo=UTC) + DEFAULT_RANGE
-_MILLISECONDS = re.compile(r"[0-9]{1,15}")
+_DIGITS = re.compile(r"[0-9]+")
+_DIGITS_READ = 30
+#: A number of seconds since 1970 from 2001 on; as milliseconds, it would be in January 1970.
+_LEAST_SECONDS = 10**9
+#: Greater numbers count no unit of time.
+_NUMBERS_END = 10**20
 #: A duration before now, right or wrong: digits and a unit. Without the minus it is refused with a hint.
 _AGO = re.compile(r"-?[0-9][0-9A-Za-z. ]*[A-Za-z]")
 #: The unescaped + of an offset arrives as a space in a query.
@@ -40,20 +46,42 @@ def parse_time(name: str, text: str, now: datetime) -> datetime:
     """
     if text == "now":
         return now
+    why = ""
     try:
-        if _MILLISECONDS.fullmatch(text):
-            return from_us(int(text) * 1_000)
-        moment = msgspec.convert(_LOST_PLUS.sub("+", text), datetime)
+        if _DIGITS.fullmatch(text):
+            return _parse_number(name, text)
+        moment = _parse_text(_LOST_PLUS.sub("+", text))
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
+        why = ": it has no zone"
+    except ValueError as error:
+        why = f": {error}" if text[:4].isdigit() and "-" in text else ""
+    except OverflowError:
         pass
     if _AGO.fullmatch(text):
         return now - _parse_ago(name, text)
     raise InvalidRequestError(
-        f"{name} is {text!r:.60}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, milliseconds since 1970, "
-        "now, or a time before now, such as -24h"
+        f"{name} is {text!r:.60}{why}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, milliseconds since "
+        "1970, now, or a time before now, such as -24h"
     )
+
+
+def _parse_text(text: str) -> datetime:
+    try:
+        return msgspec.convert(text, datetime)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return parse_time_text(text)
+
+
+def _parse_number(name: str, text: str) -> datetime:
+    """Return milliseconds since 1970 as a time; raise InvalidRequestError for a number that counts something else."""
+    number = int(text[:_DIGITS_READ])
+    if number >= _NUMBERS_END:
+        raise OverflowError
+    unit = name_unit(number)
+    if number >= _LEAST_SECONDS and unit != "milliseconds":
+        raise InvalidRequestError(f"{name} is {text:.60}, which looks like {unit}; send milliseconds since 1970")
+    return from_us(number * 1_000)
 
 
 def parse_zone(text: str) -> ZoneInfo:

@@ -12,7 +12,7 @@ SELECT asked.name AS asked, sensor.id AS sensor_id, sensor.name AS sensor, serie
 
 -- name: list_readings
 -- $1 sensor ids or null, $2 metrics or null, $3 from, $4 to (excluded), $5 after this time and $6 this sensor id,
--- $7 limit. Only the first $7 rows of each series are read, by the primary key; later ones cannot be on this page. Of
+-- $7 limit. Only the first $7 rows of each series are read, by the primary key; later ones cannot be on this page. With
 -- many series, $4 is the end of the page, see page_end.py.
 SELECT to_us(found.time) AS time_us, sensor.id AS sensor_id, sensor.name,
        jsonb_object_agg(series.metric, found.value) AS values

@@ -23,11 +23,11 @@ from app.paging import cut_page, parse_time_cursor, time_cursor
 from app.parameters import PageCursor, check_text
 from app.problems import problem_responses
 from app.trends.csv_answer import OperationWithCsv, answer_csv, wants_csv
-from app.trends.local_days import find_local_days
+from app.trends.local_days import LocalDays, find_local_days
 from app.trends.page_end import Range, find_page_end
 from app.trends.parameters import parse_range, parse_zone
 from app.trends.resolution import Resolution, choose_resolution
-from app.trends.series import Series, find_sensor_ids, find_series
+from app.trends.series import StoredSeries, find_sensor_ids, find_series
 from app.trends.sql import SQL
 
 #: The largest number of series times `points` in one answer, which is about 8 MB of JSON.
@@ -187,13 +187,7 @@ async def get_trend(
     _check_size(len(series), points)
     resolution = choose_resolution(end - start, points)
     local = find_local_days(zone, resolution, start, end, asked_at) if zone is not None else None
-    if local is not None:
-        local.check(len(series))
-        query, *arguments = local.query, local.edges, local.edges[0], local.end
-    else:
-        query, *arguments = resolution.query, resolution.width, start, end
-    rows = await read_pool.fetch(SQL[query], [each.id for each in series], *arguments)
-    trends = _as_trends(resolution, series, rows)
+    trends = _as_trends(resolution, series, await _read_buckets(read_pool, series, resolution, local, start, end))
     if as_csv:
         return answer_csv("trends", start, end, _trend_rows(trends), {})
     is_one = len(sensor) == 1 and metric is not None and len(metric) == 1
@@ -206,6 +200,22 @@ async def _read_page(pool: Pool, wanted: Range, limit: int) -> list[asyncpg.Reco
         return await connection.fetch(SQL["list_readings"], *wanted._replace(end=end), limit)
 
 
+async def _read_buckets(
+    pool: Pool,
+    series: list[StoredSeries],
+    resolution: Resolution,
+    local: LocalDays | None,
+    start: datetime,
+    end: datetime,
+) -> list[asyncpg.Record]:
+    """Return the buckets of some series, in order of series and time; by local days if `local` is given."""
+    ids = [each.id for each in series]
+    if local is None:
+        return await pool.fetch(SQL[resolution.query], ids, resolution.width, start, end)
+    local.check(len(series))
+    return await pool.fetch(SQL[local.query], ids, local.edges, local.edges[0], local.end)
+
+
 def _check_size(series: int, points: int) -> None:
     if series > 1 and series * points > BUCKETS_LIMIT:
         raise InvalidRequestError(
@@ -214,7 +224,7 @@ def _check_size(series: int, points: int) -> None:
         )
 
 
-def _as_trends(resolution: Resolution, series: list[Series], rows: list[asyncpg.Record]) -> Trends:
+def _as_trends(resolution: Resolution, series: list[StoredSeries], rows: list[asyncpg.Record]) -> Trends:
     """Return the series, each with its buckets; `rows` are in order of series and time."""
     buckets = {
         series_id: [Bucket(*values) for _, *values in of_series]

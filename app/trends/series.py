@@ -12,7 +12,7 @@ from app.parameters import check_text
 from app.trends.sql import SQL
 
 
-class Series(msgspec.Struct, frozen=True):
+class StoredSeries(msgspec.Struct, frozen=True):
     """One metric of one sensor."""
 
     id: SeriesId
@@ -21,7 +21,9 @@ class Series(msgspec.Struct, frozen=True):
     unit: str | None
 
 
-async def find_series(pool: Pool, sensors: Sequence[SensorName], metrics: Sequence[MetricName] | None) -> list[Series]:
+async def find_series(
+    pool: Pool, sensors: Sequence[SensorName], metrics: Sequence[MetricName] | None
+) -> list[StoredSeries]:
     """Return the series of these sensors and metrics, in the order in which they are given; of all metrics if None.
 
     Metrics that are left out are in the order of their names. Raises InvalidRequestError for a name that cannot be
@@ -56,8 +58,8 @@ async def _look_up(pool: Pool, sensors: Sequence[SensorName]) -> list[asyncpg.Re
     return rows
 
 
-def _as_series(row: asyncpg.Record) -> Series:
-    return Series(row["series_id"], row["sensor"], row["metric"], row["unit"])
+def _as_series(row: asyncpg.Record) -> StoredSeries:
+    return StoredSeries(row["series_id"], row["sensor"], row["metric"], row["unit"])
 
 
 def _describe_missing(sensors: Sequence[SensorName], metric: MetricName, known: Sequence[MetricName]) -> str:

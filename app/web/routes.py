@@ -19,7 +19,7 @@ _TYPES = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
-#: Of every file.
+#: Headers of every file.
 HEADERS = {
     # Scripts send all forms; a form that the browser sent by itself could put the key into an address.
     # The icon that carries the count of open alerts is a data: address.

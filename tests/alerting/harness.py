@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from app.alerting.actions.sql import SQL
 from app.alerting.service import Alerting
-from app.alerting.sql import SQL
 from app.auth.keys import ApiKey
 from app.clock import MINUTE_US, now_us
 from app.db.pool import Connection, connect

@@ -6,8 +6,17 @@ from typing import Any
 
 from app.alerting.conditions.above import Above
 from app.alerting.episodes.revision import Told
-from app.alerting.rules.model import ChannelDefinition, Inhibition, LevelRule, Rule, RuleSet, Selector, Terms
-from app.alerting.telling.situation import Silence, Situation, UntoldEpisode
+from app.alerting.rules.model import (
+    ChannelDefinition,
+    Escalation,
+    Inhibition,
+    LevelRule,
+    Rule,
+    RuleSet,
+    Selector,
+    Terms,
+)
+from app.alerting.telling.situation import GatewaySeries, Silence, Situation, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, to_us
 from app.model import LevelName
 
@@ -32,11 +41,15 @@ def rule(
     inhibited_by: tuple[Inhibition, ...] = (),
     remind_every_us: int | None = 4 * HOUR_US,
     sensors: Selector = TEMPERATURES,
+    timezone: str | None = None,
+    escalate: Escalation | None = None,
     **terms: Any,
 ) -> Rule:
     """Make a rule that notifies `ops`."""
     all_terms = Terms(**{"levels": tuple(levels), "notify": ("ops",), **terms})
-    return Rule(name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us)
+    return Rule(
+        name, sensors, all_terms, (), inhibited_by, group_by, remind_every_us, timezone=timezone, escalate=escalate
+    )
 
 
 def episode(number: int = 1, **fields: Any) -> UntoldEpisode:
@@ -52,7 +65,10 @@ def episode(number: int = 1, **fields: Any) -> UntoldEpisode:
         "resolved_us": None,
         "level": "warning",
         "steps": [],
+        "condition": "above",
         "threshold": 8,
+        "fired_value": None,
+        "peak": None,
         "reason": None,
         "merged_into": None,
         "first_known_us": NOON_US - 60 * MINUTE_US,
@@ -98,8 +114,10 @@ def no_data_mark(number: int, series: int, **fields: Any) -> UntoldEpisode:
 
 def gateway_offline(number: int = 1, **fields: Any) -> UntoldEpisode:
     """Make an alert of the rule gateway-offline."""
-    empty = dict.fromkeys(("series_id", "sensor", "tags", "metric", "last_us", "last_value", "received_us"))
-    return no_data_alert(number, **{**empty, "rule": "gateway-offline", "level": "error", "threshold": None, **fields})
+    empty = dict.fromkeys(("series_id", "sensor", "metric", "last_us", "last_value", "received_us"))
+    return no_data_alert(
+        number, **{**empty, "rule": "gateway-offline", "level": "error", "condition": None, "threshold": None, **fields}
+    )
 
 
 def situation(
@@ -112,6 +130,8 @@ def situation(
     channels: Iterable[str] = ("ops", "duty"),
     refs: Mapping[tuple[str, int], str] | None = None,
     last_refused: Mapping[tuple[str, str], int] | None = None,
+    sent: Mapping[tuple[str, str], Sequence[int]] | None = None,
+    gateway_series: Iterable[GatewaySeries] = (GatewaySeries("gw", "freezer-1", "temperature", {"site": "quay"}),),
 ) -> Situation:
     """Make a situation; a silence is given as its matchers."""
     return Situation(
@@ -123,4 +143,6 @@ def situation(
         [Silence(number, matchers) for number, matchers in enumerate(silences)],
         last_sent or {},
         last_refused or {},
+        sent=sent or {},
+        gateway_series=gateway_series,
     )

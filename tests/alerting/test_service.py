@@ -77,7 +77,7 @@ async def test_on_due_is_called_after_the_commit_when_a_message_is_due(harness: 
     await harness.alerting.tick(harness.pool, 1)
     assert calls[0] == "due"
     await harness.deliver()
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 critical: warm · quay [freezer-1]"]
 
 
 def make_alerting(folder: Path, **variables: str) -> Alerting:

@@ -1,4 +1,4 @@
-"""What the tests of archives compare of two databases, and how they write and read archives."""
+"""Comparison of two databases, and archives written and read, for the tests of archives."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from app.db.aggregates import ensure_aggregates, roll_up
 from app.db.edition import detect_edition
 from app.db.pool import Connection, connect
 
-#: Of rules the version differs, so that processes read them anew.
+#: The version of the rules differs, so that processes read them again.
 ROWS = "SELECT (to_jsonb(stored) - 'version')::text FROM {table} AS stored {bound} ORDER BY 1"
 
 

@@ -19,7 +19,7 @@ import uvloop
 from app import log
 from app.db.embedded.server import EmbeddedServer
 from tests.bench import broker, evaluation, history, live, page
-from tests.bench.ingest import batches, endurance, growth, peers, rules, singles
+from tests.bench.ingest import batches, endurance, growth, lines, peers, replay, rules, singles
 from tests.bench.report.chart import draw, draw_curves
 from tests.bench.report.rows import Report, Row
 from tests.bench.report.run import Run, describe_machine
@@ -29,6 +29,8 @@ from tests.processes import data_folder
 Measure = Callable[[Run], AsyncIterator[Row]]
 BENCHMARKS: dict[str, Measure] = {
     "batches": batches.measure,
+    "lines": lines.measure,
+    "replay": replay.measure,
     "rules": rules.measure,
     "endurance": endurance.measure,
     "singles": singles.measure,

@@ -32,7 +32,7 @@ def request(address: str, path: str, body: bytes, **headers: str) -> bytes:
 
 @asynccontextmanager
 async def connected(address: str, count: int) -> AsyncIterator[list["HttpClient"]]:
-    """Open so many connections to a server; close them when the block ends."""
+    """Open a number of connections to a server; close them when the block ends."""
     host, _colon, port = urlsplit(address).netloc.partition(":")
     loop = asyncio.get_running_loop()
     clients = [(await loop.create_connection(HttpClient, host, int(port)))[1] for _ in range(count)]
@@ -95,7 +95,7 @@ async def repeat(
 ) -> Sent:
     """Send all requests, each connection one after another, at most at so many a second if given.
 
-    One that is answered with 503 is sent again, as a gateway does; its time goes on meanwhile.
+    A request that is answered with 503 is sent again, as a gateway does; its time includes both.
     """
     loop = asyncio.get_running_loop()
     seconds: list[float] = []
@@ -124,7 +124,7 @@ def p99(seconds: list[float]) -> float:
 
 
 def for_seconds(seconds: float, requests: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield requests again and again until so much time has passed."""
+    """Yield requests repeatedly until a time has passed."""
     ends_at = time.monotonic() + seconds
     for sent in cycle(requests):
         if time.monotonic() > ends_at:

@@ -35,7 +35,7 @@ def held_mb(pid: int) -> float:
 
 
 def forget_peak(pid: int) -> None:
-    """Let the peak of a process start over from what it holds now."""
+    """Reset the peak of a process to its present memory."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

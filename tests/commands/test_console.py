@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 import rich_click as click
 
-from app.commands.console import command_body, duration, find_dsn, load_settings
+from app.commands.console import command_body, count_of, duration, find_dsn, load_settings
 from app.errors import NotFoundError, SettingsError
 from app.settings import Settings
 
@@ -119,3 +119,7 @@ def test_duration_is_read_as_in_rule_files() -> None:
     assert duration("1h30m") == 5_400_000_000
     with pytest.raises(click.BadParameter, match="is not a duration"):
         duration("soon")
+
+
+def test_noun_is_plural_unless_there_is_one() -> None:
+    assert (count_of(1, "rule"), count_of(0, "rule"), count_of(12_345, "row")) == ("1 rule", "0 rules", "12,345 rows")

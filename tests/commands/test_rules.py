@@ -247,8 +247,8 @@ rules:
         "    when: there is no series of door (cellar)",
         "  slow: 1 series, 1 episode in 7 days",
         (
-            "    readings come every 1m, so for: 20s is reached only when the next one comes; "
-            "holds: true with a max_gap counts a value until then (cellar)"
+            "    readings come every 1m, so for: 20s is reached only when the next one comes; holds: true with a "
+            "max_gap counts a value until then (cellar)"
         ),
         "  nothing: 0 series, 0 episodes in 7 days",
         "    no stored series matches its sensors",

@@ -164,9 +164,9 @@ async def test_export_follows_a_link_and_leaves_devices_and_pipes_in_place(datab
     assert (ran.code, await reading) == (0, content)
     assert pipe.is_fifo()
     refusal = tidegauge(tmp_path, "import", "pipe", DATABASE_URL=database.dsn).refusal
-    assert (
-        refusal
-        == "The file cannot be imported: pipe is no regular file; save what it holds to one, so that it can be resumed"
+    assert refusal == (
+        "The file cannot be imported: pipe is not a regular file; save its contents to one, so that the import can be "
+        "resumed"
     )
 
 

@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from app.db.pool import Connection
-from tests.community.wasm import install, serve
+from tests.community.wasm import HERE, serve
+from tests.npm import install
 
 #: One worker runs all tests of this module, so that they share one server.
 pytestmark = pytest.mark.xdist_group("community")
@@ -270,7 +271,7 @@ async def test_connection_continues_when_a_query_exceeds_its_timeout(connection:
 
 
 def test_serve_names_the_requirement_when_node_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    install()
+    install(HERE)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(pytest.fail.Exception, match=r"node not found.*Node\.js 20"), serve():
         pass

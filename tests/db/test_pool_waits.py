@@ -1,4 +1,4 @@
-"""How long work waits for a connection of a pool, and a connection that is cut when it takes too long."""
+"""Waits for a connection of a pool, and connections that are cut because they take too long."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The reader, and with it whoever can connect, cannot stop anyone's work; what it must not do is refused."""
+"""The reader, like everyone who can connect, cannot stop the work of others; forbidden statements are refused."""
 
 import asyncio
 import shutil

@@ -145,9 +145,12 @@ def named_paths(document: str) -> list[str]:
 
 
 def is_defined(path: Path, names: list[str]) -> bool:
-    """Return whether a Python file defines a function or class, or a method of a class."""
+    """Return whether a Python file defines a function, class or constant, or a method of a class."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     for name in names:
+        if any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name for node in body):
+            body = []
+            continue
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
         found = next((node for node in body if isinstance(node, kinds) and node.name == name), None)
         if found is None:

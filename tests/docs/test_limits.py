@@ -20,7 +20,7 @@ from app.ingest.bodies.pieces import READINGS_LIMIT, VALUES_LIMIT
 from app.ingest.bodies.room import BODIES_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
-from app.ingest.gateways import GATEWAYS_PER_KEY
+from app.ingest.gateways.statistics import GATEWAYS_PER_KEY
 from app.ingest.idempotency import KEY_LIMIT
 from app.ingest.series import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
@@ -83,7 +83,7 @@ OPERATORS = (
     f"has no answer after {ANSWER_AT_STOP_S:.0f} seconds",
     f"in time, {READ_WITHIN_S:.0f} s for a read and {CHANGE_WITHIN_S:.0f} s for a change",
     f"within {REVOKED_WITHIN_S:.0f} seconds",
-    f"must come within {HEAD_WITHIN_S:.0f} seconds",
+    f"must arrive within {HEAD_WITHIN_S:.0f} seconds",
     f"at most {HEADERS_LIMIT} headers and {HEAD_LIMIT // 2**10} KiB with the address",
     f"may send {STRANGER_FRAMES} frames and messages of {STRANGER_MESSAGE_BYTES // 2**10} KiB",
     f"less {OTHER_FILES}.",
@@ -95,7 +95,7 @@ OPERATORS = (
     f"at most {HOLD_LIMIT_S:.0f} seconds, and by no other process from {READ_EVERY_S:.0f} second later on",
     f"For {PACED_FOR_S:.0f} seconds more",
     f"longer than {BROKER_DEADLINE_S:.0f} seconds fails at once",
-    f"paces destinations, by what it knows. It asks again every {RETRY_S:.0f} s",
+    f"paces destinations, for itself alone. It asks again every {RETRY_S:.0f} s",
 )
 
 

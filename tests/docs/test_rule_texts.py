@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from app.alerting.language.files import load_unsent
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import run_rule_tests
+from app.mqtt.plan.files import parse_plan
 from tests.conftest import project_folder
 from tests.docs.documents import Block, blocks, blocks_to_run
 
@@ -33,8 +34,15 @@ def is_tests(block: Block) -> bool:
     return "tests" in load(block)
 
 
+def is_topics(block: Block) -> bool:
+    """Return whether a block is a file of `tidegauge mqtt`."""
+    return "topics" in load(block)
+
+
 @pytest.mark.parametrize(
-    "block", [block for block in blocks_to_run("yaml") if not is_tests(block)], ids=lambda block: block.place
+    "block",
+    [block for block in blocks_to_run("yaml") if not is_tests(block) and not is_topics(block)],
+    ids=lambda block: block.place,
 )
 def test_rules_and_channels_are_accepted(block: Block, tmp_path: Path) -> None:
     text = block.text
@@ -57,6 +65,11 @@ def test_rule_tests_pass(block: Block, tmp_path: Path) -> None:
     results = list(run_rule_tests(read_rule_tests(file)))
     assert results
     assert all(result.passed for result in results), results
+
+
+@pytest.mark.parametrize("block", [block for block in blocks_to_run("yaml") if is_topics(block)])
+def test_topics_are_accepted(block: Block) -> None:
+    assert parse_plan(block.text, block.place).routes
 
 
 def test_data_source_is_the_one_that_comes_along_but_for_the_place() -> None:

@@ -133,7 +133,7 @@ class Load:
 
 
 async def post(http: aiohttp.ClientSession, address: str, body: bytes) -> Answer:
-    """Post a body to the readings of an address and return what came back."""
+    """Post a body to the readings of an address and return the answer."""
     began = monotonic()
     try:
         async with http.post(f"{address}/api/v1/readings", data=body) as response:

@@ -63,7 +63,7 @@ class Proxy:
         return urlunsplit(self._target._replace(netloc=f"{login}{at}127.0.0.1:{self.port}"))
 
     async def mend(self) -> None:
-        """Accept connections and pass bytes on. What was stalled goes on; what was lost in a black hole stays so."""
+        """Accept connections and pass bytes on. Stalled bytes are delivered; bytes lost in a black hole stay lost."""
         self._loses, self.delay_s, self._trap, self._bytes_left = False, 0.0, None, None
         self._flows.set()
         if self._listening is None:
@@ -92,7 +92,7 @@ class Proxy:
         self.reset()
 
     def half_close(self) -> None:
-        """End the stream to each client, whose own stream goes on."""
+        """End the stream to each client; the streams from clients continue."""
         for link in self._links:
             with contextlib.suppress(OSError):
                 link.client.write_eof()

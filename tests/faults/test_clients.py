@@ -62,7 +62,7 @@ async def _locked(dsn: str, table: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _readers(site: Installation, path: str, count: int) -> AsyncIterator[list[float]]:
-    """Read a path so many times at once, again and again; yield how long each first byte took."""
+    """Read a path with a number of clients, repeatedly; yield the time to each first byte."""
     took_s: list[float] = []
     timeout, many = aiohttp.ClientTimeout(60), aiohttp.TCPConnector(limit=0)
 
@@ -125,7 +125,7 @@ async def test_uploads_and_probes_go_on_when_connections_without_a_key_flood_the
 
 @contextmanager
 def _files_limited(count: int) -> Iterator[None]:
-    """Let processes that are started in the block have so many open files until they ask for more."""
+    """Limit the open files of processes that are started in the block, until they ask for more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
     try:

@@ -65,7 +65,7 @@ async def test_uploads_are_exact_when_the_answer_to_a_commit_is_lost(tmp_path: P
             timed.is_over()
             await check_all(site, timed, becomes_unready=None)
             refused = [answer for answer in site.load.answers if answer.status == 503]
-            # Of an upload in another flush, which had not come to its COMMIT, it is known that nothing was stored.
+            # An upload in another flush, before its COMMIT, gets the certain answer that nothing was stored.
             assert [answer for answer in refused if not _says_nothing_was_stored(answer)]
 
 

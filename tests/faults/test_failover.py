@@ -1,4 +1,4 @@
-"""A failover: the primary is killed under load, its synchronous standby is promoted, and everything goes on.
+"""A failover: the primary is killed under load, its synchronous standby is promoted, and all work continues.
 
 Two servers of the embedded kind, an API and two workers as processes, gateways that send without a pause, and a
 follower of the live feed. It takes half a minute because it starts two servers and three processes, and because it
@@ -69,7 +69,7 @@ class Load:
             await asyncio.sleep(0.005)
 
     async def until_more(self, count: int) -> None:
-        """Wait until so many more readings are acknowledged."""
+        """Wait until a number of further readings are acknowledged."""
         goal = len(self.acknowledged) + count
         async with asyncio.timeout(WAIT_S):
             while len(self.acknowledged) < goal:  # noqa: ASYNC110

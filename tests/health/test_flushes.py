@@ -64,6 +64,23 @@ async def test_ready_names_the_problem_while_a_flush_hangs(rare: Server, databas
     assert (await ready(rare))[0] == 200
 
 
+async def test_ready_names_no_problem_when_a_flush_takes_long_while_beats_succeed(
+    quick: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "FLUSH_S", 0.3)
+    assert (await quick.post_readings(READING)).status == 200
+    connection = await asyncpg.connect(database.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM series_state FOR UPDATE")
+            upload = asyncio.create_task(quick.post_readings(READING))
+            await wait_until(lambda: quick.services.ingest.writer.oldest_flush_s > 0.6)
+            assert (await ready(quick))[0] == 200
+    finally:
+        await connection.close()
+    assert (await upload).status == 200
+
+
 async def test_ready_names_the_problem_after_a_failed_flush_until_one_succeeds(
     rare: Server, database: Database
 ) -> None:

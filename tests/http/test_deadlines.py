@@ -49,8 +49,8 @@ async def test_change_is_answered_503_that_says_what_is_not_known_when_a_lock_is
         status, headers, body = await _ask(server, "PUT", "/api/v1/sensors/s", {"display_name": "S"})
     assert (status, headers["Retry-After"]) == (503, "5")
     assert body["detail"] == (
-        "The server could not answer in time. What the request was to store or change may have been stored or changed. "
-        "Readings with a time can be sent again safely; of anything else look first."
+        "The server could not answer in time. The request may have been carried out. Readings with a time can be sent "
+        "again safely; before you repeat anything else, look whether it was."
     )
     status, _, body = await _ask(server, "PUT", "/api/v1/sensors/s", {"display_name": "S"})
     assert status == 200
@@ -64,6 +64,26 @@ async def test_time_of_a_change_counts_from_the_end_of_its_body(server: Server) 
 
     async with server.http.post("/api/v1/readings", data=slow_body()) as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize("first", [b"", b'{"display_name": '])
+async def test_change_is_answered_408_when_its_body_does_not_come(
+    server: Server, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr(deadlines, "PIECE_WITHIN_S", 0.3)
+
+    async def stalled_body() -> AsyncIterator[bytes]:
+        yield first
+        await asyncio.Event().wait()
+
+    headers = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
+    async with server.http.put("/api/v1/sensors/s", data=stalled_body(), headers=headers) as response:
+        assert response.status == 408
+        body = await response.json()
+    assert (body["type"], body["detail"]) == (
+        "/problems/slow_body",
+        "Nothing of the body came for 0 s. Send it again.",
+    )
 
 
 async def test_connections_are_given_back_when_requests_were_late(server: Server, database: Database) -> None:

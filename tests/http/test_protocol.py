@@ -1,4 +1,4 @@
-"""What a client receives of an answer, and when, through the joining protocol."""
+"""Answers as a client receives them through the joining protocol, and their times."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Reads that hang, at the API: everything else goes on, and what cannot be answered is refused with a reason."""
+"""Reads that hang in the API: all other work continues, and refused reads get a reason."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -19,6 +19,11 @@ class Answer(msgspec.Struct, frozen=True):
     retry_after: str | None
     content_type: str
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The receipt without its time."""
+        return {name: value for name, value in self.body.items() if name != "server_time"}
+
 
 async def send(server: Server, body: object, path: str = READINGS, **headers: str) -> Answer:
     """Post bytes unchanged, anything else as JSON, and return the answer; header names are written with underscores."""

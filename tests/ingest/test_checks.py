@@ -20,9 +20,7 @@ RECEIVED_US = to_us(datetime(2026, 1, 31, 8, tzinfo=UTC))
 MINUTE_US = 60_000_000
 
 
-@pytest.mark.parametrize(
-    "name", ["a", " a ", "a b", "pi1,cpu=cpu0", "/slash/", "Grün", "水位", "😀", "x" * 100, "'\"\\%"]
-)
+@pytest.mark.parametrize("name", ["a", "a b", "pi1,cpu=cpu0", "/slash/", "Grün", "水位", "😀", "x" * 100, "'\"\\%"])
 def test_name_is_accepted_when_it_can_be_printed(name: str) -> None:
     assert is_sensor_name(name)
     assert is_metric_name(name)
@@ -46,7 +44,7 @@ def test_name_limits_are_200_for_sensors_and_100_for_metrics() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [0, -0.0, 1, 1.5, 5e-324, 1e100, -1e100, 10**100])
+@pytest.mark.parametrize("value", [0, -0.0, 1, 1.5, 5e-324, 1e100, -1e100, 2**80])
 def test_value_is_accepted_when_it_is_a_finite_number_within_the_limit(value: float) -> None:
     assert check_value("temperature", value) is None
 

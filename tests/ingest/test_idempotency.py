@@ -34,7 +34,8 @@ async def test_answer_is_stored_when_nothing_was_new(server: Server) -> None:
     body = [{"sensor": "pi1", "time": _now_ms(server), "values": {"t": 1}}]
     await send(server, body)
     answers = [await send(server, body, Idempotency_Key="a") for _ in range(2)]
-    assert [answer.body for answer in answers] == [
+    assert answers[0] == answers[1]
+    assert [answer.counts for answer in answers] == [
         {"seq": None, "accepted": 0, "duplicates": 1, "rejected": [], "rejected_count": 0}
     ] * 2
 

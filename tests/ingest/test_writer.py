@@ -16,7 +16,8 @@ from app import services
 from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
-from app.ingest import intake, writer
+from app.http import deadlines
+from app.ingest import writer
 from app.ingest.bodies import room
 from app.ingest.upload import VALUE_BYTES, Outcome, Receipt, Upload
 from app.ingest.writer import Writer
@@ -24,7 +25,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
 from tests.ingest.client import RECORD, Answer, send
-from tests.ingest.uploads import reading, upload
+from tests.ingest.uploads import reading, receipt_of, upload
 from tests.wire import Wire, wire_to
 
 THERMOMETER = {"temperature": 25.5, "humidity": 60.2, "pressure": 1012.5, "sensor_id": "sensor_001"}
@@ -179,11 +180,10 @@ async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeate
 ) -> None:
     acknowledged: set[int] = set()
     refused: set[int] = set()
-    stop_at = monotonic() + 1.5
     killed = 0
 
     async def keep_sending(numbers: Iterator[int]) -> None:
-        while monotonic() < stop_at:
+        while killed <= 10 or not acknowledged:
             number = next(numbers)
             status = await _post(server, number)
             assert status in (200, 503)
@@ -191,17 +191,17 @@ async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeate
 
     async def kill() -> None:
         nonlocal killed
-        while monotonic() < stop_at:
+        while killed <= 10:
             killed += sum(row[0] for row in await database.pool.fetch(TERMINATE_FLUSHERS))
             await asyncio.sleep(0.1)  # a flusher needs some time to connect again
 
     numbers = iter(range(10**9))
     await asyncio.gather(kill(), *(keep_sending(numbers) for _ in range(8)))
-    assert killed > 10
-    assert acknowledged
     assert acknowledged <= await _stored(database.pool)
-    for number in refused:
-        assert await _post(server, number) == 200
+    async with asyncio.timeout(20):
+        for number in refused:
+            while await _post(server, number) != 200:  # the last kill may only now be noticed
+                pass
     assert await _stored(database.pool) == acknowledged | refused
     assert await database.pool.fetchval("SELECT sum(n) FROM feed") == len(acknowledged | refused)
 
@@ -268,7 +268,7 @@ async def test_body_gives_its_room_back_when_its_client_sends_no_more(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "BODIES_LIMIT", 1_000)
-    monkeypatch.setattr(intake, "PIECE_WITHIN_S", 0.1)
+    monkeypatch.setattr(deadlines, "PIECE_WITHIN_S", 0.1)
     never = asyncio.Event()
 
     async def stalled_body() -> AsyncIterator[bytes]:
@@ -353,7 +353,7 @@ async def test_small_flush_is_stored_by_the_same_call_when_it_was_in_a_deadlock_
     await database.pool.execute(RAISE_ON_666.format(sqlstate="40P01", condition="AND nextval('attempt') <= 2"))
     metrics = Metrics()
     (result,) = await _flush_together(database, upload(reading("pi1", t=666)), metrics=metrics)
-    assert result == Receipt(1, 1, 0, [], 0)
+    assert result == receipt_of(1, 1, 0)
     assert metrics.flush_retries.labels("40P01")._value.get() == 2
     assert await _stored(database.pool) == {666}
 
@@ -364,7 +364,7 @@ async def test_small_flush_is_stored_in_the_general_way_when_only_some_readings_
     first, second = await _flush_together(
         database, upload(reading("pi1", t=2)), upload(reading("pi2", t=3)), metrics=metrics
     )
-    assert (first, second) == (Receipt(None, 0, 1, [], 0), Receipt(2, 1, 0, [], 0))
+    assert (first, second) == (receipt_of(None, 0, 1), receipt_of(2, 1, 0))
     assert metrics.flush_retries.labels("TG001")._value.get() == 1
     assert await _stored(database.pool) == {1, 3}
 
@@ -413,7 +413,7 @@ async def _stalled(database: Database) -> AsyncIterator[None]:
 
 
 async def _until_flushing(database: Database, count: int = 1) -> None:
-    """Wait until so many flushes wait for a lock."""
+    """Wait until a number of flushes wait for a lock."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
         "AND application_name = 'tidegauge ingest'"

@@ -7,7 +7,7 @@ from operator import itemgetter
 import msgspec
 
 from app.auth.keys import ApiKey, Limits
-from app.ingest.upload import Idempotency, Readings, Rejected, Upload
+from app.ingest.upload import Idempotency, Readings, Receipt, Rejected, Upload
 from app.model import Reading, SeriesId, Tags
 
 #: 2026-01-31T08:00:00Z
@@ -27,6 +27,11 @@ def key(label: str, sensors: int | None = None) -> ApiKey:
 def reading(sensor: str, time_us: int = T0, tags: Tags | None = None, **values: float) -> Reading:
     """Return a reading; without values it has a temperature."""
     return Reading(sensor, time_us, {**values} or {"temperature": 21.5}, tags)
+
+
+def receipt_of(seq: int | None, accepted: int, duplicates: int) -> Receipt:
+    """Return the receipt of an upload that came at T0, of which nothing was refused."""
+    return Receipt(seq, accepted, duplicates, [], 0, server_time="2026-01-31T08:00:00Z")
 
 
 def upload(

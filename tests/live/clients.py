@@ -3,22 +3,24 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.live.wire import Wire
-from tests.conftest import API_KEY_WS, Server
+from app.live.wire import ClientWire
+from app.settings import Settings
+from tests.conftest import API_KEY, API_KEY_WS, Server, running_server
 
 TIMEOUT_S = 15.0
 Message = dict[str, Any]
 
 
-class Collector(Wire):
+class Collector(ClientWire):
     """Takes frames in place of a connection; while `open` is cleared, it takes none."""
 
     def __init__(self) -> None:
@@ -146,6 +148,38 @@ def batch(sensor: str, values: Sequence[float], first_ms: int, metric: str = "le
     return [
         {"sensor": sensor, "time": first_ms + number, "values": {metric: value}} for number, value in enumerate(values)
     ]
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def serving(dsn: str, **settings: Any) -> AbstractAsyncContextManager[Server]:
+    """Run a server on a database until the block ends."""
+    return running_server(Settings(database_url=dsn, api_key=API_KEY, api_key_ws=API_KEY_WS, **settings))
+
+
+async def post(server: Server, sensor: str, *values: float, first_ms: int | None = None, metric: str = "level") -> None:
+    """Upload values of a sensor, one a millisecond from `first_ms` or now on."""
+    response = await server.post_readings(batch(sensor, values, first_ms or now_ms(), metric))
+    assert response.status == 200
+
+
+def metric(server: Server, name: str, **labels: str) -> float:
+    """Return the value of a metric of the server."""
+    value = server.services.metrics.registry.get_sample_value(name, labels)
+    assert value is not None
+    return value
+
+
+async def expect_resync(server: Server, cursor: str) -> None:
+    async with live(server) as client:
+        await client.subscribe(resume=cursor)
+        assert await client.receive() == {"type": "resync"}
+        assert (await client.receive())["type"] == "snapshot"
+        await post(server, "s", 7)
+        assert [value[3] for value in await client.values(1)] == [7]
 
 
 def _address(server: Server) -> str:

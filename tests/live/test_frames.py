@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.ingest.flush.feed_payload import FeedPayload, Truncated
-from app.live.frames import Frame, Message
+from app.live.frames import Frame, FramedMessage
 from app.live.protocol import Cursor, Filter
 from app.model import FeedReading, LegacyRecord
 
@@ -31,7 +31,7 @@ def text(row: Frame, sensors: list[str], metrics: list[str]) -> dict[str, Any] |
     return decoded(row.message_for(Filter(sensors, metrics), False))
 
 
-def decoded(message: Message | None) -> dict[str, Any] | None:
+def decoded(message: FramedMessage | None) -> dict[str, Any] | None:
     return None if message is None else json.loads(message.framed[message.framed.index(b'{"') :])
 
 

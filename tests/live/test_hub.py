@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.live import hub
-from app.live.frames import Frame, Message
+from app.live.frames import Frame, FramedMessage
 from app.live.hub import Hub
 from app.live.protocol import CloseCode, Cursor, Filter, Subscribe
 from app.live.queues import readings, waiting
@@ -75,7 +75,7 @@ def latest(feed: Hub, wire: Collector, closings: Closings, metrics: Metrics) -> 
 
 
 def drain(queue: AllFrames | LatestValues) -> list[dict[str, Any]]:
-    """Let the client take what waits; return what it took."""
+    """Let the client take all waiting messages; return them."""
     wire = queue._wire
     assert isinstance(wire, Collector)
     wire.open.set()
@@ -299,7 +299,7 @@ def test_queue_gives_back_its_bytes_when_it_is_discarded(
 def test_messages_are_written_together_up_to_64_kib(sizes: tuple[int, int], taken: int, feed: Hub) -> None:
     queue: Waiting[int] = Waiting(feed.backlog)
     for number, size in enumerate(sizes):
-        message = Message(b"x" * size)
+        message = FramedMessage(b"x" * size)
         message.framed = b"x" * size
         queue.put(number, message)
     position, frames = queue.take()
@@ -309,8 +309,8 @@ def test_messages_are_written_together_up_to_64_kib(sizes: tuple[int, int], take
 
 def test_waiting_messages_of_a_position_are_given_back_when_they_are_removed(feed: Hub) -> None:
     queue: Waiting[int] = Waiting(feed.backlog)
-    kept = Message(b"kept")
-    for position, message in ((1, Message(b"one")), (2, kept), (1, Message(b"another"))):
+    kept = FramedMessage(b"kept")
+    for position, message in ((1, FramedMessage(b"one")), (2, kept), (1, FramedMessage(b"another"))):
         queue.put(position, message)
     queue.remove(1)
     assert (len(queue), queue.first) == (1, 2)
@@ -323,7 +323,7 @@ def test_hub_closes_nobody_when_what_waits_is_for_clients_that_catch_up(
     monkeypatch.setattr(hub, "ALL_QUEUES_BYTES", 1_000)
     feed.add(everything)
     # A page of frames that a client which has not caught up yet is being sent.
-    feed.backlog.hold(Message(b"x" * 2_000))
+    feed.backlog.hold(FramedMessage(b"x" * 2_000))
     feed.publish([frame(1, ("s", "2026-01-01T00:00:00Z", {"m": 1}))])
     assert closings.errors == []
 

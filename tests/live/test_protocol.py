@@ -34,6 +34,17 @@ def test_parse_message_subscribes_to_everything_when_no_pattern_is_given() -> No
 
 def test_parse_message_ignores_fields_when_they_are_unknown() -> None:
     assert parse_message('{"type":"subscribe","sensors":["a"],"colour":"red"}') == Subscribe(("a",))
+    assert parse_message('{"type":"auth","key":"k","client":"x"}') == Auth("k")
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [("sensor", "sensors"), ("Sensors", "sensors"), ("metrcs", "metrics"), ("cursor", "resume"), ("alert", "alerts")],
+)
+def test_parse_message_refuses_a_misspelt_field_with_the_right_name(field: str, meant: str) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse_message(f'{{"type":"subscribe","{field}":["a"]}}')
+    assert str(refusal.value) == f'The message has the field "{field}"; did you mean {meant}?'
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_fit_writes_the_whole_entry_when_there_is_room() -> None:
         metric="temperature",
         value=-8.5,
         unit="°C",
-        threshold="above -10",
+        condition="above -10",
         since=SINCE,
         note="door left open?",
         links=(Link("Page", "https://t.example/?a=1&b=2"), Link("Runbook", "wiki/cold-room")),
@@ -49,7 +49,7 @@ def test_fit_writes_the_whole_entry_when_there_is_room() -> None:
     assert plain(message) == (
         "🚨 Cold room too warm\n\n"
         "Site A\n\n"
-        "🚨 freezer-3 temperature: -8.5 °C (above -10 °C)\n"
+        "🚨 freezer-3 temperature -8.5 °C, above -10 °C\n"
         "since 2025-06-01 02:10 UTC\n"
         "door left open?\n"
         "Page: https://t.example/?a=1&b=2 · Runbook: wiki/cold-room\n\n"
@@ -57,10 +57,10 @@ def test_fit_writes_the_whole_entry_when_there_is_room() -> None:
     )
 
 
-def test_fit_writes_both_times_in_utc_when_an_entry_is_over() -> None:
+def test_fit_writes_both_times_and_the_duration_when_an_entry_is_over() -> None:
     entry = Entry(level="error", sensor="a", metric="co2", since=SINCE, until=UNTIL, over=True)
     message = Message(title="Over", entries=(entry,))
-    assert plain(message) == "✅ Over\n\n✅ a co2\nfrom 2025-06-01 02:10 UTC to 2025-06-01 02:40 UTC"
+    assert plain(message) == "✅ Over\n\n✅ a co2\nfrom 2025-06-01 02:10 to 02:40 UTC (29 min)"
 
 
 def test_fit_writes_the_end_when_the_start_is_not_known() -> None:
@@ -85,12 +85,12 @@ def test_fit_drops_whole_entries_and_counts_them_when_they_do_not_fit() -> None:
     text = plain(message, limit=200)
     assert text == (
         "⚠️ Too warm\n\n"
-        "⚠️ freezer-0 temperature: 9.25 °C\n\n"
-        "⚠️ freezer-1 temperature: 9.25 °C\n\n"
-        "⚠️ freezer-2 temperature: 9.25 °C\n\n"
-        "⚠️ freezer-3 temperature: 9.25 °C\n\n"
-        "⚠️ freezer-4 temperature: 9.25 °C\n\n"
-        "+45 more\n\n"
+        "⚠️ freezer-0 temperature 9.25 °C\n\n"
+        "⚠️ freezer-1 temperature 9.25 °C\n\n"
+        "⚠️ freezer-2 temperature 9.25 °C\n\n"
+        "⚠️ freezer-3 temperature 9.25 °C\n\n"
+        "⚠️ freezer-4 temperature 9.25 °C\n\n"
+        "+45 more: 45 warning\n\n"
         "end"
     )
 
@@ -99,7 +99,7 @@ def test_fit_drops_entries_when_there_are_more_than_the_service_takes() -> None:
     message = Message(title="Too warm", entries=tuple(freezer(n) for n in range(50)))
     fitted = fit(message, cost, 4_096, max_entries=46)
     assert len(fitted.entries) == 46
-    assert visible(fitted.more) == "+4 more"
+    assert visible(fitted.more) == "+4 more: 4 warning"
 
 
 def test_fit_leaves_out_links_then_the_note_when_one_entry_is_too_long() -> None:
@@ -143,6 +143,7 @@ def test_clip_counts_utf16_units_and_splits_no_character(text: str, units: int, 
     ("value", "written"),
     [
         (0.0, "0"),
+        (-0.0, "0"),
         (9.0, "9"),
         (9.25, "9.25"),
         (0.1 + 0.2, "0.3"),
@@ -150,11 +151,35 @@ def test_clip_counts_utf16_units_and_splits_no_character(text: str, units: int, 
         (100.0, "100"),
         (0.00012, "0.00012"),
         (-0.0001, "-0.0001"),
+        (0.000001, "0.000001"),
+        (0.0000009, "9e-7"),
         (123456789.5, "123456789.5"),
-        (1.5e12, "1.5e+12"),
+        (4294967295.0, "4294967295"),
+        (1234567890123.0, "1234567890000"),
+        (1.5e12, "1500000000000"),
+        (999999999999999.0, "1000000000000000"),
+        (1e15, "1e15"),
+        (-1.2345678901e20, "-1.23456789e20"),
     ],
 )
-def test_format_value_writes_up_to_three_decimals_or_more_when_it_would_read_as_zero(
-    value: float, written: str
-) -> None:
+def test_format_value_writes_plain_digits_up_to_ten_significant_ones(value: float, written: str) -> None:
     assert format_value(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "written"),
+    [
+        (8.0004, (8.0,), "8.0004"),
+        (7.99996, (8.0,), "7.99996"),
+        (8.25, (8.0,), "8.25"),
+        (8.0, (8.0,), "8"),
+        (8.00000000001, (8.0,), "8.00000000001"),
+        (0.1 + 0.2, (0.3,), "0.30000000000000004"),
+        (8.5001, (2.0, 8.5), "8.5001"),
+        (-10.00012, (-10.0,), "-10.0001"),
+    ],
+)
+def test_format_value_writes_as_many_digits_as_tell_it_from_its_limits(
+    value: float, limits: tuple[float, ...], written: str
+) -> None:
+    assert format_value(value, limits) == written

@@ -36,7 +36,11 @@ from tests.notify.dispatchers import (
 from tests.notify.episodes import EpisodeWriter, told_changes
 from tests.receivers import SlackReceiver, TelegramReceiver, answers
 
-KEYS = {"reader": ApiKey("reader", frozenset({"read"})), "sender": ApiKey("sender", frozenset({"notify"}))}
+KEYS = {
+    "reader": ApiKey("reader", frozenset({"read"})),
+    "sender": ApiKey("sender", frozenset({"notify"})),
+    "admin": ApiKey("admin", frozenset({"admin"})),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +68,7 @@ async def dispatcher(database: Database, endpoints: Endpoints, channels: Channel
 
 @pytest.fixture
 async def address(database: Database, dispatcher: Dispatcher) -> AsyncIterator[str]:
-    """Serve the routes on a port with two keys: one may read, one may notify."""
+    """Serve the routes on a port with three keys: one may read, one may notify, one is for operators."""
     provided = {"pool": database.pool, "read_pool": database.pool}
     app = Litestar(
         route_handlers=routes.handlers,
@@ -162,10 +166,12 @@ async def test_channels_are_listed_without_settings_and_mended_by_a_test(
         ("GET", "/api/v1/notifications/outbox?cursor=9223372036854775808", "reader", 400),
         ("POST", "/api/v1/notifications/outbox/1/resend", "reader", 403),
         ("POST", "/api/v1/notifications/outbox/1/resend", "sender", 404),
+        ("POST", "/api/v1/notifications/outbox/1/resend", "admin", 404),
         ("POST", "/api/v1/notifications/outbox/9223372036854775808/resend", "sender", 400),
         ("GET", "/api/v1/channels", "sender", 403),
         ("POST", "/api/v1/channels/ops/test", "reader", 403),
         ("POST", "/api/v1/channels/unknown/test", "sender", 404),
+        ("POST", "/api/v1/channels/unknown/test", "admin", 404),
     ],
 )
 async def test_request_is_refused_when_its_key_or_a_parameter_is_wrong(

@@ -1,4 +1,4 @@
-"""What operators change of a sensor over HTTP, while uploads, queries, alerts and the live feed go on."""
+"""Changes of a sensor over HTTP, while uploads, queries, alerts and the live feed go on."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,5 +1,4 @@
-from app.simulate.buffer import Buffer
-from app.simulate.uplink import Measurement
+from app.simulate.buffer import Buffer, Measurement
 
 
 def make_reading(number: int, *metrics: str) -> Measurement:

@@ -4,11 +4,12 @@ import aiohttp
 import pytest
 
 from app.errors import SettingsError
+from app.simulate.buffer import Measurement
 from app.simulate.delivery import DeliveryCounts, GivenUpError, Tries, UploadDelivery
 from app.simulate.plan import Plan
-from app.simulate.uplink import Measurement, Uplink
-from app.simulate.world.behaviour import Behaviour, Encoding
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.behaviour import Behaviour
+from app.simulate.world.timeline import EventTimeline
+from app.uplink import Encoding, Uplink
 from tests.conftest import wait_until
 from tests.simulate.scripted import ScriptedServer, free_port
 
@@ -28,7 +29,7 @@ class Sender:
     """A delivery with its own connection, counts and timeline."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession, behaviour: Behaviour = Behaviour()) -> None:  # noqa: B008
-        self.timeline = Timeline(NOW_US, NOW_US, None)
+        self.timeline = EventTimeline(NOW_US, NOW_US, None)
         self.counts = DeliveryCounts()
         self.delivery = UploadDelivery("gw", PLAN, behaviour, self.timeline, self.counts)
         self._uplink = Uplink(http, url, "key", behaviour.encoding)

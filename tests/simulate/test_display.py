@@ -7,7 +7,7 @@ from app.clock import MINUTE_US
 from app.simulate.display import progress_display, render_progress, render_summary
 from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
 from tests.simulate.scripted import ScriptedServer
 
 #: 2026-06-01T00:00:00Z
@@ -16,7 +16,7 @@ NOW_US = 1_780_272_000_000_000
 
 def make_simulation(url: str) -> Simulation:
     plan = Plan(url=url, key="key", gateways=1, sensors=1, batch_us=MINUTE_US)
-    timeline = Timeline(NOW_US - 20 * MINUTE_US, NOW_US, NOW_US + MINUTE_US, speed=600)
+    timeline = EventTimeline(NOW_US - 20 * MINUTE_US, NOW_US, NOW_US + MINUTE_US, speed=600)
     return Simulation(plan, timeline, lambda event, **data: None)
 
 

@@ -6,10 +6,10 @@ import msgspec
 from app.clock import HOUR_US, MINUTE_US, SECOND_US, now_us
 from app.simulate.delivery import DeliveryCounts
 from app.simulate.plan import Plan
-from app.simulate.simulation import Simulation, Summary
+from app.simulate.simulation import Simulation, SimulationSummary
 from app.simulate.world.behaviour import Behaviour, OfflinePeriods, behaviour_of
 from app.simulate.world.sites import list_sensors
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
 from tests.conftest import API_KEY, Database, Server, wait_until
 from tests.simulate.scripted import ScriptedServer, free_port
 
@@ -26,10 +26,12 @@ def make_plan(url: str, **options: object) -> Plan:
     return Plan(url=url, key=API_KEY, **{"retry_s": 0.01, **options})  # type: ignore[arg-type]
 
 
-def make_timeline(end_us: int, minutes: int = 20, history_us: int = HOUR_US // 2, speed: float = 2_400) -> Timeline:
+def make_timeline(
+    end_us: int, minutes: int = 20, history_us: int = HOUR_US // 2, speed: float = 2_400
+) -> EventTimeline:
     """Return a timeline of a history and some live minutes, of which 20 take half a second at the default speed."""
     live_us = end_us - minutes * MINUTE_US
-    return Timeline(live_us - history_us, live_us, end_us, speed)
+    return EventTimeline(live_us - history_us, live_us, end_us, speed)
 
 
 class EventLog:
@@ -85,8 +87,8 @@ def without_keys(seed: int, number: int, demo_start_us: int | None) -> Behaviour
 
 
 async def simulate(
-    plan: Plan, timeline: Timeline, events: EventLog | None = None, behaviour: object = behaviour_of
-) -> Summary:
+    plan: Plan, timeline: EventTimeline, events: EventLog | None = None, behaviour: object = behaviour_of
+) -> SimulationSummary:
     async with asyncio.timeout(60):
         return await Simulation(plan, timeline, events or EventLog(), behaviour).run()  # type: ignore[arg-type]
 
@@ -157,7 +159,7 @@ async def test_simulation_sends_buffered_readings_when_it_is_stopped() -> None:
     async with ScriptedServer() as server:
         plan = make_plan(server.url, gateways=1, sensors=2, every_us=20_000, batch_us=HOUR_US)
         start_us = now_us()
-        simulation = Simulation(plan, Timeline(start_us, start_us, None), EventLog())
+        simulation = Simulation(plan, EventTimeline(start_us, start_us, None), EventLog())
         running = asyncio.create_task(simulation.run())
         await wait_until(lambda: simulation.summarize().total.made >= 20)
         simulation.stop()
@@ -169,7 +171,7 @@ async def test_simulation_sends_buffered_readings_when_it_is_stopped() -> None:
 
 async def test_simulation_drops_buffered_readings_when_it_is_stopped_twice() -> None:
     plan = make_plan(f"http://127.0.0.1:{free_port()}", gateways=2, patience_s=60, history_us=MINUTE_US)
-    simulation = Simulation(plan, Timeline.of(plan, now_us()), EventLog())
+    simulation = Simulation(plan, EventTimeline.of(plan, now_us()), EventLog())
     running = asyncio.create_task(simulation.run())
     await wait_until(lambda: simulation.summarize().total.made > 0)
     simulation.stop()

@@ -1,6 +1,6 @@
 """Soaks: `python -m tests.soak [NAME …]` runs those named, or all, and prints what all runs so far have shown.
 
-Totals are kept in the folder `.soak`. A soak that is ended goes on with the next seed when it is started again.
+Totals are kept in the folder `.soak`. A soak that is started again continues with the next seed.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 
 from app import log
@@ -34,8 +35,8 @@ def main() -> int:
         print(f"== {name}", flush=True)
         try:
             PARTS[name](asked, totals)
-        except Exception as error:  # noqa: BLE001 -- the other parts run nevertheless
-            print(f"{name} failed: {error!r}", file=sys.stderr)
+        except Exception:  # noqa: BLE001 -- the other parts run nevertheless
+            traceback.print_exc()
             failed.append(name)
     print(totals.summary())
     return 1 if failed else 0

@@ -55,7 +55,7 @@ def _eras(seeds: range) -> Iterator[range]:
 
 
 async def _era(folder: Path, victim: VictimServer, seeds: range) -> list[str]:
-    """Run some rounds on a new database and check everything; return what was killed."""
+    """Run some rounds on a new database and check everything; return the kinds of killed processes."""
     victim.server.restart_if_dead()
     async with (
         copied(victim.server.dsn, victim.template) as dsn,

@@ -147,7 +147,7 @@ class Maker:
 
 
 async def run(count: int, totals: Totals) -> None:
-    """Send so many requests; raise AssertionError with the first that is answered with 5xx."""
+    """Send a number of requests; raise AssertionError with the first that is answered with 5xx."""
     with tempfile.TemporaryDirectory() as folder, victim_server(Path(folder) / "server") as victim:
         await make_template(victim.server.dsn, victim.template)
         async with copied(victim.server.dsn, victim.template) as dsn, _served(Path(folder), dsn) as server:

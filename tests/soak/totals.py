@@ -1,4 +1,4 @@
-"""What all soaks so far have shown, kept in a file: one line for each round, with its seed and the commit."""
+"""The results of all soaks so far, in a file: one line for each round, with its seed and the commit."""
 
 import subprocess
 from collections import Counter, defaultdict
@@ -33,7 +33,7 @@ class Totals:
         self._commit = _commit()
 
     def next_seed(self, part: str) -> int:
-        """Return the seed after the largest one of a part, so that a soak goes on where the last one ended."""
+        """Return the seed after the largest one of a part, so that a soak continues where the last one ended."""
         return max((done.seed for done in self.rounds if done.part == part), default=-1) + 1
 
     def add(self, part: str, seed: int, what: str, *, passed: bool = True) -> None:

@@ -25,6 +25,11 @@ NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
         "2026-01-31T05:00:00-03:00",
         "2026-01-31T08:00:00.000000Z",
         "1769846400000",
+        "2026-01-31T08:00Z",
+        "2026-01-31T08:00:00 Z",
+        "2026-01-31T10:00:00+02",
+        "2026-01-31T08:00:00,000Z",
+        "2026-01-31T07:59:60Z",
     ],
 )
 def test_time_is_the_same_in_utc_when_written_in_any_accepted_format(text: str) -> None:
@@ -45,22 +50,17 @@ def test_time_keeps_microseconds_when_it_has_a_fraction() -> None:
         "-",
         "-h",
         "yesterday",
-        "2026-01-31",
-        "2026-01-31T08:00:00",
-        "2026-02-30T08:00:00Z",
         "--5",
         "5-",
         "²",
         "٣",
         "1e3",
         "1.5",
-        "9" * 16,
         "9" * 5_000,
         "-99999999999999",
         "-24",
         "0001-01-01T00:00:00+05:00",
         "9999-12-31T23:59:59-05:00",
-        "2026-01-31T08:00:00 Z",
     ],
 )
 def test_time_is_refused_with_name_value_and_remedy_when_it_is_invalid(text: str) -> None:
@@ -70,6 +70,35 @@ def test_time_is_refused_with_name_value_and_remedy_when_it_is_invalid(text: str
         f"from is {text!r:.60}; send RFC 3339 with a zone, such as 2026-01-31T08:00:00Z, milliseconds since 1970, "
         "now, or a time before now, such as -24h"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2026-01-31", "it lacks the time of day"),
+        ("2026-01-31T08:00:00", "it has no zone"),
+        ("2026-02-30T08:00:00Z", "there is no day 2026-02-30"),
+        ("2026-13-01T08:00:00Z", "its month is 13"),
+    ],
+)
+def test_time_is_refused_with_what_is_wrong_with_it(text: str, why: str) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse_time("to", text, NOW)
+    assert str(refusal.value).startswith(f"to is {text!r}: {why}; send RFC 3339 with a zone, such as ")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("1769846400", "seconds"),
+        ("1769846400000000", "microseconds"),
+        ("1769846400000000000", "nanoseconds"),
+    ],
+)
+def test_number_is_refused_with_the_unit_that_its_size_tells(text: str, unit: str) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse_time("from", text, NOW)
+    assert str(refusal.value) == f"from is {text}, which looks like {unit}; send milliseconds since 1970"
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,11 @@ MEASURE = """async (address) => {
   return bytes.reduce((sum, byte, index) => (index % 4 === 3 ? sum : sum + byte), 0) / (bytes.length * 0.75);
 }"""
 TOLD = """
-INSERT INTO alert_told (channel, episode_id, told, told_level) VALUES ('duty', 1, 'firing', 'warning');
+INSERT INTO alert_told (channel, episode_id, told, told_level)
+VALUES ('duty', 1, 'firing', 'warning'),
+       ('siren', 1, 'firing', 'warning');
 INSERT INTO notification (channel, group_key, state, due_at, finished_at, error, lost_items)
-VALUES ('duty', 'a', 'dead', now(), now(), 'no such host',
+VALUES ('siren', 'a', 'dead', now(), now(), 'no such host',
         '[{"episode_id": 1, "revision": 1, "kind": "firing", "level": "warning"}]');
 """
 INSTALL = "pip install --no-deps --require-hashes -r .requirements/assets.txt"
@@ -207,8 +209,9 @@ async def test_alert_that_is_over_shows_whom_it_was_told_and_its_messages(
     await database.pool.execute(TOLD)
     await _open(page, server, "#/alert/1")
     view = page.locator("#view")
-    for text in ("Ended", "duty: firing warning", "duty: warning firing, given up", "no such host"):
+    for text in ("Ended", "duty: firing warning", "siren failed", "siren: warning firing, given up", "no such host"):
         await expect(view).to_contain_text(text)
+    await expect(view).not_to_contain_text("siren: firing warning")
     await expect(view.get_by_role("button")).to_have_count(0)
 
 
@@ -229,13 +232,25 @@ async def test_page_says_so_when_there_is_no_such_alert(server: Server, complain
 async def test_buttons_of_messages_say_why_when_key_may_not_send(
     server: Server, database: Database, page: Page
 ) -> None:
-    key = await create_key(database.pool, "ana", frozenset({"live", "read", "admin"}), {})
+    key = await create_key(database.pool, "ana", frozenset({"live", "read"}), {})
     await page.goto(f"{server.address}/#key={key}")
     await expect(page.locator("#connection")).to_contain_text("live, ")
     await page.goto(f"{server.address}/#/deliveries")
     button = page.get_by_role("button", name="Send a test")
     await expect(button).to_have_attribute("aria-disabled", "true")
-    await expect(button).to_have_attribute("title", re.compile("this needs notify"))
+    await expect(button).to_have_attribute("title", re.compile("this needs notify or admin"))
+
+
+async def test_key_with_live_read_and_admin_tests_a_channel(
+    server: Server, database: Database, webhook: WebhookReceiver, page: Page
+) -> None:
+    key = await create_key(database.pool, "ana", frozenset({"live", "read", "admin"}), {})
+    await page.goto(f"{server.address}/#key={key}")
+    await expect(page.locator("#connection")).to_contain_text("live, ")
+    await page.goto(f"{server.address}/#/deliveries")
+    await page.get_by_role("button", name="Send a test").click()
+    await expect(page.locator(".channel-row")).to_contain_text("test sent")
+    assert len(webhook.accepted) == 1
 
 
 async def test_silence_is_ended_when_asked(server: Server, database: Database, page: Page) -> None:

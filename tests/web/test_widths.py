@@ -1,4 +1,4 @@
-"""Every view on narrow screens: nothing is wider than the screen, and nothing scrolls sideways."""
+"""Every view on screens of usual widths: nothing is wider than the screen, and nothing scrolls sideways."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from tests.web.readings import BROKEN_RULES, post, write_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
 KEY = "test-page-key"
-WIDTHS = (320, 390, 768)
+WIDTHS = (320, 390, 768, 1366)
 LONG = "cold-storage-hall-7-compressor-inlet-temperature-probe-north-east"
 LONG_ERROR = "HTTPConnectionPool(host=alerts.example.com, port=443): Name or service not known"
 ROUTES = {

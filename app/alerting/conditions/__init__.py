@@ -78,6 +78,11 @@ def farthest(condition: Condition, lowest: float, highest: float) -> float | Non
     return max(beyond)[1] if beyond else None
 
 
+def keyword_of(condition: Condition) -> str:
+    """Return the keyword of a condition in rule files, such as `above`."""
+    return next(keyword for keyword, struct in CONDITIONS.items() if struct is type(condition))
+
+
 def limit_lines(condition: Condition) -> tuple[tuple[str, float], ...]:
     """Return the condition's limits for a chart: `above` or `below` a number, or `at` the ends of a closed range."""
     numbers = [float(number) for number in msgspec.structs.astuple(cast("msgspec.Struct", condition))]

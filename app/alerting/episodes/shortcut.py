@@ -1,8 +1,9 @@
-"""The shortcut: what new readings do to a rule's clocks, from their summary alone, where they change no episode.
+"""The shortcut: the effect of new readings on the clocks of a rule, computed from their summary, if no episode changes.
 
-It is exact. A sample lies in an interval that follows from the summary and from the extremes of the readings before. A
-condition that is the same on all of that interval is the same for every sample, so each clock runs on, starts at the
-first sample or stops there. Where that is not certain, or a clock could reach its duration, there is no shortcut.
+It is exact. Every sample lies in an interval that follows from the summary and from the extremes of earlier readings.
+If a condition has the same result on this whole interval, it has that result for every sample, so each clock
+continues, starts at the first sample or stops there. If this is not certain, or a clock could reach its duration, there
+is no shortcut.
 """
 
 from math import inf, nextafter

@@ -1,7 +1,7 @@
-"""The rows of `dirty`: which new readings an evaluation takes, and what it leaves for the next one.
+"""The rows of `dirty`: the new readings that an evaluation takes, and those that it leaves for the next one.
 
-Fresh rows do not wait for late ones, but a quarter of what is taken is for late rows, so that these do not wait for
-fresh ones either. Readings whose time has not come yet are put off until it has.
+Fresh rows do not wait for late rows. Late rows do not wait for fresh rows either, because a quarter of an evaluation is
+reserved for them. Readings whose time has not come yet are put off until it has.
 
 The readings of one series stay in order: while a late row of a series waits, its fresh readings are
 moved behind that row. Otherwise an alert could fire, and be withdrawn when the late row is evaluated.
@@ -178,7 +178,7 @@ class Taken:
 async def take_dirty(connection: Connection, late: LateRows, now_us: int) -> Taken:
     """Return the oldest rows. Rows are not locked: only the process that holds the lease evaluates."""
     rows = await connection.fetch(SQL["list_dirty"], ROWS_LIMIT, FRESH_BYTES, LATE_BYTES, now_us)
-    # The first look goes through all rows by id. Later on, a row may be committed that has a smaller id than others.
+    # The first look reads all rows by id. Later, a row with a smaller id than others may be committed.
     known, after = list(late.ids), 0
     while unseen := await connection.fetch(SQL["list_late"], known, after, _COUNT_ROWS):
         for row in unseen:
@@ -191,7 +191,7 @@ async def take_dirty(connection: Connection, late: LateRows, now_us: int) -> Tak
 def _summaries(row: asyncpg.Record) -> Summaries:
     if row["summaries"] is not None:
         return unpack(row["summaries"])
-    # Nothing is known of the values, nor of how many they are.
+    # Neither the values nor their number is known.
     return Summaries.of(
         (series_id, Summary(2, first, last, -inf, inf, last - first))
         for series_id, first, last in zip(row["series_ids"], row["from_us"], row["to_us"], strict=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import islice
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ from app.summaries import Summary
 #: Replays begin until this many readings were fetched; the others are left to the next evaluation. A quarter of it is
 #: kept for series with late readings, and as many more are fetched for rules that begin.
 FETCH_LIMIT = 200_000
-#: Series that an evaluation looks at for rules that are newer.
+#: Number of series that one evaluation begins with rules that are newer than the series.
 BEGIN_SERIES = 500
 _NO_NEWS = News()
 Pairs = list[tuple[SeriesId, PairState]]
@@ -48,7 +49,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     changes: list[Change]
     #: Series with new readings.
     series_ids: Sequence[SeriesId] = ()
-    #: Whether rules wait that look at what was stored before them.
+    news: Mapping[SeriesId, News] = MappingProxyType({})
+    #: Whether newer rules still have to evaluate readings that were stored before them.
     rules_begin: bool = False
 
 
@@ -57,8 +59,8 @@ async def evaluate(
 ) -> Evaluation:
     """Evaluate the oldest dirty rows in the caller's transaction. If it is rolled back, call `progress.forget`.
 
-    A rule that is newer than a series, or says something else than before, begins with what is stored of it, whether or
-    not the series has new readings.
+    A rule that is newer than a series, or says something else than before, begins with the stored readings, whether or
+    not the series has new ones.
     """
     await lock_evaluation(connection)
     progress.use_rules(book)
@@ -86,7 +88,13 @@ async def evaluate(
     if taken.rows:
         await connection.execute(SQL["note_evaluation_clock"], now_us)
     return Evaluation(
-        len(taken.rows), pass_.pairs, pass_.replayed, changes.made, list(taken.news), bool(progress.to_begin)
+        len(taken.rows),
+        pass_.pairs,
+        pass_.replayed,
+        changes.made,
+        list(taken.news),
+        taken.news,
+        bool(progress.to_begin),
     )
 
 
@@ -139,7 +147,7 @@ async def _find_older_series(
 
 
 class _Pass:
-    """One evaluation of the pairs of all series with news."""
+    """One evaluation of the pairs of all series with new readings."""
 
     def __init__(
         self,
@@ -215,8 +223,8 @@ class _Pass:
             if series_id not in series:
                 continue  # its sensor was deleted for good
             parts = news.parts
-            # Late readings, too, mostly follow those that were evaluated: those of a gateway that was away. Where
-            # another late row of the series waits, there are no fresh ones among these.
+            # Late readings, too, mostly follow the evaluated ones, as after a gateway was away. If another late row of
+            # the series waits, these readings include no fresh ones.
             total = reduce(Summary.join, parts)
             for state in series[series_id]:
                 self.pairs += 1

@@ -1,4 +1,4 @@
-"""Loading of the states of series: when they have their first new readings, and when rules or sensors have changed."""
+"""Loading of the states of series: at their first new readings, and after changes of rules or sensors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -56,10 +56,10 @@ async def find_pairs_to_begin(
     progress: EvaluationProgress,
     series_ids: Iterable[SeriesId],
 ) -> list[tuple[SeriesId, PairState]]:
-    """Return the pairs of some series with newer rules that have not looked yet at what is stored of the series.
+    """Return the pairs of some series with newer rules that have not evaluated their stored readings yet.
 
-    `progress` takes over the states of those series only with their next new readings: most are evaluated once now, and
-    many series may be silent for ever.
+    `progress` keeps the states of those series only from their next new readings on, because many series may never have
+    any.
     """
     ids = list(series_ids)
     if not ids:
@@ -88,7 +88,7 @@ async def load_series(connection: Connection, ids: Sequence[SeriesId]) -> dict[S
 
 
 class _Loading:
-    """Makes the states of series from what is stored and what this process has kept."""
+    """Makes the states of series from stored states and from those that this process has kept."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Alerts of missing data. They go by the wall clock and are never part of a threshold episode.
+"""Alerts of missing data. They follow the wall clock and are never part of a threshold episode.
 
 A series is silent if its last new reading was received longer ago than `no_data: {after: …}` allows. Time before the
 last break of ingest does not count, so that a downtime of the API makes no series silent.
@@ -16,7 +16,7 @@ from app.alerting.episodes.reasons import NO_DATA, NO_DATA_CLEAR, UNWATCHED, rea
 from app.alerting.evaluation.alert_feed import end_alerts, publish
 from app.alerting.evaluation.sql import SQL
 from app.alerting.rules.matching import Match, RuleBook
-from app.alerting.rules.model import GATEWAY_OFFLINE, NoData
+from app.alerting.rules.model import GATEWAY_OFFLINE, NoData, Rule
 from app.clock import MINUTE_US, SECOND_US
 from app.db.pool import Connection
 from app.durations import format_duration
@@ -29,7 +29,7 @@ _CHECKED_AT_A_TIME = 2_000
 #: (rule, series id, gateway) of an alert of missing data. One of series id and gateway is None.
 Key = tuple[str, int | None, str | None]
 #: Rule, level, `above`, `below` or `at`, and the number.
-Limit = tuple[str, str, str, float]
+LimitLine = tuple[str, str, str, float]
 
 
 class WatchedSeries(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class WatchedSeries(msgspec.Struct, frozen=True):
     limits: list[Any] = []
     rule_unit: str | None = None
 
-    def is_stored(self, after_us: int, limits: Sequence[Limit], rule_unit: str | None, tolerance_us: float) -> bool:
+    def is_stored(self, after_us: int, limits: Sequence[LimitLine], rule_unit: str | None, tolerance_us: float) -> bool:
         """Return whether these values are stored; the time may differ by `tolerance_us`."""
         if rule_unit != self.rule_unit:
             return False
@@ -115,20 +115,23 @@ class NoDataCheck:
         #: Silent series, each with its gateway.
         self._silent: list[tuple[SilentSource, str | None]] = []
         self._alive_gateways: set[str] = set()
-        #: Gateway -> receive time of the newest reading of its series that some rule alerts on.
+        #: Gateway -> receive time of the newest reading of its series: those that some rule alerts on, or all of a
+        #: gateway with a rule of its own.
         self._gateways: dict[str, int] = {}
+        #: The rules of the kind `gateway_offline`, by the gateways seen.
+        self._own_rules: dict[str, Rule | None] = {}
         #: Keys of all series and gateways that some rule checks, silent or not.
         self.watched: set[Key] = set()
         self.warnings: dict[str, str] = {}
         #: How long each series may be silent, and its limits and unit by the rules, where these differ from the stored.
-        self.changed: dict[int, tuple[int, list[Limit], str | None]] = {}
+        self.changed: dict[int, tuple[int, list[LimitLine], str | None]] = {}
 
     def add(self, series: WatchedSeries) -> None:
         """Check one series by every rule that selects it."""
         interval_s = self._upload_intervals_s.get(series.uploader)
         default_us = default_after_us(series, interval_s)
         shortest_us = None
-        limits: list[Limit] = []
+        limits: list[LimitLine] = []
         rule_unit: str | None = None
         for match in self._book.matches(series.sensor, series.metric, series.tags, series.gateway):
             if not match.series_rule.value.needs_half_window:  # these are not values of the series
@@ -160,27 +163,47 @@ class NoDataCheck:
             if gateway not in offline or each.reason == NO_DATA_CLEAR or each.key in self._open_keys
         ]
         gateways = [
-            SilentSource(GATEWAY_OFFLINE, None, gateway, since_us, _OFFLINE_LEVEL, NO_DATA)
+            SilentSource(self._rule_name(gateway), None, gateway, since_us, self._level(gateway), NO_DATA)
             for gateway, since_us in offline.items()
         ]
         return kept + gateways
+
+    def _own_rule(self, gateway: str) -> Rule | None:
+        """Return the rule that a rule file declares for a gateway; None: the built-in one covers it."""
+        if gateway not in self._own_rules:
+            self._own_rules[gateway] = self._book.offline_rule(gateway)
+        return self._own_rules[gateway]
+
+    def _rule_name(self, gateway: str) -> str:
+        rule = self._own_rule(gateway)
+        return GATEWAY_OFFLINE if rule is None else rule.name
+
+    def _level(self, gateway: str) -> str:
+        rule = self._own_rule(gateway)
+        return _OFFLINE_LEVEL if rule is None or rule.offline is None else rule.offline.level
 
     def _check(self, series: WatchedSeries, match: Match, no_data: NoData, after_us: int) -> None:
         source = _silent_source(series, match, no_data)
         self.watched.add(source.key)
         if no_data.then == "alert" and series.gateway is not None:
-            last = max(self._gateways.get(series.gateway, series.received_us), series.received_us)
-            self._gateways[series.gateway] = last
-            self.watched.add((GATEWAY_OFFLINE, None, series.gateway))
+            self._watch_gateway(series, series.gateway)
         if self._silence_us(series, source.key) > after_us:
             self._silent.append((source, series.gateway))
 
+    def _watch_gateway(self, series: WatchedSeries, gateway: str) -> None:
+        self._gateways[gateway] = max(self._gateways.get(gateway, series.received_us), series.received_us)
+        self.watched.add((self._rule_name(gateway), None, gateway))
+
     def _check_gateway(self, series: WatchedSeries, after_us: int) -> None:
         """Mark the gateway as alive if this series is not silent. The series need not be selected by any rule."""
-        if series.gateway is not None:
-            silence_us = self._silence_us(series, (GATEWAY_OFFLINE, None, series.gateway))
-            if silence_us <= after_us:
-                self._alive_gateways.add(series.gateway)
+        if series.gateway is None:
+            return
+        rule = self._own_rule(series.gateway)
+        if rule is not None and rule.offline is not None:
+            self._watch_gateway(series, series.gateway)
+            after_us = rule.offline.after_us or after_us
+        if self._silence_us(series, (self._rule_name(series.gateway), None, series.gateway)) <= after_us:
+            self._alive_gateways.add(series.gateway)
 
     def _silence_us(self, series: WatchedSeries, key: Key) -> int:
         if key in self._open_keys:
@@ -245,7 +268,7 @@ async def update_no_data_alerts(connection: Connection, book: RuleBook) -> NoDat
 
 
 def _reason(row: asyncpg.Record, is_watched: bool) -> str | None:
-    """Return why an alert of missing data ends; None: data are back."""
+    """Return the reason for which an alert of missing data ends; None: there are data again."""
     return None if is_watched else reason_out_of_use(bool(row["is_retired"]), bool(row["is_deleted"])) or UNWATCHED
 
 
@@ -286,7 +309,7 @@ async def _open(connection: Connection, source: SilentSource) -> None:
 
 
 async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
-    """Store what the views judge silence by, and the limits of each series, where they have changed."""
+    """Store the changed times by which the views judge silence, and the changed limits of each series."""
     if check.changed:
         ids = list(check.changed)
         after_us, limits, units = zip(*check.changed.values(), strict=True)
@@ -294,7 +317,7 @@ async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
         await connection.execute(SQL["update_series_watch"], ids, after_us, encoded, units)
 
 
-def _limits(match: Match) -> list[Limit]:
+def _limits(match: Match) -> list[LimitLine]:
     """Return the limits that a rule sets for a series, as they are stored: rule, level, side, number."""
     return [
         (match.rule.name, level.name, side, number)

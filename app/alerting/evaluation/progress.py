@@ -34,7 +34,7 @@ _encode_cache = msgspec.json.Encoder().encode
 
 
 class StoredState(msgspec.Struct, gc=False):
-    """What alert_state holds of a pair, as of its last evaluation; see `PairState.is_due` for when that is stored."""
+    """The row of alert_state for a pair, as of its last evaluation; `PairState.is_due` decides when it is written."""
 
     era: int
     era_from: int | None
@@ -116,7 +116,7 @@ class PairState(msgspec.Struct, gc=False):
         return Timing(max(horizon_us, self.stored.horizon_us or horizon_us), self.companions)
 
     def begin_backfill(self, era_from: int) -> None:
-        """Begin with what is stored from a time on: the rule is newer than the series."""
+        """Begin with the stored readings from a time on, because the rule is newer than the series."""
         self.stored.era_from = era_from
         self.is_beginning = self.is_backfill = True
 
@@ -173,7 +173,7 @@ class PairState(msgspec.Struct, gc=False):
         if inherited is not None and any(first <= inherited.steps[-1].t for first, _ in ranges):
             ranges.append((self.stored.era_from or 0, self.stored.era_from or 0))
         if self.is_beginning and self.stored.era_from is not None:
-            # The news may be older than the era. The replay goes on to the newest reading in any case.
+            # The new readings may be older than the era. The replay continues to the newest reading in any case.
             ranges.append((self.stored.era_from, max([self.stored.era_from, *(last for _, last in ranges)])))
         return ranges
 
@@ -204,7 +204,7 @@ class PairState(msgspec.Struct, gc=False):
         return *self.stored.columns(), _encode_cache(seconds).decode()
 
     def known(self, episodes: Sequence[StoredEpisode]) -> Known:
-        """Return what a replay starts from."""
+        """Return the state from which a replay starts."""
         stored = self.stored
         return Known(
             [each.episode for each in episodes],
@@ -235,7 +235,7 @@ class PairState(msgspec.Struct, gc=False):
 
     @property
     def unknown_window(self) -> tuple[int, int] | None:
-        """The time of which the extremes are needed for the next readings, but not known; both ends are included."""
+        """The range of time whose extremes the next readings need, if they are unknown; both ends are included."""
         evaluated_to, extremes = self.stored.evaluated_to, self.extremes
         if evaluated_to is None or extremes is None:
             return None
@@ -267,7 +267,7 @@ class EvaluationProgress:
         self.doubted: set[SeriesId] = set()
         self.late = LateRows()
         self.timed = TimedPairs()
-        #: Series that are older than some rule, in the order in which the rule looks at what is stored of them.
+        #: Series that are older than some rule, in the order in which the rule evaluates their stored readings.
         self.to_begin: dict[SeriesId, None] = {}
         #: Whether `to_begin` lacks the series that are older than the rules in force.
         self.must_find_older = True

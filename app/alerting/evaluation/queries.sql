@@ -219,33 +219,107 @@ SELECT channel, episode_id, told, told_level FROM alert_told WHERE episode_id = 
 
 -- name: insert_episodes
 -- $1 rules, $2 series ids, $3 eras, $4 started_at, $5 fired_at, $6 resolved_at, $7 steps as JSON, $8 levels,
--- $9 thresholds as JSON, $10 the rules' texts, $11 their units, $12 kinds and $13 windows of their values, $14 settled
+-- $9 thresholds as JSON, $10 the rules' texts, $11 their units, $12 kinds and $13 windows of their values,
+-- $14 keywords of the conditions, $15 settled
 INSERT INTO alert_episode
        (rule, series_id, era, started_at, fired_at, resolved_at, steps, level, threshold, message_template, unit,
-        value_kind, value_window, settled)
+        value_kind, value_window, condition, settled)
 SELECT rule, series_id, era, from_us(started_us), from_us(fired_us), from_us(resolved_us), steps::jsonb, level,
-       threshold::jsonb, message_template, unit, value_kind, window_us * INTERVAL '1 microsecond', settled
+       threshold::jsonb, message_template, unit, value_kind, window_us * INTERVAL '1 microsecond', condition, settled
   FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
-              $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::boolean[])
+              $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::boolean[])
        AS new (rule, series_id, era, started_us, fired_us, resolved_us, steps, level, threshold, message_template, unit,
-               value_kind, window_us, settled)
+               value_kind, window_us, condition, settled)
 RETURNING id, rule, series_id, to_us(fired_at) AS fired_us;
 
 -- name: update_episodes
 -- $1 ids, $2 started_at, $3 fired_at, $4 resolved_at, $5 steps as JSON, $6 levels, $7 thresholds as JSON,
--- $8 the rules' texts, $9 their units, $10 kinds and $11 windows of their values, $12 acked_by, $13 acked_at,
--- $14 acked_level, $15 whether a settled episode becomes unsettled
+-- $8 the rules' texts, $9 their units, $10 kinds and $11 windows of their values, $12 keywords of the conditions,
+-- $13 acked_by, $14 acked_at, $15 acked_level, $16 whether a settled episode becomes unsettled.
+-- Values of an episode that begins or is compared differently are computed anew, those of one that ends are completed.
 UPDATE alert_episode AS episode
    SET started_at = from_us(started_us), fired_at = from_us(fired_us), resolved_at = from_us(resolved_us),
        steps = new.steps::jsonb, level = new.level, threshold = new.threshold::jsonb,
        message_template = new.message_template, unit = new.unit, value_kind = new.value_kind,
-       value_window = window_us * INTERVAL '1 microsecond', acked_by = new.acked_by,
+       value_window = window_us * INTERVAL '1 microsecond', condition = new.condition, acked_by = new.acked_by,
        acked_at = from_us(acked_us), acked_level = new.acked_level, revision = revision + 1,
-       settled = settled AND NOT unsettles
+       settled = settled AND NOT unsettles, values_final = FALSE,
+       fired_value = CASE WHEN fired_at = from_us(fired_us) AND episode.value_kind = new.value_kind
+                          THEN fired_value END,
+       valued_to = CASE WHEN started_at = from_us(started_us) AND fired_at = from_us(fired_us)
+                             AND episode.value_kind = new.value_kind
+                             AND (resolved_us IS NULL OR valued_to <= from_us(resolved_us)) THEN valued_to END,
+       peak = CASE WHEN started_at = from_us(started_us) AND episode.value_kind = new.value_kind
+                        AND (resolved_us IS NULL OR peak_at <= from_us(resolved_us)) THEN peak END
   FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-              $9::text[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::text[], $15::boolean[])
+              $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::text[],
+              $16::boolean[])
        AS new (id, started_us, fired_us, resolved_us, steps, level, threshold, message_template, unit, value_kind,
-               window_us, acked_by, acked_us, acked_level, unsettles)
+               window_us, condition, acked_by, acked_us, acked_level, unsettles)
+ WHERE episode.id = new.id;
+
+-- name: value_again
+-- $1 series ids, $2 first and $3 last times of late readings: the values of episodes over these times are not final.
+-- Windows end later than their readings, and the values of an episode whose window is long are computed anew.
+UPDATE alert_episode AS episode
+   SET values_final = FALSE, valued_to = CASE WHEN value_kind = 'last' AND episode.started_at < from_us(late.first_us)
+                                              THEN least(valued_to, from_us(late.first_us - 1)) END,
+       peak = CASE WHEN value_kind = 'last' THEN peak END, peak_at = CASE WHEN value_kind = 'last' THEN peak_at END
+  FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS late (series_id, first_us, last_us)
+ WHERE episode.series_id = late.series_id AND episode.kind = 'threshold'
+   AND episode.started_at <= from_us(late.last_us) + coalesce(episode.value_window, INTERVAL '0')
+   AND (episode.resolved_at IS NULL OR episode.resolved_at >= from_us(late.first_us))
+   AND (episode.values_final OR episode.valued_to >= from_us(late.first_us));
+
+-- name: list_valued_alerts
+-- $1 series with new readings, $2 largest number. Alerts whose values are not final and lack samples, the oldest first.
+SELECT episode.id, episode.rule, episode.series_id, coalesce(sensor.name, sensor.deleted_name) AS sensor, series.metric,
+       sensor.tags, sensor.gateway, coalesce(episode.value_kind, 'last') AS value_kind,
+       (extract(epoch FROM coalesce(episode.value_window, INTERVAL '0')) * 1000000)::bigint AS window_us,
+       episode.condition, episode.threshold, to_us(episode.started_at) AS started_us,
+       to_us(episode.fired_at) AS fired_us, to_us(episode.resolved_at) AS resolved_us,
+       to_us(state.last_time) AS last_us, episode.fired_value, episode.value, episode.peak,
+       to_us(episode.peak_at) AS peak_us, to_us(episode.valued_to) AS valued_us
+  FROM alert_episode AS episode
+  JOIN series ON series.id = episode.series_id
+  JOIN sensor ON sensor.id = series.sensor_id
+  JOIN series_state AS state ON state.series_id = episode.series_id
+ WHERE NOT episode.values_final AND episode.kind = 'threshold' AND episode.reason IS DISTINCT FROM 'retracted'
+   AND (episode.valued_to IS NULL OR episode.valued_to < coalesce(episode.resolved_at, state.last_time)
+        OR episode.resolved_at IS NOT NULL AND state.last_time > episode.resolved_at + INTERVAL '2 minutes'
+        OR episode.series_id = ANY($1::int[]))
+ ORDER BY episode.valued_to NULLS FIRST, episode.id
+ LIMIT $2;
+
+-- name: list_value_readings
+-- $1 ids of alerts, $2 their series, $3 from (included), $4 the first sample, $5 to (included), $6 largest number of
+-- readings of each from the first sample on
+SELECT wanted.id, to_us(found.time) AS us, found.value
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
+       AS wanted (id, series_id, first_us, sample_us, last_us)
+ CROSS JOIN LATERAL (
+      SELECT time, value
+        FROM reading
+       WHERE series_id = wanted.series_id
+         AND time >= from_us(wanted.first_us) AND time < from_us(wanted.sample_us)
+       UNION ALL
+      (SELECT time, value
+         FROM reading
+        WHERE series_id = wanted.series_id
+          AND time >= from_us(wanted.sample_us) AND time <= from_us(wanted.last_us)
+        ORDER BY time
+        LIMIT $6)
+ ) AS found
+ ORDER BY wanted.id, found.time;
+
+-- name: put_values
+-- $1 ids, $2 values when they fired, $3 values now, $4 peaks, $5 times of the peaks, $6 newest samples that these
+-- include, $7 whether they are final
+UPDATE alert_episode AS episode
+   SET fired_value = new.fired_value, value = new.value, peak = new.peak, peak_at = from_us(new.peak_us),
+       valued_to = from_us(new.valued_us), values_final = new.is_final
+  FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::float8[], $5::bigint[], $6::bigint[], $7::boolean[])
+       AS new (id, fired_value, value, peak, peak_us, valued_us, is_final)
  WHERE episode.id = new.id;
 
 -- name: retract_episodes
@@ -254,6 +328,26 @@ UPDATE alert_episode AS episode
    SET reason = 'retracted', merged_into = new.merged_into, revision = revision + 1, settled = FALSE
   FROM unnest($1::bigint[], $2::bigint[]) AS new (id, merged_into)
  WHERE episode.id = new.id;
+
+-- name: inherit_closing
+-- $1 ids of closed episodes, $2 ids of the episodes that they were merged into, which are closed then, too.
+UPDATE alert_episode AS episode
+   SET closed_at = merged.closed_at, closed_by = merged.closed_by, closed_note = merged.closed_note,
+       closed_level = merged.closed_level
+  FROM unnest($1::bigint[], $2::bigint[]) AS given (id, merged_into)
+  JOIN alert_episode AS merged ON merged.id = given.id
+ WHERE episode.id = given.merged_into AND merged.closed_at IS NOT NULL AND episode.closed_at IS NULL;
+
+-- name: split_closing
+-- $1 ids of episodes that were split from others. Those during which one of the same rule and series was closed, are
+-- closed.
+UPDATE alert_episode AS episode
+   SET closed_at = whole.closed_at, closed_by = whole.closed_by, closed_note = whole.closed_note,
+       closed_level = whole.closed_level
+  FROM alert_episode AS whole
+ WHERE episode.id = ANY($1::bigint[]) AND whole.id <> episode.id AND whole.rule = episode.rule
+   AND whole.series_id = episode.series_id AND whole.era = episode.era
+   AND whole.closed_at >= episode.started_at AND whole.closed_at <= coalesce(episode.resolved_at, 'infinity');
 
 -- name: delete_episodes
 -- $1 ids
@@ -320,7 +414,7 @@ UPDATE alert_state AS state
  WHERE state.rule = unselected.rule AND state.series_id = unselected.series_id;
 
 -- name: list_older_series
--- $1 time. The series with readings of sensors in use that were registered before it.
+-- $1 time. Series of sensors in use that have readings and were registered before that time.
 SELECT series.id
   FROM series_state AS state
   JOIN series ON series.id = state.series_id
@@ -334,8 +428,9 @@ SELECT series_id, to_us(last_time) AS us FROM series_state WHERE series_id = ANY
 
 -- name: list_alerts_by_id
 -- $1 ids
-SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, fired_value, threshold,
-       message_template, started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level
+SELECT id, rule, kind, sensor, display_name, metric, gateway, tags, unit, level, value, fired_value, condition,
+       threshold, message_template, started_at, fired_at, resolved_at, reason, acked_by, acked_at, acked_level,
+       closed_at, closed_by, closed_note
   FROM every_alert_view
  WHERE id = ANY($1::bigint[]);
 
@@ -362,7 +457,7 @@ SELECT series.id, sensor.name AS sensor, series.metric, sensor.tags, sensor.gate
 SELECT to_us(clock_timestamp());
 
 -- name: get_ingest_since
--- Since when uploads could be taken without a break; now() during a break.
+-- The time since which uploads could be taken without a break; now() during a break.
 SELECT to_us(since) FROM ingest_view;
 
 -- name: update_series_watch
@@ -427,4 +522,22 @@ UPDATE alert_episode AS episode
 INSERT INTO alert_episode (rule, series_id, gateway, kind, started_at, fired_at, steps, level, reason, unit)
 VALUES ($1, $2, $3, 'no_data', from_us($4), now(), '[]', $5, $6, $7)
 ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: list_skews
+-- Of each gateway that has uploaded within days, the skews of the last uploads by the key that it used last, and the times
+-- of these uploads, oldest first.
+SELECT DISTINCT ON (name) name, skews_s,
+       ARRAY(SELECT to_us(at) FROM unnest(skews_at) WITH ORDINALITY AS each (at, place) ORDER BY place) AS times_us
+  FROM gateway
+ WHERE last_upload_at > now() - INTERVAL '7 days'
+ ORDER BY name, last_upload_at DESC;
+
+-- name: list_open_clock_alerts
+SELECT id, gateway FROM alert_episode WHERE kind = 'clock' AND resolved_at IS NULL;
+
+-- name: insert_clock_alert
+-- $1 rule, $2 gateway, $3 time of the first upload with a wrong clock, $4 level, $5 what is wrong
+INSERT INTO alert_episode (rule, gateway, kind, started_at, fired_at, steps, level, reason)
+VALUES ($1, $2, 'clock', from_us($3), now(), '[]', $4, $5)
 RETURNING id;

@@ -1,4 +1,4 @@
-"""Source of the readings that replays want: many replays share a query, and what is fetched at a time is bounded."""
+"""Source of the readings that replays want. Many replays share a query, and the readings in memory are limited."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ class ReplayTask(msgspec.Struct):
             steps = replaying(rule, known, ranges, first_page, timing=timing)
             return cls(series_id, state, steps, horizon_us=timing.horizon_us)
         if state.is_beginning:
-            # Most of these read many pages. By long ones, few of them run at a time.
+            # Most of these read many pages. Long pages keep the number of replays at a time small.
             return cls(series_id, state, replaying(rule, known, ranges, first_page, LARGEST_PAGE))
         if news.late or fresh is None:
             return cls(series_id, state, replaying(rule, known, ranges, first_page))
@@ -119,7 +119,7 @@ class ReadingSource:
     async def complete_extremes(self, tasks: Sequence[ReplayTask]) -> None:
         """Look up the extremes of windows that began before this process evaluated their pairs.
 
-        What is left when EXTREMES_LIMIT readings were looked at follows after the next replay of the pair.
+        After EXTREMES_LIMIT readings it stops; the other pairs are completed after their next replay.
         """
         unknown = [(task, window) for task in tasks if (window := task.state.unknown_window) is not None]
         looked_at = 0
@@ -134,7 +134,7 @@ class ReadingSource:
                     task.state.extremes.reach_back(first, row["lowest"], row["highest"])
 
     async def _answer(self, asking: list[tuple[ReplayTask, Want]]) -> list[tuple[ReplayTask, Want]]:
-        """Answer the first wants, as many as fit into one fetch; return what is wanted then."""
+        """Answer as many of the first wants as fit into one fetch; return the tasks with their next wants."""
         count, room = 0, READINGS_LIMIT
         while count < len(asking) and (room := room - asking[count][1].limit) >= 0:
             count += 1

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from app.alerting.conditions import Condition
+from app.alerting.conditions import Condition, keyword_of
 from app.alerting.episodes.machine import Episode, Step
 from app.alerting.episodes.reasons import UNSELECTED, reason_out_of_use
 from app.alerting.episodes.revision import (
@@ -105,6 +105,7 @@ class _Insert(msgspec.Struct):
     row: tuple[Any, ...]
     told: Mapping[str, Told]
     change: _PendingChange
+    is_split: bool
 
 
 class Changes:
@@ -142,7 +143,7 @@ class Changes:
         for outcome in revise(stored, recomputed):
             match outcome:
                 case New(episode):
-                    self._insert(pair, era, episode, {}, is_backfill=is_backfill)
+                    self._insert(pair, era, episode, None, is_backfill=is_backfill)
                 case Split(episode, told):
                     self._insert(pair, era, episode, told, is_backfill=is_backfill)
                 case Kept():
@@ -160,6 +161,7 @@ class Changes:
             # The other episode inherits alert_told of a merged one, so that the merge itself sends no message.
             merged = [episode_id for episode_id, into in self._retracted if into is not None]
             await self._connection.execute(SQL["delete_told"], merged)
+            await self._connection.execute(SQL["inherit_closing"], *_columns(self._retracted))
             await self._connection.execute(SQL["retract_episodes"], *_columns(self._retracted))
         deleted = await load_alerts(self._connection, self._deleted)
         if deleted:
@@ -183,11 +185,13 @@ class Changes:
         )
         await mark_unselected(self._connection, list(pairs))
 
-    def _insert(self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told], *, is_backfill: bool) -> None:
+    def _insert(
+        self, pair: Pair, era: int, episode: Episode, told: Mapping[str, Told] | None, *, is_backfill: bool
+    ) -> None:
         settled = (is_backfill and not episode.is_open) or self._is_settled(pair, episode)
         change = self._add_change("firing" if episode.is_open else "resolved", pair, episode)
         row = (*pair, era, *_content(episode), *self._rule_content(pair, episode.level), settled)
-        self._inserts.append(_Insert(row, told, change))
+        self._inserts.append(_Insert(row, told or {}, change, told is not None))
 
     def _is_settled(self, pair: Pair, episode: Episode) -> bool:
         """Return whether no message is sent about a new episode because it is over, by the `late_data` of its rule."""
@@ -231,14 +235,21 @@ class Changes:
             rule, series_id, _, _, fired_us, *_ = insert.row
             insert.change.episode_id = ids[rule, series_id, fired_us]
             self._add_told(insert.change.episode_id, insert.told)
+        split = [insert.change.episode_id for insert in self._inserts if insert.is_split]
+        if split:
+            await self._connection.execute(SQL["split_closing"], split)
 
-    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None, str, int]:
-        """Return the level's threshold as JSON, the rule's text and unit, and the kind and window of its value."""
+    def _rule_content(self, pair: Pair, level: str) -> tuple[str | None, str | None, str | None, str, int, str | None]:
+        """Return the level's threshold as JSON, the rule's text and unit, its value's kind and window, and a keyword.
+
+        The keyword is that of the level's condition.
+        """
         match = self._matches[pair]
         conditions = {each.name: each.condition for each in match.series_rule.levels}
         threshold = _encode(threshold_of(conditions[level])).decode() if level in conditions else None
         value = match.series_rule.value
-        return threshold, match.terms.message, match.terms.unit, value.name, value.window_us
+        keyword = keyword_of(conditions[level]) if level in conditions else None
+        return threshold, match.terms.message, match.terms.unit, value.name, value.window_us, keyword
 
     def _change(self, change: _PendingChange) -> Change:
         return Change(

@@ -10,7 +10,7 @@ from app.settings import CHANNEL_PREFIX, CHANNEL_VARIABLES, is_channel_variable
 REFERENCE_PATTERN = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 
 #: Fields and headers with such names must not have their values in a file or in the database.
-_SECRET_NAME = re.compile(r"token|secret|password|webhook_url|authorization|cookie|api.?key", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"token|secret|password|webhook_url|authorization|cookie|(api|routing).?key", re.IGNORECASE)
 _REFERENCE = re.compile(REFERENCE_PATTERN)
 
 

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 from app.alerting.conditions import can_hold_together, implies
 from app.alerting.language.kinds import Given
-from app.alerting.rules.model import LevelRule, Selector, Terms, condition_text
+from app.alerting.rules.model import LevelRule, Rule, Selector, Terms, condition_text
 from app.alerting.rules.problems import ProblemLog
 from app.model import severity
+from app.rule_texts import placeholder_faults
 
 
 def check_level_order(levels: Given, log: ProblemLog) -> None:
@@ -53,6 +54,18 @@ def _misfits(terms: Terms) -> list[tuple[tuple[str, ...], str]]:
         message = '"holds" needs "max_gap": how long a value counts at most, such as max_gap: 12h'
         found.append((("holds", "max_gap"), message))
     return found
+
+
+def check_message(rule: Rule, sensors: Selector, given: Given, log: ProblemLog) -> None:
+    """Log each placeholder of a mapping's own message that is neither known nor a tag that the rule names."""
+    if "message" not in given.values:
+        return
+    routes = (*rule.terms.routes, *(route for level in rule.terms.levels for route in level.routes))
+    tags = dict.fromkeys(
+        (*rule.sensors.tags, *sensors.tags, *rule.group_by, *(tag for one in routes for tag in one.tags))
+    )
+    for fault in placeholder_faults(given.values["message"], tags):
+        log.add(given.places["message"], f'"message": {fault}')
 
 
 def check_can_match(rule: Selector, override: Selector, given: Given, log: ProblemLog) -> None:

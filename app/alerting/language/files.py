@@ -6,14 +6,17 @@ from types import MappingProxyType
 
 import msgspec
 
+from app.alerting.language.channel_secrets import missing_secrets, references
 from app.alerting.language.channels import ChannelCheck
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Names
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
 from app.alerting.language.yaml_nodes import Extent, ScalarNode, compose
-from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms
+from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms, Watchdog
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
+from app.clock import MINUTE_US
+from app.hints import shown
 from app.notify.channels import ChannelConfigError, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings
@@ -23,7 +26,7 @@ DEMO_VARIABLE = "CHANNEL_DEMO_URL"
 _DEMO = {"the channel of the demo": f'version: 1\nchannels:\n  demo: {{type: webhook, url: "${{{DEMO_VARIABLE}}}"}}\n'}
 #: The largest file that is read. A rule takes about 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000
-#: The most characters of all files of a folder.
+#: Largest number of characters of all files of a folder together.
 _LARGEST_FOLDER = 10_000_000
 #: Each rule without `notify:` holds the names of all channels.
 _MOST_CHANNELS = 200
@@ -32,7 +35,7 @@ _MOST_CHANNELS = 200
 def load_checked(path: Path, settings: Settings) -> RuleSet:
     """Read a folder of rules, or one file, and check channels and secrets too, so that the rules can run.
 
-    With CHANNELS_DIR, channels are those of that folder; a path in it is checked without rules. Raise RuleErrors with
+    With CHANNELS_DIR, channels come from that folder; a path in it is checked without rules. Raise RuleErrors with
     every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
@@ -146,8 +149,30 @@ def _read_rule_set(
         names.check()
     if log.problems:
         raise RuleErrors(log.problems)
+    watchdog = _read_watchdog(files, environ, log)
+    if log.problems:
+        raise RuleErrors(log.problems)
     every_channel = tuple(channel.name for channel in channels)
-    return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels)
+    return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels, watchdog)
+
+
+def _read_watchdog(files: Iterable[Given], environ: Mapping[str, str], log: ProblemLog) -> Watchdog | None:
+    """Return the watchdog of the files, of which one may have one."""
+    found: list[Given] = []
+    for file in files:
+        given: Given | None = file.get("watchdog")
+        if given is not None and given not in found:
+            found.append(given)
+    for extra in found[1:]:
+        log.add(extra.place, f'there is a "watchdog" at {found[0].place} already; keep one')
+    if not found or "url" not in found[0].values:
+        return None
+    url = found[0].values["url"]
+    for name in missing_secrets({"url": url}, environ):
+        log.add(found[0].places["url"], f'"url": the environment variable {name} is not set, or empty')
+    if not references(url) and not url.startswith(("https://", "http://")):
+        log.add(found[0].places["url"], f'"url": {shown(url)} is not an address that begins with https:// or http://')
+    return Watchdog(url, found[0].get("every", MINUTE_US))
 
 
 def _read_files(
@@ -211,7 +236,7 @@ def _with_channels(rule: Rule, every_channel: tuple[str, ...]) -> Rule:
 def _read_texts(path: Path, log: ProblemLog, kind: str = "folder of rules", is_closed: bool = False) -> dict[str, str]:
     """Return the text of each file by its path; files that cannot be read are logged and left out.
 
-    Of a closed folder, links that lead out of it are not followed: who edits rules must not be shown other files.
+    In a closed folder, links that lead out of it are not followed: people who edit rules must not see other files.
     """
     texts: dict[str, str] = {}
     for file in _list_files(path, kind, log):

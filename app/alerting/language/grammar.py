@@ -11,9 +11,21 @@ import msgspec
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.language.channels import ChannelFields, ChannelKind, find_channel_fields
-from app.alerting.language.kinds import Ascending, Field, Fields, ListOf, MapOf, OneOrListOf, Schema
+from app.alerting.language.kinds import (
+    Ascending,
+    ByKey,
+    Field,
+    Fields,
+    ListOf,
+    MapOf,
+    OneOrListOf,
+    OneOrMore,
+    ScalarOr,
+    Schema,
+)
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
+    DATES,
     DURATION,
     FLAG,
     GLOB,
@@ -26,16 +38,18 @@ from app.alerting.language.leaves import (
     POSITIVE_DURATION,
     REMINDER,
     RULE_NAME,
+    SETTING,
     TAG_VALUE,
     TEMPLATE,
     TEXT,
     TIME_OF_DAY,
     TIME_ZONE,
+    UPDATE_INTERVAL,
     VALUE_OF,
     VERSION,
     one_of,
 )
-from app.alerting.rules.mutes import DAYS
+from app.alerting.rules.mutes import DAYS, HOLIDAY
 from app.model import LEVEL_NAMES
 
 
@@ -47,7 +61,7 @@ def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fiel
         {
             "version": Field(VERSION, "the version of the rule language, always 1", required=True),
             "defaults": Field(_DEFAULTS, "settings for those rules of this file that do not have their own"),
-            "rules": Field(ListOf(_RULE, "a list of rules"), "the rules"),
+            "rules": Field(ListOf(_RULES, "a list of rules"), "the rules"),
             "channels": Field(
                 MapOf(
                     ChannelKind(find_channel_fields() if channel_fields is None else channel_fields),
@@ -56,6 +70,19 @@ def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fiel
                     name_rule=NAME_RULE,
                 ),
                 "the channels that messages are sent to, each under the name that notify: refers to",
+            ),
+            "watchdog": Field(
+                Fields(
+                    "watchdog",
+                    '{url: "${CHANNEL_WATCHDOG_URL}", every: 1m}',
+                    {
+                        "url": Field(
+                            SETTING, "the address that is asked, such as a check's of Healthchecks", required=True
+                        ),
+                        "every": Field(POSITIVE_DURATION, "how often it is asked; left out: 1m"),
+                    },
+                ),
+                "an address that is asked while rules are evaluated, so that someone notices when they no longer are",
             ),
         },
     )
@@ -77,7 +104,24 @@ _ONE_CONDITION: list[Schema] = [{"required": [keyword]} for keyword in CONDITION
 _EXACTLY_ONE: Schema = {"oneOf": _ONE_CONDITION}
 _AT_MOST_ONE: Schema = {"oneOf": [{"not": {"anyOf": _ONE_CONDITION}}, *_ONE_CONDITION]}
 
-_CHANNELS = ListOf(CHANNEL_NAME, "a list of channels, such as [ops-telegram]", unique=True)
+_CHANNEL_NAMES = ListOf(CHANNEL_NAME, "a list of channels, such as [ops-telegram]", unique=True, least=1)
+_ROUTE = Fields(
+    "route",
+    "{to: duty, tags: {site: dairy}}",
+    {
+        "to": Field(OneOrMore(_CHANNEL_NAMES, CHANNEL_NAME), "the channels, one or a list", required=True),
+        "tags": Field(
+            MapOf(TAG_VALUE, "a mapping, such as {site: dairy}"),
+            "tags that a sensor must have for messages to go there",
+            required=True,
+        ),
+    },
+)
+_CHANNELS = ListOf(
+    ScalarOr(CHANNEL_NAME, _ROUTE),
+    "a list of channels, such as [ops-telegram] or [{to: duty, tags: {site: dairy}}]",
+    unique=True,
+)
 _LABELS = ListOf(LABEL, "a list of sensor, metric, gateway or tags, such as [site]", unique=True)
 
 _TAGS = ListOf(LABEL, "a list of tags, such as [room]", unique=True, least=1)
@@ -151,21 +195,29 @@ _NO_DATA = Fields(
         ),
     },
 )
+_DATE_LIST = ListOf(DATES, 'a list of dates, such as [2026-12-24, "2026-12-31 to 2027-01-01"]', least=1)
 _MUTE = Fields(
     "mute-window",
     '{days: [sat, sun], from: "22:00", to: "06:00", tz: Europe/Berlin}',
     {
         "days": Field(
-            ListOf(one_of(DAYS), "a list of days, such as [sat, sun]", unique=True, least=1),
-            "the days on which the window begins; left out: every day",
+            ListOf(one_of((*DAYS, HOLIDAY)), "a list of days, such as [sat, sun]", unique=True, least=1),
+            "the days on which the window begins; holiday: the dates in holidays; left out: every day",
+        ),
+        "dates": Field(
+            _DATE_LIST, "the dates on which the window begins, each a date or a range; left out: every date"
         ),
         "from": Field(TIME_OF_DAY, 'the time at which the window begins; left out: "00:00"'),
         "to": Field(
             TIME_OF_DAY, 'the time at which the window ends, on the next day if not later than from; left out: "24:00"'
         ),
         "tz": Field(TIME_ZONE, "the time zone of from and to; left out: UTC"),
+        "only": Field(
+            one_of(("during",)),
+            "during: messages are sent during this window alone, and the rule is muted at all other times",
+        ),
     },
-    also={"anyOf": [{"required": [key]} for key in ("days", "from", "to")]},
+    also={"anyOf": [{"required": [key]} for key in ("days", "dates", "from", "to")]},
 )
 _INHIBITION = Fields(
     "inhibition",
@@ -209,6 +261,7 @@ _COMMON = {
         ListOf(_MUTE, 'a list, such as [{days: [sat, sun], from: "22:00", to: "06:00"}]'),
         "windows of time without messages; only the end of an alert that was already sent is still sent",
     ),
+    "holidays": Field(_DATE_LIST, "the dates that count as holiday in days of mute"),
     "message": Field(TEMPLATE, "the text of messages, with {sensor}, {value}, {threshold} and other placeholders"),
     "runbook": Field(LINK, "the address of instructions for whoever handles the alert"),
 }
@@ -240,7 +293,30 @@ _WHOLE_RULE = {
     "group_by": Field(
         _LABELS, "alerts with equal values of these share one message; left out: one message for the rule"
     ),
+    "group_wait": Field(
+        DURATION,
+        "how long the first message of a group waits for others, unless one is critical or worse; left out: 30s",
+    ),
+    "update_every": Field(
+        UPDATE_INTERVAL,
+        "the time between two messages about later changes of a group, in which there are at most six of any kind; "
+        "left out: 5m",
+    ),
     "remind_every": Field(REMINDER, 'the time between two reminders while an alert fires, or "never"; left out: 4h'),
+    "timezone": Field(TIME_ZONE, "the time zone of times in messages; left out: the server's"),
+    "escalate": Field(
+        Fields(
+            "escalation",
+            "{after: 15m, notify: [boss]}",
+            {
+                "after": Field(
+                    POSITIVE_DURATION, "how long after an alert was told nobody has acknowledged it", required=True
+                ),
+                "notify": Field(_CHANNEL_NAMES, "the channels that are told of it then, too", required=True),
+            },
+        ),
+        "who else is told of an alert that nobody acknowledges",
+    ),
     "inhibited_by": Field(
         ListOf(_INHIBITION, "a list, such as [{rule: gateway-offline, same: [gateway]}]"),
         "rules that hold back this rule's messages while they fire",
@@ -266,6 +342,7 @@ _RULE = Fields(
     "{name: too-warm, sensors: {metric: temperature}, levels: {warning: {above: 8.0}}}",
     {
         "name": Field(NAME, "the rule's name, unique over all files", required=True),
+        "kind": Field(one_of(("threshold", "gateway_offline")), "threshold, or gateway_offline; left out: threshold"),
         "sensors": Field(_SELECTOR, "which sensors and metric the rule applies to", required=True),
         "levels": Field(_levels("levels", _LEVEL), "the levels, least severe first", required=True),
         **_COMPARISON,
@@ -277,4 +354,22 @@ _RULE = Fields(
         ),
     },
 )
+_OFFLINE_RULE = Fields(
+    "offline-rule",
+    '{name: dairy-offline, kind: gateway_offline, gateways: "dairy-*"}',
+    {
+        "name": Field(NAME, "the rule's name, unique over all files", required=True),
+        "kind": Field(one_of(("gateway_offline",)), "gateway_offline: an alert about whole gateways", required=True),
+        "gateways": Field(GLOB, 'the names of the gateways; * stands for any text; left out: "*"'),
+        "after": Field(
+            POSITIVE_DURATION,
+            "a gateway is offline when none of its sensors sent a new reading for this long; left out: three times "
+            "their usual intervals, at least 5m",
+        ),
+        "level": Field(one_of(LEVEL_NAMES), "the level of the alert; left out: error"),
+        **{name: _COMMON[name] for name in ("notify", "mute", "holidays", "message", "runbook")},
+        **_WHOLE_RULE,
+    },
+)
+_RULES = ByKey("kind", {"threshold": _RULE, "gateway_offline": _OFFLINE_RULE})
 _DEFAULTS = Fields("defaults", "{notify: [ops-telegram]}", {**_COMMON, **_WHOLE_RULE})

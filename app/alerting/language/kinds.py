@@ -248,6 +248,59 @@ class Fields:
         }
 
 
+class ScalarOr:
+    """A single value, or a mapping in its place."""
+
+    def __init__(self, scalar: Kind, mapping: Kind) -> None:
+        self._scalar = scalar
+        self._mapping = mapping
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Return what the kind that fits the node makes of it."""
+        return (self._mapping if isinstance(node, MappingNode) else self._scalar).read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return a schema that accepts both."""
+        return {"anyOf": [self._scalar.schema(definitions), self._mapping.schema(definitions)]}
+
+
+class OneOrMore:
+    """A list, or a single item in its place; both are read as a tuple."""
+
+    def __init__(self, items: ListOf, item: Kind) -> None:
+        self._items = items
+        self._item = item
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Return the items."""
+        return (self._item.read(node, log),) if isinstance(node, ScalarNode) else self._items.read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return a schema that accepts both."""
+        return {"anyOf": [self._item.schema(definitions), self._items.schema(definitions)]}
+
+
+class ByKey:
+    """A mapping whose other keys depend on the word under one of its keys; left out, it is the first word."""
+
+    def __init__(self, key: str, kinds: Mapping[str, Fields]) -> None:
+        self._key = key
+        self._kinds = kinds
+
+    def read(self, node: Node, log: ProblemLog) -> Any:
+        """Return what the mapping of that word makes of the node."""
+        words = list(self._kinds)
+        if not isinstance(node, MappingNode):
+            return self._kinds[words[0]].read(node, log)
+        given = next((value for key, value in node.entries if key.text == self._key), None)
+        word = given.text if isinstance(given, ScalarNode) and given.text in self._kinds else words[0]
+        return self._kinds[word].read(node, log)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """Return a schema that accepts any of the mappings."""
+        return {"oneOf": [kind.schema(definitions) for kind in self._kinds.values()]}
+
+
 #: Stands for a value that was not accepted; its problem is logged. None would be a valid value.
 UNFIT: Any = object()
 

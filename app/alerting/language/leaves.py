@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import date
 from functools import cache
 from typing import get_args, get_type_hints
 from zoneinfo import available_timezones
@@ -14,7 +15,7 @@ from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
 from app.alerting.language.yaml_nodes import ScalarNode
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.rules.problems import Place
-from app.clock import MINUTE_US
+from app.clock import MINUTE_US, SECOND_US
 from app.durations import (
     DURATION_PATTERN,
     TIME_PATTERN,
@@ -102,6 +103,28 @@ def _reminder(scalar: ScalarNode) -> int | None:
     if duration < MINUTE_US:
         raise ValueError('it must be at least 1m, or "never"')
     return duration
+
+
+def _update_interval(scalar: ScalarNode) -> int:
+    duration = _duration(scalar)
+    if duration < SECOND_US:
+        raise ValueError("it must be at least 1s")
+    return duration
+
+
+def _dates(scalar: ScalarNode) -> tuple[date, date]:
+    """Return the first and the last date of `2026-12-24` or `2026-12-24 to 2027-01-01`."""
+    text = _text(scalar) if scalar.meaning == "text" else scalar.text
+    first, _, last = (part.strip() for part in text.partition(" to "))
+    try:
+        span = date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        raise ValueError(
+            f'{shown(text)} is no date; write 2026-12-24, or "2026-12-24 to 2027-01-01" for all days between'
+        ) from None
+    if span[0] > span[1]:
+        raise ValueError(f'{shown(text)} ends before it begins; did you mean "{span[1]} to {span[0]}"?')
+    return span
 
 
 def _time_of_day(scalar: ScalarNode) -> int:
@@ -231,6 +254,8 @@ NUMBER = Leaf("a number, such as 8.0", _number, {"type": "number"})
 DURATION = Leaf("a duration, such as 10m", _duration, {"anyOf": [_DURATION, {"enum": [0, "0"]}]})
 POSITIVE_DURATION = Leaf("a duration, such as 5m", _positive_duration, _DURATION)
 REMINDER = Leaf('a duration, such as 4h, or "never"', _reminder, {"anyOf": [_DURATION, {"const": "never"}]})
+UPDATE_INTERVAL = Leaf("a duration, such as 5m", _update_interval, _DURATION)
+DATES = Leaf('a date, such as 2026-12-24, or "2026-12-24 to 2027-01-01"', _dates, {"type": "string"})
 TIME_OF_DAY = Leaf('a time in quotes, such as "22:00"', _time_of_day, {"type": "string", "pattern": TIME_PATTERN})
 TIME_ZONE = Leaf("a time zone, such as Europe/Berlin", _time_zone, _TEXT)
 TEXT = Leaf('text, such as "°C"', _text, _TEXT)

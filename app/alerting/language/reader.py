@@ -5,6 +5,7 @@ section is the built-in defaults.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,17 +13,20 @@ import msgspec
 from app.alerting.conditions import CONDITIONS, Condition
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channels import ChannelCheck, ReadChannel, check_channel
-from app.alerting.language.checks import check_can_match, check_level_order, check_terms
+from app.alerting.language.checks import check_can_match, check_level_order, check_message, check_terms
 from app.alerting.language.kinds import Given
 from app.alerting.language.names import Names
 from app.alerting.rules.model import (
     ChannelDefinition,
     Clear,
+    Escalation,
     Inhibition,
     LateData,
     LevelRule,
     NoData,
+    Offline,
     Override,
+    Route,
     Rule,
     Selector,
     Terms,
@@ -33,7 +37,7 @@ from app.alerting.rules.problems import Place, ProblemLog, problem_at
 from app.clock import DAY_US
 from app.model import LEVEL_NAMES, severity
 
-#: The most bytes of all rules as they are stored. Each rule and each override holds what it takes from its base, so a
+#: Largest size in bytes of all rules as they are stored. Each rule and each override has a copy of its base, so a
 #: small file can make large rules.
 LARGEST_RULES_BYTES = 20_000_000
 #: Stands for "every channel" until all files are read. No channel can have this name.
@@ -52,6 +56,8 @@ class RuleReader:
         self._log = log
         self._names = names
         self._bytes = 0
+        #: Of the `defaults` of the file that is being read.
+        self._holidays: tuple[tuple[date, date], ...] = ()
 
     def read_rules(self, file: Given) -> Iterator[Rule]:
         """Yield the rules of a file, with its defaults applied; a rule with problems may lack parts.
@@ -59,7 +65,9 @@ class RuleReader:
         Raise RuleErrors when all rules together take more than LARGEST_RULES_BYTES.
         """
         given_defaults: Given = file.get("defaults", Given(file.place))
+        self._holidays = given_defaults.get("holidays", ())
         defaults = self._apply(given_defaults, _BUILT_IN_DEFAULTS)
+        check_message(defaults, Selector(), given_defaults, self._log)
         for given in file.get("rules", ()):
             rule = self._read_rule(given, defaults)
             inhibitions = self._inhibitions(rule.name, given, given_defaults)
@@ -83,12 +91,24 @@ class RuleReader:
         name = given.get("name", _NO_NAME)
         if name != _NO_NAME:
             self._names.define_rule(name, given.places["name"])
+        if given.get("kind") == "gateway_offline":
+            return self._read_offline(name, given, defaults)
         base = msgspec.structs.replace(defaults, name=name, sensors=self._selector(given))
         rule = self._apply(given, base)
         self._count_bytes(rule, given.place)
         check_terms(rule.terms, given, self._log)
+        check_message(rule, rule.sensors, given, self._log)
         overrides = tuple(self._override(override, rule) for override in given.get("overrides", ()))
         return msgspec.structs.replace(rule, overrides=overrides)
+
+    def _read_offline(self, name: str, given: Given, defaults: Rule) -> Rule:
+        """Return a rule about whole gateways."""
+        base = msgspec.structs.replace(defaults, name=name, sensors=Selector())
+        rule = self._apply(given, base)
+        self._count_bytes(rule, given.place)
+        check_message(rule, rule.sensors, given, self._log)
+        offline = Offline(given.get("gateways", "*"), given.get("after"), given.get("level", "error"))
+        return msgspec.structs.replace(rule, offline=offline)
 
     def _apply(self, given: Given, base: Rule) -> Rule:
         """Return the base with what a rule, or a file's `defaults`, set; overrides and inhibitions are read apart."""
@@ -97,6 +117,10 @@ class RuleReader:
             terms=self._terms(given, base.terms),
             group_by=given.get("group_by", base.group_by),
             remind_every_us=given.get("remind_every", base.remind_every_us),
+            group_wait_us=given.get("group_wait", base.group_wait_us),
+            update_every_us=given.get("update_every", base.update_every_us),
+            timezone=given.get("timezone", base.timezone),
+            escalate=self._escalation(given.get("escalate"), base.escalate),
         )
 
     def _override(self, given: Given, rule: Rule) -> Override:
@@ -107,6 +131,7 @@ class RuleReader:
         terms = self._terms(given, rule.terms)
         self._count_bytes(terms, given.place)
         check_terms(terms, given, self._log, base=rule.terms)
+        check_message(msgspec.structs.replace(rule, terms=terms), selector, given, self._log)
         return Override(selector, terms)
 
     def _count_bytes(self, part: object, place: Place) -> None:
@@ -131,6 +156,7 @@ class RuleReader:
             late_data=_late_data(given.get("late_data"), base.late_data),
             no_data=_no_data(given.get("no_data"), base.no_data),
             notify=self._channels(given, base.notify),
+            routes=self._routes(given, base.routes),
             mute=self._mute(given, base.mute),
             message=given.get("message", base.message),
             runbook=given.get("runbook", base.runbook),
@@ -173,6 +199,7 @@ class RuleReader:
             condition=condition,
             for_us=given.get("for", base.for_us if base else 0),
             notify=self._channels(given, base.notify if base else None),
+            routes=self._routes(given, base.routes if base else ()),
         )
 
     def _clear(self, given: Given | None, base: Clear) -> Clear:
@@ -203,7 +230,27 @@ class RuleReader:
         return CONDITIONS[keywords[0]](*(numbers if isinstance(numbers, tuple) else (numbers,)))
 
     def _channels(self, given: Given, otherwise: Otherwise) -> tuple[str, ...] | Otherwise:
-        return self._names.use_channels(given.values["notify"]) if "notify" in given.values else otherwise
+        if "notify" not in given.values:
+            return otherwise
+        return self._names.use_channels(tuple(one for one in given.values["notify"] if not isinstance(one, Given)))
+
+    def _routes(self, given: Given, otherwise: tuple[Route, ...]) -> tuple[Route, ...]:
+        if "notify" not in given.values:
+            return otherwise
+        routes: list[Given] = [one for one in given.values["notify"] if isinstance(one, Given)]
+        for one in routes:
+            if "tags" in one.values and not one.values["tags"].places:
+                self._log.add(one.places["tags"], '"tags" takes at least one tag, such as {site: dairy}')
+        return tuple(
+            Route(self._names.use_channels(one.values["to"]), one.values["tags"].values)
+            for one in routes
+            if one.values.keys() >= {"to", "tags"}
+        )
+
+    def _escalation(self, given: Given | None, base: Escalation | None) -> Escalation | None:
+        if given is None or not given.values.keys() >= {"after", "notify"}:
+            return base
+        return Escalation(given.values["after"], self._names.use_channels(given.values["notify"]))
 
     def _inhibitions(self, name: str, given: Given, defaults: Given) -> tuple[Inhibition, ...]:
         """Return the inhibitions of a rule; those from `defaults` that name the rule itself are left out."""
@@ -215,7 +262,11 @@ class RuleReader:
         return tuple(Inhibition(one.values["rule"].name, one.get("same", ())) for one in named)
 
     def _mute(self, given: Given, base: tuple[MuteWindow, ...]) -> tuple[MuteWindow, ...]:
-        return tuple(map(self._window, given.values["mute"])) if "mute" in given.values else base
+        own = tuple(map(self._window, given.values["mute"])) if "mute" in given.values else base
+        if "holidays" not in given.values:
+            inherited = next((window.holidays for window in base), self._holidays)
+            return tuple(msgspec.structs.replace(window, holidays=window.holidays or inherited) for window in own)
+        return tuple(msgspec.structs.replace(window, holidays=given.values["holidays"]) for window in own)
 
     def _window(self, given: Given) -> MuteWindow:
         window = MuteWindow(
@@ -223,9 +274,12 @@ class RuleReader:
             from_us=given.get("from", 0),
             to_us=given.get("to", DAY_US),
             tz=given.get("tz", "UTC"),
+            dates=given.get("dates", ()),
+            only="only" in given.values,
         )
-        if given.lacks("days", "from", "to"):
-            self._log.add(given.place, 'this would mute the rule for ever; set "days", "from" or "to"')
+        if given.lacks("days", "dates", "from", "to"):
+            message = 'this would mute the rule for ever; set "days", "dates", "from" or "to"'
+            self._log.add(given.place, message if not window.only else message.replace("mute", "never mute"))
         if window.from_us == window.to_us:
             self._log.add(given.place_of("to"), 'this window is empty; for a whole day leave out "from" and "to"')
         return window

@@ -66,7 +66,7 @@ Node = ScalarNode | SequenceNode | MappingNode
 
 
 class Extent(msgspec.Struct):
-    """How much there is of a node or of files, with each alias counted as what it stands for."""
+    """Size of a node or of files; each alias counts as the whole node that it stands for."""
 
     values: int = 0
     characters: int = 0

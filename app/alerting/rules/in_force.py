@@ -60,7 +60,7 @@ class RulesInForce:
 
 
 async def read_status(pool: Pool) -> AlertingStatus:
-    """Return what the worker stored last."""
+    """Return the status that a worker stored last."""
     row = await pool.fetchrow(SQL["get_worker_status"])
     assert row is not None  # noqa: S101 -- the migration inserts the row
     problems = [each["message"] for each in await pool.fetch(SQL["list_rule_problems"])]
@@ -93,7 +93,7 @@ async def note_evaluated(connection: Connection) -> None:
 
 
 async def store_rule_warnings(connection: Connection, warnings: Mapping[str, str]) -> None:
-    """Store what is wrong with the `no_data` of rules, by rule, in the transaction of the check."""
+    """Store the warnings about the `no_data` of rules, by rule, in the transaction of the check."""
     await connection.execute(SQL["put_rule_warnings"], dict(warnings))
 
 

@@ -42,7 +42,7 @@ class RulesUnreadableError(AppError):
 
 
 async def _is_alone(_connection: Connection | Pool) -> None:
-    """Let a process that knows of no lease put rules in force."""
+    """Allow a process without a lease to put rules in force."""
 
 
 class RuleKeeper:
@@ -66,9 +66,9 @@ class RuleKeeper:
         #: The state of the files when they were last read; None: they must be read again.
         self._read_files: Files | None = None
         self._reload_now = asyncio.Event()
-        #: Whether the rules in force by the database can be read; otherwise older ones are in use, or none.
+        #: Whether the rules in force in the database can be read; otherwise older rules or none are in use.
         self.is_readable = True
-        #: Raises LeaseLostError if another process is the leader now, which alone puts rules in force.
+        #: Raises LeaseLostError if another process is the leader now: only the leader puts rules in force.
         self.check_leader: Callable[[Connection | Pool], Awaitable[None]] = _is_alone
         #: Version of the rules in use; None: there are none yet.
         self._version: int | None = None
@@ -81,7 +81,7 @@ class RuleKeeper:
         await self.reload(pool)
 
     async def follow(self, connection: Connection | Pool) -> None:
-        """Use the rules in force by the database, if they are others than those in use."""
+        """Use the rules in force in the database, if they differ from those in use."""
         if await connection.fetchval(SQL["get_rule_set_version"]) == self._version:
             return
         stored = await connection.fetchrow(SQL["get_rule_set"])

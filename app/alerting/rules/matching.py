@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from app.alerting.episodes.machine import Level, SecondMetric, SeriesRule
+from app.alerting.episodes.samples import ValueOf
 from app.alerting.episodes.shortcut import Shortcut
 from app.alerting.rules.model import Rule, RuleSet, Selector, Terms
 from app.globs import compile_glob
@@ -31,9 +32,14 @@ class RuleBook:
 
     def __init__(self, rule_set: RuleSet) -> None:
         self._by_metric: defaultdict[str | None, list[_CompiledRule]] = defaultdict(list)
+        #: The rules of the kind `gateway_offline`, in order.
+        self.offline_rules = [rule for rule in rule_set.rules if rule.offline is not None]
         for number, rule in enumerate(rule_set.rules):
+            if rule.offline is not None:
+                continue
             self._by_metric[rule.sensors.metric].append(_compile(number, rule))
         self._cache: dict[_Labels, tuple[_Candidate, ...]] = {}
+        self._rules = {rule.name: rule for rule in rule_set.rules}
         timed = [(rule, terms) for rule in rule_set.rules for terms in _all_terms(rule) if terms.holds or terms.when]
         #: Whether a rule holds values or looks at a second metric.
         self.has_timed = bool(timed)
@@ -64,6 +70,18 @@ class RuleBook:
         """Return whether the rule of this name applies to a series."""
         return any(match.rule.name == rule for match in self.matches(sensor, metric, tags, gateway))
 
+    def offline_rule(self, gateway: str) -> Rule | None:
+        """Return the first rule of the kind `gateway_offline` for a gateway; None: the built-in one covers it."""
+        return next((rule for rule in self.offline_rules if _watches(rule, gateway)), None)
+
+    def value_of(
+        self, rule: str, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
+    ) -> ValueOf | None:
+        """Return what the rule of this name compares for a series; None if it does not apply to it."""
+        found = self._rules.get(rule)
+        terms = None if found is None else terms_for(found, sensor, metric, tags, gateway)
+        return None if terms is None else terms.value
+
     def _candidates(self, metric: str, tags: Mapping[str, str], gateway: str | None) -> "tuple[_Candidate, ...]":
         """Return the rules and overrides that match these labels, which many sensors share, so that they are cached."""
         labels = (metric, gateway, frozenset(tags.items()))
@@ -88,6 +106,10 @@ def _all_terms(rule: Rule) -> list[Terms]:
     return [rule.terms, *(override.terms for override in rule.overrides)]
 
 
+def _watches(rule: Rule, gateway: str) -> bool:
+    return rule.offline is not None and compile_glob(rule.offline.gateways)(gateway)
+
+
 def compile_rule(
     rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gateway: str | None
 ) -> SeriesRule | None:
@@ -102,7 +124,7 @@ def terms_for(rule: Rule, sensor: str, metric: str, tags: Mapping[str, str], gat
     They are the terms of the first override that matches the series, or else the rule's own.
     """
     labels = (metric, gateway, frozenset(tags.items()))
-    if not _selects(rule.sensors, sensor, labels):
+    if rule.offline is not None or not _selects(rule.sensors, sensor, labels):
         return None
     overrides = (one.terms for one in rule.overrides if _selects(one.sensors, sensor, labels))
     return next(overrides, rule.terms)

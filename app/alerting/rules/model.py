@@ -3,14 +3,15 @@
 A RuleSet holds no secrets, so it can be stored as JSON: channels keep their `${NAME}` references.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Union, cast
 
 import msgspec
 
-from app.alerting.conditions import CONDITIONS, Condition
+from app.alerting.conditions import CONDITIONS, Condition, keyword_of
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.rules.mutes import MuteWindow
-from app.clock import HOUR_US, MINUTE_US
+from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from app.model import LevelName
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ else:
 
 #: Built-in rule. It fires when no series of a gateway sends data any more.
 GATEWAY_OFFLINE = "gateway-offline"
-BUILT_IN_RULES = (GATEWAY_OFFLINE,)
+#: Built-in rule. It fires when the clock of a gateway is wrong.
+GATEWAY_CLOCK = "gateway-clock"
+BUILT_IN_RULES = (GATEWAY_OFFLINE, GATEWAY_CLOCK)
 
 
 class Selector(msgspec.Struct, frozen=True):
@@ -34,14 +37,43 @@ class Selector(msgspec.Struct, frozen=True):
     gateway: str | None = None
 
 
+class Route(msgspec.Struct, frozen=True):
+    """Channels that are notified of sensors with all of these tags."""
+
+    to: tuple[str, ...]
+    tags: dict[str, str]
+
+    def takes(self, tags: Mapping[str, str]) -> bool:
+        """Return whether a sensor has the tags."""
+        return tags.items() >= self.tags.items()
+
+
+class Escalation(msgspec.Struct, frozen=True):
+    """Channels that are notified, too, when nobody acknowledged an alert this long after it was told first."""
+
+    after_us: int
+    notify: tuple[str, ...]
+
+
+class Offline(msgspec.Struct, frozen=True):
+    """What a rule of the kind `gateway_offline` says."""
+
+    #: Pattern of the gateways' names.
+    gateways: str = "*"
+    #: None: as for `no_data`, by the usual intervals.
+    after_us: int | None = None
+    level: LevelName = "error"
+
+
 class LevelRule(msgspec.Struct, frozen=True):
     """One level: its condition, how long the condition must hold, and the channels that are notified."""
 
     name: LevelName
     condition: StoredCondition
     for_us: int = 0
-    #: None: the channels of the rule.
+    #: None: the channels and routes of the rule.
     notify: tuple[str, ...] | None = None
+    routes: tuple[Route, ...] = ()
 
 
 class Clear(msgspec.Struct, frozen=True):
@@ -105,16 +137,30 @@ class Terms(msgspec.Struct, frozen=True):
     late_data: LateData = LateData()
     #: None: missing data change nothing, as with `then: keep`.
     no_data: NoData | None = None
-    #: Names of channels. Empty: no message is sent.
+    #: Names of channels. Empty, without routes: no message is sent.
     notify: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
     mute: tuple[MuteWindow, ...] = ()
     message: str | None = None
     runbook: str | None = None
 
-    def notified_at(self, level: str) -> tuple[str, ...]:
-        """Return the names of the channels that are notified of a level."""
-        own = next((rule.notify for rule in self.levels if rule.name == level), None)
-        return self.notify if own is None else own
+    def notified_at(self, level: str, tags: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the names of the channels that are notified of a level of a sensor with these tags."""
+        own = next((rule for rule in self.levels if rule.name == level and rule.notify is not None), None)
+        names = self.notify if own is None else own.notify or ()
+        routes = self.routes if own is None else own.routes
+        routed = (name for route in routes if route.takes(tags) for name in route.to)
+        return tuple(dict.fromkeys((*names, *routed)))
+
+    @property
+    def all_channels(self) -> tuple[str, ...]:
+        """Return the names of all channels that may be notified."""
+        own = [level for level in self.levels if level.notify is not None]
+        names = [name for notify in (self.notify, *(level.notify or () for level in own)) for name in notify]
+        routes = [
+            name for routes in (self.routes, *(level.routes for level in own)) for one in routes for name in one.to
+        ]
+        return tuple(dict.fromkeys((*names, *routes)))
 
 
 class Override(msgspec.Struct, frozen=True):
@@ -137,13 +183,21 @@ class Rule(msgspec.Struct, frozen=True):
     group_by: tuple[str, ...] = ()
     #: None: no reminders.
     remind_every_us: int | None = 4 * HOUR_US
+    #: How long the first message of a group waits for others, unless an alert is critical or worse.
+    group_wait_us: int = 30 * SECOND_US
+    #: The shortest time between two messages about later changes, and the time in which a group has at most six.
+    update_every_us: int = 5 * MINUTE_US
+    #: The time zone of times in messages. None: the server's.
+    timezone: str | None = None
+    escalate: Escalation | None = None
+    #: Set for a rule of the kind `gateway_offline`, which has no levels and selects no series.
+    offline: Offline | None = None
 
 
 def condition_text(condition: Condition) -> str:
     """Return a condition as text, with all digits of its numbers: `above 8`, `outside 2 to 8.5`."""
-    keyword = next(keyword for keyword, struct in CONDITIONS.items() if struct is type(condition))
     numbers = msgspec.structs.astuple(cast("msgspec.Struct", condition))
-    return f"{keyword} {' to '.join(repr(number).removesuffix('.0') for number in numbers)}"
+    return f"{keyword_of(condition)} {' to '.join(repr(number).removesuffix('.0') for number in numbers)}"
 
 
 #: The text of a field, or the texts by name for a field such as `headers`.
@@ -158,12 +212,21 @@ class ChannelDefinition(msgspec.Struct, frozen=True):
     fields: dict[str, FieldValue] = {}
 
 
+class Watchdog(msgspec.Struct, frozen=True):
+    """An address that is asked while rules are evaluated, so that someone else notices when they no longer are."""
+
+    #: With references to secrets unresolved.
+    url: str
+    every_us: int = MINUTE_US
+
+
 class RuleSet(msgspec.Struct, frozen=True):
     """All checked rules and channels of a folder."""
 
     rules: tuple[Rule, ...] = ()
     #: In the order of the files. When a channel fails for good, a message about it goes to the first that works.
     channels: tuple[ChannelDefinition, ...] = ()
+    watchdog: Watchdog | None = None
 
 
 def encode_rule_set(rule_set: RuleSet) -> bytes:

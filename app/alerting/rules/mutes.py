@@ -13,6 +13,8 @@ from app.clock import DAY_US, SECOND_US, from_us, to_us
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+#: In `days`: the days that `holidays` lists.
+HOLIDAY = "holiday"
 
 #: How far ahead the end of a mute is looked for. Windows that cover the whole week have no end.
 HORIZON_DAYS = 8
@@ -24,16 +26,33 @@ class MuteWindow(msgspec.Struct, frozen=True):
     `days` are the days on which the window begins.
     """
 
-    days: tuple[Day, ...] = DAYS
+    days: tuple[Day | Literal["holiday"], ...] = DAYS
     #: Wall-clock times in microseconds since midnight.
     from_us: int = 0
     to_us: int = DAY_US
     tz: str = "UTC"
+    #: The dates on which the window begins, first and last included; empty: every date.
+    dates: tuple[tuple[date, date], ...] = ()
+    #: Dates that count as `holiday`.
+    holidays: tuple[tuple[date, date], ...] = ()
+    #: The rule is muted outside of the window, and of all others like it.
+    only: bool = False
+
+    def begins_on(self, day: date) -> bool:
+        """Return whether the window begins on a date of its time zone."""
+        if self.dates and not _contains(self.dates, day):
+            return False
+        return DAYS[day.weekday()] in self.days or (HOLIDAY in self.days and _contains(self.holidays, day))
 
 
 def is_muted(windows: Iterable[MuteWindow], at_us: int) -> bool:
-    """Return whether any window covers the instant. The start of a window is included, its end is not."""
-    return any(start <= at_us < end for window in windows for start, end in _spans(window, at_us, days_ahead=1))
+    """Return whether any window covers the instant, or none of those with `only` does.
+
+    The start of a window is included, its end is not.
+    """
+    listed = list(windows)
+    outside = any(each.only for each in listed) and not any(_covers(each, at_us) for each in listed if each.only)
+    return outside or any(_covers(each, at_us) for each in listed if not each.only)
 
 
 def muted_until(windows: Iterable[MuteWindow], at_us: int) -> int | None:
@@ -41,12 +60,20 @@ def muted_until(windows: Iterable[MuteWindow], at_us: int) -> int | None:
 
     The search ends about HORIZON_DAYS ahead; windows that cover the whole week are still muted at the returned time.
     """
-    spans = sorted(span for window in windows for span in _spans(window, at_us, days_ahead=HORIZON_DAYS))
-    end = at_us
-    for span_start, span_end in spans:
-        if span_start <= end < span_end:
-            end = span_end
-    return end if end > at_us else None
+    listed = list(windows)
+    if not is_muted(listed, at_us):
+        return None
+    edges = {us for each in listed for span in _spans(each, at_us, days_ahead=HORIZON_DAYS) for us in span}
+    later = sorted(us for us in edges if us > at_us)
+    return next((us for us in later if not is_muted(listed, us)), later[-1] if later else at_us + HORIZON_DAYS * DAY_US)
+
+
+def _covers(window: MuteWindow, at_us: int) -> bool:
+    return any(start <= at_us < end for start, end in _spans(window, at_us, days_ahead=1))
+
+
+def _contains(ranges: Iterable[tuple[date, date]], day: date) -> bool:
+    return any(first <= day <= last for first, last in ranges)
 
 
 def _spans(window: MuteWindow, at_us: int, days_ahead: int) -> Iterator[tuple[int, int]]:
@@ -56,7 +83,7 @@ def _spans(window: MuteWindow, at_us: int, days_ahead: int) -> Iterator[tuple[in
     # Start two days back: a window lasts up to a day, and a zone may skip a whole date (Samoa, 2011).
     for offset in range(-2, days_ahead + 1):
         day = today + timedelta(days=offset)
-        if DAYS[day.weekday()] in window.days:
+        if window.begins_on(day):
             last = day if window.to_us > window.from_us else day + timedelta(days=1)
             yield _instant(day, window.from_us, zone, first=True), _instant(last, window.to_us, zone, first=False)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from app.errors import AppError
 
-#: Of more problems than this, the others are left out: they are stored and shown together.
+#: Largest number of problems; further ones are left out, because all are stored and shown together.
 MOST_PROBLEMS: Final = 500
 
 

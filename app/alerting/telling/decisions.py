@@ -11,8 +11,9 @@ import msgspec
 
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
+from app.alerting.rules.model import Rule, Selector, Terms
 from app.alerting.telling.situation import Group, Situation, UntoldEpisode
-from app.clock import DAY_US, SECOND_US
+from app.clock import DAY_US
 from app.model import severity
 
 #: `raised`: the level rose. `again`: an alert that was told as over fires again. `summary`: the episode was over before
@@ -22,10 +23,13 @@ ActionKind = Literal["firing", "raised", "resolved", "retracted", "again", "summ
 
 #: Kinds that silences, mutes, inhibition and catching up do not hold. The end of missing data waits for late uploads.
 EXEMPT_FROM_HOLDS: frozenset[ActionKind] = frozenset({"resolved", "retracted"})
-GROUP_WAIT_US = 30 * SECOND_US
-UPDATE_EVERY_US = 300 * SECOND_US
+#: Largest number of messages of a group in any `update_every`. Later changes are told together, by their last state.
+MOST_MESSAGES = 6
 #: The first message of a group does not wait if a member has at least this level.
 URGENT = severity("critical")
+
+
+_REMOVED = Rule("", Selector(), Terms(levels=()))
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -80,7 +84,8 @@ def schedule(situation: Situation, decision: Decision) -> dict[Group, int]:
         if not action.held and not action.is_passive:
             groups.setdefault((action.channel, action.group_key), []).append(action)
     return {
-        group: max(_due_us(situation, group, actions), _retry_us(situation, group)) for group, actions in groups.items()
+        group: max(_due_us(situation, group, actions), _retry_us(situation, group), _bound_us(situation, group))
+        for group, actions in groups.items()
     }
 
 
@@ -89,14 +94,14 @@ def reminders(situation: Situation, channel: str, group_key: str) -> list[Action
     told = [
         episode
         for episode in situation.groups.get(group_key, ())
-        if episode.is_open and _is_told_firing(situation, episode, channel)
+        if episode.is_open and not situation.is_over(episode) and _is_told_firing(situation, episode, channel)
     ]
     rule = situation.rule(told[0]) if told else None
     group = (channel, group_key)
     last = situation.last_sent.get(group)
     if rule is None or rule.remind_every_us is None or last is None:
         return []
-    if situation.now_us < max(last + rule.remind_every_us, _retry_us(situation, group)):
+    if situation.now_us < max(last + rule.remind_every_us, _retry_us(situation, group), _bound_us(situation, group)):
         return []
     return [
         Action(channel, group_key, episode, "reminder", held=False)
@@ -128,7 +133,7 @@ def _actions(situation: Situation, episode: UntoldEpisode) -> Iterable[Action]:
 def _kind(situation: Situation, episode: UntoldEpisode, told: Told | None, channel: str) -> ActionKind | None:
     """Return the kind of message that brings a channel from the told to the current state; None if none is needed."""
     retracted = episode.reason == RETRACTED
-    over = episode.resolved_us is not None or situation.is_cleared(episode)
+    over = situation.is_over(episode)
     if told is None:
         return None if retracted else _first_kind(situation, episode, over)
     if told.state == "firing":
@@ -147,7 +152,7 @@ def _first_kind(situation: Situation, episode: UntoldEpisode, over: bool) -> Act
     """Return the kind of the first message about an episode; None if none is sent."""
     if not over:
         return None if situation.is_history(episode) else "firing"
-    if situation.is_silenced_or_muted(episode) or situation.is_cleared(episode):
+    if situation.is_silenced_or_muted(episode) or situation.is_cleared(episode) or episode.is_closed:
         return None
     terms = situation.terms(episode)
     if terms is None or episode.kind == "no_data" or terms.late_data.notify == "never":
@@ -170,7 +175,22 @@ def _is_held(situation: Situation, episode: UntoldEpisode) -> bool:
 
 def _retry_us(situation: Situation, group: Group) -> int:
     """Return the earliest time of a group's next message after a dead letter, which may be refused again."""
-    return situation.last_refused.get(group, -UPDATE_EVERY_US) + UPDATE_EVERY_US
+    update_every_us = _rule_of_group(situation, group[1]).update_every_us
+    return situation.last_refused.get(group, -update_every_us) + update_every_us
+
+
+def _bound_us(situation: Situation, group: Group) -> int:
+    """Return the earliest time of a group's next message after MOST_MESSAGES in a row."""
+    sent = situation.sent.get(group, ())
+    if len(sent) < MOST_MESSAGES:
+        return 0
+    return sent[MOST_MESSAGES - 1] + _rule_of_group(situation, group[1]).update_every_us
+
+
+def _rule_of_group(situation: Situation, group_key: str) -> Rule:
+    """Return the rule of a group; one with the built-in durations if it was removed."""
+    members = situation.groups.get(group_key, ())
+    return (situation.rule(members[0]) if members else None) or _REMOVED
 
 
 def _due_us(situation: Situation, group: Group, actions: list[Action]) -> int:
@@ -183,13 +203,14 @@ def _due_us(situation: Situation, group: Group, actions: list[Action]) -> int:
     highest = max(rising, default=-1)
     if told and highest > highest_told:
         return situation.now_us
-    if told and not rising and not any(each.is_open and not situation.is_cleared(each) for each in told):
+    if told and not rising and not any(each.is_open and not situation.is_over(each) for each in told):
         return situation.now_us  # the message tells the end of the last member
     last = situation.last_sent.get(group)
-    update_us = situation.now_us if last is None else last + UPDATE_EVERY_US
+    rule = _rule_of_group(situation, group_key)
+    update_us = situation.now_us if last is None else last + rule.update_every_us
     if told:
         return max(situation.now_us, update_us)
     if highest >= URGENT:
         return situation.now_us
     first_known_us = min(each.episode.first_known_us for each in actions)
-    return max(first_known_us + GROUP_WAIT_US, update_us if last is not None else 0)
+    return max(first_known_us + rule.group_wait_us, update_us if last is not None else 0)

@@ -19,6 +19,8 @@ class Addresses(msgspec.Struct, frozen=True):
 
     page: str | None = None
     grafana: str | None = None
+    #: The server's time zone.
+    zone: str = "UTC"
 
 
 def links(addresses: Addresses, episode: UntoldEpisode, runbook: str | None) -> tuple[Link, ...]:

@@ -36,7 +36,8 @@ async def compose(
     The check that it is due is needed because a group may be planned while another message of it is being claimed, and
     then it is planned too early. With `at_once` there is no such check.
     """
-    situation = await load_situation(connection, rules, await connection.fetchval(SQL["get_now"]))
+    now_us = await connection.fetchval(SQL["get_now"])
+    situation = await load_situation(connection, rules, now_us, addresses.zone)
     decision = decide(situation)
     group = (channel, group_key)
     actions = [each for each in decision.actions if (each.channel, each.group_key) == group and not each.held]
@@ -79,6 +80,10 @@ async def _update_episodes(connection: Connection, actions: list[Action]) -> Non
     ended = [action.episode.id for action in actions if action.kind == "firing" and not action.episode.is_open]
     if ended:
         await connection.execute(SQL["count_change"], ended)
+    firing = [each.episode.id for each in actions if each.told == "firing" and each.episode.is_open]
+    if firing:
+        again = [each.episode.id for each in actions if each.kind == "again"]
+        await connection.execute(SQL["note_told"], firing, again)
     raised = [action.episode.id for action in actions if action.kind == "raised" and not is_acked(action.episode)]
     if raised:
         await connection.execute(SQL["drop_ack"], raised)

@@ -1,7 +1,8 @@
 """The data for planning messages at one moment: unsettled episodes, what was told of them, silences and rules."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -9,19 +10,21 @@ import msgspec
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.matching import terms_for
-from app.alerting.rules.model import GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import BUILT_IN_RULES, GATEWAY_CLOCK, GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
 from app.alerting.rules.mutes import is_muted
 from app.alerting.telling.sql import SQL
 from app.clock import SECOND_US
 from app.db.pool import Connection
 from app.globs import compile_glob
-from app.model import Tags
+from app.model import Tags, severity
 
 #: A series that catches up is held until this long after its last upload,
 CATCH_UP_WAIT_US = 60 * SECOND_US
 #: but at most until this long after its episode became known.
 CATCH_UP_LIMIT_US = 600 * SECOND_US
-_OFFLINE_RULE = Rule(GATEWAY_OFFLINE, Selector(), Terms(levels=()), group_by=("gateway",))
+_NO_RULE = Rule("", Selector(), Terms(levels=()))
+#: Labels that a whole gateway does not have.
+_OF_SERIES = ("sensor", "metric")
 #: (channel, group key)
 Group = tuple[str, str]
 
@@ -39,7 +42,12 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     resolved_us: int | None
     level: str
     steps: Any
+    #: The condition of the level: its keyword, and its number or [low, high].
+    condition: str | None
     threshold: Any
+    #: What the rule compared when it fired, and farthest past the limit.
+    fired_value: float | None
+    peak: float | None
     reason: str | None
     merged_into: int | None
     first_known_us: int
@@ -57,11 +65,31 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     only_imported: bool
     #: A message about it is being sent. If it is refused, what it told is taken back.
     is_being_sent: bool
+    #: Closed by a person, at this level.
+    closed_us: int | None = None
+    closed_by: str | None = None
+    closed_note: str | None = None
+    closed_level: str | None = None
+    #: When people were told that it fires, for the first time since it was told as over.
+    first_told_us: int | None = None
+    #: Of missing data: why everything was refused that was uploaded since, and the skew of the gateway's last upload.
+    refused_for: str | None = None
+    skew_s: float | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether the episode is neither resolved nor retracted."""
         return self.resolved_us is None and self.reason != RETRACTED
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a person closed it, and its level has not risen since."""
+        return self.closed_level is not None and severity(self.level) <= severity(self.closed_level)
+
+    @property
+    def is_of_gateway(self) -> bool:
+        """Whether it is about a whole gateway."""
+        return self.series_id is None
 
     def label(self, name: str) -> str:
         """Return a label by name: sensor, metric, gateway or a tag; empty if the episode has no such label."""
@@ -85,6 +113,15 @@ class Silence(msgspec.Struct, frozen=True):
         )
 
 
+class GatewaySeries(msgspec.Struct, frozen=True):
+    """A series of a gateway about which there is an alert."""
+
+    gateway: str
+    sensor: str
+    metric: str
+    tags: Tags
+
+
 class Situation:
     """All data for planning messages at one moment, with derived properties of episodes."""
 
@@ -98,44 +135,62 @@ class Situation:
         silences: Iterable[Silence],
         last_sent: Mapping[Group, int],
         last_refused: Mapping[Group, int],
+        server_zone: str = "UTC",
+        sent: Mapping[Group, Sequence[int]] = MappingProxyType({}),
+        gateway_series: Iterable[GatewaySeries] = (),
     ) -> None:
         self.now_us = now_us
+        self._server_zone = server_zone
         self.episodes = list(episodes)
         self.told = told
         #: (channel, episode id) -> the service's reference of the message about the episode.
         self.refs = refs
         #: When the last message of each group was sent or claimed, in microseconds since 1970.
         self.last_sent = last_sent
+        #: When the newest messages of each group were sent or claimed, the newest first.
+        self.sent = sent
+        self._gateway_series: dict[str, list[GatewaySeries]] = {}
+        for series in gateway_series:
+            self._gateway_series.setdefault(series.gateway, []).append(series)
         #: When the last dead letter of each group was given up, in microseconds since 1970.
         self.last_refused = last_refused
-        self._rules: dict[str, Rule] = {rule.name: rule for rule in (*rules.rules, _OFFLINE_RULE)}
+        self._rules: dict[str, Rule] = {rule.name: rule for rule in rules.rules}
         self._silences = list(silences)
         self._channels = [channel.name for channel in rules.channels]
+        self._channel_zones = {channel.name: channel.fields.get("timezone") for channel in rules.channels}
         self._terms: dict[tuple[str, int | None], Terms | None] = {}
+        self._built_in_rules: dict[str | None, Rule] = {}
         self._cleared = {
             (each.rule, each.series_id) for each in self.episodes if each.is_open and each.reason == NO_DATA_CLEAR
         }
         self._firing: dict[str, list[UntoldEpisode]] = {}
         for each in self.episodes:
-            if each.is_open and each.reason != NO_DATA_CLEAR and not (self.is_cleared(each) or self.is_history(each)):
+            if each.is_open and each.reason != NO_DATA_CLEAR and not (self.is_over(each) or self.is_history(each)):
                 self._firing.setdefault(each.rule, []).append(each)
 
     def rule(self, episode: UntoldEpisode) -> Rule | None:
-        """Return the episode's rule, or None if it was removed."""
+        """Return the episode's rule, or None if it was removed.
+
+        A built-in rule has the durations of the first rule that it stands for, and groups as that one does.
+        """
+        if episode.rule in BUILT_IN_RULES and episode.is_of_gateway:
+            return self._built_in(episode)
         return self._rules.get(episode.rule)
 
     def terms(self, episode: UntoldEpisode) -> Terms | None:
-        """Return the terms of the rule for the episode's series.
+        """Return the terms of the rule for the episode's series, or for its gateway if it is declared in a rule file.
 
-        None if the rule was removed or does not select the series, or the episode has no series.
+        None if the rule was removed or does not select the series, or if it is built in.
         """
         pair = (episode.rule, episode.series_id)
         if pair not in self._terms:
-            rule = self.rule(episode)
+            rule = self._rules.get(episode.rule)
             known = rule is not None and episode.sensor is not None and episode.metric is not None
             self._terms[pair] = (
                 terms_for(rule, episode.sensor, episode.metric, episode.tags or {}, episode.gateway)  # type: ignore[arg-type]
                 if known
+                else rule.terms
+                if rule is not None and rule.offline is not None
                 else None
             )
         return self._terms[pair]
@@ -149,28 +204,69 @@ class Situation:
         return groups
 
     def channels(self, episode: UntoldEpisode) -> tuple[str, ...]:
-        """Return the configured channels that are notified of the episode at its level."""
-        if episode.rule == GATEWAY_OFFLINE:
-            return self.channels_of_gateway(episode.gateway)
-        terms = self.terms(episode)
-        return (
-            () if terms is None else tuple(name for name in terms.notified_at(episode.level) if name in self._channels)
-        )
-
-    def channels_of_gateway(self, gateway: str | None) -> tuple[str, ...]:
-        """Return the configured channels of rules that alert on missing data and may select series of the gateway.
-
-        The alert of gateway-offline replaces the alerts of these rules.
-        """
-        names = (
-            name
-            for rule in self._rules.values()
-            if rule.terms.no_data is not None
-            and rule.terms.no_data.then == "alert"
-            and rule.sensors.gateway in (None, gateway)
-            for name in rule.terms.notify
-        )
+        """Return the configured channels that are notified of the episode at its level, now."""
+        if episode.rule in BUILT_IN_RULES and episode.is_of_gateway:
+            names = self._channels_of_gateway(episode)
+        else:
+            terms = self.terms(episode)
+            names = () if terms is None else terms.notified_at(episode.level, episode.tags or {})
+        names = (*names, *self._escalated_to(episode)) if names else names
         return tuple(name for name in dict.fromkeys(names) if name in self._channels)
+
+    def _escalated_to(self, episode: UntoldEpisode) -> tuple[str, ...]:
+        """Return whom else to tell, because nobody has acknowledged the episode for too long since it was told."""
+        rule = self.rule(episode)
+        if rule is None or rule.escalate is None or episode.first_told_us is None or episode.acked_level is not None:
+            return ()
+        is_due = self.now_us >= episode.first_told_us + rule.escalate.after_us
+        return rule.escalate.notify if is_due and episode.is_open and not self.is_over(episode) else ()
+
+    def _stood_for(self, gateway: str | None) -> Iterator[tuple[Rule, Terms, GatewaySeries]]:
+        """Yield the rules that alert on missing data of a series of a gateway: a built-in alert stands for theirs."""
+        for rule in self._rules.values():
+            for each in self._gateway_series.get(gateway or "", ()):
+                terms = terms_for(rule, each.sensor, each.metric, each.tags, gateway)
+                if terms is not None and terms.no_data is not None and terms.no_data.then == "alert":
+                    yield rule, terms, each
+
+    def _channels_of_gateway(self, episode: UntoldEpisode) -> tuple[str, ...]:
+        """Return the channels of the rules for which the alert of a gateway stands, unless they are held back now."""
+        names: dict[str, None] = {}
+        if episode.rule == GATEWAY_CLOCK and not self._gateway_series.get(episode.gateway or ""):
+            return self._channels_of_new_gateway(episode)
+        for rule, terms, each in self._stood_for(episode.gateway):
+            level = terms.levels[0].name
+            alert = msgspec.structs.replace(
+                episode, rule=rule.name, sensor=each.sensor, metric=each.metric, tags=each.tags, level=level
+            )
+            muted = bool(terms.mute) and is_muted(terms.mute, self.now_us)
+            if not muted and not any(silence.covers(alert) for silence in self._silences):
+                names |= dict.fromkeys(terms.notified_at(level, each.tags))
+        return tuple(names)
+
+    def _channels_of_new_gateway(self, episode: UntoldEpisode) -> tuple[str, ...]:
+        """Return the channels of the rules that may alert on missing data of a gateway of which nothing is stored."""
+        names: dict[str, None] = {}
+        for rule in self._rules.values():
+            no_data = rule.terms.no_data
+            if no_data is not None and no_data.then == "alert" and rule.sensors.gateway in (None, episode.gateway):
+                names |= dict.fromkeys(rule.terms.notified_at(rule.terms.levels[0].name, {}))
+        return tuple(names)
+
+    def _built_in(self, episode: UntoldEpisode) -> Rule:
+        found = self._built_in_rules.get(episode.gateway)
+        if found is None:
+            first = next((rule for rule, _, _ in self._stood_for(episode.gateway)), _NO_RULE)
+            found = self._built_in_rules[episode.gateway] = msgspec.structs.replace(
+                first,
+                sensors=Selector(),
+                terms=Terms(levels=()),
+                overrides=(),
+                inhibited_by=(),
+                group_by=tuple(name for name in first.group_by if name not in _OF_SERIES),
+                remind_every_us=_most_often(rule.remind_every_us for rule, _, _ in self._stood_for(episode.gateway)),
+            )
+        return msgspec.structs.replace(found, name=episode.rule)
 
     def is_configured(self, channel: str) -> bool:
         """Return whether the rule files still define the channel."""
@@ -181,6 +277,21 @@ class Situation:
         rule = self.rule(episode)
         values = [episode.label(name) for name in rule.group_by] if rule else []
         return msgspec.json.encode([episode.rule, values]).decode()
+
+    def group_labels(self, episode: UntoldEpisode) -> list[str]:
+        """Return what the alerts of the episode's group have in common."""
+        rule = self.rule(episode)
+        return [label for name in (rule.group_by if rule else ()) if (label := episode.label(name))]
+
+    def zone(self, channel: str, episode: UntoldEpisode) -> str:
+        """Return the time zone of a message: that of the channel, else of the rule, else of the server."""
+        rule = self.rule(episode)
+        own = self._channel_zones.get(channel)
+        return (own if isinstance(own, str) else None) or (rule and rule.timezone) or self._server_zone
+
+    def is_over(self, episode: UntoldEpisode) -> bool:
+        """Return whether the alert counts as resolved for people: by its readings, a person, or for lack of data."""
+        return episode.resolved_us is not None or episode.is_closed or self.is_cleared(episode)
 
     def is_cleared(self, episode: UntoldEpisode) -> bool:
         """Return whether the alert counts as resolved because data are missing, although its episode is open."""
@@ -221,8 +332,16 @@ class Situation:
         return rule is not None and any(
             source.id != episode.id and all(source.label(name) == episode.label(name) != "" for name in inhibition.same)
             for inhibition in rule.inhibited_by
-            for source in self._firing.get(inhibition.rule, ())
+            for source in self._inhibitors(inhibition.rule)
         )
+
+    def _inhibitors(self, rule: str) -> Iterator[UntoldEpisode]:
+        """Yield the firing episodes of a rule; `gateway-offline` stands for all rules of that kind."""
+        yield from self._firing.get(rule, ())
+        if rule == GATEWAY_OFFLINE:
+            for each in self._rules.values():
+                if each.offline is not None:
+                    yield from self._firing.get(each.name, ())
 
     def is_history(self, episode: UntoldEpisode) -> bool:
         """Return whether only history of the series was imported: its last value says nothing about now."""
@@ -242,7 +361,12 @@ class Situation:
         return self.now_us < min(episode.received_us + CATCH_UP_WAIT_US, known_us + CATCH_UP_LIMIT_US)
 
 
-async def load_situation(connection: Connection, rules: RuleSet, now_us: int) -> Situation:
+def _most_often(intervals: Iterable[int | None]) -> int | None:
+    """Return the shortest of the intervals between reminders; None if there are none."""
+    return min((each for each in intervals if each is not None), default=None)
+
+
+async def load_situation(connection: Connection, rules: RuleSet, now_us: int, server_zone: str = "UTC") -> Situation:
     """Load the situation in the caller's transaction."""
     episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
@@ -255,13 +379,24 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int) ->
                 refs[channel, row["id"]] = ref
         episodes.append(UntoldEpisode(**facts))
     silences = [Silence(row["id"], row["matchers"]) for row in await connection.fetch(SQL["list_silences"])]
-    last_sent, last_refused = await _load_last(connection)
-    return Situation(now_us, rules, episodes, told, refs, silences, last_sent, last_refused)
+    sent, last_refused = await _load_last(connection)
+    last_sent = {group: times[0] for group, times in sent.items()}
+    gateways = list({each.gateway for each in episodes if each.is_of_gateway and each.gateway is not None})
+    series = await connection.fetch(SQL["list_series_of_gateways"], gateways) if gateways else ()
+    gateway_series = [msgspec.convert(dict(row), GatewaySeries) for row in series]
+    return Situation(
+        now_us, rules, episodes, told, refs, silences, last_sent, last_refused, server_zone, sent, gateway_series
+    )
 
 
-async def _load_last(connection: Connection) -> tuple[dict[Group, int], dict[Group, int]]:
-    sent: dict[Group, int] = {}
+async def _load_last(connection: Connection) -> tuple[dict[Group, Sequence[int]], dict[Group, int]]:
+    """Return when the newest messages of each group were sent, newest first, and when dead letters were given up."""
+    sent: dict[Group, Sequence[int]] = {}
     refused: dict[Group, int] = {}
     for row in await connection.fetch(SQL["list_last_messages"]):
-        (refused if row["state"] == "dead" else sent)[row["channel"], row["group_key"]] = row["us"]
+        group = row["channel"], row["group_key"]
+        if row["state"] == "dead":
+            refused[group] = row["times"][0]
+        else:
+            sent[group] = row["times"]
     return sent, refused

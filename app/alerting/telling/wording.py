@@ -1,5 +1,7 @@
 """The message of a rule about one episode, with its placeholders replaced."""
 
+from typing import Any
+
 from app.alerting.rules.model import Terms
 from app.model import Tags
 from app.rule_texts import rule_text
@@ -15,12 +17,15 @@ def rule_message(
     tags: Tags,
     unit: str | None,
     value: float | None,
-    threshold: str,
+    threshold: Any,
     since: str,
+    peak: float | None,
+    duration: str,
+    gateway: str | None,
 ) -> str:
     """Return the rule's message, or an empty text if it has none.
 
-    `unit` is the unit of the series, `value` the sample that the rule compares.
+    `unit` is the unit of the series, `value` the sample that the rule compares, `threshold` the numbers of the level.
     """
     if terms.message is None:
         return ""
@@ -35,4 +40,7 @@ def rule_message(
         value=value,
         threshold=threshold,
         since=since,
+        peak=peak,
+        duration=duration,
+        gateway=gateway,
     )

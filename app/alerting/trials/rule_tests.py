@@ -1,10 +1,11 @@
 """Runner of unit tests of rules: compares the episodes and messages that the readings make with those expected."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 
 import msgspec
 
+from app.alerting.conditions import farthest
 from app.alerting.episodes.machine import Episode, run
 from app.alerting.episodes.samples import Sample, samples
 from app.alerting.episodes.timed import Timing, run_timed
@@ -17,8 +18,8 @@ from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
+from app.local_times import format_span
 from app.model import SeriesId
-from app.rule_texts import format_threshold
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):
@@ -54,9 +55,9 @@ def _episodes(test: RuleTest, book: RuleBook) -> Iterator[Expected]:
         for match in book.matches(series.sensor, series.metric, series.tags, series.gateway):
             if test.rule in (None, match.rule.name):
                 taken = list(samples(match.series_rule.value, series.readings))
+                values = {sample.t: sample.value for sample in taken}
                 for episode in _run(test, series, match, taken, index):
-                    value = [sample.value for sample in taken if sample.t <= episode.fired_at][-1]
-                    yield _happened(test, series, match, episode, value)
+                    yield _happened(test, series, match, episode, values)
 
 
 def _run(
@@ -69,8 +70,10 @@ def _run(
     return run_timed(match.series_rule, taken, Timing(test.until_us, companions), readings)
 
 
-def _happened(test: RuleTest, series: GivenSeries, match: Match, episode: Episode, value: float) -> Expected:
-    notify = match.terms.notified_at(episode.level)
+def _happened(
+    test: RuleTest, series: GivenSeries, match: Match, episode: Episode, values: Mapping[int, float]
+) -> Expected:
+    notify = match.terms.notified_at(episode.level, series.tags)
     return Expected(
         rule=match.rule.name,
         sensor=series.sensor,
@@ -80,15 +83,19 @@ def _happened(test: RuleTest, series: GivenSeries, match: Match, episode: Episod
         resolved_us=None if episode.resolved_at is None else episode.resolved_at - test.start_us,
         level=episode.level,
         steps=tuple((step.level, step.t - test.start_us) for step in episode.steps),
-        message=_message(series, match, episode, value),
+        message=_message(series, match, episode, values),
         # A rule written in the test file itself notifies every channel, and such a file defines none.
         notify=() if notify == EVERY_CHANNEL else notify,
     )
 
 
-def _message(series: GivenSeries, match: Match, episode: Episode, value: float) -> str:
+def _message(series: GivenSeries, match: Match, episode: Episode, values: Mapping[int, float]) -> str:
+    """Return the rule's message as it is when the alert fires."""
     level = episode.steps[0].level
     conditions = {each.name: each.condition for each in match.series_rule.levels}
+    # A held value may have come before the episode.
+    value = [value for t, value in values.items() if t <= episode.fired_at][-1]
+    so_far = [value, *(each for t, each in values.items() if episode.started_at <= t <= episode.fired_at)]
     return rule_message(
         match.terms,
         rule=match.rule.name,
@@ -98,8 +105,11 @@ def _message(series: GivenSeries, match: Match, episode: Episode, value: float) 
         tags=series.tags,
         unit=series.unit,
         value=value,
-        threshold=format_threshold(threshold_of(conditions[level])),
+        threshold=threshold_of(conditions[level]),
         since=f"{from_us(episode.started_at):%H:%M} UTC",
+        peak=farthest(conditions[level], min(so_far), max(so_far)),
+        duration=format_span(episode.fired_at - episode.started_at),
+        gateway=None,
     )
 
 

@@ -1,4 +1,4 @@
-"""An application under uvicorn: listening sockets, signals, and what happens when it does not start."""
+"""An application under uvicorn: listening sockets, signals, and a clear error when it does not start."""
 
 import asyncio
 import errno
@@ -21,12 +21,12 @@ from app.http.deadlines import Deadlines
 from app.http.protocol import JoiningHttpProtocol
 from app.live.wire import WireProtocol
 
-#: How long running requests may take after a signal to stop, and after what time those without an answer get 503.
+#: After a signal to stop: longest time of running requests, and the time after which unanswered ones get 503.
 GRACE_S, ANSWER_AT_STOP_S = 8, 6.0
 #: Uploads and evaluations create tens of thousands of objects at a time, and hardly any of them are garbage in a
 #: reference cycle. By default Python would search for such cycles after every 700 new objects.
 GC_THRESHOLDS = (100_000, 20, 50)
-#: How long a start waits for a port that is taken.
+#: Longest time that a start waits for a port that is taken.
 PORT_WAIT_S = 3.0
 _BACKLOG = 2_048
 _UNACKNOWLEDGED_MS = 60_000
@@ -62,7 +62,7 @@ async def listen(host: str, port: int) -> list[socket.socket]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
             listening.append(await _listen_on(family, address))
-            # A client that has vanished acknowledges nothing; the kernel closes its connection after this time.
+            # The kernel closes the connection of a client that acknowledges nothing for this time: it has vanished.
             listening[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     except OSError as error:
         for one in listening:

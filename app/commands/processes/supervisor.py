@@ -1,7 +1,7 @@
-"""The supervisor: runs programs as child processes, starts dead ones again, and ends all of them together.
+"""The supervisor: runs programs as child processes, restarts those that die, and ends all of them together.
 
-A child reads its standard input, a pipe from the supervisor, and ends when it closes. So no child outlives a supervisor
-that was killed.
+The standard input of a child is a pipe from the supervisor. The child ends when the pipe closes, so it does not outlive
+a supervisor that was killed.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ from app.metrics import SHARED_FOLDER_VARIABLE
 # The pause before a dead child starts again doubles from the first to the longest.
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
-#: A child that lived for so long is started again after the first pause.
+#: A child that lived at least this long is started again after the first pause.
 STEADY_S = 60.0
-#: How long a child may take to end before it is killed: its requests get GRACE_S, then it writes its last counts.
+#: A child that takes longer to end is killed. Its requests get GRACE_S, then it writes its last counts.
 END_WITHIN_S = GRACE_S + 8
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class _Child:
     async def _start(self) -> Process:
         numbers = [one.fileno() for one in self.program.listening]
         inherited = [f"--listening={number}" for number in numbers]
-        # In a session of its own, the child does not get the terminal's Ctrl-C, and the supervisor ends it in order.
+        # A session of its own keeps the terminal's Ctrl-C from the child, so that the supervisor ends it in order.
         return await asyncio.create_subprocess_exec(
             *_command(),
             *self.program.arguments,

@@ -74,7 +74,7 @@ async def _run(settings: Settings, listening: Sequence[socket.socket], environme
     # A key can be created while the server runs; the embedded database runs no longer than that.
     await check_start(Services(settings, needs_key=False))
     given = {name: getattr(settings, name.lower()) or "" for name in ("DATABASE_URL", "PUBLIC_URL", "API_KEY")}
-    # The values are known by now, and a variable must not be set beside its file.
+    # The settings have the values already, and a variable and its file must not both be set.
     given |= {"DATABASE_URL_FILE": "", "API_KEY_FILE": ""}
     serve = Program("serve", ("serve", "--no-key"), given, listening)
     work = Program("work", ("work", "--supervised"), {**given, **environment})

@@ -24,7 +24,7 @@ DEFAULT_PORT = 8001
 @click.option("--supervised", is_flag=True, hidden=True, help="End with the supervisor, and listen on no port.")
 @command_body
 async def work_command(port: int, supervised: bool) -> None:
-    """Run the worker: evaluates rules, watches for silence, sends alerts, keeps aggregates and retention.
+    """Run the worker: it evaluates rules, watches for silence, sends alerts, keeps aggregates and retention.
 
     It needs DATABASE_URL and a migrated schema, and no API key. Of several workers one works and the others stand by.
     SIGHUP reads the rules again.

@@ -1,4 +1,4 @@
-"""Making the aggregates anew where they do not fit the edition or this version of the program."""
+"""Rebuilding of aggregates that do not fit the edition or this version of the program."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -72,16 +72,16 @@ async def ensure_aggregates(connection: Connection, progress: ReportProgress = l
 
 
 async def find_stored_aggregates(connection: Connection) -> StoredAggregates:
-    """Return the table of each level that holds what is stored of it, None where there is none."""
+    """Return the name of the table that holds the rows of each level, None where there is none."""
     return {level: await connection.fetchval(SQL["find_stored_aggregate"], level.relation) for level in LEVELS}
 
 
 async def create_anew(connection: Connection, fill_from: datetime | None) -> None:
-    """Replace the aggregates by new ones, which hold no days but those of the temporary tables `old_…`.
+    """Replace the aggregates by new ones that hold only the days of the temporary tables `old_…`.
 
-    The temporary tables are named after the relations, and hold the days before `fill_from`, None for none. In the
-    transaction of the caller, who calls `ensure_aggregates` afterwards: until then all other days are computed from raw
-    readings. No readings may be stored meanwhile.
+    The temporary tables are named after the relations, and hold the days before `fill_from`; None: there are none. Run
+    this in a transaction, and `ensure_aggregates` afterwards: until then all other days are computed from raw readings.
+    No readings may be stored meanwhile.
     """
     await _create(connection, await detect_edition(connection), await find_stored_aggregates(connection), fill_from)
 

@@ -1,4 +1,4 @@
-"""Removal of series: their readings, chunk by chunk, then what the aggregates hold of them."""
+"""Removal of series: their readings, chunk by chunk, then their rows in the aggregates."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How long raw readings are kept on a database: on Community the operator decides, by the policy of `reading`."""
+"""Retention of raw readings on a database: on Community the operator decides, by the policy of `reading`."""
 
 from datetime import timedelta
 

@@ -30,7 +30,8 @@ from app.db.aggregates.sql import ROLL_UP, SQL, read_script
 from app.db.pool import Connection
 from app.model import ReportProgress
 
-#: The end that is computed from raw readings: what comes within this time of its event costs no rewriting of its day.
+#: Length of the newest part that is computed from raw readings: readings that arrive within this time need no roll-up
+#: of their day again.
 REAL_TIME = timedelta(minutes=10)
 #: How long a roll-up waits for transactions that began before it, in seconds.
 WAIT_S = 20.0

@@ -18,7 +18,7 @@ _FIELDS = {"arch": "architectures", "lang": "languages", "target": "targets"}
 _SPECIFIC = {"types", "uris", "suites", "components", "enabled", "x-repolib-name"}
 
 
-class Source(msgspec.Struct, frozen=True):
+class AptSource(msgspec.Struct, frozen=True):
     """One binary archive that apt reads; options are (field, value) as the deb822 format writes them."""
 
     uris: tuple[str, ...]
@@ -27,7 +27,7 @@ class Source(msgspec.Struct, frozen=True):
     options: tuple[tuple[str, str], ...] = ()
 
 
-def read_sources(folder: Path) -> list[Source]:
+def read_sources(folder: Path) -> list[AptSource]:
     """Read `sources.list` and `sources.list.d` of an apt folder; unreadable files are left out."""
     parts = folder / "sources.list.d"
     lists = [folder / "sources.list", *sorted(parts.glob("*.list"))]
@@ -36,12 +36,12 @@ def read_sources(folder: Path) -> list[Source]:
     return one_line + deb822
 
 
-def parse_one_line(text: str) -> list[Source]:
+def parse_one_line(text: str) -> list[AptSource]:
     """Parse `deb [options] uri suite component…` lines; `deb-src` and comments are left out."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     matches = (_ONE_LINE.fullmatch(line) for line in lines)
     return [
-        Source(
+        AptSource(
             (match["uri"],),
             (match["suite"],),
             tuple(match["components"].split()),
@@ -52,14 +52,14 @@ def parse_one_line(text: str) -> list[Source]:
     ]
 
 
-def parse_deb822(text: str) -> list[Source]:
+def parse_deb822(text: str) -> list[AptSource]:
     """Parse stanzas of `Field: value`; disabled stanzas and those without binary packages are left out."""
     uncommented = "\n".join(line.rstrip() for line in text.splitlines() if not line.startswith("#"))
     stanzas = (dict(_fields(stanza)) for stanza in re.split(r"\n{2,}", uncommented))
     return [_source(fields) for fields in stanzas if _is_used(fields)]
 
 
-def retarget(sources: Iterable[Source], release: str) -> list[Source]:
+def retarget(sources: Iterable[AptSource], release: str) -> list[AptSource]:
     """Return Debian's own archives, with the suites of `release` in place of their present suites.
 
     An archive counts as Debian's own when its suite is a Debian release and it has a component `main`. Suites with
@@ -69,7 +69,7 @@ def retarget(sources: Iterable[Source], release: str) -> list[Source]:
     return list(dict.fromkeys(source for source in found if source.uris and source.suites))
 
 
-def render(sources: Iterable[Source]) -> str:
+def render(sources: Iterable[AptSource]) -> str:
     """Format sources in the deb822 format."""
     return "\n\n".join(_stanza(source) for source in sources) + "\n"
 
@@ -99,15 +99,15 @@ def _is_used(fields: dict[str, str]) -> bool:
     return "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() not in off
 
 
-def _source(fields: dict[str, str]) -> Source:
+def _source(fields: dict[str, str]) -> AptSource:
     uris, suites, components = (tuple(fields.get(name, "").split()) for name in ("uris", "suites", "components"))
-    return Source(uris, suites, components, tuple(pair for pair in fields.items() if pair[0] not in _SPECIFIC))
+    return AptSource(uris, suites, components, tuple(pair for pair in fields.items() if pair[0] not in _SPECIFIC))
 
 
-def _retargeted(source: Source, release: str) -> Source:
+def _retargeted(source: AptSource, release: str) -> AptSource:
     matches = (_SUITE.fullmatch(suite) for suite in source.suites)
     parts = [(match["part"] or "").replace("/updates", "-security") for match in matches if match]
-    return Source(
+    return AptSource(
         tuple(uri for uri in source.uris if not uri.startswith("cdrom:")),
         tuple(dict.fromkeys(release + part for part in parts)),
         ("main",),
@@ -115,7 +115,7 @@ def _retargeted(source: Source, release: str) -> Source:
     )
 
 
-def _stanza(source: Source) -> str:
+def _stanza(source: AptSource) -> str:
     fields = [
         ("Types", "deb"),
         ("URIs", " ".join(source.uris)),

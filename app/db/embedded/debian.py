@@ -55,7 +55,7 @@ def fetch(target: Path, say: Say, apt_folder: Path = Path("/etc/apt")) -> None:
     say(f"PostgreSQL with TimescaleDB is in {target} ({time.monotonic() - started:.0f} s).")
 
 
-def _debian_sources(apt_folder: Path) -> list[apt_sources.Source]:
+def _debian_sources(apt_folder: Path) -> list[apt_sources.AptSource]:
     for program in ("apt-get", "apt-config", "dpkg-deb"):
         if shutil.which(program) is None:
             raise FetchError(f"this machine has no {program}")
@@ -65,7 +65,7 @@ def _debian_sources(apt_folder: Path) -> list[apt_sources.Source]:
     return sources
 
 
-def _download(work: Path, sources: list[apt_sources.Source], say: Say) -> int:
+def _download(work: Path, sources: list[apt_sources.AptSource], say: Say) -> int:
     """Download the packages to `work/debs`, checked by apt against the archive's signature; return their MB."""
     hosts = ", ".join(dict.fromkeys(urlsplit(uri).netloc or uri for source in sources for uri in source.uris))
     say(f"Fetching PostgreSQL {MAJOR} with TimescaleDB from {hosts} (Debian {_RELEASE}), about 50 MB, once ...")
@@ -87,7 +87,7 @@ def _download(work: Path, sources: list[apt_sources.Source], say: Say) -> int:
     return round(sum(deb.stat().st_size for deb in debs.iterdir()) / 1e6)
 
 
-def _configure_apt(work: Path, sources: list[apt_sources.Source]) -> dict[str, str]:
+def _configure_apt(work: Path, sources: list[apt_sources.AptSource]) -> dict[str, str]:
     """Write a private configuration and state of apt to `work`; return the environment that makes apt use them."""
     dump = _run(["apt-config", "dump"], work, dict(os.environ)).stdout
     kept = [line for line in dump.splitlines() if _KEPT_CONFIGURATION.match(line)]

@@ -14,7 +14,7 @@ from app.db.queries import load_queries
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 #: A transaction of the reader is ended after this time, whatever limits the reader has set for itself.
 READER_TRANSACTION_S = 60
-#: And after this time when somebody else waits for a lock that it holds.
+#: A transaction of the reader is ended after this time if another session waits for a lock that it holds.
 READER_BLOCKS_S = 3
 _STEPS = (
     "create_app_role",
@@ -35,9 +35,9 @@ log = structlog.get_logger()
 
 
 async def ensure_rights(connection: Connection) -> None:
-    """Grant and revoke rights as far as the owner may, and log what is refused; `connection` is not in a transaction.
+    """Grant and revoke rights as far as the owner may, and log refusals; `connection` is not in a transaction.
 
-    What stays open is listed by `tidegauge doctor`.
+    `tidegauge doctor` lists the rights that remain and should not.
     """
     for step in _STEPS:
         try:
@@ -53,7 +53,7 @@ async def grant_rows(connection: Connection) -> None:
 
 
 async def find_missing_role(connection: Connection | Pool) -> str | None:
-    """Return what is wrong where the user of the address cannot become tidegauge_app, and so keeps all its rights."""
+    """Return a text with the remedy if the user of the address cannot become tidegauge_app and so keeps its rights."""
     if await connection.fetchval(SQL["has_app_role"]):
         return None
     user = await connection.fetchval("SELECT quote_ident(session_user)")
@@ -64,19 +64,19 @@ async def find_missing_role(connection: Connection | Pool) -> str | None:
 
 
 async def list_open_rights(connection: Connection | Pool) -> list[str]:
-    """Return in words what others may do that could stop the server, each with its remedy."""
+    """Return a text for each right of others that could stop the server, with its remedy."""
     return [f"{row['text']}: {row['remedy']}" for row in await connection.fetch(SQL["list_open_rights"])]
 
 
 async def end_reader_transactions(connection: Connection | Pool) -> None:
-    """End the reader's sessions whose transaction lasts too long, or keeps somebody else waiting for a lock."""
+    """End sessions of the reader whose transaction lasts too long, or makes another session wait for a lock."""
     ended = await connection.fetch(SQL["end_reader_transactions"], READER_TRANSACTION_S, READER_BLOCKS_S)
     if ended:
         log.warning("reader_transactions_ended", pids=[row["pid"] for row in ended])
 
 
 async def _run(connection: Connection, step: str) -> None:
-    """Run one step; again if another database of the same server changes the same role at this moment."""
+    """Run one step; repeat it if another database of the same server changes the same role at the same moment."""
     for attempts_left in range(_ATTEMPTS - 1, -1, -1):
         try:
             await connection.execute(SQL[step])

@@ -1,6 +1,6 @@
 """The evaluation lock: one transaction at a time changes episodes, and claims of outbox messages wait for it.
 
-It is the lock of a table, not an advisory lock: every user of the database could take that, and stop all alerts.
+It is the lock of a table, not an advisory lock: any user of the database could take one and stop all alerts.
 """
 
 from app.db.pool import Connection

@@ -1,6 +1,6 @@
--- What each role may do. `tidegauge migrate` runs the statements of ensure_rights each time: roles belong to the server, so
--- a restored database may lack them, and what was refused once may be allowed now. None of them changes what is right
--- already, because a GRANT on a hypertable goes through all of its chunks.
+-- The rights of each role. `tidegauge migrate` runs the statements of ensure_rights each time: roles belong to the server,
+-- so a restored database may lack them, and a right that was refused once may be granted now. Each statement skips rights
+-- that are correct already, because a GRANT on a hypertable goes through all of its chunks.
 
 -- name: create_app_role
 DO $$ BEGIN
@@ -44,7 +44,7 @@ BEGIN
 END $$;
 
 -- name: grant_rows
--- The API reads and writes rows of every table of ours but those of migrations and of the worker alone.
+-- The API reads and writes rows of every table, except those of migrations and those that only the worker uses.
 DO $$ DECLARE
     relation record;
     wanted text;
@@ -77,7 +77,7 @@ BEGIN
 END $$;
 
 -- name: keep_functions_that_write
--- From everyone but the API. Those that only read serve views, which check the rights of the one who asks.
+-- Only the API may call functions that write. Functions that only read serve views; a view checks the rights of its user.
 DO $$ DECLARE
     function regprocedure;
 BEGIN
@@ -115,8 +115,8 @@ DO $$ BEGIN
 END $$;
 
 -- name: revoke_costly_functions
--- Those that write large objects and messages into the log, and that add jobs of TimescaleDB. They belong to the server's
--- superuser, so a plain owner revokes nothing.
+-- Functions that write large objects, write into the log, or add jobs of TimescaleDB. They belong to the superuser of the
+-- server, so an owner who is no superuser revokes nothing.
 DO $$ DECLARE
     function regprocedure;
 BEGIN
@@ -131,8 +131,8 @@ BEGIN
 END $$;
 
 -- name: limit_reader
--- Defaults, which operators may change. The reader itself may change those that any user may set, so the worker also ends
--- its long transactions. It cannot change temp_file_limit, and only a superuser can.
+-- These are defaults, which operators may change. The reader may change most of them for itself, so the worker also ends
+-- its long transactions. Only a superuser can change temp_file_limit.
 DO $$ DECLARE
     set_already text[] := coalesce(
         (SELECT array_agg(split_part(setting, '=', 1))
@@ -163,7 +163,7 @@ SELECT to_regrole('tidegauge_app') IS NOT NULL AND pg_has_role(
 );
 
 -- name: list_open_rights
--- What the reader, and anyone else who can connect, may do that could stop the server: the statement that changes it.
+-- Rights of the reader, and of everyone who can connect, that could stop the server, each with the statement that revokes it.
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()) AS remedy,
        'everyone may fill the disk with temporary tables' AS text
  WHERE has_database_privilege('public', current_database(), 'TEMPORARY')
@@ -193,9 +193,9 @@ SELECT 'max_prepared_transactions = 0 in postgresql.conf', 'a prepared transacti
  WHERE current_setting('max_prepared_transactions') <> '0';
 
 -- name: end_reader_transactions
--- $1 seconds after which a transaction of the reader is ended, $2 seconds for which it may keep somebody waiting for a
--- lock. Behind DDL, retention or compression that wait for it, uploads and queries wait as well; and it keeps vacuum from
--- its work. The reader's own limits are defaults that it may change.
+-- $1 seconds after which a transaction of the reader is ended, $2 seconds for which it may make another session wait for
+-- a lock. Uploads and queries wait behind DDL, retention or compression that wait for it, and it blocks vacuum. The limits
+-- of the role itself are defaults that the reader may change.
 SELECT pid, pg_terminate_backend(pid) AS ended
   FROM pg_stat_activity
  WHERE datname = current_database() AND usename = 'tidegauge_reader' AND pg_has_role(current_user, usesysid, 'USAGE')

@@ -1,1 +1,1 @@
-"""What can be the matter with database servers: a replica that is away, a pooler, a session that hangs, a restore."""
+"""Troubles with database servers: a replica that is away, a pooler, a session that hangs, an incomplete restore."""

@@ -1,7 +1,7 @@
 """Recognition of a pooler between Tidegauge and PostgreSQL that gives a session another server for each transaction.
 
-LISTEN, the lease and the settings of a session would be lost in silence: two workers would evaluate, and no reading
-would be pushed.
+Through such a pooler, LISTEN, the lease and the settings of a session would be lost without an error: two workers would
+evaluate, and no reading would be pushed.
 """
 
 from contextlib import suppress
@@ -11,10 +11,10 @@ import asyncpg
 from app.db.pool import Connection, connect
 from app.errors import SettingsError
 
-#: How often two sessions are compared. A pooler that rotates its servers shows itself in the third round at the latest.
+#: Number of comparisons of two sessions. A pooler that rotates its servers is detected in the third one at the latest.
 _ROUNDS = 5
 _BACKEND = "SELECT pg_backend_pid()"
-#: What a prepared statement meets on a server that did not prepare it, or at which another client has prepared it.
+#: Errors of a prepared statement on a server that did not prepare it, or where another client has prepared it.
 _NOT_PREPARED_HERE = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 
 

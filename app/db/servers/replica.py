@@ -11,7 +11,7 @@ from app.db.pool import DATABASE_ERRORS, BoundedPool, Connection, connect
 
 #: Interval between two looks at the replica.
 LOOK_EVERY_S = 2.0
-#: How long the replica may take to answer a look, or to accept a connection.
+#: Longest time until the replica answers a look, or accepts a connection.
 ANSWER_WITHIN_S = 2.0
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ class ReplicaPool(BoundedPool):
         return self._acquired(timeout)
 
     async def watch(self) -> None:
-        """Look after the replica every LOOK_EVERY_S, on a connection of its own, until cancelled."""
+        """Check whether the replica answers every LOOK_EVERY_S, on a connection of its own, until cancelled."""
         session: Connection | None = None
         try:
             while True:

@@ -1,7 +1,7 @@
-"""Restored databases: what a dump leaves behind that was restored without the two functions of TimescaleDB.
+"""Detection of databases that were restored without the two restore functions of TimescaleDB.
 
-Nothing else would say so. Readings of chunks that TimescaleDB does not know are not shown, new ones are stored without
-their key or beside the chunks, and all migrations are applied.
+Such a database looks complete, with all migrations applied. But readings in chunks that TimescaleDB does not know are
+not shown, and new readings are stored without their key or outside the chunks.
 """
 
 from app.db.pool import Connection
@@ -19,7 +19,7 @@ class RestoreError(AppError):
 
 
 async def check_restored(connection: Connection) -> None:
-    """Raise RestoreError, with the remedy, for a database that TimescaleDB does not know as a whole."""
+    """Raise RestoreError, with the remedy, for a database that TimescaleDB knows only in part."""
     if not await connection.fetchval(SQL["can_inspect_restore"]):
         return
     (found,) = await connection.fetch(SQL["inspect_restore"])

@@ -1,7 +1,7 @@
-"""The end of sessions of ours whose process has stopped in the middle of a statement, with locks that others wait for.
+"""Ends sessions of Tidegauge whose process was stopped in the middle of a statement while others wait for their locks.
 
-No timeout of PostgreSQL ends a COPY that waits for its client, and the host of a process that was stopped (SIGSTOP, a
-frozen virtual machine's disk) still answers keepalives.
+No timeout of PostgreSQL ends a COPY that waits for its client, and the host of a stopped process (SIGSTOP, the frozen
+disk of a virtual machine) still answers keepalives.
 """
 
 from datetime import timedelta
@@ -11,8 +11,8 @@ import structlog
 from app.db.pool import Pool
 from app.db.sql import SQL
 
-#: Interval between two looks, and how long a session may wait for its client while others wait for it. Together they
-#: are less than the lock_timeout of those others.
+#: Interval between two looks, and longest wait of a session for its client while others wait for its locks. Together
+#: they are shorter than the lock_timeout of the others.
 LOOK_EVERY_S = 3.0
 STALLED_S = 10.0
 log = structlog.get_logger()
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 async def end_stalled_sessions(pool: Pool) -> None:
     """End sessions of our login that wait for their client for longer than STALLED_S while others wait for them."""
     async with pool.acquire() as connection, connection.transaction():
-        # Only the login itself, not a role that it has set, may end its sessions.
+        # Only the login may end its sessions, not a role that it has set.
         await connection.execute("SET LOCAL ROLE NONE")
         ended = await connection.fetch(SQL["end_stalled_sessions"], timedelta(seconds=STALLED_S))
     for row in ended:

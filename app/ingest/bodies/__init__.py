@@ -1,1 +1,1 @@
-"""Request bodies as bytes: how much of them is taken, decompression, and JSON and MessagePack in small pieces."""
+"""Request bodies as bytes: limits, decompression, and JSON and MessagePack in small pieces."""

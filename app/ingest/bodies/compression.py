@@ -10,16 +10,16 @@ from app.errors import InvalidRequestError, PayloadTooLargeError
 #: Limits in bytes: of the body as sent, and of the decompressed body.
 BODY_LIMIT = 16 * 2**20
 DECOMPRESSED_LIMIT = 64 * 2**20
-#: Limit of files appended one to another in a gzip body; each needs a new decompressor.
+#: Limit of the number of files appended to each other in a gzip body; each needs a new decompressor.
 GZIP_MEMBERS_LIMIT = 1_000
-#: A zstd frame may ask for this much memory: what RFC 9659 allows a Content-Encoding.
+#: Largest window of a zstd frame in bytes: the limit of RFC 9659 for a Content-Encoding.
 _ZSTD_WINDOW = 2**23
 #: Bytes of gzip that are decompressed at a time, and bytes that come out of a decompressor at a time.
 _GZIP_PIECE, _PIECE = 2**16, 2**20
 
 
 class _TooLargeError(Exception):
-    """More bytes come out than are wanted."""
+    """The decompressed body exceeds the limit."""
 
 
 def decompress(body: bytes, content_encoding: str) -> bytes:
@@ -36,9 +36,9 @@ def decompress(body: bytes, content_encoding: str) -> bytes:
 
 
 def decompress_up_to(limit: int, body: bytes, content_encoding: str) -> bytes | None:
-    """Return the body without its Content-Encoding, or None if it has more than `limit` bytes then.
+    """Return the body without its Content-Encoding, or None if the result has more than `limit` bytes.
 
-    It takes about `limit` bytes of memory at most, whatever the body says. Raises as `decompress` does.
+    It takes at most about `limit` bytes of memory, whatever size the body claims. Raises as `decompress` does.
     """
     encoding = content_encoding.strip().lower()
     if encoding in ("", "identity"):
@@ -67,11 +67,14 @@ def _gunzip(body: bytes, limit: int) -> bytes:
         piece = body[start : start + _GZIP_PIECE]
         while piece:
             if member.eof:
+                piece = piece.lstrip(b"\0")  # padding, as tape and flash have it, which the gzip tool leaves out, too
+                if not piece:
+                    break
                 member, members = zlib.decompressobj(wbits=31), members + 1
                 _check_members(members)
             _write(whole, member.decompress(piece, _PIECE), limit)
             piece = member.unused_data if member.eof else member.unconsumed_tail
-    while not member.eof and (rest := member.decompress(b"", _PIECE)):  # zlib may hold some back
+    while not member.eof and (rest := member.decompress(b"", _PIECE)):  # zlib may have kept some bytes
         _write(whole, rest, limit)
     if body and not member.eof:
         raise EOFError("it ends early")

@@ -1,11 +1,11 @@
-"""Room for the bodies that are being received or decoded, so that all together do not fill the memory."""
+"""A limit for all bodies together that are being received or decoded, so that they do not fill the memory."""
 
 from types import TracebackType
 from typing import Self
 
 from app.errors import OverloadedError
 
-#: Limit in bytes of all bodies, as sent, that are on their way in this process.
+#: Limit in bytes of all bodies, as sent, that this process is receiving or decoding.
 BODIES_LIMIT = 128 * 2**20
 
 
@@ -23,7 +23,7 @@ class BodyRoom:
         self._taken += byte_count
 
     def give_back(self, byte_count: int) -> None:
-        """Return what was taken to the room."""
+        """Release room that was taken."""
         self._taken -= byte_count
 
 

@@ -1,4 +1,4 @@
-"""Commits of which the answer may be lost: then nobody knows whether the readings were stored."""
+"""Commits whose answer may be lost. It is then unknown whether the readings were stored."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -7,7 +7,7 @@ import asyncpg
 
 from app.db.pool import DATABASE_ERRORS, Connection
 
-#: Errors of a server that ends or loses a session, which may come after the commit and in place of its answer.
+#: Errors of a server that ends or loses a session. They may come after the commit, in place of its answer.
 _ENDED = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
@@ -23,14 +23,14 @@ class CommitUnknownError(Exception):
 
 @contextmanager
 def commit_answered() -> Iterator[None]:
-    """Run a block that commits, or follows a commit; raise CommitUnknownError if it may have been done all the same."""
+    """Run a block that commits, or follows a commit; raise CommitUnknownError if it failed and may have committed."""
     try:
         yield
     except DATABASE_ERRORS as error:
         if isinstance(error, ValueError) or (
             isinstance(error, asyncpg.PostgresError) and not isinstance(error, _ENDED)
         ):
-            raise  # asyncpg has sent nothing, or the server has refused and has rolled back
+            raise  # asyncpg has sent nothing, or the server has refused and rolled back
         raise CommitUnknownError(repr(error)) from error
 
 

@@ -54,7 +54,7 @@ def group_readings(new: NewReadings, names: SeriesNames) -> Grouped:
 
 
 def split_payload(new: NewReadings, grouped: Grouped, legacy: list[LegacyRecord]) -> list[bytes]:
-    """Return the payload in parts, where the id of a legacy record belongs between each two; the ids given are 0."""
+    """Return the payload in parts; between two parts belongs the id of a legacy record. The records given have id 0."""
     payload = encode_payload(new, grouped, [])
     if not legacy:
         return [payload]

@@ -1,4 +1,4 @@
-"""What a flush tells about each of its uploads: the outcome, and the answer that is stored for an Idempotency-Key."""
+"""Outcomes of the uploads of a flush, and the answers that are stored for Idempotency-Keys."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ import msgspec
 
 from app.ingest.flush.batch import NewReadings
 from app.ingest.flush.legacy_records import NewRecord
-from app.ingest.upload import Outcome, Receipt
+from app.ingest.upload import Outcome, make_receipt
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Answer(msgspec.Struct, frozen=True):
+class StoredAnswer(msgspec.Struct, frozen=True):
     """A row of the table `idempotency`."""
 
     label: str
@@ -29,28 +29,27 @@ def make_outcomes(
     """Return each upload's outcome, in order; `seq` is that of the flush."""
     ids = {record.upload_number: legacy_id for record, legacy_id in zip(records, legacy_ids, strict=True)}
     return [
-        Outcome(_receipt(new, number, seq if new.accepted[number] else None), upload.rejected.by_code, ids.get(number))
+        Outcome(
+            make_receipt(upload, new.accepted[number], seq if new.accepted[number] else None),
+            upload.rejected.by_code,
+            ids.get(number),
+            new.conflicts[number],
+        )
         for number, upload in enumerate(new.batch.uploads)
     ]
 
 
-def make_answers(new: NewReadings) -> list[Answer]:
+def make_answers(new: NewReadings) -> list[StoredAnswer]:
     """Return the answers to uploads with an Idempotency-Key, sorted by label and key."""
     answers = [
-        Answer(
+        StoredAnswer(
             upload.api_key.label,
             upload.idempotency.key,
             upload.idempotency.body_sha256,
-            _encode(_receipt(new, number, None)).decode(),
+            _encode(make_receipt(upload, new.accepted[number])).decode(),
             new.accepted[number] > 0,
         )
         for number, upload in enumerate(new.batch.uploads)
         if upload.idempotency is not None
     ]
     return sorted(answers, key=lambda answer: (answer.label, answer.key))
-
-
-def _receipt(new: NewReadings, number: int, seq: int | None) -> Receipt:
-    upload, accepted = new.batch.uploads[number], new.accepted[number]
-    duplicates = upload.value_count - accepted
-    return Receipt(seq, accepted, duplicates, upload.rejected.listed, upload.rejected.count)

@@ -1,17 +1,20 @@
 """The small flush: one call of the function `store_small_flush_2`, which commits by itself.
 
-The function stores a batch of which everything is new, or nothing. The general transaction does all others.
+The function stores a batch if all of it is new or all of it is stored already. The general transaction does all others.
 """
+
+from collections.abc import Sequence
 
 import asyncpg
 import msgspec
+import numpy as np
 
 from app.db.pool import Connection
 from app.errors import OverloadedError
 from app.ingest.flush.batch import Batch, NewReadings, as_columns
 from app.ingest.flush.commit import commit_answered
 from app.ingest.flush.feed_payload import group_readings, split_payload
-from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
+from app.ingest.flush.legacy_records import columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
 from app.ingest.flush.transaction import COPY_FROM, days_of
 from app.ingest.series import SensorsChangedError, SeriesRegistry
@@ -23,7 +26,7 @@ _MIXED, _ANSWERED_ELSEWHERE, _SENSORS_CHANGED = "TG001", "TG002", "TG003"
 
 
 class NotUniformError(OverloadedError):
-    """The function stores no batch that is partly new, or whose answer is stored; the general transaction does."""
+    """The batch is partly new, or one of its answers is stored; only the general transaction can store it."""
 
     def __init__(self, sqlstate: str) -> None:
         super().__init__("Other processes were storing the same readings. Keep the data and send them again.")
@@ -45,15 +48,15 @@ async def write_small_flush(
 ) -> list[Outcome]:
     """Store a small batch and return each upload's outcome, in order, after the commit.
 
-    Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and what a database that refuses raises.
-    Nothing is stored then. Raise CommitUnknownError if the answer is lost.
+    Raise NotUniformError, asyncpg.DeadlockDetectedError, SensorsChangedError, and errors of the database; then nothing
+    is stored. Raise CommitUnknownError if the answer is lost.
     """
     new = NewReadings(batch, batch.samples)
     grouped = group_readings(new, registry.names)
     records = find_records(new, grouped, registry)
     try:
         with commit_answered():
-            # Not fetchrow, whose row limit would leave the call unfinished when it commits.
+            # Not fetchrow: because of its row limit, the call would not be finished when it commits.
             (row,) = await connection.fetch(
                 SQL["store_small_flush"],
                 registry.version,
@@ -72,15 +75,9 @@ async def write_small_flush(
         if error.sqlstate in (_MIXED, _ANSWERED_ELSEWHERE):
             raise NotUniformError(error.sqlstate) from error
         raise
-    return _outcomes(new, row["seq"], records, row["legacy_ids"])
-
-
-def _outcomes(
-    new: NewReadings, seq: int | None, records: list[NewRecord], legacy_ids: list[int] | None
-) -> list[Outcome]:
-    if seq is None:
-        return make_outcomes(_nothing_of(new), None, [], [])
-    return make_outcomes(new, seq, records, legacy_ids or [])
+    if row["seq"] is None:
+        return make_outcomes(_nothing_of(new, row["conflicts"]), None, [], [])
+    return make_outcomes(new, row["seq"], records, row["legacy_ids"] or [])
 
 
 def _summaries(new: NewReadings) -> list[list[object]]:
@@ -88,8 +85,10 @@ def _summaries(new: NewReadings) -> list[list[object]]:
     return as_columns([(pack(summaries), late) for late, summaries in new.summaries().items()], 2)
 
 
-def _nothing_of(new: NewReadings) -> NewReadings:
-    return NewReadings(new.batch, new.samples.take(slice(0)))
+def _nothing_of(new: NewReadings, conflicts: Sequence[int] = ()) -> NewReadings:
+    """Return that nothing was new; `conflicts` are the numbers, from 1, of samples that another value is stored for."""
+    places = new.samples.places[np.array(conflicts, np.int64) - 1]
+    return NewReadings(new.batch, new.samples.take(slice(0)), places)
 
 
 def _answers(new: NewReadings) -> list[list[object]]:

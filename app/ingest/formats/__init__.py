@@ -4,7 +4,8 @@ A module whose name begins with an underscore is no format, but shared by some.
 
 A module defines `handlers`, the Litestar routes that accept its bodies. A route whose body becomes readings passes a
 function `parse(body, media_type, times)`, which returns `Parsed`, to `Ingest.take`, which reads the body, stores the
-readings and returns the receipt. Take `native.py` as the model for a new format.
+readings and returns the receipt. Take `ttn.py` as the model for a new format. Bodies of /api/v1/readings come in
+several shapes; those are modules of the package `shapes`.
 """
 
 import importlib
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from app.ingest.bodies.pieces import READINGS_LIMIT
+from app.ingest.checks import Refusal, check_time
 from app.ingest.upload import Readings, Rejected
 
 
@@ -24,6 +26,8 @@ class Parsed(NamedTuple):
     rejected: Rejected
     #: The gateway's name, if the body has one.
     gateway: str | None = None
+    #: What the body tells of has this id; told again, it is stored once. None where readings are told apart by time.
+    event: str | None = None
 
 
 class ReceiptTimes:
@@ -37,15 +41,30 @@ class ReceiptTimes:
         self.received_us = received_us
         #: The latest time that `give` has returned.
         self.last_us = received_us
+        #: The newest of the times that were refused.
+        self.newest_refused_us: int | None = None
         self._reserve = reserve
         self._expected: int | None = READINGS_LIMIT
         self._first_us = received_us
         self._next: dict[str, int] = {}
+        self._is_used = False
 
     @property
     def are_used(self) -> bool:
-        """Return whether a reading has got its time here."""
-        return bool(self._next)
+        """Return whether a reading has got its time from the time of receipt."""
+        return self._is_used or bool(self._next)
+
+    def take_receipt(self) -> int:
+        """Return the time of receipt, for a reading whose time counts from it."""
+        self._is_used = True
+        return self.received_us
+
+    def check(self, time_us: int) -> Refusal | None:
+        """Return a refusal if a reading cannot have this time, else None; refused times tell of the gateway's clock."""
+        refusal = check_time(time_us, self.received_us)
+        if refusal is not None:
+            self.newest_refused_us = max(time_us, self.newest_refused_us or time_us)
+        return refusal
 
     def expect(self, readings: int) -> None:
         """Note how many readings are next; no more times than these are reserved."""

@@ -11,11 +11,12 @@ from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import require
 from app.errors import InvalidRequestError
+from app.ingest.bodies.loose_json import decode_json
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats.native import check_readings
+from app.ingest.formats.shapes import Source
+from app.ingest.formats.shapes._items import check_items
 from app.ingest.intake import UploadRoute
-from app.ingest.upload import Rejected
-from app.model import Tags
+from app.ingest.upload import Readings
 from app.problems import problem_responses
 
 #: A payload that is nested deeper is refused.
@@ -60,11 +61,20 @@ def _describe_body(example: dict[str, Any]) -> type[Operation]:
 
 
 def decode(body: bytes, kind: type[Message]) -> Message:
-    """Decode a message; raise InvalidRequestError, which names the wrong field."""
+    """Decode a message; raise InvalidRequestError, which names the wrong field.
+
+    Where a payload has numbers that are none in JSON, they are left for the check of values.
+    """
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        first = error
+    try:
+        return msgspec.convert(decode_json(body.rstrip(b"\0")), kind)
+    except msgspec.ValidationError as error:
         raise InvalidRequestError(f"The body cannot be used: {error}") from None
+    except (ValueError, RecursionError):
+        raise InvalidRequestError(f"The body cannot be used: {first}") from None
 
 
 def best(receptions: Sequence[Reception]) -> dict[str, float]:
@@ -91,8 +101,8 @@ def _walk(name: str, value: object, depth: int) -> Iterator[tuple[str, float]]:
             yield from _walk(f"{name}.{key}" if name else str(key), inner, depth - 1)
 
 
-def take(sensor: str, time: str | None, values: dict[str, float], tags: Tags, times: ReceiptTimes) -> Parsed:
+def take(sensor: str, time: object, values: dict[str, float], tags: object, times: ReceiptTimes) -> Parsed:
     """Return one reading of a device, or none if it has no values."""
-    rejected = Rejected()
+    source = Source(times)
     items = [{"sensor": sensor, "time": time, "values": values, "tags": tags or None}] if values else []
-    return Parsed(check_readings(items, rejected, times, None), rejected)
+    return Parsed(Readings.join([*check_items(iter(enumerate(items)), source)]), source.rejected)

@@ -10,7 +10,6 @@ from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._devices import Reception, best, decode, device_route, flatten, take
 from app.ingest.intake import AnyRequest, Ingest
 from app.ingest.upload import Readings, Receipt, Rejected
-from app.model import Tags
 
 #: The fields of a status that become metrics.
 _STATUS: Final = ("battery", "margin", "external_power")
@@ -21,15 +20,17 @@ class DeviceInfo(msgspec.Struct, rename="camel"):
 
     device_name: str = ""
     dev_eui: str = ""
-    tags: Tags = {}
+    tags: Any = None
 
 
 class Event(msgspec.Struct, rename="camel"):
     """An event of a device; fields that no reading needs are left out."""
 
     device_info: DeviceInfo
+    #: The same for each copy of an event that is sent again.
+    deduplication_id: Any = None
     #: When the first gateway received it.
-    time: str | None = None
+    time: Any = None
     #: The payload as the device's codec has decoded it.
     object: Any = None
     rx_info: list[Reception] = []
@@ -47,7 +48,10 @@ def parse(body: bytes, event: str, times: ReceiptTimes) -> Parsed:
     message = decode(body, Event)
     values = {**best(message.rx_info), **flatten(message.object)} if event == "up" else _read_status(message)
     device = message.device_info
-    return take(device.device_name or device.dev_eui, message.time, values, device.tags, times)
+    parsed = take(device.device_name or device.dev_eui, message.time, values, device.tags, times)
+    told = message.deduplication_id
+    is_told_once = isinstance(told, str) and told and parsed.readings.values
+    return parsed._replace(event=f"chirpstack {event} {told}") if is_told_once else parsed
 
 
 def _read_status(message: Event) -> dict[str, float]:
@@ -69,7 +73,8 @@ EventName = Annotated[str, QueryParameter(description="Kind of the event; `up` a
 async def post_event(request: AnyRequest, ingest: NamedDependency[Ingest], event: EventName = "up") -> Receipt:
     """Store what a device has measured, with the RSSI and SNR of the best gateway, and its battery.
 
-    Events without readings, such as `join`, are accepted and store nothing.
+    An event that is sent again, with the same `deduplicationId`, is stored once. Events without readings, such as
+    `join`, are accepted and store nothing.
     """
     return await ingest.take(request, lambda body, _media_type, times: parse(body, event, times))
 

@@ -23,10 +23,11 @@ from litestar.status_codes import HTTP_201_CREATED
 from app.auth.guard import first_headers, require
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
 from app.ingest.checks import check_value, refuse_sensor
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip
+from app.ingest.gateways.refusals import BODY_KEPT
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip, keep_sent
 from app.ingest.upload import Readings, Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
-from app.names import is_metric_name, is_sensor_name
+from app.names import is_metric_name, is_sensor_name, tidy_name
 from app.problems import respond
 
 Problems = list[dict[str, Any]]
@@ -38,7 +39,8 @@ class WrongFieldsError(UnprocessableError):
     """Fields of the body are missing or wrong."""
 
     def __init__(self, problems: Problems) -> None:
-        super().__init__("Fields are missing or wrong")
+        named = ", ".join(f"{'.'.join(problem['loc'])}: {problem['msg']}" for problem in problems)
+        super().__init__(f"Fields are missing or wrong: {named}")
         #: In FastAPI's format.
         self.problems = problems
 
@@ -49,7 +51,7 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
     Additional numeric fields become metrics of their own, because that server's firmware clients send them.
     """
     try:
-        fields = msgspec.json.decode(body)
+        fields = msgspec.json.decode(body.rstrip(b"\0"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [_problem("json_invalid", [], f"JSON decode error: {error}")], "", {}
     if not isinstance(fields, dict):
@@ -57,7 +59,8 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
     problems: Problems = []
     values = {metric: _read_number(fields, metric, problems) for metric in LEGACY_METRICS}
     sensor = _read_sensor(fields, problems)
-    for name, value in fields.items():
+    for given, value in fields.items():
+        name = tidy_name(given)
         if name not in values and is_metric_name(name) and check_value(name, value) is None:
             values[name] = float(value)
     return problems, sensor, values
@@ -82,7 +85,8 @@ def _read_number(fields: dict[str, Any], name: str, problems: Problems) -> float
 
 
 def _read_sensor(fields: dict[str, Any], problems: Problems) -> str:
-    sensor = fields.get("sensor_id")
+    given = fields.get("sensor_id")
+    sensor = tidy_name(given) if isinstance(given, str) else given
     if "sensor_id" not in fields:
         problems.append(_problem("missing", ["sensor_id"], "Field required"))
     elif not isinstance(sensor, str) or not is_sensor_name(sensor):
@@ -181,10 +185,12 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
     body = await ingest.read_small_body(request, first_headers(request.scope), _BODY_LIMIT)
     received_us = ingest.clock()
     problems, sensor, values = parse(body)
-    del body
     if problems:
-        raise WrongFieldsError(problems)
-    upload = _legacy_upload(request, sensor, values, received_us)
+        wrong = WrongFieldsError(problems)
+        ingest.note_refused(request, received_us, body[:BODY_KEPT], wrong)
+        raise wrong
+    upload = _legacy_upload(request, sensor, values, received_us, body[:BODY_KEPT])
+    del body
     outcome = await ingest.store(upload)
     if outcome.receipt.rejected and outcome.legacy_id is None:  # else only further fields were refused
         raise UnprocessableError(outcome.receipt.rejected[0].message)
@@ -194,7 +200,9 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
     return record.as_sent(ZoneInfo(ingest.settings.legacy_timezone))
 
 
-def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], received_us: int) -> Upload:
+def _legacy_upload(
+    request: AnyRequest, sensor: str, values: dict[str, float], received_us: int, beginning: bytes
+) -> Upload:
     return Upload(
         Readings.of([Reading(sensor, received_us, values)]),
         Rejected(),
@@ -203,6 +211,7 @@ def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], r
         client_ip=client_ip(request),
         wants_legacy_id=True,
         is_untimed=True,
+        sent=keep_sent(request, first_headers(request.scope), beginning),
     )
 
 

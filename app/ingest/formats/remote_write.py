@@ -17,13 +17,13 @@ from litestar.status_codes import HTTP_204_NO_CONTENT
 from app.auth.guard import require
 from app.errors import InvalidRequestError, UnprocessableError
 from app.ingest.bodies.pieces import check_value_count
-from app.ingest.checks import Refusal, check_tags, check_time, check_value, refuse_metric, refuse_sensor
+from app.ingest.checks import Refusal, check_tags, check_value, refuse_metric, refuse_sensor
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
 from app.ingest.upload import Readings, Rejected, Series
 from app.model import Reading
-from app.names import is_metric_name, is_sensor_name
+from app.names import is_metric_name, is_sensor_name, tidy_name
 from app.problems import problem_responses
 
 #: The fields of each message as (name, number, type, is repeated); a type with a dot is another message.
@@ -74,12 +74,12 @@ def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     sample_count = 0
     for number, given in enumerate(_decode(body).timeseries):
         labels = {label.name: label.value for label in given.labels}
-        metric = labels.pop("__name__", "")
+        metric = tidy_name(labels.pop("__name__", ""))
         origin = find_origin(metric, labels)
         samples = [(sample.timestamp * 1_000, sample.value) for sample in given.samples if not isnan(sample.value)]
         sample_count += len(samples)
         check_value_count(sample_count)
-        good = _check(number, metric, origin, samples, times.received_us, rejected)
+        good = _check(number, metric, origin, samples, times, rejected)
         if good:
             columns.add(number, (origin.sensor, metric), origin, good)
     return Parsed(columns.readings(), rejected)
@@ -90,7 +90,7 @@ def _check(
     metric: str,
     origin: Origin,
     samples: list[tuple[int, float]],
-    received_us: int,
+    times: ReceiptTimes,
     rejected: Rejected,
 ) -> list[tuple[int, float]]:
     """Return the samples of a series that can be stored; add the rejections of the others."""
@@ -98,11 +98,11 @@ def _check(
         return samples
     refusal = _refuse_series(metric, origin)
     if refusal is not None:
-        rejected.add(number, *refusal, values=len(samples))
+        rejected.add(number, *refusal, count=len(samples))
         return []
     good = []
     for time_us, value in samples:
-        refusal = check_value(metric, value) or check_time(time_us, received_us)
+        refusal = check_value(metric, value) or times.check(time_us)
         if refusal is None:
             good.append((time_us, value))
         else:

@@ -34,23 +34,23 @@ class Battery(msgspec.Struct):
 class UplinkMessage(msgspec.Struct):
     """An uplink; fields that no reading needs are left out."""
 
-    received_at: str | None = None
+    received_at: Any = None
     decoded_payload: Any = None
     rx_metadata: list[Reception] = []
     last_battery_percentage: Battery | None = None
 
 
-class Message(msgspec.Struct):
+class WebhookMessage(msgspec.Struct):
     """A message of a webhook. Those of other kinds, such as joins, have no uplink."""
 
     end_device_ids: DeviceIds
-    received_at: str | None = None
+    received_at: Any = None
     uplink_message: UplinkMessage | None = None
 
 
 def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     """Return the reading in a message, if it has one; raise InvalidRequestError."""
-    message = decode(body, Message)
+    message = decode(body, WebhookMessage)
     uplink, device = message.uplink_message, message.end_device_ids
     if uplink is None:
         return Parsed(Readings.of([]), Rejected())

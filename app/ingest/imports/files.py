@@ -29,7 +29,7 @@ class Block(NamedTuple):
     end: int
 
 
-class Rejection(NamedTuple):
+class RejectedLine(NamedTuple):
     """A line, or a value of a line, that is not stored."""
 
     line: int
@@ -38,18 +38,18 @@ class Rejection(NamedTuple):
     row: bytes
 
 
-class Source(msgspec.Struct, frozen=True):
-    """What tells one version of a file from another."""
+class FileVersion(msgspec.Struct, frozen=True):
+    """Facts that differ between two versions of a file."""
 
     size: int
     modified_ns: int
     head_sha256: str
 
 
-class Progress(msgspec.Struct):
-    """How far a file is stored in a database: everything before `offset`."""
+class ImportProgress(msgspec.Struct):
+    """Progress of the import of a file into a database: everything before `offset` is stored."""
 
-    source: Source
+    source: FileVersion
     #: Tells one database from another.
     database: str
     offset: int
@@ -68,18 +68,18 @@ class Progress(msgspec.Struct):
         beside.replace(path)
 
 
-def find_source(path: Path) -> Source:
+def find_source(path: Path) -> FileVersion:
     """Return size, time of change and hash of the beginning of a file."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     facts = path.stat()
-    return Source(facts.st_size, facts.st_mtime_ns, sha256(head).hexdigest())
+    return FileVersion(facts.st_size, facts.st_mtime_ns, sha256(head).hexdigest())
 
 
-def load_progress(path: Path) -> Progress | None:
+def load_progress(path: Path) -> ImportProgress | None:
     """Return the progress that an interrupted import left, None without one."""
     with suppress(FileNotFoundError, msgspec.DecodeError):
-        return msgspec.json.decode(path.read_bytes(), type=Progress)
+        return msgspec.json.decode(path.read_bytes(), type=ImportProgress)
     return None
 
 
@@ -122,7 +122,7 @@ class RejectedFile:
         else:
             path.unlink(missing_ok=True)
 
-    def add(self, rejections: Sequence[Rejection]) -> int:
+    def add(self, rejections: Sequence[RejectedLine]) -> int:
         """Append rows, and return the length of the file."""
         if rejections:
             rows = [(each.line, each.code, each.message, _show_row(each.row)) for each in rejections]

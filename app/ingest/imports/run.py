@@ -1,4 +1,4 @@
-"""Import of one file: parsed and stored block by block, in order, so that it can be killed at any moment and go on."""
+"""Import of one file, block by block and in order, so that it can be killed at any moment and resumed."""
 
 import asyncio
 from collections import deque
@@ -17,15 +17,15 @@ from app.db.pool import connect
 from app.errors import OverloadedError
 from app.ingest.imports.files import (
     Block,
-    Progress,
+    ImportProgress,
     RejectedFile,
-    Rejection,
+    RejectedLine,
     find_source,
     load_progress,
     read_blocks,
     read_header,
 )
-from app.ingest.imports.table import InvalidFileError, Kept, Table, find_kept
+from app.ingest.imports.table import CsvTable, InvalidFileError, RawRetention, find_kept
 from app.ingest.sql import SQL
 from app.ingest.upload import Readings, Receipt, Rejected, Upload
 from app.ingest.writer import Writer
@@ -37,13 +37,13 @@ from app.tasks import supervised
 _IN_FLIGHT = 2
 #: How often a block is tried again when the database is too busy to store it, and the pause before each try.
 _RETRIES, _PAUSE_S = 10, 1.0
-#: How long a block may take. Nobody waits for an answer, and late readings may need chunks decompressed.
+#: Longest time of a block. Nobody waits for an answer, and late readings may need decompression of chunks.
 _BLOCK_WITHIN_S = 600.0
 #: Sensors are registered under this label; an operator's import has no cap.
 IMPORT_KEY = ApiKey(IMPORT_LABEL, frozenset({"ingest"}), Limits(sensors=2**31 - 1))
 
 
-class Summary(msgspec.Struct, frozen=True):
+class ImportSummary(msgspec.Struct, frozen=True):
     """The outcome of an import. Counts are of values; a row that is refused as a whole counts as one."""
 
     accepted: int
@@ -68,11 +68,11 @@ class Import:
         self._rejected_path = path.with_name(f"{path.stem}.rejected.csv")
         self._writer = Writer(Metrics(), _BLOCK_WITHIN_S)
 
-    async def run(self) -> Summary:
-        """Store the file and return the counts; raise AppError, OSError, and what a lost database raises."""
+    async def run(self) -> ImportSummary:
+        """Store the file and return the counts; raise AppError, OSError, and errors of a lost database."""
         if self._path.exists() and not self._path.is_file():
             raise InvalidFileError(
-                f"{self._path} is no regular file; save what it holds to one, so that it can be resumed"
+                f"{self._path} is not a regular file; save its contents to one, so that the import can be resumed"
             )
         connection = await connect(self._dsn)
         try:
@@ -82,7 +82,7 @@ class Import:
         finally:
             await connection.close()
         with self._path.open("rb") as file:
-            table = Table(read_header(file))
+            table = CsvTable(read_header(file))
             progress, resumed = self._resume(database, file.tell())
             rejected = RejectedFile(self._rejected_path, progress.rejected_bytes)
             file.seek(progress.offset)
@@ -92,7 +92,7 @@ class Import:
                     async for stored in committed:
                         self._finish(stored, progress, rejected)
         self._progress_path.unlink(missing_ok=True)
-        return Summary(
+        return ImportSummary(
             progress.accepted,
             progress.duplicates,
             progress.rejected,
@@ -100,19 +100,21 @@ class Import:
             resumed,
         )
 
-    def _resume(self, database: str, start: int) -> tuple[Progress, int | None]:
+    def _resume(self, database: str, start: int) -> tuple[ImportProgress, int | None]:
         """Return the progress to go on from, and the first line to read if an earlier import was interrupted."""
         source = find_source(self._path)
         found = load_progress(self._progress_path)
         if found is None:
-            return Progress(source, database, start, 1), None
+            return ImportProgress(source, database, start, 1), None
         if (found.source, found.database) != (source, database):
             self._say(f"{self._progress_path.name} is of another file or database: starting from the beginning")
-            return Progress(source, database, start, 1), None
+            return ImportProgress(source, database, start, 1), None
         self._say(f"going on at line {found.line + 1:,}, after {100 * found.offset // source.size} % of the file")
         return found, found.line + 1
 
-    async def _store_blocks(self, blocks: Iterator[Block], table: Table, kept: Kept) -> AsyncGenerator["_Stored", None]:
+    async def _store_blocks(
+        self, blocks: Iterator[Block], table: CsvTable, kept: RawRetention
+    ) -> AsyncGenerator["_Stored", None]:
         """Store blocks and yield each after its commit, in order, while the next one is under way."""
         waiting: deque[_Waiting] = deque()
         try:
@@ -128,7 +130,7 @@ class Import:
                 task.cancel()
             await asyncio.gather(*(task for _, _, task in waiting), return_exceptions=True)
 
-    def _finish(self, stored: "_Stored", progress: Progress, rejected: RejectedFile) -> None:
+    def _finish(self, stored: "_Stored", progress: ImportProgress, rejected: RejectedFile) -> None:
         """Write the rejected rows of a block that is committed, then the progress."""
         receipt = stored.receipt
         progress.offset, progress.line = stored.block.end, stored.block.first_line + len(stored.block.lines) - 1
@@ -144,12 +146,12 @@ class _Stored(NamedTuple):
     """A block that is committed."""
 
     block: Block
-    rejections: list[Rejection]
+    rejections: list[RejectedLine]
     receipt: Receipt
 
 
 #: A block on its way into the database.
-_Waiting = tuple[Block, list[Rejection], asyncio.Task[Receipt]]
+_Waiting = tuple[Block, list[RejectedLine], asyncio.Task[Receipt]]
 
 
 async def _committed(waiting: deque[_Waiting]) -> _Stored:
@@ -160,7 +162,7 @@ async def _committed(waiting: deque[_Waiting]) -> _Stored:
     return _Stored(block, rejections, receipt)
 
 
-def _parse(block: Block, table: Table, kept: Kept) -> tuple[Upload, list[Rejection]]:
+def _parse(block: Block, table: CsvTable, kept: RawRetention) -> tuple[Upload, list[RejectedLine]]:
     received_us = now_us()
     readings, rejections = [], []
     for number, line in enumerate(block.lines, start=block.first_line):
@@ -169,7 +171,7 @@ def _parse(block: Block, table: Table, kept: Kept) -> tuple[Upload, list[Rejecti
         reading, refusals = table.parse(line, kept, received_us)
         if reading is not None:
             readings.append(reading)
-        rejections += [Rejection(number, code, message, line) for code, message in refusals]
+        rejections += [RejectedLine(number, code, message, line) for code, message in refusals]
     return Upload(Readings.of(readings), Rejected(), received_us, IMPORT_KEY, is_import=True), rejections
 
 

@@ -30,10 +30,10 @@ from app.ingest.checks import (
     time_limits,
 )
 from app.model import Reading
-from app.names import is_metric_name, is_sensor_name, show
+from app.names import is_metric_name, is_sensor_name, show, tidy_name
 
 _LONG = {"sensor", "time", "metric", "value"}
-#: Of a quoted cell over several lines, the last line would be read as a row.
+#: Matches the last line of a quoted cell that spans several lines, which would be read as a row.
 _STRAY_QUOTE = re.compile(r'^(?:[^",]*|"(?:[^"]|"")*")(?:,(?:[^",]*|"(?:[^"]|"")*"))*[^",]"')
 _MILLISECONDS = re.compile(r"-?[0-9]{1,15}")
 #: Earlier times are mistakes.
@@ -48,8 +48,8 @@ class InvalidFileError(AppError):
     title = "The file cannot be imported"
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """How long the database keeps raw readings, None for ever, and its edition."""
+class RawRetention(msgspec.Struct, frozen=True):
+    """Time for which the database keeps raw readings, None for ever, and its edition."""
 
     retention: timedelta | None
     edition: Edition
@@ -72,12 +72,12 @@ class Kept(msgspec.Struct, frozen=True):
         )
 
 
-async def find_kept(connection: Connection) -> Kept:
-    """Return what the database keeps now."""
-    return Kept(await find_raw_retention(connection), await detect_edition(connection))
+async def find_kept(connection: Connection) -> RawRetention:
+    """Return the retention of the database."""
+    return RawRetention(await find_raw_retention(connection), await detect_edition(connection))
 
 
-class Table:
+class CsvTable:
     """The columns of a file, from its first line; raises InvalidFileError."""
 
     def __init__(self, header: bytes) -> None:
@@ -102,7 +102,7 @@ class Table:
     def _named(self) -> tuple[int, int]:
         return self._sensor, self._time
 
-    def parse(self, line: bytes, kept: Kept, received_us: int) -> tuple[Reading | None, list[Refusal]]:
+    def parse(self, line: bytes, kept: RawRetention, received_us: int) -> tuple[Reading | None, list[Refusal]]:
         """Return the reading of a line, None if it has none, and the refusals of the line or of single values."""
         cells = _split(line)
         if isinstance(cells, tuple):
@@ -111,7 +111,7 @@ class Table:
             return None, [
                 ("reading_invalid", f"the line has {len(cells)} cells; write {self._width}, as the first line has")
             ]
-        sensor = cells[self._sensor]
+        sensor = tidy_name(cells[self._sensor])
         if not is_sensor_name(sensor):
             return None, [refuse_sensor(sensor)]
         time_us = parse_time(cells[self._time])
@@ -121,7 +121,7 @@ class Table:
         values: dict[str, float] = {}
         refusals = []
         for metric, text in self._texts(cells):
-            value = _parse_value(text)
+            metric, value = tidy_name(metric), _parse_value(text)
             refusal = check_value(metric, value) if is_metric_name(metric) else refuse_metric(metric)
             if refusal is None:
                 values[metric] = float(value)
@@ -151,7 +151,7 @@ def parse_time(text: str) -> int | Refusal:
 
 
 def _parse_value(text: str) -> float | str:
-    """Return a number; NaN and infinities as such, and what is no number as it is, for the check to refuse it."""
+    """Return the number in a text, also NaN and infinities; return any other text unchanged, so that it is refused."""
     if _NUMBER.fullmatch(text) or text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return float(text)
     return text
@@ -160,9 +160,10 @@ def _parse_value(text: str) -> float | str:
 def _read_header(header: bytes) -> list[str]:
     if header.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InvalidFileError("The file is UTF-16; save it as UTF-8")
-    names = _split(header.removeprefix(b"\xef\xbb\xbf"))
-    if isinstance(names, tuple):
-        raise InvalidFileError(f"The first line is no list of columns: {names[1]}")
+    cells = _split(header.removeprefix(b"\xef\xbb\xbf"))
+    if isinstance(cells, tuple):
+        raise InvalidFileError(f"The first line is no list of columns: {cells[1]}")
+    names = [tidy_name(cell) for cell in cells]
     for separator in (";", "\t"):
         if len(names) == 1 and separator in names[0]:
             raise InvalidFileError(f"The columns are separated by {separator!r}; separate them by commas")

@@ -6,12 +6,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from app.db.pool import Pool
-from app.live.frames import Frame, Message
+from app.live.frames import Frame, FramedMessage
 from app.live.protocol import CloseCode
 from app.live.queues.readings import QUEUE_BYTES
 from app.live.queues.waiting import Backlog, OnClose, Queue
 from app.live.sql import SQL
-from app.live.wire import Wire
+from app.live.wire import ClientWire
 from app.metrics import Metrics
 from app.model import LegacyRecord
 
@@ -19,7 +19,9 @@ from app.model import LegacyRecord
 class LegacyRecords(Queue[int]):
     """The records in frames, for one client; a client that falls QUEUE_BYTES behind is closed."""
 
-    def __init__(self, timezone: ZoneInfo, wire: Wire, backlog: Backlog, on_close: OnClose, metrics: Metrics) -> None:
+    def __init__(
+        self, timezone: ZoneInfo, wire: ClientWire, backlog: Backlog, on_close: OnClose, metrics: Metrics
+    ) -> None:
         super().__init__(wire, backlog, on_close, metrics)
         self._timezone = timezone
         #: Until the last stored record is sent, new ones only wait.
@@ -37,12 +39,12 @@ class LegacyRecords(Queue[int]):
             self._sent_first = record.id
             self._waiting.remove(record.id)
             await self._wire.drained()
-            self._wire.write([Message(msgspec.json.encode(record.as_sent(self._timezone))).framed])
+            self._wire.write([FramedMessage(msgspec.json.encode(record.as_sent(self._timezone))).framed])
         self._has_begun = True
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits while the client keeps up, once it has begun."""
+        """Write waiting records while the client keeps up, once `begin` is done."""
         if self._has_begun:
             super().flush()
 

@@ -15,13 +15,13 @@ from app.live.protocol import (
     states_message,
 )
 from app.live.queues.waiting import Backlog, ClosedError, OnClose, Queue
-from app.live.wire import Wire, frame_text
+from app.live.wire import ClientWire, frame_text
 from app.metrics import Metrics
 from app.model import FeedReading, MetricName, SensorName
 
-#: Most bytes that may wait for one client in mode `all`; beyond it, the connection is closed with the client's cursor.
+#: Limit of the bytes that wait for one client in mode `all`; beyond it, the connection is closed with its cursor.
 QUEUE_BYTES = 8 * 2**20
-#: Most series and alerts that may wait for one client in mode `latest`; beyond it, the connection is closed likewise.
+#: Limit of the series and alerts that wait for one client in mode `latest`; beyond it, the same happens.
 CONFLATED_LIMIT = 200_000
 #: Memory of one waiting value in mode `latest`, as measured: its place in the dict, its key and its reading.
 VALUE_BYTES = 600
@@ -50,7 +50,7 @@ class FeedQueue(Queue[Cursor]):
         wanted: Filter,
         asked: Subscribe,
         position: Cursor,
-        wire: Wire,
+        wire: ClientWire,
         backlog: Backlog,
         on_close: OnClose,
         metrics: Metrics,
@@ -63,19 +63,19 @@ class FeedQueue(Queue[Cursor]):
         self._states: dict[SensorName, SensorStatus] = {}
         #: The states that were queued for the client so far.
         self._known_states: dict[SensorName, SensorStatus] = {}
-        #: Everything up to this cursor was sent to the client or is not wanted.
+        #: Up to this cursor, everything that the client wants was sent.
         self.sent = position
 
     def __len__(self) -> int:
         return len(self._waiting) + (self._heartbeat is not None) + len(self._states)
 
     def send_heartbeat(self, framed: bytes) -> None:
-        """Queue a heartbeat; a slow client gets the newest only."""
+        """Queue a heartbeat; a slow client gets only the newest one."""
         self._heartbeat = framed
         self.flush()
 
     def update_states(self, states: Mapping[SensorName, SensorStatus]) -> None:
-        """Queue what has changed of the states that the client wants; a slow client gets each sensor's newest.
+        """Queue changed states that the client wants; a slow client gets only the newest state of each sensor.
 
         The first call queues all of them. A sensor that is no longer in `states` is retired.
         """
@@ -116,7 +116,7 @@ class FeedQueue(Queue[Cursor]):
         return not self._ended and frame.cursor.seq > self.sent.seq
 
     def discard(self) -> None:
-        """Discard what waits."""
+        """Discard all waiting messages."""
         super().discard()
         self._heartbeat = None
         self._states.clear()
@@ -148,7 +148,7 @@ class LatestValues(FeedQueue):
         wanted: Filter,
         asked: Subscribe,
         position: Cursor,
-        wire: Wire,
+        wire: ClientWire,
         backlog: Backlog,
         on_close: OnClose,
         metrics: Metrics,
@@ -219,7 +219,7 @@ class LatestValues(FeedQueue):
         self._values.clear()
 
     def discard(self) -> None:
-        """Discard what waits."""
+        """Discard all waiting messages."""
         super().discard()
         self._clear_values()
 
@@ -233,5 +233,5 @@ def _group(waiting: dict[SeriesName, FeedReading]) -> list[FeedReading]:
 
 
 def _sortable(time: str) -> str:
-    """Return an RFC 3339 time in UTC in a form that sorts as text: without its Z, because fractions may be missing."""
+    """Return an RFC 3339 time in UTC without its Z. Such texts sort by time, even if some lack a fraction."""
     return time.rstrip("Z")

@@ -1,4 +1,4 @@
-"""What waits for a client: messages in order, counted in bytes, and how they are written."""
+"""Queues of one client: its waiting messages, in order and counted in bytes, and the writing of them."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from app.live.frames import Frame, Message
+from app.live.frames import Frame, FramedMessage
 from app.live.protocol import CloseCode, SensorStatus
-from app.live.wire import Wire
+from app.live.wire import ClientWire
 from app.metrics import Metrics
 from app.model import SensorName
 
 #: Bytes that are written together for one client.
 WRITE_BYTES = 64 * 2**10
 
-#: What a queue remembers of a message: the cursor that the client is at once it is sent, or a record's id.
+#: Position of a message in the feed: the cursor of the client after it was sent, or the id of a record.
 Position = TypeVar("Position")
 
 
@@ -37,19 +37,19 @@ OnClose = Callable[[ClosedError], None]
 
 
 class Backlog:
-    """The bytes that wait for all clients of this process together; a message that waits for several counts once."""
+    """The bytes that wait for all clients of this process; a message that waits for several clients counts once."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
-    def hold(self, message: Message) -> None:
-        """Count a message that waits for one client more."""
+    def hold(self, message: FramedMessage) -> None:
+        """Count a message for one more client."""
         if not message.clients:
             self.bytes += len(message)
         message.clients += 1
 
-    def release(self, message: Message) -> None:
-        """Count a message that waits for one client less."""
+    def release(self, message: FramedMessage) -> None:
+        """Count a message for one client fewer."""
         message.clients -= 1
         if not message.clients:
             self.bytes -= len(message)
@@ -60,7 +60,7 @@ class Waiting(Generic[Position]):
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._messages: deque[tuple[Position, Message]] = deque()
+        self._messages: deque[tuple[Position, FramedMessage]] = deque()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -71,14 +71,14 @@ class Waiting(Generic[Position]):
         """Return the position of the first message."""
         return self._messages[0][0]
 
-    def put(self, position: Position, message: Message) -> None:
+    def put(self, position: Position, message: FramedMessage) -> None:
         """Append a message."""
         self._messages.append((position, message))
         self.bytes += len(message)
         self._backlog.hold(message)
 
     def take(self) -> tuple[Position, list[bytes]]:
-        """Remove the first messages, WRITE_BYTES or one of any size; return the last position, and them framed."""
+        """Remove the first messages, up to WRITE_BYTES but at least one; return the last position and the frames."""
         taken: list[bytes] = []
         size = 0
         while self._messages and (not taken or size + len(self._messages[0][1]) <= WRITE_BYTES):
@@ -103,11 +103,11 @@ class Waiting(Generic[Position]):
 
 
 class Queue(ABC, Generic[Position]):
-    """What waits for one client; it is written at once while the client keeps up, and else as the client reads."""
+    """The queue of one client. Messages are written at once while the client keeps up, else as fast as it reads."""
 
     wants_states = False
 
-    def __init__(self, wire: Wire, backlog: Backlog, on_close: OnClose, metrics: Metrics) -> None:
+    def __init__(self, wire: ClientWire, backlog: Backlog, on_close: OnClose, metrics: Metrics) -> None:
         self._wire = wire
         self._backlog = backlog
         self._waiting: Waiting[Position] = Waiting(backlog)
@@ -132,30 +132,30 @@ class Queue(ABC, Generic[Position]):
         """Send a heartbeat, where this feed has heartbeats."""
 
     def update_states(self, states: Mapping[SensorName, SensorStatus]) -> None:
-        """Send what has changed of the states that the client wants, if it asked for states."""
+        """Send changed states that the client wants, if it asked for states."""
 
     def flush(self) -> None:
-        """Write what waits while the client keeps up; leave the rest to `flush_forever`."""
+        """Write waiting messages while the client keeps up; leave the rest to `flush_forever`."""
         while self and self._wire.is_writable:
             self._wire.write(self._take())
         if self:
             self._blocked.set()
 
     async def drain(self) -> None:
-        """Write all that waits, as fast as the client reads."""
+        """Write all waiting messages, as fast as the client reads."""
         while self:
             await self._wire.drained()
             self.flush()
 
     async def flush_forever(self) -> None:
-        """Write what waits whenever the client can take it again, after `flush` could not write all."""
+        """Write the messages that `flush` left, as fast as the client reads, until cancelled."""
         while True:
             await self._blocked.wait()
             await self.drain()
             self._blocked.clear()
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """Close the connection; what waits is discarded."""
+        """Close the connection and discard waiting messages."""
         self._end(ClosedError(code, reason))
 
     @abstractmethod
@@ -164,14 +164,14 @@ class Queue(ABC, Generic[Position]):
 
     @abstractmethod
     def _take(self) -> Sequence[bytes]:
-        """Remove what is to be written next, at least one frame, and return it framed."""
+        """Remove and return the frames to write next, at least one."""
 
     def _end(self, error: ClosedError) -> None:
-        # Nothing more may be sent, because it would move the client's cursor past frames that the client did not get.
+        # Nothing more may be sent: it would move the cursor of the client past frames that it did not get.
         self._ended = True
         self.discard()
         self._on_close(error)
 
     def discard(self) -> None:
-        """Discard what waits."""
+        """Discard all waiting messages."""
         self._waiting.clear()

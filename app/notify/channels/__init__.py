@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
+from zoneinfo import available_timezones
 
 import aiohttp
 import msgspec
@@ -104,13 +105,21 @@ def _check_type(name: str, value: Any, expected: Any) -> list[ConfigProblem]:
 def _build(channel: Channel, values: Mapping[str, Any], endpoints: Endpoints) -> ChannelConfig:
     try:
         config: ChannelConfig = msgspec.convert(values, channel.Config)
-        objection = channel.check(config, endpoints)
+        objection = _zone_fault(config.timezone) or channel.check(config, endpoints)
     except msgspec.ValidationError as error:
         objection = str(error)
     if objection is not None:
         field = objection.split(maxsplit=1)[0]
         raise ChannelConfigError((ConfigProblem(field if field in values else None, objection),))
     return config
+
+
+def _zone_fault(zone: str | None) -> str | None:
+    if zone is None or zone in available_timezones():
+        return None
+    close = difflib.get_close_matches(zone, available_timezones(), n=1)
+    hint = f"; did you mean {close[0]}?" if close else "; write a name such as Europe/Berlin"
+    return f"timezone {zone!r} is not known{hint}"
 
 
 def _name_unknown(kind: str, given: object, known: Mapping[str, Any]) -> str:

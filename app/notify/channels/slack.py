@@ -3,11 +3,12 @@
 import itertools
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-from app.notify.message import PLAIN, Lines, Markup, Message, RenderedMessage, clip, fit, write
+from app.notify.message import PLAIN, Fitted, Lines, Markup, Message, RenderedMessage, clip, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,
@@ -36,18 +37,27 @@ FALLBACK_CHARS: Final = 500
 _FRAME_BLOCKS: Final = 4
 #: The form of Slack's error codes. Any other body comes from a proxy, which may quote the secret address.
 _ERROR_CODE: Final = re.compile(r"[a-z_]{2,60}")
+#: Slack and Mattermost answer `ok`, Rocket.Chat {"success": true}.
+_OK: Final = re.compile(rb'ok|\{"success":\s*true\}')
+_SLACK_HOSTS: Final = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 _CHANNEL_BROKEN: Final = frozenset({301, 302, 307, 308, 401, 403, 404, 410})
 
 
 class Config(ChannelConfig, frozen=True):
-    """An incoming webhook of a Slack channel; the whole address is secret."""
+    """An incoming webhook of a Slack channel, or of what understands Slack's; the whole address is secret."""
 
     webhook_url: str
+    #: What the address must begin with in place of SLACK_WEBHOOK_PREFIX: for GovSlack, Mattermost or Rocket.Chat.
+    webhook_prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.webhook_prefix is not None and not self.webhook_prefix.startswith(("https://", "http://")):
+            raise ValueError("webhook_prefix must be an http:// or https:// address")
 
 
 def check(config: Config, endpoints: Endpoints) -> str | None:
     """Return what is wrong with the webhook's address, or None."""
-    prefix = endpoints.slack_webhook_prefix.rstrip("/") + "/"
+    prefix = (config.webhook_prefix or endpoints.slack_webhook_prefix).rstrip("/") + "/"
     if config.webhook_url.startswith(prefix):
         return None
     return f"webhook_url must begin with {prefix}"
@@ -82,7 +92,7 @@ def render(message: Message) -> RenderedMessage:
         bars.append(_bar(message.style.colour, tail))
     # When there are blocks, Slack shows `text` in notifications only.
     blocks = [_section(lines) for lines in ((fitted.title,), fitted.text) if lines]
-    return RenderedMessage({"text": fallback, "blocks": blocks, "attachments": bars})
+    return RenderedMessage({"text": fallback, "blocks": blocks, "attachments": bars}, _without_blocks(fitted, message))
 
 
 async def send(
@@ -92,8 +102,9 @@ async def send(
     objection = check(config, endpoints)
     if objection is not None:
         raise PermanentError(objection, channel_broken=True)
-    answer = await send_post(session, Post(config.webhook_url, msgspec.json.encode(rendered.body)))
-    if answer.ok and answer.body.strip() == b"ok":
+    body = rendered.body if _knows_blocks(config) or rendered.fallback is None else rendered.fallback
+    answer = await send_post(session, Post(config.webhook_url, msgspec.json.encode(body)))
+    if answer.ok and _OK.fullmatch(answer.body.strip()):
         return Delivered(response="ok")
     raise _refuse(answer)
 
@@ -101,6 +112,26 @@ async def send(
 def escape(text: str) -> str:
     """Escape the three characters that Slack's markup reserves."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _knows_blocks(config: Config) -> bool:
+    """Return whether the service is Slack itself: those that only take its webhooks do not show Block Kit."""
+    host = (urlsplit(config.webhook_prefix).hostname or "") if config.webhook_prefix else ""
+    return not host or host in _SLACK_HOSTS
+
+
+def _without_blocks(fitted: Fitted, message: Message) -> dict[str, Any]:
+    """Return the message as text and coloured attachments, for services that do not know Block Kit."""
+    head = [lines for lines in ((fitted.title,), fitted.text) if lines]
+    bars = [
+        {"color": entry.style.colour, "text": write(lines, MRKDWN), "fallback": write(lines, PLAIN)}
+        for entry, lines in fitted.entries
+    ]
+    tail = [lines for lines in (fitted.more, fitted.footer) if lines]
+    if tail:
+        text = "\n".join(write(lines, MRKDWN) for lines in tail)
+        bars.append({"color": message.style.colour, "text": text, "fallback": text})
+    return {"text": "\n".join(write(lines, MRKDWN) for lines in head), "attachments": bars}
 
 
 def _refuse(answer: Answer) -> DeliveryError:

@@ -44,7 +44,14 @@ _REASON_UNITS: Final = 200
 _TOKEN: Final = re.compile(r"[0-9]+:[A-Za-z0-9_-]+")
 _CHANNEL_BROKEN: Final = frozenset({301, 302, 307, 308, 401, 403, 404})
 #: Refusals with status 400 that concern the chat, not the message.
-_CHAT_BROKEN: Final = re.compile(r"chat not found|peer_id_invalid|chat_write_forbidden|rights to send", re.IGNORECASE)
+_CHAT_BROKEN: Final = re.compile(
+    r"chat not found|message thread not found|peer_id_invalid|chat_write_forbidden|rights to send", re.IGNORECASE
+)
+
+
+#: A button is refused, and the message with it, if its address has no public name.
+_BUTTON_URL: Final = re.compile(r"https?://[^/:?#]+\.[A-Za-z]{2,}([/:?#]|$)")
+_BUTTON_REFUSED: Final = re.compile(r"button_url_invalid|inline keyboard button url", re.IGNORECASE)
 
 
 class Config(ChannelConfig, frozen=True):
@@ -52,12 +59,16 @@ class Config(ChannelConfig, frozen=True):
 
     bot_token: str
     chat_id: int | str
+    #: The topic of a forum group.
+    message_thread_id: int | str | None = None
 
     def __post_init__(self) -> None:
         if _TOKEN.fullmatch(self.bot_token) is None:
             raise ValueError("bot_token must be digits, a colon, then letters, digits, _ or -")
         if not str(self.chat_id).strip():
             raise ValueError("chat_id must not be empty")
+        if self.message_thread_id is not None and not str(self.message_thread_id).strip().isdecimal():
+            raise ValueError("message_thread_id must be the number of a topic")
 
     def moved(self, moved_to: int) -> Self:
         """Return the settings after Telegram has given the group another id."""
@@ -102,6 +113,8 @@ def render(message: Message) -> RenderedMessage:
     if message.reply_to is not None:
         reply = {"message_id": int(message.reply_to), "allow_sending_without_reply": True}
         options["reply_parameters"] = reply
+    if message.page is not None and _BUTTON_URL.match(message.page):
+        options["reply_markup"] = {"inline_keyboard": [[{"text": "Open", "url": message.page}]]}
     marked_up = fit(message, _cost, TEXT_UNITS)
     plain = fit(message, lambda lines: utf16_units(write(lines, PLAIN)) + 2, TEXT_UNITS)
     return RenderedMessage(
@@ -115,17 +128,21 @@ async def send(
 ) -> Delivered:
     """Send to the chat; raise TransientError, PermanentError or UncertainError.
 
-    Repeat once with the chat's new id if it has moved, and once with the fallback if the markup is refused.
+    Repeat once with the chat's new id if it has moved, without the button if its address is refused, and once with the
+    fallback if the markup is refused.
     """
     body, fallback = rendered.body, rendered.fallback
     moved_to: int | None = None
     while True:
-        post = _address(config, endpoints, {**body, "chat_id": moved_to or config.chat_id})
+        topic = {} if config.message_thread_id is None else {"message_thread_id": int(config.message_thread_id)}
+        post = _address(config, endpoints, {**body, **topic, "chat_id": moved_to or config.chat_id})
         answer, reply = await _exchange(session, post, moved_to)
         if answer.ok and reply.ok:
             return Delivered(_message_ref(reply), msgspec.json.decode(answer.body), moved_to)
         if moved_to is None and reply.parameters.migrate_to_chat_id is not None:
             moved_to = reply.parameters.migrate_to_chat_id
+        elif "reply_markup" in body and _BUTTON_REFUSED.search(reply.description):
+            body = {name: value for name, value in body.items() if name != "reply_markup"}
         elif fallback is not None and "can't parse entities" in reply.description:
             body, fallback = fallback, None
         else:

@@ -11,7 +11,7 @@ from app.errors import WorkerAwayError
 from app.notify.outbox import AttemptOutcome
 from app.notify.sql import SQL
 
-#: How long the API waits for an answer: a turn of the destination, and the service's own time.
+#: Longest time that the API waits for an answer: for a turn of the destination, and for the service.
 ANSWER_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.1
 
@@ -45,7 +45,7 @@ async def request_test(pool: Pool, channel: str) -> ChannelTest:
 
 
 async def take_tests(connection: Connection | Pool) -> list[tuple[int, str]]:
-    """Return the (id, channel) of tests that were asked for and that the API still waits for; delete older rows."""
+    """Return (id, channel) of the tests for which the API still waits; delete older rows."""
     return [(row["id"], row["channel"]) for row in await connection.fetch(SQL["take_channel_tests"], ANSWER_WITHIN_S)]
 
 

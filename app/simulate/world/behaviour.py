@@ -1,16 +1,13 @@
 """The behaviour of gateways: encoding, clock, offline periods and lost answers."""
 
-from typing import Literal
-
 import msgspec
 
 from app.clock import MINUTE_US, SECOND_US
 from app.simulate.world.chance import fraction, key_of
+from app.uplink import Encoding
 
 #: Longer than the five minutes of silence after which the alert gateway-offline fires.
 LONGEST_OFFLINE_US = 8 * MINUTE_US
-
-Encoding = Literal["identity", "gzip", "zstd"]
 
 
 class OfflinePeriods(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ class Excursion(msgspec.Struct, frozen=True):
         return 1 - _smooth(min(max(since_us / self.fall_us, 0.0), 1.0))
 
 
-class Shape(msgspec.Struct, frozen=True):
+class SignalShape(msgspec.Struct, frozen=True):
     """The normal course of a metric in one kind of place, and its excursion."""
 
     mean: float
@@ -55,7 +55,7 @@ class Signal:
     """
 
     def __init__(
-        self, shape: Shape, seed: int, sensor: str, metric: str, course: str, demo_start_us: int | None
+        self, shape: SignalShape, seed: int, sensor: str, metric: str, course: str, demo_start_us: int | None
     ) -> None:
         self.excursion = shape.excursion
         self._shape = shape

@@ -7,13 +7,13 @@ import msgspec
 from app.clock import HOUR_US, MINUTE_US
 from app.model import MetricName, SensorName, Tags
 from app.simulate.world.chance import fraction, key_of
-from app.simulate.world.signals import Excursion, Shape, Signal
+from app.simulate.world.signals import Excursion, Signal, SignalShape
 
 SITES = ("harbour", "bakery", "dairy", "clinic", "museum", "brewery", "depot", "school")
 #: The units of all metrics, sent with each upload.
 UNITS = {"temperature": "°C", "humidity": "%", "pressure": "hPa"}
 
-_PRESSURE = Shape(
+_PRESSURE = SignalShape(
     mean=1013,
     daily_swing=0.3,
     wander=0.5,
@@ -36,7 +36,7 @@ class SensorKind(msgspec.Struct, frozen=True):
 
     name: str
     room: str
-    shapes: dict[MetricName, Shape]
+    shapes: dict[MetricName, SignalShape]
 
 
 KINDS = (
@@ -44,7 +44,7 @@ KINDS = (
         "freezer",
         "cold store",
         {
-            "temperature": Shape(
+            "temperature": SignalShape(
                 mean=-20,
                 daily_swing=0.3,
                 wander=0.5,
@@ -66,7 +66,7 @@ KINDS = (
         "server-room",
         "server room",
         {
-            "temperature": Shape(
+            "temperature": SignalShape(
                 mean=24,
                 daily_swing=0.4,
                 wander=0.5,
@@ -82,15 +82,15 @@ KINDS = (
                     demo_offset_us=MINUTE_US,
                 ),
             ),
-            "humidity": Shape(mean=44, daily_swing=-1, wander=1.5, noise=0.3, digits=1),
+            "humidity": SignalShape(mean=44, daily_swing=-1, wander=1.5, noise=0.3, digits=1),
         },
     ),
     SensorKind(
         "roof",
         "outdoors",
         {
-            "temperature": Shape(mean=19, daily_swing=4, wander=0.6, noise=0.1, digits=2),
-            "humidity": Shape(mean=50, daily_swing=-7, wander=3, noise=0.4, digits=1),
+            "temperature": SignalShape(mean=19, daily_swing=4, wander=0.6, noise=0.1, digits=2),
+            "humidity": SignalShape(mean=50, daily_swing=-7, wander=3, noise=0.4, digits=1),
             "pressure": _PRESSURE,
         },
     ),
@@ -98,8 +98,8 @@ KINDS = (
         "office",
         "office",
         {
-            "temperature": Shape(mean=21.5, daily_swing=1.2, wander=0.4, noise=0.08, digits=2),
-            "humidity": Shape(
+            "temperature": SignalShape(mean=21.5, daily_swing=1.2, wander=0.4, noise=0.08, digits=2),
+            "humidity": SignalShape(
                 mean=46,
                 daily_swing=-2,
                 wander=2,
@@ -122,8 +122,8 @@ KINDS = (
         "cellar",
         "cellar",
         {
-            "temperature": Shape(mean=15, daily_swing=0.2, wander=0.3, noise=0.05, digits=2),
-            "humidity": Shape(
+            "temperature": SignalShape(mean=15, daily_swing=0.2, wander=0.3, noise=0.05, digits=2),
+            "humidity": SignalShape(
                 mean=56,
                 daily_swing=-1,
                 wander=1.5,
@@ -190,7 +190,7 @@ def _each_sensor(seed: int, gateway_number: int, count: int, demo_start_us: int 
 
 
 def _signal(
-    shape: Shape, seed: int, sensor: str, metric: str, own_start_us: int | None, weather_start_us: int | None
+    shape: SignalShape, seed: int, sensor: str, metric: str, own_start_us: int | None, weather_start_us: int | None
 ) -> Signal:
     """Return the signal of one metric: all pressures follow the same weather, every other metric its own course."""
     if metric == "pressure":

@@ -12,7 +12,7 @@ from app.simulate.plan import Plan
 SHORTEST_SLEEP_S = 0.01
 
 
-class Timeline:
+class EventTimeline:
     """Maps real time to event time, in microseconds since 1970.
 
     The history is from `start_us` to `live_us`. From `live_us` on, event time runs live, up to `end_us`; None: no end.
@@ -35,7 +35,7 @@ class Timeline:
         self._stopped = asyncio.Event()
 
     @classmethod
-    def of(cls, plan: Plan, now_us: int) -> "Timeline":
+    def of(cls, plan: Plan, now_us: int) -> "EventTimeline":
         """Return the timeline of a plan; event time reaches real time at the end, whatever the speed."""
         if plan.duration_us is None:
             return cls(now_us - plan.history_us, now_us, None)

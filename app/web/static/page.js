@@ -99,6 +99,10 @@ showResolved(model);
 announceAlerts(model);
 followKey(model);
 listenForShortcuts();
+// What sticks below the head needs to know how high it is: its counts may take two lines.
+new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--head", `${target.offsetHeight - 1}px`)).observe(
+  document.querySelector(".head"),
+);
 listenForKey(enter);
 model.on("sensors", showParts);
 onAddress(() => {

@@ -1,4 +1,4 @@
-"""Which rows of `dirty` an evaluation takes, and what it leaves."""
+"""The rows of `dirty` that an evaluation takes, and those that it leaves."""
 
 from collections.abc import AsyncIterator
 

@@ -179,7 +179,7 @@ async def test_missing_data_are_told_when_they_have_lasted_longer_than_after(har
     await advance_without_data(harness, 29)
     assert harness.messages() == []
     await advance_without_data(harness, 2)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 without data: warm · quay [freezer-1]"]
     (note,) = harness.notes()
     assert note.startswith("no data since ")
     assert note.endswith(", last 7.5")
@@ -195,7 +195,7 @@ async def test_one_message_says_that_all_was_fine_when_data_come_back_below_the_
     await harness.upload("freezer-1", (0, 7))
     await harness.tick()
     await harness.check_no_data()
-    assert harness.messages()[1:] == ["warm · quay: data are back [freezer-1]"]
+    assert harness.messages()[1:] == ["1 with data again: warm · quay [freezer-1]"]
     assert harness.notes() == ["data are back, fine all along"]
     assert await harness.open_alerts() == []
 
@@ -206,14 +206,14 @@ async def test_one_message_says_that_the_alert_goes_on_when_data_come_back(harne
     await harness.tick()
     await harness.advance(1)
     await advance_without_data(harness)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]", "warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-1]", "1 without data: warm · quay [freezer-1]"]
     await harness.upload("freezer-1", (0, 10))
     await harness.tick()
     await harness.check_no_data()
     await harness.advance(10)
-    assert harness.messages()[2:] == ["warm · quay: data are back [freezer-1]"]
+    assert harness.messages()[2:] == ["1 warning still firing: warm · quay [freezer-1]"]
     (entry,) = harness.entries()
-    assert entry["note"].startswith("data are back, past 8 since ")
+    assert entry["note"].startswith("data are back, above 8 since ")
     assert (entry["over"], entry["value"], entry["level"]) == (False, 10, "warning")
 
 
@@ -227,7 +227,7 @@ async def test_one_message_says_that_the_alert_is_over_when_data_come_back(harne
     await harness.tick()
     await harness.check_no_data()
     await harness.advance(10)
-    assert harness.messages()[2:] == ["warm · quay: resolved, data are back [freezer-1 freezer-1]"]
+    assert harness.messages()[2:] == ["1 resolved, 1 with data again: warm · quay [freezer-1 freezer-1]"]
     assert harness.notes()[1].startswith("data are back; it was over at ")
 
 
@@ -245,7 +245,7 @@ async def test_one_message_summarizes_when_buffered_data_come_back_in_pieces(
         await harness.check_no_data()
     assert len(harness.messages()) == told
     await harness.advance(1.1)
-    assert harness.messages()[told:] == ["warm · quay: data are back, over by now [freezer-1 freezer-1]"]
+    assert harness.messages()[told:] == ["1 with data again, 1 over: warm · quay [freezer-1 freezer-1]"]
 
 
 async def test_missing_data_stay_when_only_known_readings_come(harness: AlertingHarness) -> None:
@@ -266,7 +266,7 @@ async def test_missing_data_stay_when_the_process_starts_again(harness: Alerting
     await harness.pool.execute("UPDATE ingest_state SET since = now()")
     await harness.check_no_data()
     await harness.advance(1)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 without data: warm · quay [freezer-1]"]
     assert await harness.open_alerts() == [("warm", "freezer-1", "no_data")]
 
 
@@ -276,7 +276,7 @@ async def test_missing_data_end_with_a_reason_when_the_rule_no_longer_watches(ha
     await advance_without_data(harness)
     await harness.use_rules(WARM)
     await harness.check_no_data()
-    assert harness.messages()[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm · quay [freezer-1]"]
     assert harness.notes() == ["no longer watched"]
 
 
@@ -286,7 +286,7 @@ async def test_missing_data_end_with_a_reason_when_the_rule_is_removed(harness: 
     await advance_without_data(harness)
     await harness.use_rules("")
     await harness.tick()
-    assert harness.messages()[1:] == ["warm: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm [freezer-1]"]
     assert harness.notes() == ["rule removed"]
 
 
@@ -296,16 +296,16 @@ async def test_alert_is_cleared_without_data_and_told_again_when_data_come_back(
     await harness.tick()
     await harness.advance(1)
     await advance_without_data(harness)
-    assert harness.messages()[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm · quay [freezer-1]"]
     assert harness.notes()[0].startswith("ended for lack of data since ")
     assert await harness.open_alerts() == [("warm", "freezer-1", "threshold")]
     await harness.upload("freezer-1", (0, 10))
     await harness.tick()
     await harness.advance(5)
-    assert harness.messages()[2:] == ["warm · quay: firing again [freezer-1]"]
+    assert harness.messages()[2:] == ["1 warning again: warm · quay [freezer-1]"]
     assert harness.notes() == ["data are back, and it still fires"]
     await advance_without_data(harness)
-    assert harness.messages()[3:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages()[3:] == ["1 resolved: warm · quay [freezer-1]"]
 
 
 async def test_nothing_more_is_told_when_a_cleared_alert_has_ended(
@@ -319,7 +319,7 @@ async def test_nothing_more_is_told_when_a_cleared_alert_has_ended(
     await harness.upload("freezer-1", (0, 7))
     await harness.tick()
     await harness.advance(10)
-    assert harness.messages()[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm · quay [freezer-1]"]
     assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode WHERE NOT settled") == 0
 
 
@@ -329,7 +329,7 @@ async def test_missing_data_are_not_told_when_the_rule_says_keep(harness: Alerti
     await harness.tick()
     await harness.advance(1)
     await advance_without_data(harness)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-1]"]
 
 
 async def test_offline_gateway_is_told_instead_of_its_series(harness: AlertingHarness) -> None:
@@ -338,11 +338,11 @@ async def test_offline_gateway_is_told_instead_of_its_series(harness: AlertingHa
         await harness.upload(f"freezer-{number}", (0, 7), gateway="gw")
     await harness.tick()
     await advance_without_data(harness)
-    assert harness.messages() == ["gateway-offline · gw: firing [gateway gw]"]
+    assert harness.messages() == ["1 offline: gateway-offline · quay [gateway gw]"]
     assert await harness.open_alerts() == [("gateway-offline", "gw", "no_data")]
     await harness.upload("freezer-1", (0, 7), gateway="gw")
     await harness.tick()
-    assert harness.messages()[1:] == ["gateway-offline · gw: data are back [gateway gw]"]
+    assert harness.messages()[1:] == ["1 with data again: gateway-offline · quay [gateway gw]"]
     await harness.check_no_data()
     await harness.advance(1)
     assert len(harness.messages()) == 2
@@ -350,7 +350,7 @@ async def test_offline_gateway_is_told_instead_of_its_series(harness: AlertingHa
     await harness.upload("freezer-1", (0, 7), gateway="gw")
     await harness.check_no_data()
     await harness.advance(1)
-    assert harness.messages()[2:] == ["warm · quay: firing [freezer-2]"]
+    assert harness.messages()[2:] == ["1 without data: warm · quay [freezer-2]"]
 
 
 async def test_offline_gateway_holds_back_reminders_that_it_inhibits(harness: AlertingHarness) -> None:
@@ -361,15 +361,19 @@ async def test_offline_gateway_holds_back_reminders_that_it_inhibits(harness: Al
     await harness.tick()
     await harness.advance(1)
     await advance_without_data(harness)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]", "gateway-offline · gw: firing [gateway gw]"]
+    assert harness.messages() == [
+        "1 warning: warm · quay [freezer-1]",
+        "1 offline: gateway-offline · quay [gateway gw]",
+    ]
     await harness.advance(120)
-    assert len(harness.messages()) == 2
+    # As often as the rule says that it stands for.
+    assert harness.messages()[2:] == ["1 still offline: gateway-offline · quay [gateway gw]"]
     await harness.upload("freezer-1", (0, 9), gateway="gw")
     await harness.tick()
     # Two groups: nothing says which of them is sent first.
-    assert sorted(harness.messages()[2:]) == [
-        "gateway-offline · gw: data are back [gateway gw]",
-        "warm · quay: still firing [freezer-1]",
+    assert sorted(harness.messages()[3:]) == [
+        "1 warning still firing: warm · quay [freezer-1]",
+        "1 with data again: gateway-offline · quay [gateway gw]",
     ]
 
 

@@ -20,11 +20,11 @@ async def test_channel_of_a_higher_level_gets_a_summary_when_that_level_becomes_
     await harness.tick()
     await harness.advance(1)
     await harness.tick()  # settles the episode
-    assert harness.messages("ops") == ["warm · quay: over by now [freezer-1]"]
+    assert harness.messages("ops") == ["1 over: warm · quay [freezer-1]"]
     await harness.upload("freezer-1", (25, 13))
     await harness.tick()
     await harness.advance(6)
-    assert harness.messages("duty") == ["warm · quay: over by now [freezer-1]"]
+    assert harness.messages("duty") == ["1 over: warm · quay [freezer-1]"]
     assert len(harness.messages("ops")) == 1
 
 

@@ -227,9 +227,9 @@ def test_rule_notifies_every_channel_without_notify_and_none_with_an_empty_list(
         'channels: {b: {type: slack, webhook_url: "${CHANNEL_U}"}, a: {type: slack, webhook_url: "${CHANNEL_U}"}}\n'
     )
     loud, quiet = parse_rules({"x.yml": text}, {"CHANNEL_U": "x"}).rules
-    assert loud.terms.notified_at("info") == ("b", "a")
-    assert loud.terms.notified_at("error") == ()
-    assert quiet.terms.notified_at("info") == ()
+    assert loud.terms.notified_at("info", {}) == ("b", "a")
+    assert loud.terms.notified_at("error", {}) == ()
+    assert quiet.terms.notified_at("info", {}) == ()
 
 
 # Channels

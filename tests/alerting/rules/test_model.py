@@ -116,9 +116,9 @@ def test_stored_rule_set_holds_no_secrets() -> None:
 
 def test_notified_at_returns_the_channels_of_the_level_when_it_has_some() -> None:
     (read,) = parse_rules({"rules.yml": FULL}, ENVIRON).rules
-    assert read.terms.notified_at("warning") == ("ops-telegram",)
-    assert read.terms.notified_at("critical") == ("ops-telegram", "duty-slack")
-    assert read.terms.notified_at("disaster") == ("ops-telegram",)
+    assert read.terms.notified_at("warning", {}) == ("ops-telegram",)
+    assert read.terms.notified_at("critical", {}) == ("ops-telegram", "duty-slack")
+    assert read.terms.notified_at("disaster", {}) == ("ops-telegram",)
 
 
 def test_condition_text_drops_needless_zeros() -> None:

@@ -532,7 +532,7 @@ def test_reminder_is_left_out_when_the_rule_no_longer_names_the_channel() -> Non
 
 
 def test_offline_gateway_is_reminded_of_every_four_hours() -> None:
-    group = '["gateway-offline",["gw"]]'
+    group = '["gateway-offline",["quay"]]'
     told = {1: {"ops": Told("firing", "error")}}
     for hours, expected in ((3, []), (4, [1])):
         sent = {("ops", group): NOON_US - hours * HOUR_US}

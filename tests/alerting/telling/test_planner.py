@@ -32,7 +32,7 @@ async def test_group_is_told_once_when_its_wait_is_over(harness: AlertingHarness
     await harness.tick()
     assert harness.messages() == []
     await harness.advance(0.5)
-    assert harness.messages() == ["warm · quay: firing [freezer-1 freezer-2]"]
+    assert harness.messages() == ["2 warning: warm · quay [freezer-1 freezer-2]"]
     assert await harness.told() == [
         ("ops", "freezer-1", "firing", "warning"),
         ("ops", "freezer-2", "firing", "warning"),
@@ -58,7 +58,7 @@ async def test_whole_group_is_told_at_once_when_a_member_is_critical(harness: Al
     await harness.tick()
     await harness.upload("freezer-2", (2, 13))
     await harness.tick()
-    assert harness.messages() == ["warm · quay: firing [freezer-2 freezer-1]"]
+    assert harness.messages() == ["1 critical, 1 warning: warm · quay [freezer-2 freezer-1]"]
 
 
 async def test_raise_is_told_at_once_when_its_level_is_higher_than_any_told(harness: AlertingHarness) -> None:
@@ -66,7 +66,7 @@ async def test_raise_is_told_at_once_when_its_level_is_higher_than_any_told(harn
     await harness.notify_firing()
     await harness.upload("freezer-1", (1, 13))
     await harness.tick()
-    assert harness.messages() == ["warm · quay: firing [freezer-1]", "warm · quay: raised [freezer-1]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-1]", "1 critical: warm · quay [freezer-1]"]
     assert harness.notes() == ["raised from warning to critical"]
     await harness.upload("freezer-1", (0.5, 9))
     await harness.tick()
@@ -84,10 +84,10 @@ async def test_later_changes_are_told_together_when_update_every_is_over(harness
     await harness.advance(4)
     assert len(harness.messages()) == 1
     await harness.advance(1)
-    assert harness.messages()[1:] == ["warm · quay: firing, resolved [freezer-2 freezer-1]"]
+    assert harness.messages()[1:] == ["1 warning, 1 resolved: warm · quay [freezer-2 freezer-1]"]
     await harness.upload("freezer-2", (1, 6))
     await harness.tick()
-    assert harness.messages()[2:] == ["warm · quay: resolved [freezer-2]"]
+    assert harness.messages()[2:] == ["1 resolved: warm · quay [freezer-2]"]
 
 
 async def test_episodes_get_one_summary_when_they_ended_before_any_message(harness: AlertingHarness) -> None:
@@ -98,7 +98,7 @@ async def test_episodes_get_one_summary_when_they_ended_before_any_message(harne
     await harness.upload("freezer-2", (3, 9), (2, 9.5), (1, 6))
     await harness.tick()
     await harness.advance(1)
-    assert harness.messages() == ["warm · quay: over by now [freezer-1 freezer-2]"]
+    assert harness.messages() == ["2 over: warm · quay [freezer-1 freezer-2]"]
     assert all(note.startswith("reported at ") for note in harness.notes())
     assert [entry["over"] for entry in harness.entries()] == [True, True]
     await harness.advance(300)
@@ -111,7 +111,7 @@ async def test_firing_and_resolved_are_both_told_when_late_data_says_normal(harn
     await harness.tick()
     await harness.advance(1)
     await harness.tick()
-    assert harness.messages() == ["warm · quay: firing [freezer-1]", "warm · quay: resolved [freezer-1]"]
+    assert harness.messages() == ["1 over: warm · quay [freezer-1]", "1 resolved: warm · quay [freezer-1]"]
     await harness.advance(300)
     assert len(harness.messages()) == 2
 
@@ -126,7 +126,7 @@ async def test_buffered_day_gets_one_summary_when_it_is_uploaded_in_pieces(
         await harness.advance(0.2)
     assert harness.messages() == []
     await harness.advance(1)
-    assert harness.messages() == [f"warm · quay: over by now [{' '.join(['freezer-1'] * 19)}]"]
+    assert harness.messages() == [f"1 over: warm · quay [{' '.join(['freezer-1'] * 19)}]"]
 
 
 async def test_buffered_upload_is_told_after_ten_minutes_when_it_continues(harness: AlertingHarness) -> None:
@@ -137,7 +137,7 @@ async def test_buffered_upload_is_told_after_ten_minutes_when_it_continues(harne
         await harness.tick()
         assert harness.messages() == [] or minutes_ago < 582
         await harness.advance(0.9)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-1]"]
 
 
 async def test_ended_episode_is_not_told_when_its_end_is_older_than_accept(
@@ -171,11 +171,11 @@ async def test_end_is_withdrawn_when_a_late_reading_shows_that_the_episode_goes_
     await harness.upload("freezer-1", (12, 9), (7, 9), (5, 6), (0.5, 6))
     await harness.tick()
     await harness.advance(1)
-    assert harness.messages() == ["warm · quay: over by now [freezer-1]"]
+    assert harness.messages() == ["1 over: warm · quay [freezer-1]"]
     await harness.upload("freezer-1", (3, 9))
     await harness.tick()
     await harness.advance(5)
-    assert harness.messages()[1:] == ["warm · quay: firing again [freezer-1]"]
+    assert harness.messages()[1:] == ["1 warning again: warm · quay [freezer-1]"]
     assert harness.notes() == ["the end that was told is withdrawn"]
     assert await harness.told() == [("ops", "freezer-1", "firing", "warning")]
     await harness.upload("freezer-1", (4, 6), (0.1, 6))
@@ -190,7 +190,7 @@ async def test_alert_is_withdrawn_when_a_late_reading_removes_its_episode(harnes
     await harness.advance(1)
     await harness.upload("freezer-1", (7, 5))
     await harness.tick()
-    assert harness.messages() == ["warm · quay: firing [freezer-1]", "warm · quay: withdrawn [freezer-1]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-1]", "1 withdrawn: warm · quay [freezer-1]"]
     assert harness.notes() == ["later readings show that it never was"]
     await harness.advance(300)
     assert len(harness.messages()) == 2
@@ -219,17 +219,17 @@ async def test_withdrawn_item_comes_once_with_the_next_message_of_each_channel(
     await harness.upload("freezer-1", (10, 5))
     await harness.tick()
     await harness.advance(10)
-    summary = ["warm · quay: over by now [freezer-1]"]
+    summary = ["1 over: warm · quay [freezer-1]"]
     assert (harness.messages("ops"), harness.messages("duty")) == (summary, summary)
     await harness.upload("freezer-2", (9, 9), (1, 9))
     await harness.tick()
     await harness.advance(10)
-    line = ["warm · quay: firing, withdrawn [freezer-2 freezer-1]"]
+    line = ["1 warning, 1 withdrawn: warm · quay [freezer-2 freezer-1]"]
     assert (harness.messages("ops")[1:], harness.messages("duty")[1:]) == (line, line)
     await harness.upload("freezer-3", (9, 9), (1, 9))
     await harness.tick()
     await harness.advance(10)
-    assert harness.messages("duty")[2:] == ["warm · quay: firing [freezer-3]"]
+    assert harness.messages("duty")[2:] == ["1 warning: warm · quay [freezer-3]"]
 
 
 async def test_withdrawn_item_comes_with_a_reminder_when_that_is_the_next_message(harness: AlertingHarness) -> None:
@@ -238,11 +238,11 @@ async def test_withdrawn_item_comes_with_a_reminder_when_that_is_the_next_messag
     await harness.upload("freezer-2", (12, 9), (8, 9))
     await harness.tick()
     await harness.advance(1)
-    assert harness.messages() == ["warm · quay: firing, over by now [freezer-2 freezer-1]"]
+    assert harness.messages() == ["1 warning, 1 over: warm · quay [freezer-2 freezer-1]"]
     await harness.upload("freezer-1", (10, 5))
     await harness.tick()
     await harness.advance(240)
-    assert harness.messages()[1:] == ["warm · quay: still firing, withdrawn [freezer-2 freezer-1]"]
+    assert harness.messages()[1:] == ["1 warning still firing, 1 withdrawn: warm · quay [freezer-2 freezer-1]"]
 
 
 async def test_level_notifies_its_own_channels_and_each_gets_the_end(harness: AlertingHarness) -> None:
@@ -251,14 +251,14 @@ async def test_level_notifies_its_own_channels_and_each_gets_the_end(harness: Al
     await harness.upload("freezer-1", (2, 13))
     await harness.tick()
     assert (harness.messages("ops"), harness.messages("duty")) == (
-        ["warm · quay: firing [freezer-1]"],
-        ["warm · quay: firing [freezer-1]"],
+        ["1 warning: warm · quay [freezer-1]"],
+        ["1 critical: warm · quay [freezer-1]"],
     )
     await harness.upload("freezer-1", (1, 6))
     await harness.tick()
     assert (harness.messages("ops")[1:], harness.messages("duty")[1:]) == (
-        ["warm · quay: resolved [freezer-1]"],
-        ["warm · quay: resolved [freezer-1]"],
+        ["1 resolved: warm · quay [freezer-1]"],
+        ["1 resolved: warm · quay [freezer-1]"],
     )
 
 
@@ -297,9 +297,9 @@ async def test_message_waits_for_update_every_when_it_was_planned_during_a_claim
         await enqueue(connection, "ops", '["warm",["quay"]]', datetime.now(UTC))
     await harness.deliver()
     await harness.advance(3)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-1]"]
     await harness.advance(3)
-    assert harness.messages()[1:] == ["warm · quay: firing [freezer-2]"]
+    assert harness.messages()[1:] == ["1 warning: warm · quay [freezer-2]"]
 
 
 async def test_claim_waits_when_an_evaluation_is_under_way(harness: AlertingHarness) -> None:

@@ -10,7 +10,7 @@ async def test_firing_is_told_after_the_silence_when_it_began_under_one(harness:
     await harness.notify_firing(value=13)
     assert harness.messages() == []
     await harness.advance(20)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 critical: warm · quay [freezer-1]"]
 
 
 async def test_resolved_is_told_without_sound_when_it_comes_under_a_silence(harness: AlertingHarness) -> None:
@@ -19,7 +19,7 @@ async def test_resolved_is_told_without_sound_when_it_comes_under_a_silence(harn
     await harness.silence(20, rule="warm")
     await harness.upload("freezer-1", (1, 6))
     await harness.tick()
-    assert harness.messages()[1:] == ["warm · quay: resolved [freezer-1] (silent)"]
+    assert harness.messages()[1:] == ["1 resolved: warm · quay [freezer-1] (silent)"]
 
 
 async def test_raise_is_told_after_the_silence_when_it_comes_under_one(harness: AlertingHarness) -> None:
@@ -31,7 +31,7 @@ async def test_raise_is_told_after_the_silence_when_it_comes_under_one(harness: 
     await harness.advance(19)
     assert len(harness.messages()) == 1
     await harness.advance(1)
-    assert harness.messages()[1:] == ["warm · quay: raised [freezer-1]"]
+    assert harness.messages()[1:] == ["1 critical: warm · quay [freezer-1]"]
 
 
 async def test_message_waits_when_a_silence_begins_before_it_is_due(harness: AlertingHarness) -> None:
@@ -42,7 +42,7 @@ async def test_message_waits_when_a_silence_begins_before_it_is_due(harness: Ale
     await harness.advance(1)
     assert harness.messages() == []
     await harness.advance(20)
-    assert harness.messages() == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-1]"]
 
 
 async def test_inhibited_alerts_are_told_when_the_inhibiting_alert_has_ended(harness: AlertingHarness) -> None:
@@ -60,12 +60,12 @@ async def test_inhibited_alerts_are_told_when_the_inhibiting_alert_has_ended(har
     await harness.upload("freezer-3", (3, 13), tags={"site": "pier"})
     await harness.tick()
     await harness.advance(10)
-    assert harness.messages("duty") == ["fire · quay: firing [smoke-1]"]
-    assert harness.messages() == ["warm · pier: firing [freezer-3]"]
+    assert harness.messages("duty") == ["1 critical: fire · quay [smoke-1]"]
+    assert harness.messages() == ["1 critical: warm · pier [freezer-3]"]
     await harness.upload("smoke-1", (1, 20))
     await harness.upload("freezer-1", (1, 14))
     await harness.tick()
-    assert harness.messages()[1:] == ["warm · quay: firing, over by now [smoke-1 freezer-1 freezer-2]"]
+    assert harness.messages()[1:] == ["2 critical, 1 over: warm · quay [smoke-1 freezer-1 freezer-2]"]
 
 
 async def test_reminders_come_every_remind_every_until_all_alerts_are_acked(harness: AlertingHarness) -> None:
@@ -74,7 +74,7 @@ async def test_reminders_come_every_remind_every_until_all_alerts_are_acked(harn
     await harness.advance(59)
     assert len(harness.messages()) == 1
     await harness.advance(1)
-    assert harness.messages()[1:] == ["warm · quay: still firing [freezer-1]"]
+    assert harness.messages()[1:] == ["1 warning still firing: warm · quay [freezer-1]"]
     await harness.advance(59)
     assert len(harness.messages()) == 2
     await harness.ack("freezer-1")
@@ -82,10 +82,10 @@ async def test_reminders_come_every_remind_every_until_all_alerts_are_acked(harn
     assert len(harness.messages()) == 2
     await harness.upload("freezer-1", (1, 13))
     await harness.tick()
-    assert harness.messages()[2:] == ["warm · quay: raised [freezer-1]"]
+    assert harness.messages()[2:] == ["1 critical: warm · quay [freezer-1]"]
     assert await harness.pool.fetchval("SELECT acked_by FROM alert_episode") is None
     await harness.advance(60)
-    assert harness.messages()[3:] == ["warm · quay: still firing [freezer-1]"]
+    assert harness.messages()[3:] == ["1 critical still firing: warm · quay [freezer-1]"]
 
 
 async def test_ack_stays_when_another_channel_is_told_of_the_same_level_later(harness: AlertingHarness) -> None:
@@ -103,7 +103,7 @@ async def test_ack_stays_when_another_channel_is_told_of_the_same_level_later(ha
     await harness.ack("freezer-1")
     await harness.pool.execute("UPDATE notification SET state = 'sent', finished_at = now() WHERE id = $1", sending_id)
     await harness.deliver()
-    assert harness.messages("ops")[1:] == harness.messages("duty")[1:] == ["warm · quay: raised [freezer-1]"]
+    assert harness.messages("ops")[1:] == harness.messages("duty")[1:] == ["1 critical: warm · quay [freezer-1]"]
     assert await harness.pool.fetchval("SELECT acked_by FROM alert_episode") == "anna"
 
 
@@ -117,5 +117,5 @@ async def test_ack_covers_the_level_that_was_told_when_a_higher_one_is_held(harn
     assert await harness.pool.fetchval("SELECT acked_level FROM alert_episode") == "warning"
     await harness.pool.execute("DELETE FROM silence WHERE id = $1", silence_id)
     await harness.tick()
-    assert harness.messages()[1:] == ["warm · quay: raised [freezer-1]"]
+    assert harness.messages()[1:] == ["1 critical: warm · quay [freezer-1]"]
     assert await harness.pool.fetchval("SELECT acked_by FROM alert_episode") is None

@@ -8,7 +8,7 @@ async def test_alerts_end_when_their_rule_is_removed(harness: AlertingHarness) -
     await harness.notify_firing()
     await harness.use_rules("")
     await harness.tick()
-    assert harness.messages()[1:] == ["warm: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm [freezer-1]"]
     assert harness.notes() == ["rule removed"]
     assert await harness.open_alerts() == []
 
@@ -24,7 +24,7 @@ async def test_alert_stays_open_in_a_new_era_when_the_conditions_of_its_rule_cha
     assert await harness.pool.fetchval("SELECT array_agg(era) FROM alert_episode") == [2]
     await harness.upload("freezer-1", (1, 4))
     await harness.tick()
-    assert harness.messages()[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm · quay [freezer-1]"]
     assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 1
 
 
@@ -57,13 +57,13 @@ async def test_alert_ends_when_its_tags_move_the_series_out_of_the_rule(harness:
     await harness.advance(1)
     await harness.upload("freezer-1", (2, 9), tags={"site": "quay", "room": "store"})
     await harness.tick()
-    assert harness.messages()[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm · quay [freezer-1]"]
     assert harness.notes() == ["no longer selected"]
     assert await harness.pool.fetchval("SELECT rule_hash FROM alert_state") == ""
     await harness.upload("freezer-1", (1, 9), tags={"site": "quay", "room": "cold"})
     await harness.tick()
     await harness.advance(10)
-    assert harness.messages()[2:] == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages()[2:] == ["1 warning: warm · quay [freezer-1]"]
     eras = await harness.pool.fetch(
         "SELECT era, fired_at - started_at = INTERVAL '0' AS fired_at_once FROM alert_episode ORDER BY id"
     )
@@ -77,7 +77,7 @@ async def test_alert_ends_without_a_reading_when_its_rule_no_longer_selects_the_
     await harness.notify_firing()
     await harness.use_rules(WARM.replace("{metric: temperature}", '{metric: temperature, id: "cellar-*"}'))
     await harness.tick()
-    assert harness.messages()[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages()[1:] == ["1 resolved: warm · quay [freezer-1]"]
     assert harness.notes() == ["no longer selected"]
 
 
@@ -91,7 +91,7 @@ async def test_new_rule_notifies_of_open_episodes_only(harness: AlertingHarness)
     await harness.upload("freezer-2", (1, 9))
     await harness.tick()
     await harness.advance(10)
-    assert harness.messages() == ["warm · quay: firing [freezer-2]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-2]"]
     assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 3
 
 
@@ -103,7 +103,7 @@ async def test_new_rule_looks_at_once_at_what_is_stored_when_no_reading_comes(ha
     await harness.use_rules(WARM)
     await harness.tick()
     await harness.advance(10)
-    assert harness.messages() == ["warm · quay: firing [freezer-2]"]
+    assert harness.messages() == ["1 warning: warm · quay [freezer-2]"]
     assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 2
 
 
@@ -116,9 +116,9 @@ async def test_rule_that_was_removed_looks_at_what_is_stored_when_it_is_restored
     await harness.tick()
     await harness.advance(10)
     assert harness.messages() == [
-        "warm · quay: firing [freezer-1]",
-        "warm: resolved [freezer-1]",
-        "warm · quay: firing [freezer-1]",
+        "1 warning: warm · quay [freezer-1]",
+        "1 resolved: warm [freezer-1]",
+        "1 warning: warm · quay [freezer-1]",
     ]
 
 
@@ -127,7 +127,7 @@ async def test_end_is_told_to_old_and_new_channels_when_the_rule_changes_its_cha
     await harness.notify_firing()
     await harness.use_rules(WARM.replace("[ops]", "[duty]"))
     await harness.advance(1)
-    assert harness.messages("duty") == ["warm · quay: firing [freezer-1]"]
+    assert harness.messages("duty") == ["1 warning: warm · quay [freezer-1]"]
     await harness.upload("freezer-1", (1, 6))
     await harness.tick()
-    assert harness.messages("ops")[1:] == harness.messages("duty")[1:] == ["warm · quay: resolved [freezer-1]"]
+    assert harness.messages("ops")[1:] == harness.messages("duty")[1:] == ["1 resolved: warm · quay [freezer-1]"]

@@ -75,8 +75,11 @@ def test_group_is_the_rule_and_the_values_it_groups_by(group_by: tuple[str, ...]
     assert situation(rules=[rule(group_by=group_by)]).group_key(episode()) == key
 
 
-def test_group_of_an_offline_gateway_is_the_gateway() -> None:
-    assert situation().group_key(gateway_offline()) == '["gateway-offline",["gw"]]'
+def test_group_of_an_offline_gateway_is_that_of_the_first_rule_that_it_stands_for() -> None:
+    assert situation(rules=[rule(no_data=NoData())]).group_key(gateway_offline()) == '["gateway-offline",["quay"]]'
+    by_sensor = rule(no_data=NoData(), group_by=("sensor", "gateway"))
+    assert situation(rules=[by_sensor]).group_key(gateway_offline()) == '["gateway-offline",["gw"]]'
+    assert situation().group_key(gateway_offline()) == '["gateway-offline",[]]'
 
 
 def test_missing_data_alert_and_episode_share_a_group() -> None:

@@ -93,7 +93,7 @@ async def measure(run: Run) -> AsyncIterator[Row]:
 
 
 def _requests(load: Load, address: str, seconds: float) -> Iterator[bytes]:
-    """Make requests for so many seconds, each only when it is sent, because all of them would fill the memory."""
+    """Make requests for a number of seconds, each only when it is sent, because all of them would fill the memory."""
     ends_at = time.monotonic() + seconds
     for upload in range(load.uploads):
         if time.monotonic() > ends_at:

@@ -1,11 +1,11 @@
-"""What is uploaded, and how fast it is stored."""
+"""Loads of uploads, and the speed at which they are stored."""
 
 import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.clock import now_us
 from app.db.pool import Connection, connect
@@ -13,7 +13,7 @@ from tests.bench.connections import connected, p99, repeat, request
 from tests.bench.processes import Served
 from tests.bench.usage import database_cpu_s
 
-#: All readings lie within so much time before now, because a sensor's newer readings would make others late.
+#: All readings lie within this time before now, because newer readings of a sensor would make others late.
 SPAN_MS = 40 * 60_000
 #: Microseconds from 1970 to 2000, where PostgreSQL's binary times begin.
 _YEAR_2000_US = 946_684_800_000_000
@@ -22,7 +22,7 @@ _COPY_ROW = struct.Struct("!hiiiqid")
 
 
 class Shape(NamedTuple):
-    """One upload: so many readings of each of so many series, in the order of time, as a gateway sends them."""
+    """An upload: a number of series with a number of readings each, in order of time, as a gateway sends them."""
 
     series: int
     readings: int
@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 class Load:
     """So many uploads of one shape, each with the readings that follow those of the one before.
 
-    With `sets`, they go round so many sets of series.
+    With `sets`, the uploads use that number of sets of series in turn.
     """
 
     def __init__(self, shape: Shape, uploads: int, sets: int = 1, part: tuple[int, int] = (0, 1)) -> None:
@@ -62,6 +62,11 @@ class Load:
             time_ms = int(self._start_ms + reading * self._spacing_ms)
             for series in range(first, first + self.shape.series):
                 yield series, time_ms, 20 + (series + reading) % 7 * 0.01
+
+    def line_requests(self, address: str) -> list[bytes]:
+        """Return the requests of the same uploads in Influx line protocol, ready to be sent."""
+        path = "/api/v2/write?precision=ms"
+        return [request(address, path, self.lines(number)) for number in range(self.uploads)]
 
     def requests(self, address: str) -> list[bytes]:
         """Return the requests, ready to be sent."""
@@ -94,13 +99,21 @@ class Stored(NamedTuple):
     refused: int
 
 
-async def store(server: Served, load: Load, connections: int, database: Connection, per_second: float = 0) -> Stored:
-    """Send a load over so many connections, at most at so many values a second if given; CPU is for a million."""
-    requests = load.requests(server.address)
+async def store(
+    server: Served,
+    load: Load,
+    connections: int,
+    database: Connection,
+    per_second: float = 0,
+    form: Literal["json", "lines"] = "json",
+) -> Stored:
+    """Send a load over some connections, limited to a number of values a second if given; CPU is for a million."""
+    requests = load.requests(server.address) if form == "json" else load.line_requests(server.address)
+    status = 200 if form == "json" else 204
     async with connected(server.address, connections) as clients:
         api_s, worker_s, database_before = server.api_cpu_s(), server.worker_cpu_s(), await database_cpu_s(database)
         wal_before = await wal_bytes(database)
-        sent = await repeat(clients, requests, per_second / load.shape.values)
+        sent = await repeat(clients, requests, per_second / load.shape.values, status)
         api_s, worker_s = server.api_cpu_s() - api_s, server.worker_cpu_s() - worker_s
         database_after = await database_cpu_s(database)
         written = await wal_bytes(database) - wal_before
@@ -144,7 +157,7 @@ SELECT create_hypertable('equal', by_range('time', INTERVAL '1 day'), create_def
 
 
 async def copy(dsn: str, load: Load, uploads_together: int, database: Connection) -> Copied:
-    """Store a load by binary COPY in one session, so many uploads in a transaction, sorted as a flush sorts them."""
+    """Store a load by binary COPY in one session, some uploads in a transaction, sorted as a flush sorts them."""
     payloads = [
         copy_payload(sorted(row for upload in numbers for row in load.rows(upload)))
         for numbers in _parts(load.uploads, uploads_together)

@@ -129,7 +129,7 @@ async def _upload(uploaders: list[HttpClient], address: str, seconds: float) -> 
 
 @asynccontextmanager
 async def _following(address: str, clients: int) -> AsyncIterator[Followers]:
-    """Let so many clients follow a feed, in a process of their own, until the block ends."""
+    """Let a number of clients follow a feed, in a process of their own, until the block ends."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     with running(follow, address, clients, theirs):
         theirs.close()  # so that the end of the other process is noticed

@@ -19,7 +19,7 @@ _MESSAGE = (
 
 
 def broadcast(port: int, clients: int, per_second: int, seconds: float) -> None:
-    """Serve until ended: wait for so many clients, then send them frames at this rate for so many seconds."""
+    """Serve until ended: wait for all clients, then send them frames at a rate for a number of seconds."""
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from tests.bench.processes import API_KEY
 
 #: Connections that are opened at a time; each loads a snapshot.
 _OPENED_TOGETHER = 50
-#: One client in so many looks at when each reading was sent; the others only count, because that takes less CPU time.
+#: One client of this number reads the time at which each reading was sent; the others only count, to save CPU time.
 _TIMED_EVERY = 20
 _LATE_LIMIT_S = 10.0
 _TOKEN = b'"sensor":'
@@ -28,11 +28,11 @@ class Followed(NamedTuple):
     """What all clients together got."""
 
     deliveries: int
-    #: Of one client.
+    #: Measured by one client.
     fewest: int
     #: From sending to counting, of the timed clients.
     delays_s: list[float]
-    #: Of the clients' process since all follow.
+    #: CPU time of the clients' process since all of them follow.
     cpu_s: float
     #: After the last was sent, until all had come.
     late_s: float = 0.0
@@ -55,7 +55,7 @@ class Followers:
         return answer
 
     async def all_got(self, each: int) -> Followed:
-        """Ask until every client has got so many readings, at most for _LATE_LIMIT_S; return what they got."""
+        """Ask until every client has a number of readings, at most for _LATE_LIMIT_S; return their counts."""
         started = time.monotonic()
         while True:
             got = await self.got()

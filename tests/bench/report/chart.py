@@ -61,7 +61,7 @@ _COLOURS = ("#2b6cb0", "#2f855a", "#d9822b")
 
 
 def draw_curves(row: Row) -> str:
-    """Return what was watched during a row as SVG: time to the right, the figures upwards from zero."""
+    """Return the figures that were watched during a row as SVG: time to the right, figures upwards from zero."""
     most_s = max(at for curve in row.curves for at, _ in curve.points) or 1.0
     most = max(curve.highest for curve in row.curves) or 1.0
     parts = [

@@ -1,4 +1,4 @@
-"""What a benchmark says: one row a figure, beside a limit or a peer that was measured in the same run."""
+"""The report of a benchmark: one row for each figure, beside a limit or a peer that was measured in the same run."""
 
 from typing import Literal
 
@@ -35,10 +35,10 @@ class Curve(msgspec.Struct):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure; what was not measured is None."""
+    """One figure; fields that were not measured are None."""
 
     name: str
-    #: Series × readings of an upload, connections, what was sent in all.
+    #: Series × readings of an upload, connections, and the size of the whole load.
     shape: str
     figure: float
     unit: str

@@ -1,4 +1,4 @@
-"""What all benchmarks of one run share: the server for their databases, and how much they send."""
+"""The server for databases, and the size of the loads, which all benchmarks of one run share."""
 
 import os
 import platform

@@ -98,6 +98,7 @@ def test_copy_payload_has_a_head_each_row_and_an_end() -> None:
                 "batches of 10 × 10, 64 at a time",
             ],
         ),
+        ("lines", ["line protocol"]),
         ("live", ["live feed", "live feed: p99 from upload to client", "live feed: CPU of the server's processes"]),
     ],
 )

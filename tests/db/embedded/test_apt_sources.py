@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from app.db.embedded.apt_sources import Source, parse_deb822, parse_one_line, read_sources, render, retarget
+from app.db.embedded.apt_sources import AptSource, parse_deb822, parse_one_line, read_sources, render, retarget
 
 DEB822 = """\
 # Written by the installer
@@ -36,13 +36,13 @@ Signed-By:
 """
 
 
-def _source(*suites: str, uri: str = "http://archive.example/debian", component: str = "main") -> Source:
-    return Source((uri,), suites, (component,))
+def _source(*suites: str, uri: str = "http://archive.example/debian", component: str = "main") -> AptSource:
+    return AptSource((uri,), suites, (component,))
 
 
 def test_deb822_returns_enabled_binary_archives_when_there_are_others() -> None:
     assert parse_deb822(DEB822) == [
-        Source(
+        AptSource(
             ("http://archive.example/debian",),
             ("bookworm", "bookworm-updates"),
             ("main", "contrib"),
@@ -73,7 +73,7 @@ def test_one_line_returns_binary_archives_when_there_are_comments_and_sources() 
         "\n"
         "deb cdrom:[Debian GNU/Linux 12.0.0 _Bookworm_ - amd64]/ bookworm main\n"
     )
-    assert parse_one_line(text)[0] == Source(("http://archive.example/debian",), ("bookworm",), ("main", "contrib"))
+    assert parse_one_line(text)[0] == AptSource(("http://archive.example/debian",), ("bookworm",), ("main", "contrib"))
     assert retarget(parse_one_line(text), "trixie") == [_source("trixie")]
 
 
@@ -108,7 +108,7 @@ def test_retarget_drops_archives_when_they_are_not_debian() -> None:
         _source("bookworm-pgdg", uri="http://postgresql.example/apt"),
         _source("bookworm", uri="http://docker.example/linux/debian", component="stable"),
         _source("nodistro", uri="http://node.example/node_20.x"),
-        Source(("http://flat.example/",), ("./",), ()),
+        AptSource(("http://flat.example/",), ("./",), ()),
     ]
     assert retarget(sources, "trixie") == []
 

@@ -58,6 +58,14 @@ def test_body_is_refused_when_it_ends_early(encoding: str, compress: object) -> 
             decompress(compressed[:length], encoding)
 
 
+@pytest.mark.parametrize("padding", [1, 512, 70_000])
+def test_zeros_after_a_gzip_body_are_left_out(padding: int) -> None:
+    body = gzip.compress(b"a" * 100_000) + b"\0" * padding
+    assert decompress(body, "gzip") == b"a" * 100_000
+    with pytest.raises(InvalidRequestError):
+        decompress(body + b"x", "gzip")
+
+
 def test_body_is_refused_when_other_bytes_follow() -> None:
     with pytest.raises(InvalidRequestError, match=r"^The body is not valid gzip: "):
         decompress(gzip.compress(TEXT) + b"rubbish", "gzip")

@@ -20,10 +20,10 @@ from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import write_flush
 from app.ingest.imports.run import IMPORT_KEY
 from app.ingest.series import SensorsChangedError, SeriesRegistry
-from app.ingest.upload import Idempotency, Outcome, Readings, Receipt, Rejected, Upload
+from app.ingest.upload import Idempotency, Outcome, Readings, Rejected, Upload
 from app.model import Reading
 from tests.conftest import Database, copied
-from tests.ingest.uploads import DAY, HOUR, MINUTE, T0, key, reading, upload
+from tests.ingest.uploads import DAY, HOUR, MINUTE, T0, key, reading, receipt_of, upload
 
 THREE: Any = {"temperature": 1.0, "humidity": 2.0, "pressure": 3.0}
 NAMES = iter(range(10**9))
@@ -98,7 +98,7 @@ async def test_all_is_written_and_seq_returned_when_everything_is_new(connection
         upload(reading("pi1", T0, t=1), idempotency=asked),
         upload(reading("pi1", T0, t=2), reading("pi1", T0 - DAY, t=3)),
     )
-    assert outcomes == [Outcome(Receipt(1, 1, 0, [], 0)), Outcome(Receipt(1, 1, 1, [], 0))]
+    assert outcomes == [Outcome(receipt_of(1, 1, 0)), Outcome(receipt_of(1, 1, 1), conflicts=1)]
     rows = await connection.fetch("SELECT to_us(time), value FROM reading ORDER BY time")
     assert [tuple(row) for row in rows] == [(T0 - DAY, 3.0), (T0, 1.0)]
     (feed,) = await connection.fetch("SELECT seq, kind, n, payload FROM feed")
@@ -110,8 +110,9 @@ async def test_all_is_written_and_seq_returned_when_everything_is_new(connection
         ]
     }
     (answer,) = await connection.fetch("SELECT api_key, key, body_sha256, answer, seq FROM idempotency")
-    receipt: dict[str, Any] = {"seq": None, "accepted": 1, "duplicates": 0, "rejected": [], "rejected_count": 0}
-    assert tuple(answer) == ("API_KEY", "a", b"\x01" * 32, receipt, 1)
+    answered: dict[str, Any] = {"seq": None, "accepted": 1, "duplicates": 0, "rejected": [], "rejected_count": 0}
+    answered["server_time"] = "2026-01-31T08:00:00Z"
+    assert tuple(answer) == ("API_KEY", "a", b"\x01" * 32, answered, 1)
 
 
 async def test_only_the_answer_is_written_when_nothing_is_new(connection: Connection) -> None:
@@ -121,11 +122,12 @@ async def test_only_the_answer_is_written_when_nothing_is_new(connection: Connec
     (outcome,) = await _flush(
         connection, registry, upload(reading("pi1", T0, t=2), idempotency=Idempotency("a", bytes(32)))
     )
-    assert outcome == Outcome(Receipt(None, 0, 1, [], 0))
+    assert outcome == Outcome(receipt_of(None, 0, 1), conflicts=1)
     assert [await connection.fetch(query) for query in WRITTEN[:-1]] == before
     (answer,) = await connection.fetch("SELECT answer, feed_id, seq FROM idempotency")
-    receipt: dict[str, Any] = {"seq": None, "accepted": 0, "duplicates": 1, "rejected": [], "rejected_count": 0}
-    assert tuple(answer) == (receipt, None, None)
+    answered: dict[str, Any] = {"seq": None, "accepted": 0, "duplicates": 1, "rejected": [], "rejected_count": 0}
+    answered["server_time"] = "2026-01-31T08:00:00Z"
+    assert tuple(answer) == (answered, None, None)
 
 
 async def test_ids_of_legacy_records_are_in_the_payload_and_in_the_outcomes(connection: Connection) -> None:
@@ -194,11 +196,11 @@ async def test_columnstore_gives_the_same_answers_as_rows(connection: Connection
     await _flush(connection, registry, upload(reading("pi1", T0, t=1), reading("pi1", T0 + 2, t=2)))
     await connection.fetch("SELECT compress_chunk(show_chunks('reading'))")
     (outcome,) = await _call(connection, registry, upload(reading("pi1", T0, t=3), reading("pi1", T0 + 2, t=3)))
-    assert outcome == Outcome(Receipt(None, 0, 2, [], 0))
+    assert outcome == Outcome(receipt_of(None, 0, 2))
     with pytest.raises(NotUniformError):
         await _call(connection, registry, upload(reading("pi1", T0, t=3), reading("pi1", T0 + 1, t=3)))
     (outcome,) = await _call(connection, registry, upload(reading("pi1", T0 + 1, t=3), reading("pi1", T0 + 3, t=4)))
-    assert outcome == Outcome(Receipt(2, 2, 0, [], 0))
+    assert outcome == Outcome(receipt_of(2, 2, 0))
     rows = await connection.fetch("SELECT to_us(time), value FROM reading ORDER BY time")
     assert [tuple(row) for row in rows] == [(T0, 1.0), (T0 + 1, 3.0), (T0 + 2, 2.0), (T0 + 3, 4.0)]
 
@@ -268,7 +270,7 @@ async def _is_answered(connection: Connection, sent: Upload) -> bool:
 
 
 async def _flush(connection: Connection, registry: SeriesRegistry, *uploads: Upload) -> list[Outcome]:
-    """Flush as the writer does: by the function, and in the general way what it refuses."""
+    """Flush as the writer does: by the function, and if it refuses, by the general transaction."""
     batch = Batch(await registry.register(connection, uploads), registry.series_of)
     if is_small(batch, registry):
         with suppress(NotUniformError):

@@ -1,5 +1,6 @@
 """Events of ChirpStack 4, as its documents show them."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from app.errors import InvalidRequestError
 from app.ingest.formats import ReceiptTimes
 from app.ingest.formats.chirpstack import parse
 from app.model import Reading
-from tests.conftest import Server
+from tests.conftest import Database, Server
 from tests.ingest.client import send
 from tests.ingest.uploads import as_objects
 
@@ -103,8 +104,8 @@ def test_event_without_readings_is_taken(event: str) -> None:
         (b"{", "The body cannot be used: Input data was truncated"),
         (b"{}", "The body cannot be used: Object missing required field `deviceInfo`"),
         (
-            b'{"deviceInfo": {"tags": {"a": 1}}}',
-            "The body cannot be used: Expected `str`, got `int` - at `$.deviceInfo.tags[...]`",
+            b'{"deviceInfo": {"deviceName": 1}}',
+            "The body cannot be used: Expected `str`, got `int` - at `$.deviceInfo.deviceName`",
         ),
         (
             b'{"deviceInfo": {"deviceName": "a"}, "object": ' + b'{"a":' * 20 + b"1" + b"}" * 20 + b"}",
@@ -130,3 +131,34 @@ def _parse(event: dict[str, Any], kind: str = "up") -> list[Reading]:
     parsed = parse(msgspec.json.encode(event), kind, ReceiptTimes(RECEIVED_US))
     assert parsed.rejected.count == 0
     return as_objects(parsed.readings)
+
+
+async def test_event_that_is_sent_again_is_stored_once_when_its_time_is_another(
+    server: Server, database: Database
+) -> None:
+    timeless = {name: value for name, value in UP.items() if name != "time"}
+    first = await send(server, timeless, PATH)
+    again = await send(server, {**timeless, "object": {"temperature": 5}}, PATH)
+    assert (first.body["accepted"], first.body["duplicates"]) == (7, 0)
+    assert (again.body["accepted"], again.body["duplicates"], again.body["seq"]) == (0, 7, None)
+    assert await database.pool.fetchval("SELECT count(*) FROM reading") == 7
+    other = await send(server, {**timeless, "deduplicationId": "another"}, PATH)
+    assert other.body["accepted"] == 7
+
+
+@pytest.mark.parametrize("told", [None, "", 5, [], "\ud800\0" * 1_000])
+async def test_event_is_stored_whatever_its_deduplication_id(server: Server, told: object) -> None:
+    raw = json.dumps({**UP, "time": None, "deduplicationId": told}).encode()
+    answer = await send(server, raw, PATH)
+    assert (answer.status, answer.body["accepted"]) == (200, 7)
+
+
+def test_bad_tag_and_value_cost_nothing_but_themselves() -> None:
+    body = b'{"deviceInfo": {"deviceName": "a", "tags": {"x": [], "y": 1}}, "object": {"t": nan, "h": 1}}\0'
+    parsed = parse(body, "up", ReceiptTimes(RECEIVED_US))
+    (reading,) = as_objects(parsed.readings)
+    assert (reading.values, reading.tags) == ({"h": 1.0}, {"y": "1"})
+    assert [(each.code, each.metric, each.tag) for each in parsed.rejected.listed] == [
+        ("value_out_of_range", "t", None),
+        ("tags_invalid", None, "x"),
+    ]

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from app.clock import DistinctClock, to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
-from app.ingest.formats import ReceiptTimes, native
+from app.ingest.formats import ReceiptTimes
+from app.ingest.formats import readings as native
 from app.ingest.upload import Receipt, Rejected
 from app.model import Reading
+from app.names import is_metric_name
 from tests.ingest.uploads import as_objects
 
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
@@ -46,8 +48,10 @@ ANY_READING = st.fixed_dictionaries(
         "tags": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2) | ANY,
     },
 )
-NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1, max_size=20)
-VALUES = st.dictionaries(NAMES, st.floats(-1e100, 1e100) | st.integers(-(2**60), 2**60), min_size=1, max_size=3)
+NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1, max_size=20).filter(
+    is_metric_name
+)
+VALUES = st.dictionaries(NAMES, st.floats(-1e100, 1e100) | st.integers(-(2**53), 2**53), min_size=1, max_size=3)
 GOOD_READING = st.fixed_dictionaries(
     {"sensor": NAMES, "values": VALUES},
     optional={
@@ -100,7 +104,7 @@ def test_readings_without_time_are_a_microsecond_apart_when_they_share_a_sensor(
         {"sensor": "pi1", "values": {"t": 5}},
     ]
     times = ReceiptTimes(NOW_US)
-    readings, rejected, _ = native.parse(json.dumps(body).encode(), "", times)
+    readings, rejected, _, _ = native.parse(json.dumps(body).encode(), "", times)
     assert [reading.time_us - NOW_US for reading in as_objects(readings)] == [0, 1, 0, 2, 3]
     assert (rejected.count, rejected.listed[0].metric) == (1, "h")
     assert times.last_us == NOW_US + 3
@@ -142,7 +146,7 @@ def test_each_bad_part_is_rejected_by_itself_when_the_others_are_valid() -> None
         {**good, "time": 1_769_846_400},
         {**good, "time": "noon", "values": {"t": 6, "h": 6, "p": 6}},
         {**good, "time": True},
-        {**good, "tags": {"site": 5}},
+        {**good, "tags": {"site": [5]}},
         {**good, "tags": []},
         "reading",
         None,
@@ -154,6 +158,8 @@ def test_each_bad_part_is_rejected_by_itself_when_the_others_are_valid() -> None
         (1, {"t": 2.0}),
         (2, {"t": 3.0}),
         (3, {"t": 4.0}),
+        (15, {"t": 1.0}),
+        (16, {"t": 1.0}),
         (19, {"t": 1.0}),
     ]
     assert [(item.index, item.code, item.metric) for item in rejected.listed] == [
@@ -185,10 +191,11 @@ def test_each_bad_part_is_rejected_by_itself_when_the_others_are_valid() -> None
         (17, "reading_invalid", None),
         (18, "reading_invalid", None),
     ]
-    # A reading that is refused as a whole counts each of its values: two of number 7, three of number 13.
-    assert rejected.count == 27 + 1 + 2
-    assert rejected.by_code["sensor_invalid"] == 4
-    assert rejected.by_code["time_invalid"] == 4
+    # A reading that is refused as a whole counts as one, and the two refused tags not at all.
+    assert rejected.count == 25
+    assert rejected.by_code["sensor_invalid"] == 3
+    assert rejected.by_code["time_invalid"] == 2
+    assert [item.tag for item in rejected.listed if item.code == "tags_invalid"] == ["site", ""]
 
 
 def test_100_rejections_are_listed_and_all_are_counted_when_there_are_more() -> None:
@@ -205,23 +212,19 @@ def test_time_is_rejected_when_it_is_a_huge_number(time: str) -> None:
     assert len(rejected.listed[0].message) < 200
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[", b'[{"sensor": "pi1"', b"\xff\xfe", b"[" * 100_000, b'[{"t": 01}]', b"nope"]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[", b'[{"sensor": "pi1"', b"\xff\xfe", b"[" * 100_000])
 def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
     with pytest.raises(InvalidRequestError, match=r"^The body is not valid JSON: "):
         _parse(body)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91", b"\x91" * 100_000, b"\x81\x81\xa1a\x01\x01", b"[]"])
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91", b"\x91" * 100_000, b"[]"])
 def test_body_is_refused_when_it_is_not_messagepack(body: bytes) -> None:
     with pytest.raises(InvalidRequestError, match=r"^The body is not valid MessagePack: "):
         _parse(body, "application/msgpack")
 
 
-@pytest.mark.parametrize(
-    "body", [5, None, "text", {}, {"readings": {}}, {"readings": None}, {"sensor": "pi1", "values": {}}]
-)
+@pytest.mark.parametrize("body", [5, None, "text", {}])
 def test_body_is_refused_with_an_example_when_it_has_another_shape(body: object) -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         _parse_json(body)
@@ -310,14 +313,14 @@ def _check_sanity(body: bytes, media_type: str) -> None:
         assert "\0" not in json.dumps([reading.sensor, *reading.values, reading.tags], ensure_ascii=False)
         assert json.dumps(reading.tags, ensure_ascii=False).encode()
         assert abs(reading.time_us - NOW_US) <= 399 * 86_400 * 1_000_000
-    assert rejected.count >= len(rejected.listed)
+    assert rejected.count >= sum(1 for item in rejected.listed if item.tag is None)
     assert sum(rejected.by_code.values()) == rejected.count
     answer = msgspec.json.encode(Receipt(None, 0, 0, rejected.listed, rejected.count))
     assert b"\\u0000" not in answer
 
 
 def _parse(body: bytes, media_type: str = "") -> ParsedObjects:
-    readings, rejected, gateway = native.parse(body, media_type, ReceiptTimes(NOW_US))
+    readings, rejected, gateway, _ = native.parse(body, media_type, ReceiptTimes(NOW_US))
     return as_objects(readings), rejected, gateway
 
 

@@ -8,10 +8,10 @@ import pytest
 from app.ingest.imports import files
 from app.ingest.imports.files import (
     Block,
-    Progress,
+    FileVersion,
+    ImportProgress,
     RejectedFile,
-    Rejection,
-    Source,
+    RejectedLine,
     find_source,
     load_progress,
     read_blocks,
@@ -57,7 +57,7 @@ def test_file_is_refused_when_it_is_empty(tmp_path: Path) -> None:
 def test_progress_is_read_back_when_it_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "readings.progress.json"
     assert load_progress(path) is None
-    progress = Progress(Source(10, 5, "ab"), "1 2026", 7, 2, accepted=3)
+    progress = ImportProgress(FileVersion(10, 5, "ab"), "1 2026", 7, 2, accepted=3)
     progress.save(path)
     assert load_progress(path) == progress
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
@@ -80,9 +80,9 @@ def test_rejected_rows_are_written_once_when_an_import_goes_on(tmp_path: Path) -
     rejected = RejectedFile(path, 0)
     assert not path.exists()
     assert rejected.add([]) == 0
-    kept = rejected.add([Rejection(2, "time_invalid", 'time is "x"', b'a,"x",t,1')])
-    rejected.add([Rejection(3, "sensor_invalid", "lost", b"lost")])
-    assert RejectedFile(path, kept).add([Rejection(3, "reading_invalid", "not UTF-8", b"=1+\xff,t")]) > kept
+    kept = rejected.add([RejectedLine(2, "time_invalid", 'time is "x"', b'a,"x",t,1')])
+    rejected.add([RejectedLine(3, "sensor_invalid", "lost", b"lost")])
+    assert RejectedFile(path, kept).add([RejectedLine(3, "reading_invalid", "not UTF-8", b"=1+\xff,t")]) > kept
     assert path.read_text() == (
         "line,code,message,row\n"
         '2,time_invalid,"time is ""x""","a,""x"",t,1"\n'

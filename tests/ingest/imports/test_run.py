@@ -10,11 +10,12 @@ import pytest
 from app.db.aggregates import first_safe_day, refresh_late_days, roll_up
 from app.db.edition import Edition, detect_edition
 from app.ingest.imports import files
-from app.ingest.imports.run import Import, Summary
+from app.ingest.imports.run import Import, ImportSummary
 from tests.alerting.conftest import harness  # noqa: F401 -- the fixture
 from tests.alerting.harness import WARM, AlertingHarness
 from tests.conftest import Database, Server
 from tests.db.aggregate_checks import check_aggregates
+from tests.sensors.test_routes import silence, states
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 STORED = """
@@ -44,7 +45,7 @@ def write_file(folder: Path, rows: Rows, header: str = "sensor,time,metric,value
     return path
 
 
-async def run_import(path: Path, database: Database, said: list[str] | None = None) -> Summary:
+async def run_import(path: Path, database: Database, said: list[str] | None = None) -> ImportSummary:
     return await Import(path, database.dsn, lambda done, total: None, (said if said is not None else []).append).run()
 
 
@@ -75,7 +76,7 @@ async def test_import_stores_what_an_upload_would_when_rows_are_good_bad_and_dou
             ("b", "", "t", 1),
         ],
     )
-    assert await run_import(path, database) == Summary(2, 1, 2, str(tmp_path / "readings.rejected.csv"), None)
+    assert await run_import(path, database) == ImportSummary(2, 1, 2, str(tmp_path / "readings.rejected.csv"), None)
     assert [tuple(row) for row in await database.pool.fetch(STORED)] == [
         ("a", "t", at, 0.1),
         ("a", "t", at + DAY, -2e-7),
@@ -91,7 +92,7 @@ async def test_import_stores_what_an_upload_would_when_rows_are_good_bad_and_dou
         "(SELECT last_value FROM series_state) AS last_value, (SELECT created_by FROM sensor) AS created_by"
     )
     assert tuple(counts or ()) == (1, 2, -2e-7, "import")
-    assert await run_import(path, database) == Summary(0, 3, 2, str(tmp_path / "readings.rejected.csv"), None)
+    assert await run_import(path, database) == ImportSummary(0, 3, 2, str(tmp_path / "readings.rejected.csv"), None)
     assert not (tmp_path / "readings.progress.json").exists()
 
 
@@ -117,7 +118,7 @@ async def test_absurd_times_and_cells_over_several_lines_are_rejected_and_the_re
 async def test_import_of_a_wide_file_stores_a_value_for_each_filled_cell(database: Database, tmp_path: Path) -> None:
     at = datetime.now(UTC) - 3 * DAY
     path = write_file(tmp_path, [("a", at, 1, ""), ("b", at, "", 2)], "sensor,time,temperature,humidity")
-    assert await run_import(path, database) == Summary(2, 0, 0, None, None)
+    assert await run_import(path, database) == ImportSummary(2, 0, 0, None, None)
     assert [tuple(row) for row in await database.pool.fetch(STORED)] == [
         ("a", "temperature", at, 1.0),
         ("b", "humidity", at, 2.0),
@@ -218,7 +219,7 @@ async def test_old_rows_are_stored_and_shown_when_retention_keeps_them(
     await run_import(write_file(tmp_path, [("a", now - HOUR, "t", 1)]), database)
     await refresh_aggregates(database)
     rows = [("a", now - days * DAY, "t", days) for days in (oldest_days, 600, 401)]
-    assert await run_import(write_file(tmp_path, rows), database) == Summary(3, 0, 0, None, None)
+    assert await run_import(write_file(tmp_path, rows), database) == ImportSummary(3, 0, 0, None, None)
     await refresh_aggregates(database)
     async with database.pool.acquire() as connection:
         await check_aggregates(connection)
@@ -356,6 +357,16 @@ async def test_missing_data_stay_missing_when_the_gap_is_filled_up_to_two_days_a
     assert [tuple(row) for row in alerts] == [(None, "no_data")]
 
 
+async def test_sensor_with_imported_history_alone_is_not_silent(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    await server.post_readings([{"sensor": "cellar", "values": {"t": 1}}])
+    rows = [("attic", datetime.now(UTC) - 30 * DAY, "t", 1), ("cellar", datetime.now(UTC) - 30 * DAY, "t", 1)]
+    await run_import(write_file(tmp_path, rows), database)
+    await silence(server, database, 9 * DAY)
+    assert await states(server) == {"attic": ("ok", None), "cellar": ("silent", None)}
+
+
 async def test_upload_and_import_store_each_reading_once_when_a_server_runs(
     server: Server, database: Database, tmp_path: Path
 ) -> None:
@@ -364,6 +375,6 @@ async def test_upload_and_import_store_each_reading_once_when_a_server_runs(
     await server.post_readings(
         [{"sensor": "a", "time": moment.isoformat(), "values": {"t": n}} for _, moment, _, n in rows[50:150]]
     )
-    assert await run_import(write_file(tmp_path, rows), database) == Summary(100, 100, 0, None, None)
+    assert await run_import(write_file(tmp_path, rows), database) == ImportSummary(100, 100, 0, None, None)
     page = await server.get("/api/v1/readings", sensor="a", **{"from": "-3d"})
     assert len(page["items"]) == 200  # type: ignore[arg-type]

@@ -7,19 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.clock import DAY_US, from_us
-from app.ingest.imports.table import InvalidFileError, Kept, Table, parse_time
+from app.ingest.imports.table import CsvTable, InvalidFileError, RawRetention, parse_time
 from app.model import Reading
 
 #: 2026-01-31T08:00:00Z
 NOW_US = 1_769_846_400_000_000
-COMMUNITY, APACHE = Kept(timedelta(days=400), "community"), Kept(timedelta(days=400), "apache-2")
+COMMUNITY, APACHE = RawRetention(timedelta(days=400), "community"), RawRetention(timedelta(days=400), "apache-2")
 LONG, WIDE = b"sensor,time,metric,value", b"time,sensor,temperature,humidity"
 
 
-def parse(header: bytes, line: str | bytes, kept: Kept = APACHE) -> tuple[Reading | None, list[tuple[str, str]]]:
+def parse(
+    header: bytes, line: str | bytes, kept: RawRetention = APACHE
+) -> tuple[Reading | None, list[tuple[str, str]]]:
     """Parse a line of a file with this header."""
     data = line if isinstance(line, bytes) else line.encode()
-    return Table(header).parse(data, kept, NOW_US)  # type: ignore[return-value]
+    return CsvTable(header).parse(data, kept, NOW_US)  # type: ignore[return-value]
 
 
 def reading(sensor: str, time_us: int, **values: float) -> Reading:
@@ -113,14 +115,14 @@ def test_other_values_are_kept_when_one_of_a_wide_line_is_wrong() -> None:
             "older than the 399 days that are kept; lengthen the retention policy of `reading`, or remove it",
         ),
         (
-            Kept(timedelta(days=1_000), "community"),
+            RawRetention(timedelta(days=1_000), "community"),
             999,
             "older than the 999 days that are kept; lengthen the retention policy of `reading`, or remove it",
         ),
     ],
 )
 def test_old_line_is_refused_with_a_remedy_when_retention_could_drop_it(
-    kept: Kept, oldest_days: int, message: str
+    kept: RawRetention, oldest_days: int, message: str
 ) -> None:
     oldest = NOW_US - oldest_days * DAY_US
     assert parse(LONG, f"a,{oldest // 1_000},t,1", kept) == (reading("a", oldest, t=1.0), [])
@@ -129,7 +131,7 @@ def test_old_line_is_refused_with_a_remedy_when_retention_could_drop_it(
 
 
 def test_line_of_any_age_is_a_reading_when_readings_are_kept_for_ever() -> None:
-    assert parse(LONG, "a,1953-01-31T23:00:00Z,t,1", Kept(None, "community"))[0] == reading(
+    assert parse(LONG, "a,1953-01-31T23:00:00Z,t,1", RawRetention(None, "community"))[0] == reading(
         "a", -533_782_800_000_000, t=1.0
     )
 
@@ -151,7 +153,7 @@ def test_line_of_any_age_is_a_reading_when_readings_are_kept_for_ever() -> None:
 )
 def test_file_is_refused_with_a_remedy_when_its_first_line_is_wrong(header: bytes, message: str) -> None:
     with pytest.raises(InvalidFileError) as refusal:
-        Table(header)
+        CsvTable(header)
     assert message in str(refusal.value)
 
 

@@ -11,9 +11,14 @@ from app.notify.channels import (
     Channel,
     ChannelConfigError,
     ConfigProblem,
+    discord,
+    email,
     find_channels,
+    ntfy,
+    pagerduty,
     parse_config,
     slack,
+    teams,
     telegram,
     webhook,
 )
@@ -23,7 +28,7 @@ from tests.notify.unreachable_servers import closed_port_url, server_with_full_b
 from tests.receivers import HANGS, RESETS_BEFORE, WebhookReceiver, answers
 
 #: By this type, mypy checks that every module defines what a channel needs.
-KNOWN: tuple[Channel, ...] = (slack, telegram, webhook)
+KNOWN: tuple[Channel, ...] = (discord, email, ntfy, pagerduty, slack, teams, telegram, webhook)
 
 SMS_MODULE = '''
     """A made-up channel."""
@@ -47,6 +52,10 @@ def secret_configs(base: str) -> Iterator[tuple[Channel, ChannelConfig]]:
     """Yield every channel with settings that hold SECRET and lead to the same server."""
     yield slack, slack.Config(webhook_url=f"{base}/{SECRET}")
     yield telegram, telegram.Config(bot_token=f"1:{SECRET}", chat_id=-100)
+    yield discord, discord.Config(webhook_url=f"{base}/{SECRET}")
+    yield ntfy, ntfy.Config(topic="alerts", url=base, token=SECRET)
+    yield pagerduty, pagerduty.Config(routing_key="0123456789abcdef" * 2, url=f"{base}/{SECRET}")
+    yield teams, teams.Config(webhook_url=f"{base}/{SECRET}")
     yield webhook, webhook.Config(url=f"{base}/{SECRET}", headers={"X-Token": SECRET}, secret=SECRET)
 
 
@@ -73,7 +82,17 @@ def test_find_channels_finds_every_module_by_its_type() -> None:
 def test_find_channels_finds_a_new_module_when_one_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sms.py").write_text(textwrap.dedent(SMS_MODULE))
     monkeypatch.setattr(channels, "__path__", [*channels.__path__, str(tmp_path)])
-    assert list(find_channels()) == ["slack", "sms", "telegram", "webhook"]
+    assert list(find_channels()) == [
+        "discord",
+        "email",
+        "ntfy",
+        "pagerduty",
+        "slack",
+        "sms",
+        "teams",
+        "telegram",
+        "webhook",
+    ]
     _, config = parse_config("sms", {"number": "+49301234"}, Endpoints())
     assert repr(config) == "<sms.Config>"
     assert problems("sms", {}) == [("number", "number is missing")]
@@ -87,13 +106,25 @@ def test_parse_config_returns_the_channel_and_its_settings() -> None:
 
 def test_parse_config_suggests_a_type_when_the_type_is_unknown() -> None:
     assert problems("telegramm", {}) == [
-        ("type", "type 'telegramm' is not known; there are: slack, telegram, webhook. Did you mean telegram?")
+        (
+            "type",
+            (
+                "type 'telegramm' is not known; there are: discord, email, ntfy, pagerduty, slack, teams, telegram, "
+                "webhook. Did you mean telegram?"
+            ),
+        )
     ]
 
 
 def test_parse_config_reports_all_problems_at_once_when_there_are_several() -> None:
     assert problems("telegram", {"bot_tokn": "1:s3cret", "chat_id": 1.5}) == [
-        ("bot_tokn", "setting 'bot_tokn' is not known; there are: bot_token, chat_id. Did you mean bot_token?"),
+        (
+            "bot_tokn",
+            (
+                "setting 'bot_tokn' is not known; there are: bot_token, chat_id, message_thread_id, timezone. "
+                "Did you mean bot_token?"
+            ),
+        ),
         ("bot_token", "bot_token is missing"),
         ("chat_id", "chat_id: Expected `int | str`, got `float`"),
     ]

@@ -7,7 +7,7 @@ from app.notify.channels import slack as channel
 from app.notify.message import Entry, Link, Message
 from app.notify.transport import Delivered, DeliveryError, Endpoints, PermanentError, TransientError, UncertainError
 from tests.notify.manual_clock import ManualClock
-from tests.receivers import HANGS, RESETS_AFTER, SlackReceiver, answers
+from tests.receivers import HANGS, RESETS_AFTER, SlackReceiver, WebhookReceiver, answers
 
 
 def entry(level: LevelName = "warning", sensor: str = "freezer-3", **more: object) -> Entry:
@@ -31,7 +31,7 @@ def config(slack: SlackReceiver) -> channel.Config:
 
 def test_render_writes_blocks_with_a_colour_for_each_run_of_levels() -> None:
     entries = (
-        entry("critical", "a", threshold="above 8", links=[Link("Page", "https://t.example/?a=1&b=<2|3>")]),
+        entry("critical", "a", condition="above 8", links=[Link("Page", "https://t.example/?a=1&b=<2|3>")]),
         entry("warning", "b"),
         entry("warning", "c"),
     )
@@ -39,8 +39,8 @@ def test_render_writes_blocks_with_a_colour_for_each_run_of_levels() -> None:
     assert channel.render(message).body == {
         "text": (
             "🚨 Cold &lt;room&gt; &amp; more\nSite A\n"
-            "🚨 a temperature: 9.5 °C (above 8 °C)\nPage: https://t.example/?a=1&amp;b=&lt;2|3&gt;\n"
-            "⚠️ b temperature: 9.5 °C\n⚠️ c temperature: 9.5 °C\nrule cold-room"
+            "🚨 a temperature 9.5 °C, above 8 °C\nPage: https://t.example/?a=1&amp;b=&lt;2|3&gt;\n"
+            "⚠️ b temperature 9.5 °C\n⚠️ c temperature 9.5 °C\nrule cold-room"
         ),
         "blocks": [
             {"type": "section", "text": {"type": "mrkdwn", "text": "🚨 *Cold &lt;room&gt; &amp; more*"}},
@@ -54,7 +54,7 @@ def test_render_writes_blocks_with_a_colour_for_each_run_of_levels() -> None:
                         "type": "section",
                         "text": {
                             "type": "mrkdwn",
-                            "text": "🚨 *a* temperature: 9.5 °C (above 8 °C)\n"
+                            "text": "🚨 *a* temperature 9.5 °C, above 8 °C\n"
                             "<https://t.example/?a=1&amp;b=%3C2%7C3%3E|Page>",
                         },
                     }
@@ -63,8 +63,8 @@ def test_render_writes_blocks_with_a_colour_for_each_run_of_levels() -> None:
             {
                 "color": "#ff9500",
                 "blocks": [
-                    {"type": "section", "text": {"type": "mrkdwn", "text": "⚠️ *b* temperature: 9.5 °C"}},
-                    {"type": "section", "text": {"type": "mrkdwn", "text": "⚠️ *c* temperature: 9.5 °C"}},
+                    {"type": "section", "text": {"type": "mrkdwn", "text": "⚠️ *b* temperature 9.5 °C"}},
+                    {"type": "section", "text": {"type": "mrkdwn", "text": "⚠️ *c* temperature 9.5 °C"}},
                 ],
             },
             {
@@ -228,3 +228,32 @@ def test_destination_and_limits_hold_no_secret() -> None:
         ("slack:f9cb528d6ea877a9", 1.0, 1)
     ]
     assert repr(config) == str(config) == "<slack.Config>"
+
+
+async def test_services_without_block_kit_are_sent_text_and_attachments(session: aiohttp.ClientSession) -> None:
+    async with WebhookReceiver() as chat:
+        chat.fail_next(answers(200, '{"success":true}'))
+        chat.fail_next(answers(200, "ok"))
+        config = channel.Config(webhook_url=f"{chat.url}/hooks/1", webhook_prefix=chat.url)
+        rendered = channel.render(Message(title="Too warm", entries=(entry("critical", "a", condition="above 8"),)))
+        for _ in range(2):
+            assert (await channel.send(session, config, rendered, Endpoints())).response == "ok"
+    assert rendered.fallback == {
+        "text": "🚨 *Too warm*",
+        "attachments": [
+            {
+                "color": "#8b0000",
+                "text": "🚨 *a* temperature 9.5 °C, above 8 °C",
+                "fallback": "🚨 a temperature 9.5 °C, above 8 °C",
+            }
+        ],
+    }
+
+
+def test_check_takes_the_prefix_of_the_channel_before_that_of_the_endpoints() -> None:
+    gov = channel.Config(
+        webhook_url="https://hooks.slack-gov.com/services/1", webhook_prefix="https://hooks.slack-gov.com"
+    )
+    assert channel.check(gov, Endpoints()) is None
+    plain = channel.Config(webhook_url="https://hooks.slack-gov.com/services/1")
+    assert channel.check(plain, Endpoints()) == "webhook_url must begin with https://hooks.slack.com/"

@@ -20,7 +20,7 @@ ENTRY = Entry(
     metric="temperature",
     value=9.5,
     unit="°C",
-    threshold="above 8",
+    condition="above 8",
     since=datetime(2025, 6, 1, 2, 10, tzinfo=UTC),
     links=(Link("Page", 'https://t.example/?a="1"&b=2'),),
 )
@@ -42,7 +42,7 @@ def test_render_returns_html_and_plain_text_as_the_fallback() -> None:
         body={
             "text": (
                 "🚨 <b>Cold &amp; wet</b>\n\n"
-                "🚨 <b>freezer_3 &lt;b&gt;</b> temperature: 9.5 °C (above 8 °C)\n"
+                "🚨 <b>freezer_3 &lt;b&gt;</b> temperature 9.5 °C, above 8 °C\n"
                 "since 2025-06-01 02:10 UTC\n"
                 '<a href="https://t.example/?a=&quot;1&quot;&amp;b=2">Page</a>\n\n'
                 "rule cold_room"
@@ -53,7 +53,7 @@ def test_render_returns_html_and_plain_text_as_the_fallback() -> None:
         fallback={
             "text": (
                 "🚨 Cold & wet\n\n"
-                "🚨 freezer_3 <b> temperature: 9.5 °C (above 8 °C)\n"
+                "🚨 freezer_3 <b> temperature 9.5 °C, above 8 °C\n"
                 "since 2025-06-01 02:10 UTC\n"
                 'Page: https://t.example/?a="1"&b=2\n\n'
                 "rule cold_room"
@@ -114,7 +114,7 @@ async def test_render_counts_the_visible_text_but_not_the_addresses_of_links(
         Entry(level="error", sensor=f"sensor-{n}", metric="co2", value=900, unit="ppm", links=links) for n in range(99)
     )
     await channel.send(session, CONFIG, channel.render(Message(title="t", entries=entries)), endpoints)
-    assert len(telegram.texts[0].encode("utf-16-le")) // 2 in range(4_000, 4_097)
+    assert len(telegram.texts[0].encode("utf-16-le")) // 2 in range(3_900, 4_097)
 
 
 async def test_send_sends_the_fallback_once_when_the_markup_is_refused(
@@ -302,3 +302,23 @@ async def test_limits_keep_a_group_within_twenty_messages_in_any_minute() -> Non
 
 def test_config_shows_no_secret() -> None:
     assert repr(CONFIG) == str(CONFIG) == "<telegram.Config>"
+
+
+async def test_send_adds_the_topic_and_drops_a_button_that_is_refused(
+    session: aiohttp.ClientSession, telegram: TelegramReceiver, endpoints: Endpoints
+) -> None:
+    config = channel.Config(bot_token=TOKEN, chat_id=77, message_thread_id="5")
+    message = Message(title="Too warm", page="https://tide.example/#/alert/1")
+    await channel.send(session, config, channel.render(message), endpoints)
+    assert telegram.accepted[0].body["message_thread_id"] == 5
+    button = {"text": "Open", "url": "https://tide.example/#/alert/1"}
+    assert telegram.accepted[0].body["reply_markup"] == {"inline_keyboard": [[button]]}
+    refusal = '{"ok": false, "error_code": 400, "description": "Bad Request: BUTTON_URL_INVALID"}'
+    telegram.fail_next(answers(400, refusal))
+    await channel.send(session, channel.Config(bot_token=TOKEN, chat_id=78), channel.render(message), endpoints)
+    assert "reply_markup" not in telegram.accepted[1].body
+
+
+def test_render_has_no_button_when_the_page_has_no_public_name() -> None:
+    for page in ("http://localhost:8000/#/alert/1", "http://127.0.0.1:8000/#/alert/1", "http://tide/#/alert/1"):
+        assert "reply_markup" not in channel.render(Message(title="t", page=page)).body

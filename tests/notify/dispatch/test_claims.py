@@ -59,7 +59,7 @@ async def test_claim_waits_while_an_evaluation_is_under_way(database: Database) 
         await lock_evaluation(connection)
         claiming = asyncio.create_task(claim_next(database.pool, always(CHANNELS), compose))
         await until_one_waits(database.pool)
-        # What the evaluation changes is told, though the claim began before.
+        # The message has the changes of the evaluation, although the claim began before it.
         await connection.execute("UPDATE alert_episode SET resolved_at = now(), revision = revision + 1")
     assert title(await claiming) == "freezer-1 summary"
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from app.clock import DAY_US, HOUR_US, MINUTE_US
-from app.simulate.world.signals import Excursion, Shape, Signal
+from app.simulate.world.signals import Excursion, Signal, SignalShape
 
 #: 2026-06-01T00:00:00Z
 MIDNIGHT_US = 1_780_272_000_000_000
@@ -19,7 +19,7 @@ DOOR = Excursion(
 
 
 def make_signal(excursion: Excursion | None = None, *, swing: float = 0, demo_start_us: int | None = None) -> Signal:
-    shape = Shape(mean=20, daily_swing=swing, wander=0, noise=0, digits=2, excursion=excursion)
+    shape = SignalShape(mean=20, daily_swing=swing, wander=0, noise=0, digits=2, excursion=excursion)
     return Signal(shape, 1, "cellar", "temperature", "cellar", demo_start_us)
 
 
@@ -58,7 +58,7 @@ def test_excursion_happens_once_in_each_period_when_there_is_no_demo() -> None:
 
 
 def test_values_stay_the_same_when_made_again() -> None:
-    shape = Shape(mean=20, daily_swing=2, wander=1, noise=0.5, digits=2, excursion=DOOR)
+    shape = SignalShape(mean=20, daily_swing=2, wander=1, noise=0.5, digits=2, excursion=DOOR)
     signal = Signal(shape, 7, "cellar", "temperature", "cellar", None)
     # Literal values, because every version, machine and process must make the same ones.
     assert [signal.value(MIDNIGHT_US + second * 1_000_000) for second in (0, 5, 86_400)] == [17.86, 17.61, 18.91]

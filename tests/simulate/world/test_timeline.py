@@ -5,7 +5,7 @@ import pytest
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from app.errors import SettingsError
 from app.simulate.plan import Plan
-from app.simulate.world.timeline import Timeline
+from app.simulate.world.timeline import EventTimeline
 
 #: 2026-06-01T00:00:00Z
 NOW_US = 1_780_272_000_000_000
@@ -16,13 +16,13 @@ def make_plan(**options: object) -> Plan:
 
 
 def test_timeline_has_no_end_when_no_duration_is_given() -> None:
-    timeline = Timeline.of(make_plan(history_us=HOUR_US), NOW_US)
+    timeline = EventTimeline.of(make_plan(history_us=HOUR_US), NOW_US)
     assert (timeline.start_us, timeline.live_us, timeline.end_us) == (NOW_US - HOUR_US, NOW_US, None)
     assert not timeline.is_over
 
 
 def test_timeline_reaches_the_present_at_its_end_when_it_runs_fast() -> None:
-    timeline = Timeline.of(make_plan(duration_us=10 * MINUTE_US, speed=6, history_us=HOUR_US), NOW_US)
+    timeline = EventTimeline.of(make_plan(duration_us=10 * MINUTE_US, speed=6, history_us=HOUR_US), NOW_US)
     assert timeline.end_us == NOW_US + 10 * MINUTE_US
     assert timeline.live_us == NOW_US - 50 * MINUTE_US
     assert timeline.start_us == NOW_US - 110 * MINUTE_US
@@ -30,7 +30,7 @@ def test_timeline_reaches_the_present_at_its_end_when_it_runs_fast() -> None:
 
 def test_timeline_stands_still_when_it_is_over() -> None:
     real_time_s = [100.0]
-    timeline = Timeline(NOW_US, NOW_US, NOW_US + MINUTE_US, speed=10, clock=lambda: real_time_s[0])
+    timeline = EventTimeline(NOW_US, NOW_US, NOW_US + MINUTE_US, speed=10, clock=lambda: real_time_s[0])
     real_time_s[0] = 105.0
     assert (timeline.now_us(), timeline.is_over) == (NOW_US + 50 * SECOND_US, False)
     real_time_s[0] = 107.0
@@ -39,7 +39,7 @@ def test_timeline_stands_still_when_it_is_over() -> None:
 
 
 async def test_sleep_ends_when_the_timeline_is_stopped() -> None:
-    timeline = Timeline(NOW_US, NOW_US, None)
+    timeline = EventTimeline(NOW_US, NOW_US, None)
     sleeping = asyncio.create_task(timeline.sleep_until(NOW_US + HOUR_US))
     asyncio.get_running_loop().call_soon(timeline.stop)
     async with asyncio.timeout(5):

@@ -77,9 +77,9 @@ class Head(NamedTuple):
 
 
 def decode(body: bytes) -> str:
-    """Return a body as text; raise MalformedLineError if it is not UTF-8."""
+    """Return a body as text, without NULs at its end; raise MalformedLineError if it is not UTF-8."""
     try:
-        return body.decode()
+        return body.rstrip(b"\0").decode()
     except UnicodeDecodeError as error:
         before = body[: error.start].decode()
         raise _malformed(before, len(before), "the text is not UTF-8") from None

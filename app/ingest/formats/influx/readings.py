@@ -11,9 +11,9 @@ import numpy as np
 
 from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import (
+    EXACT_LIMIT,
     Refusal,
     check_tags,
-    check_time,
     check_value,
     refuse_metric,
     refuse_sensor,
@@ -26,7 +26,7 @@ from app.ingest.formats.influx.columns import Columns, read_alike, read_columns
 from app.ingest.formats.influx.lines import decode, read_head
 from app.ingest.upload import Readings, Rejected, Series
 from app.model import Reading
-from app.names import is_metric_name, is_sensor_name
+from app.names import is_metric_name, is_sensor_name, tidy_name
 
 #: Nanoseconds of each unit that times may have, by the names of both versions of the interface.
 UNITS_NS: Final = {
@@ -41,7 +41,6 @@ UNITS_NS: Final = {
     "h": 3_600_000_000_000,
 }
 #: Beyond, not every whole number has an equal float.
-_EXACT_LIMIT: Final = 2**53
 
 
 class _Named(NamedTuple):
@@ -96,13 +95,13 @@ def _parse_part(
     if not _are_good(columns, times_us, named, times.received_us):
         if only_good:
             return None
-        kept = _list_good(columns, times_us, named, times.received_us, rejected)
+        kept = _list_good(columns, times_us, named, times, rejected)
         columns, times_us = _keep(columns, kept), [times_us[row] for row in kept]
     return _collect(columns, times_us, named, origins)
 
 
 def _name(measurement: str, key: str, origin: Origin) -> _Named:
-    metric = measurement if key == "value" else f"{measurement}_{key}"
+    metric = tidy_name(measurement if key == "value" else f"{measurement}_{key}")
     refusal = check_tags(origin.tags)
     if not is_sensor_name(origin.sensor):
         refusal = refuse_sensor(origin.sensor)
@@ -138,20 +137,20 @@ def _are_good(columns: Columns, times_us: list[int], named: list[_Named], receiv
         all(each.refusal is None for each in named)
         and earliest <= min(times_us)
         and max(times_us) <= latest
-        and min(columns.values) >= -_EXACT_LIMIT
-        and max(columns.values) <= _EXACT_LIMIT
+        and min(columns.values) >= -EXACT_LIMIT
+        and max(columns.values) <= EXACT_LIMIT
     )
 
 
 def _list_good(
-    columns: Columns, times_us: list[int], named: list[_Named], received_us: int, rejected: Rejected
+    columns: Columns, times_us: list[int], named: list[_Named], times: ReceiptTimes, rejected: Rejected
 ) -> list[int]:
     """Return the rows that can be stored, and add the rejections of the others."""
     kept = []
     rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, times_us, strict=True)
     for row, (code, line, value, time_us) in enumerate(rows):
         key = columns.pairs[code][1]
-        refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, received_us)
+        refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, times)
         if refusal is None:
             kept.append(row)
         else:
@@ -160,16 +159,12 @@ def _list_good(
 
 
 def _refuse_value(key: str, value: float) -> Refusal | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int) and int(float(value)) != value:
-        return "value_not_exact", f"{key} is {value}, which no 64-bit float equals; send it as a float, rounded"
-    return check_value(key, value)
+    return None if isinstance(value, bool) else check_value(key, value)
 
 
-def _refuse_time(time_us: int, received_us: int) -> Refusal | None:
-    refusal = check_time(time_us, received_us)
-    if refusal is None or received_us // 100 < time_us < received_us * 100:
+def _refuse_time(time_us: int, times: ReceiptTimes) -> Refusal | None:
+    refusal = times.check(time_us)
+    if refusal is None or times.received_us // 100 < time_us < times.received_us * 100:
         return refusal
     return refusal[0], f"time is {show_time(time_us)}; is the parameter precision, by default ns, that of the times?"
 

@@ -18,6 +18,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 from app.auth.guard import Connection, admit, first_headers, key_from_headers
 from app.auth.keys import KeyRing
 from app.errors import InvalidRequestError, UnauthorizedError, UnprocessableError
+from app.http.parameters import IGNORED
 from app.ingest.formats.influx.lines import MalformedLineError
 from app.ingest.formats.influx.readings import UNITS_NS, parse, parse_good
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
@@ -39,6 +40,8 @@ _CODES: Final = {
     429: "too many requests",
     503: "unavailable",
 }
+#: Parameters of InfluxDB that mean nothing here; `p` is read by the guard.
+_IGNORED: Final = ("org", "orgID", "bucket", "db", "rp", "u", "p", "consistency")
 #: Refused fields that an answer describes; all are counted.
 _REFUSALS_SHOWN: Final = 3
 
@@ -172,6 +175,7 @@ def _make_write_route(path: str) -> HTTPRouteHandler:
         status_code=HTTP_204_NO_CONTENT,
         exception_handlers={Exception: answer_error},
         operation_class=WriteOperation,
+        opt={IGNORED: _IGNORED},
         tags=["InfluxDB"],
         summary="Store a batch in line protocol",
     )(write_lines)

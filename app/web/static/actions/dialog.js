@@ -53,6 +53,8 @@ export function openProblem(title, message) {
 /** Make the field for the operator's name. */
 export function nameField() {
   const input = make("input", { id: "by", name: "by", required: true, maxlength: 100, value: readName() ?? ANYBODY });
+  // Who types replaces the name that stands there.
+  input.addEventListener("focus", () => input.select());
   return make("div", { class: "dialog-field" }, make("label", { for: "by" }, "Your name"), input);
 }
 

@@ -21,7 +21,7 @@ export function followKey(model) {
   });
 }
 
-/** Make a button whose action needs a scope; `act(button)` runs it. */
+/** Make a button whose action needs a scope, or one of two ("notify or admin"); `act(button)` runs it. */
 export function makeAction(text, scope, act) {
   const button = make("button", { type: "button", class: "action", "data-scope": scope }, text);
   button.addEventListener("click", () => {
@@ -43,7 +43,7 @@ export function showRight(button) {
 
 /** Return why the key does not allow what needs a scope, or null; the server decides while nothing is known of it. */
 function reasonAgainst(scope) {
-  if (key === null || key.scopes.includes(scope)) return null;
+  if (key === null || scope.split(" or ").some((each) => key.scopes.includes(each))) return null;
   const scopes = key.scopes.length > 0 ? `the scopes ${key.scopes.join(", ")}` : "no scopes";
   return `The key “${key.label}” has ${scopes}; this needs ${scope}. Sign out, and sign in with a key that has it.`;
 }

@@ -6,12 +6,13 @@ const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
 
 const wholeNumber = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
-const scientific = new Intl.NumberFormat(undefined, { notation: "scientific", maximumSignificantDigits: 3 });
+const scientific = new Intl.NumberFormat(undefined, { notation: "scientific", maximumSignificantDigits: 10 });
+const small = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 4 });
 const byDecimals = Array.from({ length: 5 }, (_, decimals) =>
   new Intl.NumberFormat(undefined, {
     minimumFractionDigits: decimals,
     maximumFractionDigits: decimals,
-    useGrouping: "min2",
+    useGrouping: false,
   }),
 );
 const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
@@ -25,11 +26,12 @@ export function decimalsOf(value) {
   return Math.min(digits, size >= 1_000 ? 2 : 3);
 }
 
-/** Write a value with this many decimals; very large and very small ones as powers of ten. */
+/** Write a value with this many decimals, in plain digits; below a millionth and from 1e15 on as powers of ten. */
 export function formatValue(value, decimals = decimalsOf(value)) {
   const size = Math.abs(value);
-  if (size >= 1e7 || (size > 0 && size < 0.0005)) return scientific.format(value);
-  return byDecimals[decimals].format(value);
+  if (size >= 1e15 || (size > 0 && size < 1e-6)) return scientific.format(value);
+  if (size > 0 && size < 0.0005) return small.format(value);
+  return byDecimals[decimals].format(size === 0 ? 0 : value);
 }
 
 /** Write a value with its unit; a unit that is a sign stands without a space as little as any other. */
@@ -86,6 +88,12 @@ export function formatTimeWithSeconds(ms) {
 export function formatDayTime(ms, now) {
   const isToday = new Date(ms).toDateString() === new Date(now).toDateString();
   return isToday ? formatTime(ms) : `${dayAndMonth.format(ms)} ${formatTime(ms)}`;
+}
+
+/** Write when something began and for how long it has lasted: HH:MM within a day, else the day. */
+export function formatSince(ms, now) {
+  const start = now - ms < DAY_MS ? formatTime(ms) : dayAndMonth.format(ms);
+  return `${start} · ${formatDuration(now - ms)}`;
 }
 
 function formatUnit(ms) {

@@ -50,7 +50,11 @@ function countOffline(model) {
 
 function sentence(parts, model) {
   if (parts.length === 0) return [model.sensors.size === 0 ? "No sensors yet" : "All well"].map((text) => make("span", {}, text));
-  return parts.flatMap((part, index) => [...(index > 0 ? [", "] : []), makeCount(part)]);
+  // A count and the comma after it stay in one line.
+  const written = parts.map((part, index) =>
+    make("span", { class: "tally-and-comma" }, makeCount(part), index < parts.length - 1 ? "," : ""),
+  );
+  return written.flatMap((part, index) => (index > 0 ? [" ", part] : [part]));
 }
 
 function makeCount({ kind, show, page, text }) {

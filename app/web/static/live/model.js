@@ -33,6 +33,8 @@ export class Model extends Topics {
   serverProblems = [];
   /** Alerts that ended in the last 24 hours, the newest first. */
   resolved = [];
+  /** Whether `resolved` has all that fired in these hours: only the newest alerts are read. */
+  areAllResolvedKnown = true;
   silences = [];
   /** Rules in force by name. */
   rules = new Map();
@@ -180,6 +182,7 @@ export class Model extends Topics {
     // An answer that a frame has overtaken is older than what is known; after each frame the alerts are read again.
     if (frames === this.#alertFrames) this.#setAlerts(open);
     const since = now() - RESOLVED_AGE_MS;
+    this.areAllResolvedKnown = history.next === null || Date.parse(history.items.at(-1).fired_at) < since;
     this.resolved = history.items
       .filter((alert) => alert.state === "resolved" && Date.parse(alert.resolved_at) > since)
       .sort((a, b) => Date.parse(b.resolved_at) - Date.parse(a.resolved_at));

@@ -1,6 +1,6 @@
 /** An alert in words: what it is about, its limit, whom it was told through. */
 
-import { formatDayTime, formatQuantity, formatTime } from "../core/format.js";
+import { formatDayTime, formatQuantity } from "../core/format.js";
 import { findSilence } from "../actions/silence.js";
 
 const SIGNS = { above: "> ", below: "< ", equals: "= " };
@@ -23,31 +23,43 @@ export function unitOf(alert, model) {
 /** Return whether the rule compares the values themselves, so that its limit can be drawn among them. */
 export function comparesValues(alert, model) {
   const kind = model.rules.get(alert.rule)?.value ?? "last";
-  return alert.kind === "threshold" && !/^(rate|delta|change)/.test(kind);
+  return alert.kind === "threshold" && /^(last|avg|min|max)\b/.test(kind);
+}
+
+/** Write what the rule computes of the readings and compares, such as "avg 10m"; "" for the readings themselves. */
+export function comparedOf(alert, model) {
+  const kind = model.rules.get(alert.rule)?.value ?? "last";
+  return alert.kind === "no_data" || kind === "last" ? "" : kind;
 }
 
 /** Write the limit that an alert has passed. */
 export function limitOf(alert, model) {
-  if (alert.kind === "no_data" || alert.threshold === null) return "";
+  if (alert.kind !== "threshold" || alert.threshold === null) return "";
   const rule = model.rules.get(alert.rule);
   const unit = unitOf(alert, model);
-  const word = (rule?.levels[alert.level] ?? "").split(" ")[0];
-  const text = Array.isArray(alert.threshold)
+  const word = alert.condition ?? (rule?.levels[alert.level] ?? "").split(" ")[0];
+  return Array.isArray(alert.threshold)
     ? `${word || "outside"} ${alert.threshold.map((limit) => formatQuantity(limit, "")).join(" to ")}${unit && `\u202f${unit}`}`
     : (SIGNS[word] ?? "") + formatQuantity(alert.threshold, unit);
-  const value = rule?.value ?? "last";
-  return value === "last" ? text : `${value} ${text}`;
 }
 
-/** Return whom an alert was told through, as {text, isFailed}. */
+/**
+ * Return whom an alert was told through, as {text, besides, title, isFailed, isSilenced}; `besides` is what else is known
+ * where a channel failed.
+ */
 export function toldThrough(alert, model, now) {
   const newest = newestByChannel(alert.messages ?? []);
-  const failed = newest.filter(({ state, error }) => state === "dead" || (state !== "sent" && error !== null));
-  const silence = findSilence(alert, model.silences);
-  if (failed.length > 0) return { text: `${names(failed)} failed`, title: failed[0].error ?? "", isFailed: true };
-  if (silence !== undefined) return { text: `silenced to ${formatDayTime(Date.parse(silence.to), now)}`, title: silenceTitle(silence) };
+  const failed = newest.filter(hasFailed);
   const sent = newest.filter(({ state }) => state === "sent");
-  if (sent.length > 0) return { text: `${names(sent)} ${formatTime(Date.parse(sent[0].finished_at))}`, title: "Delivered" };
+  const silence = findSilence(alert, model.silences);
+  const silenced = silence === undefined ? "" : `silenced to ${formatDayTime(Date.parse(silence.to), now)}`;
+  const delivered = sent.length === 0 ? "" : `${names(sent)} ${formatDayTime(Date.parse(sent[0].finished_at), now)}`;
+  if (failed.length > 0) {
+    const title = failed.map(({ channel, error }) => `${channel}: ${error ?? "given up"}`).join("\n");
+    return { text: `${names(failed)} failed`, besides: silenced || delivered || "nobody else yet", title, isFailed: true };
+  }
+  if (silence !== undefined) return { text: silenced, title: silenceTitle(silence), isSilenced: true };
+  if (sent.length > 0) return { text: delivered, title: "Delivered" };
   if (newest.length > 0) return { text: `${names(newest)} waiting`, title: "A message is on its way" };
   // Messages are deleted after a month; that they were told stays known.
   const told = alert.told ?? [];
@@ -57,6 +69,15 @@ export function toldThrough(alert, model, now) {
 
 function silenceTitle({ author, comment }) {
   return `Silenced by ${author}${comment && `: ${comment}`}`;
+}
+
+/** Return the names of the channels whose newest message about an alert was not delivered. */
+export function failedChannels(alert) {
+  return newestByChannel(alert.messages ?? []).filter(hasFailed).map(({ channel }) => channel);
+}
+
+function hasFailed({ state, error }) {
+  return state === "dead" || (state !== "sent" && error !== null);
 }
 
 /** Return the newest message of each channel, of messages of which the newest come first. */

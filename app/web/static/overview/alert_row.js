@@ -4,15 +4,19 @@ import { acknowledge, isAcked } from "../actions/ack.js";
 import { makeAction, showRight } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
 import { arrange, make, setAttribute, setText } from "../core/dom.js";
-import { decimalsOf, formatDayTime, formatDuration, formatMoment, formatQuantity, formatTime } from "../core/format.js";
+import { decimalsOf, formatAge, formatMoment, formatQuantity, formatSince, formatTime } from "../core/format.js";
 import { makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { Spark } from "../core/spark.js";
 import { shownTime } from "../head/connection.js";
-import { comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
+import { comparedOf, comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
 import { lastDay } from "./alert_history.js";
 
+/** Alerts that are about no value, in words. */
+const KINDS = { no_data: "no data", clock: "clock" };
 const GAP_MS = 35 * 60_000;
+/** A newest value that is older than this says how old it is. */
+const OLD_MS = 5 * 60_000;
 
 /** A row; `update(alert)` shows another state of the same alert, `tick()` counts on. */
 export class AlertRow {
@@ -22,9 +26,11 @@ export class AlertRow {
   #subject = make("a", { class: "alert-subject" });
   #metric = make("span", { class: "alert-metric" });
   #figures = ["now", "fired", "peak", "limit"].map((name) => make("span", { class: `figure alert-${name}` }));
+  #now = make("span");
+  #age = make("span", { class: "alert-age" });
   #spark = new Spark();
   #since = make("span", { class: "alert-since" });
-  #told = make("span", { class: "alert-told" });
+  #told = make("span", { class: "alert-told" }, make("span"), make("span", { class: "alert-besides" }));
   #ack = makeAction("Ack", "admin", () => acknowledge(this.#alert, this.#model));
   #acked = make("span", { class: "alert-acked" });
   #silence = makeAction("Silence", "admin", () => openSilence(matchersFor(this.#alert), this.#model));
@@ -43,6 +49,7 @@ export class AlertRow {
 
   constructor(model) {
     this.#model = model;
+    this.#figures[0].append(this.#now, this.#age);
   }
 
   /** Show an alert as it is now. */
@@ -51,8 +58,10 @@ export class AlertRow {
     setMark(this.#mark, alert.level);
     setText(this.#subject, subjectOf(alert, this.#model));
     setAttribute(this.#subject, "href", linkTo("alert", alert.id));
-    setAttribute(this.#subject, "title", alert.message ?? null);
-    setText(this.#metric, alert.kind === "no_data" ? "no data" : (alert.metric ?? ""));
+    setAttribute(this.#subject, "title", alert.message ?? (alert.kind === "clock" ? alert.reason : null));
+    const metric = KINDS[alert.kind] ?? alert.metric ?? "";
+    setText(this.#metric, [metric, comparedOf(alert, this.#model)].filter(Boolean).join(", "));
+    setAttribute(this.#metric, "title", this.#metric.textContent);
     this.#showFigures();
     this.#showTold();
     this.#showActions();
@@ -62,8 +71,15 @@ export class AlertRow {
   /** Count the duration, and redraw what moves with time. */
   tick() {
     const since = Date.parse(this.#alert.started_at);
-    setText(this.#since, `${formatDayTime(since, shownTime())} · ${formatDuration(shownTime() - since)}`);
+    setText(this.#since, formatSince(since, shownTime()));
     setAttribute(this.#since, "title", formatMoment(since));
+    const readAt = this.#alert.kind === "no_data" ? undefined : this.#newest?.time;
+    setText(this.#age, shownTime() - readAt > OLD_MS ? formatAge(shownTime() - readAt) : "");
+  }
+
+  /** The newest reading of the alert's series as {value, time}, undefined where there is none. */
+  get #newest() {
+    return sensorOf(this.#alert, this.#model)?.metrics.get(this.#alert.metric);
   }
 
   #showFigures() {
@@ -72,15 +88,15 @@ export class AlertRow {
     const later = () => this.#showFigures();
     // Other values than the reading itself are computed by the server: `now` is that of the last answer.
     const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
-    const newest = sensorOf(alert, this.#model)?.metrics.get(alert.metric)?.value;
-    const latest = isReading ? (newest ?? alert.value) : alert.value;
-    const values = alert.kind === "no_data" ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
-    const decimals = Math.max(0, ...values.filter((value) => value !== null).map(decimalsOf));
+    const latest = isReading ? (this.#newest?.value ?? alert.value) : alert.value;
+    const values = alert.kind in KINDS ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
+    const decimals = decimalsFor(values.filter((value) => value !== null && value !== undefined), isReading);
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
     const limit = limitOf(alert, this.#model);
-    [...texts, limit].forEach((text, index) => setText(this.#figures[index], text));
+    const cells = [this.#now, ...this.#figures.slice(1)];
+    [...texts, limit].forEach((text, index) => setText(cells[index], text));
     setAttribute(this.#figures[3], "title", limit);
-    setAttribute(this.#figures[3], "data-metric", alert.metric ?? "no data");
+    setAttribute(this.#figures[3], "data-metric", this.#metric.textContent);
     this.#drawSpark(lastDay(alert, later));
   }
 
@@ -91,10 +107,12 @@ export class AlertRow {
   }
 
   #showTold() {
-    const { text, title, isFailed = false } = toldThrough(this.#alert, this.#model, shownTime());
-    setText(this.#told, text);
+    const { text, besides = "", title, isFailed = false, isSilenced = false } = toldThrough(this.#alert, this.#model, shownTime());
+    setText(this.#told.firstChild, text);
+    setText(this.#told.lastChild, besides);
     setAttribute(this.#told, "title", title);
     this.#told.classList.toggle("failed", isFailed);
+    this.#told.classList.toggle("silenced", isSilenced);
   }
 
   #showActions() {
@@ -108,4 +126,10 @@ export class AlertRow {
     for (const button of [this.#ack, this.#silence]) showRight(button);
     arrange(this.#actions, [isTaken ? this.#acked : this.#ack, this.#silence]);
   }
+}
+
+/** Return how many decimals show these values; of computed ones at most two, unless all are small. */
+function decimalsFor(values, areReadings) {
+  const decimals = Math.max(0, ...values.map(decimalsOf));
+  return areReadings || values.every((value) => Math.abs(value) < 1) ? decimals : Math.min(decimals, 2);
 }

@@ -1,5 +1,6 @@
 /** Open alerts, the worst first, grouped by rule and site; absent when there are none. */
 
+import { acknowledge, isAcked } from "../actions/ack.js";
 import { makeAction } from "../actions/rights.js";
 import { openSilence } from "../actions/silence.js";
 import { arrange, byId, Keyed, make, setText } from "../core/dom.js";
@@ -63,10 +64,15 @@ export class Alerts {
   #makeGroup({ rule, site, matchers }) {
     const list = make("ul");
     const button = makeAction("Silence all", "admin", () => openSilence(matchers, this.#model));
+    let first = null;
+    const ack = makeAction("Ack all", "admin", () => acknowledge(first, this.#model, { group: true }));
     const title = make("h3", {}, make("span", { class: "rule-name" }, rule), site === "" ? "" : ` · ${site}`);
-    const element = make("div", { class: "alert-group" }, make("div", { class: "alert-group-head" }, title, button), list);
+    const head = make("div", { class: "alert-group-head" }, title, make("div", { class: "alert-group-actions" }, ack, button));
+    const element = make("div", { class: "alert-group" }, head, list);
     const update = ({ alerts }) => {
+      [first] = alerts;
       button.hidden = alerts.length < 2;
+      ack.hidden = alerts.length < 2 || alerts.every(isAcked);
       arrange(list, alerts.map((alert) => this.#row(alert).element));
     };
     return { element, update };

@@ -3,8 +3,8 @@
 import { get } from "../core/api.js";
 import { arrange, byId, make } from "../core/dom.js";
 
-const PLACE = /^(?:.*\/)?([^/]*?\.ya?ml:\d+)(?::\d+)?:?\s*(.*)$/s;
-const FIRST_LOOK_MS = 5_000;
+/** A text begins with its place, and may name other files further on. */
+const PLACE = /^(?:.*?\/)?([^/]*?\.ya?ml:\d+)(?::\d+)?:?\s*(.*)$/s;
 const LOOK_EVERY_MS = 15_000;
 
 /** Keep the list up to date with `model`. */
@@ -26,7 +26,8 @@ export function watchHealth(model) {
     byId("health").hidden = model.serverProblems.length === 0;
     arrange(byId("health-list"), model.serverProblems.map((line) => make("li", {}, line)));
   });
-  setTimeout(look, FIRST_LOOK_MS);
+  // With each snapshot: without its answer the page would call a server well that is not.
+  model.on("frame", ({ type }) => type === "snapshot" && look());
   setInterval(look, LOOK_EVERY_MS);
 }
 

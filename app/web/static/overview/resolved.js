@@ -14,10 +14,13 @@ export function showResolved(model) {
   const rows = new Keyed((alert) => makeRow(alert, model));
   const show = () => {
     byId("resolved").hidden = model.resolved.length === 0;
-    setText(byId("resolved-count"), `${formatNumberOf(model.resolved.length, "alert")} resolved in the last 24 h`);
+    // Only so many alerts are read: then there may be more.
+    const atLeast = model.areAllResolvedKnown ? "" : "At least ";
+    setText(byId("resolved-count"), `${atLeast}${formatNumberOf(model.resolved.length, "alert")} resolved in the last 24 h`);
     const shown = model.resolved.slice(0, SHOWN);
     const left = model.resolved.length - shown.length;
-    const note = left > 0 ? [make("li", { class: "note" }, `and ${formatCount(left)} more in the history`)] : [];
+    const more = [make("a", { href: linkTo("history") }, left > 0 ? `and ${formatCount(left)} more in the history` : "more in the history")];
+    const note = left > 0 || !model.areAllResolvedKnown ? [make("li", { class: "note" }, more)] : [];
     if (byId("resolved").open) arrange(byId("resolved-list"), [...rows.update(shown, (alert) => alert.id), ...note]);
   };
   model.on("resolved", show);

@@ -55,7 +55,7 @@ export class Row {
   /** Show the sensor's values as they are now. */
   showValues(context) {
     const sensor = this.item;
-    if (context.isNarrow) this.#showSlots(sensor);
+    if (context.isNarrow) this.#showSlots(sensor, context);
     else this.#showColumns(sensor, context);
     this.showAge(context.time);
     context.sparks.draw(this.#spark, sensor, context.metricOf(sensor));
@@ -112,11 +112,12 @@ export class Row {
     if (hasRest) setText(this.#rest, restOf(sensor));
   }
 
-  #showSlots(sensor) {
-    const values = [...sensor.metrics].slice(0, SLOTS_ON_PHONE).toReversed();
+  #showSlots(sensor, { slotsOf }) {
+    const metrics = slotsOf(sensor).slice(0, SLOTS_ON_PHONE);
     this.#metrics.toReversed().forEach((slot, index) => {
-      const [metric, latest] = values[values.length - 1 - index] ?? [];
-      setText(slot, latest ? formatQuantity(latest.value, sensor.unitOf(metric)) : "");
+      const latest = sensor.metrics.get(metrics[index]);
+      setText(slot, latest ? formatQuantity(latest.value, sensor.unitOf(metrics[index])) : "");
+      setAttribute(slot, "title", metrics[index] ?? null);
     });
   }
 }

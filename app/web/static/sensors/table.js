@@ -2,6 +2,7 @@
 
 import { byId, setAttribute } from "../core/dom.js";
 import { formatQuantity } from "../core/format.js";
+import { rankOf } from "../core/levels.js";
 import { linkTo, onAddress, readFilters } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
 import { Columns } from "./columns.js";
@@ -50,6 +51,7 @@ export class SensorTable {
     this.#model = model;
     this.#onFound = onFound;
     model.on("sensors", () => this.#arrangeSoon());
+    model.on("alerts", () => this.#context.isNarrow && this.#arrangeSoon());
     model.on("gateways", () => readFilters().show === "offline" && this.#arrangeSoon());
     model.on("readings", (changed) => this.#follow(changed));
     model.on("frame", ({ type }) => type === "snapshot" && this.#sparks.clear());
@@ -136,6 +138,8 @@ export class SensorTable {
     this.#context = { ...this.#context, ...fitting, isNarrow, sparks: this.#sparks };
     this.#context.restOf = (sensor) => writeRest(sensor, rest);
     this.#context.metricOf = (sensor) => metricOf(sensor, this.#columns.all);
+    const alerting = metricsInAlert(this.#model.alerts.values());
+    this.#context.slotsOf = (sensor) => slotsOf(sensor, this.#columns.all, alerting.get(sensor.name) ?? []);
     if (signature === this.#signature) return;
     this.#signature = signature;
     this.#context.layout += 1;
@@ -247,6 +251,21 @@ export class SensorTable {
 /** Return the metric whose last hour a row shows: the first one that the sensor has. */
 function metricOf(sensor, columns) {
   return columns.find((column) => column.valueOf(sensor) !== undefined)?.metric;
+}
+
+/** Return the metrics of open alerts by the name of their sensor, those of the worst alerts first. */
+function metricsInAlert(alerts) {
+  const found = new Map();
+  for (const { sensor, metric } of [...alerts].sort((a, b) => rankOf(a.level) - rankOf(b.level))) {
+    if (sensor !== null && metric !== null) found.set(sensor, [...(found.get(sensor) ?? []), metric]);
+  }
+  return found;
+}
+
+/** Return the metrics of a sensor, those in alert first, then the commonest: a phone has room for the first ones. */
+function slotsOf(sensor, columns, alerting) {
+  const common = columns.filter((column) => column.valueOf(sensor) !== undefined).map((column) => column.metric);
+  return [...new Set([...alerting, ...common])];
 }
 
 function writeRest(sensor, columns) {

@@ -1,6 +1,7 @@
 /** One alert: what it was about, its course, whom it was told through. */
 
 import { acknowledge, isAcked } from "../actions/ack.js";
+import { describeAction, openClose } from "../actions/close.js";
 import { makeAction } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
 import { get } from "../core/api.js";
@@ -9,7 +10,7 @@ import { formatDuration, formatMoment, formatQuantity } from "../core/format.js"
 import { makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
-import { limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
+import { comparedOf, failedChannels, limitOf, subjectOf, toldThrough, unitOf } from "../overview/alert_facts.js";
 
 const STATES = {
   sending: "on its way",
@@ -100,8 +101,9 @@ export class AlertView {
     const end = alert.resolved_at ? Date.parse(alert.resolved_at) : null;
     const told = toldThrough(alert, this.#model, shownTime());
     const facts = [
-      ["State", isOpen ? "open" : (alert.reason ?? alert.state)],
-      ["Limit", limitOf(alert, this.#model)],
+      ["State", isOpen ? "open" : alert.kind === "clock" ? "over" : (alert.reason ?? alert.state)],
+      ["What is wrong", alert.kind === "clock" ? alert.reason : ""],
+      ["Limit", [comparedOf(alert, this.#model), limitOf(alert, this.#model)].filter(Boolean).join(" ")],
       ["Newest value within it", quantity(alert.value, unit)],
       ["Value when it fired", quantity(alert.fired_value, unit)],
       ["Peak", quantity(alert.peak, unit)],
@@ -112,8 +114,10 @@ export class AlertView {
       ["Levels", (alert.steps ?? []).map(({ level, at }) => `${level} at ${formatMoment(Date.parse(at))}`).join(", ")],
       ["Gateway", alert.gateway ?? ""],
       ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
-      ["Told", isOpen ? `${told.text}${told.isFailed ? `: ${told.title}` : ""}` : (alert.told ?? []).map(describeTold).join("\n")],
+      ["Told", isOpen ? told.isFailed ? `${told.text}, ${told.besides}` : told.text : writeTold(alert)],
       ["Messages", (alert.messages ?? []).map(describeMessage).join("\n")],
+      ["Closed", alert.closed_by ? `${alert.closed_by}, ${formatMoment(Date.parse(alert.closed_at))}${alert.closed_note && `: ${alert.closed_note}`}` : ""],
+      ["Done", (alert.actions ?? []).map(describeAction).join("\n")],
       ["Acknowledged", alert.acked_by ? `${alert.acked_by}, ${formatMoment(Date.parse(alert.acked_at))}` : ""],
     ];
     const shown = facts.filter(([, value]) => value !== "");
@@ -124,12 +128,20 @@ export class AlertView {
     if (!this.#model.alerts.has(alert.id)) return make("div");
     const ack = makeAction("Ack", "admin", () => acknowledge(alert, this.#model));
     const silence = makeAction("Silence", "admin", () => openSilence(matchersFor(alert), this.#model));
-    return make("div", { class: "alert-buttons" }, isAcked(alert) ? null : ack, silence);
+    const close = makeAction("Close", "admin", () => openClose(alert, this.#model));
+    return make("div", { class: "alert-buttons" }, isAcked(alert) ? null : ack, silence, close);
   }
 }
 
 function back() {
   return make("p", { class: "back" }, make("a", { href: "#/" }, "← Overview"));
+}
+
+/** Write what each channel told last; what is on its way to a channel that fails was not told yet. */
+function writeTold(alert) {
+  const failed = failedChannels(alert);
+  const told = (alert.told ?? []).filter(({ channel }) => !failed.includes(channel));
+  return [...told.map(describeTold), ...failed.map((channel) => `${channel} failed`)].join("\n");
 }
 
 function describeTold({ channel, told, level, at }) {

@@ -48,22 +48,28 @@ export class DeliveriesView extends ListView {
     const lists = STATES.map((state, index) => [HEADINGS[state], messages[index].map((each) => this.#messageRow(each)), ""]);
     const found = lists.filter(([, rows]) => rows.length > 0);
     this.showSections([
-      ["Channels", channels.map((channel) => this.#channelRow(channel)), none],
+      ["Channels", channels.map((channel) => this.#channelRow(channel, findFailing(channel, messages.flat()))), none],
       ...(found.length > 0 ? found : [["Messages", [], "No message was sent so far."]]),
     ]);
   }
 
-  #channelRow({ name, type, state, broken_since: since, reason }) {
-    const button = makeAction("Send a test", "notify", (pressed) => this.act(pressed, () => this.#test(name)));
+  #channelRow({ name, type, state, broken_since: since, reason }, failing) {
+    const button = makeAction("Send a test", "notify or admin", (pressed) => this.act(pressed, () => this.#test(name)));
     const mark = makeMark();
-    setMark(mark, state === "broken" ? "error" : "ok", state);
+    const [kind, word, text] =
+      state === "broken"
+        ? ["error", "broken", `since ${formatDayTime(Date.parse(since), now())}: ${reason}`]
+        : failing === undefined
+          ? ["ok", state, ""]
+          : ["warning", "failing", failing.error];
+    setMark(mark, kind, word);
     return make(
       "li",
       { class: "channel-row" },
       make("span", { class: "strong" }, name),
       make("span", {}, type),
       mark,
-      make("span", {}, this.#tests.get(name) ?? (state === "broken" ? `since ${formatDayTime(Date.parse(since), now())}: ${reason}` : "")),
+      make("span", {}, this.#tests.get(name) ?? text),
       button,
     );
   }
@@ -75,17 +81,17 @@ export class DeliveriesView extends ListView {
   }
 
   #messageRow(message) {
-    const { channel, state, body, items, error, attempts, finished_at: finished, due_at: due, next_attempt_at: next } = message;
-    const button = makeAction("Resend", "notify", (pressed) => this.act(pressed, () => this.#resend(message)));
+    const { channel, state, body, items, error, attempts } = message;
+    const button = makeAction("Resend", "notify or admin", (pressed) => this.act(pressed, () => this.#resend(message)));
     const failure = error ?? attempts.at(-1)?.error ?? "";
     const kinds = [...new Set(items.map(({ kind, level }) => `${level} ${kind}`))].join(", ");
     return make(
       "li",
       { class: "message-row" },
-      make("span", {}, formatDayTime(Date.parse(finished ?? next ?? due), now())),
+      make("span", {}, writeTime(message)),
       make("span", { class: "strong" }, channel),
       make("span", {}, body?.title ?? (kinds || describeGroup(message.group))),
-      make("span", { class: failure && state !== "sent" ? "row-problem" : "" }, failure && state !== "sent" ? failure : attemptsOf(attempts)),
+      make("span", { class: failure && state !== "sent" ? "row-problem" : "" }, describeTries(state === "sent" ? "" : failure, attempts)),
       state === "dead" ? button : "",
     );
   }
@@ -96,8 +102,20 @@ export class DeliveriesView extends ListView {
   }
 }
 
-function attemptsOf(attempts) {
-  return attempts.length > 1 ? `${attempts.length} attempts` : "";
+/** Return the newest message that a channel could not deliver so far, or undefined. */
+function findFailing({ name }, messages) {
+  return messages.find(({ channel, state, error }) => channel === name && state === "sending" && error !== null);
+}
+
+/** Write when a message was sent or given up, or else when it is tried next. */
+function writeTime({ finished_at: finished, next_attempt_at: next, due_at: due }) {
+  const time = (text) => formatDayTime(Date.parse(text), now());
+  if (finished !== null) return time(finished);
+  return next === null ? `due ${time(due)}` : `next try ${time(next)}`;
+}
+
+function describeTries(failure, attempts) {
+  return [failure, attempts.length > 1 ? `${attempts.length} attempts` : ""].filter(Boolean).join(", ");
 }
 
 /** A group's key is JSON: the rule, and the values that it groups by. */

@@ -60,13 +60,21 @@ export class HistoryView extends ListView {
   }
 }
 
+/** Write who closed an alert, or else who acknowledged it. */
+function doneAbout(alert) {
+  if (alert.closed_by) return `closed by ${alert.closed_by}${alert.closed_note && `: ${alert.closed_note}`}`;
+  return alert.acked_by ? `acknowledged by ${alert.acked_by}` : "";
+}
+
 function makeRow(alert) {
   const mark = makeMark();
   setMark(mark, alert.level);
   const start = Date.parse(alert.started_at);
   const end = alert.resolved_at === null ? null : Date.parse(alert.resolved_at);
-  const span = alert.state === "retracted" ? "withdrawn" : end === null ? "open" : `for ${formatDuration(end - start)}`;
-  const peak = alert.peak === null ? "" : `peak ${formatQuantity(alert.peak, alert.unit ?? "")}`;
+  const open = alert.state === "resolved" ? "closed" : "open";
+  const span = alert.state === "retracted" ? "withdrawn" : end === null ? open : `for ${formatDuration(end - start)}`;
+  const [name, value] = alert.peak === null ? ["fired at", alert.fired_value ?? null] : ["peak", alert.peak];
+  const figure = value === null ? "" : `${name} ${formatQuantity(value, alert.unit ?? "")}`;
   return make(
     "li",
     { class: "history-row" },
@@ -74,7 +82,7 @@ function makeRow(alert) {
     make("a", { class: "strong", href: linkTo("alert", alert.id) }, alert.rule),
     make("span", {}, [alert.sensor ?? alert.gateway, alert.metric].filter(Boolean).join(", ")),
     make("span", {}, `${formatDayTime(start, now())} ${span}`),
-    make("span", {}, peak),
-    make("span", {}, alert.acked_by ? `acknowledged by ${alert.acked_by}` : ""),
+    make("span", {}, figure),
+    make("span", {}, doneAbout(alert)),
   );
 }

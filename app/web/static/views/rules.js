@@ -21,7 +21,7 @@ export class RulesView extends ListView {
 
   tick() {
     if (this.#last === undefined) return undefined;
-    if (this.#last === null) return this.note("This process has evaluated nothing so far.");
+    if (this.#last === null) return this.note("Nothing was evaluated so far.");
     const { at, seconds, pairs } = this.#last;
     return this.note(`Last evaluation ${formatAge(Math.max(0, now() - Date.parse(at)))}: ${formatNumberOf(pairs, "series", "series")} in ${Math.ceil(seconds * 1_000)} ms`);
   }

@@ -2,7 +2,7 @@
 
 import { makeAction } from "../actions/rights.js";
 import { describeMatchers, isInForce } from "../actions/silence.js";
-import { remove } from "../core/api.js";
+import { post, remove } from "../core/api.js";
 import { now } from "../core/clock.js";
 import { make } from "../core/dom.js";
 import { formatDayTime, formatDuration } from "../core/format.js";
@@ -39,6 +39,7 @@ export class SilencesView extends ListView {
       const end = Date.parse(silence.to);
       const isOver = end <= now();
       const button = makeAction("End now", "admin", (pressed) => this.act(pressed, () => this.#end(silence)));
+      const extend = makeAction("Extend by 1 h", "admin", (pressed) => this.act(pressed, () => this.#extend(silence)));
       const span = isOver ? "" : ` (${formatDuration(end - now())} left)`;
       return make(
         "li",
@@ -47,9 +48,15 @@ export class SilencesView extends ListView {
         make("span", {}, `${formatDayTime(Date.parse(silence.from), now())} to ${formatDayTime(end, now())}${span}`),
         make("span", {}, silence.author),
         make("span", {}, silence.comment),
+        isOver ? "" : extend,
         isOver ? "" : button,
       );
     });
+  }
+
+  async #extend({ id }) {
+    await post(`api/v1/silences/${id}/extend`, { for: "1h" });
+    this.#model.refreshSoon(0);
   }
 
   async #end({ id }) {

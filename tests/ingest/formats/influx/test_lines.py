@@ -10,12 +10,16 @@ import pytest
 from app.ingest.formats.influx.lines import MalformedLineError, decode, read_head, read_points
 
 CORPUS = json.loads((Path(__file__).parent / "corpus" / "line-protocol-decode.json").read_bytes())
+#: Cases that are read in another way on purpose, by key, with the reason.
+DIFFERING = {
+    "4e1a2bb45b319417c6fa6682fda043e3": "a NUL follows the body, as firmware in C sends it; it is left out",
+}
 PRECISIONS_NS = {"1ns": 1, "1µs": 1_000, "1ms": 1_000_000, "1s": 1_000_000_000}
 
 
 def test_points_are_those_of_the_official_corpus() -> None:
-    differing = [case["input"] for case in CORPUS.values() if _read(case["input"]) != _expected(case["output"])]
-    assert differing == []
+    differing = [key for key, case in CORPUS.items() if _read(case["input"]) != _expected(case["output"])]
+    assert differing == list(DIFFERING)
     assert len(CORPUS) == 3_297
 
 

@@ -4,13 +4,14 @@ import { get } from "../../core/api.js";
 import { now } from "../../core/clock.js";
 import { arrange, make, setAttribute, setText } from "../../core/dom.js";
 import { decimalsOf, formatAge, formatDayTime, formatQuantity } from "../../core/format.js";
-import { makeMark, setMark } from "../../core/levels.js";
+import { makeMark, rankOf, setMark } from "../../core/levels.js";
 import { changeArgument, changeRoute, onAddress, readRoute } from "../../core/router.js";
 import { shownTime } from "../../head/connection.js";
 import { About } from "./about.js";
 import { showAlerts } from "./alerts.js";
 import { Buckets } from "./buckets.js";
 import { Chart, loadUplot } from "./chart.js";
+import { MetricTabs } from "./tabs.js";
 import { changeRange, loadTrend, RANGES, readRange, toColumns, toCsv } from "./trend.js";
 
 const REFRESH_MS = 15_000;
@@ -37,13 +38,14 @@ export class SensorView {
   #buckets = new Buckets();
   #ends;
   #openAlerts = "";
+  #metricInAlert;
   #soon = null;
   #loadedAt = 0;
   #asked = 0;
   #isClosed = false;
   #mark = makeMark();
   #age = make("span", { class: "note" });
-  #metrics = make("div", { class: "metric-tabs", role: "group", "aria-label": "Metric" });
+  #tabs = new MetricTabs();
   #ranges = make("div", { class: "chips", role: "group", "aria-label": "Range" });
   #readout = make("p", { class: "readout" });
   #plot = make("div", { class: "chart", tabindex: "0", role: "img", "aria-label": "Chart; the table behind it has its values" });
@@ -62,7 +64,7 @@ export class SensorView {
       { class: "sensor-view" },
       make("p", { class: "back" }, make("a", { href: "#/" }, "← Overview")),
       make("div", { class: "sensor-head" }, this.#heading, this.#ownName, this.#mark, this.#age),
-      this.#metrics,
+      this.#tabs.element,
       make("div", { class: "chart-tools" }, this.#ranges, this.#moves(), this.#readout, this.#csv()),
       this.#plot,
       this.#buckets.element,
@@ -70,6 +72,7 @@ export class SensorView {
       this.#about.element,
     );
     setText(this.#heading, model.sensors.get(name)?.label ?? name);
+    this.#metricInAlert = this.#findAlerts()[0]?.metric;
     this.#listen();
     this.#loadFacts();
     this.#load();
@@ -100,11 +103,17 @@ export class SensorView {
     return this.#model.sensors.get(this.#name);
   }
 
-  /** The metric of the address, else the first one that the sensor has. */
+  /** The metric of the address, else that of the worst open alert when the view was opened, else the first one. */
   get #metric() {
-    const wanted = readRoute().parameters.get("metric");
+    const wanted = readRoute().parameters.get("metric") ?? this.#metricInAlert;
     const known = Object.keys(this.#facts?.latest ?? {});
     return wanted ?? this.#sensor?.metrics.keys().next().value ?? known[0] ?? null;
+  }
+
+  /** Return the open alerts of the sensor, the worst first. */
+  #findAlerts() {
+    const own = [...this.#model.alerts.values()].filter(({ sensor, metric }) => sensor === this.#name && metric !== null);
+    return own.sort((a, b) => rankOf(a.level) - rankOf(b.level));
   }
 
   get #unit() {
@@ -161,10 +170,10 @@ export class SensorView {
 
   /** Load the list of alerts again when one of this sensor has begun, ended or changed its level. */
   #followAlerts() {
-    const own = [...this.#model.alerts.values()].filter(({ sensor }) => sensor === this.#name);
-    const open = own.map(({ id, level }) => `${id} ${level}`).join();
+    const open = this.#findAlerts().map(({ id, level }) => `${id} ${level}`).join();
     if (open === this.#openAlerts) return;
     this.#openAlerts = open;
+    this.#showMetrics();
     this.#loadFacts();
   }
 
@@ -254,19 +263,14 @@ export class SensorView {
   #showMetrics() {
     const sensor = this.#sensor;
     const names = sensor ? [...sensor.metrics.keys()] : Object.keys(this.#facts?.latest ?? {});
-    const tabs = names.toSorted().map((name) => {
+    const alerts = this.#findAlerts();
+    const metrics = names.toSorted().map((name) => {
       const value = sensor?.metrics.get(name)?.value ?? this.#facts?.latest[name]?.value;
       const unit = sensor?.unitOf(name) || (this.#facts?.latest[name]?.unit ?? "");
-      return [name, value === undefined ? "" : formatQuantity(value, unit)];
+      const level = alerts.find(({ metric }) => metric === name)?.level ?? "";
+      return { name, value: value === undefined ? "" : formatQuantity(value, unit), level };
     });
-    if (this.#metrics.children.length !== tabs.length) {
-      arrange(this.#metrics, tabs.map(([name]) => makeTab(name)));
-    }
-    tabs.forEach(([name, text], index) => {
-      const tab = this.#metrics.children[index];
-      tab.setAttribute("aria-pressed", String(name === this.#metric));
-      setText(tab.lastChild, text);
-    });
+    this.#tabs.show(metrics, this.#metric);
   }
 
   #showRanges() {
@@ -339,10 +343,4 @@ export class SensorView {
 
 function writeWidth(resolution) {
   return resolution.replace(/(\d+)/, "$1 ").replace(/m$/, "min");
-}
-
-function makeTab(name) {
-  const choose = () => changeRoute({ metric: name });
-  const label = make("span", { class: "tab-name" }, name);
-  return make("button", { type: "button", class: "tab", onclick: choose }, label, make("span", { class: "tab-value" }));
 }

@@ -1,4 +1,4 @@
-"""The documentation of a body in Tidegauge's own format."""
+"""The documentation of bodies in Tidegauge's own shape, and in those of others by their examples."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,12 @@ from litestar.openapi.spec import (
 )
 from litestar.openapi.spec.enums import OpenAPIType
 
+from app.hints import listed
+from app.ingest.formats.shapes import find_shapes
 from app.names import UNIT_LENGTH_LIMIT
+
+#: The usual names of media types that have several.
+_USUAL_TYPES = ("application/senml+json", "application/x-ndjson", "text/csv")
 
 _TIME = "RFC 3339 with a zone, or milliseconds since 1970; without it, the time of receipt"
 _UNITS = Schema(
@@ -37,7 +42,7 @@ _READING = Schema(
 )
 _READINGS = Schema(type=OpenAPIType.ARRAY, items=_READING)
 _BATCH = Schema(
-    one_of=[
+    any_of=[
         Schema(
             type=OpenAPIType.OBJECT,
             required=["readings"],
@@ -48,6 +53,9 @@ _BATCH = Schema(
             },
         ),
         _READINGS,
+        _READING,
+        Schema(type=OpenAPIType.OBJECT, description="Another shape, see the examples"),
+        Schema(type=OpenAPIType.ARRAY, description="A list in another shape, see the examples"),
     ]
 )
 _EXAMPLE = Example(
@@ -62,8 +70,26 @@ _EXAMPLE = Example(
 )
 
 
-def _json(schema: Schema, example: Example) -> dict[str, OpenAPIMediaType]:
-    return {"application/json": OpenAPIMediaType(schema=schema, examples={"example": example})}
+def _json() -> dict[str, OpenAPIMediaType]:
+    """Return the shapes of JSON, our own first."""
+    others = {
+        f"like {listed([*shape.fields][:3])}": Example(value=shape.example)
+        for shape in find_shapes()
+        if not isinstance(shape.example, str) and not shape.is_last
+    }
+    return {"application/json": OpenAPIMediaType(schema=_BATCH, examples={"example": _EXAMPLE, **others})}
+
+
+def _of_media_types() -> dict[str, OpenAPIMediaType]:
+    """Return the media types whose bodies always have one shape; of several names of one, the first."""
+    return {
+        min(shape.media_types, key=lambda name: (name not in _USUAL_TYPES, name)): OpenAPIMediaType(
+            schema=Schema(type=OpenAPIType.STRING if isinstance(shape.example, str) else OpenAPIType.ARRAY),
+            examples={"example": Example(value=shape.example)},
+        )
+        for shape in find_shapes()
+        if shape.media_types
+    }
 
 
 @dataclass
@@ -73,4 +99,4 @@ class ReadingsOperation(Operation):
     def __post_init__(self) -> None:
         """Set the body; Litestar cannot derive it."""
         message_pack = {"application/msgpack": OpenAPIMediaType(schema=_BATCH)}
-        self.request_body = RequestBody(content=_json(_BATCH, _EXAMPLE) | message_pack, required=True)
+        self.request_body = RequestBody(content=_json() | message_pack | _of_media_types(), required=True)

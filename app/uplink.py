@@ -1,26 +1,17 @@
-"""A gateway's connection to the server: sends one request and classifies the answer."""
+"""A client's connection to the API: sends one upload and classifies the answer."""
 
 import gzip
+from datetime import datetime
 from typing import Literal
 
 import aiohttp
 import msgspec
 import zstandard
 
-from app.simulate.world.behaviour import Encoding
-
+Encoding = Literal["identity", "gzip", "zstd"]
 TIMEOUT_S = 30.0
 #: The longest wait that a server can ask for.
 RETRY_AFTER_LIMIT_S = 60.0
-
-
-class Measurement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One reading as it is sent; `time` is in milliseconds since 1970."""
-
-    sensor: str
-    time: int
-    values: dict[str, float]
-    tags: dict[str, str] | None = None
 
 
 class UploadBatch(msgspec.Struct, frozen=True):
@@ -30,6 +21,14 @@ class UploadBatch(msgspec.Struct, frozen=True):
     reading_count: int
     value_count: int
     idempotency_key: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One of the values that the server refused for good, at the reading's place in the body."""
+
+    index: int
+    code: str
+    message: str
 
 
 class UplinkAnswer(msgspec.Struct, frozen=True):
@@ -54,10 +53,14 @@ class UplinkAnswer(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     #: The first reason that the server gives for a refusal.
     reason: str = ""
+    #: The refusals that the server lists.
+    refusals: tuple[Refusal, ...] = ()
+    #: When the server received the upload, by its clock.
+    server_time: datetime | None = None
 
 
 class Uplink:
-    """Sends the batches of one gateway."""
+    """Sends batches to one server with one key."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, key: str, encoding: Encoding) -> None:
         self._http = http
@@ -94,15 +97,12 @@ class Uplink:
         return headers, body
 
 
-class _Rejection(msgspec.Struct):
-    message: str
-
-
 class _Receipt(msgspec.Struct):
     accepted: int
     duplicates: int
     rejected_count: int
-    rejected: list[_Rejection]
+    rejected: tuple[Refusal, ...]
+    server_time: datetime | None = None
 
 
 class _ProblemDetails(msgspec.Struct):
@@ -129,7 +129,16 @@ def _read_receipt(body: bytes) -> UplinkAnswer:
     except msgspec.DecodeError:
         return UplinkAnswer("denied", "200", reason="this is not the answer of a Tidegauge server")
     reason = receipt.rejected[0].message if receipt.rejected else ""
-    return UplinkAnswer("stored", "200", receipt.accepted, receipt.duplicates, receipt.rejected_count, reason=reason)
+    return UplinkAnswer(
+        "stored",
+        "200",
+        receipt.accepted,
+        receipt.duplicates,
+        receipt.rejected_count,
+        reason=reason,
+        refusals=receipt.rejected,
+        server_time=receipt.server_time,
+    )
 
 
 def _read_problem(body: bytes) -> str:

@@ -1,0 +1,142 @@
+"""A JSON or MessagePack body whose shape is not known yet: a small one is decoded, a large one only piece by piece."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from app.errors import InvalidRequestError
+from app.ingest.bodies.loose_json import Repeated, decode_json
+from app.ingest.bodies.msgpack_pieces import decode_msgpack, split_msgpack
+from app.ingest.bodies.pieces import Pieces, SplitBody, check_repeated, split_json
+
+#: A larger body is decoded in pieces.
+WHOLE_BYTES = 2**20
+
+
+class Coding(msgspec.Struct, frozen=True):
+    """JSON or MessagePack, taken as it comes: a value that cannot be decoded becomes one that says so."""
+
+    name: str
+    decode: Callable[[bytes], Any]
+    split: Callable[[bytes], SplitBody]
+
+    def read(self, encoded: bytes) -> Any:
+        """Decode a body or a part of one; raise InvalidRequestError."""
+        try:
+            return self.decode(encoded)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequestError(f"The body is not valid {self.name}: {error}") from None
+
+
+JSON = Coding("JSON", decode_json, split_json)
+MESSAGE_PACK = Coding("MessagePack", decode_msgpack, split_msgpack)
+
+
+class Listing:
+    """A list in a body; each walk over it yields its items in lists, of which one at a time is in memory."""
+
+    def __init__(self, lists: Callable[[], Iterable[list[Any]]], pieces: Pieces | None = None) -> None:
+        self._lists = lists
+        #: The same lists, still encoded; None if they were decoded with the whole body.
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter(self._lists())
+
+    def __repr__(self) -> str:
+        return "[...]"
+
+    def items(self) -> Iterator[Any]:
+        """Yield the items one by one."""
+        for some in self:
+            yield from some
+
+    @cached_property
+    def first(self) -> Any:
+        """The first item; None if there is none."""
+        return next(self.items(), None)
+
+    @property
+    def is_of_objects(self) -> bool:
+        """Whether all items are objects; of a large body, whether the first one is."""
+        if self.pieces is not None:
+            return isinstance(self.first, dict)
+        return all(isinstance(item, dict) for item in self.items()) and self.first is not None
+
+
+class Document:
+    """A body: a list, an object, or neither."""
+
+    def __init__(self, items: Listing | None = None, fields: dict[str, Any] | None = None) -> None:
+        self.items = items
+        self._fields = fields
+        #: The names of an object's fields; None if the body is no object.
+        self.names: Collection[str] | None = None if fields is None else fields.keys()
+
+    @property
+    def is_neither(self) -> bool:
+        """Whether it is neither a list nor an object."""
+        return self.items is None and self.names is None
+
+    @classmethod
+    def of(cls, value: object) -> "Document":
+        """Return the decoded document; raise InvalidRequestError if an object has a field twice."""
+        if isinstance(value, list):
+            return cls(_listing(value))
+        if isinstance(value, dict):
+            if isinstance(value, Repeated):
+                check_repeated(True, value.repeated_key)
+            return cls(fields=value)
+        return cls()
+
+    def get(self, name: str) -> Any:
+        """Return a field, decoded, or a Listing of a large body; None where there is no such field."""
+        field = self._fields.get(name) if self._fields is not None else None
+        return field() if isinstance(field, _Encoded) else field
+
+    def list_of(self, name: str) -> Listing | None:
+        """Return a field that is a list, else None."""
+        field = self._fields.get(name) if self._fields is not None else None
+        return _listing(field) if isinstance(field, list) else field if isinstance(field, Listing) else None
+
+    def as_object(self) -> dict[str, Any]:
+        """Return all fields."""
+        return {name: self.get(name) for name in self.names or ()}
+
+
+class _Encoded:
+    """A field that is decoded when it is asked for."""
+
+    def __init__(self, coding: Coding, encoded: bytes) -> None:
+        self._coding = coding
+        self._encoded = encoded
+
+    def __call__(self) -> Any:
+        return self._coding.read(self._encoded)
+
+
+def read_document(coding: Coding, body: bytes) -> Document:
+    """Return a body as a document; raise InvalidRequestError or PayloadTooLargeError."""
+    if len(body) <= WHOLE_BYTES:
+        return Document.of(coding.read(body))
+    split = coding.split(body)
+    if split.items is not None:
+        return Document(_in_pieces(coding, split.items))
+    if split.fields is None:
+        return Document()
+    return Document(
+        fields={
+            name: _Encoded(coding, part) if isinstance(part, bytes) else _in_pieces(coding, part)
+            for name, part in split.fields.items()
+        }
+    )
+
+
+def _listing(items: list[Any]) -> Listing:
+    return Listing(lambda: (items,))
+
+
+def _in_pieces(coding: Coding, pieces: Pieces) -> Listing:
+    return Listing(lambda: map(coding.read, pieces()), pieces)

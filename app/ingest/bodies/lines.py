@@ -1,0 +1,31 @@
+"""Bodies of lines, of which a few are in memory as objects at a time."""
+
+from collections.abc import Iterator
+
+from app.errors import PayloadTooLargeError
+from app.ingest.bodies.document import Listing
+from app.ingest.bodies.pieces import ITEM_BYTES_LIMIT, PIECE_BYTES, check_count
+
+
+def list_lines(body: bytes) -> Listing:
+    """Return the lines of a body, still encoded; walking over them raises PayloadTooLargeError.
+
+    What firmware and Windows add is left out: a byte order mark, NULs at the end, carriage returns.
+    """
+    whole = body.removeprefix(b"\xef\xbb\xbf").rstrip(b"\0")
+    return Listing(lambda: _split(whole))
+
+
+def _split(body: bytes) -> Iterator[list[bytes]]:
+    at = count = 0
+    while at < len(body):
+        end = body.rfind(b"\n", at, at + PIECE_BYTES) + 1 or body.find(b"\n", at) + 1 or len(body)
+        lines = body[at:end].splitlines()
+        count += len(lines)
+        check_count(count)
+        if len(lines) == 1 and end - at > ITEM_BYTES_LIMIT:
+            raise PayloadTooLargeError(
+                f"Line {count} is larger than {ITEM_BYTES_LIMIT // 2**20} MiB; send smaller readings"
+            )
+        yield lines
+        at = end

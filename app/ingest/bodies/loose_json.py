@@ -1,0 +1,106 @@
+"""Almost-JSON of firmware: it is read value by value, so that a bad value affects no other value.
+
+C's `printf` writes `nan`, `-inf` or `1.#IND`, Python's `str` writes `None`, and a counter may have thousands of digits.
+"""
+
+import json
+import re
+from contextlib import suppress
+from typing import Any, Final
+
+#: A text, or a word outside of texts: a number, a name, or what should have been one.
+_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s"\[\]{},:]++', re.DOTALL)
+_GOOD: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null", re.ASCII)
+#: As people and other programs write numbers.
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_NOT_A_NUMBER: Final = re.compile(r"[+-]?nan(?:\(.*)?|[+-]?1\.#(?:qnan|snan|ind)[0-9]*", re.IGNORECASE)
+_INFINITE: Final = re.compile(r"([+-]?)(?:inf(?:inity)?|1\.#inf[0-9]*)", re.IGNORECASE)
+#: Integers with more digits are out of any range; all digits of a few thousand would take long.
+_DIGITS_LIMIT: Final = 400
+
+
+class Word:
+    """A word that is no value of JSON, such as `None` or `01`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text[:61]
+
+
+class Repeated(dict[str, Any]):
+    """An object in which a key stands twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]], key: str) -> None:
+        super().__init__(pairs)
+        #: The first key that stands twice.
+        self.repeated_key = key
+
+
+def decode_json(body: bytes) -> Any:
+    """Decode JSON in any of its encodings; raise ValueError or RecursionError.
+
+    Words that are no JSON become numbers, where they are meant as such, else Word. An object with a key twice is
+    Repeated.
+    """
+    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    try:
+        return _decode(text, [])
+    except ValueError:
+        words: list[str] = []
+        repaired = _TOKEN.sub(lambda token: _replace(token[0], words), text)
+        if words:
+            with suppress(ValueError):
+                return _decode(repaired, words)
+        raise
+
+
+def read_number(text: str) -> int | float | Word:
+    """Return the number in a text, also NaN and infinities; return a Word for any other text."""
+    if _NUMBER.fullmatch(text):
+        return _read_integer(text) if text.lstrip("+-").isdigit() else float(text)
+    return _read_word(text)
+
+
+def _decode(text: str, words: list[str]) -> Any:
+    """Decode a text in which `words`, in their order, stand as constants."""
+    left = iter(words)
+    return json.loads(
+        text,
+        object_pairs_hook=_as_object,
+        parse_int=_read_integer,
+        parse_constant=lambda constant: _read_word(next(left, constant)),
+    )
+
+
+def _replace(token: str, words: list[str]) -> str:
+    """Return a token that JSON has; in place of a word that it does not have, note the word and return a constant."""
+    if token.startswith('"') or _GOOD.fullmatch(token):
+        return token
+    words.append(token)
+    return "NaN"
+
+
+def _read_word(word: str) -> float | Word:
+    if _NOT_A_NUMBER.fullmatch(word):
+        return float("nan")
+    if infinite := _INFINITE.fullmatch(word):
+        return float(f"{infinite[1]}inf")
+    return Word(word)
+
+
+def _read_integer(digits: str) -> int:
+    return int(digits[:_DIGITS_LIMIT])
+
+
+def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return Repeated(pairs, key)
+        seen.add(key)
+    raise AssertionError("a key stands twice")

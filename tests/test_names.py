@@ -3,7 +3,7 @@
 import pytest
 
 from app import names
-from app.names import are_metric_names, are_sensor_names, is_metric_name, is_sensor_name, show
+from app.names import are_metric_names, are_sensor_names, is_metric_name, is_sensor_name, show, tidy_name
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,36 @@ def test_value_is_shown_when_it_has_hundreds_of_levels() -> None:
     for _ in range(900):
         value = [value]
     assert show(value) == "[" * 57 + "..."
+
+
+@pytest.mark.parametrize(
+    ("name", "tidy"),
+    [
+        (" a ", "a"),
+        ("a\n", "a"),
+        ("\u00a0a\u3000", "a"),
+        ("u\u0308", "ü"),
+        ("ü", "ü"),
+        ("a  b", "a  b"),
+        ("👩\u200d🔬", "👩\u200d🔬"),
+        (" " * 10_000, ""),
+    ],
+)
+def test_name_has_one_form(name: str, tidy: str) -> None:
+    assert tidy_name(name) == tidy
+    assert is_sensor_name(tidy) == (tidy != "")
+    assert is_sensor_name(name) == (name == tidy)
+
+
+@pytest.mark.parametrize("name", ["👩\u200d🔬", "👩🏽\u200d🔬", "❤\ufe0f\u200d🔥", "👨\u200d👩\u200d👧"])
+def test_joined_emoji_are_names(name: str) -> None:
+    assert is_sensor_name(name)
+    assert is_metric_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u200db", "\u200d", "👩\u200d", "\u200d👩", "👩\u200d\u200d🔬", "a\u200d👩", ".", ".."]
+)
+def test_joiners_that_nobody_sees_and_steps_of_a_path_are_no_names(name: str) -> None:
+    assert not is_sensor_name(name)
+    assert not is_metric_name(name)

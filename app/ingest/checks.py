@@ -32,14 +32,21 @@ Refusal = tuple[RejectionCode, str]
 
 def refuse_sensor(name: object) -> Refusal:
     """Return the refusal of a sensor's name."""
-    return "sensor_invalid", (f"sensor is {show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters")
+    return "sensor_invalid", (
+        f"sensor is {show(name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters{_except_steps(name)}"
+    )
 
 
 def refuse_metric(name: object) -> Refusal:
     """Return the refusal of a metric's name."""
     return "metric_invalid", (
         f"the metric is named {show(name)}; send a text of 1 to {METRIC_NAME_LIMIT} printable characters"
+        f"{_except_steps(name)}"
     )
+
+
+def _except_steps(name: object) -> str:
+    return ", but not a step of a path" if name in (".", "..") else ""
 
 
 def check_value(metric: str, value: object) -> Refusal | None:
@@ -137,7 +144,7 @@ def keep_tags(index: int, tags: object, rejected: Rejected) -> Tags | None:
     for name, given in tags.items():
         if given is None:
             continue
-        value = given if isinstance(given, str) else _scalar_text(given)
+        value = given if isinstance(given, str) else scalar_text(given)
         reason = explain_tag(name, given if value is None else value)
         if reason is None and len(kept) >= TAGS_LIMIT:
             reason = f"tag {show(name)} is one too many; send at most {TAGS_LIMIT}"
@@ -148,8 +155,8 @@ def keep_tags(index: int, tags: object, rejected: Rejected) -> Tags | None:
     return kept
 
 
-def _scalar_text(value: object) -> str | None:
-    """Return a number or boolean as JSON has it, None for what is neither or has no end."""
+def scalar_text(value: object) -> str | None:
+    """Return a finite number or a boolean as JSON has it, None for anything else."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

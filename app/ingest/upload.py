@@ -17,7 +17,7 @@ from app.model import MetricName, Reading, SensorName
 VALUE_BYTES, DESCRIBED_BYTES = 40, 800
 #: Number of rejections listed in an answer at most; all are counted.
 REJECTIONS_LISTED = 100
-#: Likewise of fields that are none of the format.
+#: The same for fields that the format does not have.
 FIELDS_LISTED = 20
 
 RejectionCode = Literal[
@@ -74,7 +74,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def make_receipt(upload: "Upload", accepted: int, seq: int | None = None) -> Receipt:
-    """Return the answer to an upload, of whose values so many were new."""
+    """Return the answer to an upload; `accepted` of its values were new."""
     rejected = upload.rejected
     return Receipt(
         seq,
@@ -106,7 +106,7 @@ class Rejected:
         self.listed: list[Rejection] = []
         self.count = 0
         self.by_code: dict[RejectionCode, int] = {}
-        #: How often each field was left out that is none of the format; of at most FIELDS_LISTED.
+        #: Field that the format does not have -> number of times it was left out, for at most FIELDS_LISTED fields.
         self.unknown_fields: dict[str, int] = {}
 
     def add(self, index: int, code: RejectionCode, message: str, *, metric: str | None = None, count: int = 1) -> None:

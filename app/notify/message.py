@@ -39,7 +39,7 @@ OVER: Final = LevelStyle("✅", "#36a64f", 0)
 TITLE_UNITS: Final = 200
 NAME_UNITS: Final = 100
 TEXT_UNITS: Final = 500
-#: Of more groups than this, the others are counted.
+#: Largest number of groups that are listed; further ones are only counted.
 MOST_GROUPS: Final = 5
 #: A link with a longer address is left out, because a cut address would not work.
 URL_UNITS: Final = 1_000

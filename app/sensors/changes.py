@@ -25,6 +25,7 @@ from app.names import (
     is_short_text,
     is_storable,
     show,
+    tidy_name,
 )
 from app.sensors.sql import SQL
 
@@ -81,7 +82,7 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
     interval = _check(change)
     async with pool.acquire() as connection, connection.transaction():
         sensor = await _lock_sensor(connection, name)
-        renamed = sensor["name"] if change.name is UNSET else change.name
+        renamed = sensor["name"] if change.name is UNSET else tidy_name(change.name)
         forgot = change.old_names is not UNSET and await _keep_old_names(connection, sensor["id"], change.old_names)
         if renamed != sensor["name"]:
             await _rename(connection, sensor["id"], sensor["name"], renamed)
@@ -183,7 +184,7 @@ def _given(value: Any) -> tuple[bool, Any]:
 
 def _check(change: SensorChange) -> timedelta | None:
     """Raise InvalidRequestError for a value that cannot be stored; return the expected interval."""
-    if change.name is not UNSET and not is_sensor_name(change.name):
+    if change.name is not UNSET and not is_sensor_name(tidy_name(change.name)):
         raise InvalidRequestError(
             f"name is {show(change.name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters"
         )

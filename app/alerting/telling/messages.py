@@ -59,7 +59,10 @@ def _is_anything_left(situation: Situation, channel: str, actions: Sequence[Acti
 
 
 def _sort_key(series: SeriesActions) -> tuple[bool, int, int, int]:
-    """Order what fires by severity and kind, and then what is over. A long message drops its last entries."""
+    """Return the sort key of an entry: firing alerts by severity and kind, then ended ones.
+
+    A long message drops its last entries.
+    """
     main = series.main
     worst = 0 if series.is_over else -severity(main.episode.level)
     return series.is_over, worst, _ORDER.index(main.kind), main.episode.id

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from app.model import Tags
+from app.names import tidy_name
 
 #: The tags that name a sensor, the first that there is.
 SENSOR_TAGS: Final = ("sensor", "sensor_id", "device", "device_id", "entity_id", "host")
@@ -24,4 +25,5 @@ def find_origin(measurement: str, tags: Mapping[str, str]) -> Origin:
     named_by = next((tag for tag in SENSOR_TAGS if tag in tags), None)
     others = {tag: value for tag, value in sorted(tags.items()) if tag != named_by}
     sensor = measurement if named_by is None else tags[named_by]
-    return Origin(",".join([sensor, *(f"{tag}={value}" for tag, value in others.items())]), others)
+    name = ",".join([sensor, *(f"{tag}={value}" for tag, value in others.items())])
+    return Origin(tidy_name(name), others)

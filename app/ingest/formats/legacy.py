@@ -27,7 +27,7 @@ from app.ingest.gateways.refusals import BODY_KEPT
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip, keep_sent
 from app.ingest.upload import Readings, Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
-from app.names import is_metric_name, is_sensor_name
+from app.names import is_metric_name, is_sensor_name, tidy_name
 from app.problems import respond
 
 Problems = list[dict[str, Any]]
@@ -59,7 +59,8 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
     problems: Problems = []
     values = {metric: _read_number(fields, metric, problems) for metric in LEGACY_METRICS}
     sensor = _read_sensor(fields, problems)
-    for name, value in fields.items():
+    for given, value in fields.items():
+        name = tidy_name(given)
         if name not in values and is_metric_name(name) and check_value(name, value) is None:
             values[name] = float(value)
     return problems, sensor, values
@@ -84,7 +85,8 @@ def _read_number(fields: dict[str, Any], name: str, problems: Problems) -> float
 
 
 def _read_sensor(fields: dict[str, Any], problems: Problems) -> str:
-    sensor = fields.get("sensor_id")
+    given = fields.get("sensor_id")
+    sensor = tidy_name(given) if isinstance(given, str) else given
     if "sensor_id" not in fields:
         problems.append(_problem("missing", ["sensor_id"], "Field required"))
     elif not isinstance(sensor, str) or not is_sensor_name(sensor):

@@ -23,7 +23,7 @@ from app.ingest.formats._tags import Origin, find_origin
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
 from app.ingest.upload import Readings, Rejected, Series
 from app.model import Reading
-from app.names import is_metric_name, is_sensor_name
+from app.names import is_metric_name, is_sensor_name, tidy_name
 from app.problems import problem_responses
 
 #: The fields of each message as (name, number, type, is repeated); a type with a dot is another message.
@@ -74,7 +74,7 @@ def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     sample_count = 0
     for number, given in enumerate(_decode(body).timeseries):
         labels = {label.name: label.value for label in given.labels}
-        metric = labels.pop("__name__", "")
+        metric = tidy_name(labels.pop("__name__", ""))
         origin = find_origin(metric, labels)
         samples = [(sample.timestamp * 1_000, sample.value) for sample in given.samples if not isnan(sample.value)]
         sample_count += len(samples)

@@ -30,7 +30,7 @@ from app.ingest.checks import (
     time_limits,
 )
 from app.model import Reading
-from app.names import is_metric_name, is_sensor_name, show
+from app.names import is_metric_name, is_sensor_name, show, tidy_name
 
 _LONG = {"sensor", "time", "metric", "value"}
 #: Matches the last line of a quoted cell that spans several lines, which would be read as a row.
@@ -111,7 +111,7 @@ class CsvTable:
             return None, [
                 ("reading_invalid", f"the line has {len(cells)} cells; write {self._width}, as the first line has")
             ]
-        sensor = cells[self._sensor]
+        sensor = tidy_name(cells[self._sensor])
         if not is_sensor_name(sensor):
             return None, [refuse_sensor(sensor)]
         time_us = parse_time(cells[self._time])
@@ -121,7 +121,7 @@ class CsvTable:
         values: dict[str, float] = {}
         refusals = []
         for metric, text in self._texts(cells):
-            value = _parse_value(text)
+            metric, value = tidy_name(metric), _parse_value(text)
             refusal = check_value(metric, value) if is_metric_name(metric) else refuse_metric(metric)
             if refusal is None:
                 values[metric] = float(value)
@@ -160,9 +160,10 @@ def _parse_value(text: str) -> float | str:
 def _read_header(header: bytes) -> list[str]:
     if header.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InvalidFileError("The file is UTF-16; save it as UTF-8")
-    names = _split(header.removeprefix(b"\xef\xbb\xbf"))
-    if isinstance(names, tuple):
-        raise InvalidFileError(f"The first line is no list of columns: {names[1]}")
+    cells = _split(header.removeprefix(b"\xef\xbb\xbf"))
+    if isinstance(cells, tuple):
+        raise InvalidFileError(f"The first line is no list of columns: {cells[1]}")
+    names = [tidy_name(cell) for cell in cells]
     for separator in (";", "\t"):
         if len(names) == 1 and separator in names[0]:
             raise InvalidFileError(f"The columns are separated by {separator!r}; separate them by commas")

@@ -24,6 +24,12 @@ def test_record_becomes_a_reading_when_all_fields_are_valid() -> None:
     assert all(type(value) is float for value in _parse(RECORD)[2].values())
 
 
+def test_names_are_stored_in_one_form_and_nuls_after_the_body_are_left_out() -> None:
+    record = {**RECORD, "sensor_id": " Gru\u0308n ", "a\u0308 ": 1}
+    problems, sensor, values = parse(msgspec.json.encode(record) + b"\0")
+    assert (problems, sensor, values["ä"]) == ([], "Grün", 1.0)
+
+
 def test_numbers_are_accepted_when_they_are_texts() -> None:
     assert _parse({**RECORD, "temperature": "-3.25", "humidity": "1e2"})[2] == {
         "temperature": -3.25,

@@ -211,7 +211,7 @@ async def test_sensor_of_a_shape_without_one_is_that_of_the_parameter_else_the_l
     answer = await send(server, [], f"{READINGS}?sensor=..")
     assert (answer.status, answer.body["detail"]) == (
         400,
-        "The parameter sensor is '..'; send a text of 1 to 200 printable characters",
+        "The parameter sensor is '..'; send a text of 1 to 200 printable characters, but not a step of a path",
     )
 
 

@@ -26,7 +26,7 @@ from app.ingest.formats.influx.columns import Columns, read_alike, read_columns
 from app.ingest.formats.influx.lines import decode, read_head
 from app.ingest.upload import Readings, Rejected, Series
 from app.model import Reading
-from app.names import is_metric_name, is_sensor_name
+from app.names import is_metric_name, is_sensor_name, tidy_name
 
 #: Nanoseconds of each unit that times may have, by the names of both versions of the interface.
 UNITS_NS: Final = {
@@ -101,7 +101,7 @@ def _parse_part(
 
 
 def _name(measurement: str, key: str, origin: Origin) -> _Named:
-    metric = measurement if key == "value" else f"{measurement}_{key}"
+    metric = tidy_name(measurement if key == "value" else f"{measurement}_{key}")
     refusal = check_tags(origin.tags)
     if not is_sensor_name(origin.sensor):
         refusal = refuse_sensor(origin.sensor)

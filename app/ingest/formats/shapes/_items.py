@@ -83,7 +83,7 @@ def _check_item(index: int, item: object, source: Source) -> Reading | None:
 
 
 class _Refused:
-    """In place of a reading: why there is none."""
+    """The reason for having no reading, in place of the reading."""
 
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal

@@ -31,6 +31,7 @@ def read(document: Document, source: Source) -> Items:
 
 
 def _read_line(line: bytes, source: Source) -> Iterator[object]:
+    source.units = None  # those of the line before
     try:
         value: Any = JSON.read(line)
         if isinstance(value, Repeated):

@@ -7,10 +7,12 @@ client Telegraf is otherwise. Texts are left out.
 from typing import Any, Final
 
 from app.ingest.bodies.document import Document
+from app.ingest.checks import scalar_text
 from app.ingest.formats._tags import find_origin
 from app.ingest.formats.shapes import Items, Shape, Source
 from app.ingest.formats.shapes._fields import as_instant, find_repeated, keep_numbers
 from app.ingest.formats.shapes._items import refuse_item
+from app.model import Tags
 from app.names import show
 
 _FIELDS: Final = ("metrics", "name", "fields", "tags", "timestamp")
@@ -44,17 +46,31 @@ def _as_reading(item: Any) -> object:
     """Return a metric as a reading, None if it has texts alone, which is no error."""
     if not _is_metric(item) or not isinstance(item["name"], str) or not isinstance(item["fields"], dict):
         return refuse_item(f"a metric is {show(item)}; send an object with name, fields, tags and timestamp")
-    name, fields, tags = item["name"], item["fields"], item.get("tags") or {}
-    if not isinstance(tags, dict) or not all(isinstance(text, str) for pair in tags.items() for text in pair):
-        return refuse_item(f"tags is {show(tags)}; send an object of texts")
-    if (repeated := find_repeated(item, fields, tags)) is not None:
+    name, fields, given = item["name"], item["fields"], item.get("tags") or {}
+    if (repeated := find_repeated(item, fields, given)) is not None:
         return refuse_item(repeated)
+    tags = _read_tags(given)
+    if tags is None:  # they name the sensor, so there is none without them
+        return refuse_item(f"tags is {show(given)}; send an object of texts")
     origin = find_origin(name, tags)
     numbers = keep_numbers({name if field == "value" else f"{name}_{field}": fields[field] for field in fields})
     if fields and not numbers:
         return None
     time = as_instant(item.get("timestamp"))
     return {"sensor": origin.sensor, "time": time, "values": numbers, "tags": origin.tags or None}
+
+
+def _read_tags(tags: object) -> Tags | None:
+    """Return tags as texts, None if one of them cannot be a text."""
+    if not isinstance(tags, dict):
+        return None
+    texts = {
+        name: value if isinstance(value, str) else scalar_text(value)
+        for name, value in tags.items()
+        if value is not None and isinstance(name, str)
+    }
+    kept = {name: text for name, text in texts.items() if text is not None}
+    return kept if len(kept) == len(texts) else None
 
 
 SHAPE: Final = Shape(

@@ -12,6 +12,7 @@ from app.ingest.formats._tags import find_origin
 from app.ingest.formats.influx.lines import read_head
 from app.ingest.formats.influx.readings import UNITS_NS, parse
 from app.model import Reading
+from app.names import tidy_name
 from tests.ingest.uploads import T0, as_objects
 
 NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12).filter(
@@ -28,6 +29,7 @@ NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs
         ("m,host=pi1,device=d,zone=a,area=b", "d,area=b,host=pi1,zone=a", {"area": "b", "host": "pi1", "zone": "a"}),
         ("°C,domain=sensor,entity_id=cellar", "cellar,domain=sensor", {"domain": "sensor"}),
         ("m,sensor_id=a,sensor=b", "b,sensor_id=a", {"sensor_id": "a"}),
+        ("m,device=Gru\u0308n\\ ", "Grün", {}),
         (r"my\ house,room=living\ room", "my house,room=living room", {"room": "living room"}),
     ],
 )
@@ -103,7 +105,8 @@ def test_points_of_the_official_client_are_read_as_written(
         return
     (reading,) = readings
     assert reading.values == {
-        measurement if key == "value" else f"{measurement}_{key}": float(value) for key, value in fields.items()
+        tidy_name(measurement if key == "value" else f"{measurement}_{key}"): float(value)
+        for key, value in fields.items()
     }
     assert reading.tags == (origin_tags or None)
 

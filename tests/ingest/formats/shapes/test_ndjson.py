@@ -40,3 +40,10 @@ def test_bad_line_is_refused_alone() -> None:
         (5, "reading_invalid"),
     ]
     assert result.refusals[0][2].startswith("the line is not valid JSON: ")
+
+
+def test_units_of_a_line_are_its_own() -> None:
+    lines = (
+        '{"units": {"t": "K"}, "readings": [{"sensor": "a", "values": {"t": 1}}]}\n{"sensor": "b", "values": {"t": 1}}'
+    )
+    assert [reading.units for reading in parse(lines, TYPE).readings] == [{"t": "K"}, None]

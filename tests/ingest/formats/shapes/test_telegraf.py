@@ -39,7 +39,7 @@ def test_metric_with_texts_alone_is_no_error() -> None:
 def test_bad_metric_is_refused_alone() -> None:
     text = (
         '{"metrics": [5, {"name": "cpu", "fields": 5}, {"name": "cpu", "fields": {"a": nan}, "tags": {"host": "x"}},'
-        ' {"name": "cpu", "fields": {"a": 1}, "tags": {"host": 5}}, {"name": "b", "fields": {"a": 1, "a": 2}},'
+        ' {"name": "cpu", "fields": {"a": 1}, "tags": {"host": [5]}}, {"name": "b", "fields": {"a": 1, "a": 2}},'
         ' {"name": "cpu", "fields": {"a": 1}, "tags": {"host": "x"}, "timestamp": 1e400},'
         ' {"name": "cpu", "fields": {"a": 2}, "tags": {"host": "x"}}]}'
     )
@@ -55,3 +55,8 @@ def test_bad_metric_is_refused_alone() -> None:
     ]
     assert result.refusals[2][2] == "cpu_a is nan; send a finite number within ±1e+100"
     assert result.refusals[4][2] == "an object has the key 'a' twice; send it once"
+
+
+def test_scalar_tags_become_texts() -> None:
+    body = {**METRIC, "fields": {"a": 1}, "tags": {"host": 5, "rack": None, "on": True}}
+    assert [row[0] for row in parse(body).values] == ["5,on=true"]

@@ -133,6 +133,18 @@ async def test_key_writes_only_to_sensors_that_match_its_pattern(server: Server,
     assert list(await sensors(server)) == ["oven-1"]
 
 
+async def test_upload_that_is_only_tried_is_refused_as_it_would_be(server: Server, database: Database) -> None:
+    a = await make_key(database, "a", Binding("bakery"))
+    b = await make_key(database, "b", Binding("kitchen", prefix="k/"))
+    await send_readings(server, a, oven(name="k/oven"))
+    answer = await send(server, [oven(), oven(name="fridge")], f"{READINGS}?dry_run=1", X_API_Key=b)
+    assert (answer.body["accepted"], [each["code"] for each in answer.body["rejected"]]) == (
+        1,
+        ["sensor_of_other_gateway"],
+    )
+    assert list(await sensors(server)) == ["k/oven"]
+
+
 async def test_gateway_of_a_bound_key_counts_whatever_the_body_says(server: Server, database: Database) -> None:
     key = await make_key(database, "a", Binding("bakery"))
     await send_readings(server, key, oven(), gateway="kitchen")

@@ -202,7 +202,7 @@ async def test_made_up_channel_condition_format_and_shape_are_used_when_added_to
             (message,) = pager.accepted
             assert message.path == "/page"
             assert message.headers["X-Pager-Token"] == "s3cret"
-            assert "tank level: 8 (8)" in message.body["text"]
+            assert "tank level 8, at least 8" in message.body["text"]
             alerts = await (await server.http.get("/api/v1/alerts")).json()
             assert [(item["sensor"], item["peak"]) for item in alerts["items"]] == [("tank", 8.0)]
             listed = await (await server.http.get("/api/v1/rules")).json()

@@ -10,6 +10,9 @@ UNITS_US = {"w": 7 * DAY_US, "d": DAY_US, "h": HOUR_US, "m": MINUTE_US, "s": SEC
 #: Longer durations are typing errors, and the longest of them would overflow a database interval.
 LONGEST_US = 3_660 * DAY_US
 
+#: Units in which a person is told how wrong a clock is, in seconds, largest first.
+_ROUGH_S = ((365.25 * 86_400.0, "years"), (86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
+
 DURATION_PATTERN = r"^([0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h|d|w))+$"
 TIME_PATTERN = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 
@@ -48,6 +51,15 @@ def format_duration(us: int) -> str:
             count, us = divmod(us, size)
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0"
+
+
+def format_skew(skew_s: float) -> str:
+    """Format how wrong a clock is, roughly: "3 h ahead", "90 s behind"; positive is behind."""
+    seconds = abs(skew_s)
+    size, unit = next(((size, unit) for size, unit in _ROUGH_S if seconds >= 2 * size), (1.0, "s"))
+    number = seconds / size
+    text = f"{number:.0f}" if number >= 10 else f"{number:.1f}".removesuffix(".0")
+    return f"{text} {unit} {'behind' if skew_s > 0 else 'ahead'}"
 
 
 def parse_time_of_day(text: str) -> int:

@@ -15,7 +15,7 @@ class AppError(Exception):
     title: ClassVar[str] = "Something went wrong"
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     #: Seconds after which the client should try again; sent as Retry-After.
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
 
 class SettingsError(AppError):

@@ -27,6 +27,7 @@ from app.live import routes as live_routes
 from app.mqtt.model import BridgePlan
 from app.notify import routes as notify_routes
 from app.problems import respond
+from app.sensors import gateways as gateways_routes
 from app.sensors import limits as limits_routes
 from app.sensors import routes as sensors_routes
 from app.services import Services
@@ -49,6 +50,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
         route_handlers=[
             *ingest_routes.handlers,
             *sensors_routes.handlers,
+            *gateways_routes.handlers,
             *limits_routes.handlers,
             *trends_routes.handlers,
             *live_routes.handlers,
@@ -60,7 +62,14 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
             *web_routes.handlers,
         ],
         lifespan=[_lifespan],
-        state=State({"services": services, "key_ring": services.ring, "broker": services.broker}),
+        state=State(
+            {
+                "services": services,
+                "key_ring": services.ring,
+                "broker": services.broker,
+                "upload_rates": services.upload_rates,
+            }
+        ),
         dependencies=_dependencies(services),
         before_request=CheckParameters(),
         exception_handlers={Exception: respond},

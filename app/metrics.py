@@ -33,6 +33,9 @@ class Metrics:
         )
         self.readings_accepted = self._counter("tidegauge_values_accepted", "Values stored, each for the first time")
         self.readings_duplicate = self._counter("tidegauge_values_duplicate", "Values that were stored already")
+        self.readings_conflicting = self._counter(
+            "tidegauge_values_conflicting", "Of the values that were stored already, those with another value"
+        )
         self.readings_rejected = self._counter("tidegauge_values_rejected", "Values refused, by reason", "code")
         self.fields_ignored = self._counter(
             "tidegauge_fields_ignored", "Fields of uploads that no format has; the log names them once for each gateway"
@@ -123,7 +126,48 @@ class Metrics:
             "tidegauge_channels_broken", "Channels through which nothing is sent until they are repaired"
         )
 
+        self.gateway_last_upload_seconds = self._gauge(
+            "tidegauge_gateway_last_upload_timestamp_seconds",
+            "When each gateway last uploaded, in seconds since 1970",
+            "gateway",
+            join="livemax",
+        )
+        self.gateway_sensors = self._gauge(
+            "tidegauge_gateway_sensors", "Sensors in use that report through each gateway", "gateway", join="livemax"
+        )
+        self.gateway_skew_seconds = self._gauge(
+            "tidegauge_gateway_skew_seconds",
+            "Time of receipt minus the newest time of each gateway's last upload; negative: its clock is ahead",
+            "gateway",
+            join="livemax",
+        )
+        self.gateway_lateness_seconds = self._gauge(
+            "tidegauge_gateway_lateness_seconds",
+            "Time of receipt minus the oldest time of each gateway's last upload",
+            "gateway",
+            join="livemax",
+        )
+        self.gateway_duplicates = self._gauge(
+            "tidegauge_gateway_duplicates", "Values of each gateway that were stored already", "gateway", join="livemax"
+        )
+        self.gateway_conflicts = self._gauge(
+            "tidegauge_gateway_conflicts", "Of these, those with another value", "gateway", join="livemax"
+        )
+        self.gateway_rejected = self._gauge(
+            "tidegauge_gateway_rejected", "Values of each gateway refused, by reason", "gateway", "code", join="livemax"
+        )
+
+        of_gateways = (
+            self.gateway_last_upload_seconds,
+            self.gateway_sensors,
+            self.gateway_skew_seconds,
+            self.gateway_lateness_seconds,
+            self.gateway_duplicates,
+            self.gateway_conflicts,
+            self.gateway_rejected,
+        )
         of_worker = (
+            *of_gateways,
             self.evaluation_seconds,
             self.rule_problems,
             self.deliveries,
@@ -137,6 +181,7 @@ class Metrics:
         of_api = (
             self.readings_accepted,
             self.readings_duplicate,
+            self.readings_conflicting,
             self.readings_rejected,
             self.fields_ignored,
             self.flush_seconds,

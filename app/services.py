@@ -9,7 +9,8 @@ import structlog
 
 from app.alerting.rules.in_force import RulesInForce
 from app.auth.connections import ConnectionCounts
-from app.auth.keys import KeyRing, keys_from_environment
+from app.auth.keys import NOTE_USE_EVERY_S, KeyRing, keys_from_environment
+from app.auth.rates import upload_rates
 from app.auth.reads import READ_TIMEOUT_S, ReadSlots
 from app.broker.broker import Broker
 from app.db.edition import Edition, describe_edition
@@ -21,7 +22,7 @@ from app.db.servers.replica import ReplicaPool
 from app.db.shared import SharedState
 from app.errors import SettingsError
 from app.health import LOOK_EVERY_S, Probe
-from app.ingest.gateways import WRITE_EVERY_S
+from app.ingest.gateways.statistics import WRITE_EVERY_S
 from app.ingest.intake import BEAT_EVERY_S, Ingest
 from app.ingest.series import SEEN_EVERY_S
 from app.ingest.writer import FLUSHERS
@@ -75,9 +76,10 @@ class Services:
         self.metrics = Metrics("api")
         self.ring = KeyRing(keys_from_environment(settings.api_key, settings.api_key_ws))
         self.ring.refusals.on_refused = lambda reason: self.metrics.auth_failures.labels(reason).inc()
+        self.shared = SharedState()
+        self.upload_rates = upload_rates(self.shared)
         self.ingest = Ingest(self.metrics, settings)
         self.hub = Hub(self.metrics)
-        self.shared = SharedState()
         connections = ConnectionCounts(settings.max_ws_connections_per_key, self.shared)
         self.feed = LiveFeed(self.hub, self.ring, connections, self.metrics)
         self.reads = ReadSlots()
@@ -154,8 +156,8 @@ class Services:
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.listener.started.wait()  # so that the first client finds the head of the feed
-                await self._measure()  # so that the first scrape finds sizes
-                await self.ingest.beat()
+                await patiently(self._measure)  # so that the first scrape finds sizes
+                await patiently(self.ingest.beat)
                 await self.probe.watch()
             log.info("started", edition=self.edition, meaning=describe_edition(self.edition))
             yield
@@ -175,6 +177,7 @@ class Services:
             async with asyncio.timeout(CUT_AFTER_S):
                 await self.ingest.gateways.write(self.ingest_pool)
                 await self._store_seen()
+                await self.ring.note_use()
         except DATABASE_ERRORS as error:
             log.warning("gateways_not_written", error=repr(error))
 
@@ -227,6 +230,7 @@ class Services:
         return [
             Job("beat", BEAT_EVERY_S, self.ingest.beat, not_ready_after=1),
             Job("gateways", WRITE_EVERY_S, lambda: self.ingest.gateways.write(self.ingest_pool)),
+            Job("keys_used", NOTE_USE_EVERY_S, self.ring.note_use),
             Job("sensors_seen", SEEN_EVERY_S, self._store_seen),
             Job("stalled_sessions", stalled.LOOK_EVERY_S, lambda: stalled.end_stalled_sessions(self.pool)),
             Job("health", LOOK_EVERY_S, self.probe.watch),

@@ -1,6 +1,7 @@
 """A client's connection to the API: sends one upload and classifies the answer."""
 
 import gzip
+from datetime import datetime
 from typing import Literal
 
 import aiohttp
@@ -54,6 +55,8 @@ class UplinkAnswer(msgspec.Struct, frozen=True):
     reason: str = ""
     #: The refusals that the server lists.
     refusals: tuple[Refusal, ...] = ()
+    #: When the server received the upload, by its clock.
+    server_time: datetime | None = None
 
 
 class Uplink:
@@ -99,6 +102,7 @@ class _Receipt(msgspec.Struct):
     duplicates: int
     rejected_count: int
     rejected: tuple[Refusal, ...]
+    server_time: datetime | None = None
 
 
 class _ProblemDetails(msgspec.Struct):
@@ -133,6 +137,7 @@ def _read_receipt(body: bytes) -> UplinkAnswer:
         receipt.rejected_count,
         reason=reason,
         refusals=receipt.rejected,
+        server_time=receipt.server_time,
     )
 
 

@@ -27,6 +27,7 @@ from app.live.retention import prune_feed
 from app.metrics import Metrics
 from app.notify.dispatch.dispatcher import Dispatcher
 from app.notify.outbox import prune_notifications
+from app.sensors.gateway_metrics import measure_gateways
 from app.sensors.removal import remove_deleted_sensors
 from app.settings import Settings
 from app.start import (
@@ -53,6 +54,8 @@ REPORT_EVERY_S = 5.0
 LATE_DAYS_EVERY_S = 10.0
 #: Interval between two runs that remove deleted sensors.
 REMOVE_SENSORS_EVERY_S = 10.0
+#: Interval between two measurements of gateways.
+MEASURE_GATEWAYS_EVERY_S = 15.0
 #: Interval between two looks for transactions of the reader that last too long or are in the way.
 END_READERS_EVERY_S = 5.0
 #: Interval between two updates of the rolled-up tables of the Apache-2 edition.
@@ -115,7 +118,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.prepared())
             stack.callback(self.probe.close)
-            await self.alerting.keeper.follow(self.pool)
+            await patiently(lambda: self.alerting.keeper.follow(self.pool))
             await stack.enter_async_context(supervised({"lease": self.lease.keep}))
             async with asyncio.timeout(DATABASE_WAIT_S):
                 await self.lease.tried.wait()
@@ -125,7 +128,7 @@ class Worker:
                     await asyncio.sleep(0.01)
                 if self.lease.held:
                     await self._report()
-                await measure(self.metrics, self.pool)
+                await patiently(lambda: measure(self.metrics, self.pool))
                 await self.probe.watch()
             await stack.enter_async_context(self.jobs.running(self._jobs()))
             meaning = describe_edition(self.edition)
@@ -167,6 +170,7 @@ class Worker:
             ("prune_outbox", 600.0, lambda: prune_notifications(self.pool)),
             ("late_days", LATE_DAYS_EVERY_S, self._refresh_late_days),
             ("remove_sensors", REMOVE_SENSORS_EVERY_S, self._remove_sensors),
+            ("measure_gateways", MEASURE_GATEWAYS_EVERY_S, lambda: measure_gateways(self.pool, self.metrics)),
         ]
         if self.edition == "community":
             leader_jobs.append(("overdue_policies", OVERDUE_POLICIES_EVERY_S, self._run_overdue_policies))

@@ -71,11 +71,14 @@ class ActionItem(msgspec.Struct, frozen=True):
 
 
 class AlertItem(msgspec.Struct, frozen=True):
-    """One alert: a threshold episode of a rule and a series, or missing data. Its times are times of readings."""
+    """One alert: a threshold episode of a rule and a series, missing data, or the wrong clock of a gateway.
+
+    The times of an episode are times of readings.
+    """
 
     id: int
     rule: str
-    kind: Literal["threshold", "no_data"]
+    kind: Literal["threshold", "no_data", "clock"]
     sensor: str | None
     metric: str | None
     gateway: str | None
@@ -86,7 +89,7 @@ class AlertItem(msgspec.Struct, frozen=True):
     started_at: datetime
     fired_at: datetime
     resolved_at: datetime | None
-    #: Why the alert ended or was retracted; null if its readings ended it.
+    #: Why the alert ended or was retracted; null if its readings ended it. Of a clock: what is wrong.
     reason: str | None
     merged_into: int | None
     #: What the rule compares: the newest within the alert.

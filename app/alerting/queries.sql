@@ -18,8 +18,9 @@ SELECT episode.id, episode.fired_at
 
 -- name: list_alerts
 -- $1 ids. Values are what the rule compares: the newest within the episode, when it fired, and the peak. Of alerts whose
--- peak was never stored, lowest and highest are of the readings within the episode. Of whole hours the aggregate is read:
--- an alert that lasts for weeks has millions of readings.
+-- peak was never stored, lowest and highest are of the readings within the episode. An older version stored no condition,
+-- without which the peak is never stored. Of whole hours the aggregate is read: an alert that lasts for weeks has millions
+-- of readings.
 SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.metric,
        coalesce(episode.unit, series.unit, series.rule_unit) AS unit,
        coalesce(episode.gateway, sensor.gateway) AS gateway,
@@ -70,7 +71,7 @@ SELECT episode.id, episode.rule, episode.kind, sensor.name AS sensor, series.met
              WHERE series_id = episode.series_id
                AND time >= greatest(seen.first_hour, seen.last_hour) AND time <= seen.last_time
         ) AS part
-  ) AS extreme ON episode.valued_to IS NULL
+  ) AS extreme ON episode.valued_to IS NULL OR (episode.condition IS NULL AND episode.peak IS NULL)
  WHERE episode.id = ANY($1::bigint[]) AND episode.reason IS DISTINCT FROM 'no_data_clear'
    AND sensor.deleted_at IS NULL
  ORDER BY episode.fired_at DESC, episode.id DESC;

@@ -1,4 +1,4 @@
-"""HTTP routes of alerts and rules; what people do about alerts is in `actions`."""
+"""HTTP routes of alerts and rules; those of actions on alerts are in `actions`."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -142,7 +142,7 @@ def _channels(rule: Rule) -> list[str]:
 
 
 def _levels(rule: Rule) -> dict[str, str]:
-    """Return what each level of a rule says."""
+    """Return the condition and duration of each level of a rule."""
     if rule.offline is not None:
         after = rule.offline.after_us
         return {rule.offline.level: f"offline for {format_duration(after)}" if after else "offline"}

@@ -10,6 +10,7 @@ import structlog
 
 from app.alerting.evaluation.episode_values import update_values
 from app.alerting.evaluation.evaluator import Evaluation, evaluate
+from app.alerting.evaluation.gateway_clock import update_clock_alerts
 from app.alerting.evaluation.no_data import end_no_data_alerts, update_no_data_alerts
 from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_alerts_without_rule
@@ -85,7 +86,7 @@ class Alerting:
             raise
 
     async def watch_silence(self, pool: Pool, term: int) -> None:
-        """Open and end alerts of missing data, and plan messages about them in the same transaction.
+        """Open and end alerts of missing data and of clocks, and plan messages about them in the same transaction.
 
         `term` is that of the lease. Raise LeaseLostError if another process has taken it since.
         """
@@ -93,7 +94,7 @@ class Alerting:
         async with pool.acquire() as connection, connection.transaction():
             await self._begin(connection, term)
             outcome = await update_no_data_alerts(connection, self.keeper.book)
-            if outcome.changes:
+            if outcome.changes + await update_clock_alerts(connection):
                 due = await self._plan(connection)
             await store_rule_warnings(connection, outcome.warnings)
         if due:

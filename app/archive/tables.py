@@ -28,6 +28,7 @@ TABLES = (
     Table("legacy_reading"),
     Table("api_key", own_rows="label = 'development'"),
     Table("gateway"),
+    Table("gateway_refusal"),
     Table("idempotency"),
     Table("rule_set", own_rows="TRUE"),
     Table("alert_rule", own_rows="TRUE"),
@@ -71,6 +72,8 @@ LEFT_OUT: Mapping[str, str] = {
     "channel_test": "requests that wait for an answer for seconds",
     "sensor_version": "counts changes for the processes of this database",
     "connection_count": "about the processes of this database",
+    "foreign_sensor": "noted anew within minutes",
     "notification_rate": "matters for a minute",
+    "upload_rate": "matters for a minute",
     "paced_destination": "matters for a minute",
 }

@@ -4,8 +4,9 @@ import asyncio
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from hashlib import sha256
 from time import monotonic
 from typing import Final, Literal, get_args
@@ -29,7 +30,7 @@ DEVELOPMENT_LABEL: Final = "development"
 #: Sensors that `tidegauge import` registers are counted under this label.
 IMPORT_LABEL: Final = "import"
 #: Interval between two reads of the stored keys, and the longest time of one read.
-REFRESH_S = 1.0
+REFRESH_S = 0.5
 REFRESH_TIMEOUT_S = 5.0
 #: A revoked key stops working within this time in every process, unless the database does not answer.
 REVOKED_WITHIN_S: Final = 2.0
@@ -38,6 +39,10 @@ _UNKNOWN_S = 1.0
 _UNKNOWN_KEPT = 1_000
 #: Largest number of unknown keys that wait to be looked up. They share one connection; the other is for the refresh.
 LOOK_UPS_WAITING: Final = 100
+#: Between two writes of which keys were used.
+NOTE_USE_EVERY_S: Final = 15.0
+#: Live keys that one gateway may have: a new one and, until it is in use, the old one.
+KEYS_PER_GATEWAY: Final = 2
 
 log = structlog.get_logger()
 
@@ -46,9 +51,20 @@ class Limits(msgspec.Struct, frozen=True):
     """The limits of one key; None means the server's default."""
 
     ws_connections: int | None = None
+    #: New sensors that the key may register in all.
     sensors: int | None = None
     #: 0 means no limit.
     notifications_per_minute: int | None = None
+    uploads_per_minute: int | None = None
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """What a bound key may write to: sensors of one gateway, whose names match a pattern if there is one."""
+
+    gateway: str
+    sensors: str | None = None
+    #: Put before the name of each sensor that is sent with the key.
+    prefix: str = ""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -57,6 +73,9 @@ class ApiKey(msgspec.Struct, frozen=True):
     label: str
     scopes: frozenset[Scope]
     limits: Limits = Limits()
+    #: None: the key may write to any sensor.
+    binding: Binding | None = None
+    expires_at: datetime | None = None
 
 
 def hash_key(key: str) -> bytes:
@@ -69,10 +88,17 @@ def make_key() -> str:
     return f"tg_{secrets.token_urlsafe(32)}"
 
 
-async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> str:
+async def create_key(
+    pool: Pool,
+    label: str,
+    scopes: frozenset[Scope],
+    limits: Mapping[str, int],
+    binding: Binding | None = None,
+    expires_in: timedelta | None = None,
+) -> str:
     """Store a new key's hash and return the key, which cannot be shown again.
 
-    Raise ConflictError if the label is reserved or used already, also by a revoked key.
+    Raise ConflictError if the label is reserved or that of a live key, or the gateway has KEYS_PER_GATEWAY live keys.
     """
     if label in _ENVIRONMENT_LABELS:
         # Counts, caps and stored answers are kept by label, so two keys must not share one.
@@ -84,16 +110,44 @@ async def create_key(pool: Pool, label: str, scopes: frozenset[Scope], limits: M
     if label == IMPORT_LABEL:
         raise ConflictError(f"The label {label!r} is reserved for sensors from imported files; choose another label")
     key = make_key()
-    await store_key(pool, key, label, scopes, limits)
+    await store_key(pool, key, label, scopes, limits, binding, expires_in)
     return key
 
 
-async def store_key(pool: Pool, key: str, label: str, scopes: frozenset[Scope], limits: Mapping[str, int]) -> None:
-    """Store a given key's hash; raise ConflictError for a used label."""
-    try:
-        await pool.execute(SQL["insert_key"], hash_key(key), label, sorted(scopes), dict(limits))
-    except asyncpg.UniqueViolationError:
-        raise ConflictError(f"A key with the label {label!r} exists already; choose another label") from None
+async def store_key(
+    pool: Pool,
+    key: str,
+    label: str,
+    scopes: frozenset[Scope],
+    limits: Mapping[str, int],
+    binding: Binding | None = None,
+    expires_in: timedelta | None = None,
+) -> None:
+    """Store a given key's hash; raise ConflictError for the label of a live key, or a gateway with enough keys."""
+    bound = (None, None, "") if binding is None else (binding.gateway, binding.sensors, binding.prefix)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(SQL["lock_keys"])
+        await connection.execute(SQL["free_label"], label)
+        if binding is not None:
+            _check_count(binding.gateway, await connection.fetch(SQL["list_live_labels"], binding.gateway))
+        try:
+            await connection.execute(
+                SQL["insert_key"], hash_key(key), label, sorted(scopes), dict(limits), *bound, expires_in
+            )
+        except asyncpg.UniqueViolationError:
+            raise ConflictError(
+                f"A key with the label {label!r} exists already; choose another label, or revoke that key first"
+            ) from None
+
+
+def _check_count(gateway: str, live: Sequence[asyncpg.Record]) -> None:
+    """Raise ConflictError if the gateway has as many live keys as it may have."""
+    if len(live) >= KEYS_PER_GATEWAY:
+        labels = " and ".join(repr(row["label"]) for row in live)
+        raise ConflictError(
+            f"The gateway {gateway!r} has {KEYS_PER_GATEWAY} live keys already, {labels}; revoke the one that is no "
+            "longer in use"
+        )
 
 
 async def revoke_key(pool: Pool, label: str) -> None:
@@ -118,6 +172,8 @@ class KeyRing:
         self._watches: dict[object, tuple[ApiKey, Callable[[], None]]] = {}
         self._look_ups = asyncio.Semaphore(1)
         self._look_ups_waiting = 0
+        #: Labels of the keys that were used since the last write.
+        self._used: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._from_environment or self._stored)
@@ -132,8 +188,8 @@ class KeyRing:
         assert self._pool is not None  # noqa: S101
         async with asyncio.timeout(REFRESH_TIMEOUT_S), self._pool.acquire(timeout=REFRESH_TIMEOUT_S) as connection:
             rows = await connection.fetch(SQL["list_known_keys"])
-        self._revoked = {row["sha256"]: row["label"] for row in rows if row["revoked_at"]}
-        stored = {row["sha256"]: _from_row(row) for row in rows if not row["revoked_at"]}
+        self._revoked = {row["sha256"]: row["label"] for row in rows if row["is_over"]}
+        stored = {row["sha256"]: _from_row(row) for row in rows if not row["is_over"]}
         _log_changes(self._refreshed, stored)
         self._refreshed = dict(stored)
         if stored != self._stored:
@@ -175,10 +231,19 @@ class KeyRing:
         found = self._find(digest) or await self._look_up(digest)
         if found is None:
             raise UnauthorizedError("This API key is unknown or was revoked")
+        self._used.add(found.label)
         return found
 
+    async def note_use(self) -> None:
+        """Write down which stored keys are in use, also those of open WebSockets."""
+        assert self._pool is not None  # noqa: S101
+        used, self._used = self._used, set()
+        used |= {api_key.label for api_key, _ in self._watches.values()}
+        if stored := sorted(used & {api_key.label for api_key in self._stored.values()}):
+            await self._pool.execute(SQL["note_use"], stored)
+
     def find_revoked(self, key: str) -> str | None:
-        """Return the label of a revoked key, or None for another key."""
+        """Return the label of a revoked or expired key, or None for another key."""
         return self._revoked.get(hash_key(key))
 
     def is_live(self, api_key: ApiKey) -> bool:
@@ -250,4 +315,6 @@ def _from_row(row: asyncpg.Record) -> ApiKey:
         row["label"],
         frozenset(scope for scope in SCOPES if scope in row["scopes"]),
         msgspec.convert(row["limits"], Limits),
+        None if row["gateway"] is None else Binding(row["gateway"], row["sensors"], row["prefix"]),
+        row["expires_at"],
     )

@@ -1,12 +1,13 @@
 """The HTTP route by which a client learns what its own key may do."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from litestar import Request, get
 
 from app.auth.guard import require
-from app.auth.keys import SCOPES, ApiKey, Limits, Scope
+from app.auth.keys import SCOPES, ApiKey, Binding, Limits, Scope
 from app.problems import problem_responses
 
 
@@ -16,6 +17,9 @@ class OwnKey(msgspec.Struct, frozen=True):
     label: str
     scopes: list[Scope]
     limits: Limits
+    #: What a bound key may write to; null for a key that may write to any sensor.
+    binding: Binding | None
+    expires_at: datetime | None
 
 
 @get(
@@ -26,9 +30,10 @@ class OwnKey(msgspec.Struct, frozen=True):
     summary="Show what the key of the request may do",
 )
 async def show_own_key(request: Request[Any, Any, Any]) -> OwnKey:
-    """Show the label, the scopes and the limits of the key that the request carries. Any valid key may ask."""
+    """Show what the key that the request carries may do, and until when. Any valid key may ask."""
     api_key: ApiKey = request.state.api_key
-    return OwnKey(api_key.label, [scope for scope in SCOPES if scope in api_key.scopes], api_key.limits)
+    scopes = [scope for scope in SCOPES if scope in api_key.scopes]
+    return OwnKey(api_key.label, scopes, api_key.limits, api_key.binding, api_key.expires_at)
 
 
 handlers = [show_own_key]

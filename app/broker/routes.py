@@ -16,9 +16,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.guard import admit, key_from_headers, require
 from app.auth.keys import KeyRing
+from app.auth.rates import RateLimitedError
 from app.broker.broker import Broker
 from app.broker.openapi import SEND_RESPONSES, BrokerError, SendOperation
-from app.broker.rates import RateLimitedError
 from app.broker.request import parse_request
 from app.broker.store import BrokerLevel, NotificationPage, StoredNotification
 from app.db.pool import Pool
@@ -54,7 +54,7 @@ def _answer_error(request: AnyRequest, error: Exception) -> Response[BrokerError
     if isinstance(error, UnauthorizedError):
         message = "Invalid or missing API key"
     elif isinstance(error, RateLimitedError):
-        headers["Retry-After"] = str(error.wait_s)
+        headers["Retry-After"] = str(error.retry_after_s)
     elif is_database_away(error):
         message = "The database is away, so the API key could not be checked; nothing was sent"
     elif problem.status == HTTP_500_INTERNAL_SERVER_ERROR:

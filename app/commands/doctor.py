@@ -5,7 +5,7 @@ It checks settings, database, rules, what evaluates and sends, and what reports.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import asyncpg
@@ -27,6 +27,7 @@ from app.db.migrations import MigrationError, list_pending
 from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.db.rights import find_missing_role, list_open_rights
 from app.db.servers.restored import RestoreError, check_restored
+from app.durations import format_skew
 from app.health import list_work_warnings, read_work, warn_of_skew
 from app.health import sql as health
 from app.health.work import Work
@@ -37,6 +38,8 @@ from app.settings import Settings
 _SHOWN = 3
 #: A gateway's clock that is further ahead gets a note.
 _AHEAD_S = 60
+#: Time for which nothing of any upload of a gateway was taken.
+_NOTHING_TAKEN = timedelta(seconds=60)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -51,7 +54,7 @@ class Finding(msgspec.Struct, frozen=True):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @command_body
 async def doctor(as_json: bool) -> int:
-    """Check settings, database, migrations, keys, rules, evaluation, channels, gateways, clocks and sensors.
+    """Check settings, database, migrations, keys, rules, evaluation, channels, gateways, clocks, uploads and sensors.
 
     The database is that of DATABASE_URL, or the embedded server that runs for DATA_DIR. The secrets that channels refer
     to must be set. Nothing is changed.
@@ -169,6 +172,7 @@ async def _check_work(connection: Connection, work: Work) -> list[Finding]:
         *await _check_channels(connection),
         _check_gateways(gateways),
         *_check_clocks(gateways),
+        *_check_uploads(gateways),
         await _check_sensors(connection),
     ]
 
@@ -201,12 +205,38 @@ def _check_gateways(gateways: list[asyncpg.Record]) -> Finding:
 
 
 def _check_clocks(gateways: list[asyncpg.Record]) -> list[Finding]:
-    ahead = [
-        Finding("note", "clocks", f"the clock of {row['gateway']} is {-row['skew_s']:.0f} s ahead")
+    """Check the clocks: ahead by the last upload, or wrong as the rule gateway-clock judges it."""
+    wrong = [
+        Finding("note", "clocks", f"the clock of {row['gateway']} is {format_skew(row['skew_s'])}")
         for row in gateways
-        if row["skew_s"] is not None and row["skew_s"] < -_AHEAD_S
+        if row["skew_s"] is not None and (row["skew_s"] < -_AHEAD_S or row["is_clock_wrong"])
     ]
-    return _shorten(ahead, "/api/v1/gateways") or [Finding("ok", "clocks", f"none is over {_AHEAD_S} s ahead")]
+    return _shorten(wrong, "/api/v1/gateways") or [Finding("ok", "clocks", f"none is over {_AHEAD_S} s ahead")]
+
+
+def _check_uploads(gateways: list[asyncpg.Record]) -> list[Finding]:
+    """Check what is refused of uploads, and what contradicts what is stored."""
+    notes = [
+        Finding("note", "uploads", f"{row['gateway']}: {', '.join(facts)}")
+        for row in gateways
+        if (facts := _list_upload_facts(row))
+    ]
+    stored_twice = sum(row["duplicates"] for row in gateways)
+    well = Finding("ok", "uploads", f"nothing was refused, {count_of(stored_twice, 'value')} came twice")
+    return _shorten(notes, "/api/v1/gateways") or [well]
+
+
+def _list_upload_facts(row: asyncpg.Record) -> list[str]:
+    facts = []
+    if row["rejected"]:
+        codes = f" ({row['by_code']})" if row["by_code"] else ""
+        facts.append(f"{count_of(row['rejected'], 'value')} refused{codes}")
+    if row["last_taken_at"] is None or row["last_taken_at"] < row["last_upload_at"] - _NOTHING_TAKEN:
+        facts.append("uploads arrive, all refused")
+    if row["conflicts"]:
+        verb = "differs" if row["conflicts"] == 1 else "differ"
+        facts.append(f"{count_of(row['conflicts'], 'value')} {verb} from what is stored")
+    return facts
 
 
 async def _check_sensors(connection: Connection) -> Finding:

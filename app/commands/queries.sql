@@ -6,8 +6,15 @@ SELECT (SELECT count(*) FROM sensor WHERE deleted_at IS NULL) AS sensors,
 
 -- name: summarise_gateways
 -- One row for each gateway, whichever keys it has uploaded with. Its clock is judged by the newest upload.
-SELECT gateway, max(last_upload_at) AS last_upload_at, bool_or(state = 'offline') AS is_offline,
-       (array_agg(skew_s ORDER BY last_upload_at DESC))[1] AS skew_s
+SELECT gateway, max(last_upload_at) AS last_upload_at, max(last_taken_at) AS last_taken_at,
+       bool_or(state = 'offline') AS is_offline, (array_agg(skew_s ORDER BY last_upload_at DESC))[1] AS skew_s,
+       bool_or(clock <> 'ok') AS is_clock_wrong, sum(duplicates)::bigint AS duplicates, sum(conflicts)::bigint AS conflicts,
+       sum(rejected)::bigint AS rejected,
+       (SELECT string_agg(format('%s %s', n, code), ', ' ORDER BY n DESC)
+          FROM (SELECT each.key AS code, sum(each.value::bigint) AS n
+                  FROM gateway_view AS own, jsonb_each_text(own.rejected_by_code) AS each
+                 WHERE own.gateway = gateway_view.gateway
+                 GROUP BY 1) AS summed) AS by_code
   FROM gateway_view
  GROUP BY gateway
  ORDER BY gateway;

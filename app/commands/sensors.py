@@ -53,6 +53,7 @@ async def sensor_list(retired: bool, as_json: bool) -> None:
 @click.option("--unit", "units", multiple=True, metavar="METRIC=UNIT", help="Unit of a metric; repeatable.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG=TEXT", help="All tags of the sensor; repeatable.")
 @click.option("--forget-name", "forgotten", multiple=True, help="Old name that another sensor may take; repeatable.")
+@click.option("--owner", help='The gateway whose uploads set the tags and whose key may write to it; "" for none.')
 @click.option("--uploaded-tags", is_flag=True, help="Take the tags that uploads bring, as before --tag.")
 @command_body
 async def sensor_set(

@@ -97,8 +97,9 @@ class Probe:
         """Return the present problems and warnings within ANSWER_S. Concurrent looks share the database queries."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="health")
-        done, _ = await asyncio.wait({self._asking}, timeout=ANSWER_S)
-        answer = self._asking.result() if done else _Answer(["database: does not answer in time"])
+        asking = self._asking  # another look may begin the next one meanwhile
+        done, _ = await asyncio.wait({asking}, timeout=ANSWER_S)
+        answer = asking.result() if done else _Answer(["database: does not answer in time"])
         self._work = answer.work or self._work
         seen = self._judge(answer)
         self._tell(seen, is_known=answer.work is not None)

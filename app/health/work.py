@@ -23,6 +23,9 @@ SKEW_S = 2.0
 #: Rows of `dirty` beyond these are not counted.
 COUNTED_ROWS = 100_000
 
+#: Sensors whose names two gateways use, of which as many are named, and as many are counted.
+SHARED_NAMES_SHOWN, SHARED_NAMES_READ = 3, 1_000
+
 WarningKind = Literal[
     "worker_missing",
     "evaluation_stopped",
@@ -31,6 +34,7 @@ WarningKind = Literal[
     "aggregates_behind",
     "worker_reports",
     "not_durable",
+    "shared_names",
     "clock_skew",
     "replica_away",
     "job_failing",
@@ -60,13 +64,15 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     rule_problems: list[str]
     #: Settings of PostgreSQL that are off although acknowledged readings can be lost then.
     not_durable: Sequence[str]
+    #: Sensors that two gateways send readings of: name, the gateway that registered it, and the other one.
+    shared_names: Sequence[Sequence[str]]
     #: Policies of TimescaleDB that fail, or rolled-up tables that fall behind.
     aggregates: Sequence[str]
 
 
 async def read_work(connection: Connection, edition: Edition) -> Work:
     """Read the state of the work from a migrated database."""
-    row = await connection.fetchrow(SQL["get_work"], COUNTED_ROWS + 1)
+    row = await connection.fetchrow(SQL["get_work"], COUNTED_ROWS + 1, SHARED_NAMES_READ)
     assert row is not None  # noqa: S101 -- the migration inserts the row
     aggregates = await list_warnings(connection, edition)
     return Work(has_leader=await is_held(connection), aggregates=aggregates, **row)
@@ -80,6 +86,7 @@ def list_work_warnings(work: Work) -> list[HealthWarning]:
         *(HealthWarning("aggregates_behind", text) for text in work.aggregates),
         *(HealthWarning("worker_reports", text) for text in work.worker_warnings),
         *_warn_of_durability(work),
+        *_warn_of_shared_names(work),
     ]
 
 
@@ -126,3 +133,14 @@ def _warn_of_durability(work: Work) -> Iterator[HealthWarning]:
         names, verb = " and ".join(work.not_durable), "are" if len(work.not_durable) > 1 else "is"
         text = f"database: {names} {verb} off, so readings that were acknowledged are lost when it crashes"
         yield HealthWarning("not_durable", text)
+
+
+def _warn_of_shared_names(work: Work) -> Iterator[HealthWarning]:
+    names = work.shared_names
+    if names:
+        shown = [f"{name!r} by {owner!r} and {other!r}" for name, owner, other in names[:SHARED_NAMES_SHOWN]]
+        more = len(names) - len(shown)
+        listed = f"{', '.join(shown)}{f', and {more} more' if more else ''}"
+        remedy = "give the key of one a --prefix, or set the owner of a sensor that has moved"
+        text = f"sensors: two gateways send readings under one name: {listed}; {remedy}"
+        yield HealthWarning("shared_names", text)

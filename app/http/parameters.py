@@ -23,7 +23,7 @@ _OTHER_NAMES: Final = {
     **dict.fromkeys(("pagesize", "count", "max"), "limit"),
     **dict.fromkeys(("try", "test", "validate"), "dry_run"),
 }
-#: Of more names than this in one request, and of more in all, the others are not looked at.
+#: Largest number of names that are checked in one request, and that are remembered in all; others are ignored.
 _COMPARED: Final = 50
 _REMEMBERED: Final = 1_000
 log = structlog.get_logger()

@@ -156,7 +156,7 @@ def keep_tags(index: int, tags: object, rejected: Rejected) -> Tags | None:
 
 
 def scalar_text(value: object) -> str | None:
-    """Return a number or boolean as JSON has it, None for what is neither or has no end."""
+    """Return a finite number or a boolean as JSON has it, None for anything else."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

@@ -12,29 +12,36 @@ from litestar import Litestar, Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.guard import Connection, first_headers
+from app.auth.guard import Connection, first_headers, key_from_headers
+from app.auth.keys import ApiKey
 from app.clock import DistinctClock, rfc3339
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import (
+    AppError,
     ClientGoneError,
     DatabaseUnavailableError,
+    InvalidRequestError,
     OverloadedError,
     PayloadTooLargeError,
+    UnprocessableError,
 )
 from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
 from app.ingest.bodies.room import BodyRoom, HeldRoom
 from app.ingest.dry_run import try_upload
 from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
-from app.ingest.gateways import GatewayLog
+from app.ingest.gateways.binding import bind
+from app.ingest.gateways.refusals import BODY_KEPT
+from app.ingest.gateways.statistics import GatewayLog
 from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.sql import SQL
 from app.ingest.unknown_fields import UnknownFields
-from app.ingest.upload import Idempotency, Outcome, Receipt, Upload
+from app.ingest.upload import Idempotency, Outcome, Receipt, Sent, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
 from app.problems import is_database_away
 from app.settings import Settings
+from app.tasks import run_off_loop
 
 #: Interval between two beats. After a break of 30 s, silence counts from its end, see the view ingest_view.
 BEAT_EVERY_S = 5.0
@@ -93,40 +100,52 @@ class Ingest:
         larger body, `parse` runs in a thread. With `dry_run`, nothing is stored.
         """
         headers = first_headers(request.scope)
+        api_key: ApiKey = request.scope["state"]["api_key"]
         with HeldRoom(self._body_room) as room:
             sent = await _receive(request, headers, BODY_LIMIT, room)
             received_us = self.clock()
-            key = headers.get("idempotency-key")
             body = _SentBody(
                 sent,
                 headers.get("content-encoding", ""),
                 headers.get("content-type", "").partition(";")[0].strip().lower(),
-                None if key is None else check_key(key),
+                headers.get("idempotency-key"),
+                sent[:BODY_KEPT],
             )
             del sent  # it may be large, and the upload waits for a flush
-            parsed, idempotency, is_untimed = await self._parse(body, received_us, parse, parse_good)
+            try:
+                parsed, idempotency, times = await self._parse(body, received_us, parse, parse_good)
+                if parsed.gateway is not None and api_key.binding is None:
+                    await self.gateways.admit(self.pool, api_key.label, parsed.gateway)
+            except (InvalidRequestError, PayloadTooLargeError, UnprocessableError) as error:
+                self.note_refused(request, received_us, body.beginning, error)
+                raise
+            shown = keep_sent(request, headers, body.beginning)
             del body
-        label = request.scope["state"]["api_key"].label
-        if parsed.gateway is not None:
-            await self.gateways.admit(self.pool, label, parsed.gateway)
         upload = Upload(
             parsed.readings,
             parsed.rejected,
             received_us,
-            request.scope["state"]["api_key"],
+            api_key,
             parsed.gateway,
             client_ip=client_ip(request),
             idempotency=idempotency,
-            is_untimed=is_untimed,
+            is_untimed=times.are_used,
+            newest_refused_us=times.newest_refused_us,
+            sent=shown,
         )
         if dry_run:
-            receipt = await try_upload(self.pool, upload)
+            receipt = await try_upload(self.pool, await _bind(upload))
         elif idempotency is None and parsed.event is not None:
             receipt = await self._store_event(upload, parsed.event)
         else:
             receipt = await self._store_once(upload)
         self._unknown_fields.note(upload)
         return receipt
+
+    def note_refused(self, request: AnyRequest, received_us: int, beginning: bytes, error: AppError) -> None:
+        """Count an upload of which nothing could be used; `beginning` is that of its body."""
+        shown = keep_sent(request, first_headers(request.scope), beginning)
+        self.gateways.note_refused(request.scope["state"]["api_key"], received_us, shown, error)
 
     async def read_small_body(self, request: AnyRequest, headers: Mapping[str, str], limit: int) -> bytes:
         """Read a request's body and decompress it, up to `limit` bytes before and after.
@@ -142,10 +161,13 @@ class Ingest:
 
     async def _parse(
         self, sent: "_SentBody", received_us: int, parse: Parse, parse_good: ParseGood | None
-    ) -> tuple[Parsed, Idempotency | None, bool]:
-        """Parse a body, in a thread if it takes long; the last result is whether a reading has no time."""
+    ) -> tuple[Parsed, Idempotency | None, ReceiptTimes]:
+        """Parse a body, in a thread if it takes long; the last result is the times of its readings."""
+        if sent.key is not None:
+            check_key(sent.key)
         body = decompress_up_to(QUICK_BYTES, sent.body, sent.encoding)
         if body is not None:
+            sent.beginning = body[:BODY_KEPT]
             times = ReceiptTimes(received_us)
             parsed = None
             if len(body) <= INLINE_BYTES:
@@ -154,11 +176,11 @@ class Ingest:
                 parsed = parse_good(body, sent.media_type, times)
             if parsed is not None:
                 self.clock.skip_to(times.last_us)
-                return parsed, sent.idempotency(body), times.are_used
+                return parsed, sent.idempotency(body), times
         # One body at a time, because parsing takes many times the memory of the body as sent.
         async with self._long_work:
             times = ReceiptTimes(received_us, self.clock.reserve)
-            return *await asyncio.to_thread(sent.decode, parse, times), times.are_used
+            return *await asyncio.to_thread(sent.decode, parse, times), times
 
     async def _store_once(self, upload: Upload) -> Receipt:
         """Store an upload and return its receipt; under a known Idempotency-Key, return the first receipt again."""
@@ -200,9 +222,10 @@ class Ingest:
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload without an Idempotency-Key, or with one that is new; return the outcome after the commit."""
+        upload = await _bind(upload)
         outcome = await self.writer.store(upload)
         receipt = outcome.receipt
-        self.gateways.note(upload, receipt)
+        self.gateways.note(upload, outcome)
         for code, count in outcome.rejected_by_code.items():
             self._metrics.readings_rejected.labels(code).inc(count)
         self._log.note(upload, receipt)
@@ -213,9 +236,15 @@ class UploadRoute(HTTPRouteHandler):
     """A route with little overhead, because thousands of uploads of a single reading may arrive in a second."""
 
     async def authorize_connection(self, connection: Connection) -> None:
-        """Run the guards, as Litestar does, but without a copy of this route for each."""
+        """Run the guards, as Litestar does, but without a copy of this route for each; count the key's uploads.
+
+        Raise what the guards raise, and RateLimitedError.
+        """
         for guard in self.resolve_guards():
             await guard(connection, self)  # type: ignore[misc]
+        api_key: ApiKey = connection.scope["state"]["api_key"]
+        if api_key.limits.uploads_per_minute:
+            await connection.app.state.upload_rates.count(api_key)
 
     async def to_response(self, app: Litestar, data: Any, request: AnyRequest) -> ASGIApp:
         """Answer with a receipt or a dict as JSON; leave other data to Litestar."""
@@ -288,17 +317,21 @@ class _Together(msgspec.Struct):
         self.seq = receipt.seq if self.seq is None else max(self.seq, receipt.seq or 0)
 
 
-class _SentBody(msgspec.Struct, frozen=True):
+class _SentBody(msgspec.Struct):
     """A body as it was sent, and what its headers say of it."""
 
     body: bytes
     encoding: str
     media_type: str
+    #: The Idempotency-Key.
     key: str | None
+    #: The beginning of the body, decompressed once that is done.
+    beginning: bytes
 
     def decode(self, parse: Parse, times: ReceiptTimes) -> tuple[Parsed, Idempotency | None]:
         """Decompress and parse it; this may take seconds."""
         body = decompress(self.body, self.encoding)
+        self.beginning = body[:BODY_KEPT]
         return parse(body, self.media_type, times), self.idempotency(body)
 
     def idempotency(self, body: bytes) -> Idempotency | None:
@@ -331,6 +364,17 @@ async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, 
 def _too_large(limit: int) -> PayloadTooLargeError:
     size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
     return PayloadTooLargeError(f"The body is larger than {size} as sent; send smaller batches")
+
+
+async def _bind(upload: Upload) -> Upload:
+    """Return an upload as the one of its key's gateway, if the key is bound."""
+    binding = upload.api_key.binding
+    return upload if binding is None else await run_off_loop(upload.value_count, bind, upload, binding)
+
+
+def keep_sent(request: AnyRequest, headers: Mapping[str, str], beginning: bytes) -> Sent:
+    """Return what is kept of a request for the case that something of it is refused."""
+    return Sent(request.scope.get("path_template") or "", beginning, key_from_headers(headers))
 
 
 def client_ip(request: AnyRequest) -> str:

@@ -10,7 +10,8 @@ SELECT version FROM sensor_version FOR SHARE;
 -- name: find_series
 -- $1 names, present or old ones. For a sensor without series, returns one row in which the series is null. The unit of
 -- an operator counts as older than any reading.
-SELECT given.name AS given_name, sensor.id, sensor.name, sensor.created_by, sensor.retired_at IS NOT NULL AS is_retired,
+SELECT given.name AS given_name, sensor.id, sensor.name, sensor.created_by, sensor.owner,
+       sensor.retired_at IS NOT NULL AS is_retired,
        sensor.uploaded_tags::text AS tags, to_us(nullif(sensor.tags_at, '-infinity')) AS tags_us,
        sensor.gateway, to_us(nullif(sensor.gateway_at, '-infinity')) AS gateway_us,
        series.id AS series_id, series.metric,
@@ -34,13 +35,39 @@ SELECT count(*) FROM series JOIN sensor ON sensor.id = sensor_id WHERE created_b
 SELECT name FROM gateway WHERE api_key = $1;
 
 -- name: insert_sensors
--- $1 names, $2 labels of the API keys that brought them. Inserted in order of name, so that processes never deadlock.
-INSERT INTO sensor (name, created_by)
-SELECT name, created_by
-  FROM unnest($1::text[], $2::text[]) AS new (name, created_by)
+-- $1 names, $2 labels of the API keys that brought them, $3 the gateways, where they are named. Inserted in order of
+-- name, so that processes never deadlock.
+INSERT INTO sensor (name, created_by, owner)
+SELECT name, created_by, owner
+  FROM unnest($1::text[], $2::text[], $3::text[]) AS new (name, created_by, owner)
  WHERE NOT EXISTS (SELECT FROM sensor_alias AS alias WHERE alias.name = new.name)
  ORDER BY name
 ON CONFLICT (name) DO NOTHING;
+
+-- name: claim_sensors
+-- $1 sensor ids, $2 gateway
+UPDATE sensor SET owner = $2 WHERE id = ANY($1::int[]) AND owner IS NULL;
+
+-- name: list_owners
+-- $1 sensor ids
+SELECT id, owner FROM sensor WHERE id = ANY($1::int[]);
+
+-- name: upsert_foreign_sensors
+-- $1 ids of sensors, $2 gateways that sent them, $3 times; in ascending order. A sensor that was just deleted is left out.
+WITH gone AS (
+     DELETE FROM foreign_sensor
+      WHERE (sensor_id, gateway) IN (
+            SELECT sensor_id, gateway FROM foreign_sensor
+             WHERE seen_at < now() - INTERVAL '1 day'
+               FOR UPDATE SKIP LOCKED
+      )
+)
+INSERT INTO foreign_sensor AS known (sensor_id, gateway, seen_at)
+SELECT sensor.id, new.gateway, from_us(new.us)
+  FROM unnest($1::int[], $2::text[], $3::bigint[]) AS new (sensor_id, gateway, us)
+  JOIN sensor ON sensor.id = new.sensor_id
+ ORDER BY sensor.id, new.gateway
+ON CONFLICT (sensor_id, gateway) DO UPDATE SET seen_at = greatest(known.seen_at, excluded.seen_at);
 
 -- name: insert_series
 -- $1 sensor ids, $2 metrics. A sensor that was just deleted gets none.
@@ -94,11 +121,16 @@ SELECT id, uploaded_tags::text AS tags, to_us(nullif(tags_at, '-infinity')) AS t
 -- as in insert_late_days, $8 to $10 as in upsert_series_state, $11 and $12 as in insert_dirty, $13 parts of the payload,
 -- $14 to $19 as in insert_legacy_readings, $20 to $22 labels, keys and body hashes of answers, $23 the answers if all
 -- readings are new and $24 whether these have a seq, $25 the answers if none is new
-SELECT seq, legacy_ids
+SELECT flush.seq, flush.legacy_ids, CASE WHEN flush.seq IS NULL THEN find_conflicts_1($3, $4, $5, 2) END AS conflicts
   FROM store_small_flush_2(
            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
            $24, $25
-       );
+       ) AS flush;
+
+-- name: find_conflicts
+-- $1 series ids, $2 times, $3 values, $4 largest number of days. The numbers, from 1, of the readings of the latest days
+-- for which another value is stored.
+SELECT find_conflicts_1($1, $2, $3, $4);
 
 -- name: insert_readings
 -- $1 series ids, $2 times, $3 values; sorted by UTC day, series and time
@@ -206,32 +238,68 @@ DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10
 
 -- name: upsert_gateways
 -- $1 API key labels and $2 gateway names in ascending order; $3 times of the first and $4 of the last upload; numbers
--- of $5 uploads, $6 accepted, $7 duplicate and $8 rejected values; $9 skew and $10 lateness in seconds; $11 intervals
--- between these uploads in seconds, as text such as '{1.5,2}', and $12 how late those were that brought only new readings.
--- The last 20 of both are kept.
-INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, rejected,
-                          skew_s, lateness_s, intervals_s, latenesses_s)
-SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, rejected,
-       skew_s, lateness_s, intervals::float8[], latenesses::float8[]
+-- of $5 uploads, $6 accepted, $7 duplicate, $8 conflicting and $9 rejected values, $10 these by code; $11 skew and $12
+-- lateness in seconds; $13 when something was last taken; $14 why nothing of the last upload was; as texts such as
+-- '{1.5,2}': $15 intervals between these uploads in seconds, $16 how late those were that brought only new readings, $17
+-- skews and $18 their times. The last 20 of each are kept.
+INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, conflicts,
+                          rejected, rejected_by_code, skew_s, lateness_s, last_taken_at, refused_for, intervals_s,
+                          latenesses_s, skews_s, skews_at)
+SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, conflicts, rejected, by_code,
+       skew_s, lateness_s, from_us(taken_us), refused_for, intervals::float8[], latenesses::float8[], skews::float8[],
+       ARRAY(SELECT from_us(us) FROM unnest(skews_us::bigint[]) WITH ORDINALITY AS each (us, place) ORDER BY place)
   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-              $8::bigint[], $9::float8[], $10::float8[], $11::text[], $12::text[])
-       AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, rejected, skew_s, lateness_s,
-               intervals, latenesses)
+              $8::bigint[], $9::bigint[], $10::jsonb[], $11::float8[], $12::float8[], $13::bigint[], $14::text[],
+              $15::text[], $16::text[], $17::text[], $18::text[])
+       AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, conflicts, rejected, by_code, skew_s,
+               lateness_s, taken_us, refused_for, intervals, latenesses, skews, skews_us)
 ON CONFLICT (api_key, name) DO UPDATE SET
     last_upload_at = greatest(g.last_upload_at, excluded.last_upload_at),
     uploads = g.uploads + excluded.uploads,
     accepted = g.accepted + excluded.accepted,
     duplicates = g.duplicates + excluded.duplicates,
+    conflicts = g.conflicts + excluded.conflicts,
     rejected = g.rejected + excluded.rejected,
+    rejected_by_code = (
+        SELECT coalesce(jsonb_object_agg(code, n), '{}')
+          FROM (SELECT code, sum(n::bigint) AS n
+                  FROM (SELECT * FROM jsonb_each_text(g.rejected_by_code)
+                        UNION ALL SELECT * FROM jsonb_each_text(excluded.rejected_by_code)) AS counted (code, n)
+                 GROUP BY code) AS summed
+    ),
     skew_s = coalesce(excluded.skew_s, g.skew_s),
     lateness_s = coalesce(excluded.lateness_s, g.lateness_s),
+    last_taken_at = greatest(g.last_taken_at, excluded.last_taken_at),
+    refused_for = excluded.refused_for,
     intervals_s = (
         g.intervals_s
         || greatest(extract(epoch FROM excluded.first_upload_at - g.last_upload_at)::float8, 0)
         || excluded.intervals_s
     )[greatest(cardinality(g.intervals_s) + cardinality(excluded.intervals_s) - 18, 1):],
     latenesses_s = (g.latenesses_s || excluded.latenesses_s)
-        [greatest(cardinality(g.latenesses_s) + cardinality(excluded.latenesses_s) - 19, 1):];
+        [greatest(cardinality(g.latenesses_s) + cardinality(excluded.latenesses_s) - 19, 1):],
+    skews_s = (g.skews_s || excluded.skews_s)
+              [greatest(cardinality(g.skews_s) + cardinality(excluded.skews_s) - 19, 1):],
+    skews_at = (g.skews_at || excluded.skews_at)
+               [greatest(cardinality(g.skews_at) + cardinality(excluded.skews_at) - 19, 1):];
+
+-- name: insert_refusals
+-- $1 gateways, $2 labels of API keys, $3 times, $4 paths, $5 errors, $6 numbers of rejected values, $7 these by code,
+-- $8 the first ones as JSON, $9 beginnings of bodies
+INSERT INTO gateway_refusal (gateway, api_key, at, path, error, rejected, by_code, listed, body)
+SELECT gateway, api_key, from_us(us), path, error, rejected, by_code, listed::jsonb, body
+  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::jsonb[], $8::text[],
+              $9::text[])
+       WITH ORDINALITY AS new (gateway, api_key, us, path, error, rejected, by_code, listed, body, place)
+ ORDER BY place;
+
+-- name: prune_refusals
+-- $1 gateways, $2 number that is kept of each
+DELETE FROM gateway_refusal AS refusal
+ USING unnest($1::text[]) AS written (name)
+ WHERE refusal.gateway = written.name
+   AND refusal.id <= (SELECT id FROM gateway_refusal AS newer
+                       WHERE newer.gateway = written.name ORDER BY id DESC OFFSET $2 LIMIT 1);
 
 -- name: lock_as_flushes
 -- Waits for the locks that a flush would wait for; of `reading`, only the lock of the table, not those of its chunks.

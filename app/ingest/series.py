@@ -17,6 +17,8 @@ from app.clock import HOUR_US
 from app.db.pool import Connection
 from app.errors import OverloadedError
 from app.ingest.checks import Refusal
+from app.ingest.gateways.binding import reject_sensors
+from app.ingest.gateways.owners import ForeignSensors, OwnNames, claim, list_claims, may_describe, refuse_foreign
 from app.ingest.sql import SQL
 from app.ingest.upload import Readings, Series, Upload
 from app.model import MetricName, SensorName, SeriesId, Tags
@@ -97,6 +99,7 @@ class Sensor(msgspec.Struct, gc=False):
     name: SensorName
     #: Label of the API key that registered it; its series count as those of this key.
     created_by: str
+    owner: str | None
     series: dict[MetricName, SeriesId]
     tags: Description
     gateway: Description
@@ -127,6 +130,8 @@ class SeriesRegistry:
         self._series_of_key: dict[str, int] = {}
         #: Time of the reading that brought each stored unit.
         self._units_us: dict[SeriesId, int] = {}
+        self._own_names = OwnNames()
+        self._foreign = ForeignSensors()
         self._lock = asyncio.Lock()
 
     async def register(self, connection: Connection, uploads: Sequence[Upload]) -> list[Upload]:
@@ -144,12 +149,14 @@ class SeriesRegistry:
 
     async def preview(self, connection: Connection, upload: Upload) -> Upload:
         """Return an upload as `register` would, and give its new sensors and series ids that nothing stored has."""
-        await self._load(connection, list(self._unknown([upload])))
+        await self._load(connection, list({name for name, _ in upload.readings.series}))
+        if upload.api_key.binding is not None:
+            (upload,) = await self.refuse_foreign(connection, [upload], claims=False)
         new = sorted(self._unknown([upload]).keys() - self.sensors.keys())
         room = await self._room(connection, upload, {}) if new else 0
         upload = await run_off_loop(upload.value_count, _reject_sensors, upload, set(new[room:]))
         for number, name in enumerate(new[:room], 1):
-            sensor = Sensor(-number, name, upload.api_key.label, {}, Description(), Description())
+            sensor = Sensor(-number, name, upload.api_key.label, upload.gateway, {}, Description(), Description())
             self.sensors[name], self.series_of[name] = sensor, sensor.series
         refused = await self._find_too_many(connection, self._unknown([upload]))
         upload = await run_off_loop(upload.value_count, _reject, upload, refused)
@@ -177,6 +184,9 @@ class SeriesRegistry:
         unknown = await run_off_loop(value_count, self._unknown, uploads)
         if not self.sensors.keys() >= unknown.keys():
             raise SensorsChangedError  # it was just deleted
+        if any(upload.api_key.binding for upload in uploads):
+            uploads = await self.refuse_foreign(connection, uploads)
+            unknown = await run_off_loop(value_count, self._unknown, uploads)
         if refused := await self._find_too_many(connection, unknown):
             uploads = [await run_off_loop(upload.value_count, _reject, upload, refused) for upload in uploads]
             unknown = await run_off_loop(value_count, self._unknown, uploads)
@@ -185,6 +195,31 @@ class SeriesRegistry:
             await connection.execute(SQL["insert_series"], *map(list, zip(*missing, strict=True)))
         await self._load(connection, sorted(unknown))
         return uploads
+
+    async def refuse_foreign(
+        self, connection: Connection, uploads: Sequence[Upload], *, claims: bool = True
+    ) -> list[Upload]:
+        """Return the uploads, in which those of bound keys bring no known sensors of other gateways.
+
+        Sensors that no gateway was named for become those of a bound key that says that they are its own. Without
+        `claims`, they are taken as such, and nothing is stored.
+        """
+        kept = []
+        for upload in uploads:
+            binding = upload.api_key.binding
+            foreign = [] if binding is None else self._own_names.find_foreign(upload, self.sensors)
+            if binding is not None and (claimed := list_claims(upload, foreign)):
+                if claims:
+                    owners = await claim(connection, claimed, binding.gateway)
+                else:
+                    owners = [(sensor_id, binding.gateway) for sensor_id in claimed]
+                for sensor_id, owner in owners:
+                    self._by_id[sensor_id].owner = owner
+                foreign = self._own_names.find_foreign(upload, self.sensors)
+            self._foreign.note(upload, foreign)
+            refused = {name: refuse_foreign(name, sensor, upload) for name, sensor in foreign}
+            kept.append(reject_sensors(upload, refused))
+        return kept
 
     async def _load(self, connection: Connection, names: Sequence[SensorName]) -> None:
         for some in _parts(names):
@@ -207,6 +242,7 @@ class SeriesRegistry:
             row["id"],
             row["name"],
             row["created_by"],
+            row["owner"],
             {},
             _description(row["tags"], row["tags_us"]),
             _description(row["gateway"], row["gateway_us"]),
@@ -221,15 +257,16 @@ class SeriesRegistry:
         self, connection: Connection, uploads: Sequence[Upload], new: set[SensorName]
     ) -> list[Upload]:
         """Insert new sensors up to the cap of the key that brought them first; reject the others."""
-        owner: dict[SensorName, str] = {}
+        owner: dict[SensorName, Upload] = {}
         over_cap: list[set[SensorName]] = []
         for upload in uploads:
             wanted = await run_off_loop(upload.value_count, _find_wanted, upload, new, owner)
             room = await self._room(connection, upload, owner) if wanted else 0
-            owner.update(dict.fromkeys(wanted[:room], upload.api_key.label))
+            owner.update(dict.fromkeys(wanted[:room], upload))
             over_cap.append(set(wanted[room:]))
         for some in _parts(sorted(owner)):
-            await connection.execute(SQL["insert_sensors"], some, [owner[name] for name in some])
+            labels, gateways = [owner[name].api_key.label for name in some], [owner[name].gateway for name in some]
+            await connection.execute(SQL["insert_sensors"], some, labels, gateways)
         await self._load(connection, list(owner))
         nobodys = new - owner.keys()
         return [
@@ -267,19 +304,23 @@ class SeriesRegistry:
             self._series_of_key[label] = await connection.fetchval(SQL["count_series_of_key"], label)
         return self._series_of_key[label]
 
-    async def _room(self, connection: Connection, upload: Upload, owner: Mapping[SensorName, str]) -> int:
+    async def _room(self, connection: Connection, upload: Upload, owner: Mapping[SensorName, Upload]) -> int:
         cap = upload.api_key.limits.sensors
         label = upload.api_key.label
         used: int = await connection.fetchval(SQL["count_sensors_of_key"], label)
-        planned = sum(1 for other in owner.values() if other == label)
+        planned = sum(1 for other in owner.values() if other.api_key.label == label)
         return max((SENSORS_PER_KEY if cap is None else cap) - used - planned, 0)
 
     async def describe(self, connection: Connection, uploads: Sequence[Upload]) -> None:
         """Store tags, gateways and units from the uploads where the database needs an update.
 
-        Tags and gateway are those of a sensor's newest reading that brings some. The unit is that of a series' oldest
-        reading that brings one, so a unit that is set stays. What an operator has set wins over both.
+        Tags and gateway are those of a sensor's newest reading that brings some; tags count only from the gateway that
+        registered it. The unit is that of a series' oldest reading that brings one, so a unit that is set stays. What
+        an operator has set wins over both.
         """
+        for upload in uploads:
+            if not upload.is_import and (foreign := self._own_names.find_foreign(upload, self.sensors)):
+                self._foreign.note(upload, foreign)
         tags, gateways = await self._collect_updates(uploads)
         units = await self._collect_units(uploads)
         await self._store_parts(connection, tags, gateways, units)
@@ -294,6 +335,7 @@ class SeriesRegistry:
             tags = {sensor.id: seen for sensor in sensors if (seen := sensor.tags.unstored) is not None}
             gateways = {sensor.id: seen for sensor in sensors if (seen := sensor.gateway.unstored) is not None}
             await self._store_parts(connection, tags, gateways, {})
+        await self._foreign.write(connection)
 
     async def _store_parts(
         self, connection: Connection, tags: Descriptions, gateways: Descriptions, units: Units
@@ -329,7 +371,7 @@ class SeriesRegistry:
                     for (sensor, _), newest_us in some:
                         _keep_newest(gateways, self.sensors[sensor].id, newest_us, upload.gateway)
             for number, reading in enumerate(upload.readings.described, 1):
-                if reading.tags is not None:
+                if reading.tags is not None and may_describe(self.sensors[reading.sensor], upload):
                     text = _as_jsonb_text(reading.tags)
                     _keep_newest(tags, self.sensors[reading.sensor].id, reading.time_us, text)
                 if not number % _DESCRIBED_AT_ONCE:
@@ -446,19 +488,12 @@ def _reject(upload: Upload, refused: Mapping[Series, Refusal]) -> Upload:
 
 
 def _reject_sensors(upload: Upload, names: set[SensorName]) -> Upload:
-    """Return the upload without the readings of these sensors, which it rejects."""
-    readings = upload.readings
-    series = {series for series in readings.series if series[0] in names}
-    if not series:
-        return upload
-    rejected = upload.rejected.copy()
-    rows = zip(readings.indexes, readings.codes, strict=True)
-    for index, sensor in dict.fromkeys((index, readings.series[code][0]) for index, code in rows):
-        if sensor in names:
-            rejected.add(
-                index,
-                "too_many_sensors",
-                f"sensor {sensor!r} is new, and the key {upload.api_key.label!r} has brought as many sensors "
-                "as it may; raise its limit, or remove what makes ever new names",
-            )
-    return msgspec.structs.replace(upload, readings=readings.without(series), rejected=rejected)
+    """Return the upload without the readings of these sensors, which are too many for its key."""
+    return reject_sensors(upload, {name: _too_many_sensors(name, upload.api_key.label) for name in names})
+
+
+def _too_many_sensors(name: SensorName, label: str) -> Refusal:
+    return "too_many_sensors", (
+        f"sensor {name!r} is new, and the key {label!r} has brought as many sensors as it may; raise its limit, or "
+        "remove what makes ever new names"
+    )

@@ -5,7 +5,7 @@ import structlog
 from app.ingest.upload import Upload
 from app.metrics import Metrics
 
-#: Of more gateways and fields than this, no more are remembered or logged.
+#: Largest number of gateways and fields that are remembered and logged; further ones are ignored.
 _REMEMBERED = 10_000
 log = structlog.get_logger()
 

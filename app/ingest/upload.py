@@ -17,7 +17,7 @@ from app.model import MetricName, Reading, SensorName
 VALUE_BYTES, DESCRIBED_BYTES = 40, 800
 #: Number of rejections listed in an answer at most; all are counted.
 REJECTIONS_LISTED = 100
-#: Likewise of fields that are none of the format.
+#: The same for fields that the format does not have.
 FIELDS_LISTED = 20
 
 RejectionCode = Literal[
@@ -39,6 +39,8 @@ RejectionCode = Literal[
     "too_many_sensors",
     "too_many_metrics",
     "too_many_series",
+    "sensor_not_allowed",
+    "sensor_of_other_gateway",
 ]
 
 
@@ -72,7 +74,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def make_receipt(upload: "Upload", accepted: int, seq: int | None = None) -> Receipt:
-    """Return the answer to an upload, of whose values so many were new."""
+    """Return the answer to an upload; `accepted` of its values were new."""
     rejected = upload.rejected
     return Receipt(
         seq,
@@ -93,6 +95,8 @@ class Outcome(msgspec.Struct, frozen=True):
     rejected_by_code: Mapping[RejectionCode, int] = {}
     #: Id of the record of the replaced sensor server; None if the upload brought no new one.
     legacy_id: int | None = None
+    #: Number of duplicates whose value differs from the one that is stored.
+    conflicts: int = 0
 
 
 class Rejected:
@@ -102,7 +106,7 @@ class Rejected:
         self.listed: list[Rejection] = []
         self.count = 0
         self.by_code: dict[RejectionCode, int] = {}
-        #: How often each field was left out that is none of the format; of at most FIELDS_LISTED.
+        #: Field that the format does not have -> number of times it was left out, for at most FIELDS_LISTED fields.
         self.unknown_fields: dict[str, int] = {}
 
     def add(self, index: int, code: RejectionCode, message: str, *, metric: str | None = None, count: int = 1) -> None:
@@ -281,6 +285,10 @@ class Upload(msgspec.Struct, frozen=True):
     is_untimed: bool = False
     #: Whether an operator imports a file; see the statement `upsert_state_of_import`.
     is_import: bool = False
+    #: Of the readings that were refused for their time, the newest time.
+    newest_refused_us: int | None = None
+    #: What the gateway's refusals show of the request.
+    sent: "Sent | None" = None
 
     @property
     def value_count(self) -> int:
@@ -291,6 +299,17 @@ class Upload(msgspec.Struct, frozen=True):
     def byte_count(self) -> int:
         """About how many bytes it takes while it waits."""
         return self.value_count * VALUE_BYTES + len(self.readings.described) * DESCRIBED_BYTES
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What is kept of a request for the case that something of it is refused."""
+
+    #: The address as a pattern, so that it holds no key.
+    path: str
+    #: The beginning of the body, decompressed if it could be.
+    beginning: bytes
+    #: The key that the request carried in a header. It is not shown.
+    key: str | None = None
 
 
 class Idempotency(msgspec.Struct, frozen=True):

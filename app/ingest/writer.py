@@ -281,6 +281,7 @@ class Writer:
     def _answer(self, taken: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         self._metrics.readings_accepted.inc(sum(outcome.receipt.accepted for outcome in outcomes))
         self._metrics.readings_duplicate.inc(sum(outcome.receipt.duplicates for outcome in outcomes))
+        self._metrics.readings_conflicting.inc(sum(outcome.conflicts for outcome in outcomes))
         for waiting, outcome in zip(taken, outcomes, strict=True):
             if not waiting.outcome.done():
                 waiting.outcome.set_result(outcome)
@@ -289,6 +290,8 @@ class Writer:
 async def _merge(connection: Connection, uploads: Sequence[Upload], registry: SeriesRegistry) -> Batch:
     """Return the uploads as one batch; register their new series first. Raise SensorsChangedError."""
     value_count = sum(upload.value_count for upload in uploads)
+    if any(upload.api_key.binding for upload in uploads):
+        uploads = await registry.refuse_foreign(connection, uploads)
     try:
         # Tried before any look for new series, which would take half as long as the batch itself.
         batch = await run_off_loop(value_count, Batch, uploads, registry.series_of)

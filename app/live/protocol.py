@@ -79,7 +79,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("token", "apikey", "password"), "key"),
     **dict.fromkeys(("labels",), "tags"),
 }
-#: Names of unknown fields that were logged, at most so many.
+#: Names of unknown fields that were logged, at most _REMEMBERED.
 _logged: set[str] = set()
 _REMEMBERED = 1_000
 log = structlog.get_logger()

@@ -13,8 +13,8 @@ from app.clock import rfc3339
 from app.mqtt.broker import BrokerConnection, BrokerLogin
 from app.mqtt.counts import Counts
 from app.mqtt.inbox import MessageQueue
+from app.mqtt.messages.readings import read_message
 from app.mqtt.model import BridgePlan, Draft, MqttMessage
-from app.mqtt.readings import read_message
 from app.mqtt.stamps import Stamps
 from app.mqtt.uploads import Stored, Uploader
 from app.tasks import supervised

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.mqtt.topics import Pattern, widest
+from app.mqtt.messages.topics import Pattern, widest
 
 Protocol = Literal["5", "3.1.1"]
 PayloadKind = Literal["json", "plain", "ignore"]

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from random import uniform
+from time import monotonic_ns
 
 import msgspec
 import structlog
 
+from app.clock import database_clock, to_us
 from app.mqtt.model import Draft
 from app.uplink import Refusal, Uplink, UplinkAnswer, UploadBatch
 
@@ -58,14 +60,23 @@ class Uploader:
         batch = UploadBatch(self._encode(readings), len(readings), len(readings))
         pause_s = FIRST_PAUSE_S
         while True:
+            asked_ns = monotonic_ns()
             answer = await self._uplink.send(batch)
-            if answer.outcome in ("stored", "refused", "too_large"):
+            if answer.server_time is not None:
+                # Messages without a time get the server's, whatever the clock of this machine says.
+                database_clock.follow(to_us(answer.server_time), asked_ns, monotonic_ns())
+            is_final = answer.outcome in ("stored", "refused", "too_large")
+            if is_final and not (answer.outcome == "refused" and await self._refuses_every_upload()):
                 self.problem = ""
                 return answer
             wait_s = answer.retry_after_s or pause_s * uniform(0.5, 1.0)  # noqa: S311 -- no secret
             self._note(answer, wait_s)
             await asyncio.sleep(wait_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _refuses_every_upload(self) -> bool:
+        """Return whether an upload without readings is refused, too: its gateway or the key is at fault, no reading."""
+        return (await self._uplink.send(UploadBatch(self._encode([]), 0, 0))).outcome == "refused"
 
     def _encode(self, readings: Sequence[Draft]) -> bytes:
         envelope = {"readings": readings} if self._gateway is None else {"gateway": self._gateway, "readings": readings}
@@ -74,8 +85,8 @@ class Uploader:
     def _note(self, answer: UplinkAnswer, wait_s: float) -> None:
         self.problem = f"the server does not store: {answer.text} {answer.reason}".rstrip()
         facts = {"answer": answer.text, "reason": answer.reason, "again_in_s": round(wait_s, 1)}
-        if answer.outcome == "denied":
-            self.problem += "; give a key with the scope ingest, and the server's address"
+        if answer.outcome in ("denied", "refused"):
+            self.problem += "; check the key with the scope ingest, the server's address and the gateway's name"
             log.error("mqtt_upload_denied", **facts)
         else:
             log.warning("mqtt_upload_waits", **facts)

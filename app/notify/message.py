@@ -39,7 +39,7 @@ OVER: Final = LevelStyle("✅", "#36a64f", 0)
 TITLE_UNITS: Final = 200
 NAME_UNITS: Final = 100
 TEXT_UNITS: Final = 500
-#: Of more groups than this, the others are counted.
+#: Largest number of groups that are listed; further ones are only counted.
 MOST_GROUPS: Final = 5
 #: A link with a longer address is left out, because a cut address would not work.
 URL_UNITS: Final = 1_000
@@ -95,8 +95,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An alert message before it is rendered for a service."""
 
     title: str
-    #: Most important first: the last ones are dropped when not all fit.
+    #: One for each series, the most important first: the last ones are dropped when not all fit.
     entries: tuple[Entry, ...] = ()
+    #: One for each alert, for programs that read the message; empty: as `entries`.
+    every_entry: tuple[Entry, ...] = ()
     text: str = ""
     footer: str = ""
     #: None: the level of the most severe entry that is not over.

@@ -60,6 +60,8 @@ class SensorChange(_ReadOnly, frozen=True, forbid_unknown_fields=True, kw_only=T
     #: All tags. Uploads do not change them any more. Null: those of the uploads count again.
     tags: Tags | UnsetType | None = UNSET
     notes: str | UnsetType | None = UNSET
+    #: The gateway whose uploads set the tags and whose key may write to it. Null: none.
+    owner: str | UnsetType | None = UNSET
     #: True: out of use until it reports again. Its alerts end, and lists leave it out.
     retired: bool | UnsetType = UNSET
     #: The old names to keep; other sensors may take the others.
@@ -95,12 +97,14 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
             interval,
             *_given(change.tags),
             _given(change.retired)[1],
+            *_given(change.owner),
         )
         await connection.execute(SQL["evaluate_again"], sensor["id"])
         if (
             renamed != sensor["name"]
             or change.retired not in (UNSET, sensor["is_retired"])
             or forgot
+            or change.owner is not UNSET
             or None in units.values()
         ):
             await connection.execute(SQL["count_version"])
@@ -188,6 +192,11 @@ def _check(change: SensorChange) -> timedelta | None:
         raise InvalidRequestError(
             f"display_name is {show(change.display_name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable "
             "characters, or null for none"
+        )
+    if isinstance(change.owner, str) and not is_sensor_name(change.owner):
+        raise InvalidRequestError(
+            f"owner is {show(change.owner)}; send a gateway's name, of 1 to {SENSOR_NAME_LIMIT} printable characters, "
+            "or null for none"
         )
     if isinstance(change.notes, str) and not (len(change.notes) <= NOTES_LENGTH_LIMIT and is_storable(change.notes)):
         raise InvalidRequestError(

@@ -32,7 +32,10 @@ class SensorItem(msgspec.Struct, frozen=True):
     name: SensorName
     display_name: str | None
     tags: Tags
+    #: The gateway that its newest readings came through.
     gateway: str | None
+    #: The gateway that registered it: its uploads set the tags, and keys of other gateways may not write to it.
+    owner: str | None
     #: Time of the newest reading.
     last_seen: datetime | None
     #: When a new reading last came in, by the server's clock.
@@ -71,6 +74,7 @@ def _sensor(row: asyncpg.Record) -> SensorItem:
         row["display_name"],
         row["tags"],
         row["gateway"],
+        row["owner"],
         row["last_seen"],
         row["received_at"],
         row["state"],

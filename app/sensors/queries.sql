@@ -3,7 +3,7 @@
 -- name: list_sensors
 -- $1 after this name ('' for the first page), $2 at most so many, $3 one name or null for all, $4 whether retired
 -- sensors are listed
-SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, listed.last_time AS last_seen,
+SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, page.owner, listed.last_time AS last_seen,
        listed.received_at, listed.state, listed.level, listed.expected_interval, listed.notes, listed.retired_at,
        ARRAY(SELECT alias.name FROM sensor_alias AS alias WHERE alias.sensor_id = listed.sensor_id ORDER BY created_at)
            AS old_names,
@@ -13,7 +13,7 @@ SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, 
           FROM series_view
          WHERE series_view.sensor_id = listed.sensor_id AND received_at IS NOT NULL) AS latest
   FROM (
-      SELECT id FROM sensor
+      SELECT id, owner FROM sensor
        WHERE name > $1::text AND ($3::text IS NULL OR id = (SELECT find_sensor($3))) AND ($4 OR retired_at IS NULL)
          AND deleted_at IS NULL
        ORDER BY name
@@ -24,10 +24,48 @@ SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, 
 
 -- name: list_gateways
 -- Offline ones first.
-SELECT gateway AS name, key, last_upload_at AS last_upload, sensors, uploads, accepted, duplicates, rejected, skew_s,
-       lateness_s, state
+SELECT gateway AS name, key, last_upload_at AS last_upload, last_taken_at AS last_taken, sensors, uploads, accepted,
+       duplicates, conflicts, rejected_by_code AS rejected, rejected AS rejected_count, skew_s, lateness_s, state, clock
   FROM gateway_view
  ORDER BY state = 'offline' DESC, gateway, key;
+
+-- name: list_refused_uploads
+-- $1 gateway, $2 largest number; the newest first
+SELECT at, api_key AS key, path, error, rejected AS rejected_count, by_code, listed AS rejected, body
+  FROM gateway_refusal
+ WHERE gateway = $1
+ ORDER BY id DESC
+ LIMIT $2;
+
+-- name: has_gateway
+-- $1 name
+SELECT EXISTS (SELECT FROM gateway WHERE name = $1);
+
+-- name: measure_gateways
+-- $1 largest number of gateways, those that have uploaded last. One row for each, whichever keys it uploads with; skew and
+-- lateness are those of its newest upload.
+SELECT found.name, found.last_upload_at, found.duplicates, found.conflicts, found.skew_s, found.lateness_s,
+       coalesce((SELECT jsonb_object_agg(code, n)
+                   FROM (SELECT each.key AS code, sum(each.value::bigint) AS n
+                           FROM gateway, jsonb_each_text(gateway.rejected_by_code) AS each
+                          WHERE gateway.name = found.name
+                          GROUP BY 1) AS summed), '{}') AS rejected_by_code,
+       coalesce(own.sensors, 0) AS sensors
+  FROM (
+      SELECT name, max(last_upload_at) AS last_upload_at, sum(duplicates)::bigint AS duplicates,
+             sum(conflicts)::bigint AS conflicts, (array_agg(skew_s ORDER BY last_upload_at DESC))[1] AS skew_s,
+             (array_agg(lateness_s ORDER BY last_upload_at DESC))[1] AS lateness_s
+        FROM gateway
+       GROUP BY name
+       ORDER BY last_upload_at DESC
+       LIMIT $1
+  ) AS found
+  LEFT JOIN (
+      SELECT coalesce(gateway, created_by) AS name, count(*) AS sensors
+        FROM sensor
+       WHERE retired_at IS NULL AND deleted_at IS NULL
+       GROUP BY 1
+  ) AS own USING (name);
 
 -- name: list_limits
 -- $1 sensor
@@ -84,14 +122,15 @@ UPDATE silence SET matchers = jsonb_set(matchers, '{sensor}', to_jsonb($2::text)
 
 -- name: set_sensor_fields
 -- $1 sensor id; for each field whether it is given, then its value: $2 and $3 display name, $4 and $5 notes, $6 and $7
--- expected interval, $8 and $9 tags; without tags, those of the uploads count again. $10 whether the sensor is retired,
--- null for no change.
+-- expected interval, $8 and $9 tags; without tags, those of the uploads count again; $11 and $12 owner. $10 whether the
+-- sensor is retired, null for no change.
 UPDATE sensor
    SET display_name = CASE WHEN $2 THEN $3::text ELSE display_name END,
        notes = CASE WHEN $4 THEN $5::text ELSE notes END,
        expected_interval = CASE WHEN $6 THEN $7::interval ELSE expected_interval END,
        set_tags = CASE WHEN $8 THEN $9::jsonb ELSE set_tags END,
        tags = CASE WHEN $8 THEN coalesce($9::jsonb, uploaded_tags) ELSE tags END,
+       owner = CASE WHEN $11 THEN $12::text ELSE owner END,
        retired_at = CASE $10::boolean WHEN TRUE THEN coalesce(retired_at, now()) WHEN FALSE THEN NULL ELSE retired_at END
  WHERE id = $1;
 

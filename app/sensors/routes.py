@@ -1,7 +1,6 @@
-"""Sensors and gateways over HTTP: state, latest values, counts, and what operators change of a sensor."""
+"""Sensors over HTTP: state, latest values, and what operators change of a sensor."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
@@ -20,7 +19,6 @@ from app.parameters import PageCursor, check_text
 from app.problems import problem_responses
 from app.sensors.changes import SensorChange, change_sensor, delete_sensor, list_fields
 from app.sensors.listing import SensorItem, fetch_sensor, fetch_sensors
-from app.sensors.sql import SQL
 
 _PROBLEMS = problem_responses({404: "There is no such sensor"})
 SensorLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=10_000, description="Items a page")]
@@ -43,35 +41,6 @@ class SensorPage(msgspec.Struct, frozen=True):
 
     items: list[SensorItem]
     next: str | None
-
-
-class GatewayItem(msgspec.Struct, frozen=True):
-    """A gateway as one API key uploads for it; one that does not name itself goes by the key's label.
-
-    Offline once everything that came through it is silent.
-    """
-
-    name: str
-    #: Label of the API key.
-    key: str
-    last_upload: datetime
-    sensors: int
-    uploads: int
-    accepted: int
-    duplicates: int
-    rejected: int
-    #: Receive time minus the newest reading's time, of the last upload: negative means a clock that runs ahead.
-    skew_s: float | None
-    #: Receive time minus the oldest reading's time, of the last upload.
-    lateness_s: float | None
-    state: Literal["ok", "offline"]
-
-
-class GatewayPage(msgspec.Struct, frozen=True):
-    """All gateways, offline ones first."""
-
-    items: list[GatewayItem]
-    next: None = None
 
 
 @get("/api/v1/sensors", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Sensors"], summary="List sensors")
@@ -139,21 +108,9 @@ async def remove_sensor(request: Request[Any, Any, Any], pool: NamedDependency[P
     log.info("sensor_deleted", sensor=name, **actor(request))
 
 
-@get(
-    "/api/v1/gateways",
-    guards=[require("read", "live")],
-    responses=problem_responses(),
-    tags=["Sensors"],
-    summary="List gateways",
-)
-async def list_gateways(read_pool: NamedDependency[Pool]) -> GatewayPage:
-    """List gateways with their counts and whether they are offline."""
-    return GatewayPage([GatewayItem(**row) for row in await read_pool.fetch(SQL["list_gateways"])])
-
-
 def _name_in_path(request: Request[Any, Any, Any]) -> str:
     """Read the name from the raw path: Litestar drops slashes that begin or end it or follow one another."""
     return unquote(request.scope["raw_path"].partition(b"/sensors/")[2])
 
 
-handlers = [list_sensors, get_sensor, put_sensor, remove_sensor, list_gateways]
+handlers = [list_sensors, get_sensor, put_sensor, remove_sensor]

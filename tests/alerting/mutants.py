@@ -143,8 +143,8 @@ MUTANTS = (
     Mutant(
         "shortcut past a held sample",
         _PROGRESS,
-        "if self.resolved_us > memory.evaluated_to:",
-        "if False:",
+        "return self.resolved_us <= memory.evaluated_to",
+        "return True",
         "tests/alerting/evaluation/test_progress.py::test_reading_before_a_held_sample_that_resolved_is_not_skipped",
     ),
     Mutant(

@@ -132,6 +132,14 @@ async def test_history_peak_is_what_the_rule_compared_farthest_past_the_threshol
     ]
 
 
+async def test_open_alert_of_an_older_version_has_its_peak(site: Server, database: Database) -> None:
+    await measure(site, "freezer-1", m0=9, m1=13.5, m2=10)
+    # As an update leaves it, once values of it were stored.
+    await database.pool.execute("UPDATE alert_episode SET condition = NULL, peak = NULL, peak_at = NULL")
+    (listed,) = await items(site, "/api/v1/alerts")
+    assert (listed["value"], listed["peak"]) == (10.0, 13.5)
+
+
 async def test_fired_value_is_what_the_rule_compared_when_it_fired(site: Server, database: Database) -> None:
     await measure(site, "barometer", "pressure", m0=1_000, m6=999, m12=990, m14=985)
     wanted = -9.0  # of minute 12, when it fired; of minute 14 it is -14

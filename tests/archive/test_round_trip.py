@@ -158,7 +158,7 @@ async def test_rows_trends_and_episodes_are_the_same_when_a_used_database_is_mov
     assert await read_rows(target) == rows
     empty = {name for name, stored in rows.items() if not stored}
     assert empty <= {"alert_told", "notification", "notification_item", "notification_attempt", "channel_state",
-                     "channel_move", "broker_notification", "api_key", "sensor_change"}  # fmt: skip
+                     "channel_move", "broker_notification", "api_key", "sensor_change", "gateway_refusal"}  # fmt: skip
     await _check_same_trends(database.dsn, target)
     assert await evaluate(target) == await evaluate(database.dsn)
     assert await list_too_warm(target) == [False, True]

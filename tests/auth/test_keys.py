@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 
 from app.auth import keys
 from app.auth.keys import (
     ApiKey,
+    Binding,
     KeyRing,
     Limits,
     create_key,
@@ -64,11 +66,69 @@ async def test_only_the_hash_is_stored_when_a_key_is_created(database: Database)
 
 async def test_label_is_refused_when_another_key_has_it(database: Database) -> None:
     await create_key(database.pool, "roof", frozenset({"read"}), {})
-    with pytest.raises(ConflictError, match=r"label 'roof' exists already; choose another label"):
+    text = r"label 'roof' exists already; choose another label, or revoke that key first"
+    with pytest.raises(ConflictError, match=text):
         await create_key(database.pool, "roof", frozenset({"read"}), {})
+
+
+async def test_label_is_free_again_when_its_key_was_revoked_or_has_expired(database: Database) -> None:
+    first = await create_key(database.pool, "roof", frozenset({"read"}), {})
     await revoke_key(database.pool, "roof")
-    with pytest.raises(ConflictError):
-        await create_key(database.pool, "roof", frozenset({"read"}), {})
+    second = await create_key(database.pool, "roof", frozenset({"ingest"}), {}, expires_in=timedelta(seconds=-1))
+    third = await create_key(database.pool, "roof", frozenset({"live"}), {})
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    assert (await ring.authenticate(third)).scopes == {"live"}
+    for over in (first, second):
+        with pytest.raises(UnauthorizedError):
+            await ring.authenticate(over)
+        assert ring.find_revoked(over) == "roof"
+
+
+async def test_key_stops_working_when_it_expires(database: Database) -> None:
+    key = await create_key(database.pool, "roof", frozenset({"read"}), {}, expires_in=timedelta(days=90))
+    ring = KeyRing({})
+    await ring.open(database.pool)
+    accepted = await ring.authenticate(key)
+    assert accepted.expires_at is not None
+    await database.pool.execute("UPDATE api_key SET expires_at = now()")
+    with pytest.raises(UnauthorizedError):
+        await KeyRing({}).authenticate(key)
+    await ring.refresh()
+    assert not ring.is_live(accepted)
+    with pytest.raises(UnauthorizedError):
+        await ring.authenticate(key)
+
+
+async def test_gateway_has_two_live_keys_at_most(database: Database) -> None:
+    for label in ("old", "new"):
+        await create_key(database.pool, label, frozenset({"ingest"}), {}, Binding("harbour"))
+    with pytest.raises(ConflictError, match=r"'harbour' has 2 live keys already, 'new' and 'old'; revoke the one that"):
+        await create_key(database.pool, "newest", frozenset({"ingest"}), {}, Binding("harbour"))
+    await create_key(database.pool, "other", frozenset({"ingest"}), {}, Binding("quay"))
+    await revoke_key(database.pool, "old")
+    await create_key(database.pool, "newest", frozenset({"ingest"}), {}, Binding("harbour", "h-*", "h-"))
+    row = await database.pool.fetchrow("SELECT gateway, sensors, prefix FROM api_key WHERE label = 'newest'")
+    assert row is not None
+    assert tuple(row) == ("harbour", "h-*", "h-")
+
+
+async def test_last_use_is_written_for_the_keys_that_were_used(database: Database) -> None:
+    used, idle, followed = [
+        await create_key(database.pool, label, frozenset({"live"}), {}) for label in ("used", "idle", "followed")
+    ]
+    ring = KeyRing(keys_from_environment("http-key", None))
+    await ring.open(database.pool)
+    followed_key = await ring.authenticate(followed)
+    await ring.note_use()
+    await database.pool.execute("UPDATE api_key SET last_used_at = NULL")
+    await ring.authenticate(used)
+    await ring.authenticate("http-key")
+    with ring.watched(followed_key, lambda: None):
+        await ring.note_use()
+    rows = await database.pool.fetch("SELECT label FROM api_key WHERE last_used_at > now() - INTERVAL '1 minute'")
+    assert {row["label"] for row in rows} == {"used", "followed"}
+    assert idle
 
 
 @pytest.mark.parametrize("label", ["API_KEY", "API_KEY_WS"])

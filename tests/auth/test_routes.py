@@ -12,7 +12,14 @@ async def test_key_shows_its_label_scopes_and_limits_but_not_itself(server: Serv
         assert await response.json() == {
             "label": "roof",
             "scopes": ["ingest", "live", "admin"],
-            "limits": {"ws_connections": None, "sensors": 5, "notifications_per_minute": None},
+            "limits": {
+                "ws_connections": None,
+                "sensors": 5,
+                "notifications_per_minute": None,
+                "uploads_per_minute": None,
+            },
+            "binding": None,
+            "expires_at": None,
         }
 
 

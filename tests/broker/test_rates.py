@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from app.auth.keys import ApiKey, KeyRing, Limits
-from app.broker.rates import DEFAULT_RATE, Rate, RateLimitedError, RateLimiter
+from app.auth.rates import Rate, RateLimitedError
+from app.broker.rates import DEFAULT_RATE, RateLimiter
 from app.db.pool import Pool
 from app.db.shared import SharedState
 from tests.conftest import Database
@@ -30,7 +31,7 @@ async def test_key_may_send_its_limit_for_a_minute_at_once_and_then_evenly() -> 
     await count(limiter, limited(30), 30)
     with pytest.raises(RateLimitedError) as caught:
         await limiter.count(limited(30))
-    assert caught.value.wait_s == 2
+    assert caught.value.retry_after_s == 2
     assert str(caught.value) == (
         "Rate limit exceeded: this key may send 30 notifications a minute, 30 at once; try again in 2 s"
     )
@@ -71,7 +72,7 @@ async def test_key_has_the_default_limit_when_it_has_none_of_its_own() -> None:
     await count(limiter, KEY, 2)
     with pytest.raises(RateLimitedError) as caught:
         await limiter.count(KEY)
-    assert caught.value.wait_s == 1
+    assert caught.value.retry_after_s == 1
 
 
 async def test_key_has_no_limit_when_its_limit_is_zero() -> None:
@@ -107,7 +108,7 @@ async def test_own_limit_of_a_key_holds_for_all_processes_together(database: Dat
     for limiter in (first, second):
         with pytest.raises(RateLimitedError) as caught:
             await limiter.count(limited(7))
-        assert caught.value.wait_s == 9
+        assert caught.value.retry_after_s == 9
     await count(first, limited(7, "other"), 7)
 
 
@@ -140,7 +141,7 @@ async def test_database_is_not_asked_when_the_key_was_refused_and_must_still_wai
         # The second refusal is the process's own: for the database, the time has come.
         with pytest.raises(RateLimitedError) as caught:
             await second.count(limited(5))
-        assert caught.value.wait_s == 12
+        assert caught.value.retry_after_s == 12
         await let_pass(database, 1)
 
 
@@ -183,5 +184,5 @@ async def test_limit_is_stored_when_a_key_is_created_with_it(database: Database)
 @pytest.mark.parametrize(("wait_s", "whole_s"), [(-0.5, 1), (0.0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (59.2, 60)])
 def test_wait_is_told_in_whole_seconds_of_which_there_is_at_least_one(wait_s: float, whole_s: int) -> None:
     error = RateLimitedError(Rate(60, 1), wait_s)
-    assert error.wait_s == whole_s
+    assert error.retry_after_s == whole_s
     assert str(error).endswith(f"try again in {whole_s} s")

@@ -87,6 +87,7 @@ FORMS = (
         telegraf_lines,
         (b"n,host=a value=", b"n,host=a value=1e300 1\n"),
     ),
+    Form("Telegraf, JSON", "/api/v1/readings", 40, telegraf_json, (b'{"metrics": [', b'{"metrics": [{"name": "n"}]}')),
     Form("ChirpStack", "/api/v1/integrations/chirpstack?event=up", 1, chirpstack_up, (b"{", b'{"object": {"n": 1}}')),
     Form("The Things Stack", "/api/v1/integrations/ttn", 1, things_stack_up, (b"[]", b'{"uplink_message": 7}')),
 )

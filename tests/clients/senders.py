@@ -124,7 +124,7 @@ class InfluxNode:
         self._process = process
 
     async def send(self, readings: Sequence[Reading]) -> None:
-        """Give it readings."""
+        """Send readings to it."""
         await self._tell({"readings": readings})
 
     async def poison(self) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -64,6 +64,7 @@ class Run:
         self.sent = dict.fromkeys((sender.name for sender in senders), 0)
         self._senders = senders
         self._start_ms = now_us() // 1_000 - 3_600_000
+        self.to_poison: set[str] = set()
         self._is_over = False
 
     async def work(self) -> None:
@@ -71,6 +72,10 @@ class Run:
         async with asyncio.TaskGroup() as tasks:
             for sender in self._senders:
                 tasks.create_task(self._send(sender))
+
+    def poison(self) -> None:
+        """Let each client send what is refused, before its next batch."""
+        self.to_poison = {sender.name for sender in self._senders}
 
     def stop(self) -> None:
         """Let each client end after its present batch."""
@@ -85,6 +90,9 @@ class Run:
 
     async def _send(self, sender: Sender) -> None:
         while not self._is_over:
+            if sender.name in self.to_poison:
+                await sender.poison()
+                self.to_poison.discard(sender.name)
             first = self.sent[sender.name]
             readings: list[Reading] = [(self._start_ms + n, n) for n in range(first, first + BATCH)]
             await sender.send(readings)
@@ -107,15 +115,17 @@ async def _measure(folder: Path, victim: VictimServer, dsn: str) -> list[Row]:
         api = await stack.enter_async_context(running(folder / "api", "serve", port=port, DATABASE_URL=dsn))
         await stack.enter_async_context(proxy.running())
         scraped = await _scraped(folder, proxy.url, stack)
+        by_broker = await _by_broker(folder, proxy.url, stack)
         async with AsyncExitStack() as senders_stack:
-            senders = await _senders(folder, proxy.url, senders_stack)
+            senders = [*await _senders(proxy.url, senders_stack), *by_broker]
             run = Run(senders)
-            working = asyncio.create_task(run.work())
+            working = await senders_stack.enter_async_context(_at_work(run))
             await run.until_each_sent_more()
             await _fail(folder, proxy, api, port, victim, dsn, run, stack)
             # The next batch of each client is stored although the server refused one.
-            await asyncio.gather(*(sender.poison() for sender in senders))
+            run.poison()
             await run.until_each_sent_more()
+            assert not run.to_poison
             run.stop()
             await working
         if scraped is not None:
@@ -129,6 +139,13 @@ async def _measure(folder: Path, victim: VictimServer, dsn: str) -> list[Row]:
             Row(name, count, proxy.retries(mark), *await _read_back(pool, sensor, count))
             for name, sensor, count, mark in sent
         ]
+
+
+@asynccontextmanager
+async def _at_work(run: Run) -> AsyncIterator[asyncio.Task[None]]:
+    """Let the clients work until the block ends; a client that fails ends the block."""
+    async with asyncio.TaskGroup() as tasks:
+        yield tasks.create_task(run.work())
 
 
 async def _fail(
@@ -154,16 +171,20 @@ async def _fail(
     await run.until_each_sent_more()
 
 
-async def _senders(folder: Path, url: str, stack: AsyncExitStack) -> list[Sender]:
+async def _by_broker(folder: Path, url: str, stack: AsyncExitStack) -> list[Sender]:
+    if not is_installed():
+        return []
+    broker = await stack.enter_async_context(mosquitto(folder))
+    await stack.enter_async_context(bridge(folder / "bridge", plan(broker.port), url))
+    return [MosquittoPub(broker)]
+
+
+async def _senders(url: str, stack: AsyncExitStack) -> list[Sender]:
     http = await stack.enter_async_context(
         aiohttp.ClientSession(headers={"X-API-Key": API_KEY}, timeout=aiohttp.ClientTimeout(60))
     )
-    senders: list[Sender] = [InfluxPython(url), InfluxPythonOne(url), await stack.enter_async_context(influx_node(url))]
-    if is_installed():
-        broker = await stack.enter_async_context(mosquitto(folder))
-        await stack.enter_async_context(bridge(folder / "bridge", plan(broker.port), url))
-        senders.append(MosquittoPub(broker))
-    return [*senders, *(WithTelegrafRules(form, url, http) for form in FORMS)]
+    node = await stack.enter_async_context(influx_node(url))
+    return [InfluxPython(url), InfluxPythonOne(url), node, *(WithTelegrafRules(form, url, http) for form in FORMS)]
 
 
 async def _scraped(folder: Path, url: str, stack: AsyncExitStack) -> Scraped | None:
@@ -175,7 +196,9 @@ async def _scraped(folder: Path, url: str, stack: AsyncExitStack) -> Scraped | N
 async def _read_back(pool: Pool, sensor: str, sent: int) -> tuple[int, int]:
     """Return how many different readings are stored, and how many more than once; wait up to 20 s for the last ones."""
     for _ in range(200):
-        count, distinct = await pool.fetchrow(_READ_BACK, sensor)
+        row = await pool.fetchrow(_READ_BACK, sensor)
+        assert row is not None
+        count, distinct = row
         if distinct >= sent:
             break
         await asyncio.sleep(0.1)

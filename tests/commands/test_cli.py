@@ -61,7 +61,12 @@ def test_version_is_shown() -> None:
         ["key", "create", "label"],
         ["key", "create", "label", "--scope", "root"],
         ["key", "create", "label", "--scope", "live", "--ws-connections", "-1"],
-        ["key", "create", "label", "--scope", "ingest", "--sensors", "-1"],
+        ["key", "create", "label", "--scope", "ingest", "--new-sensors", "-1"],
+        ["key", "create", "label", "--scope", "ingest", "--sensors", "500"],
+        ["key", "create", "label", "--scope", "ingest", "--rate", "0"],
+        ["key", "create", "label", "--scope", "ingest", "--expires", "soon"],
+        ["key", "create", "label", "--scope", "ingest", "--gateway", ""],
+        ["key", "create", "label", "--scope", "ingest", "--prefix", "h/", "--sensors", "roof-*"],
         ["key", "revoke"],
     ],
     ids=" ".join,
@@ -187,7 +192,7 @@ def test_key_is_printed_when_created_and_never_when_listed(tmp_path: Path, datab
     )  # fmt: skip
     assert created.code == 0
     assert created.err == ""
-    key = created.out.removesuffix("\n")
+    key = created.out.splitlines()[0]
     assert re.fullmatch(r"tg_[\w-]{43}", key)
     listed = tidegauge(tmp_path, "key", "list", DATABASE_URL=database.dsn)
     assert listed.code == 0
@@ -202,10 +207,44 @@ def test_key_is_printed_when_created_and_never_when_listed(tmp_path: Path, datab
     assert key not in json.dumps(row)
 
 
+def test_key_is_printed_with_examples_of_its_use(tmp_path: Path, database: Database) -> None:
+    command = ("key", "create", "roof", "--scope", "ingest")
+    bound = ("--gateway", "harbour", "--sensors", "h/roof-*", "--prefix", "h/", "--rate", "60", "--expires", "90d")
+    environ = {"DATABASE_URL": database.dsn, "PUBLIC_URL": "https://tide.example/gauge"}
+    printed = tidegauge(tmp_path, *command, *bound, **environ).out
+    key = printed.splitlines()[0]
+    assert f'curl "https://tide.example/gauge/api/v1/readings" -H "X-API-Key: {key}"' in printed
+    assert f'  urls = ["https://tide.example/gauge"]\n  token = "{key}"\n' in printed
+    lines = ("  ssl: true", "  host: tide.example", "  port: 443", "  path: /gauge", f"  token: {key}")
+    assert "\n".join(lines) in printed
+    assert printed.endswith("What is sent with this key is that of the gateway harbour.\n")
+    (row,) = tidegauge(tmp_path, "key", "list", "--json", DATABASE_URL=database.dsn).json
+    assert {name: row[name] for name in ("gateway", "sensors", "prefix", "limits", "last_used_at")} == {
+        "gateway": "harbour",
+        "sensors": "h/roof-*",
+        "prefix": "h/",
+        "limits": {"uploads_per_minute": 60},
+        "last_used_at": None,
+    }
+    listed = tidegauge(tmp_path, "key", "list", DATABASE_URL=database.dsn).out
+    assert "gateway=harbour sensors=h/roof-* prefix=h/" in listed
+    assert row["expires_at"][:16].replace("T", " ") in listed
+    plain = tidegauge(tmp_path, "key", "create", "quay", "--scope", "ingest", "--plain", DATABASE_URL=database.dsn)
+    assert re.fullmatch(r"tg_[\w-]{43}\n", plain.out)
+
+
+def test_key_is_bound_to_a_gateway_of_its_name_when_only_sensors_are_given(tmp_path: Path, database: Database) -> None:
+    create_bound = ("key", "create", "roof", "--scope", "ingest", "--sensors", "roof-*")
+    assert tidegauge(tmp_path, *create_bound, DATABASE_URL=database.dsn).code == 0
+    (row,) = tidegauge(tmp_path, "key", "list", "--json", DATABASE_URL=database.dsn).json
+    assert (row["gateway"], row["sensors"], row["prefix"]) == ("roof", "roof-*", "")
+
+
 def test_key_is_refused_when_its_label_exists(tmp_path: Path, database: Database) -> None:
     create(tmp_path, database, "screen")
     line = create(tmp_path, database, "screen").refusal
-    assert line == "Conflict: A key with the label 'screen' exists already; choose another label"
+    said = "A key with the label 'screen' exists already; choose another label, or revoke that key first"
+    assert line == f"Conflict: {said}"
 
 
 @pytest.mark.parametrize("label", ["screen", "[/red]"])

@@ -24,7 +24,7 @@ from tests.sensors.test_routes import OPEN_ALERT
 #: The subjects in the order of the findings, when nothing is wrong.
 SUBJECTS = [
     *("keys", "database", "timescaledb", "migrations", "data", "stored keys", "rights"),
-    *("rules", "evaluator", "channels", "gateways", "clocks", "sensors"),
+    *("rules", "evaluator", "channels", "gateways", "clocks", "uploads", "sensors"),
 ]
 
 
@@ -286,7 +286,7 @@ async def test_doctor_notes_clocks_that_are_over_a_minute_ahead_by_the_newest_up
     assert await messages(database, "clocks") == [("note", "the clock of g is 90 s ahead")]
     await database.pool.execute("UPDATE gateway SET skew_s = -120 WHERE name > 'b'")
     assert [message for _, message in await messages(database, "clocks")] == [
-        *(f"the clock of {name} is 120 s ahead" for name in "cde"),
+        *(f"the clock of {name} is 2 min ahead" for name in "cde"),
         "and 2 more: /api/v1/gateways",
     ]
 
@@ -313,3 +313,17 @@ def test_doctor_ends_with_1_when_there_is_a_problem(tmp_path: Path, arguments: l
     assert "problem" in ran.out
     assert "hidden-one" not in ran.out + ran.err
     assert ran.err == ""
+
+
+async def test_doctor_notes_what_is_refused_of_a_gateway_and_what_contradicts(database: Database) -> None:
+    await database.pool.execute(
+        """INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at, last_taken_at, rejected,
+                                rejected_by_code, conflicts)
+           VALUES ('k', 'roof', now(), now(), NULL, 5, '{"time_in_future": 3, "value_not_a_number": 2}', 0),
+                  ('k', 'quay', now(), now(), now(), 0, '{}', 1),
+                  ('k', 'well', now(), now(), now(), 0, '{}', 0)"""
+    )
+    assert await messages(database, "uploads") == [
+        ("note", "quay: 1 value differs from what is stored"),
+        ("note", "roof: 5 values refused (3 time_in_future, 2 value_not_a_number), uploads arrive, all refused"),
+    ]

@@ -210,3 +210,46 @@ async def store(database: Database, sensor: str, start_us: int, values: Sequence
     rows = [(series_id, from_us(start_us + n * MINUTE_US), float(value)) for n, value in enumerate(values)]
     await database.pool.copy_records_to_table("reading", records=rows, columns=["series_id", "time", "value"])
     await database.pool.execute("INSERT INTO series_state VALUES ($1, $2, $3, now())", *rows[-1])
+
+
+async def test_check_says_how_rules_fit_the_stored_readings(folder: Path, database: Database) -> None:
+    noon = now_us() // DAY_US * DAY_US - DAY_US // 2
+    await store(database, "cellar", noon, (5, 9, 10, 9, 5, -1))
+    (folder / "fit.yml").write_text(
+        """version: 1
+rules:
+  - name: fits
+    sensors: {metric: temperature}
+    levels: {warning: {above: 8, for: 2m}}
+  - name: quick
+    sensors: {metric: temperature}
+    levels: {warning: {above: 8, for: 20s}}
+    max_gap: 30s
+    no_data: {after: 1m}
+    when: {metric: door, equals: 0, max_age: 1h}
+    overrides: [{sensors: {id: attic}, levels: {warning: {above: 9}}}]
+  - name: slow
+    sensors: {metric: temperature}
+    levels: {warning: {above: 8, for: 20s}}
+  - name: nothing
+    sensors: {metric: pressure}
+    levels: {warning: {above: 8}}
+"""
+    )
+    code, output, errors = await tidegauge(folder, "check", "fit.yml", "--against-data", DATABASE_URL=database.dsn)
+    assert (code, errors) == (0, "")
+    assert output.splitlines()[1:] == [
+        "  fits: 1 series, 1 episode in 7 days",
+        "  quick: 1 series, 0 episodes in 7 days",
+        "    its override for id attic matches none of its series",
+        "    readings come every 1m, and max_gap is 30s: a level with for: can never fire (cellar)",
+        "    no_data after 1m is under twice the usual 1m between uploads (cellar)",
+        "    when: there is no series of door (cellar)",
+        "  slow: 1 series, 1 episode in 7 days",
+        (
+            "    readings come every 1m, so for: 20s is reached only when the next one comes; holds: true with a "
+            "max_gap counts a value until then (cellar)"
+        ),
+        "  nothing: 0 series, 0 episodes in 7 days",
+        "    no stored series matches its sensors",
+    ]

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from app.alerting.language.files import load_unsent
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import run_rule_tests
-from app.mqtt.files import parse_plan
+from app.mqtt.plan.files import parse_plan
 from tests.conftest import project_folder
 from tests.docs.documents import Block, blocks, blocks_to_run
 

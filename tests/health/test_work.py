@@ -20,6 +20,7 @@ WELL = Work(
     unsent_oldest_s=120.0,
     rule_problems=["a.yml:1: wrong"],
     not_durable=[],
+    shared_names=[],
     aggregates=[],
 )
 
@@ -31,6 +32,15 @@ def test_no_warning_follows_when_all_is_well_to_the_limit() -> None:
 @pytest.mark.parametrize(
     ("changed", "kind", "text"),
     [
+        (
+            {"shared_names": [["oven", "a", "b"], ["oven", "a", "c"], ["x", "a", "b"], ["y", "a", "b"]]},
+            "shared_names",
+            (
+                "sensors: two gateways send readings under one name: 'oven' by 'a' and 'b', 'oven' by 'a' and 'c', 'x' "
+                "by 'a' and 'b', and 1 more; give the key of one a --prefix, or set the owner of a sensor that has "
+                "moved"
+            ),
+        ),
         (
             {"has_leader": False},
             "worker_missing",

@@ -8,9 +8,9 @@ import pytest
 
 from app.db.pool import Pool
 from app.errors import UnprocessableError
-from app.ingest import gateways
-from app.ingest.gateways import GatewayLog
-from app.ingest.upload import Receipt
+from app.ingest.gateways import statistics
+from app.ingest.gateways.statistics import GatewayLog
+from app.ingest.upload import Outcome, Receipt
 from tests.conftest import Database
 from tests.ingest.uploads import MINUTE, SECOND, T0, key, reading, upload
 
@@ -18,13 +18,13 @@ TERMINATE_BLOCKED = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE wait_event_type = 'Lock' AND datname = current_database()
 """
-RECEIPT = Receipt(1, 5, 2, [], 3)
+OUTCOME = Outcome(Receipt(1, 5, 2, [], 3), {"value_not_a_number": 3})
 
 
 async def test_counts_add_up_when_written_again_and_by_another_process(database: Database) -> None:
     first, second = GatewayLog(), GatewayLog()
     for number, log in enumerate((first, first, second, first)):
-        log.note(upload(reading("pi1"), received_us=T0 + number * MINUTE, gateway="roof"), RECEIPT)
+        log.note(upload(reading("pi1"), received_us=T0 + number * MINUTE, gateway="roof"), OUTCOME)
         await log.write(database.pool)
         await log.write(database.pool)
     row = await _gateway(database.pool)
@@ -36,12 +36,12 @@ async def test_counts_add_up_when_written_again_and_by_another_process(database:
 
 async def test_skew_and_lateness_are_those_of_the_last_upload_that_brought_readings(database: Database) -> None:
     log = GatewayLog()
-    log.note(upload(reading("pi1", T0 - MINUTE), reading("pi1", T0 + 5 * SECOND), received_us=T0), RECEIPT)
-    log.note(upload(received_us=T0 + SECOND), RECEIPT)
+    log.note(upload(reading("pi1", T0 - MINUTE), reading("pi1", T0 + 5 * SECOND), received_us=T0), OUTCOME)
+    log.note(upload(received_us=T0 + SECOND), OUTCOME)
     await log.write(database.pool)
     row = await _gateway(database.pool)
     assert (row["skew_s"], row["lateness_s"]) == (-5.0, 60.0)
-    log.note(upload(received_us=T0 + 2 * SECOND), RECEIPT)
+    log.note(upload(received_us=T0 + 2 * SECOND), OUTCOME)
     await log.write(database.pool)
     row = await _gateway(database.pool)
     assert (row["skew_s"], row["lateness_s"]) == (-5.0, 60.0)
@@ -49,8 +49,8 @@ async def test_skew_and_lateness_are_those_of_the_last_upload_that_brought_readi
 
 async def test_gateway_is_stored_under_its_keys_label_when_it_has_no_name(database: Database) -> None:
     log = GatewayLog()
-    log.note(upload(api_key=key("cellar")), RECEIPT)
-    log.note(upload(gateway="cellar"), RECEIPT)
+    log.note(upload(api_key=key("cellar")), OUTCOME)
+    log.note(upload(gateway="cellar"), OUTCOME)
     await log.write(database.pool)
     rows = await database.pool.fetch("SELECT api_key, name FROM gateway ORDER BY api_key")
     assert [tuple(row) for row in rows] == [("API_KEY", "cellar"), ("cellar", "cellar")]
@@ -59,11 +59,11 @@ async def test_gateway_is_stored_under_its_keys_label_when_it_has_no_name(databa
 async def test_gateway_is_refused_when_its_key_has_too_many(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateways, "GATEWAYS_PER_KEY", 2)
+    monkeypatch.setattr(statistics, "GATEWAYS_PER_KEY", 2)
     log = GatewayLog()
     for name in ("roof", "cellar", "roof"):
         await log.admit(database.pool, "API_KEY", name)
-        log.note(upload(gateway=name), RECEIPT)
+        log.note(upload(gateway=name), OUTCOME)
     await log.write(database.pool)
     for process in (log, GatewayLog()):
         await process.admit(database.pool, "API_KEY", "cellar")
@@ -83,7 +83,7 @@ async def test_last_twenty_intervals_are_kept_however_often_they_are_written(
     log = GatewayLog()
     received_us = T0
     for number in range(1, 41):
-        log.note(upload(received_us=received_us), RECEIPT)
+        log.note(upload(received_us=received_us), OUTCOME)
         received_us += number * SECOND
         if number % written_every == 0:
             await log.write(database.pool)
@@ -95,24 +95,24 @@ async def test_last_twenty_intervals_are_kept_however_often_they_are_written(
 async def test_interval_is_never_negative_when_the_clock_was_set_back(database: Database) -> None:
     log = GatewayLog()
     for received_us in (T0, T0 - MINUTE):
-        log.note(upload(received_us=received_us), RECEIPT)
+        log.note(upload(received_us=received_us), OUTCOME)
     await log.write(database.pool)
-    log.note(upload(received_us=T0 - 2 * MINUTE), RECEIPT)
+    log.note(upload(received_us=T0 - 2 * MINUTE), OUTCOME)
     await log.write(database.pool)
     assert (await _gateway(database.pool))["intervals_s"] == [0.0, 0.0]
 
 
 async def test_counts_are_kept_when_a_write_fails_while_more_come_in(database: Database) -> None:
     log = GatewayLog()
-    log.note(upload(reading("pi1", T0 - SECOND), received_us=T0, gateway="roof"), RECEIPT)
-    log.note(upload(gateway="cellar"), RECEIPT)
+    log.note(upload(reading("pi1", T0 - SECOND), received_us=T0, gateway="roof"), OUTCOME)
+    log.note(upload(gateway="cellar"), OUTCOME)
     async with database.pool.acquire() as other, other.transaction():
         await other.execute("LOCK TABLE gateway")
         writing = asyncio.create_task(log.write(database.pool))
         async with asyncio.timeout(20):
             while not await database.pool.fetch(TERMINATE_BLOCKED):
                 pass
-        log.note(upload(received_us=T0 + MINUTE, gateway="roof"), RECEIPT)
+        log.note(upload(received_us=T0 + MINUTE, gateway="roof"), OUTCOME)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
             await writing
     await log.write(database.pool)

@@ -48,6 +48,7 @@ async def test_sensor_shows_its_latest_values_when_readings_came_in_any_order(se
         "display_name": None,
         "tags": {},
         "gateway": "roof",
+        "owner": "roof",
         "last_seen": rfc3339(newest),
         "state": "ok",
         "level": None,

@@ -265,3 +265,17 @@ async def test_newest_value_of_an_alert_says_how_old_it_is(server: Server, page:
     boiler, oven = (_row(page).filter(has_text=name).locator(".alert-now") for name in ("boiler", "oven"))
     await expect(boiler).to_have_text("2548 min ago")
     await expect(oven).to_have_text("25")
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+async def test_buttons_of_a_group_stand_side_by_side(server: Server, page: Page, width: int) -> None:
+    await page.set_viewport_size({"width": width, "height": 800})
+    await post(server, "boiler", tags={"site": "harbour"}, temperature=25)
+    await post(server, "oven", tags={"site": "harbour"}, temperature=25)
+    await _open(page, server)
+    ack = await page.get_by_role("button", name="Ack all").bounding_box()
+    silence = await page.get_by_role("button", name="Silence all").bounding_box()
+    assert ack is not None
+    assert silence is not None
+    assert 0 < silence["x"] - (ack["x"] + ack["width"]) < 10
+    assert ack["height"] == silence["height"] < 30

@@ -1,4 +1,4 @@
--- Queries of what people do about alerts: acknowledge, close, silence.
+-- Queries for actions of people on alerts: acknowledge, close, silence.
 
 -- name: ack_episode
 -- $1 id, $2 name of the person. The ack covers the highest level that any channel was told, or else the current level.

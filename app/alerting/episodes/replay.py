@@ -156,6 +156,8 @@ class _ReplayPass:
             if self._start == known.era_from:
                 self._open = known.inherited
         self._machine = Machine(rule, self._open)
+        #: Takes the next stored sample.
+        self._take: Callable[[Sample], None] = self._machine.step
 
     def run(self, first_page: int, first_new_page: int) -> Replaying:
         """Recover the clocks, then replay page by page until the machine agrees with the stored episodes or the end."""
@@ -232,7 +234,7 @@ class _ReplayPass:
             self._newest = t if self._newest is None else max(t, self._newest)
             sample = self._sampler.push(t, value)
             if sample is not None:
-                self._machine.step(sample)
+                self._take(sample)
                 if t > self._reach and self._agrees(t):
                     return t
         return None
@@ -296,6 +298,7 @@ class _TimedPass(_ReplayPass):
         self._machine: TimedMachine = TimedMachine(rule, self._open)
         self._timing = timing
         self._timeline = Timeline(rule, self._machine, timing)
+        self._take = self._timeline.push
 
     def run(self, first_page: int, first_new_page: int) -> Replaying:
         """Recover the clocks, then replay page by page until the machine agrees with the stored episodes or the end."""
@@ -347,17 +350,6 @@ class _TimedPass(_ReplayPass):
                 if len(page) < limit:
                     break
                 cursor, limit = page[-1][0] + 1, min(2 * limit, LARGEST_PAGE)
-
-    def _replay_page(self, page: Sequence[StoredReading]) -> int | None:
-        for t, value in page:
-            self._take_ranges(t)
-            self._newest = t if self._newest is None else max(t, self._newest)
-            sample = self._sampler.push(t, value)
-            if sample is not None:
-                self._timeline.push(sample)
-                if t > self._reach and self._agrees(t):
-                    return t
-        return None
 
     def _agrees(self, t: int) -> bool:
         next_due = self._before.next_due

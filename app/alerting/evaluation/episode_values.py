@@ -47,7 +47,7 @@ class ValuedAlert(msgspec.Struct, frozen=True):
     started_us: int
     fired_us: int
     resolved_us: int | None
-    #: Of the series' newest reading.
+    #: Time of the newest reading of the series.
     last_us: int
     fired_value: float | None
     value: float | None
@@ -89,7 +89,7 @@ def _late_ranges(news: News) -> list[tuple[int, int]]:
 
 
 def _with_news(alert: ValuedAlert, news: Mapping[SeriesId, News]) -> ValuedAlert:
-    """Return the alert as it must be computed: anew from the earliest reading that came out of order."""
+    """Return the alert to compute: again from the earliest reading that came out of order."""
     own = news.get(alert.series_id)
     first = min((part.first_us for part in own.parts), default=None) if own is not None else None
     if first is None or alert.valued_us is None or first > alert.valued_us:

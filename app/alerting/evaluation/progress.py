@@ -145,17 +145,23 @@ class PairState(msgspec.Struct, gc=False):
             return False
         if new.first_us <= memory.evaluated_to or (stored.era_from is not None and new.first_us < stored.era_from):
             return False
-        if self.is_timed and (stored.next_due is not None or self.rank is not None or memory.is_running):
-            return False  # held values and companions may change what runs
-        if self.resolved_us > memory.evaluated_to:
-            return False  # by a held sample, which may be later than a new reading
-        after = self.match.shortcut.skip(memory, self.rank, new, self.extremes)
-        if after is None or (self.is_timed and after.is_running):
+        match = self.match
+        if match.is_timed and not self._is_calm(memory):
+            return False
+        after = match.shortcut.skip(memory, self.rank, new, self.extremes)
+        if after is None or (match.is_timed and after.is_running):
             return False
         stored.memory, stored.evaluated_to = after, after.evaluated_to
         if after.starts is not memory.starts:  # they are the same object while all is calm
             self.must_write |= after.is_running or memory.is_running
         return True
+
+    def _is_calm(self, memory: Memory) -> bool:
+        """Return whether neither held values nor companions can change what was evaluated last."""
+        if self.stored.next_due is not None or self.rank is not None or memory.is_running:
+            return False
+        # Otherwise a held sample has resolved it, which may be later than a new reading.
+        return self.resolved_us <= memory.evaluated_to
 
     def ranges(self, news: News, timed: Iterable[tuple[int, int]] = ()) -> list[tuple[int, int]]:
         """Return the ranges of readings that a replay of the news evaluates.

@@ -523,3 +523,21 @@ INSERT INTO alert_episode (rule, series_id, gateway, kind, started_at, fired_at,
 VALUES ($1, $2, $3, 'no_data', from_us($4), now(), '[]', $5, $6, $7)
 ON CONFLICT DO NOTHING
 RETURNING id;
+
+-- name: list_skews
+-- Of each gateway that has uploaded within days, the skews of the last uploads by the key that it used last, and the times
+-- of these uploads, oldest first.
+SELECT DISTINCT ON (name) name, skews_s,
+       ARRAY(SELECT to_us(at) FROM unnest(skews_at) WITH ORDINALITY AS each (at, place) ORDER BY place) AS times_us
+  FROM gateway
+ WHERE last_upload_at > now() - INTERVAL '7 days'
+ ORDER BY name, last_upload_at DESC;
+
+-- name: list_open_clock_alerts
+SELECT id, gateway FROM alert_episode WHERE kind = 'clock' AND resolved_at IS NULL;
+
+-- name: insert_clock_alert
+-- $1 rule, $2 gateway, $3 time of the first upload with a wrong clock, $4 level, $5 what is wrong
+INSERT INTO alert_episode (rule, gateway, kind, started_at, fired_at, steps, level, reason)
+VALUES ($1, $2, 'clock', from_us($3), now(), '[]', $4, $5)
+RETURNING id;

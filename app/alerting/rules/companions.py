@@ -32,7 +32,7 @@ class CompanionIndex:
     def companions(
         self, sensor: str, tags: Mapping[str, str], rule: SeriesRule, problems: list[str]
     ) -> tuple[Companion, ...]:
-        """Return the companions of a series for a rule; add what is wrong to `problems`."""
+        """Return the companions of a series for a rule; add problems to `problems`."""
         found: list[Companion] = []
         for second in rule.when:
             ids = self._find(sensor, tags, second.metric, second.same)

@@ -22,7 +22,9 @@ else:
 
 #: Built-in rule. It fires when no series of a gateway sends data any more.
 GATEWAY_OFFLINE = "gateway-offline"
-BUILT_IN_RULES = (GATEWAY_OFFLINE,)
+#: Built-in rule. It fires when the clock of a gateway is wrong.
+GATEWAY_CLOCK = "gateway-clock"
+BUILT_IN_RULES = (GATEWAY_OFFLINE, GATEWAY_CLOCK)
 
 
 class Selector(msgspec.Struct, frozen=True):

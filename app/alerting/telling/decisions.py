@@ -23,7 +23,7 @@ ActionKind = Literal["firing", "raised", "resolved", "retracted", "again", "summ
 
 #: Kinds that silences, mutes, inhibition and catching up do not hold. The end of missing data waits for late uploads.
 EXEMPT_FROM_HOLDS: frozenset[ActionKind] = frozenset({"resolved", "retracted"})
-#: A group has at most this many messages in any `update_every`, whatever happens: of the rest the last state is told.
+#: Largest number of messages of a group in any `update_every`. Later changes are told together, by their last state.
 MOST_MESSAGES = 6
 #: The first message of a group does not wait if a member has at least this level.
 URGENT = severity("critical")

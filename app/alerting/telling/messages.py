@@ -30,10 +30,12 @@ def write_message(
     first = series[0].main.episode
     refs = [ref for each in series for one in each.actions if (ref := situation.refs.get((channel, one.episode.id)))]
     entries = tuple(_entry(situation, channel, each, values, addresses) for each in series)
+    alone = sorted((SeriesActions((action,)) for action in actions), key=_sort_key)
     is_over = all(entry.over for entry in entries)
     return Message(
         title=title(situation, series),
         entries=entries,
+        every_entry=tuple(_entry(situation, channel, each, values, addresses) for each in alone),
         rule=first.rule,
         group=", ".join(situation.group_labels(first)),
         zone=situation.zone(channel, first),
@@ -57,7 +59,10 @@ def _is_anything_left(situation: Situation, channel: str, actions: Sequence[Acti
 
 
 def _sort_key(series: SeriesActions) -> tuple[bool, int, int, int]:
-    """Order what fires by severity and kind, and then what is over. A long message drops its last entries."""
+    """Return the sort key of an entry: firing alerts by severity and kind, then ended ones.
+
+    A long message drops its last entries.
+    """
     main = series.main
     worst = 0 if series.is_over else -severity(main.episode.level)
     return series.is_over, worst, _ORDER.index(main.kind), main.episode.id

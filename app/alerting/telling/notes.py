@@ -3,18 +3,20 @@
 import msgspec
 
 from app.alerting.conditions import CONDITIONS
-from app.alerting.episodes.reasons import NO_DATA
+from app.alerting.episodes.reasons import NO_DATA, UNWATCHED
 from app.alerting.telling.changes import LimitOf, SeriesActions
 from app.alerting.telling.decisions import Action
 from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.alerting.telling.wording import rule_message
 from app.clock import from_us
-from app.durations import format_duration
+from app.durations import format_duration, format_skew
 from app.local_times import format_span, format_time, format_times
 from app.rule_texts import MISSING, format_value
 
 #: A series with at least this many changes in one message is flapping.
 _FLAPPING = 3
+#: Codes of refusals that come from the gateway's clock.
+_REFUSED_TIMES = ("time_in_future", "time_too_old")
 
 
 def note(situation: Situation, series: SeriesActions, zone: str, value: float | None) -> str:
@@ -123,6 +125,8 @@ def _resolved_note(situation: Situation, episode: UntoldEpisode, zone: str) -> s
         return closed_text(episode.closed_by, episode.closed_note)
     if episode.reason == NO_DATA:
         return _data_back_note(situation, episode, zone)
+    if episode.kind == "clock":
+        return UNWATCHED if episode.reason == UNWATCHED else "the clock is right again"
     if situation.is_cleared(episode):
         return f"ended for lack of data since {_time(situation, episode.received_us or episode.started_us, zone)}"
     return episode.reason or ""
@@ -152,13 +156,21 @@ def _data_back_note(situation: Situation, no_data_alert: UntoldEpisode, zone: st
 def _no_data_note(situation: Situation, episode: UntoldEpisode, zone: str) -> str:
     unit = unit_of(situation, episode)
     last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}{unit and f' {unit}'}"
-    return f"no data since {_time(situation, episode.started_us, zone)}{last}"
+    said = f"no data since {_time(situation, episode.started_us, zone)}{last}"
+    return said if episode.refused_for is None else f"{said}; uploads arrive, all refused: {_refusal(episode)}"
+
+
+def _refusal(episode: UntoldEpisode) -> str:
+    """Return why everything is refused that a gateway uploads."""
+    if episode.refused_for in _REFUSED_TIMES and episode.skew_s is not None:
+        return f"clock {format_skew(episode.skew_s)}"
+    return f"{episode.refused_for}"
 
 
 def _rule_message(situation: Situation, episode: UntoldEpisode, zone: str, value: float | None) -> str:
     terms = situation.terms(episode)
-    if terms is None:
-        return ""
+    if terms is None:  # a clock's alert says itself what is wrong
+        return episode.reason or "" if episode.kind == "clock" else ""
     return rule_message(
         terms,
         rule=episode.rule,

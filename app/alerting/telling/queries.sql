@@ -24,6 +24,7 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
                         FROM notification
                         JOIN notification_item AS item ON item.notification_id = notification.id
                        WHERE notification.state = 'sending') AS is_being_sent,
+       uploads.refused_for, uploads.skew_s,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(told.channel, told.told, told.told_level, told.message_ref)), '[]')
           FROM alert_told AS told
          WHERE told.episode_id = episode.id
@@ -34,6 +35,17 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
   LEFT JOIN series ON series.id = episode.series_id
   LEFT JOIN sensor ON sensor.id = series.sensor_id
   LEFT JOIN series_state AS state ON state.series_id = episode.series_id
+  LEFT JOIN LATERAL (
+       -- The gateway, if it has uploaded since and nothing of that was taken. Both times are those of receipt, by two clocks.
+       SELECT gateway.refused_for, gateway.skew_s
+         FROM gateway
+        WHERE gateway.name = coalesce(episode.gateway, sensor.gateway, sensor.created_by)
+          AND gateway.last_upload_at > episode.started_at + INTERVAL '5 seconds'
+          AND coalesce(gateway.last_taken_at, '-infinity') < episode.started_at + INTERVAL '5 seconds'
+          AND gateway.refused_for IS NOT NULL
+        ORDER BY gateway.last_upload_at DESC
+        LIMIT 1
+  ) AS uploads ON episode.kind = 'no_data'
  WHERE NOT episode.settled
  ORDER BY episode.id;
 

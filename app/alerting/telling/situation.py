@@ -10,7 +10,7 @@ import msgspec
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.matching import terms_for
-from app.alerting.rules.model import BUILT_IN_RULES, GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import BUILT_IN_RULES, GATEWAY_CLOCK, GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
 from app.alerting.rules.mutes import is_muted
 from app.alerting.telling.sql import SQL
 from app.clock import SECOND_US
@@ -72,6 +72,9 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     closed_level: str | None = None
     #: When people were told that it fires, for the first time since it was told as over.
     first_told_us: int | None = None
+    #: Of missing data: why everything was refused that was uploaded since, and the skew of the gateway's last upload.
+    refused_for: str | None = None
+    skew_s: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -229,6 +232,8 @@ class Situation:
     def _channels_of_gateway(self, episode: UntoldEpisode) -> tuple[str, ...]:
         """Return the channels of the rules for which the alert of a gateway stands, unless they are held back now."""
         names: dict[str, None] = {}
+        if episode.rule == GATEWAY_CLOCK and not self._gateway_series.get(episode.gateway or ""):
+            return self._channels_of_new_gateway(episode)
         for rule, terms, each in self._stood_for(episode.gateway):
             level = terms.levels[0].name
             alert = msgspec.structs.replace(
@@ -237,6 +242,15 @@ class Situation:
             muted = bool(terms.mute) and is_muted(terms.mute, self.now_us)
             if not muted and not any(silence.covers(alert) for silence in self._silences):
                 names |= dict.fromkeys(terms.notified_at(level, each.tags))
+        return tuple(names)
+
+    def _channels_of_new_gateway(self, episode: UntoldEpisode) -> tuple[str, ...]:
+        """Return the channels of the rules that may alert on missing data of a gateway of which nothing is stored."""
+        names: dict[str, None] = {}
+        for rule in self._rules.values():
+            no_data = rule.terms.no_data
+            if no_data is not None and no_data.then == "alert" and rule.sensors.gateway in (None, episode.gateway):
+                names |= dict.fromkeys(rule.terms.notified_at(rule.terms.levels[0].name, {}))
         return tuple(names)
 
     def _built_in(self, episode: UntoldEpisode) -> Rule:

@@ -1,4 +1,4 @@
-"""How rules fit the stored readings: what they select, how often they would have fired, which durations fit badly."""
+"""The fit of rules to the stored readings: series that they select, past alerts, durations that fit badly."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from app.commands.processes.development_key import find_development_key
 from app.commands.processes.server import listen, run_app
 from app.errors import SettingsError
 from app.main import create_bridge_app
-from app.mqtt.files import load_plan
+from app.mqtt.plan.files import load_plan
 from app.settings import Settings
 from app.simulate import server_url
 

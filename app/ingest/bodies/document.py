@@ -82,7 +82,7 @@ class Document:
 
     @classmethod
     def of(cls, value: object) -> "Document":
-        """Return what is decoded as a document; raise InvalidRequestError if an object has a field twice."""
+        """Return the decoded document; raise InvalidRequestError if an object has a field twice."""
         if isinstance(value, list):
             return cls(_listing(value))
         if isinstance(value, dict):

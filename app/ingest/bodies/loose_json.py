@@ -1,4 +1,4 @@
-"""JSON as firmware writes it: what is no JSON is found value by value, so that one bad value costs nothing but itself.
+"""Almost-JSON of firmware: it is read value by value, so that a bad value affects no other value.
 
 C's `printf` writes `nan`, `-inf` or `1.#IND`, Python's `str` writes `None`, and a counter may have thousands of digits.
 """
@@ -57,7 +57,7 @@ def decode_json(body: bytes) -> Any:
 
 
 def read_number(text: str) -> int | float | Word:
-    """Return the number that stands in a text, also NaN and infinities; a Word if it is none."""
+    """Return the number in a text, also NaN and infinities; return a Word for any other text."""
     if _NUMBER.fullmatch(text):
         return _read_integer(text) if text.lstrip("+-").isdigit() else float(text)
     return _read_word(text)

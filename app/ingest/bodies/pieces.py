@@ -192,7 +192,7 @@ def _loads(text: bytes) -> Any:
 
 
 def check_fields(fields: int) -> None:
-    """Raise PayloadTooLargeError if an object has so many fields that no format has them."""
+    """Raise PayloadTooLargeError if an object has more fields than any format."""
     if fields > READINGS_LIMIT:
         raise PayloadTooLargeError(f"The body has more than {READINGS_LIMIT} fields; send only those of a batch")
 

@@ -33,6 +33,7 @@ _COPY_ROW = np.dtype(
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
 _ZERO = np.zeros(1, np.int64)
+_NONE = np.zeros(0, np.int64)
 #: Readings that are older than this when they are received count as late.
 LATE_AFTER_US = 15 * MINUTE_US
 #: 2000-01-01T00:00:00Z, from which timestamptz counts.
@@ -83,8 +84,9 @@ class Batch:
         self, uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[MetricName, SeriesId]]
     ) -> None:
         self.uploads = uploads
-        #: Sorted by (day, series, time).
-        self.samples = _drop_duplicates(_sort(_collect(uploads, series_of)))
+        #: `samples` is sorted by (day, series, time). `conflicts` are the positions in order of arrival of the samples
+        #: that were left out although their value differs from the one that is kept.
+        self.samples, self.conflicts = _drop_duplicates(_sort(_collect(uploads, series_of)))
         #: Position in order of arrival at which each upload ends.
         self._ends = np.cumsum([upload.value_count for upload in uploads], dtype=np.int64)
 
@@ -107,22 +109,29 @@ class Batch:
         """Return for each sample the position of the upload that brought it."""
         return np.searchsorted(self._ends, samples.places, side="right")
 
-    def counts(self, samples: Samples) -> list[int]:
-        """Return for each upload how many of the samples it brought."""
-        if self.uploads and len(samples) == self._ends[-1]:
+    def counts(self, places: Ints) -> list[int]:
+        """Return for each upload how many of the samples at these positions in order of arrival it brought."""
+        if self.uploads and len(places) == self._ends[-1]:
             return [upload.value_count for upload in self.uploads]
-        counts: list[int] = np.bincount(self.numbers(samples), minlength=len(self.uploads)).tolist()
+        if not len(places):
+            return [0] * len(self.uploads)
+        numbers = np.searchsorted(self._ends, places, side="right")
+        counts: list[int] = np.bincount(numbers, minlength=len(self.uploads)).tolist()
         return counts
 
 
 class NewReadings:
-    """The samples of a batch that were not stored before, sorted like the batch's."""
+    """The samples of a batch that were not stored before, sorted like the batch's.
 
-    def __init__(self, batch: Batch, samples: Samples) -> None:
+    `conflicts` are the positions in order of arrival of those for which another value is stored.
+    """
+
+    def __init__(self, batch: Batch, samples: Samples, conflicts: Ints = _NONE) -> None:
         self.batch = batch
         self.samples = samples
-        #: Number of new values of each upload.
-        self.accepted = batch.counts(samples)
+        #: Number of new values of each upload, and of those that another value was there for.
+        self.accepted = batch.counts(samples.places)
+        self.conflicts = batch.counts(np.concatenate((batch.conflicts, conflicts)))
         #: Sorted by (series, time), and the position of the first and the last sample of each series.
         self._by_series = _sort_by_series(samples)
         self._starts, self._ends = _runs(self._by_series.ids)
@@ -177,10 +186,13 @@ def by_day(samples: Samples) -> Iterator[Samples]:
         yield samples.take(slice(start, end))
 
 
-def select(samples: Samples, keys: Collection[tuple[SeriesId, int]]) -> Samples:
-    """Return only the samples with these (series, time)."""
+def split(samples: Samples, keys: Collection[tuple[SeriesId, int]]) -> tuple[Samples, Samples]:
+    """Return the samples with these (series, time), and the others."""
+    if len(keys) in (0, len(samples)):
+        return samples.take(slice(len(keys))), samples.take(slice(len(keys), None))
     ids, times_us, _ = samples.columns()
-    return samples.take(np.array([key in keys for key in zip(ids, times_us, strict=True)], bool))
+    is_one = np.array([key in keys for key in zip(ids, times_us, strict=True)], bool)
+    return samples.take(is_one), samples.take(~is_one)
 
 
 def as_columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
@@ -225,12 +237,15 @@ def _sort_by_series(samples: Samples) -> Samples:
     return samples.take(np.argsort(samples.ids, kind="stable"))
 
 
-def _drop_duplicates(samples: Samples) -> Samples:
-    """Keep the first sample to arrive for each series and time."""
+def _drop_duplicates(samples: Samples) -> tuple[Samples, Ints]:
+    """Keep the first sample to arrive for each series and time; also return the places of others with other values."""
     is_first = np.ones(len(samples), bool)
     ids, times_us = samples.ids, samples.times_us
     is_first[1:] = (ids[1:] != ids[:-1]) | (times_us[1:] != times_us[:-1])
-    return samples if is_first.all() else samples.take(is_first)
+    if is_first.all():
+        return samples, _NONE
+    firsts = np.maximum.accumulate(np.where(is_first, np.arange(len(samples)), 0))
+    return samples.take(is_first), samples.places[samples.values != samples.values[firsts]]
 
 
 def _runs(column: Ints) -> tuple[Ints, Ints]:

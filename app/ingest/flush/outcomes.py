@@ -33,6 +33,7 @@ def make_outcomes(
             make_receipt(upload, new.accepted[number], seq if new.accepted[number] else None),
             upload.rejected.by_code,
             ids.get(number),
+            new.conflicts[number],
         )
         for number, upload in enumerate(new.batch.uploads)
     ]

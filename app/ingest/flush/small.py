@@ -3,15 +3,18 @@
 The function stores a batch if all of it is new or all of it is stored already. The general transaction does all others.
 """
 
+from collections.abc import Sequence
+
 import asyncpg
 import msgspec
+import numpy as np
 
 from app.db.pool import Connection
 from app.errors import OverloadedError
 from app.ingest.flush.batch import Batch, NewReadings, as_columns
 from app.ingest.flush.commit import commit_answered
 from app.ingest.flush.feed_payload import group_readings, split_payload
-from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
+from app.ingest.flush.legacy_records import columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
 from app.ingest.flush.transaction import COPY_FROM, days_of
 from app.ingest.series import SensorsChangedError, SeriesRegistry
@@ -72,15 +75,9 @@ async def write_small_flush(
         if error.sqlstate in (_MIXED, _ANSWERED_ELSEWHERE):
             raise NotUniformError(error.sqlstate) from error
         raise
-    return _outcomes(new, row["seq"], records, row["legacy_ids"])
-
-
-def _outcomes(
-    new: NewReadings, seq: int | None, records: list[NewRecord], legacy_ids: list[int] | None
-) -> list[Outcome]:
-    if seq is None:
-        return make_outcomes(_nothing_of(new), None, [], [])
-    return make_outcomes(new, seq, records, legacy_ids or [])
+    if row["seq"] is None:
+        return make_outcomes(_nothing_of(new, row["conflicts"]), None, [], [])
+    return make_outcomes(new, row["seq"], records, row["legacy_ids"] or [])
 
 
 def _summaries(new: NewReadings) -> list[list[object]]:
@@ -88,8 +85,10 @@ def _summaries(new: NewReadings) -> list[list[object]]:
     return as_columns([(pack(summaries), late) for late, summaries in new.summaries().items()], 2)
 
 
-def _nothing_of(new: NewReadings) -> NewReadings:
-    return NewReadings(new.batch, new.samples.take(slice(0)))
+def _nothing_of(new: NewReadings, conflicts: Sequence[int] = ()) -> NewReadings:
+    """Return that nothing was new; `conflicts` are the numbers, from 1, of samples that another value is stored for."""
+    places = new.samples.places[np.array(conflicts, np.int64) - 1]
+    return NewReadings(new.batch, new.samples.take(slice(0)), places)
 
 
 def _answers(new: NewReadings) -> list[list[object]]:

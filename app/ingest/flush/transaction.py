@@ -10,11 +10,12 @@ from datetime import date, timedelta
 
 import asyncpg
 import msgspec
+import numpy as np
 
 from app.clock import DAY_US, to_us
 from app.db.pool import Connection
 from app.db.sql import SQL as DB_SQL
-from app.ingest.flush.batch import Batch, NewReadings, Samples, by_day, copy_payload, select
+from app.ingest.flush.batch import Batch, Ints, NewReadings, Samples, by_day, copy_payload, split
 from app.ingest.flush.commit import commit_answered, transaction
 from app.ingest.flush.feed_payload import encode_payload, group_readings
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
@@ -31,6 +32,10 @@ from app.tasks import run_off_loop
 COPY_FROM = 101
 #: Rows of one INSERT: asyncpg encodes all of them in one step.
 INSERTED_AT_ONCE = 5_000
+#: Of the values of one flush that were stored already, so many are compared with what is stored, spread evenly, of at
+#: most so many days. To compare all of a large repeated batch would double its time.
+COMPARED_AT_MOST = 1_000
+COMPARED_DAYS = 3
 #: Bytes that are sent at a time.
 _COPIED_BYTES = 2**20
 _1970 = date(1970, 1, 1)
@@ -105,11 +110,23 @@ async def _copy_day(connection: Connection, samples: Samples) -> None:
 
 async def _insert(connection: Connection, batch: Batch) -> NewReadings:
     """Insert the samples that are not stored yet."""
-    new = []
+    new, known = [], []
     for some in _parts(batch.samples):
         stored = await connection.fetch(SQL["insert_readings"], *some.columns())
-        new.append(select(some, {(row["series_id"], to_us(row["time"])) for row in stored}))
-    return await run_off_loop(batch.size, NewReadings, batch, Samples.join(new))
+        own_new, own_known = split(some, {(row["series_id"], to_us(row["time"])) for row in stored})
+        new.append(own_new)
+        known.append(own_known)
+    conflicts = await _find_conflicts(connection, Samples.join(known))
+    return await run_off_loop(batch.size, NewReadings, batch, Samples.join(new), conflicts)
+
+
+async def _find_conflicts(connection: Connection, known: Samples) -> Ints:
+    """Return the positions in order of arrival of samples for which another value is stored; some are compared."""
+    some = known.take(slice(None, None, -(-len(known) // COMPARED_AT_MOST) or 1))
+    if not len(some):
+        return some.places
+    numbers = await connection.fetchval(SQL["find_conflicts"], *some.columns(), COMPARED_DAYS)
+    return some.places[np.array(numbers, np.int64) - 1]
 
 
 async def _record(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> _Recorded:

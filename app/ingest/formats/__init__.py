@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from app.ingest.bodies.pieces import READINGS_LIMIT
+from app.ingest.checks import Refusal, check_time
 from app.ingest.upload import Readings, Rejected
 
 
@@ -40,6 +41,8 @@ class ReceiptTimes:
         self.received_us = received_us
         #: The latest time that `give` has returned.
         self.last_us = received_us
+        #: The newest of the times that were refused.
+        self.newest_refused_us: int | None = None
         self._reserve = reserve
         self._expected: int | None = READINGS_LIMIT
         self._first_us = received_us
@@ -55,6 +58,13 @@ class ReceiptTimes:
         """Return the time of receipt, for a reading whose time counts from it."""
         self._is_used = True
         return self.received_us
+
+    def check(self, time_us: int) -> Refusal | None:
+        """Return a refusal if a reading cannot have this time, else None; refused times tell of the gateway's clock."""
+        refusal = check_time(time_us, self.received_us)
+        if refusal is not None:
+            self.newest_refused_us = max(time_us, self.newest_refused_us or time_us)
+        return refusal
 
     def expect(self, readings: int) -> None:
         """Note how many readings are next; no more times than these are reserved."""

@@ -23,7 +23,8 @@ from litestar.status_codes import HTTP_201_CREATED
 from app.auth.guard import first_headers, require
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
 from app.ingest.checks import check_value, refuse_sensor
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip
+from app.ingest.gateways.refusals import BODY_KEPT
+from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip, keep_sent
 from app.ingest.upload import Readings, Rejected, Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name, tidy_name
@@ -38,7 +39,8 @@ class WrongFieldsError(UnprocessableError):
     """Fields of the body are missing or wrong."""
 
     def __init__(self, problems: Problems) -> None:
-        super().__init__("Fields are missing or wrong")
+        named = ", ".join(f"{'.'.join(problem['loc'])}: {problem['msg']}" for problem in problems)
+        super().__init__(f"Fields are missing or wrong: {named}")
         #: In FastAPI's format.
         self.problems = problems
 
@@ -183,10 +185,12 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
     body = await ingest.read_small_body(request, first_headers(request.scope), _BODY_LIMIT)
     received_us = ingest.clock()
     problems, sensor, values = parse(body)
-    del body
     if problems:
-        raise WrongFieldsError(problems)
-    upload = _legacy_upload(request, sensor, values, received_us)
+        wrong = WrongFieldsError(problems)
+        ingest.note_refused(request, received_us, body[:BODY_KEPT], wrong)
+        raise wrong
+    upload = _legacy_upload(request, sensor, values, received_us, body[:BODY_KEPT])
+    del body
     outcome = await ingest.store(upload)
     if outcome.receipt.rejected and outcome.legacy_id is None:  # else only further fields were refused
         raise UnprocessableError(outcome.receipt.rejected[0].message)
@@ -196,7 +200,9 @@ async def post_temperature_reading(request: AnyRequest, ingest: NamedDependency[
     return record.as_sent(ZoneInfo(ingest.settings.legacy_timezone))
 
 
-def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], received_us: int) -> Upload:
+def _legacy_upload(
+    request: AnyRequest, sensor: str, values: dict[str, float], received_us: int, beginning: bytes
+) -> Upload:
     return Upload(
         Readings.of([Reading(sensor, received_us, values)]),
         Rejected(),
@@ -205,6 +211,7 @@ def _legacy_upload(request: AnyRequest, sensor: str, values: dict[str, float], r
         client_ip=client_ip(request),
         wants_legacy_id=True,
         is_untimed=True,
+        sent=keep_sent(request, first_headers(request.scope), beginning),
     )
 
 

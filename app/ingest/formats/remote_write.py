@@ -17,7 +17,7 @@ from litestar.status_codes import HTTP_204_NO_CONTENT
 from app.auth.guard import require
 from app.errors import InvalidRequestError, UnprocessableError
 from app.ingest.bodies.pieces import check_value_count
-from app.ingest.checks import Refusal, check_tags, check_time, check_value, refuse_metric, refuse_sensor
+from app.ingest.checks import Refusal, check_tags, check_value, refuse_metric, refuse_sensor
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
 from app.ingest.intake import AnyRequest, Ingest, UploadRoute
@@ -79,7 +79,7 @@ def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
         samples = [(sample.timestamp * 1_000, sample.value) for sample in given.samples if not isnan(sample.value)]
         sample_count += len(samples)
         check_value_count(sample_count)
-        good = _check(number, metric, origin, samples, times.received_us, rejected)
+        good = _check(number, metric, origin, samples, times, rejected)
         if good:
             columns.add(number, (origin.sensor, metric), origin, good)
     return Parsed(columns.readings(), rejected)
@@ -90,7 +90,7 @@ def _check(
     metric: str,
     origin: Origin,
     samples: list[tuple[int, float]],
-    received_us: int,
+    times: ReceiptTimes,
     rejected: Rejected,
 ) -> list[tuple[int, float]]:
     """Return the samples of a series that can be stored; add the rejections of the others."""
@@ -102,7 +102,7 @@ def _check(
         return []
     good = []
     for time_us, value in samples:
-        refusal = check_value(metric, value) or check_time(time_us, received_us)
+        refusal = check_value(metric, value) or times.check(time_us)
         if refusal is None:
             good.append((time_us, value))
         else:

@@ -23,7 +23,7 @@ from app.notify.transport import (
 TYPE: Final = "discord"
 
 CONTENT_UNITS: Final = 2_000
-#: Of all embeds together, and of them at most ten.
+#: Limit of the characters of all embeds together; there may be ten embeds.
 EMBEDS_UNITS: Final = 5_500
 MAX_EMBEDS: Final = 10
 #: Entries of the same colour are one embed, up to this length.

@@ -143,7 +143,7 @@ def _send(config: Config, mail: EmailMessage) -> DeliveryError | None:
         temporary = error.smtp_code in _TEMPORARY
         return _refusal(_RefusedError("the password", error.smtp_code), is_broken=not temporary)
     except smtplib.SMTPResponseException as error:
-        # Of a mail that was taken, only the goodbye went wrong.
+        # The mail was accepted; only the end of the session failed.
         return None if is_taken else _refusal(_RefusedError("the connection", error.smtp_code))
     except smtplib.SMTPNotSupportedError:
         return PermanentError("the mail server does not offer what security asks for", channel_broken=True)

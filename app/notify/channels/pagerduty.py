@@ -18,7 +18,7 @@ from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fing
 TYPE: Final = "pagerduty"
 
 SUMMARY_CHARS: Final = 1_024
-#: Of the text in the details of an incident; an event has at most 512 KB.
+#: Limit of the text in the details of an incident; an event has at most 512 KB.
 TEXT_CHARS: Final = 20_000
 _KEY: Final = re.compile(r"[A-Za-z0-9]{32}")
 _CHANNEL_BROKEN: Final = frozenset({301, 302, 307, 308, 401, 403, 404})

@@ -73,7 +73,7 @@ def render(message: Message) -> RenderedMessage:
         "colour": message.style.colour,
         "text": message.text,
         "entries": entries,
-        "omitted": len(message.entries) - len(entries),
+        "omitted": len(message.every_entry or message.entries) - len(entries),
         "footer": message.footer,
         "silent": message.silent,
     }
@@ -107,7 +107,7 @@ def _headers(config: Config, body: bytes) -> dict[str, str]:
 def _fit_entries(message: Message) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     left = ENTRIES_BYTES
-    for entry in message.entries:
+    for entry in message.every_entry or message.entries:
         encoded = msgspec.json.encode(entry)
         left -= len(encoded)
         if left < 0:

@@ -372,8 +372,8 @@ async def test_offline_gateway_holds_back_reminders_that_it_inhibits(harness: Al
     await harness.tick()
     # Two groups: nothing says which of them is sent first.
     assert sorted(harness.messages()[3:]) == [
-        "1 with data again: gateway-offline · quay [gateway gw]",
         "1 warning still firing: warm · quay [freezer-1]",
+        "1 with data again: gateway-offline · quay [gateway gw]",
     ]
 
 

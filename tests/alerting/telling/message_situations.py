@@ -36,6 +36,8 @@ from tests.alerting.situations import (
 )
 
 FOLDER = Path(__file__).with_name("message_texts")
+#: Of more entries of a webhook, the others are counted in its file.
+_SHOWN_ENTRIES = 9
 CHANNELS = ("slack", "telegram", "webhook", "email")
 _QUAY = '["warm",["quay"]]'
 _WARM = rule(unit="°C", timezone="Europe/Berlin")
@@ -241,7 +243,10 @@ def text_of(channel: str, message: Message) -> str:
     rendered = find_channels()[channel].render(message)
     if channel in ("telegram", "email"):
         return "\n".join(f"{name}: {value}" for name, value in rendered.body.items())
-    return msgspec.json.format(msgspec.json.encode(rendered.body), indent=1).decode()
+    body = dict(rendered.body)
+    if channel == "webhook" and len(body["entries"]) > _SHOWN_ENTRIES:
+        body["entries"] = [*body["entries"][:_SHOWN_ENTRIES], f"and {len(body['entries']) - _SHOWN_ENTRIES} more"]
+    return msgspec.json.format(msgspec.json.encode(body), indent=1).decode()
 
 
 def texts_of(channel: str) -> str:

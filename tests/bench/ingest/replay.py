@@ -43,7 +43,7 @@ async def measure(run: Run) -> AsyncIterator[Row]:
         yield await _stored_row(database, readings, lasted_s)
         yield Row(
             name="live uploads during a replay: p99",
-            shape=f"{LIVE_UPLOADS_PER_S:.0f} uploads a second of {LIVE_READINGS} readings; {len(during.seconds):,} uploads",
+            shape=f"{len(during.seconds):,} uploads, {LIVE_UPLOADS_PER_S:.0f} a second, of {LIVE_READINGS} readings",
             figure=p99(during.seconds) * 1e3,
             unit="ms",
             beside="before it",

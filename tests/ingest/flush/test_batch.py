@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.ingest.flush.batch import LATE_AFTER_US, Batch, NewReadings, Samples, by_day, copy_payload, select
+from app.ingest.flush.batch import LATE_AFTER_US, Batch, NewReadings, Samples, by_day, copy_payload, split
 from app.ingest.upload import Upload
 from app.model import SeriesId
 from app.summaries import Summaries
@@ -45,7 +45,7 @@ def test_samples_are_sorted_unique_and_the_first_to_arrive_when_uploads_overlap(
     assert stored == {key: value for key, (_, value) in first.items()}
     assert batch.size == len(first)
     brought = Counter(number for number, _ in first.values())
-    assert batch.counts(batch.samples) == [brought[number] for number in range(len(uploads))]
+    assert batch.counts(batch.samples.places) == [brought[number] for number in range(len(uploads))]
     assert batch.numbers(batch.samples).tolist() == [first[series_id, time_us][0] for series_id, time_us, _ in rows]
 
 
@@ -54,11 +54,11 @@ def test_samples_are_sorted_unique_and_the_first_to_arrive_when_uploads_overlap(
 def test_new_readings_have_only_new_samples_when_some_were_stored(uploads: list[Upload], data: st.DataObject) -> None:
     batch = Batch(uploads, IDS)
     new = {key for key in keys_of(batch.samples) if data.draw(st.booleans())}
-    samples = select(batch.samples, new)
+    samples = split(batch.samples, new)[0]
     found = NewReadings(batch, samples)
     assert set(keys_of(samples)) == new
     assert sum(found.accepted) == found.size == len(new)
-    assert found.accepted == batch.counts(samples)
+    assert found.accepted == batch.counts(samples.places)
     newest = {series_id: max(time_us for new_id, time_us in new if new_id == series_id) for series_id, _ in new}
     assert list(keys_of(found.newest)) == sorted(newest.items())
     assert found.oldest_of_day() == {

@@ -98,7 +98,7 @@ async def test_all_is_written_and_seq_returned_when_everything_is_new(connection
         upload(reading("pi1", T0, t=1), idempotency=asked),
         upload(reading("pi1", T0, t=2), reading("pi1", T0 - DAY, t=3)),
     )
-    assert outcomes == [Outcome(receipt_of(1, 1, 0)), Outcome(receipt_of(1, 1, 1))]
+    assert outcomes == [Outcome(receipt_of(1, 1, 0)), Outcome(receipt_of(1, 1, 1), conflicts=1)]
     rows = await connection.fetch("SELECT to_us(time), value FROM reading ORDER BY time")
     assert [tuple(row) for row in rows] == [(T0 - DAY, 3.0), (T0, 1.0)]
     (feed,) = await connection.fetch("SELECT seq, kind, n, payload FROM feed")
@@ -122,7 +122,7 @@ async def test_only_the_answer_is_written_when_nothing_is_new(connection: Connec
     (outcome,) = await _flush(
         connection, registry, upload(reading("pi1", T0, t=2), idempotency=Idempotency("a", bytes(32)))
     )
-    assert outcome == Outcome(receipt_of(None, 0, 1))
+    assert outcome == Outcome(receipt_of(None, 0, 1), conflicts=1)
     assert [await connection.fetch(query) for query in WRITTEN[:-1]] == before
     (answer,) = await connection.fetch("SELECT answer, feed_id, seq FROM idempotency")
     answered: dict[str, Any] = {"seq": None, "accepted": 0, "duplicates": 1, "rejected": [], "rejected_count": 0}

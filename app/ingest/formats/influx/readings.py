@@ -14,7 +14,6 @@ from app.ingest.checks import (
     EXACT_LIMIT,
     Refusal,
     check_tags,
-    check_time,
     check_value,
     refuse_metric,
     refuse_sensor,
@@ -96,7 +95,7 @@ def _parse_part(
     if not _are_good(columns, times_us, named, times.received_us):
         if only_good:
             return None
-        kept = _list_good(columns, times_us, named, times.received_us, rejected)
+        kept = _list_good(columns, times_us, named, times, rejected)
         columns, times_us = _keep(columns, kept), [times_us[row] for row in kept]
     return _collect(columns, times_us, named, origins)
 
@@ -144,14 +143,14 @@ def _are_good(columns: Columns, times_us: list[int], named: list[_Named], receiv
 
 
 def _list_good(
-    columns: Columns, times_us: list[int], named: list[_Named], received_us: int, rejected: Rejected
+    columns: Columns, times_us: list[int], named: list[_Named], times: ReceiptTimes, rejected: Rejected
 ) -> list[int]:
     """Return the rows that can be stored, and add the rejections of the others."""
     kept = []
     rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, times_us, strict=True)
     for row, (code, line, value, time_us) in enumerate(rows):
         key = columns.pairs[code][1]
-        refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, received_us)
+        refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, times)
         if refusal is None:
             kept.append(row)
         else:
@@ -163,9 +162,9 @@ def _refuse_value(key: str, value: float) -> Refusal | None:
     return None if isinstance(value, bool) else check_value(key, value)
 
 
-def _refuse_time(time_us: int, received_us: int) -> Refusal | None:
-    refusal = check_time(time_us, received_us)
-    if refusal is None or received_us // 100 < time_us < received_us * 100:
+def _refuse_time(time_us: int, times: ReceiptTimes) -> Refusal | None:
+    refusal = times.check(time_us)
+    if refusal is None or times.received_us // 100 < time_us < times.received_us * 100:
         return refusal
     return refusal[0], f"time is {show_time(time_us)}; is the parameter precision, by default ns, that of the times?"
 

@@ -9,7 +9,6 @@ from app.ingest.bodies.loose_json import Repeated
 from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import (
     Refusal,
-    check_time,
     check_units,
     check_value,
     keep_tags,
@@ -84,7 +83,7 @@ def _check_item(index: int, item: object, source: Source) -> Reading | None:
 
 
 class _Refused:
-    """In place of a reading: why there is none."""
+    """The reason for having no reading, in place of the reading."""
 
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
@@ -145,7 +144,7 @@ def _time_us(time: object, sensor: str, source: Source) -> tuple[int, Refusal | 
     if time is None:
         return source.times.give(sensor), None
     read = int(time) if isinstance(time, Instant) else read_time(time)
-    return (0, read) if isinstance(read, tuple) else (read, check_time(read, source.times.received_us))
+    return (0, read) if isinstance(read, tuple) else (read, source.times.check(read))
 
 
 def _check_values(index: int, values: dict[Any, Any], source: Source) -> dict[MetricName, float]:

@@ -94,7 +94,7 @@ def take_good_piece(piece: bytes, coding: Coding, times: ReceiptTimes, units: Un
 
 
 def _decode(decode: Callable[[bytes], Any], body: bytes) -> Any:
-    """Return what is decoded, or None where a type is wrong or the body is broken."""
+    """Return the decoded value, or None if a type is wrong or the body is broken."""
     try:
         return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -71,7 +71,7 @@ def read(document: Document, source: Source) -> Items:
 
 
 class _Resolver:
-    """The base fields as they stand after the records so far."""
+    """The base fields after the records read up to now."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -101,7 +101,7 @@ class _Resolver:
         return reading if unit is None else {**reading, "unit": unit}
 
     def _take_base(self, record: Mapping[str, Any]) -> str | None:
-        """Take over the base fields of a record; return what is wrong with them, which are left as they were then."""
+        """Take over the base fields of a record; return the problem with wrong ones, which stay unchanged."""
         version = record.get("bver", _VERSION)
         if not _is_number(version) or version > _VERSION:
             return f"bver is {show(version)}; send SenML of a version up to {_VERSION}"

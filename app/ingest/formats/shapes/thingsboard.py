@@ -33,7 +33,7 @@ def _is_entry(item: object) -> bool:
 
 
 def _is_device(document: Document, name: str) -> bool:
-    """Return whether a field holds a device's entries, and is none of other shapes' lists, not even misspelt."""
+    """Return whether a field has the entries of a device, and is not a list of another shape, even misspelt."""
     listing = document.list_of(name)
     return (
         listing is not None

@@ -34,7 +34,7 @@ export function comparedOf(alert, model) {
 
 /** Write the limit that an alert has passed. */
 export function limitOf(alert, model) {
-  if (alert.kind === "no_data" || alert.threshold === null) return "";
+  if (alert.kind !== "threshold" || alert.threshold === null) return "";
   const rule = model.rules.get(alert.rule);
   const unit = unitOf(alert, model);
   const word = alert.condition ?? (rule?.levels[alert.level] ?? "").split(" ")[0];

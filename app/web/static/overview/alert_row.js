@@ -12,6 +12,8 @@ import { shownTime } from "../head/connection.js";
 import { comparedOf, comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
 import { lastDay } from "./alert_history.js";
 
+/** Alerts that are about no value, in words. */
+const KINDS = { no_data: "no data", clock: "clock" };
 const GAP_MS = 35 * 60_000;
 /** A newest value that is older than this says how old it is. */
 const OLD_MS = 5 * 60_000;
@@ -56,8 +58,8 @@ export class AlertRow {
     setMark(this.#mark, alert.level);
     setText(this.#subject, subjectOf(alert, this.#model));
     setAttribute(this.#subject, "href", linkTo("alert", alert.id));
-    setAttribute(this.#subject, "title", alert.message ?? null);
-    const metric = alert.kind === "no_data" ? "no data" : (alert.metric ?? "");
+    setAttribute(this.#subject, "title", alert.message ?? (alert.kind === "clock" ? alert.reason : null));
+    const metric = KINDS[alert.kind] ?? alert.metric ?? "";
     setText(this.#metric, [metric, comparedOf(alert, this.#model)].filter(Boolean).join(", "));
     setAttribute(this.#metric, "title", this.#metric.textContent);
     this.#showFigures();
@@ -87,7 +89,7 @@ export class AlertRow {
     // Other values than the reading itself are computed by the server: `now` is that of the last answer.
     const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
     const latest = isReading ? (this.#newest?.value ?? alert.value) : alert.value;
-    const values = alert.kind === "no_data" ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
+    const values = alert.kind in KINDS ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
     const decimals = decimalsFor(values.filter((value) => value !== null && value !== undefined), isReading);
     const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
     const limit = limitOf(alert, this.#model);

@@ -67,7 +67,8 @@ export class Alerts {
     let first = null;
     const ack = makeAction("Ack all", "admin", () => acknowledge(first, this.#model, { group: true }));
     const title = make("h3", {}, make("span", { class: "rule-name" }, rule), site === "" ? "" : ` · ${site}`);
-    const element = make("div", { class: "alert-group" }, make("div", { class: "alert-group-head" }, title, ack, button), list);
+    const head = make("div", { class: "alert-group-head" }, title, make("div", { class: "alert-group-actions" }, ack, button));
+    const element = make("div", { class: "alert-group" }, head, list);
     const update = ({ alerts }) => {
       [first] = alerts;
       button.hidden = alerts.length < 2;

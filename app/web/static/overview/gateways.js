@@ -6,12 +6,17 @@ import { changeFilters, onAddress, readFilters } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
 
 const SHOWN = 12;
+/** Seconds of each unit, the largest first. */
+const SKEW_UNITS = [[365.25 * 86_400, "y"], [86_400, "d"], [3_600, "h"], [60, "min"]];
+const SKEW = "Receive time minus the newest time of the last upload; negative: the clock is ahead";
+const CONFLICTS = "Values that differ from what is stored for their time; what came first stays";
 const FACTS = [
   ["sensors", (gateway) => formatCount(gateway.sensors)],
   ["lateness", (gateway) => formatOptional(gateway.lateness_s)],
-  ["skew", (gateway) => formatOptional(gateway.skew_s)],
+  ["skew", (gateway) => formatSkew(gateway.skew_s), (gateway) => gateway.clock !== "ok", () => SKEW],
   ["duplicates", (gateway) => formatCount(gateway.duplicates)],
-  ["rejected", (gateway) => formatCount(gateway.rejected)],
+  ["conflicts", (gateway) => formatCount(gateway.conflicts), (gateway) => gateway.conflicts > 0, () => CONFLICTS],
+  ["rejected", (gateway) => formatCount(gateway.rejected_count), (gateway) => gateway.rejected_count > 0, describeRejected],
 ];
 
 /** The strip of gateways. */
@@ -71,16 +76,40 @@ class Card {
     this.element.classList.toggle("offline", isOffline);
     const uploaded = Math.max(Date.parse(gateway.last_upload), this.#heardFrom.get(gateway.name) ?? 0);
     const age = formatAge(Math.max(0, shownTime() - uploaded));
-    setText(this.#state, isOffline ? `offline, last upload ${age}` : age);
+    setText(this.#state, stateOf(gateway, age));
+    this.element.classList.toggle("wrong-clock", gateway.clock !== "ok");
     setAttribute(this.#state, "title", `Last upload ${formatMoment(uploaded)}, key ${gateway.key}`);
-    FACTS.forEach(([, write], index) => setText(this.#facts[index], write(gateway)));
-    this.#facts[4].classList.toggle("bad", gateway.rejected > 0);
+    FACTS.forEach(([, write, isBad, describe], index) => {
+      setText(this.#facts[index], write(gateway));
+      this.#facts[index].classList.toggle("bad", isBad?.(gateway) ?? false);
+      setAttribute(this.#facts[index], "title", describe?.(gateway) ?? null);
+    });
   }
 
   #filter() {
     const text = `gateway:${this.#gateway.name}`;
     changeFilters({ text: readFilters().text === text ? "" : text });
   }
+}
+
+/** Write how old the last upload is, and what else is wrong. */
+function stateOf(gateway, age) {
+  if (gateway.clock !== "ok") return `clock ${gateway.clock}, last upload ${age}`;
+  return gateway.state === "offline" ? `offline, last upload ${age}` : age;
+}
+
+/** Write how many values were refused for which reason. */
+function describeRejected(gateway) {
+  const byCount = Object.entries(gateway.rejected).sort((one, other) => other[1] - one[1]);
+  return byCount.length === 0 ? null : byCount.map(([code, count]) => `${formatCount(count)} ${code}`).join("\n");
+}
+
+/** Write roughly how wrong a clock is, rounded to the nearest and not down, which makes 2 h of 2:59:59. */
+function formatSkew(seconds) {
+  if (seconds === null) return "–";
+  const [size, unit] = SKEW_UNITS.find(([size]) => Math.abs(seconds) >= 2 * size) ?? [1, "s"];
+  const count = Math.round(Math.abs(seconds) / size);
+  return `${seconds < 0 && count > 0 ? "−" : ""}${count} ${unit}`;
 }
 
 function formatOptional(seconds) {

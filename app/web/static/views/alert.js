@@ -101,7 +101,8 @@ export class AlertView {
     const end = alert.resolved_at ? Date.parse(alert.resolved_at) : null;
     const told = toldThrough(alert, this.#model, shownTime());
     const facts = [
-      ["State", isOpen ? "open" : (alert.reason ?? alert.state)],
+      ["State", isOpen ? "open" : alert.kind === "clock" ? "over" : (alert.reason ?? alert.state)],
+      ["What is wrong", alert.kind === "clock" ? alert.reason : ""],
       ["Limit", [comparedOf(alert, this.#model), limitOf(alert, this.#model)].filter(Boolean).join(" ")],
       ["Newest value within it", quantity(alert.value, unit)],
       ["Value when it fired", quantity(alert.fired_value, unit)],

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from app.mqtt.messages.payloads import PayloadError, Values, read_json, read_plain, units_of
+from app.mqtt.messages.topics import fill_in
 from app.mqtt.model import Draft, MqttMessage, TopicRoute
-from app.mqtt.payloads import PayloadError, Values, read_json, read_plain, units_of
-from app.mqtt.topics import fill_in
 
 #: Reasons for which a message becomes no reading: no route takes it, its route ignores it, it has no number, or the
 #: broker had retained it and it has no time, so that the time of measurement is unknown.

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.mqtt.topics import covers, overlap, parse_pattern, widest
+from app.mqtt.messages.topics import covers, overlap, parse_pattern, widest
 
 
 @pytest.mark.parametrize(

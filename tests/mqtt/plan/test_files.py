@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from app.mqtt.files import BridgeFileError, load_plan, parse_plan
 from app.mqtt.model import MqttBroker
+from app.mqtt.plan.files import BridgeFileError, load_plan, parse_plan
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "mqtt"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "mqtt"
 
 
 def problems(text: str) -> list[str]:

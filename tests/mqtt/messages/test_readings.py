@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.mqtt.files import load_plan, parse_plan
+from app.mqtt.messages.readings import read_message
 from app.mqtt.model import Draft, MqttMessage, TopicRoute
-from app.mqtt.readings import read_message
+from app.mqtt.plan.files import load_plan, parse_plan
 from app.names import is_storable
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "mqtt"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "mqtt"
 
 
 def routes(topics: str) -> tuple[TopicRoute, ...]:

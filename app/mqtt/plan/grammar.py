@@ -8,7 +8,7 @@ from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf
 from app.alerting.language.leaves import NUMBER, POSITIVE_DURATION, TEXT, TIME_ZONE, VERSION, one_of
 from app.alerting.language.yaml_nodes import ScalarNode
 from app.hints import shown
-from app.mqtt.topics import parse_pattern
+from app.mqtt.messages.topics import parse_pattern
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 

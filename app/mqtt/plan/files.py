@@ -11,9 +11,9 @@ from app.alerting.rules.problems import ProblemLog, RuleErrors, RuleProblem
 from app.clock import SECOND_US
 from app.errors import AppError
 from app.hints import did_you_mean, listed
-from app.mqtt.grammar import FILE
+from app.mqtt.messages.topics import covers, overlap, placeholders
 from app.mqtt.model import BridgePlan, MqttBroker, TopicRoute
-from app.mqtt.topics import covers, overlap, placeholders
+from app.mqtt.plan.grammar import FILE
 
 _FIELDS = {"except": "without", "topic": "pattern"}
 

@@ -1,0 +1,55 @@
+"""What `tidegauge key create` prints with a new key: how curl, Telegraf and Home Assistant send readings with it."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from app.settings import Settings
+
+_SNIPPETS: Final = """
+Send a reading with curl:
+
+curl "{address}/api/v1/readings" -H "X-API-Key: {key}" -d '[{{"sensor": "cellar", "values": {{"temperature": 12.5}}}}]'
+
+Telegraf, in telegraf.conf:
+
+[[outputs.influxdb_v2]]
+  urls = ["{address}"]
+  token = "{key}"
+  organization = "any"
+  bucket = "any"
+
+Home Assistant, in configuration.yaml:
+
+influxdb:
+  api_version: 2
+  ssl: {has_tls}
+  host: {host}
+  port: {port}{path}
+  token: {key}
+  organization: any
+  bucket: any"""
+
+
+def write_snippets(key: str, settings: Settings, gateway: str | None) -> str:
+    """Return examples with the key and the server's address, PUBLIC_URL or else HOST and PORT."""
+    address = (settings.public_url or f"http://{_in_url(settings.host)}:{settings.port}{settings.root_path}").rstrip(
+        "/"
+    )
+    parts = urlsplit(address)
+    has_tls = parts.scheme == "https"
+    text = _SNIPPETS.format(
+        key=key,
+        address=address,
+        has_tls="true" if has_tls else "false",
+        host=parts.hostname,
+        port=parts.port or (443 if has_tls else 80),
+        path=f"\n  path: {parts.path}" if parts.path else "",
+    )
+    return text if gateway is None else f"{text}\n\nWhat is sent with this key is that of the gateway {gateway}."
+
+
+def _in_url(host: str) -> str:
+    """Return the host for an address; one that stands for all addresses is no address to send to."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

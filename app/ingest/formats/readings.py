@@ -168,8 +168,7 @@ def _check_sensor(sensor: str | None) -> str | None:
 def own_sensor(request: AnyRequest) -> str:
     """Return the sensor of readings that name none: the gateway of the key, else the key's label."""
     key: ApiKey = request.scope["state"]["api_key"]
-    gateway: str | None = getattr(key, "gateway", None)
-    return gateway or key.label
+    return key.label if key.binding is None else key.binding.gateway
 
 
 handlers = [post_readings]

@@ -235,10 +235,12 @@ async def test_aggregates_are_kept_when_their_readings_are_gone(
     await refresh_all(database.dsn)
     async with database.pool.acquire() as connection:
         before = {relation: await connection.fetch(AGGREGATED.format(relation=relation)) for relation in WIDTHS}
+        stored = await connection.fetchval("SELECT count(*) FROM reading WHERE time > '-infinity'")
         await connection.execute("SELECT drop_chunks('reading', older_than => now() - $1::interval)", RAW_RETENTION)
     manifest = await write_archive(database.dsn, tmp_path / "all.tar")
     assert manifest.aggregates_before is not None
-    assert manifest.count("reading") < manifest.count("reading_1m") + 900
+    # Chunks are dropped as a whole, so how many readings go depends on the day.
+    assert manifest.count("reading") < stored
     await import_archive(tmp_path / "all.tar", target)
     async with connected(target) as connection:
         for relation, rows in before.items():

@@ -119,7 +119,7 @@ async def test_delivery_is_repeated_and_may_arrive_twice_when_the_answer_was_los
 async def test_delivery_is_not_repeated_when_a_relay_answers_with_its_own_success(
     delivery: BrokerDelivery, endpoints: Endpoints, slack: SlackReceiver
 ) -> None:
-    slack.fail_next(answers(200, '{"success": true}'))
+    slack.fail_next(answers(200, '{"status": "accepted"}'))
     outcome = await delivery.deliver(slack_target(endpoints, slack))
     assert outcome == DeliveryOutcome(1, error="Network error sending to Slack: Slack answered 200")
 

@@ -31,7 +31,7 @@ async def test_read_is_answered_503_in_time_and_others_go_on_when_a_lock_is_held
         started = monotonic()
         answers = await asyncio.gather(*(_ask(server, "GET", "/api/v1/alerts") for _ in range(5)))
         assert monotonic() - started < 2
-        assert await server.get("/api/v1/gateways") == {"items": [], "next": None}
+        assert await server.get("/api/v1/silences") == {"items": [], "next": None}
     for status, headers, body in answers:
         assert (status, headers["Retry-After"]) == (503, "5")
         assert headers["Content-Type"] == "application/problem+json"

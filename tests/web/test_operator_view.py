@@ -186,6 +186,7 @@ async def test_phone_shows_alerts_before_problems(server: Server, tmp_path: Path
 
 async def test_sensor_opens_with_the_metric_that_is_in_alert(server: Server, page: Page) -> None:
     await post(server, "boiler", humidity=50, temperature=25)
+    await server.tick()
     await _open(page, server, "#/sensor/boiler")
     tab = page.get_by_role("button", name="temperature")
     await expect(tab).to_have_attribute("aria-pressed", "true")
@@ -213,12 +214,12 @@ async def test_channel_is_not_called_working_while_its_message_is_tried_in_vain(
     await expect(page.locator(".message-row").filter(has_text="siren").first).to_contain_text("next try ")
 
 
-async def test_history_gives_the_value_that_fired_when_a_rule_has_no_peak(server: Server, page: Page) -> None:
+async def test_history_gives_the_peak_of_what_a_rule_compares(server: Server, page: Page) -> None:
     await post(server, "quay", minutes_ago=9, level=1)
     await post(server, "quay", level=11)
     await server.tick()
     await _open(page, server, "#/history")
-    await expect(page.locator(".history-row")).to_contain_text(re.compile(r"fired at \d"))
+    await expect(page.locator(".history-row")).to_contain_text(re.compile(r"peak \d"))
 
 
 async def test_what_sticks_below_the_head_knows_its_height(server: Server, page: Page) -> None:

@@ -178,6 +178,8 @@ async def test_phone_shows_alerts_before_problems(server: Server, tmp_path: Path
     (tmp_path / "copy.yml").write_text(SECOND_TOO_WARM)
     await server.worker.alerting.keeper.reload(server.worker.pool)
     await _open(page, server)
+    for each in ("#alerts", "#problems"):
+        await expect(page.locator(each)).to_be_visible()
     boxes = [await page.locator(each).bounding_box() for each in ("#alerts", "#problems")]
     tops = [box["y"] for box in boxes if box is not None]
     assert tops == sorted(tops)

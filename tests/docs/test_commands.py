@@ -106,11 +106,16 @@ async def test_commands_of_operators_work(
     folder = tmp_path / "checkout"
     folder.mkdir()
     secret = {"https://hooks.slack.com/services/T0/B0/secret": slack.webhook_url("broker")}
-    replaced = {**REPLACED, **secret, "http://127.0.0.1:8000": operated.address}
+    # The message that is sent again has only what is still true, so its alert must not be closed before it is sent.
+    sent = """curl -s "$TIDEGAUGE/api/v1/notifications/outbox?state=sent" -H "X-API-Key: $API_KEY" | grep '"id":2,'"""
+    ack = 'curl -X POST "$TIDEGAUGE/api/v1/alerts/1/ack"'
+    waiting = {ack: f"until {sent} >/dev/null; do sleep 0.1; done\n{ack}"}
+    replaced = {**REPLACED, **secret, **waiting, "http://127.0.0.1:8000": operated.address}
     await run_document("docs/operators.md", folder, replaced, {"DATABASE_URL": database.dsn})
-    # The test message, what was refused at first, and the other program's notification.
-    await wait_until(lambda: len(slack.accepted) == 3)
+    # The test message, what was refused at first, that its alert was closed, and the other program's notification.
+    await wait_until(lambda: len(slack.accepted) == 4)
     assert any("Delayed" in text for text in slack.texts)
+    assert any("sensor replaced" in text for text in slack.texts), slack.texts
 
 
 async def test_commands_of_backup_bring_everything_to_other_databases(

@@ -29,7 +29,14 @@ def problems(texts: str | dict[str, str], **options: Any) -> list[str]:
 
 def test_shipped_rules_work_without_any_environment() -> None:
     rule_set = load_rules(SHIPPED, {})
-    assert {rule.sensors.metric for rule in rule_set.rules} == {"temperature", "humidity", "pressure"}
+    assert {rule.sensors.metric for rule in rule_set.rules} == {
+        "temperature",
+        "humidity",
+        "pressure",
+        "door",
+        "water",
+        "level",
+    }
     assert rule_set.channels == ()
 
 
@@ -512,7 +519,7 @@ def test_names_are_cut_when_there_are_very_many() -> None:
     last = f"  - name: z\n    sensors: {{metric: t}}\n    levels: {{warning: {{above: 1}}}}\n{wrong}"
     text = f"version: 1\nrules:\n{rules}{last}"
     (said,) = problems(text)
-    assert said.endswith("rule-48, rule-49 or 1452 others)")
+    assert said.endswith("rule-48, rule-49 or 1453 others)")
 
 
 def test_pattern_of_a_sensor_is_refused_when_no_name_is_so_long() -> None:

@@ -28,17 +28,28 @@ async def test_alert_stays_open_in_a_new_era_when_the_conditions_of_its_rule_cha
     assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 1
 
 
-async def test_new_era_starts_after_the_newest_evaluated_reading_when_the_stored_state_is_older(
+async def test_new_era_starts_at_the_newest_evaluated_reading_when_the_stored_state_is_older(
     harness: AlertingHarness,
 ) -> None:
     await harness.use_rules(WARM)
-    for minutes_ago, value in ((5, 6), (3, 7)):
-        await harness.upload("freezer-1", (minutes_ago, value))
+    for minutes_ago in (5, 3):
+        await harness.upload("freezer-1", (minutes_ago, 7))
         await harness.tick()
-    await harness.use_rules(WARM.replace("above: 8", "above: 6.5, for: 2m"))
+    # The reading of 5 minutes ago is of the earlier era: a clock from there would fire.
+    await harness.use_rules(WARM.replace("above: 8", "above: 6.5, for: 4m"))
     await harness.upload("freezer-1", (0.5, 7))
     await harness.tick()
     assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 0
+
+
+async def test_new_era_judges_the_newest_evaluated_reading(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (5, 7))
+    await harness.tick()
+    await harness.use_rules(WARM.replace("above: 8", "above: 6.5, for: 4m"))
+    await harness.upload("freezer-1", (0.5, 7))
+    await harness.tick()
+    assert await harness.pool.fetchval("SELECT count(*) FROM alert_episode") == 1
 
 
 async def test_era_stays_when_only_the_message_of_the_rule_changes(harness: AlertingHarness) -> None:

@@ -104,7 +104,7 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
             renamed != sensor["name"]
             or change.retired not in (UNSET, sensor["is_retired"])
             or forgot
-            or change.owner is not UNSET
+            or change.owner not in (UNSET, sensor["owner"])
             or None in units.values()
         ):
             await connection.execute(SQL["count_version"])

@@ -84,7 +84,7 @@ UPDATE sensor_version SET version = version + 1;
 
 -- name: look_up_sensor
 -- $1 name, present or old one
-SELECT id, name, retired_at IS NOT NULL AS is_retired FROM sensor WHERE id = (SELECT find_sensor($1));
+SELECT id, name, owner, retired_at IS NOT NULL AS is_retired FROM sensor WHERE id = (SELECT find_sensor($1));
 
 -- name: lock_sensor
 -- $1 sensor id

@@ -81,7 +81,7 @@ async def test_up_runs_without_a_key_when_the_only_one_was_revoked(tmp_path: Pat
         old = find_development_key(data_dir)
         assert old
         assert await server.post([{"sensor": "s", "values": {"m": 1}}], **{"X-API-Key": old}) == 401
-        made = tidegauge(tmp_path, *CREATE_ME, DATABASE_URL=database.dsn)
+        made = tidegauge(tmp_path, *CREATE_ME, "--plain", DATABASE_URL=database.dsn)
         assert made.code == 0, made
         assert await server.post([{"sensor": "s", "values": {"m": 1}}], **{"X-API-Key": made.out.strip()}) == 200
         assert await server.end(signal.SIGTERM) == 0

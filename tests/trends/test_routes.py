@@ -142,7 +142,7 @@ async def test_request_is_refused_with_the_parameter_and_a_remedy_when_one_is_wr
     for path, detail in {
         "trends?sensor=pi1&metric=t&from=yesterday": "from is 'yesterday'; send RFC 3339 with a zone",
         "trends?sensor=pi1&metric=t&to=%C2%B2": "to is '²'; send RFC 3339 with a zone",
-        "trends?sensor=pi1&metric=t&to=2026-03-02T00:00:00": "to is '2026-03-02T00:00:00'; send RFC 3339 with a zone",
+        "trends?sensor=pi1&metric=t&to=2026-03-02T00:00:00": "to is '2026-03-02T00:00:00': it has no zone; send",
         "trends?sensor=pi1&metric=t&from=2&to=1": "; from must be earlier",
         "trends?sensor=pi1&metric=t&points=0": "points",
         "trends?sensor=pi1&metric=t&points=10001": "points",

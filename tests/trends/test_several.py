@@ -186,7 +186,7 @@ async def test_trends_are_csv_when_asked_by_format_or_by_accept(server: Server, 
 
 async def test_names_are_read_back_from_csv_when_they_have_any_letters(server: Server) -> None:
     now = datetime.now(UTC).replace(microsecond=123)
-    names = ['a,b "c"', "Pegelstände", "水位 😀", "semi;colon", " spaces "]
+    names = ['a,b "c"', "Pegelstände", "水位 😀", "semi;colon", "two  blanks"]
     formulas = ["=1+1", "@SUM(A1)", "+49", "-5"]
     await server.post_readings(
         [{"sensor": name, "time": now.isoformat(), "values": {"t": -1.5}} for name in [*names, *formulas]]

@@ -105,6 +105,15 @@ class Document:
         """Return all fields."""
         return {name: self.get(name) for name in self.names or ()}
 
+    def check_rest(self) -> None:
+        """Decode what nobody asked for of a large body; raise InvalidRequestError, as for a small one."""
+        for field in (self._fields or {}).values():
+            if isinstance(field, _Encoded) and not field.was_read:
+                field()
+            elif isinstance(field, Listing) and isinstance(field.pieces, _Watched) and not field.pieces.were_taken:
+                for _ in field:
+                    pass
+
 
 class _Encoded:
     """A field that is decoded when it is asked for."""
@@ -112,9 +121,23 @@ class _Encoded:
     def __init__(self, coding: Coding, encoded: bytes) -> None:
         self._coding = coding
         self._encoded = encoded
+        self.was_read = False
 
     def __call__(self) -> Any:
+        self.was_read = True
         return self._coding.read(self._encoded)
+
+
+class _Watched:
+    """The pieces of a list, and whether somebody has taken all of them."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self.were_taken = False
+
+    def __call__(self) -> Iterator[bytes]:
+        yield from self._pieces()
+        self.were_taken = True
 
 
 def read_document(coding: Coding, body: bytes) -> Document:
@@ -139,4 +162,5 @@ def _listing(items: list[Any]) -> Listing:
 
 
 def _in_pieces(coding: Coding, pieces: Pieces) -> Listing:
-    return Listing(lambda: map(coding.read, pieces()), pieces)
+    watched = _Watched(pieces)
+    return Listing(lambda: map(coding.read, watched()), watched)

@@ -45,7 +45,7 @@ def parse_from(body: bytes, media_type: str, source: Source) -> Parsed:
     shape = shapes_by_media_type().get(media_type)
     if shape is not None:
         document = shape.open_body(body, media_type) if shape.open_body is not None else read_document(JSON, body)
-        return _collect(check_items(shape.read(document, source), source), source)
+        return _collect(check_items(shape.read(document, source), source), source, document)
     coding = _coding(media_type)
     if coding is JSON:
         body = body.rstrip(b"\0")  # firmware may count the end of a text in C
@@ -84,18 +84,22 @@ def _parse_document(coding: Coding, body: bytes, source: Source) -> Parsed:
     if shape is native.SHAPE and len(body) > documents.WHOLE_BYTES:
         listing = document.items or document.list_of("readings")
         if listing is not None and listing.pieces is not None:
-            return _collect(_read_pieces(coding, native.open_envelope(document, source), source), source)
-    return _collect(check_items(shape.read(document, source), source), source)
+            return _collect(_read_pieces(coding, native.open_envelope(document, source), source), source, document)
+    return _collect(check_items(shape.read(document, source), source), source, document)
 
 
-def _collect(parts: Iterator[Readings], source: Source) -> Parsed:
-    """Join the readings of a body; raise PayloadTooLargeError if it has too many values."""
+def _collect(parts: Iterator[Readings], source: Source, document: Document) -> Parsed:
+    """Join the readings of a body; raise PayloadTooLargeError if it has too many values.
+
+    Raise InvalidRequestError if the rest of the body cannot be decoded.
+    """
     kept: list[Readings] = []
     value_count = 0
     for part in parts:
         kept.append(part)
         value_count += len(part.values)
         check_value_count(value_count + source.rejected.count)
+    document.check_rest()
     return Parsed(Readings.join(kept), source.rejected, source.gateway)
 
 

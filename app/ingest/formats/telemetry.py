@@ -46,6 +46,7 @@ def parse(body: bytes, source: Source) -> Parsed:
     """Return the readings in telemetry; raise InvalidRequestError or PayloadTooLargeError."""
     document = read_document(JSON, body.rstrip(b"\0"))
     parts = [*check_items(read_device(document, source), source)]
+    document.check_rest()
     return Parsed(Readings.join(parts), source.rejected)
 
 

@@ -80,6 +80,13 @@ def test_json_is_refused_when_an_object_is_broken(body: str) -> None:
     assert _parse_in_pieces(body.encode(), "", 1) is InvalidRequestError
 
 
+@pytest.mark.parametrize("rest", ['{""null}', '[{""null}]', '[1,{"a":{"b":[1 2]}}]', '"\\q"'])
+def test_json_is_refused_when_a_field_that_nobody_reads_is_broken(rest: str) -> None:
+    for start in ('"readings":[],"gateway":"roof"', '"times":[],"values":[],"sensor":"a","metric":"t"'):
+        body = f'{{{start},"x":{rest}}}'.encode()
+        assert _parse_in_pieces(body, "", 1) == _parse(body, "") == InvalidRequestError, body
+
+
 @pytest.mark.parametrize("body", [b"5", b'"a"'])
 def test_json_has_no_parts_when_it_is_neither_a_list_nor_an_object(body: bytes) -> None:
     assert split_json(body) == SplitBody()

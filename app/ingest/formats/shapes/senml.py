@@ -129,11 +129,16 @@ class _Resolver:
             return float(value) if isinstance(value, bool) else value
         if "v" not in record or not self._value or not _is_number(value):
             return value
-        return self._value + value
+        try:
+            return self._value + value
+        except OverflowError:  # an integer beyond all floats
+            return inf
 
     def _resolve_time(self, time: Any) -> object:
-        if not _is_number(time) or not -_TIME_LIMIT_S < time < _TIME_LIMIT_S or abs(self._time) >= _TIME_LIMIT_S:
-            return show(time) if _is_number(time) else time
+        if not _is_number(time):
+            return time
+        if not (abs(time) < _TIME_LIMIT_S and abs(self._time) < _TIME_LIMIT_S):  # so that NaN is refused, too
+            return Word(f"{show(self._time)} + {show(time)} s")
         seconds = self._time + time
         us = round(seconds * SECOND_US)
         return Instant(us if seconds >= _RELATIVE_S else self._source.times.take_receipt() + us)

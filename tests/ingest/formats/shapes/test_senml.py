@@ -1,7 +1,9 @@
 """SenML in JSON and CBOR, with the examples of RFC 8428 at other times."""
 
+import json
 import struct
 from decimal import Decimal
+from math import inf, nan
 from typing import Any
 
 import cbor2
@@ -88,6 +90,21 @@ def test_time_that_counts_from_now_makes_a_second_sending_another_reading() -> N
 
 def test_base_value_is_added() -> None:
     assert [row[3] for row in both([{"bv": 20, "n": "a", "v": 1}, {"n": "a", "t": -1, "v": -2}]).values] == [21, 18]
+
+
+@pytest.mark.parametrize("time", [nan, inf, -inf, 1e300, 10**390])
+def test_records_are_refused_when_their_base_time_is_no_time(time: float) -> None:
+    body = json.dumps([{"bn": "a:", "bt": time, "n": "t", "v": 1}, {"n": "u", "t": 1.5, "v": 2}]).encode()
+    result = parse(body, JSON_TYPE)
+    assert result.values == []
+    assert [(index, code) for index, code, _ in result.refusals] == [(0, "time_invalid"), (1, "time_invalid")]
+
+
+def test_value_is_refused_when_its_base_value_is_beyond_all_floats() -> None:
+    body = json.dumps([{"bv": 10**390, "n": "a", "v": 1.5}, {"bv": 0, "n": "a", "v": 2}]).encode()
+    result = parse(body, JSON_TYPE)
+    assert [row[3] for row in result.values] == [2.0]
+    assert [(index, code) for index, code, _ in result.refusals] == [(0, "value_out_of_range")]
 
 
 def test_bad_record_is_refused_alone() -> None:

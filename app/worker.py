@@ -20,8 +20,8 @@ from app.db.pool import BoundedPool, Pool
 from app.db.rights import end_reader_transactions
 from app.db.servers.pooler import refuse_transaction_pooling
 from app.health import LOOK_EVERY_S, Probe
+from app.ingest.flush.idempotency import prune_answers
 from app.ingest.flush.legacy_records import prune_legacy_readings
-from app.ingest.idempotency import prune_answers
 from app.jobs import FAILURES_ALARMING, Job, Jobs
 from app.live.retention import prune_feed
 from app.metrics import Metrics

@@ -29,13 +29,13 @@ from app.http.proxies import client_address
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
 from app.ingest.bodies.room import BodyRoom, HeldRoom
 from app.ingest.dry_run import try_upload
+from app.ingest.flush.idempotency import AnsweredElsewhereError, Answers, check_key
 from app.ingest.formats import Parse, Parsed, ParseGood, ReceiptTimes
 from app.ingest.gateways.binding import bind
 from app.ingest.gateways.refusals import BODY_KEPT
 from app.ingest.gateways.statistics import GatewayLog
-from app.ingest.idempotency import AnsweredElsewhereError, Answers, check_key
+from app.ingest.gateways.unknown_fields import UnknownFields
 from app.ingest.sql import SQL
-from app.ingest.unknown_fields import UnknownFields
 from app.ingest.upload import Idempotency, Outcome, Receipt, Sent, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics

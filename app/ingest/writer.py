@@ -14,9 +14,9 @@ from app.db.pool import APP_ROLE, DATABASE_ERRORS, Connection, connect, cut_afte
 from app.errors import DatabaseUnavailableError, InvalidRequestError, OverloadedError
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.commit import CommitUnknownError
+from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
-from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Outcome, Upload

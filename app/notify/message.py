@@ -160,6 +160,11 @@ class Markup(NamedTuple):
 PLAIN: Final = Markup(escape=str, bold=str, link=lambda label, url: f"{label}: {url}")
 
 
+def markdown_link(label: str, url: str) -> str:
+    """Return a link in Markdown; in the address, what would end it is encoded."""
+    return f"[{label}]({url.replace('(', '%28').replace(')', '%29').replace(' ', '%20')})"
+
+
 class Fitted(NamedTuple):
     """The parts of a message that fit a service; no part is cut in the middle."""
 

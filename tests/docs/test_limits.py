@@ -20,8 +20,8 @@ from app.ingest.bodies.pieces import READINGS_LIMIT, VALUES_LIMIT
 from app.ingest.bodies.room import BODIES_LIMIT
 from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
+from app.ingest.flush.idempotency import KEY_LIMIT
 from app.ingest.gateways.statistics import GATEWAYS_PER_KEY
-from app.ingest.idempotency import KEY_LIMIT
 from app.ingest.series import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
 from app.ingest.upload import REJECTIONS_LISTED
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES

@@ -11,8 +11,8 @@ from app.alerting.episodes.replay import Known, Replay
 from app.alerting.episodes.revision import StoredEpisode
 from app.alerting.episodes.shortcut import Extremes
 from app.alerting.episodes.timed import Companion, Timing
-from app.alerting.evaluation.companions import TimedPairs
 from app.alerting.evaluation.dirty import LateRows, News
+from app.alerting.evaluation.timed.companions import TimedPairs
 from app.alerting.rules.matching import Match, RuleBook
 from app.clock import MINUTE_US
 from app.model import SeriesId

@@ -18,9 +18,9 @@ from app.db.sql import SQL as DB_SQL
 from app.ingest.flush.batch import Batch, Ints, NewReadings, Samples, by_day, copy_payload, split
 from app.ingest.flush.commit import commit_answered, transaction
 from app.ingest.flush.feed_payload import encode_payload, group_readings
+from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
-from app.ingest.idempotency import AnsweredElsewhereError
 from app.ingest.series import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.upload import Outcome

@@ -6,7 +6,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import Lines, Markup, Message, RenderedMessage, clip, fit, utf16_units, write
+from app.notify.message import Lines, Markup, Message, RenderedMessage, clip, fit, markdown_link, utf16_units, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,
@@ -119,11 +119,7 @@ def _escape(text: str) -> str:
     return _RESERVED.sub(r"\\\1", text)
 
 
-def _link(label: str, url: str) -> str:
-    return f"[{label}]({url.replace('(', '%28').replace(')', '%29').replace(' ', '%20')})"
-
-
-MARKDOWN: Final = Markup(escape=_escape, bold=lambda text: f"**{text}**", link=_link)
+MARKDOWN: Final = Markup(escape=_escape, bold=lambda text: f"**{text}**", link=markdown_link)
 
 
 def _cost(lines: Lines) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import Lines, Markup, Message, RenderedMessage, fit, write
+from app.notify.message import Lines, Markup, Message, RenderedMessage, fit, markdown_link, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fingerprint, refusal, send_post
 
@@ -93,11 +93,7 @@ def _escape(text: str) -> str:
     return _RESERVED.sub(r"\\\1", text)
 
 
-def _link(label: str, url: str) -> str:
-    return f"[{label}]({url.replace('(', '%28').replace(')', '%29').replace(' ', '%20')})"
-
-
-MARKDOWN: Final = Markup(escape=_escape, bold=lambda text: f"**{text}**", link=_link)
+MARKDOWN: Final = Markup(escape=_escape, bold=lambda text: f"**{text}**", link=markdown_link)
 
 
 def _cost(lines: Lines) -> int:

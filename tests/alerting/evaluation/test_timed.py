@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.alerting.evaluation.horizon import Uploads, horizon_of
+from app.alerting.evaluation.timed.horizon import Uploads, horizon_of
 from app.clock import MINUTE_US, SECOND_US, now_us
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush

@@ -8,7 +8,7 @@ from datetime import timedelta
 import msgspec
 
 from app.auth.keys import create_key
-from app.ingest.idempotency import Answers, prune_answers
+from app.ingest.flush.idempotency import Answers, prune_answers
 from app.settings import Settings
 from tests.conftest import API_KEY, Database, Server, running_server
 from tests.ingest.client import send

@@ -1,1 +1,4 @@
-"""HTTP for all routes: limits of connections, deadlines, disconnects, addresses behind proxies, the request log."""
+"""HTTP for all routes: limits of connections, deadlines, disconnects, addresses behind proxies, the request log.
+
+`direct.py` calls the routes of uploads without the router.
+"""

@@ -5,16 +5,16 @@ from typing import Any
 
 import msgspec
 
-from app.alerting.language.channel_secrets import (
+from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, mismatch, read_logged
+from app.alerting.language.leaves import SECRET, SETTING, one_of
+from app.alerting.language.yaml_nodes import MappingNode, Node
+from app.alerting.rules.channel_secrets import (
     channel_variable,
     is_secret,
     missing_secrets,
     references,
     resolve_fields,
 )
-from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, mismatch, read_logged
-from app.alerting.language.leaves import SECRET, SETTING, one_of
-from app.alerting.language.yaml_nodes import MappingNode, Node
 from app.alerting.rules.model import ChannelDefinition, FieldValue
 from app.alerting.rules.problems import ProblemLog
 from app.notify.channels import find_channels

@@ -6,13 +6,13 @@ from types import MappingProxyType
 
 import msgspec
 
-from app.alerting.language.channel_secrets import missing_secrets, references
 from app.alerting.language.channels import ChannelCheck
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Names
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
 from app.alerting.language.yaml_nodes import Extent, ScalarNode, compose
+from app.alerting.rules.channel_secrets import missing_secrets, references
 from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms, Watchdog
 from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
 from app.clock import MINUTE_US

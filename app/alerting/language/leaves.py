@@ -10,9 +10,9 @@ from zoneinfo import available_timezones
 import msgspec
 
 from app.alerting.episodes.samples import ValueOf
-from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
 from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
 from app.alerting.language.yaml_nodes import ScalarNode
+from app.alerting.rules.channel_secrets import REFERENCE_PATTERN, reference_fault, references
 from app.alerting.rules.model import GATEWAY_OFFLINE
 from app.alerting.rules.problems import Place
 from app.clock import MINUTE_US, SECOND_US

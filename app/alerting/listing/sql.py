@@ -1,4 +1,4 @@
-"""SQL statements of the alerting routes, by name."""
+"""SQL statements of the lists of alerts and rules, by name."""
 
 from pathlib import Path
 

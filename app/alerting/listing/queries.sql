@@ -1,4 +1,4 @@
--- Queries of the routes for alerts, silences and rules.
+-- Queries of lists of alerts and rules.
 
 -- name: list_alert_ids
 -- $1 only open alerts, $2 and $3 page cursor: alerts before this fired_at and id, $4 largest number of alerts,

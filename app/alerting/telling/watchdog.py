@@ -1,4 +1,4 @@
-"""The watchdog: asks an address while rules are evaluated, so that somebody notices when they no longer are."""
+"""The watchdog: asks an address while rules are evaluated. Who serves that address notices when evaluation stops."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from time import monotonic
 import aiohttp
 import structlog
 
-from app.alerting.language.channel_secrets import ForbiddenReferenceError, MissingSecretError, resolve_fields
+from app.alerting.rules.channel_secrets import ForbiddenReferenceError, MissingSecretError, resolve_fields
 from app.alerting.rules.model import RuleSet, Watchdog
 from app.clock import SECOND_US
 from app.notify.transport import open_session

@@ -1,6 +1,6 @@
 import pytest
 
-from app.alerting.language.channel_secrets import (
+from app.alerting.rules.channel_secrets import (
     ForbiddenReferenceError,
     MissingSecretError,
     is_secret,

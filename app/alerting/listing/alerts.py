@@ -9,9 +9,9 @@ import msgspec
 
 from app.alerting.conditions import farthest
 from app.alerting.episodes.reasons import RETRACTED
+from app.alerting.listing.sql import SQL
 from app.alerting.rules.matching import terms_for
 from app.alerting.rules.model import Rule, RuleSet
-from app.alerting.sql import SQL
 from app.clock import from_us, to_us
 from app.db.pool import Connection, Pool
 from app.model import Tags

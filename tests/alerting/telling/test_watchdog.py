@@ -3,7 +3,7 @@
 import asyncio
 
 from app.alerting.rules.model import RuleSet, Watchdog
-from app.alerting.watchdog import keep_watchdog
+from app.alerting.telling.watchdog import keep_watchdog
 from app.clock import SECOND_US
 from app.settings import Settings
 from tests.receivers import WebhookReceiver

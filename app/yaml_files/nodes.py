@@ -17,7 +17,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from app.alerting.rules.problems import Place, problem_at
+from app.yaml_files.problems import Place, problem_at
 
 #: The deepest nesting that is read. Rules need six levels; the limit keeps a hostile file cheap.
 DEEPEST = 24
@@ -75,7 +75,7 @@ class Extent(msgspec.Struct):
 
 
 def compose(text: str, file: str, before: Extent | None = None) -> Node:
-    """Return the root node of one YAML document; raise RuleErrors with one problem when the text is not YAML.
+    """Return the root node of one YAML document; raise FileErrors with one problem when the text is not YAML.
 
     `before` is the extent of the files that were read before, to which that of this one is added.
     """
@@ -144,9 +144,9 @@ class _Composer:
     def _start_document(self, event: DocumentStartEvent, place: Place) -> None:
         self._documents += 1
         if self._documents > 1:
-            raise problem_at(place, "a second document begins here; a rule file is one document: remove the ---")
+            raise problem_at(place, "a second document begins here; a file is one document: remove the ---")
         if event.version not in (None, (1, 2)):
-            raise problem_at(place, "rule files are YAML 1.2; remove the %YAML line")
+            raise problem_at(place, "files are read as YAML 1.2; remove the %YAML line")
 
     def _anchored(self, anchor: str, place: Place) -> tuple[Node, Extent]:
         if anchor not in self._anchors:
@@ -168,7 +168,7 @@ class _Composer:
                 "alias (*name) counts as all that it stands for; write less",
             )
         if len(self._open) + extent.depth > DEEPEST:
-            raise problem_at(place, "this is nested too deeply for a rule file")
+            raise problem_at(place, "this is nested too deeply")
 
     def _finish(self, node: Node, extent: Extent, anchor: str | None) -> None:
         if anchor is not None:
@@ -228,9 +228,7 @@ def _scalar(event: ScalarEvent, place: Place) -> ScalarNode:
 
 def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent, place: Place) -> None:
     if event.tag is not None:
-        raise problem_at(
-            place, f"tags such as {event.tag:.40} have no use in rule files; quote text that begins with !"
-        )
+        raise problem_at(place, f"tags such as {event.tag:.40} have no use here; quote text that begins with !")
 
 
 def _pairs(items: list[Node]) -> tuple[tuple[ScalarNode, Node], ...]:

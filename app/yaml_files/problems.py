@@ -1,4 +1,4 @@
-"""Problems of rule files, each with its place; all problems are reported together."""
+"""Problems of files that people write, each with its place; all problems are reported together."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -23,7 +23,7 @@ class Place(msgspec.Struct, frozen=True, order=True):
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
-class RuleProblem(msgspec.Struct, frozen=True, order=True):
+class FileProblem(msgspec.Struct, frozen=True, order=True):
     """One problem of a file, with a message for people."""
 
     file: str
@@ -35,14 +35,14 @@ class RuleProblem(msgspec.Struct, frozen=True, order=True):
         return f"{Place(self.file, self.line, self.column)}: {self.message}"
 
 
-class RuleErrors(AppError):  # noqa: N818 (it holds several errors)
-    """Rule files cannot be used. `problems` holds all problems in order of file, line and column."""
+class FileErrors(AppError):  # noqa: N818 (it holds several errors)
+    """One or more files cannot be used. `problems` holds all problems in order of file, line and column."""
 
-    code = "rules"
-    title = "The rules cannot be used"
+    code = "files"
+    title = "A file cannot be used"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
-    def __init__(self, problems: Iterable[RuleProblem]) -> None:
+    def __init__(self, problems: Iterable[FileProblem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(map(str, self.problems)))
 
@@ -51,16 +51,16 @@ class ProblemLog:
     """Collects problems, so that one pass over the files reports all of them."""
 
     def __init__(self) -> None:
-        self.problems: list[RuleProblem] = []
+        self.problems: list[FileProblem] = []
 
     def add(self, place: Place, message: str) -> None:
         """Add one problem, or say once that there are more than MOST_PROBLEMS."""
         if len(self.problems) == MOST_PROBLEMS:
             message = f"there are more problems than these {MOST_PROBLEMS}; correct them first"
         if len(self.problems) <= MOST_PROBLEMS:
-            self.problems.append(RuleProblem(place.file, place.line, place.column, message))
+            self.problems.append(FileProblem(place.file, place.line, place.column, message))
 
 
-def problem_at(place: Place, message: str) -> RuleErrors:
+def problem_at(place: Place, message: str) -> FileErrors:
     """Return the error for a file whose one problem prevents reading the rest."""
-    return RuleErrors([RuleProblem(place.file, place.line, place.column, message)])
+    return FileErrors([FileProblem(place.file, place.line, place.column, message)])

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerting.language.yaml_nodes import Extent, MappingNode, ScalarNode, SequenceNode, compose
-from app.alerting.rules.problems import Place, RuleErrors, RuleProblem
+from app.yaml_files.nodes import Extent, MappingNode, ScalarNode, SequenceNode, compose
+from app.yaml_files.problems import FileErrors, FileProblem, Place
 from tests.alerting.rule_texts import SYNTAX
 
 
 def problem(text: str) -> str:
-    with pytest.raises(RuleErrors) as raised:
+    with pytest.raises(FileErrors) as raised:
         compose(text, "x.yml")
     return str(raised.value)
 
@@ -65,17 +65,17 @@ def test_place_is_reported_when_a_character_is_not_allowed() -> None:
 
 
 def test_nesting_is_refused_when_it_is_too_deep() -> None:
-    assert problem("[" * 5000) == "x.yml:1:25: this is nested too deeply for a rule file"
+    assert problem("[" * 5000) == "x.yml:1:25: this is nested too deeply"
 
 
 def test_nesting_is_refused_when_aliases_make_it_too_deep() -> None:
     deep = f"a: &a {'[' * 12}{']' * 12}"
     assert compose(f"{deep}\nb: {'[' * 11}*a{']' * 11}\n", "x.yml")
-    said = "x.yml:2:16: this is nested too deeply for a rule file"
+    said = "x.yml:2:16: this is nested too deeply"
     assert problem(f"{deep}\nb: {'[' * 12}*a{']' * 12}\n") == said
     # An alias of an alias counts as deep as what it stands for in the end.
     assert problem(f"a: &a {'[' * 12}{']' * 12}\nb: &b [*a]\nc: {'[' * 11}*b") == (
-        "x.yml:3:15: this is nested too deeply for a rule file"
+        "x.yml:3:15: this is nested too deeply"
     )
 
 
@@ -113,7 +113,7 @@ def test_file_has_at_most_200000_values(count: int, fits: bool) -> None:
         compose(text, "x.yml", before)
         assert before.values == 200_000
     else:
-        with pytest.raises(RuleErrors, match=r"x\.yml:1:20: here the files have more than 200,000 values"):
+        with pytest.raises(FileErrors, match=r"x\.yml:1:20: here the files have more than 200,000 values"):
             compose(text, "x.yml", before)
 
 
@@ -141,9 +141,9 @@ def test_any_text_is_nodes_or_a_problem(text: str) -> None:
     assert all(one.line >= 1 and one.column >= 1 for one in found)
 
 
-def faults(text: str) -> tuple[RuleProblem, ...]:
+def faults(text: str) -> tuple[FileProblem, ...]:
     try:
         compose(text, "x.yml")
-    except RuleErrors as errors:
+    except FileErrors as errors:
         return errors.problems
     return ()

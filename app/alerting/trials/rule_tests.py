@@ -13,13 +13,13 @@ from app.alerting.evaluation.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
 from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
-from app.alerting.rules.problems import Place
 from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
 from app.local_times import format_span
 from app.model import SeriesId
+from app.yaml_files.problems import Place
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):

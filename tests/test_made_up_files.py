@@ -21,7 +21,8 @@ from typing import Final
 
 import msgspec
 
-from app.notify.message import PLAIN, RenderedMessage, fit, write
+from app.notify.message import RenderedMessage
+from app.notify.message_lines import PLAIN, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Post, fingerprint, refusal, send_post
 

@@ -2,8 +2,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from app.notify.message import LEVELS, PLAIN, Entry, Link, Message, clip, fit, utf16_units, visible, write
-from app.notify.message import Lines as MessageLines
+from app.notify.message import LEVELS, Entry, Link, Message
+from app.notify.message_lines import PLAIN, clip, fit, utf16_units, visible, write
+from app.notify.message_lines import Lines as MessageLines
 from app.rule_texts import format_value
 
 SINCE = datetime(2025, 6, 1, 2, 10, 30, tzinfo=UTC)

@@ -12,7 +12,8 @@ import msgspec
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import Rule, Selector, Terms
-from app.alerting.telling.situation import Group, Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import Group, UntoldEpisode
 from app.clock import DAY_US
 from app.model import severity
 

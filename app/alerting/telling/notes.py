@@ -6,7 +6,8 @@ from app.alerting.conditions import CONDITIONS
 from app.alerting.episodes.reasons import NO_DATA, UNWATCHED
 from app.alerting.telling.changes import LimitOf, SeriesActions
 from app.alerting.telling.decisions import Action
-from app.alerting.telling.situation import Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import UntoldEpisode
 from app.alerting.telling.wording import rule_message
 from app.clock import from_us
 from app.durations import format_duration, format_skew

@@ -6,7 +6,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import Lines, Markup, Message, RenderedMessage, clip, fit, markdown_link, utf16_units, write
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import Lines, Markup, clip, fit, markdown_link, utf16_units, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,

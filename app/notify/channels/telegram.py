@@ -8,18 +8,8 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
-from app.notify.message import (
-    PLAIN,
-    Lines,
-    Markup,
-    Message,
-    RenderedMessage,
-    clip,
-    fit,
-    utf16_units,
-    visible,
-    write,
-)
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import PLAIN, Lines, Markup, clip, fit, utf16_units, visible, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,

@@ -93,8 +93,10 @@ from litestar.status_codes import HTTP_200_OK
 from app.auth.guard import require
 from app.ingest.checks import check_value
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Readings, Receipt, Rejected
+from app.http.requests import AnyRequest
+from app.ingest.intake import Ingest
+from app.ingest.uploads.receipt import Receipt, Rejected
+from app.ingest.uploads.readings import Readings
 from app.model import Reading
 
 

@@ -12,7 +12,7 @@ import rich_click as click
 from app.alerting.evaluation.alert_feed import Transition
 from app.auth.keys import SCOPES
 from app.commands.cli import main
-from app.ingest.upload import RejectionCode
+from app.ingest.uploads.receipt import RejectionCode
 from app.live.protocol import CloseCode
 from app.metrics import Metrics
 from tests.docs.documents import DOCUMENTS, ROOT, Block, anchors, blocks, not_run, prose, read, rows

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from app.db.pool import Connection
 from app.ingest import series as series_module
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.upload import Upload
 from app.model import Reading
 from tests.conftest import Database
 from tests.ingest.uploads import HOUR, SECOND, T0, as_objects, key, reading, upload

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from app.ingest.bodies.pieces import READINGS_LIMIT
 from app.ingest.checks import Refusal, check_time
-from app.ingest.upload import Readings, Rejected
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
 
 
 class Parsed(NamedTuple):

@@ -7,7 +7,8 @@ import msgspec
 from app.auth.keys import ApiKey, Binding
 from app.globs import compile_glob
 from app.ingest.checks import Refusal
-from app.ingest.upload import Readings, Upload
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.upload import Upload
 from app.model import SensorName
 from app.names import SENSOR_NAME_LIMIT, show
 

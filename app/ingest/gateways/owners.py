@@ -8,7 +8,7 @@ from app.clock import MINUTE_US
 from app.db.pool import Connection
 from app.ingest.checks import Refusal
 from app.ingest.sql import SQL
-from app.ingest.upload import Upload
+from app.ingest.uploads.upload import Upload
 from app.model import SensorName
 
 #: Sensors of other gateways that are noted between two writes, and time after which one is noted again.

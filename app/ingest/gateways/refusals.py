@@ -12,7 +12,8 @@ import msgspec
 
 from app.db.pool import Pool
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome, Rejection, RejectionCode, Sent, Upload
+from app.ingest.uploads.receipt import Outcome, Rejection, RejectionCode
+from app.ingest.uploads.upload import Sent, Upload
 from app.log import redact
 
 #: Refused uploads that are kept of each gateway.

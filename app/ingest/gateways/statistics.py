@@ -15,7 +15,8 @@ from app.db.pool import Pool
 from app.errors import AppError, UnprocessableError
 from app.ingest.gateways.refusals import Refusals, RefusedUpload
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome, Sent, Upload
+from app.ingest.uploads.receipt import Outcome
+from app.ingest.uploads.upload import Sent, Upload
 
 WRITE_EVERY_S = 5.0
 #: Intervals between uploads, and skews of uploads, that are kept of each gateway.

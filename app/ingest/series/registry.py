@@ -20,7 +20,8 @@ from app.ingest.checks import Refusal
 from app.ingest.gateways.binding import reject_sensors
 from app.ingest.gateways.owners import ForeignSensors, OwnNames, claim, list_claims, may_describe, refuse_foreign
 from app.ingest.sql import SQL
-from app.ingest.upload import Readings, Series, Upload
+from app.ingest.uploads.readings import Readings, Series
+from app.ingest.uploads.upload import Upload
 from app.model import MetricName, SensorName, SeriesId, Tags
 from app.tasks import run_off_loop
 

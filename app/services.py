@@ -24,7 +24,7 @@ from app.errors import SettingsError
 from app.health import LOOK_EVERY_S, Probe
 from app.ingest.gateways.statistics import WRITE_EVERY_S
 from app.ingest.intake import BEAT_EVERY_S, Ingest
-from app.ingest.series.registry import SEEN_EVERY_S
+from app.ingest.series.descriptions import SEEN_EVERY_S
 from app.ingest.writer import FLUSHERS
 from app.jobs import Job, Jobs
 from app.live.hub import Hub

@@ -22,7 +22,7 @@ from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.flush.idempotency import KEY_LIMIT
 from app.ingest.gateways.statistics import GATEWAYS_PER_KEY
-from app.ingest.series.registry import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
+from app.ingest.series.limits import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
 from app.ingest.uploads.receipt import REJECTIONS_LISTED
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.ingest.writer import QUEUE_VALUES, UPLOAD_WITHIN_S

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import rich_click as click
 
-from app.alerting.evaluation.alert_feed import Transition
+from app.alerting.evaluation.writing.alert_feed import Transition
 from app.auth.keys import SCOPES
 from app.commands.cli import main
 from app.ingest.uploads.receipt import RejectionCode

@@ -20,7 +20,7 @@ from app.alerting.evaluation.loading import find_pairs_to_begin, load_states
 from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.source import ReadingSource, ReplayTask
 from app.alerting.evaluation.sql import SQL
-from app.alerting.evaluation.stored_episodes import Change, Changes, Pair, load_stored
+from app.alerting.evaluation.writing.stored_episodes import Change, Changes, Pair, load_stored
 from app.alerting.rules.matching import RuleBook
 from app.clock import DAY_US, now_us
 from app.db.aggregates import RAW_RETENTION

@@ -9,7 +9,7 @@ from app.alerting.conditions import farthest
 from app.alerting.episodes.machine import Episode, run
 from app.alerting.episodes.samples import Sample, samples
 from app.alerting.episodes.timed import Timing, run_timed
-from app.alerting.evaluation.stored_episodes import threshold_of
+from app.alerting.evaluation.writing.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
 from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.db.pool import Connection
-from app.ingest import series as series_module
+from app.ingest.series import registry as series_module
 from app.ingest.series.registry import SeriesRegistry
 from app.ingest.uploads.upload import Upload
 from app.model import Reading

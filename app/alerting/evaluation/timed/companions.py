@@ -7,8 +7,8 @@ import msgspec
 
 from app.alerting.episodes.timed import Companion
 from app.alerting.evaluation.dirty import News
-from app.alerting.evaluation.sql import SQL
 from app.alerting.evaluation.timed.horizon import Horizons
+from app.alerting.evaluation.timed.sql import SQL
 from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.db.pool import Connection

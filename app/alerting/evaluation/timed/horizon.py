@@ -5,7 +5,8 @@ from statistics import median
 
 import msgspec
 
-from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.ingest_break import read_ingest_since
+from app.alerting.evaluation.timed.sql import SQL
 from app.clock import SECOND_US
 from app.db.pool import Connection
 
@@ -58,7 +59,7 @@ class Horizons:
         self._read_us = now_us
         rows = await connection.fetch(SQL["list_upload_latenesses"])
         self._uploads = {row["name"]: Uploads(row["last_us"], tuple(row["latenesses_s"])) for row in rows}
-        self._since_us = await connection.fetchval(SQL["get_ingest_since"])
+        self._since_us = await read_ingest_since(connection)
 
     def horizon_us(self, gateway: str, live_us: int | None) -> int:
         """Return how far values of a gateway's sensors are held for a rule with this `late_data: {live: …}`.

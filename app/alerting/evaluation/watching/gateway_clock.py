@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.alerting.episodes.reasons import UNWATCHED
-from app.alerting.evaluation.alert_feed import end_alerts, publish
-from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.watching.sql import SQL
+from app.alerting.evaluation.writing.alert_feed import end_alerts, publish
 from app.alerting.rules.model import GATEWAY_CLOCK
 from app.clock import DAY_US, SECOND_US
 from app.db.pool import Connection

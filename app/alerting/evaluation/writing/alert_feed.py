@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from app.alerting.episodes.reasons import RETRACTED
-from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.writing.sql import SQL
 from app.db.pool import Connection
 from app.rule_texts import fill_in_message
 

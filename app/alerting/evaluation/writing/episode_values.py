@@ -12,7 +12,7 @@ import msgspec
 from app.alerting.conditions import CONDITIONS, Condition, farthest
 from app.alerting.episodes.samples import Sample, StoredReading, ValueOf, samples
 from app.alerting.evaluation.dirty import News
-from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.writing.sql import SQL
 from app.clock import MINUTE_US
 from app.db.pool import Connection
 from app.model import SeriesId

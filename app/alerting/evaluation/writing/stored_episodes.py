@@ -22,8 +22,8 @@ from app.alerting.episodes.revision import (
     Told,
     revise,
 )
-from app.alerting.evaluation.alert_feed import Transition, end_alerts, load_alerts, publish
-from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.writing.alert_feed import Transition, end_alerts, load_alerts, publish
+from app.alerting.evaluation.writing.sql import SQL
 from app.alerting.rules.matching import Match
 from app.clock import now_us
 from app.db.pool import Connection

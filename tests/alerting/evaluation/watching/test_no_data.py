@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from app.alerting.episodes.samples import ValueOf, samples
-from app.alerting.evaluation.no_data import NoDataCheck, WatchedSeries, default_after_us
+from app.alerting.evaluation.watching.no_data_check import NoDataCheck, WatchedSeries, default_after_us
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import NoData, Rule, RuleSet, Selector
 from app.clock import HOUR_US, MINUTE_US

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.writing.sql import SQL
 from tests.alerting.harness import AlertingHarness
 
 _RISING = """

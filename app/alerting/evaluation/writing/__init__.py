@@ -1,0 +1,1 @@
+"""What an evaluation writes: episodes with what people were told of them, their values, changes for the live feed."""

@@ -9,7 +9,7 @@ import structlog
 
 from app.alerting.rules.in_force import RulesInForce
 from app.auth.connections import ConnectionCounts
-from app.auth.keys import NOTE_USE_EVERY_S, KeyRing, keys_from_environment
+from app.auth.key_ring import NOTE_USE_EVERY_S, KeyRing, keys_from_environment
 from app.auth.rates import upload_rates
 from app.auth.reads import READ_TIMEOUT_S, ReadSlots
 from app.broker.broker import Broker

@@ -15,7 +15,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERN
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.guard import admit, key_from_headers, require
-from app.auth.keys import KeyRing
+from app.auth.key_ring import KeyRing
 from app.auth.rates import RateLimitedError
 from app.broker.broker import Broker
 from app.broker.openapi import SEND_RESPONSES, BrokerError, SendOperation

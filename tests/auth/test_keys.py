@@ -6,19 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from app.auth import keys
-from app.auth.keys import (
-    ApiKey,
-    Binding,
-    KeyRing,
-    Limits,
-    create_key,
-    hash_key,
-    keys_from_environment,
-    make_key,
-    revoke_key,
-    store_key,
-)
+from app.auth import key_ring
+from app.auth.key_ring import KeyRing, keys_from_environment
+from app.auth.keys import ApiKey, Binding, Limits, create_key, hash_key, make_key, revoke_key, store_key
 from app.errors import ConflictError, NotFoundError, UnauthorizedError
 from tests.conftest import Database, wait_until
 
@@ -182,7 +172,7 @@ async def test_database_is_asked_once_when_an_unknown_key_comes_again(database: 
 
 
 async def test_unknown_keys_are_remembered_up_to_a_limit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "_UNKNOWN_KEPT", 3)
+    monkeypatch.setattr(key_ring, "_UNKNOWN_KEPT", 3)
     ring = KeyRing({})
     await ring.open(database.pool)
     for number in range(10):
@@ -206,8 +196,8 @@ async def test_key_of_the_environment_counts_when_the_same_one_is_stored(databas
 async def test_key_is_found_soon_when_it_was_asked_for_before_it_was_created(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert keys._UNKNOWN_S <= 1
-    monkeypatch.setattr(keys, "_UNKNOWN_S", 0.02)
+    assert key_ring._UNKNOWN_S <= 1
+    monkeypatch.setattr(key_ring, "_UNKNOWN_S", 0.02)
     ring = KeyRing({})
     await ring.open(database.pool)
     with pytest.raises(UnauthorizedError):
@@ -224,8 +214,8 @@ async def test_key_is_found_soon_when_it_was_asked_for_before_it_was_created(
 async def test_revoked_key_is_refused_when_the_ring_refreshes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert keys.REFRESH_S <= 5
-    monkeypatch.setattr(keys, "REFRESH_S", 0.01)
+    assert key_ring.REFRESH_S <= 5
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.01)
     old = await create_key(database.pool, "old", frozenset({"read"}), {})
     ring = KeyRing(keys_from_environment("http-key", None))
     await ring.open(database.pool)
@@ -242,7 +232,7 @@ async def test_revoked_key_is_refused_when_the_ring_refreshes(
 async def test_known_keys_stay_valid_when_the_database_is_away(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "REFRESH_S", 0.01)
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.01)
     key = await create_key(database.pool, "roof", frozenset({"read"}), {})
     ring = KeyRing({})
     await ring.open(database.pool)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.keys import SCOPES, KeyRing, create_key, revoke_key, store_key
+from app.auth.key_ring import KeyRing
+from app.auth.keys import SCOPES, create_key, revoke_key, store_key
 from app.commands.processes.development_key import Keys, find_development_key, open_keys
 from app.errors import UnauthorizedError
 from app.settings import Settings

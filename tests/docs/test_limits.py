@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.auth.keys import REVOKED_WITHIN_S
+from app.auth.key_ring import REVOKED_WITHIN_S
 from app.auth.reads import READ_TIMEOUT_S, READ_WAIT_S, READS_RUNNING, READS_WAITING
 from app.broker.delivery import DEADLINE_S as BROKER_DEADLINE_S
 from app.broker.pacing import HOLD_LIMIT_S, PACED_FOR_S, READ_EVERY_S

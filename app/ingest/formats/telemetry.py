@@ -11,7 +11,7 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import Connection, admit
-from app.auth.keys import KeyRing
+from app.auth.key_ring import KeyRing
 from app.http.requests import AnyRequest
 from app.ingest.bodies.document import JSON, read_document
 from app.ingest.formats import Parsed, ReceiptTimes

@@ -12,10 +12,8 @@ from app.model import SensorName
 
 #: Number of sensors that one API key may register in all, unless the key has its own limit.
 SENSORS_PER_KEY = 100_000
-
 #: Number of metrics that one sensor may have, and of series that the sensors of one API key may have in all.
 METRICS_PER_SENSOR = 1_000
-
 SERIES_PER_KEY = 1_000_000
 
 

@@ -12,7 +12,6 @@ from app.ingest.uploads.upload import Upload
 #: Number of uploads in a second that get a line of their own in the log. A line takes a fifth of the time of an upload
 #: of one reading.
 UPLOADS_LOGGED_PER_S = 50
-
 log = structlog.get_logger()
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from app.model import MetricName, Reading, SensorName
 
 Series = tuple[SensorName, MetricName]
-
 EncodedSeries = tuple[list[Series], "array[int]"]
 
 

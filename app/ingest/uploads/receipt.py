@@ -9,10 +9,8 @@ from app.model import MetricName
 
 #: Number of rejections listed in an answer at most; all are counted.
 REJECTIONS_LISTED = 100
-
 #: The same for fields that the format does not have.
 FIELDS_LISTED = 20
-
 RejectionCode = Literal[
     "sensor_invalid",
     "metric_invalid",

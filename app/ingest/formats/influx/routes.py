@@ -16,7 +16,7 @@ from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
 from app.auth.guard import Connection, admit, first_headers, key_from_headers
-from app.auth.keys import KeyRing
+from app.auth.key_ring import KeyRing
 from app.errors import InvalidRequestError, UnauthorizedError, UnprocessableError
 from app.http.parameters import IGNORED
 from app.http.requests import AnyRequest

@@ -5,10 +5,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.alerting.evaluation.watching.test_no_data import ALERTING, advance_without_data
 
 from app.alerting.evaluation.watching.gateway_clock import is_right, is_wrong
 from app.clock import SECOND_US
+from tests.alerting.evaluation.watching.test_no_data import ALERTING, advance_without_data
 from tests.alerting.harness import AlertingHarness
 from tests.conftest import Database, Server
 

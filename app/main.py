@@ -1,4 +1,4 @@
-"""The composition root: the only place that wires routes, services and settings into applications."""
+"""The composition root: wires routes, services and settings into the applications of the API, worker and bridge."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -151,7 +151,9 @@ class Metrics:
 
     def _add_alerting_metrics(self, registry: CollectorRegistry) -> None:
         """Add what workers count of evaluations and messages."""
-        self.lease_held = _gauge(registry, "tidegauge_lease_held", "1 if this worker is the one that works")
+        self.lease_held = _gauge(
+            registry, "tidegauge_lease_held", "1 if this worker holds the lease and works, 0 while it stands by"
+        )
         self.lease_age_seconds = _gauge(
             registry,
             "tidegauge_lease_age_seconds",

@@ -149,7 +149,7 @@ async def _check_data(connection: Connection, work: Work) -> list[Finding]:
         *(Finding("note", "warning", each.text) for each in warnings),
         *(
             [Finding("note", "rights", text) for text in rights]
-            or [Finding("ok", "rights", "nobody has more than needed")]
+            or [Finding("ok", "rights", "nobody has more rights than needed")]
         ),
     ]
 

@@ -45,7 +45,7 @@ def write_snippets(key: str, settings: Settings, gateway: str | None) -> str:
         port=parts.port or (443 if has_tls else 80),
         path=f"\n  path: {parts.path}" if parts.path else "",
     )
-    return text if gateway is None else f"{text}\n\nWhat is sent with this key is that of the gateway {gateway}."
+    return text if gateway is None else f"{text}\n\nReadings sent with this key are those of the gateway {gateway}."
 
 
 def _in_url(host: str) -> str:

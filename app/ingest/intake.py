@@ -1,4 +1,4 @@
-"""Intake of uploads: reads a request's body, has it parsed and stored, and returns the receipt, for every format."""
+"""Intake of uploads of every format: reads a request's body, parses and stores it, and returns the receipt."""
 
 import asyncio
 from collections.abc import Mapping
@@ -189,7 +189,7 @@ class Ingest:
             return answer
 
     async def _store_event(self, upload: Upload, event: str) -> Receipt:
-        """Store what a sender tells about an event, of which it may tell again: then, all values are duplicates."""
+        """Store the readings of an event. If the sender sends the event again, all its values count as duplicates."""
         number = sha256(event.encode("utf-8", "surrogatepass")).digest()
         asked = Idempotency(f"event {number.hex()}", number)
         label = upload.api_key.label
@@ -246,7 +246,7 @@ class _SentBody(msgspec.Struct):
 
 
 async def _bind(upload: Upload) -> Upload:
-    """Return an upload as the one of its key's gateway, if the key is bound."""
+    """Return an upload, which becomes one of the key's gateway if the key is bound."""
     binding = upload.api_key.binding
     return upload if binding is None else await run_off_loop(upload.value_count, bind, upload, binding)
 

@@ -136,8 +136,8 @@ class Writer:
                 self._flushing.append(began)
                 deadline = taken[0].since + self.within_s
                 try:
-                    # Of the connection alone it is not enough to be closed: in the middle of a COPY whose data the
-                    # network does not take, asyncpg does not notice it.
+                    # Closing the connection is not enough: asyncpg does not notice it in the middle of a COPY whose
+                    # data the network does not take.
                     async with asyncio.timeout_at(deadline + 1):
                         if connection is None or connection.is_closed():
                             connection = await connect(

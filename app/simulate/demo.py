@@ -1,4 +1,4 @@
-"""The gateways of `make demo`: they run in the server's process and make alerts fire within minutes."""
+"""The gateways of `make demo`: they run in the process of `tidegauge up` and make alerts fire within minutes."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -115,7 +115,7 @@ class _Loading:
         )
 
     def load_beginning(self, series: EvaluatedSeries, kept: Iterable[PairState]) -> None:
-        """Make only the states of the pairs of one series that begin: newer rules, and those that say something else.
+        """Make only the states of the pairs of one series that begin: newer rules, and rules whose terms have changed.
 
         A rule that selects the series again begins with the next new reading.
         """

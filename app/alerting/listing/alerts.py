@@ -1,4 +1,4 @@
-"""Alerts as the API gives them: with their values, whom they were told, and what became of the messages about them."""
+"""Alerts as the API lists them: with their values, the channels that were told, and the messages about them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ class ToldChannel(msgspec.Struct, frozen=True):
 
 
 class MessageItem(msgspec.Struct, frozen=True):
-    """A message about an alert and what became of it: the outbox has it under `id`, with its text and attempts."""
+    """A message about an alert, and whether it was sent; the outbox has its text and its attempts under `id`."""
 
     id: int
     channel: str

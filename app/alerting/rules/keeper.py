@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class RulesUnreadableError(AppError):
-    """The rules in force were stored in a form that this version does not know; it must not evaluate others."""
+    """The rules in force were stored in a form that this version does not know, so it must not evaluate."""
 
     code = "rules_unreadable"
     title = "The stored rules cannot be read"

@@ -91,7 +91,7 @@ def _note(situation: Situation, action: Action, zone: str, value: float | None) 
         case "retracted" | "withdrawn" if episode.merged_into is not None:
             return "later readings show that it was part of another alert"
         case "retracted" | "withdrawn":
-            return "later readings show that it never was"
+            return "later readings show that it did not happen"
         case "resolved":
             return _resolved_note(situation, episode, zone)
         case _ if episode.kind == "no_data":

@@ -28,7 +28,7 @@ class DeviceIds(msgspec.Struct):
 
 
 class Battery(msgspec.Struct):
-    """The last battery level that a device has told, in percent."""
+    """The last battery level that a device has sent, in percent."""
 
     value: float | None = None
 

@@ -1,4 +1,4 @@
-"""Uploads of bound keys: they are those of the key's gateway, and reach only sensors that the key may write to."""
+"""Uploads of bound keys: they count as sent by the key's gateway, and reach only sensors that the key may write to."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from app.names import SENSOR_NAME_LIMIT, show
 
 
 def bind(upload: Upload, binding: Binding) -> Upload:
-    """Return an upload as that of the key's gateway: with the prefix, without the sensors that it may not write to.
+    """Return an upload as sent by the key's gateway: with the prefix, without the sensors that it may not write to.
 
     The name of the gateway in the body does not count.
     """

@@ -1,6 +1,6 @@
 """The last uploads of each gateway of which something was refused, with the beginning of their bodies, for people.
 
-They are kept in memory and written with the statistics; what is secret in a body is left out only then.
+They are kept in memory and written with the statistics. Secrets are removed from bodies when they are written.
 """
 
 import re

@@ -19,14 +19,14 @@ SERIES_PER_KEY = 1_000_000
 
 def too_many_metrics(name: SensorName) -> Refusal:
     return "too_many_metrics", (
-        f"sensor {name!r} has {METRICS_PER_SENSOR:,} metrics already; remove what makes ever new names, or spread the "
+        f"sensor {name!r} has {METRICS_PER_SENSOR:,} metrics already; stop whatever invents new names, or spread the "
         "metrics over several sensors"
     )
 
 
 def too_many_series(label: str) -> Refusal:
     return "too_many_series", (
-        f"the sensors of the key {label!r} have {SERIES_PER_KEY:,} series already; remove what makes ever new names, "
+        f"the sensors of the key {label!r} have {SERIES_PER_KEY:,} series already; stop whatever invents new names, "
         "or use another key for some of the sensors"
     )
 
@@ -52,5 +52,5 @@ def reject_new_sensors(upload: Upload, names: set[SensorName]) -> Upload:
 def _too_many_sensors(name: SensorName, label: str) -> Refusal:
     return "too_many_sensors", (
         f"sensor {name!r} is new, and the key {label!r} has brought as many sensors as it may; raise its limit, or "
-        "remove what makes ever new names"
+        "stop whatever invents new names"
     )

@@ -78,7 +78,7 @@ class SeriesRegistry:
             return kept
 
     async def preview(self, connection: Connection, upload: Upload) -> Upload:
-        """Return an upload as `register` would, and give its new sensors and series ids that nothing stored has."""
+        """Return an upload as `register` would, without storing anything; new sensors and series get negative ids."""
         await self._load(connection, list({name for name, _ in upload.readings.series}))
         if upload.api_key.binding is not None:
             (upload,) = await self.refuse_foreign(connection, [upload], claims=False)
@@ -98,10 +98,10 @@ class SeriesRegistry:
     async def refuse_foreign(
         self, connection: Connection, uploads: Sequence[Upload], *, claims: bool = True
     ) -> list[Upload]:
-        """Return the uploads, in which those of bound keys bring no known sensors of other gateways.
+        """Return the uploads; those of bound keys without the readings of other gateways' sensors, which are rejected.
 
-        Sensors that no gateway was named for become those of a bound key that says that they are its own. Without
-        `claims`, they are taken as such, and nothing is stored.
+        A bound key with a pattern or a prefix takes over the sensors that have no owner. Without `claims`, the upload
+        is treated as if it had, and nothing is stored.
         """
         kept = []
         for upload in uploads:

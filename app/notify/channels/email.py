@@ -153,7 +153,11 @@ def _send(config: Config, mail: EmailMessage) -> DeliveryError | None:
             return None
         if is_begun:
             return UncertainError("the connection broke before the mail server took the mail")
-        kind = "the connection was refused" if isinstance(error, ConnectionRefusedError) else "no connection came about"
+        kind = (
+            "the connection was refused"
+            if isinstance(error, ConnectionRefusedError)
+            else "no connection could be opened"
+        )
         return TransientError(kind)
     return None
 

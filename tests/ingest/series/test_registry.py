@@ -81,7 +81,7 @@ async def test_readings_of_new_sensors_are_rejected_when_the_cap_is_reached(conn
     (listed,) = first.rejected.listed
     assert listed.message == (
         "sensor 'c' is new, and the key 'roof' has brought as many sensors as it may; raise its limit, or remove what "
-        "makes ever new names"
+        "invents new names"
     )
     (later,) = await SeriesRegistry().register(connection, [upload(reading("a", z=1), reading("d"), api_key=capped)])
     assert [item.sensor for item in as_objects(later.readings)] == ["a"]
@@ -107,7 +107,7 @@ async def test_values_are_rejected_one_by_one_when_their_sensor_has_too_many_met
         (2, "too_many_metrics", "zz"),
     ]
     assert kept.rejected.listed[0].message == (
-        "sensor 'a' has 3 metrics already; remove what makes ever new names, or spread the metrics over several sensors"
+        "sensor 'a' has 3 metrics already; stop whatever invents new names, or spread the metrics over several sensors"
     )
     (again,) = await SeriesRegistry().register(connection, [upload(reading("a", new=1))])
     assert (again.value_count, again.rejected.by_code) == (0, {"too_many_metrics": 1})
@@ -131,7 +131,7 @@ async def test_values_are_rejected_when_the_sensors_of_a_key_have_too_many_serie
     assert kept[0].rejected.by_code == {"too_many_series": 3}
     (again,) = await SeriesRegistry().register(connection, [upload(reading("a", last=1), api_key=key("other"))])
     assert again.rejected.listed[0].message == (
-        "the sensors of the key 'roof' have 3 series already; remove what makes ever new names, or use another key for "
+        "the sensors of the key 'roof' have 3 series already; stop whatever invents new names, or use another key for "
         "some of the sensors"
     )
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from app.mqtt.model import MqttBroker
-from app.mqtt.plan.files import FileErrors, load_plan, parse_plan
+from app.mqtt.plan.files import load_plan, parse_plan
+from app.yaml_files.problems import FileErrors
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "mqtt"
 

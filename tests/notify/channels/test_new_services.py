@@ -228,7 +228,7 @@ async def test_mail_goes_to_the_recipients_that_the_server_takes(session: aiohtt
         ({"AFTER": "452 no space"}, TransientError, "the mail server refused the mail: 452"),
         ({"AFTER": "554 looks like spam"}, PermanentError, "the mail server refused the mail: 554"),
         ({"AFTER": ""}, UncertainError, "the connection broke before the mail server took the mail"),
-        ({"EHLO": "", "HELO": ""}, TransientError, "no connection came about"),
+        ({"EHLO": "", "HELO": ""}, TransientError, "no connection could be opened"),
     ],
 )
 async def test_mail_failure_says_what_it_proves(

@@ -1,4 +1,8 @@
-"""Horizons: how far values are held. What a gateway uploads usually late must be there before a held value counts."""
+"""Horizons: the times up to which values are held.
+
+A held value counts only when a reading that would end it would usually have arrived, so a horizon is as far behind now
+as the gateway is usually late.
+"""
 
 from collections.abc import Mapping
 from statistics import median
@@ -52,7 +56,7 @@ class Horizons:
         self._kept: dict[tuple[str, int], int] = {}
 
     async def read(self, connection: Connection, now_us: int) -> None:
-        """Take over what is known of the gateways at this time."""
+        """Read the last uploads of all gateways, unless they were read less than 5 seconds ago."""
         self._now_us = now_us
         if now_us - self._read_us < _READ_EVERY_US:
             return

@@ -1,8 +1,9 @@
 """Alerts about clocks of gateways: the skew of the last uploads, also of those of which everything was refused.
 
-Skew is the time of receipt minus the newest time of an upload. That a clock runs ahead is sure, and so is that it is
-wrong by more than readings may be late. That it runs behind looks like a gateway that sends late readings; then the lag
-of its last uploads tells: a gateway that catches up makes it less, and a wrong clock does not.
+Skew is the time of receipt minus the newest time of an upload. A negative skew proves that the clock is ahead, and a
+skew that is longer than any accepted reading is late proves that the clock is behind. A smaller positive skew may also
+come from a gateway that uploads late readings. Then several uploads are compared: the skew of a gateway that catches up
+becomes smaller, and the skew of a wrong clock does not.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ WRONG_S: Final = 60.0
 RIGHT_S: Final = 30.0
 #: No reading that is accepted is as late as this.
 _NEVER_LATE_S: Final = 399 * DAY_US / SECOND_US
-#: Uploads must span this long to tell a clock that is behind from readings that are late. A clock that is behind keeps
-#: its lag to a quarter of that span; who catches up at 1.25 times the usual speed or more does not.
+#: Uploads must span this long to distinguish a clock that is behind from readings that are late. The skew of a clock
+#: that is behind changes by at most a quarter of that span; that of a gateway that catches up at 1.25 times the usual
+#: speed or more changes by more.
 _SPAN_S: Final = 10.0
 _STEADY: Final = 0.25
 _LEVEL: Final = "warning"
@@ -55,7 +57,7 @@ def explain(skew_s: float) -> str:
 async def update_clock_alerts(connection: Connection) -> int:
     """Open and end alerts about clocks in the caller's transaction, which holds the lock; return how many.
 
-    A gateway that has sent nothing for days is watched no more.
+    The clock of a gateway that has sent nothing for 7 days is no longer watched.
     """
     open_ids = {row["gateway"]: row["id"] for row in await connection.fetch(SQL["list_open_clock_alerts"])}
     gateways = {row["name"]: row for row in await connection.fetch(SQL["list_skews"])}

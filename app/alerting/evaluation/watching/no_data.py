@@ -27,7 +27,7 @@ class NoDataOutcome(msgspec.Struct, frozen=True):
 
     #: Number of rows that were opened or ended: alerts, and marks of series whose rule says `then: clear`.
     changes: int
-    #: Rule name -> why its `after` is too short.
+    #: Rule name -> which of its durations fit badly to the series.
     warnings: dict[str, str]
 
 

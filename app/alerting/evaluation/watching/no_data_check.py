@@ -197,7 +197,7 @@ class NoDataCheck:
         self._add_warning(
             match.rule.name,
             f"no_data after {format_duration(after_us)} is under twice the {usual} between uploads of "
-            f"{series.uploader}: it will alarm between them",
+            f"{series.uploader}: it will fire between them",
         )
 
     def _add_warning(self, rule: str, text: str) -> None:

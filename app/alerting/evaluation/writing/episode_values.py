@@ -89,7 +89,7 @@ def _late_ranges(news: News) -> list[tuple[int, int]]:
 
 
 def _with_news(alert: ValuedAlert, news: Mapping[SeriesId, News]) -> ValuedAlert:
-    """Return the alert to compute: again from the earliest reading that came out of order."""
+    """Return the alert, set back so that its values are computed again from the earliest reading out of order."""
     own = news.get(alert.series_id)
     first = min((part.first_us for part in own.parts), default=None) if own is not None else None
     if first is None or alert.valued_us is None or first > alert.valued_us:

@@ -202,7 +202,7 @@ async def ping() -> Response[None]:
     status_code=HTTP_200_OK,
     tags=["InfluxDB"],
     security=[{}],
-    summary="Is the server up, as InfluxDB says it?",
+    summary="Is the server up? (as InfluxDB answers)",
 )
 async def health() -> dict[str, Any]:
     """Answer that the process runs, as InfluxDB does; `/health/ready` tells whether it can store readings."""

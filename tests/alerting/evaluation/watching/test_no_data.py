@@ -155,7 +155,7 @@ def test_warning_is_given_when_after_is_under_two_uploads() -> None:
     check = NoDataCheck(RuleBook(RuleSet((rule(no_data=HALF_AN_HOUR),))), {"gw": 1_200}, 0, NOON_US)
     check.add(watched())
     assert check.warnings == {
-        "warm": "no_data after 30m is under twice the 20m between uploads of gw: it will alarm between them"
+        "warm": "no_data after 30m is under twice the 20m between uploads of gw: it will fire between them"
     }
     other_check = NoDataCheck(RuleBook(RuleSet((rule(no_data=HALF_AN_HOUR),))), {"gw": 900}, 0, NOON_US)
     other_check.add(watched())

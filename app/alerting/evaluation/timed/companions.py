@@ -57,7 +57,7 @@ class TimedPairs:
     async def find(
         self, connection: Connection, book: RuleBook, news: Iterable[SeriesId], *, changed: bool
     ) -> set[SeriesId]:
-        """Find the companions again if rules or sensors have `changed`, or for new series; return series with others."""
+        """Find the companions again if rules or sensors have `changed`, or for new series; return which have others."""
         is_new = book is not self._book
         if is_new:
             self._metrics = frozenset(book.second_metrics)

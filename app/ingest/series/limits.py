@@ -1,4 +1,4 @@
-"""How many sensors and series there may be, and the refusal of more."""
+"""Limits of the numbers of sensors and series, and the refusal of more."""
 
 from collections.abc import Mapping
 

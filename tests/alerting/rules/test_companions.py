@@ -1,4 +1,4 @@
-"""Which series of a second metric count for a series: those of its sensor, or of all sensors with equal tags."""
+"""The series of a second metric that count for a series: those of its sensor, or of sensors with equal tags."""
 
 from app.alerting.conditions.above import Above
 from app.alerting.conditions.equals import Equals

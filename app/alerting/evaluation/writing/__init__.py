@@ -1,1 +1,1 @@
-"""What an evaluation writes: episodes with what people were told of them, their values, changes for the live feed."""
+"""Episodes as an evaluation stores them, with what people were told, their values, and changes for the live feed."""

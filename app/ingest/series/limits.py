@@ -17,18 +17,22 @@ METRICS_PER_SENSOR = 1_000
 SERIES_PER_KEY = 1_000_000
 
 
-def too_many_metrics(name: SensorName) -> Refusal:
-    return "too_many_metrics", (
-        f"sensor {name!r} has {METRICS_PER_SENSOR:,} metrics already; stop whatever invents new names, or spread the "
-        "metrics over several sensors"
-    )
+def refuse_series(sensor: SensorName, metrics: int, label: str, series: int) -> Refusal | None:
+    """Return the refusal of a new metric of a sensor, or None if there is room for it.
 
-
-def too_many_series(label: str) -> Refusal:
-    return "too_many_series", (
-        f"the sensors of the key {label!r} have {SERIES_PER_KEY:,} series already; stop whatever invents new names, "
-        "or use another key for some of the sensors"
-    )
+    `metrics` is the number that the sensor has, and `series` the number that the sensors of the key `label` have.
+    """
+    if metrics >= METRICS_PER_SENSOR:
+        return "too_many_metrics", (
+            f"sensor {sensor!r} has {METRICS_PER_SENSOR:,} metrics already; stop whatever invents new names, or spread "
+            "the metrics over several sensors"
+        )
+    if series >= SERIES_PER_KEY:
+        return "too_many_series", (
+            f"the sensors of the key {label!r} have {SERIES_PER_KEY:,} series already; stop whatever invents new "
+            "names, or use another key for some of the sensors"
+        )
+    return None
 
 
 def reject_series(upload: Upload, refused: Mapping[Series, Refusal]) -> Upload:

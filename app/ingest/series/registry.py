@@ -12,15 +12,7 @@ from app.ingest.checks import Refusal
 from app.ingest.gateways.binding import reject_sensors
 from app.ingest.gateways.owners import ForeignSensors, OwnNames, claim, list_claims, refuse_foreign
 from app.ingest.series.descriptions import Description, DescriptionStore, Sensor
-from app.ingest.series.limits import (
-    METRICS_PER_SENSOR,
-    SENSORS_PER_KEY,
-    SERIES_PER_KEY,
-    reject_new_sensors,
-    reject_series,
-    too_many_metrics,
-    too_many_series,
-)
+from app.ingest.series.limits import SENSORS_PER_KEY, refuse_series, reject_new_sensors, reject_series
 from app.ingest.series.parts import ROWS_AT_ONCE, parts
 from app.ingest.sql import SQL
 from app.ingest.uploads.readings import Series
@@ -229,10 +221,9 @@ class SeriesRegistry:
             sensor = self.sensors[name]
             stored = await self._count_series(connection, sensor.created_by)
             for metric in sorted(unknown[name]):
-                if len(sensor.series) + of_sensor[sensor.id] >= METRICS_PER_SENSOR:
-                    refused[name, metric] = too_many_metrics(name)
-                elif stored + of_key[sensor.created_by] >= SERIES_PER_KEY:
-                    refused[name, metric] = too_many_series(sensor.created_by)
+                metrics, series = len(sensor.series) + of_sensor[sensor.id], stored + of_key[sensor.created_by]
+                if (refusal := refuse_series(name, metrics, sensor.created_by, series)) is not None:
+                    refused[name, metric] = refusal
                 else:
                     of_sensor[sensor.id] += 1
                     of_key[sensor.created_by] += 1

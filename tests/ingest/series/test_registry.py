@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.db.pool import Connection
-from app.ingest.series import registry as series_module
+from app.ingest.series import limits
 from app.ingest.series.registry import SeriesRegistry
 from app.ingest.uploads.upload import Upload
 from app.model import Reading
@@ -91,7 +91,7 @@ async def test_readings_of_new_sensors_are_rejected_when_the_cap_is_reached(conn
 async def test_values_are_rejected_one_by_one_when_their_sensor_has_too_many_metrics(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series_module, "METRICS_PER_SENSOR", 3)
+    monkeypatch.setattr(limits, "METRICS_PER_SENSOR", 3)
     registry = SeriesRegistry()
     await registry.register(connection, [upload(reading("a", x=1), reading("b", x=1))])
     described = Reading("a", T0, {"x": 1, "y": 2, "z": 3, "zz": 4}, {"site": "roof"}, 1, {"y": "m", "zz": "K"})
@@ -118,7 +118,7 @@ async def test_values_are_rejected_one_by_one_when_their_sensor_has_too_many_met
 async def test_values_are_rejected_when_the_sensors_of_a_key_have_too_many_series(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series_module, "SERIES_PER_KEY", 3)
+    monkeypatch.setattr(limits, "SERIES_PER_KEY", 3)
     registry = SeriesRegistry()
     await registry.register(connection, [upload(reading("a", x=1, y=2), api_key=key("roof"))])
     uploads = [

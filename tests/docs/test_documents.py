@@ -150,7 +150,11 @@ def is_defined(path: Path, names: list[str]) -> bool:
     """Return whether a Python file defines a function, class or constant, or a method of a class."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     for name in names:
-        if any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name for node in body):
+        if any(
+            (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name)
+            or (isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name)
+            for node in body
+        ):
             body = []
             continue
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -115,8 +115,8 @@ ON CONFLICT (rule, series_id) DO UPDATE SET
     next_due = excluded.next_due, horizon = excluded.horizon, companions = excluded.companions;
 
 -- name: list_changed_series
--- $1 rules and $2 hashes of what they say, for all their series. The series for which a rule says something else than
--- when it was evaluated last.
+-- $1 rules and $2 hashes of their terms, for all their series. The series for which the terms of a rule have changed since
+-- it was evaluated last.
 SELECT DISTINCT state.series_id AS id
   FROM alert_state AS state
  WHERE state.rule_hash <> '' AND state.rule = ANY($1::text[])

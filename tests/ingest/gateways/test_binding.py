@@ -26,6 +26,7 @@ def test_prefix_is_put_before_each_sensor_also_before_one_with_tags() -> None:
         ("harbour/a", {"room": "cold"}),
         ("harbour/b", None),
     ]
+    assert [each.sensor for each in kept.readings.described] == ["harbour/a"]
     assert kept.rejected.count == 0
 
 

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from functools import cache
-from zoneinfo import available_timezones
 
 from app.durations import DURATION_PATTERN, parse_duration
 from app.hints import did_you_mean, listed, shown
+from app.local_times import zone_names
 from app.model import VALUE_LIMIT
 from app.yaml_files.kinds import Leaf, Schema, WrongTypeError
 from app.yaml_files.nodes import ScalarNode
@@ -78,14 +77,9 @@ def _positive_duration(scalar: ScalarNode) -> int:
 
 def _time_zone(scalar: ScalarNode) -> str:
     text = parse_text(scalar)
-    if text not in _time_zones():
-        raise ValueError(f"there is no time zone {shown(text)}{did_you_mean(text, _time_zones())}")
+    if text not in zone_names():
+        raise ValueError(f"there is no time zone {shown(text)}{did_you_mean(text, zone_names())}")
     return text
-
-
-@cache
-def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
 
 
 def _flag(scalar: ScalarNode) -> bool:

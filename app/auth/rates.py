@@ -22,10 +22,10 @@ class RateLimitedError(AppError):
     title = "Too many requests"
     status = HTTPStatus.TOO_MANY_REQUESTS
 
-    def __init__(self, rate: "Rate", wait_s: float, things: str = "notifications") -> None:
+    def __init__(self, rate: "Rate", wait_s: float, counted: str = "notifications") -> None:
         self.retry_after_s = max(1, math.ceil(wait_s))
         super().__init__(
-            f"Rate limit exceeded: this key may send {rate.per_minute} {things} a minute, {rate.burst} at once; "
+            f"Rate limit exceeded: this key may send {rate.per_minute} {counted} a minute, {rate.burst} at once; "
             f"try again in {self.retry_after_s} s"
         )
 

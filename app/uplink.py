@@ -134,7 +134,7 @@ def _read(response: aiohttp.ClientResponse, body: bytes) -> UplinkAnswer:
 def _read_receipt(body: bytes) -> UplinkAnswer:
     try:
         receipt = msgspec.json.decode(body, type=_Receipt)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return UplinkAnswer("denied", "200", reason="this is not the answer of a Tidegauge server")
     reason = receipt.rejected[0].message if receipt.rejected else ""
     return UplinkAnswer(

@@ -2,6 +2,8 @@
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from app.settings import Settings
 from app.uplink import Uplink, UplinkAnswer, UploadBatch, server_url
@@ -63,6 +65,23 @@ async def test_uplink_waits_at_most_a_minute_when_the_server_asks_for_a_pause(
     async with ScriptedServer((503, {"Retry-After": header})) as server, aiohttp.ClientSession() as http:
         answer = await Uplink(http, server.url, "key", "identity").send(BATCH)
     assert answer.retry_after_s == wait_s
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b'{"accepted":1,"duplicates":0,"rejected_count":1,"rejected":[{"code":"\xff"}]}']
+)
+async def test_uplink_stores_nothing_when_another_server_answers(body: bytes) -> None:
+    async def answer_anything(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    application = web.Application()
+    application.router.add_post("/api/v1/readings", answer_anything)
+    async with (
+        TestServer(application) as server,
+        aiohttp.ClientSession() as http,
+    ):
+        answer = await Uplink(http, str(server.make_url("/")), "key", "identity").send(BATCH)
+    assert (answer.outcome, answer.reason) == ("denied", "this is not the answer of a Tidegauge server")
 
 
 async def test_uplink_reports_an_unreachable_server_as_not_sent() -> None:

@@ -180,3 +180,9 @@ async def test_key_file_that_cannot_be_read_is_not_taken_for_a_missing_one(datab
     with pytest.raises(IsADirectoryError):
         await open_keys(Settings(database_url=database.dsn, data_dir=tmp_path))
     assert await database.pool.fetchval("SELECT count(*) FROM api_key") == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"{}", b'{"api_key":""}', b'{"api_key":"\xff"}'])
+def test_a_damaged_key_file_holds_no_key(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "development_keys.json").write_bytes(data)
+    assert find_development_key(tmp_path) is None

@@ -177,7 +177,7 @@ async def _exchange(session: aiohttp.ClientSession, post: Post, moved_to: int | 
         raise
     try:
         return answer, msgspec.json.decode(answer.body, type=_Reply)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The answer is that of an HTTP proxy, not Telegram's. It may quote the secret address, so it is not passed on.
         return answer, _Reply()
 

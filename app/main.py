@@ -1,4 +1,4 @@
-"""The composition root: the only place that wires routes, services and settings into applications."""
+"""The composition root: wires routes, services and settings into the applications of the API, worker and bridge."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ from app.http.parameters import CheckParameters
 from app.http.proxies import TrustedProxies
 from app.http.request_log import RequestLog
 from app.ingest import routes as ingest_routes
-from app.ingest.intake import UploadRoute
+from app.ingest.uploads.route import UploadRoute
 from app.live import routes as live_routes
 from app.mqtt.model import BridgePlan
 from app.notify import routes as notify_routes

@@ -456,7 +456,7 @@ async def test_rule_has_a_warning_when_after_is_shorter_than_two_upload_interval
     await site.watch_silence()
     warm, *_ = await items(site, "/api/v1/rules")
     assert warm["warnings"] == [
-        "no_data after 30m is under twice the 1h between uploads of environment: it will alarm between them"
+        "no_data after 30m is under twice the 1h between uploads of environment: it will fire between them"
     ]
 
 

@@ -239,7 +239,7 @@ def test_key_is_printed_with_examples_of_its_use(tmp_path: Path, database: Datab
     assert f'  urls = ["https://tide.example/gauge"]\n  token = "{key}"\n' in printed
     lines = ("  ssl: true", "  host: tide.example", "  port: 443", "  path: /gauge", f"  token: {key}")
     assert "\n".join(lines) in printed
-    assert printed.endswith("What is sent with this key is that of the gateway harbour.\n")
+    assert printed.endswith("Readings sent with this key are those of the gateway harbour.\n")
     (row,) = tidegauge(tmp_path, "key", "list", "--json", DATABASE_URL=database.dsn).json
     assert {name: row[name] for name in ("gateway", "sensors", "prefix", "limits", "last_used_at")} == {
         "gateway": "harbour",

@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 
 from app.http.direct import DirectRoutes
-from app.ingest.intake import UploadRoute
+from app.ingest.uploads.route import UploadRoute
 from tests.conftest import API_KEY, Server
 
 READING = b'[{"sensor":"a","time":"2020-01-01T00:00:00Z","values":{"t":1}}]'
@@ -49,7 +49,7 @@ async def test_routes_without_parameters_are_called_directly(server: Server) -> 
     async def router(*_: object) -> None:
         raise AssertionError("the router was called")
 
-    server.app.asgi_handler, before = router, server.app.asgi_handler  # type: ignore[assignment]
+    server.app.asgi_handler, before = router, server.app.asgi_handler
     try:
         direct = DirectRoutes(server.app, UploadRoute, {"ingest": server.services.ingest})
     finally:

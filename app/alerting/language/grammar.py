@@ -11,31 +11,15 @@ import msgspec
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.language.channels import ChannelFields, ChannelKind, find_channel_fields
-from app.alerting.language.kinds import (
-    Ascending,
-    ByKey,
-    Field,
-    Fields,
-    ListOf,
-    MapOf,
-    OneOrListOf,
-    OneOrMore,
-    ScalarOr,
-    Schema,
-)
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
     DATES,
-    DURATION,
-    FLAG,
     GLOB,
     LABEL,
     LINK,
     NAME,
     NAME_PATTERN,
     NAME_RULE,
-    NUMBER,
-    POSITIVE_DURATION,
     REMINDER,
     RULE_NAME,
     SETTING,
@@ -43,14 +27,15 @@ from app.alerting.language.leaves import (
     TEMPLATE,
     TEXT,
     TIME_OF_DAY,
-    TIME_ZONE,
     UPDATE_INTERVAL,
     VALUE_OF,
-    VERSION,
-    one_of,
 )
 from app.alerting.rules.mutes import DAYS, HOLIDAY
 from app.model import LEVEL_NAMES
+from app.yaml_files.kinds import Schema
+from app.yaml_files.leaves import DURATION, FLAG, NUMBER, POSITIVE_DURATION, TIME_ZONE, VERSION, one_of
+from app.yaml_files.lists import Ascending, ListOf, OneOrListOf, OneOrMore
+from app.yaml_files.mappings import ByKey, Field, Fields, MapOf, ScalarOr
 
 
 def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fields:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.clock import DAY_US, MINUTE_US, PENDING_AFTER_US
-from app.ingest.upload import Upload
+from app.ingest.uploads.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 from app.summaries import Summaries
 

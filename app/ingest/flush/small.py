@@ -17,9 +17,9 @@ from app.ingest.flush.feed_payload import group_readings, split_payload
 from app.ingest.flush.legacy_records import columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
 from app.ingest.flush.transaction import COPY_FROM, days_of, summaries_of
-from app.ingest.series import SensorsChangedError, SeriesRegistry
+from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome
+from app.ingest.uploads.receipt import Outcome
 
 _MIXED, _ANSWERED_ELSEWHERE, _SENSORS_CHANGED = "TG001", "TG002", "TG003"
 

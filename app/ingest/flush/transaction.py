@@ -21,9 +21,9 @@ from app.ingest.flush.feed_payload import group_readings, split_payload
 from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
-from app.ingest.series import SensorsChangedError, SeriesRegistry
+from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome
+from app.ingest.uploads.receipt import Outcome
 from app.model import SeriesId
 from app.summaries import pack
 from app.tasks import run_off_loop

@@ -15,8 +15,8 @@ from app.ingest.bodies.loose_json import decode_json
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.shapes import Source
 from app.ingest.formats.shapes._items import check_items
-from app.ingest.intake import UploadRoute
-from app.ingest.upload import Readings
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.route import UploadRoute
 from app.problems import problem_responses
 
 #: A payload that is nested deeper is refused.

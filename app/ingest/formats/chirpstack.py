@@ -6,10 +6,12 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from app.http.requests import AnyRequest
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._devices import Reception, best, decode, device_route, flatten, take
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Readings, Receipt, Rejected
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt, Rejected
 
 #: The fields of a status that become metrics.
 _STATUS: Final = ("battery", "margin", "external_power")

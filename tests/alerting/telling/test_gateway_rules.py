@@ -6,7 +6,8 @@ from typing import Any
 from app.alerting.rules.model import NoData, Offline, Route, Rule, Selector, Terms
 from app.alerting.rules.mutes import MuteWindow
 from app.alerting.telling.decisions import decide
-from app.alerting.telling.situation import GatewaySeries, Situation
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import GatewaySeries
 from app.clock import HOUR_US, MINUTE_US
 from tests.alerting.harness import AlertingHarness
 from tests.alerting.situations import NOON_US, gateway_offline, rule, situation

@@ -53,8 +53,9 @@ async def test_labels_are_read_again_when_a_frame_has_a_sensor_that_was_not_seen
     assert not cold.takes("a")
 
 
-async def test_filter_of_all_sensors_asks_the_database_for_nothing(database: Database) -> None:
-    labels = Labels()
+async def test_filter_of_all_sensors_asks_the_database_for_nothing_and_decodes_no_frame(database: Database) -> None:
+    labels, frames = Labels(), iter([frame("a")])
     await labels.add(Filter(["*"], ["x"]), database.pool)
     database.pool.terminate()
-    await labels.read_if_unknown(database.pool, [frame("a")])
+    await labels.read_if_unknown(database.pool, frames)
+    assert next(frames, None) is not None

@@ -80,8 +80,8 @@ async def test_readings_of_new_sensors_are_rejected_when_the_cap_is_reached(conn
     assert (first.value_count, first.rejected.count, first.rejected.by_code) == (3, 1, {"too_many_sensors": 1})
     (listed,) = first.rejected.listed
     assert listed.message == (
-        "sensor 'c' is new, and the key 'roof' has brought as many sensors as it may; raise its limit, or remove what "
-        "invents new names"
+        "sensor 'c' is new, and the key 'roof' has brought as many sensors as it may; raise its limit, or stop "
+        "whatever invents new names"
     )
     (later,) = await SeriesRegistry().register(connection, [upload(reading("a", z=1), reading("d"), api_key=capped)])
     assert [item.sensor for item in as_objects(later.readings)] == ["a"]

@@ -62,12 +62,12 @@ def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fiel
                     '{url: "${CHANNEL_WATCHDOG_URL}", every: 1m}',
                     {
                         "url": Field(
-                            SETTING, "the address that is asked, such as a check's of Healthchecks", required=True
+                            SETTING, "the address to request, such as that of a check of Healthchecks", required=True
                         ),
-                        "every": Field(POSITIVE_DURATION, "how often it is asked; left out: 1m"),
+                        "every": Field(POSITIVE_DURATION, "how often it is requested; left out: 1m"),
                     },
                 ),
-                "an address that is asked while rules are evaluated, so that someone notices when they no longer are",
+                "an address that is requested while rules are evaluated, for a service that expects this",
             ),
         },
     )
@@ -222,7 +222,9 @@ _WHEN = Fields(
     | {
         "metric": Field(LABEL, "the name of the second metric", required=True),
         "max_age": Field(
-            POSITIVE_DURATION, "a reading that is older is not known; what is not known does not silence", required=True
+            POSITIVE_DURATION,
+            "an older reading does not count: the value is then unknown, and the condition counts as met",
+            required=True,
         ),
         "same": Field(
             _TAGS,
@@ -237,7 +239,7 @@ _WHEN = Fields(
 _COMMON = {
     "max_gap": Field(
         POSITIVE_DURATION,
-        "a longer hole between two readings restarts the clocks of for:; left out: holes have no effect",
+        "after a longer gap between two readings, the time of for: starts anew; left out: gaps have no effect",
     ),
     "late_data": Field(_LATE_DATA, "which messages are sent about readings that arrive late"),
     "no_data": Field(_NO_DATA, "what happens when a series falls silent; left out: nothing"),
@@ -295,12 +297,14 @@ _WHOLE_RULE = {
             "{after: 15m, notify: [boss]}",
             {
                 "after": Field(
-                    POSITIVE_DURATION, "how long after an alert was told nobody has acknowledged it", required=True
+                    POSITIVE_DURATION,
+                    "the time from the first message about an alert, if nobody acknowledges it",
+                    required=True,
                 ),
-                "notify": Field(_CHANNEL_NAMES, "the channels that are told of it then, too", required=True),
+                "notify": Field(_CHANNEL_NAMES, "the channels that get a message then, too", required=True),
             },
         ),
-        "who else is told of an alert that nobody acknowledges",
+        "who else gets messages about an alert that nobody acknowledges",
     ),
     "inhibited_by": Field(
         ListOf(_INHIBITION, "a list, such as [{rule: gateway-offline, same: [gateway]}]"),

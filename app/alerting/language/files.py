@@ -8,6 +8,7 @@ import msgspec
 
 from app.alerting.language.channel_secrets import missing_secrets, references
 from app.alerting.language.channels import ChannelCheck
+from app.alerting.language.demo_rules import DEMO_RULES, DEMO_VARIABLE, NAMED_ONLY
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Names
@@ -21,9 +22,6 @@ from app.notify.channels import ChannelConfigError, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings
 
-#: With this variable, which `tidegauge up --demo` sets, there is a channel that sends to the receiver of the demo.
-DEMO_VARIABLE = "CHANNEL_DEMO_URL"
-_DEMO = {"the channel of the demo": f'version: 1\nchannels:\n  demo: {{type: webhook, url: "${{{DEMO_VARIABLE}}}"}}\n'}
 #: The largest file that is read. A rule takes about 500 bytes; reading a megabyte takes seconds.
 LARGEST_BYTES = 1_000_000
 #: Largest number of characters of all files of a folder together.
@@ -39,7 +37,7 @@ def load_checked(path: Path, settings: Settings) -> RuleSet:
     every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    extra = _DEMO if DEMO_VARIABLE in settings.channel_variables else {}
+    extra = DEMO_RULES if DEMO_VARIABLE in settings.channel_variables else {}
     return load_rules(path, settings.channel_variables, _channel_check(endpoints), extra, settings.channels_dir)
 
 
@@ -152,7 +150,7 @@ def _read_rule_set(
     watchdog = _read_watchdog(files, environ, log)
     if log.problems:
         raise RuleErrors(log.problems)
-    every_channel = tuple(channel.name for channel in channels)
+    every_channel = tuple(channel.name for channel in channels if channel.name not in NAMED_ONLY)
     return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels, watchdog)
 
 

@@ -75,6 +75,8 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     #: Of missing data: why everything was refused that was uploaded since, and the skew of the gateway's last upload.
     refused_for: str | None = None
     skew_s: float | None = None
+    #: The second metrics that are not known now, each with the time since when; None: never seen.
+    unknown: Sequence[tuple[str, int | None]] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -278,6 +280,10 @@ class Situation:
         values = [episode.label(name) for name in rule.group_by] if rule else []
         return msgspec.json.encode([episode.rule, values]).decode()
 
+    def count_sensors(self, gateway: str | None) -> int:
+        """Return how many sensors in use a gateway has."""
+        return len({each.sensor for each in self._gateway_series.get(gateway or "", ())})
+
     def group_labels(self, episode: UntoldEpisode) -> list[str]:
         """Return what the alerts of the episode's group have in common."""
         rule = self.rule(episode)
@@ -371,7 +377,7 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int, se
     episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
-    for row in await connection.fetch(SQL["list_unsettled"]):
+    for row in await connection.fetch(SQL["list_unsettled"], [each.name for each in rules.rules if each.has_when]):
         facts = dict(row)
         for channel, state, level, ref in facts.pop("told"):
             told.setdefault(row["id"], {})[channel] = Told(state, level)

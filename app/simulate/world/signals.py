@@ -82,6 +82,10 @@ class Signal:
         excursion = self.excursion
         return excursion is not None and self._since_us(time_us) < excursion.rise_us + excursion.hold_us
 
+    def excursion_at(self, time_us: int) -> str | None:
+        """Return which fault has begun and does not end yet."""
+        return self.excursion.what if self.excursion is not None and self.is_in_excursion(time_us) else None
+
     def _since_us(self, time_us: int) -> int:
         assert self.excursion is not None  # noqa: S101 -- its callers check that
         return (time_us - self._begins_us) % self.excursion.every_us

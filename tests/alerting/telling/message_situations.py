@@ -127,6 +127,20 @@ CASES: dict[str, Callable[[], Case]] = {
         situation(episode(threshold=1e-6, fired_value=1.25e-5, peak=1.25e-5, unit="A"), rules=[rule()]), {1: 1.25e-5}
     ),
     "the value is not known": lambda: Case(situation(episode(), rules=[_WARM]), {1: None}),
+    "a value is held": lambda: Case(
+        situation(
+            episode(last_us=NOON_US - 65 * MINUTE_US, fired_value=9.4, peak=9.4),
+            rules=[rule(unit="°C", timezone="Europe/Berlin", holds=True, max_gap_us=DAY_US)],
+        ),
+        {1: 9.4},
+    ),
+    "second metrics are not known": lambda: Case(
+        situation(
+            episode(fired_value=9.4, peak=9.4, unknown=[("door", NOON_US - 5 * HOUR_US), ("pump", None)]),
+            rules=[_WARM],
+        ),
+        {1: 9.4},
+    ),
     "the level rises": lambda: Case(
         situation(
             episode(level="critical", threshold=12, fired_value=8.2, peak=12.5),
@@ -189,6 +203,9 @@ CASES: dict[str, Callable[[], Case]] = {
         )
     ),
     "a gateway is offline": lambda: Case(situation(gateway_offline(), rules=[_NO_DATA])),
+    "a gateway uploads, and everything is refused": lambda: Case(
+        situation(gateway_offline(refused_for="time_in_future", skew_s=-10_800), rules=[_NO_DATA])
+    ),
     "a gateway is back": lambda: Case(
         situation(gateway_offline(resolved_us=NOON_US), rules=[_NO_DATA], told={1: {"ops": Told("firing", "error")}})
     ),

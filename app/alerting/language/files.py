@@ -143,10 +143,8 @@ def _read_rule_set(
     # everything was read.
     count = len(texts) + len(texts if channel_texts is None else channel_texts)
     files = (*with_rules, *with_channels)
-    if all_readable and len(files) == count and all(map(_sections_were_read, files)):
+    if all_readable and not log.lacks_rule and len(files) == count and all(map(_sections_were_read, files)):
         names.check()
-    if log.problems:
-        raise RuleErrors(log.problems)
     watchdog = _read_watchdog(files, environ, log)
     if log.problems:
         raise RuleErrors(log.problems)

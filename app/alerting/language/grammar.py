@@ -28,6 +28,7 @@ from app.alerting.language.leaves import (
     DATES,
     DURATION,
     FLAG,
+    GATEWAY_GLOB,
     GLOB,
     LABEL,
     LINK,
@@ -360,7 +361,7 @@ _OFFLINE_RULE = Fields(
     {
         "name": Field(NAME, "the rule's name, unique over all files", required=True),
         "kind": Field(one_of(("gateway_offline",)), "gateway_offline: an alert about whole gateways", required=True),
-        "gateways": Field(GLOB, 'the names of the gateways; * stands for any text; left out: "*"'),
+        "gateways": Field(GATEWAY_GLOB, 'the names of the gateways; * stands for any text; left out: "*"'),
         "after": Field(
             POSITIVE_DURATION,
             "a gateway is offline when none of its sensors sent a new reading for this long; left out: three times "

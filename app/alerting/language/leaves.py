@@ -46,7 +46,7 @@ def one_of(words: Iterable[str]) -> Leaf:
 
     def parse(scalar: ScalarNode) -> str:
         if scalar.text not in accepted:
-            meant = did_you_mean(scalar.text, accepted)
+            meant = did_you_mean(_OTHER_WORDS.get(scalar.text.lower(), scalar.text), accepted)
             raise ValueError(f"{shown(scalar.text)} is not known{meant} (accepted: {listed(accepted)})")
         return scalar.text
 
@@ -200,7 +200,9 @@ def _link(scalar: ScalarNode) -> str:
 def _time_zone(scalar: ScalarNode) -> str:
     text = _text(scalar)
     if text not in _time_zones():
-        raise ValueError(f"there is no time zone {shown(text)}{did_you_mean(text, _time_zones())}")
+        # Abbreviations such as CEST are near to many names, and none of these is meant.
+        meant = did_you_mean(text, _time_zones()) if "/" in text else "; write one such as Europe/Berlin"
+        raise ValueError(f"there is no time zone {shown(text)}{meant}")
     return text
 
 
@@ -229,7 +231,8 @@ def _value_of(scalar: ScalarNode) -> ValueOf:
 
 def _flag(scalar: ScalarNode) -> bool:
     if scalar.meaning != "boolean" or scalar.text.lower() not in ("true", "false"):
-        raise WrongTypeError
+        meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(scalar.text.lower())
+        raise WrongTypeError(f"did you mean {meant}?" if meant else "")
     return scalar.text.lower() == "true"
 
 
@@ -240,7 +243,12 @@ def _version(scalar: ScalarNode) -> int:
 
 
 _VALUE_KINDS = get_args(get_type_hints(ValueOf)["kind"])
-_OTHER_WORDS = {"average": "avg", "mean": "avg"}
+#: What people write in place of an accepted word.
+_OTHER_WORDS = {
+    "average": "avg",
+    "mean": "avg",
+    **{day: day[:3] for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")},
+}
 _WINDOWED = tuple(kind for kind in _VALUE_KINDS if kind != "last")
 _VALUES = listed(["last", *(f"{kind} 5m" for kind in _WINDOWED)])
 _VALUE_PATTERN = f"^(last|({'|'.join(_WINDOWED)}) +{DURATION_PATTERN.strip('^$')})$"
@@ -261,6 +269,7 @@ TIME_ZONE = Leaf("a time zone, such as Europe/Berlin", _time_zone, _TEXT)
 TEXT = Leaf('text, such as "°C"', _text, _TEXT)
 LABEL = Leaf("a name, such as temperature", _text, _TEXT)
 GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _glob, _TEXT)
+GATEWAY_GLOB = Leaf('the name of a gateway, such as "dairy-*"', _glob, _TEXT)
 TAG_VALUE = Leaf("text, such as cold", _as_written, {"type": ["string", "number", "boolean"]})
 NAME = Leaf("a name, such as cold-room-too-warm", _name, {"type": "string", "pattern": NAME_PATTERN})
 RULE_NAME = Leaf(f"a rule's name, such as {GATEWAY_OFFLINE}", _reference, _TEXT)
@@ -268,5 +277,5 @@ CHANNEL_NAME = Leaf("a channel's name, such as ops-telegram", _reference, _TEXT)
 TEMPLATE = Leaf('text, such as "{sensor}: {value}{unit}"', _template, _TEXT, blocks=True)
 LINK = Leaf("an address, such as https://wiki.example/cold-room", _link, {"type": "string", "pattern": "^https?://"})
 VALUE_OF = Leaf(_VALUES, _value_of, {"type": "string", "pattern": _VALUE_PATTERN})
-SETTING = Leaf('text, such as "-1001234567890"', _setting, {"type": ["string", "number"]})
+SETTING = Leaf("one text or number", _setting, {"type": ["string", "number"]})
 SECRET = Leaf('text, such as "${SLACK_WEBHOOK_URL}"', _setting, {"type": "string", "pattern": REFERENCE_PATTERN})

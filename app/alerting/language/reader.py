@@ -84,7 +84,7 @@ class RuleReader:
             channel: ReadChannel | None = channels.get(name)
             if channel is not None:
                 definition = channel.define(name)
-                check_channel(definition, channel.given, environ, check, self._log)
+                check_channel(definition, channel.given, environ, check if channel.is_whole else None, self._log)
                 yield definition
 
     def _read_rule(self, given: Given, defaults: Rule) -> Rule:

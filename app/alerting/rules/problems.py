@@ -52,6 +52,8 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self.problems: list[RuleProblem] = []
+        #: Whether a rule was left out, so that its name is not known.
+        self.lacks_rule = False
 
     def add(self, place: Place, message: str) -> None:
         """Add one problem, or say once that there are more than MOST_PROBLEMS."""

@@ -33,7 +33,7 @@ def fired(minutes: int) -> dict[str, list[tuple[str, str, int, int | None]]]:
     book, until_us = RuleBook(load_rules(project_folder() / "rules", {})), START_US + minutes * MINUTE_US
     sensors = [each for every in demo_sensors(1, START_US).values() for each in every]
     door = next(readings_of(each, until_us) for each in sensors if each.name == "door-bakery")
-    found = {}
+    found: dict[str, list[tuple[str, str, int, int | None]]] = {}
     for sensor in sensors:
         (metric,) = sensor.signals
         for match in book.matches(sensor.name, metric, sensor.tags, None):

@@ -212,7 +212,7 @@ _MUTE = Fields(
         "to": Field(
             TIME_OF_DAY, 'the time at which the window ends, on the next day if not later than from; left out: "24:00"'
         ),
-        "tz": Field(TIME_ZONE, "the time zone of from and to; left out: UTC"),
+        "tz": Field(TIME_ZONE, "the time zone of from, to and dates; left out: the timezone of the rule, else UTC"),
         "only": Field(
             one_of(("during",)),
             "during: messages are sent during this window alone, and the rule is muted at all other times",

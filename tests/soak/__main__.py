@@ -46,7 +46,7 @@ def main() -> int:
 def _run_histories(_: argparse.Namespace, totals: Totals) -> None:
     seed = totals.next_seed("histories")
     _run_program("tests.alerting.soak", "--histories", str(HISTORIES), "--first", str(seed * HISTORIES))
-    totals.add("histories", seed, f"{HISTORIES:,} histories of each kind")
+    totals.add("histories", seed, f"up to {HISTORIES:,} histories of each kind")
 
 
 def _run_mutants(_: argparse.Namespace, totals: Totals) -> None:

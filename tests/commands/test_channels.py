@@ -49,7 +49,7 @@ async def test_worker_sends_the_message_when_one_runs(
         assert (code, output) == (0, "ops: sent\n"), errors
         receiver.fail_next(answers(410))
         code, output, _ = await tidegauge(tmp_path, *command, DATABASE_URL=database.dsn, RULES_DIR="nowhere")
-    assert (code, output) == (1, "ops: permanent, the webhook answered 410\n")
+    assert (code, output) == (1, "ops: refused, the webhook answered 410\n")
     assert [message.path for message in receiver.accepted] == ["/ops"]
 
 

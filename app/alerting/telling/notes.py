@@ -10,13 +10,15 @@ from app.alerting.telling.changes import LimitOf, SeriesActions
 from app.alerting.telling.decisions import Action
 from app.alerting.telling.situation import Situation, UntoldEpisode
 from app.alerting.telling.wording import rule_message
-from app.clock import from_us
+from app.clock import MINUTE_US, from_us
 from app.durations import format_duration, format_skew
 from app.local_times import format_span, format_time, format_times
 from app.rule_texts import MISSING, format_value
 
-#: A series with at least this many changes in one message is flapping.
+#: A series with at least this many changes in one message fired again and again,
 _FLAPPING = 3
+#: and is flapping if they were not further apart than this, on average.
+_FLAPPING_EVERY_US = 5 * MINUTE_US
 #: Codes of refusals that come from the gateway's clock.
 _REFUSED_TIMES = ("time_in_future", "time_too_old")
 
@@ -127,8 +129,9 @@ def _repeated(situation: Situation, series: SeriesActions, zone: str) -> str:
         return ""
     first, last = series.changed_us
     times = format_times(from_us(first), from_us(last), zone, from_us(situation.now_us)).replace(" to ", " and ")
-    flapping = f"flapping: {series.changes} changes in {format_span(last - first)}"
-    return f"{flapping}, fired {len(series.episodes)} times between {times}"
+    fired = f"fired {len(series.episodes)} times between {times}"
+    is_flapping = last - first <= _FLAPPING_EVERY_US * series.changes
+    return f"flapping: {series.changes} changes in {format_span(last - first)}, {fired}" if is_flapping else fired
 
 
 def _resolved_note(situation: Situation, episode: UntoldEpisode, zone: str) -> str:

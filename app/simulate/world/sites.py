@@ -181,7 +181,7 @@ def _each_sensor(seed: int, gateway_number: int, count: int, demo_start_us: int 
         round_number = number // len(KINDS) + 1
         name = f"{kind.name}-{site}" if round_number == 1 else f"{kind.name}-{site}-{round_number}"
         signals: dict[MetricName, Course] = {
-            metric: _signal(shape, seed, name, metric, demo_start_us if gateway_number == 0 else None, demo_start_us)
+            metric: _signal(shape, seed, name, metric, demo_start_us, is_first=gateway_number == 0)
             for metric, shape in kind.shapes.items()
         }
         tags = {"site": site, "room": kind.room if round_number == 1 else f"{kind.room} {round_number}"}
@@ -189,12 +189,14 @@ def _each_sensor(seed: int, gateway_number: int, count: int, demo_start_us: int 
 
 
 def _signal(
-    shape: SignalShape, seed: int, sensor: str, metric: str, own_start_us: int | None, weather_start_us: int | None
+    shape: SignalShape, seed: int, sensor: str, metric: str, demo_start_us: int | None, *, is_first: bool
 ) -> Signal:
     """Return the signal of one metric: all pressures follow the same weather, every other metric its own course."""
     if metric == "pressure":
-        return Signal(shape, seed, sensor, metric, "weather", weather_start_us)
-    return Signal(shape, seed, sensor, metric, sensor, own_start_us)
+        return Signal(shape, seed, sensor, metric, "weather", demo_start_us)
+    if is_first:
+        return Signal(shape, seed, sensor, metric, sensor, demo_start_us)
+    return Signal(shape, seed, sensor, metric, sensor, None, demo_start_us)
 
 
 def _site(number: int) -> str:

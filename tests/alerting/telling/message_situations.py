@@ -166,6 +166,14 @@ CASES: dict[str, Callable[[], Case]] = {
         situation(ended(minutes_ago=5, fired_value=8.2, peak=9.5), rules=[_WARM]), {1: 6.5}
     ),
     "one series flaps 180 times": lambda: Case(situation(*_flaps(180), rules=[_WARM])),
+    "one series fires again after hours": lambda: Case(
+        situation(
+            ended(1, minutes_ago=180, series_id=1, started_us=NOON_US - 4 * HOUR_US, fired_us=NOON_US - 4 * HOUR_US),
+            episode(2, series_id=1, sensor="freezer-1", fired_value=9.4, peak=9.4),
+            rules=[_WARM],
+        ),
+        {2: 9.4},
+    ),
     "one series flaps and fires": lambda: Case(
         situation(*_flaps(8), episode(9, series_id=1, sensor="freezer-1", peak=9.5), rules=[_WARM]), {9: 9.5}
     ),

@@ -147,7 +147,9 @@ async def test_alert_that_a_late_reading_joins_to_a_closed_one_is_closed_with_it
     await harness.tick()
     await harness.advance(1)
     await close(harness, "ann", "defrosting")
-    await harness.upload("freezer-1", (15, 7), (9, 7), (6, 9))
+    await harness.upload("freezer-1", (15, 7), (9, 7))
+    await harness.tick()
+    await harness.upload("freezer-1", (6, 9))
     await harness.tick()
     await harness.advance(6)
     assert await closings(harness) == [(20, False, "ann"), (6, True, None)]

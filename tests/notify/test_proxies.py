@@ -73,7 +73,7 @@ async def test_https_goes_through_a_tunnel_of_the_proxy(monkeypatch: pytest.Monk
         async with proxy.running() as address:
             monkeypatch.setenv("HTTPS_PROXY", address)
             with pytest.raises(
-                TransientError, match=r"^no connection came about|^no secure connection|^the connection broke"
+                TransientError, match=r"connection (came about|broke)"
             ):
                 await post("https://hooks.slack.example/services/x")
     assert proxy.asked == ["CONNECT hooks.slack.example:443 HTTP/1.1"]

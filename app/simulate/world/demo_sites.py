@@ -76,6 +76,10 @@ def demo_sensors(seed: int, start_us: int) -> dict[str, list[SimulatedSensor]]:
             sensor("bakery", "door-bakery", "cold room", "door", Door(shut), reports_changes=True),
             sensor("bakery", "water-bakery", "cellar", "water", Meter(20, leak, 120, reset)),
         ],
-        OFFLINE_TOO: [sensor("dairy", "tank-dairy", "yard", "level", Tank(filled), reports_changes=True)],
+        OFFLINE_TOO: [
+            sensor("dairy", "tank-dairy", "yard", "level", Tank(filled), reports_changes=True),
+            # It reports all the time, so that the gateway is not taken for offline while the tank does not change.
+            sensor("dairy", "lab-dairy", "laboratory", "temperature", signal(_WARD, "lab-dairy", "temperature")),
+        ],
         WRONG_CLOCK: [sensor("clinic", "ward-clinic", "ward", "temperature", ward)],
     }

@@ -1,6 +1,6 @@
 """The gateways of `make demo`: they run in the server's process and make alerts fire within minutes.
 
-A person of the demo closes one of these alerts by hand.
+A person of the demo tells how seldom some sensors report, and closes one of the alerts by hand.
 """
 
 import asyncio
@@ -63,6 +63,7 @@ async def _run_demo(settings: Settings, key: str) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(simulation.run())
             group.create_task(_log_address_after_replay(simulation))
+            group.create_task(_set_expected_intervals(simulation))
             group.create_task(_close_by_hand(plan))
     except TimeoutError:
         log.warning("demo_not_started", reason=f"the server was not ready within {_READY_WITHIN_S:g} s")
@@ -77,9 +78,23 @@ async def _log_address_after_replay(simulation: Simulation) -> None:
     log.info("demo_history_replayed", values=simulation.summarize().total.made, page=f"{simulation.plan.url}/")
 
 
+async def _set_expected_intervals(simulation: Simulation) -> None:
+    """Tell the server that sensors which report changes only are not silent, as an operator does."""
+    async with _client(simulation.plan) as http:
+        for gateway in simulation.gateways:
+            await gateway.replayed.wait()
+            for sensor in gateway.change_reporters:
+                async with http.put(f"/api/v1/sensors/{sensor}", json={"expected_interval": "8h"}) as response:
+                    log.info("demo_sensor_described", sensor=sensor, answer=response.status)
+
+
+def _client(plan: Plan) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(plan.url, headers={"X-API-Key": plan.key})
+
+
 async def _close_by_hand(plan: Plan) -> None:
     """Close the first alert of _CLOSED_RULE as a person would do who has replaced the gauge."""
-    async with aiohttp.ClientSession(plan.url, headers={"X-API-Key": plan.key}) as http:
+    async with _client(plan) as http:
         alert = await _open_alert(http)
         while alert is None:
             await asyncio.sleep(_LOOK_EVERY_S)

@@ -55,6 +55,11 @@ class Gateway:
         return len(self._sensors)
 
     @property
+    def change_reporters(self) -> list[str]:
+        """The names of its sensors that report changes only."""
+        return [sensor.name for sensor in self._sensors if sensor.reports_changes]
+
+    @property
     def state(self) -> str:
         """The state of the gateway: starting, replaying, online, offline, retrying or done."""
         return "retrying" if self._delivery.is_pausing else self._phase

@@ -64,10 +64,10 @@ class Meter(msgspec.Struct, frozen=True):
     reset: Spell
 
     def value(self, time_us: int) -> float:
-        """Return the litres since the last reset."""
+        """Return the whole litres since the last reset."""
         since_us = (time_us - self.reset.begin_us) % self.reset.every_us
         leaked_us = self.leak.overlap_us(time_us - since_us, time_us)
-        return round((self.per_hour * since_us + self.leak_per_hour * leaked_us) / HOUR_US, 1)
+        return float((self.per_hour * since_us + self.leak_per_hour * leaked_us) // HOUR_US)
 
     def excursion_at(self, time_us: int) -> str | None:
         """Return that water runs."""

@@ -57,7 +57,7 @@ def test_each_of_them_crosses_one_example_rule_at_another_minute() -> None:
         "door-harbour": [("door-left-open", "warning", 2, 17)],
         "tank-dairy": [("tank-nearly-empty", "warning", 1, 27)],
         "cold-room-bakery": [("cold-room-warms-up", "critical", 7, 17)],
-        "water-bakery": [("water-runs", "warning", 7, None)],
+        "water-bakery": [("water-runs", "warning", 8, None)],
         "wind-harbour": [("gauge-stuck", "info", 4, None)],
     }
 

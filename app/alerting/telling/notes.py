@@ -171,7 +171,9 @@ def _no_data_note(situation: Situation, episode: UntoldEpisode, zone: str) -> st
     unit = unit_of(situation, episode)
     last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}{unit and f' {unit}'}"
     said = f"no data since {_time(situation, episode.started_us, zone)}{last}{_silent_sensors(situation, episode)}"
-    return said if episode.refused_for is None else f"{said}; uploads arrive, all refused: {_refusal(episode)}"
+    if episode.refused_for is not None:
+        return f"{said}; uploads arrive, all refused: {_refusal(episode)}"
+    return f"{said}: check its power and its network" if episode.is_of_gateway else said
 
 
 def _silent_sensors(situation: Situation, episode: UntoldEpisode) -> str:

@@ -1,4 +1,4 @@
-"""What `tidegauge up --demo` adds to the rules of the folder: channels to its receiver, and a rule that needs them."""
+"""Rules that `tidegauge up --demo` adds to the folder's: channels to its receiver, and a rule that needs them."""
 
 #: With this variable, which `tidegauge up --demo` sets, there are the channels that send to the receiver of the demo.
 DEMO_VARIABLE = "CHANNEL_DEMO_URL"

@@ -1,4 +1,4 @@
-"""What only the demo has: sensors and gateways for the kinds of rules that the usual ones do not cross.
+"""Sensors and gateways that only the demo has, for the kinds of rules that the usual ones do not cross.
 
 Each crosses one example rule, at another minute of the demo, so that its messages can be read one after another.
 """

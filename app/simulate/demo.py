@@ -79,7 +79,7 @@ async def _log_address_after_replay(simulation: Simulation) -> None:
 
 
 async def _set_expected_intervals(simulation: Simulation) -> None:
-    """Set how seldom sensors report that report changes only, as an operator does, so that they do not count as silent."""
+    """Set how seldom the sensors report that report changes only, as an operator does: they are not silent."""
     async with _client(simulation.plan) as http:
         for gateway in simulation.gateways:
             await gateway.replayed.wait()

@@ -10,6 +10,13 @@ from app.model import VALUE_LIMIT
 from app.yaml_files.kinds import Leaf, Schema, WrongTypeError
 from app.yaml_files.nodes import ScalarNode
 
+#: What people write in place of an accepted word.
+_OTHER_WORDS = {
+    "average": "avg",
+    "mean": "avg",
+    **{day: day[:3] for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")},
+}
+
 
 def one_of(words: Iterable[str]) -> Leaf:
     """Return the kind of value that is one of the given words."""
@@ -17,7 +24,7 @@ def one_of(words: Iterable[str]) -> Leaf:
 
     def parse(scalar: ScalarNode) -> str:
         if scalar.text not in accepted:
-            meant = did_you_mean(scalar.text, accepted)
+            meant = did_you_mean(_OTHER_WORDS.get(scalar.text.lower(), scalar.text), accepted)
             raise ValueError(f"{shown(scalar.text)} is not known{meant} (accepted: {listed(accepted)})")
         return scalar.text
 
@@ -78,13 +85,16 @@ def _positive_duration(scalar: ScalarNode) -> int:
 def _time_zone(scalar: ScalarNode) -> str:
     text = parse_text(scalar)
     if text not in zone_names():
-        raise ValueError(f"there is no time zone {shown(text)}{did_you_mean(text, zone_names())}")
+        # Abbreviations such as CEST are near to many names, and none of these is meant.
+        meant = did_you_mean(text, zone_names()) if "/" in text else "; write one such as Europe/Berlin"
+        raise ValueError(f"there is no time zone {shown(text)}{meant}")
     return text
 
 
 def _flag(scalar: ScalarNode) -> bool:
     if scalar.meaning != "boolean" or scalar.text.lower() not in ("true", "false"):
-        raise WrongTypeError
+        meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(scalar.text.lower())
+        raise WrongTypeError(f"did you mean {meant}?" if meant else "")
     return scalar.text.lower() == "true"
 
 

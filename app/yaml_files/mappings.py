@@ -148,12 +148,40 @@ class ByKey:
         if not isinstance(node, MappingNode):
             return self._kinds[words[0]].read(node, log)
         given = next((value for key, value in node.entries if key.text == self._key), None)
-        word = given.text if isinstance(given, ScalarNode) and given.text in self._kinds else words[0]
-        return self._kinds[word].read(node, log)
+        if given is None:
+            return self._kinds[words[0]].read(node, log)
+        if isinstance(given, ScalarNode) and given.text in self._kinds:
+            return self._kinds[given.text].read(node, log)
+        # Which other keys it has is not known.
+        read_logged(self._kinds[words[0]].fields[self._key].kind, given, shown(self._key), log)
+        log.lacks_entry = True
+        return UNFIT
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
         """Return a schema that accepts any of the mappings."""
         return {"oneOf": [kind.schema(definitions) for kind in self._kinds.values()]}
+
+
+#: Keys that people write in place of others, of which the first that is accepted is meant.
+_OTHER_KEYS: dict[str, tuple[str, ...]] = {
+    "name": ("id",),
+    "sensor": ("id",),
+    "to": ("notify",),
+    "channels": ("notify", "to"),
+    "for": ("after",),
+    "interval": ("remind_every",),
+    "duration": ("for",),
+    "greater_than": ("above",),
+    "less_than": ("below",),
+    "gt": ("above",),
+    "lt": ("below",),
+    "max": ("above",),
+    "min": ("below",),
+    "hysteresis": ("clear",),
+    "severity": ("level", "levels"),
+    "text": ("message",),
+    "condition": ("levels",),
+}
 
 
 def put_logged(given: Given, key: ScalarNode, value: Node, kind: Kind, log: ProblemLog) -> None:
@@ -179,4 +207,5 @@ def distinct_entries(node: MappingNode, log: ProblemLog) -> dict[str, tuple[Scal
 def _unknown_key(name: str, accepted: list[str]) -> str:
     if name == "<<":
         return 'unknown key "<<": mappings are not merged; in rules, use defaults: and overrides:'
-    return f"unknown key {shown(name)}{did_you_mean(name, accepted)} (accepted: {listed(accepted)})"
+    other = next((word for word in _OTHER_KEYS.get(name, ()) if word in accepted), name)
+    return f"unknown key {shown(name)}{did_you_mean(other, accepted)} (accepted: {listed(accepted)})"

@@ -52,6 +52,8 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self.problems: list[FileProblem] = []
+        #: Whether an entry was left out, so that its name is not known.
+        self.lacks_entry = False
 
     def add(self, place: Place, message: str) -> None:
         """Add one problem, or say once that there are more than MOST_PROBLEMS."""

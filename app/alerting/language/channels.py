@@ -40,6 +40,8 @@ class ReadChannel(msgspec.Struct, frozen=True):
 
     type: str
     given: Given
+    #: Whether each of its fields could be read, and none is missing.
+    is_whole: bool = True
 
     def define(self, name: str) -> ChannelDefinition:
         """Return the channel's definition under the given name, with references to secrets unresolved."""
@@ -65,9 +67,10 @@ class ChannelKind:
         type_name = read_logged(self._type, type_node, '"type"', log)
         if type_name is UNFIT:
             return UNFIT
+        before = len(log.problems)
         given = self._by_type[type_name].read(node, log)
         _refuse_literal_secrets(given, type_name, log)
-        return ReadChannel(type_name, given)
+        return ReadChannel(type_name, given, len(log.problems) == before)
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
         """Return a schema that accepts a channel of any of the types."""

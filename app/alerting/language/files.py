@@ -7,6 +7,7 @@ from types import MappingProxyType
 import msgspec
 
 from app.alerting.language.channels import ChannelCheck
+from app.alerting.language.demo_rules import DEMO_RULES, DEMO_VARIABLE, NAMED_ONLY
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.names import Names
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
@@ -23,9 +24,6 @@ from app.yaml_files.nodes import Extent, ScalarNode, compose
 from app.yaml_files.problems import FileErrors, Place, ProblemLog
 from app.yaml_files.texts import fault_of, read_text
 
-#: With this variable, which `tidegauge up --demo` sets, there is a channel that sends to the receiver of the demo.
-DEMO_VARIABLE = "CHANNEL_DEMO_URL"
-_DEMO = {"the channel of the demo": f'version: 1\nchannels:\n  demo: {{type: webhook, url: "${{{DEMO_VARIABLE}}}"}}\n'}
 #: Largest number of characters of all files of a folder together.
 _LARGEST_FOLDER = 10_000_000
 #: Each rule without `notify:` holds the names of all channels.
@@ -39,7 +37,7 @@ def load_checked(path: Path, settings: Settings) -> RuleSet:
     every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    extra = _DEMO if DEMO_VARIABLE in settings.channel_variables else {}
+    extra = DEMO_RULES if DEMO_VARIABLE in settings.channel_variables else {}
     return load_rules(path, settings.channel_variables, _channel_check(endpoints), extra, settings.channels_dir)
 
 
@@ -124,14 +122,12 @@ def _read_rule_set(
     # everything was read.
     count = len(texts) + len(texts if channel_texts is None else channel_texts)
     files = (*with_rules, *with_channels)
-    if all_readable and len(files) == count and all(map(_sections_were_read, files)):
+    if all_readable and not log.lacks_entry and len(files) == count and all(map(_sections_were_read, files)):
         names.check()
-    if log.problems:
-        raise FileErrors(log.problems)
     watchdog = _read_watchdog(files, environ, log)
     if log.problems:
         raise FileErrors(log.problems)
-    every_channel = tuple(channel.name for channel in channels)
+    every_channel = tuple(channel.name for channel in channels if channel.name not in NAMED_ONLY)
     return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels, watchdog)
 
 

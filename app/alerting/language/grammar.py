@@ -14,6 +14,7 @@ from app.alerting.language.channels import ChannelFields, ChannelKind, find_chan
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
     DATES,
+    GATEWAY_GLOB,
     GLOB,
     LABEL,
     LINK,
@@ -196,7 +197,7 @@ _MUTE = Fields(
         "to": Field(
             TIME_OF_DAY, 'the time at which the window ends, on the next day if not later than from; left out: "24:00"'
         ),
-        "tz": Field(TIME_ZONE, "the time zone of from and to; left out: UTC"),
+        "tz": Field(TIME_ZONE, "the time zone of from, to and dates; left out: the timezone of the rule, else UTC"),
         "only": Field(
             one_of(("during",)),
             "during: messages are sent during this window alone, and the rule is muted at all other times",
@@ -349,7 +350,7 @@ _OFFLINE_RULE = Fields(
     {
         "name": Field(NAME, "the rule's name, unique over all files", required=True),
         "kind": Field(one_of(("gateway_offline",)), "gateway_offline: an alert about whole gateways", required=True),
-        "gateways": Field(GLOB, 'the names of the gateways; * stands for any text; left out: "*"'),
+        "gateways": Field(GATEWAY_GLOB, 'the names of the gateways; * stands for any text; left out: "*"'),
         "after": Field(
             POSITIVE_DURATION,
             "a gateway is offline when none of its sensors sent a new reading for this long; left out: three times "

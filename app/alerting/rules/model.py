@@ -193,6 +193,11 @@ class Rule(msgspec.Struct, frozen=True):
     #: Set for a rule of the kind `gateway_offline`, which has no levels and selects no series.
     offline: Offline | None = None
 
+    @property
+    def has_when(self) -> bool:
+        """Return whether it looks at a second metric, for all sensors or for some."""
+        return bool(self.terms.when) or any(each.terms.when for each in self.overrides)
+
 
 def condition_text(condition: Condition) -> str:
     """Return a condition as text, with all digits of its numbers: `above 8`, `outside 2 to 8.5`."""

@@ -50,18 +50,30 @@ class GatewayRules:
 
     def channels(self, episode: UntoldEpisode) -> tuple[str, ...]:
         """Return the channels of the rules for which the alert of a gateway stands, unless they are held back now."""
-        names: dict[str, None] = {}
         if episode.rule == GATEWAY_CLOCK and not self._series.get(episode.gateway or ""):
             return self._channels_of_new_gateway(episode)
+        by_series = [names for names, is_quiet in self._notified(episode) if not is_quiet]
+        return tuple(dict.fromkeys(name for names in by_series for name in names))
+
+    def is_quiet(self, episode: UntoldEpisode, channel: str) -> bool:
+        """Return whether the rules that the alert stands for, and that notify the channel, are all held back now."""
+        own = [is_quiet for names, is_quiet in self._notified(episode) if channel in names]
+        return bool(own) and all(own)
+
+    def count_sensors(self, gateway: str | None) -> int:
+        """Return how many sensors in use a gateway has."""
+        return len({each.sensor for each in self._series.get(gateway or "", ())})
+
+    def _notified(self, episode: UntoldEpisode) -> Iterator[tuple[tuple[str, ...], bool]]:
+        """Yield the channels of each series for which the alert of a gateway stands, and whether they are held back."""
         for rule, terms, each in self._stood_for(episode.gateway):
             level = terms.levels[0].name
             alert = msgspec.structs.replace(
                 episode, rule=rule.name, sensor=each.sensor, metric=each.metric, tags=each.tags, level=level
             )
             muted = bool(terms.mute) and is_muted(terms.mute, self._now_us)
-            if not muted and not any(silence.covers(alert) for silence in self._silences):
-                names |= dict.fromkeys(terms.notified_at(level, each.tags))
-        return tuple(names)
+            is_quiet = muted or any(silence.covers(alert) for silence in self._silences)
+            yield terms.notified_at(level, each.tags), is_quiet
 
     def _channels_of_new_gateway(self, episode: UntoldEpisode) -> tuple[str, ...]:
         """Return the channels of the rules that may alert on missing data of a gateway of which nothing is stored."""

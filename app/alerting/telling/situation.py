@@ -129,6 +129,10 @@ class Situation:
         values = [episode.label(name) for name in rule.group_by] if rule else []
         return msgspec.json.encode([episode.rule, values]).decode()
 
+    def count_sensors(self, gateway: str | None) -> int:
+        """Return how many sensors in use a gateway has."""
+        return self._gateway_rules.count_sensors(gateway)
+
     def group_labels(self, episode: UntoldEpisode) -> list[str]:
         """Return what the alerts of the episode's group have in common."""
         rule = self.rule(episode)
@@ -177,6 +181,14 @@ class Situation:
         muted = terms is not None and bool(terms.mute) and is_muted(terms.mute, self.now_us)
         return muted or any(silence.covers(episode) for silence in self._silences)
 
+    def is_quiet(self, episode: UntoldEpisode, channel: str) -> bool:
+        """Return whether a silence or a mute window covers the episode for a channel.
+
+        For that of a built-in rule these are the windows of the rules that it stands for and that notify the channel.
+        """
+        is_built_in = episode.rule in BUILT_IN_RULES and episode.is_of_gateway
+        return self.is_silenced_or_muted(episode) or (is_built_in and self._gateway_rules.is_quiet(episode, channel))
+
     def is_inhibited(self, episode: UntoldEpisode) -> bool:
         """Return whether a firing episode of a rule in `inhibited_by` has equal values of all labels in `same`."""
         rule = self.rule(episode)
@@ -217,7 +229,7 @@ async def load_situation(connection: Connection, rules: RuleSet, now_us: int, se
     episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
-    for row in await connection.fetch(SQL["list_unsettled"]):
+    for row in await connection.fetch(SQL["list_unsettled"], [each.name for each in rules.rules if each.has_when]):
         facts = dict(row)
         for channel, state, level, ref in facts.pop("told"):
             told.setdefault(row["id"], {})[channel] = Told(state, level)

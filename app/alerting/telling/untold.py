@@ -1,6 +1,6 @@
 """Episodes about which a message may still be needed, and the silences that may hold it back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -59,6 +59,8 @@ class UntoldEpisode(msgspec.Struct, frozen=True):
     #: Of missing data: why everything was refused that was uploaded since, and the skew of the gateway's last upload.
     refused_for: str | None = None
     skew_s: float | None = None
+    #: The second metrics that are not known now, each with the time since when; None: never seen.
+    unknown: Sequence[tuple[str, int | None]] | None = None
 
     @property
     def is_open(self) -> bool:

@@ -55,6 +55,8 @@ class Config(ChannelConfig, frozen=True):
             raise ValueError(f"security must be one of {', '.join(_SECURITY)}")
         if self.port is not None and not (str(self.port).isdecimal() and 0 < int(self.port) < 65_536):
             raise ValueError("port must be a number from 1 to 65535")
+        if not self.host or set(self.host) & set("/@ ") or self.host.rpartition(":")[2].isdecimal():
+            raise ValueError("host must be a name alone, such as mail.example.org; write the port as port: 587")
         if _ADDRESS.fullmatch(self.sender) is None:
             raise ValueError("sender must be an address, such as tidegauge@example.org")
         if not self.recipients or not all(map(_ADDRESS.fullmatch, self.recipients)):

@@ -36,6 +36,7 @@ def test_shipped_rules_work_without_any_environment() -> None:
         "door",
         "water",
         "level",
+        "wind",
     }
     assert rule_set.channels == ()
 
@@ -529,3 +530,35 @@ def test_pattern_of_a_sensor_is_refused_when_no_name_is_so_long() -> None:
     assert parse_rules({"x.yml": selecting(200)}, {}).rules[0].sensors.id == "x" * 200
     (said,) = problems(selecting(201))
     assert said.endswith(f'"id": "{"x" * 40}…" has 201 characters; a sensor\'s name has at most 200')
+
+
+def test_missing_variable_of_the_watchdog_is_told_with_all_other_problems() -> None:
+    text = 'version: 1\nwatchdog: {url: "${CHANNEL_DOG}"}\nrules:\n'
+    text += '  - {name: x, sensors: {id: "*"}, levels: {info: {above: x}}}\n'
+    assert problems(text) == [
+        '2:12: "url": the environment variable CHANNEL_DOG is not set, or empty',
+        '4:58: "above" takes a number, such as 8.0; got the text "x"',
+    ]
+
+
+def test_rule_whose_kind_is_misspelt_is_not_said_to_be_unknown() -> None:
+    text = 'version: 1\nrules:\n  - {name: away, kind: gateway-offline}\n  - name: x\n    sensors: {id: "*"}\n'
+    text += "    levels: {info: {above: 1}}\n    inhibited_by: [{rule: away, same: []}]\n"
+    (said,) = problems(text)
+    assert said.startswith('3:24: "kind": "gateway-offline" is not known; did you mean "gateway_offline"?')
+
+
+def test_window_without_tz_is_in_the_time_zone_of_its_rule() -> None:
+    text = """version: 1
+defaults: {timezone: Europe/Berlin, mute: [{dates: [2026-12-24]}]}
+rules:
+  - {name: a, sensors: {id: "*"}, levels: {info: {above: 1}}, timezone: Asia/Tokyo, mute: [{days: [sun]}]}
+  - {name: b, sensors: {id: "*"}, levels: {info: {above: 1}}, mute: [{days: [sun]}, {days: [mon], tz: UTC}]}
+  - {name: c, sensors: {id: "*"}, levels: {info: {above: 1}}}
+"""
+    rules = parse_rules({"x.yml": text}, {}).rules
+    assert [[window.tz for window in rule.terms.mute] for rule in rules] == [
+        ["Asia/Tokyo"],
+        ["Europe/Berlin", "UTC"],
+        ["Europe/Berlin"],
+    ]

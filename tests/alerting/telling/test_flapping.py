@@ -102,4 +102,4 @@ def test_first_critical_alert_is_told_at_once_and_the_flapping_is_counted() -> N
     assert [each.title for each in site.messages[:2]] == ["1 critical: warm · quay", "1 resolved: warm · quay"]
     (entry,) = site.messages[-1].entries
     assert (entry.over, entry.alerts) == (False, tuple(range(4, 34)))
-    assert entry.note == "flapping: 59 changes in 58 s, 30 times between 12:00 and 12:01 UTC"
+    assert entry.note == "flapping: 59 changes in 58 s, fired 30 times between 12:00 and 12:01 UTC"

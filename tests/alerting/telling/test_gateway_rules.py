@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import NoData, Offline, Route, Rule, Selector, Terms
 from app.alerting.rules.mutes import MuteWindow
-from app.alerting.telling.decisions import decide
+from app.alerting.telling.decisions import decide, reminders
+from app.alerting.telling.links import Addresses
+from app.alerting.telling.messages import write_message
 from app.alerting.telling.situation import Situation
 from app.alerting.telling.untold import GatewaySeries
-from app.clock import HOUR_US, MINUTE_US
+from app.clock import DAY_US, HOUR_US, MINUTE_US
 from tests.alerting.harness import AlertingHarness
 from tests.alerting.situations import NOON_US, gateway_offline, rule, situation
 
@@ -78,6 +81,37 @@ def test_rule_for_gateways_has_its_own_channels_and_mutes() -> None:
     assert told(situation(offline, rules=[declared])) == [(1, "duty")]
     muted = Rule("lines", Selector(), Terms((), notify=("duty",), mute=_LUNCH), offline=Offline("dairy-*"))
     assert told(situation(offline, rules=[muted])) == []
+
+
+def test_end_of_an_offline_gateway_is_silent_for_the_team_whose_rule_is_muted_then() -> None:
+    both = [team("dairy", "ops", mute=_LUNCH), rule("all", no_data=_ALERT, notify=("duty",))]
+    firing = Told("firing", "error")
+    given = situation(
+        gateway_offline(tags={"site": "dairy"}, resolved_us=NOON_US),
+        rules=both,
+        gateway_series=[_DAIRY],
+        told={1: {"ops": firing, "duty": firing}},
+    )
+    actions = decide(given).actions
+    assert [(action.channel, action.kind) for action in actions] == [("duty", "resolved"), ("ops", "resolved")]
+    sent = {
+        each.channel: write_message(given, each.channel, [each], {}, Addresses(None, None, "UTC")) for each in actions
+    }
+    assert {channel: message.silent for channel, message in sent.items()} == {"ops": True, "duty": False}
+
+
+def test_reminder_of_an_offline_gateway_leaves_out_the_team_whose_rule_is_muted() -> None:
+    both = [team("dairy", "ops", mute=_LUNCH), rule("all", no_data=_ALERT, notify=("duty",))]
+    firing = Told("firing", "error")
+    group = '["gateway-offline",["dairy"]]'
+    given = situation(
+        gateway_offline(tags={"site": "dairy"}),
+        rules=both,
+        gateway_series=[_DAIRY],
+        told={1: {"ops": firing, "duty": firing}},
+        last_sent={("ops", group): NOON_US - DAY_US, ("duty", group): NOON_US - DAY_US},
+    )
+    assert [len(reminders(given, channel, group)) for channel in ("ops", "duty")] == [0, 1]
 
 
 _TWO_GATEWAYS = """

@@ -180,7 +180,7 @@ async def test_channels_of_rules_on_missing_data_are_told_of_a_clock_and_of_its_
     [
         (-3 * HOUR_S, "time_in_future", "; uploads arrive, all refused: clock 3 h ahead"),
         (1.0, "sensor_not_allowed", "; uploads arrive, all refused: sensor_not_allowed"),
-        (1.0, None, ""),
+        (1.0, None, ": check its power and its network"),
     ],
 )
 async def test_alert_of_missing_data_says_that_uploads_arrive_and_are_refused(
@@ -192,4 +192,4 @@ async def test_alert_of_missing_data_says_that_uploads_arrive_and_are_refused(
     await advance_without_data(harness)
     (said,) = harness.notes()
     assert said.startswith("no data since ")
-    assert said.partition(" UTC")[2] == says
+    assert said.partition(" UTC")[2] == f", 1 sensor is silent{says}"

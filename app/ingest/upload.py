@@ -120,7 +120,7 @@ class Rejected:
         self._list(Rejection(index, "tags_invalid", message, tag=tag))
 
     def add_unknown_field(self, name: str) -> None:
-        """Count a field that was left out."""
+        """Count a field that was left out; its name is one that messages can show."""
         if name in self.unknown_fields or len(self.unknown_fields) < FIELDS_LISTED:
             self.unknown_fields[name] = self.unknown_fields.get(name, 0) + 1
 

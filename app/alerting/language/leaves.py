@@ -25,7 +25,7 @@ from app.durations import (
 )
 from app.hints import did_you_mean, listed, shown
 from app.model import VALUE_LIMIT
-from app.names import SENSOR_NAME_LIMIT
+from app.names import SENSOR_NAME_LIMIT, tidy_name
 from app.rule_texts import template_fault
 
 #: Names of rules and channels. They become parts of URLs, metrics and group keys.
@@ -150,10 +150,15 @@ def _text(scalar: ScalarNode) -> str:
 
 
 def _glob(scalar: ScalarNode) -> str:
-    text = _text(scalar)
+    text = _name_of_uploads(scalar)
     if len(text) > SENSOR_NAME_LIMIT:
         raise ValueError(f"{shown(text)} has {len(text):,} characters; a sensor's name has at most {SENSOR_NAME_LIMIT}")
     return text
+
+
+def _name_of_uploads(scalar: ScalarNode) -> str:
+    """Return the name of a sensor, metric or gateway, or a pattern of such names, as names are stored."""
+    return tidy_name(_text(scalar))
 
 
 def _name(scalar: ScalarNode) -> str:
@@ -260,6 +265,7 @@ TIME_OF_DAY = Leaf('a time in quotes, such as "22:00"', _time_of_day, {"type": "
 TIME_ZONE = Leaf("a time zone, such as Europe/Berlin", _time_zone, _TEXT)
 TEXT = Leaf('text, such as "°C"', _text, _TEXT)
 LABEL = Leaf("a name, such as temperature", _text, _TEXT)
+UPLOADED_NAME = Leaf("a name, such as temperature", _name_of_uploads, _TEXT)
 GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _glob, _TEXT)
 TAG_VALUE = Leaf("text, such as cold", _as_written, {"type": ["string", "number", "boolean"]})
 NAME = Leaf("a name, such as cold-room-too-warm", _name, {"type": "string", "pattern": NAME_PATTERN})

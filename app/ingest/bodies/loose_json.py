@@ -5,6 +5,7 @@ C's `printf` writes `nan`, `-inf` or `1.#IND`, Python's `str` writes `None`, and
 
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class Word:
 class Repeated(dict[str, Any]):
     """An object in which a key stands twice."""
 
-    def __init__(self, pairs: list[tuple[str, Any]], key: str) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, Any]], key: str) -> None:
         super().__init__(pairs)
         #: The first key that stands twice.
         self.repeated_key = key
@@ -98,9 +99,14 @@ def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) == len(pairs):
         return fields
+    return Repeated(pairs, str(find_repeated_key([key for key, _ in pairs])))
+
+
+def find_repeated_key(keys: Iterable[str]) -> str | None:
+    """Return the first key that stands twice, None if there is none."""
     seen: set[str] = set()
-    for key, _ in pairs:
+    for key in keys:
         if key in seen:
-            return Repeated(pairs, key)
+            return key
         seen.add(key)
-    raise AssertionError("a key stands twice")
+    return None

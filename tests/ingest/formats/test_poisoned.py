@@ -250,3 +250,38 @@ async def test_unknown_parameter_is_left_out_and_those_of_influxdb_are_known(ser
     async with server.http.post("/write?db=a&precison=s", data=b"a v=1 1") as response:
         assert response.status == 400
         assert (await response.json())["message"] == 'There is no parameter "precison"; did you mean precision?'
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as JSON has it, also with a key twice."""
+
+
+def _pack(value: Any, *, wide: bool) -> bytes:
+    """Return MessagePack with each pair of an object; `wide`: with long heads, as few encoders write them."""
+    if isinstance(value, _Pairs):
+        head = b"\xdf" + len(value).to_bytes(4, "big") if wide else bytes([0x80 + len(value)])
+        return head + b"".join(_pack(key, wide=wide) + _pack(inner, wide=wide) for key, inner in value)
+    if isinstance(value, list):
+        return bytes([0x90 + len(value)]) + b"".join(_pack(item, wide=wide) for item in value)
+    if isinstance(value, float) and wide:
+        return b"\xca" + struct.pack(">f", value)
+    return msgspec.msgpack.encode(value)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+async def test_key_given_twice_is_refused_in_messagepack_as_in_json(server: Server, wide: bool) -> None:
+    good = json.dumps({**GOOD, "time": NOW_MS})
+    for poison in [each for each in POISONS if each.code == "key_repeated"]:
+        for form in (f"[{good},{poison.reading}]", f'{{"readings":[{good},{poison.reading}]}}'):
+            body = _pack(json.loads(form, object_pairs_hook=_Pairs), wide=wide)
+            answer = await send(server, body, Content_Type="application/msgpack")
+            assert answer.status == 200, answer
+            (refused,) = answer.body["rejected"]
+            assert (refused["index"], refused["code"]) == (1, "key_repeated")
+            assert poison.message in refused["message"]
+            assert answer.body["accepted"] + answer.body["duplicates"] == 1
+    twice = json.loads(f'{{"gateway":"a","gateway":"b","readings":[{good}]}}', object_pairs_hook=_Pairs)
+    repeated = await send(server, _pack(twice, wide=wide), Content_Type="application/msgpack")
+    assert (repeated.status, repeated.body["detail"]) == (400, "The body has the field 'gateway' twice; send it once")
+    right = _pack(json.loads(f"[{good}]", object_pairs_hook=_Pairs), wide=wide)
+    assert (await send(server, right, Content_Type="application/msgpack")).body["rejected"] == []

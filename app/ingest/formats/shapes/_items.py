@@ -17,7 +17,7 @@ from app.ingest.checks import (
     refuse_sensor,
 )
 from app.ingest.formats.shapes import Items, Source, Units
-from app.ingest.upload import Readings
+from app.ingest.upload import Readings, RejectionCode
 from app.model import MetricName, Reading
 from app.names import are_metric_names, explain_units, is_metric_name, is_sensor_name, show, tidy_name
 
@@ -89,9 +89,9 @@ class _Refused:
         self.refusal = refusal
 
 
-def refuse_item(message: str) -> object:
+def refuse_item(message: str, code: RejectionCode = "reading_invalid") -> object:
     """Return what stands for a reading that cannot even be read."""
-    return _Refused(("reading_invalid", message))
+    return _Refused((code, message))
 
 
 def _refuse_fields(item: dict[Any, Any], source: Source) -> Refusal | None:

@@ -14,10 +14,10 @@ from typing import Any, Final
 from app.clock import SECOND_US
 from app.errors import InvalidRequestError, MissingExtraError
 from app.ingest.bodies.document import JSON, Document, Listing, read_document
-from app.ingest.bodies.loose_json import Word
+from app.ingest.bodies.loose_json import Repeated, Word, find_repeated_key
 from app.ingest.bodies.pieces import check_count
 from app.ingest.formats.shapes import Items, Shape, Source
-from app.ingest.formats.shapes._fields import find_repeated
+from app.ingest.formats.shapes._fields import refuse_misspelt, refuse_repeated
 from app.ingest.formats.shapes._items import Instant, refuse_item
 from app.names import show
 
@@ -29,6 +29,12 @@ _LABELS: Final = {
     0: "n", 1: "u", 2: "v", 3: "vs", 4: "vb", 5: "s", 6: "t", 7: "ut", 8: "vd",
 }  # fmt: skip
 _FIELDS: Final = frozenset(_LABELS.values())
+#: What others call the fields, in lower case without separators.
+_OTHER_NAMES: Final = {
+    "name": "n", "unit": "u", "value": "v", "stringvalue": "vs", "boolvalue": "vb", "booleanvalue": "vb", "sum": "s",
+    "time": "t", "timestamp": "t", "updatetime": "ut", "datavalue": "vd", "basename": "bn", "basetime": "bt",
+    "baseunit": "bu", "basevalue": "bv", "basesum": "bs", "version": "bver", "baseversion": "bver",
+}  # fmt: skip
 _VERSION: Final = 10
 #: Smaller times are relative to now.
 _RELATIVE_S: Final = 2**28
@@ -42,6 +48,8 @@ _USUAL_BYTES: Final = 2**12
 #: The limit of one in CBOR, which is decoded in one step of C.
 _RECORD_BYTES_LIMIT: Final = 2**16
 _LEVELS: Final = 8
+#: How the decoder says that a key stands twice in an object; the key follows.
+_REPEATED: Final = "Duplicate map key: "
 _BITS_LIMIT: Final = 1_000
 #: Tags that no record needs, some of which would take long: their content is read as if it had none.
 _TAGS: Final = (0, 1, 5, 28, 29, 30, 35, 36, 37, 52, 54, 100, 258, 260, 261, 1004, 43000)
@@ -84,8 +92,9 @@ class _Resolver:
         """Return a record as a reading, None if it has neither a number nor a boolean."""
         if not isinstance(record, dict):
             return refuse_item(f'a record is {show(record)}; send an object such as {{"n": "temperature", "v": 1}}')
-        if (problem := find_repeated(record) or _find_unknown(record, self._source)) is not None:
-            return refuse_item(problem)
+        refused = refuse_repeated(record) or _refuse_unknown(record, self._source)
+        if refused is not None:
+            return refused
         if (problem := self._take_base(record)) is not None:
             return refuse_item(problem)
         value = record.get("vb", record.get("v", self._value if "bv" in record and "s" not in record else None))
@@ -148,13 +157,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool | Word)
 
 
-def _find_unknown(record: Mapping[Any, Any], source: Source) -> str | None:
-    """Return the message about a field that a reader must understand; count all other unknown ones."""
+def _refuse_unknown(record: Mapping[Any, Any], source: Source) -> object | None:
+    """Return what stands for a reading with a field that is misspelt or that a reader must understand, else None.
+
+    All other unknown fields are counted.
+    """
     for name in record.keys() - _FIELDS:
         if isinstance(name, str) and name.endswith("_"):
-            return f"{show(name)} is unknown, and its name says that it must be understood; leave it out"
-        source.rejected.add_unknown_field(show(name))
-    return None
+            return refuse_item(f"{show(name)} is unknown, and its name says that it must be understood; leave it out")
+    return refuse_misspelt(record, _FIELDS, _OTHER_NAMES, source)
 
 
 def open_body(body: bytes, media_type: str) -> Document:
@@ -204,14 +215,36 @@ def _read_records(body: bytes, start: int, length: int | None) -> Iterator[Any]:
 
 def _read_record(encoded: bytes) -> tuple[Any, int]:
     """Return the first record of some, and its size in bytes; raise InvalidRequestError."""
-    from cbor2 import CBORDecodeError, CBORDecoder
+    from cbor2 import CBORDecodeError
+
+    try:
+        return _decode_record(encoded, allow_duplicate_keys=False)
+    except (CBORDecodeError, ValueError, OverflowError, TypeError) as error:
+        repeated = str(error).rpartition(_REPEATED)
+        if not repeated[1]:
+            raise InvalidRequestError(str(error)) from None
+    record, size = _decode_record(encoded, allow_duplicate_keys=True)
+    is_record = isinstance(record, dict)
+    return Repeated(record.items(), _name_label(repeated[2])) if is_record else record, size
+
+
+def _decode_record(encoded: bytes, *, allow_duplicate_keys: bool) -> tuple[Any, int]:
+    from cbor2 import CBORDecoder
 
     stream = BytesIO(encoded)
-    decoder = CBORDecoder(stream, max_depth=_LEVELS, read_size=1, semantic_decoders=dict.fromkeys(_TAGS, _read_content))
-    try:
-        return decoder.decode(), stream.tell()
-    except (CBORDecodeError, ValueError, OverflowError, TypeError) as error:
-        raise InvalidRequestError(str(error)) from None
+    decoder = CBORDecoder(
+        stream,
+        max_depth=_LEVELS,
+        read_size=1,
+        semantic_decoders=dict.fromkeys(_TAGS, _read_content),
+        allow_duplicate_keys=allow_duplicate_keys,
+    )
+    return decoder.decode(), stream.tell()
+
+
+def _name_label(shown: str) -> str:
+    """Return the name of a label, which is given as messages show it."""
+    return next((name for label, name in _LABELS.items() if shown == str(label)), shown.strip("'"))
 
 
 def _read_content(decoder: Any, _immutable: bool = False) -> Any:
@@ -221,10 +254,12 @@ def _read_content(decoder: Any, _immutable: bool = False) -> Any:
 def _as_record(record: Any) -> Any:
     if not isinstance(record, Mapping):
         return record
-    return {
-        _LABELS.get(label, label) if isinstance(label, int) else label: _as_number(value)
-        for label, value in record.items()
-    }
+    names = [_LABELS.get(label, label) if isinstance(label, int) else label for label in record]
+    named = dict(zip(names, map(_as_number, record.values()), strict=True))
+    if isinstance(record, Repeated):
+        return Repeated(named.items(), record.repeated_key)
+    # A label and the name that it stands for are one.
+    return named if len(named) == len(names) else Repeated(named.items(), str(find_repeated_key(names)))
 
 
 def _as_number(value: Any) -> Any:

@@ -11,10 +11,12 @@ from app.errors import InvalidRequestError
 from app.hints import find_meant
 from app.ingest.bodies.document import Document
 from app.ingest.formats.shapes import Items, Shape, Source
-from app.ingest.formats.shapes._fields import find_repeated, keep_numbers
+from app.ingest.formats.shapes._fields import keep_numbers, refuse_misspelt, refuse_repeated
 from app.ingest.formats.shapes._items import refuse_item
 from app.names import show
 
+_FIELDS: Final = ("ts", "values")
+_OTHER_NAMES: Final = dict.fromkeys(("time", "timestamp", "date", "datetime", "epoch"), "ts")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,300}(?:\.[0-9]{0,300})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
@@ -46,7 +48,7 @@ def _is_device(document: Document, name: str) -> bool:
 def read(document: Document, source: Source) -> Items:
     """Yield a reading for each entry; its place is that among all entries of the body."""
     for index, (sensor, entry) in enumerate(_entries(document, source)):
-        reading = as_reading(sensor, entry)
+        reading = as_reading(sensor, entry, source)
         if reading is not None:
             yield index, reading
 
@@ -72,17 +74,19 @@ def read_device(document: Document, source: Source) -> Items:
     items = [document.as_object()] if document.items is None else document.items.items()
     for index, item in enumerate(items):
         entry = item if _is_entry(item) or not isinstance(item, dict) else {"values": item}
-        reading = as_reading(source.sensor, entry)
+        reading = as_reading(source.sensor, entry, source)
         if reading is not None:
             yield index, reading
 
 
-def as_reading(sensor: str, entry: Any) -> object:
+def as_reading(sensor: str, entry: Any, source: Source) -> object:
     """Return an entry as a reading, None if it has no value that is a number."""
     if not isinstance(entry, dict) or not isinstance(values := entry.get("values"), dict):
         return refuse_item(f"an entry is {show(entry)}; send an object with ts and values")
-    if (repeated := find_repeated(entry, values)) is not None:
-        return refuse_item(repeated)
+    if (refused := refuse_repeated(entry, values)) is not None:
+        return refused
+    if (refused := refuse_misspelt(entry, _FIELDS, _OTHER_NAMES, source)) is not None:
+        return refused
     numbers = keep_numbers({name: _as_number(value) for name, value in values.items()})
     if values and not numbers:
         return None
@@ -97,5 +101,5 @@ SHAPE: Final = Shape(
     example={"ts": 1_769_846_400_000, "values": {"temperature": 12.5, "humidity": 61}},
     fits=fits,
     read=read,
-    fields=("ts", "values"),
+    fields=_FIELDS,
 )

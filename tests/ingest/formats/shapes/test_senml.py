@@ -136,6 +136,16 @@ def test_bad_record_is_refused_alone() -> None:
     assert result.unknown_fields == {"'may'": 1}
 
 
+@pytest.mark.parametrize(
+    "record", ["a300616102010202", "a30061610201617602", "a3616e616102010202"], ids=["label", "label_and_name", "name"]
+)
+def test_record_with_a_key_twice_is_refused_alone(record: str) -> None:
+    good = cbor2.dumps({0: "a", 2: 5})
+    result = parse(b"\x83" + good + bytes.fromhex(record) + good[:-1] + b"\x06", CBOR_TYPE)
+    assert [row[3] for row in result.values] == [5, 6]
+    assert result.refusals == [(1, "key_repeated", "an object has the key 'v' twice; send it once")]
+
+
 def test_numbers_of_cbor_that_json_lacks_are_read() -> None:
     records = [
         {"n": "a", "v": Decimal("21.25")},

@@ -50,7 +50,7 @@ def test_bad_metric_is_refused_alone() -> None:
         (1, "reading_invalid"),
         (2, "value_out_of_range"),
         (3, "reading_invalid"),
-        (4, "reading_invalid"),
+        (4, "key_repeated"),
         (5, "time_invalid"),
     ]
     assert result.refusals[2][2] == "cpu_a is nan; send a finite number within ±1e+100"

@@ -48,5 +48,3 @@ ALTER TABLE gateway
     ADD COLUMN unknown_fields jsonb NOT NULL DEFAULT '{}',
     -- The last upload that had one.
     ADD COLUMN unknown_fields_at timestamptz;
-
-UPDATE sensor_version SET version = version + 1;

@@ -79,8 +79,8 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
 
     Raise InvalidRequestError, NoSuchSensorError, or ConflictError for a new name that is taken.
     """
-    change = _tidy(change)
     interval = _check(change)
+    change = _tidy(change)
     async with pool.acquire() as connection, connection.transaction():
         sensor = await _lock_sensor(connection, name)
         renamed = sensor["name"] if change.name is UNSET else change.name
@@ -196,7 +196,7 @@ def _tidy(change: SensorChange) -> SensorChange:
 
 def _check(change: SensorChange) -> timedelta | None:
     """Raise InvalidRequestError for a value that cannot be stored; return the expected interval."""
-    if change.name is not UNSET and not is_sensor_name(change.name):
+    if change.name is not UNSET and not is_sensor_name(tidy_name(change.name)):
         raise InvalidRequestError(
             f"name is {show(change.name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable characters"
         )
@@ -205,7 +205,7 @@ def _check(change: SensorChange) -> timedelta | None:
             f"display_name is {show(change.display_name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable "
             "characters, or null for none"
         )
-    if isinstance(change.owner, str) and not is_sensor_name(change.owner):
+    if isinstance(change.owner, str) and not is_sensor_name(tidy_name(change.owner)):
         raise InvalidRequestError(
             f"owner is {show(change.owner)}; send a gateway's name, of 1 to {SENSOR_NAME_LIMIT} printable characters, "
             "or null for none"

@@ -71,3 +71,11 @@ def test_device_may_send_values_alone(body: bytes, values: list[dict[str, float]
     items: list[Any] = [item for _, item in read_device(read_document(JSON, body), source)]
     assert [item["values"] for item in items] == values
     assert {item["sensor"] for item in items} == {"pump"}
+
+
+def test_misspelt_field_of_an_entry_is_refused_with_the_right_name() -> None:
+    late = {"timestamp": NOW_MS - 5_000, "values": {"temperature": 42.5}}
+    result = parse({"boiler": [ENTRY, late, {**ENTRY, "quality": 1}]})
+    assert result.refusals == [(1, "field_unknown", "there is no field 'timestamp'; did you mean ts?")]
+    assert result.unknown_fields == {"'quality'": 1}
+    assert [reading.index for reading in result.readings] == [0, 2]

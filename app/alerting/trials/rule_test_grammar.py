@@ -8,7 +8,16 @@ from typing import Any
 
 from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, mismatch
-from app.alerting.language.leaves import CHANNEL_NAME, LABEL, POSITIVE_DURATION, RULE_NAME, TAG_VALUE, TEXT, UPLOADED_NAME, one_of
+from app.alerting.language.leaves import (
+    CHANNEL_NAME,
+    LABEL,
+    POSITIVE_DURATION,
+    RULE_NAME,
+    TAG_VALUE,
+    TEXT,
+    UPLOADED_NAME,
+    one_of,
+)
 from app.alerting.language.yaml_nodes import Node, ScalarNode, SequenceNode
 from app.alerting.rules.problems import ProblemLog
 from app.alerting.trials.series_notation import NOTATION_EXAMPLE, parse_notation, parse_offset

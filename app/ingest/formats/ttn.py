@@ -58,7 +58,9 @@ def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     }
     application = device.application_ids.application_id
     tags = {"application": application} if application else {}
-    return take(device.device_id or device.dev_eui, uplink.received_at or message.received_at, values, tags, times, repeated)
+    return take(
+        device.device_id or device.dev_eui, uplink.received_at or message.received_at, values, tags, times, repeated
+    )
 
 
 _EXAMPLE: Final = {

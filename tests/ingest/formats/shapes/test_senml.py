@@ -150,7 +150,9 @@ def test_record_with_a_key_twice_is_refused_alone(record: str) -> None:
     ("name", "meant"), [("time", "t"), ("value", "v"), ("unit", "u"), ("name", "n"), ("baseTime", "bt"), ("BN", "bn")]
 )
 def test_misspelt_field_is_refused_with_the_right_name(name: str, meant: str) -> None:
-    record = {field: value for field, value in {"bt": 0, "n": "a", "v": 2, "t": -60, "u": "V"}.items() if field != meant}
+    record = {
+        field: value for field, value in {"bt": 0, "n": "a", "v": 2, "t": -60, "u": "V"}.items() if field != meant
+    }
     result = parse([{"n": "a", "v": 1}, {**record, name: 5}], JSON_TYPE)
     assert result.refusals == [(1, "field_unknown", f"there is no field {name!r}; did you mean {meant}?")]
 

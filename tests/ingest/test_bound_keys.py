@@ -4,14 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import pytest
 
 from app.auth.keys import Binding, Scope, create_key
 from app.ingest.formats import find_handlers
 from app.ingest.formats.shapes import find_shapes
 from tests.conftest import Database, Server
 from tests.ingest.client import READINGS, RECORD, send
-from tests.ingest.intakes import INTAKES, Intake, send_intake
+from tests.ingest.intakes import INTAKES, send_intake
 
 INGEST: frozenset[Scope] = frozenset({"ingest"})
 

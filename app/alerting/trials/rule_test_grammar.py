@@ -10,7 +10,6 @@ from app.alerting.language.grammar import file_kind
 from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, mismatch
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
-    LABEL,
     POSITIVE_DURATION,
     RULE_NAME,
     TAG_VALUE,

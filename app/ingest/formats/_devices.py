@@ -68,7 +68,7 @@ def decode(body: bytes, kind: type[Message]) -> Decoded[Message]:
     Where a payload has numbers that are none in JSON, they are left for the check of values.
     """
     try:
-        loaded = decode_json(body.rstrip(b"\0"))
+        loaded = decode_json(body)
         if isinstance(loaded, Repeated):
             check_repeated(True, loaded.repeated_key)
         return Decoded(msgspec.convert(loaded, kind), _find_repeated(loaded))

@@ -6,11 +6,17 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from app.errors import InvalidRequestError
+from app.hints import find_meant
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._devices import as_metric, best, decode, device_route, flatten, take
 from app.ingest.intake import AnyRequest, Ingest
 from app.ingest.upload import Readings, Receipt, Rejected
+from app.names import show
 
+#: The events of ChirpStack, and what others call them.
+_EVENTS: Final = ("up", "status", "join", "ack", "txack", "log", "location", "integration")
+_OTHER_EVENTS: Final = dict.fromkeys(("uplink", "data", ""), "up")
 #: The fields of a status that become metrics.
 _STATUS: Final = ("battery", "margin", "external_power")
 
@@ -43,6 +49,9 @@ class Event(msgspec.Struct, rename="camel"):
 
 def parse(body: bytes, event: str, times: ReceiptTimes) -> Parsed:
     """Return the reading in an event, if it has one; raise InvalidRequestError."""
+    meant = None if event in _EVENTS else find_meant(event, _EVENTS, _OTHER_EVENTS)
+    if meant is not None:
+        raise InvalidRequestError(f"event is {show(event)}; did you mean {meant}?")
     if event not in ("up", "status"):
         return Parsed(Readings.of([]), Rejected())
     message, repeated = decode(body, Event)

@@ -51,7 +51,7 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
     Additional numeric fields become metrics of their own, because that server's firmware clients send them.
     """
     try:
-        fields = decode_json(body.rstrip(b"\0"))
+        fields = decode_json(body)
     except (ValueError, RecursionError) as error:
         return [_problem("json_invalid", [], f"JSON decode error: {error}")], "", {}
     if not isinstance(fields, dict):

@@ -13,6 +13,7 @@ from litestar.status_codes import HTTP_200_OK
 from app.auth.guard import Connection, admit
 from app.auth.keys import KeyRing
 from app.ingest.bodies.document import JSON, read_document
+from app.ingest.bodies.loose_json import strip_nuls
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.readings import own_sensor
 from app.ingest.formats.shapes import Source
@@ -44,7 +45,7 @@ class TelemetryOperation(Operation):
 
 def parse(body: bytes, source: Source) -> Parsed:
     """Return the readings in telemetry; raise InvalidRequestError or PayloadTooLargeError."""
-    document = read_document(JSON, body.rstrip(b"\0"))
+    document = read_document(JSON, strip_nuls(body))
     parts = [*check_items(read_device(document, source), source)]
     document.check_rest()
     return Parsed(Readings.join(parts), source.rejected)

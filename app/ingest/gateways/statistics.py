@@ -176,7 +176,7 @@ def _as_fields(counts: _GatewayCounts) -> Sequence[object]:
     """Return the counts as the statement takes them: arrays as texts, because unnest would flatten arrays of arrays."""
     fields: Mapping[str, object] = msgspec.structs.asdict(counts)
     texts = {name: _as_array(getattr(counts, name)) for name in _ARRAYS}
-    unknown = {name: n for name, n in counts.unknown_fields.most_common(FIELDS_LISTED)}
+    unknown = dict(counts.unknown_fields.most_common(FIELDS_LISTED))
     return list({**fields, "by_code": dict(counts.by_code), **texts, "unknown_fields": unknown}.values())
 
 

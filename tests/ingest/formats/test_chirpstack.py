@@ -98,6 +98,12 @@ def test_event_without_readings_is_taken(event: str) -> None:
     assert _parse({"anything": 1}, event) == []
 
 
+@pytest.mark.parametrize(("event", "meant"), [("uplink", "up"), ("UP", "up"), ("", "up"), ("Status", "status")])
+def test_misspelt_event_is_refused_because_its_readings_would_be_lost(event: str, meant: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"event is '{event}'; did you mean {meant}"):
+        _parse(UP, event)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from app.ingest.formats.influx.lines import MalformedLineError, Point, read_points
 
-#: Characters that only the walk over the points understands: quotes, escapes, comments, and control characters that JSON
-#: allows in a text or between values.
+#: Characters that only the walk over the points understands: quotes, escapes, comments, and control characters that
+#: JSON allows in a text or between values.
 _UNUSUAL: Final = '"\\#\x7f\t\r'
 #: A line without quotes and escapes.
 _PLAIN_LINE: Final = re.compile(r"[^ \x00-\x1f]+ (?P<fields>[^ \x00-\x1f]+)(?P<time> [0-9]+)?(?=\n|\Z)")
@@ -70,8 +70,8 @@ def _read_parts(points: Iterator[Point]) -> Iterator[Columns]:
 def read_alike(text: str) -> Columns | None:
     """Return the fields if all lines have those of the first one, in the same order, and all or none a time; else None.
 
-    The text is rewritten as a list of JSON, which is decoded ten times as fast as lines are read one by one: the head of
-    each line, its first value, each further key and value, and its time.
+    The text is rewritten as a list of JSON, which is decoded ten times as fast as lines are read one by one: the head
+    of each line, its first value, each further key and value, and its time.
     """
     first = _PLAIN_LINE.match(text)
     if first is None or any(map(text.__contains__, _UNUSUAL)):

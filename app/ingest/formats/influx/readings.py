@@ -4,6 +4,7 @@ The metric is `measurement_field`, or the measurement alone if the field is name
 """
 
 from array import array
+from math import isnan, nan
 from typing import Final, NamedTuple, overload
 
 import numpy as np
@@ -139,7 +140,11 @@ def _are_good(columns: Columns, times_us: Ints, named: list[_Named], received_us
         return True
     earliest, latest = time_limits(received_us)
     values = columns.values
-    lowest, highest = (min(values), max(values)) if isinstance(values, list) else (values.min(), values.max())
+    if isinstance(values, list):
+        # With NaN, the least and the greatest value depend on the order.
+        lowest, highest = (nan, nan) if isnan(sum(values)) else (min(values), max(values))
+    else:
+        lowest, highest = values.min(), values.max()
     return bool(
         all(each.refusal is None for each in named)
         and earliest <= times_us.min()

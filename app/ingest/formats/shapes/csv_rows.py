@@ -13,7 +13,7 @@ from app.errors import InvalidRequestError
 from app.hints import find_meant
 from app.ingest.bodies.document import Document
 from app.ingest.bodies.lines import list_lines
-from app.ingest.bodies.loose_json import read_number
+from app.ingest.bodies.loose_json import Word, read_number
 from app.ingest.checks import refuse_metric
 from app.ingest.formats.shapes import Items, Shape, Source
 from app.ingest.formats.shapes._items import OTHER_NAMES, refuse_item
@@ -25,6 +25,7 @@ _COLUMNS: Final = ("time", "sensor", "metric", "value", "unit")
 _OTHER_NAMES: Final = {name: meant for name, meant in OTHER_NAMES.items() if meant in _COLUMNS}
 _COLUMNS_LIMIT: Final = 1_003
 _SEPARATORS: Final = ",;\t"
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -57,9 +58,15 @@ def read(document: Document, source: Source) -> Items:
 
 
 def _read_head(line: bytes) -> _Table:
-    text = line.decode(errors="replace")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequestError("The first line is not UTF-8; send UTF-8") from None
     separator = max(_SEPARATORS, key=text.count)
     names = [tidy_name(name) for name in _split(text, separator) or ()]
+    width = len(names)
+    if names[-1:] == [""] and len(names) > 1:
+        names.pop()  # some programs write a separator after the last cell, too
     if len(names) > _COLUMNS_LIMIT:
         raise InvalidRequestError(f"The first line has {len(names)} columns; send at most {_COLUMNS_LIMIT}")
     for name in names:
@@ -82,9 +89,13 @@ def _read_head(line: bytes) -> _Table:
             f"The first line is {show(text)}; send time,sensor,metric,value, or time,sensor and a column a metric"
         )
     for _, name in metrics:
+        if not isinstance(read_number(name), Word) or _DATE.match(name):
+            raise InvalidRequestError(
+                f"The first line has {show(name)}, which is a value and no name; send the names of the columns first"
+            )
         if not is_metric_name(name):
             raise InvalidRequestError(f"In the first line, {refuse_metric(name)[1]}")
-    return _Table(separator, len(names), {name: names.index(name) for name in known if name in names}, metrics)
+    return _Table(separator, width, {name: names.index(name) for name in known if name in names}, metrics)
 
 
 def _read_row(table: _Table, line: bytes, source: Source) -> object:

@@ -11,8 +11,8 @@ from app.ingest.bodies.pieces import ITEM_BYTES_LIMIT, PIECE_BYTES, check_count
 def list_lines(body: bytes) -> Listing:
     """Return the lines of a body, still encoded; walking over them raises PayloadTooLargeError.
 
-    What firmware and Windows add is left out: a byte order mark, NULs at the end, carriage returns. UTF-16 with its mark
-    becomes UTF-8.
+    What firmware and Windows add is left out: a byte order mark, NULs at the end, carriage returns. UTF-16 with its
+    mark becomes UTF-8.
     """
     if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         body = body.decode("utf-16", errors="replace").rstrip("\0").encode()

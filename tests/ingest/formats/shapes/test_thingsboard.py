@@ -91,13 +91,8 @@ def test_device_without_entries_costs_the_others_nothing() -> None:
 def test_entry_that_names_its_sensor_is_refused_with_the_right_place(name: str) -> None:
     """It would be stored as that of the key."""
     result = parse({**ENTRY, name: "boiler"})
-    assert [(code, message) for _, code, message in result.refusals] == [
-        (
-            "field_unknown",
-            f"an entry has no field {name!r}; name the sensor by the parameter sensor, or send lists of entries "
-            "by device",
-        )
-    ]
+    remedy = "name the sensor by the parameter sensor, or send lists of entries by device"
+    assert result.refusals == [(0, "field_unknown", f"an entry has no field {name!r}; {remedy}")]
 
 
 def test_reading_of_a_sensor_with_ts_is_no_telemetry() -> None:

@@ -236,6 +236,8 @@ def _list_upload_facts(row: asyncpg.Record) -> list[str]:
     if row["conflicts"]:
         verb = "differs" if row["conflicts"] == 1 else "differ"
         facts.append(f"{count_of(row['conflicts'], 'value')} {verb} from what is stored")
+    if row["unknown_fields"]:
+        facts.append(f"fields that no format has were left out: {', '.join(row['unknown_fields'][:_SHOWN])}")
     return facts
 
 

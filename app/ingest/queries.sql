@@ -219,18 +219,20 @@ DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10
 -- of $5 uploads, $6 accepted, $7 duplicate, $8 conflicting and $9 rejected values, $10 these by code; $11 skew and $12
 -- lateness in seconds; $13 when something was last taken; $14 why nothing of the last upload was; as texts such as
 -- '{1.5,2}': $15 intervals between these uploads in seconds, $16 how late those were that brought only new readings, $17
--- skews and $18 their times. The last 20 of each are kept.
+-- skews and $18 their times. The last 20 of each are kept. $19 how often fields were left out, and $20 when last; those
+-- of the 20 most frequent are kept.
 INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, conflicts,
                           rejected, rejected_by_code, skew_s, lateness_s, last_taken_at, refused_for, intervals_s,
-                          latenesses_s, skews_s, skews_at)
+                          latenesses_s, skews_s, skews_at, unknown_fields, unknown_fields_at)
 SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, conflicts, rejected, by_code,
        skew_s, lateness_s, from_us(taken_us), refused_for, intervals::float8[], latenesses::float8[], skews::float8[],
-       ARRAY(SELECT from_us(us) FROM unnest(skews_us::bigint[]) WITH ORDINALITY AS each (us, place) ORDER BY place)
+       ARRAY(SELECT from_us(us) FROM unnest(skews_us::bigint[]) WITH ORDINALITY AS each (us, place) ORDER BY place),
+       unknown_fields, from_us(unknown_us)
   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
               $8::bigint[], $9::bigint[], $10::jsonb[], $11::float8[], $12::float8[], $13::bigint[], $14::text[],
-              $15::text[], $16::text[], $17::text[], $18::text[])
+              $15::text[], $16::text[], $17::text[], $18::text[], $19::jsonb[], $20::bigint[])
        AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, conflicts, rejected, by_code, skew_s,
-               lateness_s, taken_us, refused_for, intervals, latenesses, skews, skews_us)
+               lateness_s, taken_us, refused_for, intervals, latenesses, skews, skews_us, unknown_fields, unknown_us)
 ON CONFLICT (api_key, name) DO UPDATE SET
     last_upload_at = greatest(g.last_upload_at, excluded.last_upload_at),
     uploads = g.uploads + excluded.uploads,
@@ -259,7 +261,15 @@ ON CONFLICT (api_key, name) DO UPDATE SET
     skews_s = (g.skews_s || excluded.skews_s)
               [greatest(cardinality(g.skews_s) + cardinality(excluded.skews_s) - 19, 1):],
     skews_at = (g.skews_at || excluded.skews_at)
-               [greatest(cardinality(g.skews_at) + cardinality(excluded.skews_at) - 19, 1):];
+               [greatest(cardinality(g.skews_at) + cardinality(excluded.skews_at) - 19, 1):],
+    unknown_fields = (
+        SELECT coalesce(jsonb_object_agg(field, n), '{}')
+          FROM (SELECT field, sum(n::bigint) AS n
+                  FROM (SELECT * FROM jsonb_each_text(g.unknown_fields)
+                        UNION ALL SELECT * FROM jsonb_each_text(excluded.unknown_fields)) AS counted (field, n)
+                 GROUP BY field ORDER BY n DESC, field LIMIT 20) AS summed
+    ),
+    unknown_fields_at = coalesce(excluded.unknown_fields_at, g.unknown_fields_at);
 
 -- name: insert_refusals
 -- $1 gateways, $2 labels of API keys, $3 times, $4 paths, $5 errors, $6 numbers of rejected values, $7 these by code,

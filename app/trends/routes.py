@@ -21,7 +21,7 @@ from app.errors import InvalidRequestError
 from app.http.requests import AnyRequest
 from app.model import MetricName, SensorName
 from app.paging import cut_page, parse_time_cursor, time_cursor
-from app.parameters import PageCursor, check_text
+from app.parameters import PageCursor, read_name
 from app.problems import problem_responses
 from app.trends.csv_answer import OperationWithCsv, answer_csv, wants_csv
 from app.trends.local_days import LocalDays, find_local_days
@@ -140,10 +140,9 @@ async def list_readings(
     start, end = parse_range(from_, to, now())
     after, after_sensor = parse_time_cursor(cursor, (start, -1))
     sensor_ids = await find_sensor_ids(read_pool, sensor) if sensor else None
-    for name in metric or ():
-        check_text("metric", name)
+    metrics = [read_name("metric", name) for name in metric] if metric else None
     limit = limit or (CSV_PAGE if as_csv else JSON_PAGE)
-    rows = await _read_page(read_pool, Range(sensor_ids, metric, start, end, after, after_sensor), limit + 1)
+    rows = await _read_page(read_pool, Range(sensor_ids, metrics, start, end, after, after_sensor), limit + 1)
     page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(row["time_us"], row["sensor_id"]))
     items = [ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in page]
     if not as_csv:

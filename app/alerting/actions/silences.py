@@ -22,11 +22,14 @@ from app.clock import now
 from app.db.lease import try_to_signal_leader
 from app.db.pool import Connection, Pool
 from app.errors import InvalidRequestError, NotFoundError
+from app.names import tidy_name
 from app.paging import LARGEST_ID, cut_page, parse_id_cursor
 from app.parameters import PageCursor, PageLimit, check_text
 from app.problems import problem_responses
 
 _PROBLEMS = problem_responses()
+#: Matchers whose value is a name as uploads bring it, or a pattern of such names.
+_NAMES = ("sensor", "metric", "gateway")
 _COMMENT_LENGTH = 2_000
 _EXAMPLE = Example(
     summary="No messages about one site until its new sensors are installed",
@@ -185,6 +188,11 @@ async def end_silence(request: Request[Any, Any, Any], pool: NamedDependency[Poo
     await try_to_signal_leader(pool)
 
 
+def _tidy(matchers: dict[str, Any]) -> dict[str, Any]:
+    """Return matchers whose names and patterns of names are as names are stored."""
+    return {name: tidy_name(text) if name in _NAMES else text for name, text in matchers.items()}
+
+
 async def _with_present_name(pool: Pool, matchers: dict[str, Any]) -> dict[str, Any]:
     """Return matchers in which an old name of a sensor is replaced by its present one."""
     present = await pool.fetchval(SQL["get_present_name"], matchers["sensor"]) if "sensor" in matchers else None
@@ -205,7 +213,7 @@ async def _matchers(
         if data.group:
             raise InvalidRequestError('group is true without an alert; give the id of one of its alerts as "alert"')
         check_matchers(data.matchers)
-        return await _with_present_name(pool, data.matchers), []
+        return await _with_present_name(pool, _tidy(data.matchers)), []
     if data.matchers:
         raise InvalidRequestError("matchers and alert are both given; give one of them")
     alert = await find_alert_labels(pool, data.alert)

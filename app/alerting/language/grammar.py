@@ -29,6 +29,7 @@ from app.alerting.language.leaves import (
     TEXT,
     TIME_OF_DAY,
     UPDATE_INTERVAL,
+    UPLOADED_NAME,
     VALUE_OF,
 )
 from app.alerting.rules.mutes import DAYS, HOLIDAY
@@ -117,9 +118,9 @@ _SELECTOR = Fields(
     "{metric: temperature}",
     {
         "id": Field(GLOB, "the sensor's name; * stands for any text, ? for one character"),
-        "metric": Field(LABEL, "the metric's name"),
+        "metric": Field(UPLOADED_NAME, "the metric's name"),
         "tags": Field(MapOf(TAG_VALUE, "a mapping, such as {room: cold}"), "tags that the sensor must have"),
-        "gateway": Field(LABEL, "the gateway that uploads the sensor's readings"),
+        "gateway": Field(UPLOADED_NAME, "the gateway that uploads the sensor's readings"),
     },
     also={"minProperties": 1},
 )
@@ -221,7 +222,7 @@ _WHEN = Fields(
     "{metric: door, equals: 0, max_age: 24h}",
     _condition_fields()
     | {
-        "metric": Field(LABEL, "the name of the second metric", required=True),
+        "metric": Field(UPLOADED_NAME, "the name of the second metric", required=True),
         "max_age": Field(
             POSITIVE_DURATION,
             "an older reading does not count: the value is then unknown, and the condition counts as met",

@@ -18,7 +18,7 @@ from app.durations import (
     parse_time_of_day,
 )
 from app.hints import did_you_mean, listed, shown
-from app.names import SENSOR_NAME_LIMIT
+from app.names import SENSOR_NAME_LIMIT, tidy_name
 from app.rule_texts import template_fault
 from app.yaml_files.kinds import Leaf, WrongTypeError
 from app.yaml_files.leaves import DURATION_SCHEMA, TEXT_SCHEMA, duration_us, parse_text
@@ -90,10 +90,15 @@ def _text(scalar: ScalarNode) -> str:
 
 
 def _glob(scalar: ScalarNode) -> str:
-    text = _text(scalar)
+    text = _name_of_uploads(scalar)
     if len(text) > SENSOR_NAME_LIMIT:
         raise ValueError(f"{shown(text)} has {len(text):,} characters; a sensor's name has at most {SENSOR_NAME_LIMIT}")
     return text
+
+
+def _name_of_uploads(scalar: ScalarNode) -> str:
+    """Return the name of a sensor, metric or gateway, or a pattern of such names, as names are stored."""
+    return tidy_name(_text(scalar))
 
 
 def _name(scalar: ScalarNode) -> str:
@@ -168,6 +173,7 @@ DATES = Leaf('a date, such as 2026-12-24, or "2026-12-24 to 2027-01-01"', _dates
 TIME_OF_DAY = Leaf('a time in quotes, such as "22:00"', _time_of_day, {"type": "string", "pattern": TIME_PATTERN})
 TEXT = Leaf('text, such as "°C"', _text, TEXT_SCHEMA)
 LABEL = Leaf("a name, such as temperature", _text, TEXT_SCHEMA)
+UPLOADED_NAME = Leaf("a name, such as temperature", _name_of_uploads, TEXT_SCHEMA)
 GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _glob, TEXT_SCHEMA)
 GATEWAY_GLOB = Leaf('the name of a gateway, such as "dairy-*"', _glob, TEXT_SCHEMA)
 TAG_VALUE = Leaf("text, such as cold", _as_written, {"type": ["string", "number", "boolean"]})

@@ -220,7 +220,8 @@ def _collect(uploads: Sequence[Upload], series_of: Mapping[SensorName, Mapping[M
     begins = np.repeat(np.array(ends[:-1], np.int64), [len(each.codes) for each in all_readings])
     codes = np.frombuffer(b"".join([each.codes for each in all_readings]), np.int64)
     times_us = np.frombuffer(b"".join([each.times_us for each in all_readings]), np.int64)
-    values = np.frombuffer(b"".join([each.values for each in all_readings]), np.float64)
+    # The sum is 0 also for -0, which some formats lose.
+    values = np.frombuffer(b"".join([each.values for each in all_readings]), np.float64) + 0.0
     return Samples(ids[codes + begins], times_us, values, np.arange(len(times_us)))
 
 

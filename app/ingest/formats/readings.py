@@ -17,6 +17,7 @@ from app.errors import InvalidRequestError
 from app.http.requests import AnyRequest
 from app.ingest.bodies import document as documents
 from app.ingest.bodies.document import JSON, MESSAGE_PACK, Coding, Document, Listing, read_document
+from app.ingest.bodies.loose_json import strip_nuls
 from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import refuse_sensor
 from app.ingest.formats import Parsed, ReceiptTimes
@@ -51,7 +52,7 @@ def parse_from(body: bytes, media_type: str, source: Source) -> Parsed:
         return _collect(check_items(shape.read(document, source), source), source, document)
     coding = _coding(media_type)
     if coding is JSON:
-        body = body.rstrip(b"\0")  # firmware may count the end of a text in C
+        body = strip_nuls(body)
     if len(body) <= documents.WHOLE_BYTES and source.asked_sensor is None:
         parsed = take_good(body, coding, source.times)
         if parsed is not None:
@@ -112,7 +113,7 @@ def _read_pieces(coding: Coding, listing: Listing, source: Source) -> Iterator[R
     count = 0
     for piece in listing.pieces():
         good = None
-        if source.asked_sensor is None:
+        if source.asked_sensor is None and source.outer_time is None:
             good = take_good_piece(piece, coding, source.times, source.units, count)
         if good is not None:
             yield good

@@ -14,6 +14,7 @@ from app.auth.guard import Connection, admit
 from app.auth.key_ring import KeyRing
 from app.http.requests import AnyRequest
 from app.ingest.bodies.document import JSON, read_document
+from app.ingest.bodies.loose_json import strip_nuls
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.readings import own_sensor
 from app.ingest.formats.shapes import Source
@@ -47,7 +48,7 @@ class TelemetryOperation(Operation):
 
 def parse(body: bytes, source: Source) -> Parsed:
     """Return the readings in telemetry; raise InvalidRequestError or PayloadTooLargeError."""
-    document = read_document(JSON, body.rstrip(b"\0"))
+    document = read_document(JSON, strip_nuls(body))
     parts = [*check_items(read_device(document, source), source)]
     document.check_rest()
     return Parsed(Readings.join(parts), source.rejected)

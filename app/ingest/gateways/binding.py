@@ -10,7 +10,7 @@ from app.ingest.checks import Refusal
 from app.ingest.uploads.readings import Readings
 from app.ingest.uploads.upload import Upload
 from app.model import SensorName
-from app.names import SENSOR_NAME_LIMIT, show
+from app.names import SENSOR_NAME_LIMIT, show, tidy_name
 
 
 def bind(upload: Upload, binding: Binding) -> Upload:
@@ -44,8 +44,10 @@ def reject_sensors(upload: Upload, refused: Mapping[SensorName, Refusal]) -> Upl
 def _put_before(prefix: str, readings: Readings) -> Readings:
     return msgspec.structs.replace(
         readings,
-        series=[(prefix + sensor, metric) for sensor, metric in readings.series],
-        described=[msgspec.structs.replace(each, sensor=prefix + each.sensor) for each in readings.described],
+        series=[(tidy_name(prefix + sensor), metric) for sensor, metric in readings.series],
+        described=[
+            msgspec.structs.replace(each, sensor=tidy_name(prefix + each.sensor)) for each in readings.described
+        ],
     )
 
 

@@ -96,8 +96,12 @@ class Rejected:
         """Add the rejection of a tag, which is not counted, because its reading is stored."""
         self._list(Rejection(index, "tags_invalid", message, tag=tag))
 
+    def add_unit(self, index: int, message: str, metric: str | None) -> None:
+        """Add the rejection of a unit, which is not counted either, because its value is stored."""
+        self._list(Rejection(index, "unit_invalid", message, metric))
+
     def add_unknown_field(self, name: str) -> None:
-        """Count a field that was left out."""
+        """Count a field that was left out; its name is one that messages can show."""
         if name in self.unknown_fields or len(self.unknown_fields) < FIELDS_LISTED:
             self.unknown_fields[name] = self.unknown_fields.get(name, 0) + 1
 

@@ -114,6 +114,8 @@ def _check_all_stored(receipt: Receipt) -> None:
 
 
 def _read_unit(precision: str) -> int:
+    if not precision:
+        return UNITS_NS["ns"]
     if precision not in UNITS_NS:
         raise InvalidRequestError(f"precision is {precision!r:.60}; send one of {', '.join(UNITS_NS)}")
     return UNITS_NS[precision]

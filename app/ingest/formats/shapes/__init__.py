@@ -37,6 +37,8 @@ class Source:
         #: What the body says for all its readings, set while it is read.
         self.gateway: str | None = None
         self.units: Units = None
+        #: A field beside the readings that names a time, which would be that of none of them.
+        self.outer_time: str | None = None
 
 
 class Shape(NamedTuple):

@@ -168,6 +168,13 @@ class NoDataCheck:
         ]
         return kept + gateways
 
+    def gateways(self) -> dict[str, int | None]:
+        """Return how long each gateway seen may be silent by a rule of its own, in microseconds; None without one."""
+        return {
+            gateway: None if rule is None or rule.offline is None else rule.offline.after_us
+            for gateway, rule in self._own_rules.items()
+        }
+
     def _own_rule(self, gateway: str) -> Rule | None:
         """Return the rule that a rule file declares for a gateway; None: the built-in one covers it."""
         if gateway not in self._own_rules:
@@ -309,12 +316,14 @@ async def _open(connection: Connection, source: SilentSource) -> None:
 
 
 async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
-    """Store the changed times by which the views judge silence, and the changed limits of each series."""
+    """Store the changed times by which the views judge series and gateways, and the changed limits of each series."""
     if check.changed:
         ids = list(check.changed)
         after_us, limits, units = zip(*check.changed.values(), strict=True)
         encoded = [msgspec.json.encode(each).decode() for each in limits]
         await connection.execute(SQL["update_series_watch"], ids, after_us, encoded, units)
+    gateways = check.gateways()
+    await connection.execute(SQL["update_gateway_watch"], list(gateways), list(gateways.values()))
 
 
 def _limits(match: Match) -> list[LimitLine]:

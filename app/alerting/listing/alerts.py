@@ -11,8 +11,9 @@ from app.alerting.conditions import farthest
 from app.alerting.episodes.reasons import RETRACTED
 from app.alerting.listing.sql import SQL
 from app.alerting.rules.matching import terms_for
-from app.alerting.rules.model import Rule, RuleSet
-from app.clock import from_us, to_us
+from app.alerting.rules.model import Rule, RuleSet, Terms
+from app.alerting.rules.mutes import MuteWindow, muted_until
+from app.clock import from_us, now, to_us
 from app.db.pool import Connection, Pool
 from app.model import Tags
 from app.paging import cut_page, parse_time_cursor, time_cursor
@@ -110,6 +111,8 @@ class AlertItem(msgspec.Struct, frozen=True):
     closed_at: datetime | None
     closed_by: str | None
     closed_note: str | None
+    #: Of an open alert whose rule has a mute window now: the end of that window.
+    muted_until: datetime | None
     #: What people did about it, in order.
     actions: list[ActionItem]
     #: What each channel was told of it last; empty while nobody was told.
@@ -189,26 +192,42 @@ def _alert(
     told: list[ToldChannel],
     messages: list[MessageItem],
 ) -> AlertItem:
-    computed = ("state", "peak", "steps", "actions", "told", "messages")
+    computed = ("state", "peak", "steps", "muted_until", "actions", "told", "messages")
     fields = {name: row[name] for name in AlertItem.__struct_fields__ if name not in computed}
     retracted = row["reason"] == RETRACTED
-    is_open = row["resolved_at"] is None and not row["is_closed"]
+    is_open = row["resolved_at"] is None and not row["is_closed"] and not retracted
+    terms = _terms(row, rule)
     return AlertItem(
         **fields,
         state="retracted" if retracted else "firing" if is_open else "resolved",
-        peak=_peak(row, rule),
+        peak=_peak(row, terms),
         steps=[StepItem(level, from_us(us)) for level, us in row["steps"]],
+        muted_until=end_of_mute(terms.mute) if is_open and terms is not None else None,
         actions=actions,
         told=told,
         messages=messages,
     )
 
 
-def _peak(row: asyncpg.Record, rule: Rule | None) -> float | None:
+def end_of_mute(windows: Sequence[MuteWindow]) -> datetime | None:
+    """Return when the mute that holds now ends, or None if none does."""
+    until_us = muted_until(windows, to_us(now())) if windows else None
+    return None if until_us is None else from_us(until_us)
+
+
+def _terms(row: asyncpg.Record, rule: Rule | None) -> Terms | None:
+    """Return the terms of a rule for the alert's series or gateway, or None if the rule does not select it."""
+    if rule is None or rule.offline is not None:
+        return None if rule is None else rule.terms
+    if row["sensor"] is None:
+        return None
+    return terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
+
+
+def _peak(row: asyncpg.Record, terms: Terms | None) -> float | None:
     """Return what the rule compared farthest past the threshold, as stored or, for an old alert, from its readings."""
-    if row["peak"] is not None or row["lowest"] is None or rule is None:
+    if row["peak"] is not None or row["lowest"] is None or terms is None or not terms.levels:
         return cast("float | None", row["peak"])
-    terms = terms_for(rule, row["sensor"], row["metric"], row["tags"], row["gateway"])
-    if terms is None or row["value_kind"] != "last":
+    if row["value_kind"] != "last" or row["kind"] != "threshold":
         return None
     return farthest(terms.levels[0].condition, float(row["lowest"]), float(row["highest"]))

@@ -99,9 +99,11 @@ async def _open(connection: Connection, source: SilentSource) -> None:
 
 
 async def _write_changed(connection: Connection, check: NoDataCheck) -> None:
-    """Store the changed times by which the views judge silence, and the changed limits of each series."""
+    """Store the changed times by which the views judge series and gateways, and the changed limits of each series."""
     if check.changed:
         ids = list(check.changed)
         after_us, limits, units = zip(*check.changed.values(), strict=True)
         encoded = [msgspec.json.encode(each).decode() for each in limits]
         await connection.execute(SQL["update_series_watch"], ids, after_us, encoded, units)
+    gateways = check.gateways()
+    await connection.execute(SQL["update_gateway_watch"], list(gateways), list(gateways.values()))

@@ -149,6 +149,13 @@ class NoDataCheck:
         ]
         return kept + gateways
 
+    def gateways(self) -> dict[str, int | None]:
+        """Return how long each gateway seen may be silent by a rule of its own, in microseconds; None without one."""
+        return {
+            gateway: None if rule is None or rule.offline is None else rule.offline.after_us
+            for gateway, rule in self._own_rules.items()
+        }
+
     def _own_rule(self, gateway: str) -> Rule | None:
         """Return the rule that a rule file declares for a gateway; None: the built-in one covers it."""
         if gateway not in self._own_rules:

@@ -31,6 +31,13 @@ UPDATE series
   JOIN locked USING (id)
  WHERE series.id = new.id;
 
+-- name: update_gateway_watch
+-- $1 names of gateways, $2 how long each may be silent by a rule of its own, null without one.
+UPDATE gateway
+   SET offline_after = new.after_us * INTERVAL '1 microsecond'
+  FROM unnest($1::text[], $2::bigint[]) AS new (name, after_us)
+ WHERE gateway.name = new.name AND offline_after IS DISTINCT FROM new.after_us * INTERVAL '1 microsecond';
+
 -- name: list_upload_intervals
 -- The median time between uploads of each gateway, in seconds.
 SELECT name, percentile_cont(0.5) WITHIN GROUP (ORDER BY interval_s) AS median_s

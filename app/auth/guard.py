@@ -58,7 +58,13 @@ async def admit(ring: KeyRing, connection: Scope, key: str | None, *scopes: keys
 
 def first_headers(scope: Scope) -> dict[str, str]:
     """Return the headers of a connection by name in lower case; of several with one name, the first."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed([*scope["headers"]])}
+    state = scope["state"]
+    headers: dict[str, str] | None = state.get("first_headers")
+    if headers is None:  # each of several callers needs them
+        headers = state["first_headers"] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in reversed([*scope["headers"]])
+        }
+    return headers
 
 
 def key_from_headers(headers: Mapping[str, str]) -> str | None:

@@ -39,7 +39,7 @@ def test_key_is_read_from_either_header_in_every_accepted_form(headers: dict[str
 
 
 def test_first_of_several_headers_counts() -> None:
-    scope: Any = {"headers": [(b"x-api-key", b"a"), (b"accept", b"*/*"), (b"x-api-key", b"b")]}
+    scope: Any = {"state": {}, "headers": [(b"x-api-key", b"a"), (b"accept", b"*/*"), (b"x-api-key", b"b")]}
     assert first_headers(scope) == {"x-api-key": "a", "accept": "*/*"}
 
 

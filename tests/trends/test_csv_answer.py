@@ -1,4 +1,4 @@
-"""Which requests get CSV, and the file name of the answer."""
+"""The choice between JSON and CSV, and the file name of the answer."""
 
 from datetime import UTC, datetime
 from typing import Any

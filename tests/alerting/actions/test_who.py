@@ -1,4 +1,4 @@
-"""Who acts on alerts, and by which matchers an alert or its group is silenced."""
+"""The author of an action on alerts, and the matchers by which an alert or its group is silenced."""
 
 from types import SimpleNamespace
 from typing import Any, cast

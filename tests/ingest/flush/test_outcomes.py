@@ -1,4 +1,4 @@
-"""What the uploads of one flush are answered, and what is stored for their Idempotency-Keys."""
+"""Answers to the uploads of one flush, and those that are stored for their Idempotency-Keys."""
 
 import msgspec
 

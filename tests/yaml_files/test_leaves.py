@@ -46,7 +46,7 @@ def test_value_is_read(leaf: Leaf, text: str, value: Any) -> None:
         (NUMBER, "1e101", "it: no reading is beyond ±1e+100"),
         (NUMBER, "", "it takes a number, such as 8.0; got nothing (leave the key out, or indent what belongs to it)"),
         (POSITIVE_DURATION, "0", "it: it must be longer than 0"),
-        (FLAG, "yes", 'it takes true or false; got the text "yes"'),
+        (FLAG, "yes", 'it takes true or false; got the text "yes" (did you mean true?)'),
         (VERSION, "2", "it takes the number 1; got the number 2"),
         (TIME_ZONE, "Europe/Berlim", 'it: there is no time zone "Europe/Berlim"; did you mean "Europe/Berlin"?'),
         (one_of(("json", "plain")), "jsn", 'it: "jsn" is not known; did you mean "json"? (accepted: json or plain)'),

@@ -12,6 +12,8 @@ _MOST_LISTED: Final = 50
 #: What people append to the name of a field: its unit, or its kind.
 _SUFFIX: Final = re.compile(r"(?:ms|us|ns|s|sec|secs|seconds|millis|utc|iso|at|id|name|value|list|array|\d+)$")
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
+#: What is left of a name without its suffix has at least so many letters.
+_SHORTEST_NAME: Final = 2
 #: Longer texts are no misspelt names.
 _LONGEST_NAME: Final = 40
 
@@ -35,7 +37,7 @@ def find_meant(word: str, accepted: Collection[str], other_names: Mapping[str, s
         return None
     plain = _plain(word)
     by_plain = {_plain(name): name for name in accepted}
-    for form in (plain, _SUFFIX.sub("", plain)):
+    for form in (plain, *(short for short in (_SUFFIX.sub("", plain),) if len(short) >= _SHORTEST_NAME)):
         if form in by_plain:
             return by_plain[form]
         if other_names.get(form) in accepted:

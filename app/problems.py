@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem details: the form of every error, except where a replaced service has its own."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
 from app.errors import AppError, ClientGoneError, DatabaseUnavailableError, InvalidRequestError, SlowReadError
+from app.hints import find_meant, listed, shown
 
 MEDIA_TYPE = "application/problem+json"
 _USUAL_PROBLEMS = {
@@ -21,6 +23,8 @@ _USUAL_PROBLEMS = {
 }
 #: Detail of an answer after a query has failed. Answers to uploads are more exact, see app/ingest/flush/commit.py.
 _UNKNOWN = "The request may have been carried out. Before you repeat a change, look whether it was made."
+#: What msgspec says of a field that a struct does not have.
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 log = structlog.get_logger()
 
 
@@ -43,8 +47,11 @@ def problem_responses(described: Mapping[int, str] | None = None) -> dict[int, R
     }
 
 
-def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
-    """Return the problem details and headers that answer an exception; those of an unknown one reveal no internals."""
+def describe(error: Exception, fields: Collection[str] = ()) -> tuple[Problem, dict[str, str]]:
+    """Return the problem details and headers that answer an exception; those of an unknown one reveal no internals.
+
+    `fields` are those that the body of the request may have.
+    """
     headers: dict[str, str] = {}
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     error = _explain_bad_input(error) or error
@@ -60,7 +67,7 @@ def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
         status = int(error.status)
         return Problem(f"/problems/{error.code}", error.title, status, str(error), request_id), headers
     if isinstance(error, HTTPException):
-        return _describe_http(error, request_id), {**headers, **(error.headers or {})}
+        return _describe_http(error, request_id, fields), {**headers, **(error.headers or {})}
     detail = "The server's log has the cause under this request id."
     title = "Something went wrong"
     return Problem("/problems/internal", title, HTTP_500_INTERNAL_SERVER_ERROR, detail, request_id), headers
@@ -68,10 +75,22 @@ def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Answer an exception with problem details; log an unexpected exception with its traceback."""
-    problem, headers = describe(error)
+    problem, headers = describe(error, _list_body_fields(request))
     if problem.status == HTTP_500_INTERNAL_SERVER_ERROR:
         log.error("request_failed", path=request.url.path, exc_info=error)
     return Response(problem, status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _list_body_fields(request: Request[Any, Any, Any]) -> list[str]:
+    """Return the fields of the struct that the route of a request reads its body into, if it does."""
+    data = getattr(request.scope.get("route_handler"), "parsed_data_field", None)
+    kinds = () if data is None else (data.annotation, *(each.annotation for each in data.inner_types))
+    return [
+        field.encode_name
+        for kind in kinds
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        for field in msgspec.structs.fields(kind)
+    ]
 
 
 def _explain_bad_input(error: Exception) -> AppError | None:
@@ -122,10 +141,10 @@ def is_database_away(error: BaseException) -> bool:
     )
 
 
-def _describe_http(error: HTTPException, request_id: str | None) -> Problem:
+def _describe_http(error: HTTPException, request_id: str | None, fields: Collection[str]) -> Problem:
     detail = error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        detail = "; ".join(_explain(item) for item in error.extra if isinstance(item, dict)) or detail
+        detail = "; ".join(_explain(item, fields) for item in error.extra if isinstance(item, dict)) or detail
     title = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}.get(
         error.status_code, "Invalid request"
     )
@@ -133,10 +152,14 @@ def _describe_http(error: HTTPException, request_id: str | None) -> Problem:
     return Problem(f"/problems/{code}", title, error.status_code, detail, request_id)
 
 
-def _explain(item: dict[str, Any]) -> str:
-    """Return a wrong parameter or field with the reason."""
+def _explain(item: dict[str, Any], fields: Collection[str]) -> str:
+    """Return a wrong parameter or field with the reason; a misspelt field with the right name, one of `fields`."""
     key = item.get("key", "body")
     if key != "data":
         return f"{key}: {item['message']}"
+    if fields and (unknown := _UNKNOWN_FIELD.fullmatch(item["message"])):
+        meant = find_meant(unknown[1], fields)
+        hint = f'did you mean "{meant}"?' if meant is not None else f"the fields are {listed(fields)}"
+        return f"body: there is no field {shown(unknown[1])}; {hint}"
     # Litestar names its own parameter when there is no body at all.
     return "The body is empty; send JSON" if item["message"] == "'data'" else f"body: {item['message']}"

@@ -23,7 +23,7 @@ def parse_time_text(text: str) -> datetime:
     """
     found = _TIME.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if found is None:
-        raise ValueError("it lacks the time of day" if _DATE.fullmatch(text.strip()) else "it is not RFC 3339")
+        raise ValueError(_explain(text.strip()))
     year, month, day, hour, minute, second = (int(part or 0) for part in found.group(1, 2, 3, 4, 5, 6))
     for name, value, least, most in (
         ("month", month, 1, 12),
@@ -41,6 +41,15 @@ def parse_time_text(text: str) -> datetime:
         return datetime(year, month, day, tzinfo=zone) + of_day
     except (ValueError, OverflowError):
         raise ValueError(f"there is no day {found[1]}-{found[2]}-{found[3]}") from None
+
+
+def _explain(text: str) -> str:
+    """Return what is wrong with a text that has not the form of a time."""
+    if _DATE.fullmatch(text):
+        return "it lacks the time of day"
+    if text.isdecimal() and text.isascii():
+        return "it is a number in quotes"
+    return "it is not RFC 3339"
 
 
 def _zone(found: re.Match[str]) -> timezone | None:

@@ -8,6 +8,7 @@ from litestar.exceptions import HTTPException, NotFoundException, ValidationExce
 
 from app.errors import InvalidRequestError, OverloadedError, UnauthorizedError
 from app.problems import describe, is_database_away, problem_responses
+from tests.conftest import Server
 
 AWAY = [
     ConnectionRefusedError(),
@@ -102,3 +103,25 @@ def test_documented_problems_are_the_usual_ones_and_the_given_ones() -> None:
         404: "There is no such alert",
     }
     assert {response.media_type for response in responses.values()} == {"application/problem+json"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "hint"),
+    [
+        ("PUT", "/api/v1/sensors/oven", {"expected_intervall": 60}, 'did you mean "expected_interval"?'),
+        ("PUT", "/api/v1/sensors/oven", {"displayName": "Oven"}, 'did you mean "display_name"?'),
+        ("PUT", "/api/v1/sensors/oven", {"colour": "red"}, "the fields are "),
+        ("POST", "/api/v1/silences", {"matcher": {"rule": "a"}, "for": "1h"}, 'did you mean "matchers"?'),
+        ("POST", "/api/v1/silences/1/extend", {"For": "1h"}, 'did you mean "for"?'),
+        ("POST", "/api/v1/alerts/1/ack", {"notes": "x"}, 'did you mean "note"?'),
+        ("POST", "/api/v1/alerts/1/close", {"bye": "x"}, "the fields are by or note"),
+    ],
+)
+async def test_misspelt_field_of_a_body_is_refused_with_the_right_name(
+    server: Server, method: str, path: str, body: dict[str, object], hint: str
+) -> None:
+    async with server.http.request(method, path, json=body) as response:
+        problem = await response.json()
+    assert response.status == 400
+    (name, *_) = body
+    assert problem["detail"].startswith(f'body: there is no field "{name}"; {hint}')

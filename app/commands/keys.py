@@ -13,7 +13,7 @@ from app.auth.keys import SCOPES, Binding, Scope, create_key, revoke_key
 from app.auth.sql import SQL
 from app.commands.console import command_body, duration, load_settings, open_command_pool, output
 from app.commands.key_snippets import write_snippets
-from app.names import SENSOR_NAME_LIMIT, is_sensor_name
+from app.names import SENSOR_NAME_LIMIT, is_sensor_name, tidy_name
 
 #: The limits as they are stored, and the options that set them.
 _LIMITS: Final = {
@@ -84,11 +84,18 @@ async def key_create(label: str, scopes: tuple[Scope, ...], plain: bool, **optio
 
 
 def _read_binding(label: str, gateway: str | None, sensors: str | None, prefix: str | None) -> Binding | None:
-    """Return what a key is bound to, if anything; raise a usage error for what cannot be a name or a pattern."""
+    """Return what a key is bound to, if anything; raise a usage error for what cannot be a name or a pattern.
+
+    Names are read as those in uploads.
+    """
+    gateway, sensors = (None if text is None else tidy_name(text) for text in (gateway, sensors))
+    if prefix is not None and prefix == prefix.strip():  # a blank would be lost, so it is refused below
+        prefix = tidy_name(prefix)
     for option, text in (("--gateway", gateway), ("--sensors", sensors), ("--prefix", prefix)):
         if text is not None and not is_sensor_name(text):
             raise click.BadParameter(
-                f"{text!r:.60} is not 1 to {SENSOR_NAME_LIMIT} printable characters", param_hint=option
+                f"{text!r:.60} is not 1 to {SENSOR_NAME_LIMIT} printable characters without blanks around them",
+                param_hint=option,
             )
     if sensors is not None and sensors.isdigit():
         raise click.BadParameter(

@@ -14,7 +14,10 @@ SELECT gateway, max(last_upload_at) AS last_upload_at, max(last_taken_at) AS las
           FROM (SELECT each.key AS code, sum(each.value::bigint) AS n
                   FROM gateway_view AS own, jsonb_each_text(own.rejected_by_code) AS each
                  WHERE own.gateway = gateway_view.gateway
-                 GROUP BY 1) AS summed) AS by_code
+                 GROUP BY 1) AS summed) AS by_code,
+       (SELECT array_agg(DISTINCT each ORDER BY each)
+          FROM gateway AS own, jsonb_object_keys(own.unknown_fields) AS each
+         WHERE own.name = gateway_view.gateway AND own.unknown_fields_at > now() - INTERVAL '1 day') AS unknown_fields
   FROM gateway_view
  GROUP BY gateway
  ORDER BY gateway;

@@ -1,13 +1,15 @@
 """Checks of values, times, tags and units, for all formats. Each refusal says what to send instead."""
 
+import re
 from contextlib import suppress
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from app.clock import DAY_US, MINUTE_US, rfc3339, to_us
 from app.db.aggregates import OLDEST_ACCEPTED_US
-from app.ingest.upload import Rejected, RejectionCode
+from app.ingest.uploads.receipt import Rejected, RejectionCode
 from app.model import VALUE_LIMIT, Tags
 from app.names import (
     METRIC_NAME_LIMIT,
@@ -15,7 +17,6 @@ from app.names import (
     TAGS_LIMIT,
     explain_tag,
     explain_tags,
-    explain_units,
     show,
 )
 from app.time_texts import name_unit, parse_time_text
@@ -24,6 +25,8 @@ from app.time_texts import name_unit, parse_time_text
 FUTURE_LIMIT_US = 10 * MINUTE_US
 #: A 64-bit float holds every integer up to this.
 EXACT_LIMIT = 2**53
+#: A number with a decimal comma, perhaps in quotes, as messages show it.
+_COMMA: Final = re.compile(r"'?[-+]?[0-9]+,[0-9]+'?", re.ASCII)
 #: Greater times, beyond three thousand years, are refused before the conversion to microseconds.
 _MILLISECONDS_LIMIT = 10**14
 
@@ -52,7 +55,8 @@ def _except_steps(name: object) -> str:
 def check_value(metric: str, value: object) -> Refusal | None:
     """Return a refusal if the value is not a finite number within ±VALUE_LIMIT, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "value_not_a_number", f"{metric} is {show(value)}; send a number, or leave the metric out"
+        form = "a number with a point" if _COMMA.fullmatch(show(value)) else "a number"
+        return "value_not_a_number", f"{metric} is {show(value)}; send {form}, or leave the metric out"
     if not -VALUE_LIMIT <= value <= VALUE_LIMIT:
         return (
             "value_out_of_range",
@@ -162,12 +166,6 @@ def scalar_text(value: object) -> str | None:
     if isinstance(value, int):
         return str(value) if abs(value) < 10**20 else None
     return repr(value) if isinstance(value, float) and abs(value) <= VALUE_LIMIT else None
-
-
-def check_units(units: object) -> Refusal | None:
-    """Return a refusal if these cannot be stored as units by metric, else None."""
-    reason = explain_units(units)
-    return None if reason is None else ("unit_invalid", reason)
 
 
 def show_time(us: int) -> str:

@@ -117,12 +117,11 @@ SELECT id, uploaded_tags::text AS tags, to_us(nullif(tags_at, '-infinity')) AS t
  WHERE id = ANY($1::int[]);
 
 -- name: store_small_flush
--- $1 version of the sensors, $2 whether any decompression is allowed, $3 to $5 readings as in insert_readings, $6 and $7
--- as in insert_late_days, $8 to $10 as in upsert_series_state, $11 and $12 as in insert_dirty, $13 parts of the payload,
--- $14 to $19 as in insert_legacy_readings, $20 to $22 labels, keys and body hashes of answers, $23 the answers if all
--- readings are new and $24 whether these have a seq, $25 the answers if none is new
+-- $1 version of the sensors, $2 whether any decompression is allowed, $3 to $5 readings as in insert_readings, $6 to $19
+-- as $2 to $15 of record_readings, $20 to $22 labels, keys and body hashes of answers, $23 the answers if all readings
+-- are new and $24 whether these have a seq, $25 the answers if none is new
 SELECT flush.seq, flush.legacy_ids, CASE WHEN flush.seq IS NULL THEN find_conflicts_1($3, $4, $5, 2) END AS conflicts
-  FROM store_small_flush_2(
+  FROM store_small_flush_3(
            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
            $24, $25
        ) AS flush;
@@ -146,21 +145,17 @@ SELECT count(*)
   JOIN reading ON reading.series_id = asked.series_id AND reading.time = from_us(us)
  WHERE reading.time BETWEEN from_us($3) AND from_us($4);
 
--- name: insert_late_days
--- $1 days, $2 time of the oldest new reading of each
-INSERT INTO late_day (day)
-SELECT day FROM unnest($1::date[], $2::bigint[]) AS touched (day, oldest_us)
- WHERE from_us(oldest_us) < late_before();
+-- name: record_readings
+-- $1 number of new readings, $2 touched UTC days and $3 the oldest new time of each, $4 to $6 as in update_series_state,
+-- $7 summaries of the new readings of series, packed as in app/summaries.py, and $8 whether the readings are late,
+-- $9 parts of the payload of the feed row, $10 to $15 records of the replaced server: sensors, times, temperatures,
+-- humidities, pressures and client addresses. Returns the version of the sensors as well, to save a round trip.
+SELECT recorded.*, (SELECT version FROM sensor_version) AS version
+  FROM record_readings_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS recorded;
 
--- name: upsert_series_state
+-- name: update_series_state
 -- $1 series ids in ascending order, $2 time and $3 value of the newest new reading of each
-INSERT INTO series_state AS state (series_id, last_time, last_value, received_at)
-SELECT series_id, from_us(us), value, now()
-  FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
-ON CONFLICT (series_id) DO UPDATE SET
-    last_value = CASE WHEN excluded.last_time > state.last_time THEN excluded.last_value ELSE state.last_value END,
-    last_time = greatest(state.last_time, excluded.last_time),
-    received_at = excluded.received_at, only_imported = FALSE;
+SELECT update_series_state_1($1, $2, $3);
 
 -- name: touch_series_state
 -- $1 series ids in ascending order. Readings that are pending were received, but are not the latest ones yet.
@@ -172,7 +167,7 @@ UPDATE series_state AS state SET received_at = now(), only_imported = FALSE
  WHERE state.series_id = locked.series_id;
 
 -- name: upsert_state_of_import
--- As above, for an imported file. A reading older than a day does not count as received now.
+-- As update_series_state, for an imported file. A reading older than a day does not count as received now.
 INSERT INTO series_state AS state (series_id, last_time, last_value, received_at, only_imported)
 SELECT series_id, from_us(us), value,
        CASE WHEN from_us(us) < now() - INTERVAL '1 day' THEN from_us(us) ELSE now() END,
@@ -189,23 +184,6 @@ ON CONFLICT (series_id) DO UPDATE SET
 -- Tells this database from others, also from one of the same name that was made later.
 SELECT format('%s %s', (SELECT oid FROM pg_database WHERE datname = current_database()), min(applied_at))
   FROM schema_migration;
-
--- name: insert_dirty
--- $1 summaries of the new readings of series, packed as in app/summaries.py, $2 whether the readings are late
-INSERT INTO dirty (summaries, late) VALUES ($1, $2);
-
--- name: insert_legacy_readings
--- $1 sensors, $2 times, $3 temperatures, $4 humidities, $5 pressures, $6 client addresses. Returns ids in the same order.
-INSERT INTO legacy_reading (sensor, time, temperature, humidity, pressure, client_ip)
-SELECT sensor, from_us(us), temperature, humidity, pressure, client_ip
-  FROM unnest($1::text[], $2::bigint[], $3::float8[], $4::float8[], $5::float8[], $6::text[])
-       AS new (sensor, us, temperature, humidity, pressure, client_ip)
-RETURNING id;
-
--- name: insert_feed
--- $1 count of values, $2 payload. Returns the version of the sensors as well, to save a round trip.
-INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2)
-RETURNING id, (SELECT version FROM sensor_version) AS version;
 
 -- name: bring_back_sensors
 -- $1 ids of retired sensors that report again
@@ -241,18 +219,20 @@ DELETE FROM legacy_reading WHERE id <= (SELECT max(id) FROM legacy_reading) - 10
 -- of $5 uploads, $6 accepted, $7 duplicate, $8 conflicting and $9 rejected values, $10 these by code; $11 skew and $12
 -- lateness in seconds; $13 when something was last taken; $14 why nothing of the last upload was; as texts such as
 -- '{1.5,2}': $15 intervals between these uploads in seconds, $16 how late those were that brought only new readings, $17
--- skews and $18 their times. The last 20 of each are kept.
+-- skews and $18 their times. The last 20 of each are kept. $19 how often fields were left out, and $20 when last; those
+-- of the 20 most frequent are kept.
 INSERT INTO gateway AS g (api_key, name, first_upload_at, last_upload_at, uploads, accepted, duplicates, conflicts,
                           rejected, rejected_by_code, skew_s, lateness_s, last_taken_at, refused_for, intervals_s,
-                          latenesses_s, skews_s, skews_at)
+                          latenesses_s, skews_s, skews_at, unknown_fields, unknown_fields_at)
 SELECT api_key, name, from_us(first_us), from_us(last_us), uploads, accepted, duplicates, conflicts, rejected, by_code,
        skew_s, lateness_s, from_us(taken_us), refused_for, intervals::float8[], latenesses::float8[], skews::float8[],
-       ARRAY(SELECT from_us(us) FROM unnest(skews_us::bigint[]) WITH ORDINALITY AS each (us, place) ORDER BY place)
+       ARRAY(SELECT from_us(us) FROM unnest(skews_us::bigint[]) WITH ORDINALITY AS each (us, place) ORDER BY place),
+       unknown_fields, from_us(unknown_us)
   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
               $8::bigint[], $9::bigint[], $10::jsonb[], $11::float8[], $12::float8[], $13::bigint[], $14::text[],
-              $15::text[], $16::text[], $17::text[], $18::text[])
+              $15::text[], $16::text[], $17::text[], $18::text[], $19::jsonb[], $20::bigint[])
        AS new (api_key, name, first_us, last_us, uploads, accepted, duplicates, conflicts, rejected, by_code, skew_s,
-               lateness_s, taken_us, refused_for, intervals, latenesses, skews, skews_us)
+               lateness_s, taken_us, refused_for, intervals, latenesses, skews, skews_us, unknown_fields, unknown_us)
 ON CONFLICT (api_key, name) DO UPDATE SET
     last_upload_at = greatest(g.last_upload_at, excluded.last_upload_at),
     uploads = g.uploads + excluded.uploads,
@@ -281,7 +261,15 @@ ON CONFLICT (api_key, name) DO UPDATE SET
     skews_s = (g.skews_s || excluded.skews_s)
               [greatest(cardinality(g.skews_s) + cardinality(excluded.skews_s) - 19, 1):],
     skews_at = (g.skews_at || excluded.skews_at)
-               [greatest(cardinality(g.skews_at) + cardinality(excluded.skews_at) - 19, 1):];
+               [greatest(cardinality(g.skews_at) + cardinality(excluded.skews_at) - 19, 1):],
+    unknown_fields = (
+        SELECT coalesce(jsonb_object_agg(field, n), '{}')
+          FROM (SELECT field, sum(n::bigint) AS n
+                  FROM (SELECT * FROM jsonb_each_text(g.unknown_fields)
+                        UNION ALL SELECT * FROM jsonb_each_text(excluded.unknown_fields)) AS counted (field, n)
+                 GROUP BY field ORDER BY n DESC, field LIMIT 20) AS summed
+    ),
+    unknown_fields_at = coalesce(excluded.unknown_fields_at, g.unknown_fields_at);
 
 -- name: insert_refusals
 -- $1 gateways, $2 labels of API keys, $3 times, $4 paths, $5 errors, $6 numbers of rejected values, $7 these by code,

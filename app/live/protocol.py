@@ -13,6 +13,7 @@ from app.errors import InvalidRequestError
 from app.globs import compile_glob
 from app.hints import find_meant, shown
 from app.model import FeedReading, MetricName, SensorName
+from app.names import tidy_name
 from app.parameters import check_text
 from app.rule_texts import fill_in_message
 
@@ -94,9 +95,15 @@ def parse_message(text: str | bytes) -> ClientMessage:
             message = msgspec.convert(_without_unknown(msgspec.json.decode(text)), ClientMessage)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidRequestError(f"Send an auth, a subscribe or a ping message: {error}") from None
-    if isinstance(message, Subscribe):
-        _check_patterns(message)
-    return message
+    if not isinstance(message, Subscribe):
+        return message
+    _check_patterns(message)
+    return msgspec.structs.replace(
+        message,
+        sensors=tuple(map(tidy_name, message.sensors)),
+        metrics=tuple(map(tidy_name, message.metrics)),
+        gateway=None if message.gateway is None else tidy_name(message.gateway),
+    )
 
 
 def _without_unknown(message: Any) -> Any:

@@ -80,9 +80,10 @@ async def change_sensor(pool: Pool, name: SensorName, change: SensorChange) -> S
     Raise InvalidRequestError, NoSuchSensorError, or ConflictError for a new name that is taken.
     """
     interval = _check(change)
+    change = _tidy(change)
     async with pool.acquire() as connection, connection.transaction():
         sensor = await _lock_sensor(connection, name)
-        renamed = sensor["name"] if change.name is UNSET else tidy_name(change.name)
+        renamed = sensor["name"] if change.name is UNSET else change.name
         forgot = change.old_names is not UNSET and await _keep_old_names(connection, sensor["id"], change.old_names)
         if renamed != sensor["name"]:
             await _rename(connection, sensor["id"], sensor["name"], renamed)
@@ -143,6 +144,7 @@ async def _keep_old_names(connection: Connection, sensor_id: int, names: list[Se
     Raise InvalidRequestError for a name that the sensor never had.
     """
     had = [row["name"] for row in await connection.fetch(SQL["list_old_names"], sensor_id)]
+    names = [name if name in had else tidy_name(name) for name in names]
     for name in names:
         if name not in had:
             raise InvalidRequestError(
@@ -182,6 +184,16 @@ def _given(value: Any) -> tuple[bool, Any]:
     return (False, None) if value is UNSET else (True, value)
 
 
+def _tidy(change: SensorChange) -> SensorChange:
+    """Return a change with names as they are stored."""
+    return msgspec.structs.replace(
+        change,
+        name=UNSET if change.name is UNSET else tidy_name(change.name),
+        owner=tidy_name(change.owner) if isinstance(change.owner, str) else change.owner,
+        units=UNSET if change.units is UNSET else {tidy_name(metric): unit for metric, unit in change.units.items()},
+    )
+
+
 def _check(change: SensorChange) -> timedelta | None:
     """Raise InvalidRequestError for a value that cannot be stored; return the expected interval."""
     if change.name is not UNSET and not is_sensor_name(tidy_name(change.name)):
@@ -193,7 +205,7 @@ def _check(change: SensorChange) -> timedelta | None:
             f"display_name is {show(change.display_name)}; send a text of 1 to {SENSOR_NAME_LIMIT} printable "
             "characters, or null for none"
         )
-    if isinstance(change.owner, str) and not is_sensor_name(change.owner):
+    if isinstance(change.owner, str) and not is_sensor_name(tidy_name(change.owner)):
         raise InvalidRequestError(
             f"owner is {show(change.owner)}; send a gateway's name, of 1 to {SENSOR_NAME_LIMIT} printable characters, "
             "or null for none"

@@ -49,6 +49,9 @@ class GatewayItem(msgspec.Struct, frozen=True):
     state: Literal["ok", "offline"]
     #: As the built-in rule gateway-clock judges it.
     clock: Literal["ok", "ahead", "behind"]
+    #: How often fields that no format has were left out of its uploads, and when last; they may be misspelt.
+    unknown_fields: dict[str, int]
+    unknown_fields_at: datetime | None
 
 
 class GatewayPage(msgspec.Struct, frozen=True):
@@ -135,10 +138,11 @@ async def _fetch_rejected(request: Request[Any, Any, Any], read_pool: Pool, limi
     path = request.scope["raw_path"].partition(b"/gateways/")[2]
     if not path.endswith(_REJECTED):
         raise NotFoundError("There is nothing at this address; a gateway has /api/v1/gateways/{name}/rejected")
-    gateway = check_text("gateway", unquote(path.removesuffix(_REJECTED)))
-    rows = await read_pool.fetch(SQL["list_refused_uploads"], gateway, limit)
-    if not rows and not await read_pool.fetchval(SQL["has_gateway"], gateway):
-        raise NotFoundError(f"There is no gateway {gateway!r}; /api/v1/gateways lists them")
+    given = check_text("gateway", unquote(path.removesuffix(_REJECTED)))
+    found = await read_pool.fetchval(SQL["find_gateway"], given)
+    rows = await read_pool.fetch(SQL["list_refused_uploads"], found or given, limit)
+    if not rows and found is None:
+        raise NotFoundError(f"There is no gateway {given!r}; /api/v1/gateways lists them")
     return RefusedUploadPage([msgspec.convert(dict(row), RefusedUploadItem) for row in rows])
 
 

@@ -24,10 +24,13 @@ SELECT listed.sensor AS name, listed.display_name, listed.tags, listed.gateway, 
 
 -- name: list_gateways
 -- Offline ones first.
-SELECT gateway AS name, key, last_upload_at AS last_upload, last_taken_at AS last_taken, sensors, uploads, accepted,
-       duplicates, conflicts, rejected_by_code AS rejected, rejected AS rejected_count, skew_s, lateness_s, state, clock
-  FROM gateway_view
- ORDER BY state = 'offline' DESC, gateway, key;
+SELECT seen.gateway AS name, seen.key, seen.last_upload_at AS last_upload, seen.last_taken_at AS last_taken, seen.sensors,
+       seen.uploads, seen.accepted, seen.duplicates, seen.conflicts, seen.rejected_by_code AS rejected,
+       seen.rejected AS rejected_count, seen.skew_s, seen.lateness_s, seen.state, seen.clock, gateway.unknown_fields,
+       gateway.unknown_fields_at
+  FROM gateway_view AS seen
+  JOIN gateway ON gateway.name = seen.gateway AND gateway.api_key = seen.key
+ ORDER BY seen.state = 'offline' DESC, seen.gateway, seen.key;
 
 -- name: list_refused_uploads
 -- $1 gateway, $2 largest number; the newest first
@@ -37,9 +40,9 @@ SELECT at, api_key AS key, path, error, rejected AS rejected_count, by_code, lis
  ORDER BY id DESC
  LIMIT $2;
 
--- name: has_gateway
--- $1 name
-SELECT EXISTS (SELECT FROM gateway WHERE name = $1);
+-- name: find_gateway
+-- $1 name, also in another form than that in which it is stored; null if there is none
+SELECT name FROM gateway WHERE name IN ($1, tidy_name($1)) ORDER BY name = $1 DESC LIMIT 1;
 
 -- name: measure_gateways
 -- $1 largest number of gateways, those that have uploaded last. One row for each, whichever keys it uploads with; skew and

@@ -1,4 +1,4 @@
-"""The gateways of `make demo`: they run in the server's process and make alerts fire within minutes.
+"""The gateways of `make demo`: they run in the process of `tidegauge up` and make alerts fire within minutes.
 
 A person of the demo tells how seldom some sensors report, and closes one of the alerts by hand.
 """
@@ -16,6 +16,7 @@ from app.simulate.plan import Plan
 from app.simulate.simulation import Simulation
 from app.simulate.world.timeline import EventTimeline
 from app.tasks import running
+from app.uplink import server_url
 
 #: The example rule about falling pressure compares with readings from three hours before.
 HISTORY_US = 4 * HOUR_US
@@ -33,12 +34,6 @@ async def demo_gateways(settings: Settings, key: str) -> AsyncIterator[None]:
     """Run simulated gateways against the server of these settings until the block ends."""
     async with running(_run_demo(settings, key), "demo gateways"):
         yield
-
-
-def server_url(settings: Settings) -> str:
-    """Return the address at which a client on this machine reaches the server of these settings."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 -- is replaced here
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def demo_plan(settings: Settings, key: str, start_us: int) -> Plan:

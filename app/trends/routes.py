@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 import asyncpg
 import msgspec
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
@@ -18,9 +18,10 @@ from app.clock import from_us, now, rfc3339, to_us
 from app.csv_text import spreadsheet_text
 from app.db.pool import Pool
 from app.errors import InvalidRequestError
+from app.http.requests import AnyRequest
 from app.model import MetricName, SensorName
 from app.paging import cut_page, parse_time_cursor, time_cursor
-from app.parameters import PageCursor, check_text
+from app.parameters import PageCursor, read_name
 from app.problems import problem_responses
 from app.trends.csv_answer import OperationWithCsv, answer_csv, wants_csv
 from app.trends.local_days import LocalDays, find_local_days
@@ -58,7 +59,6 @@ Zone = Annotated[
     ),
 ]
 Points = Annotated[int, QueryParameter(ge=1, le=10_000, description="Approximate maximum of buckets of each series")]
-AnyRequest = Request[Any, Any, Any]
 
 
 class ReadingItem(msgspec.Struct, frozen=True):
@@ -140,10 +140,9 @@ async def list_readings(
     start, end = parse_range(from_, to, now())
     after, after_sensor = parse_time_cursor(cursor, (start, -1))
     sensor_ids = await find_sensor_ids(read_pool, sensor) if sensor else None
-    for name in metric or ():
-        check_text("metric", name)
+    metrics = [read_name("metric", name) for name in metric] if metric else None
     limit = limit or (CSV_PAGE if as_csv else JSON_PAGE)
-    rows = await _read_page(read_pool, Range(sensor_ids, metric, start, end, after, after_sensor), limit + 1)
+    rows = await _read_page(read_pool, Range(sensor_ids, metrics, start, end, after, after_sensor), limit + 1)
     page, next_cursor = cut_page(rows, limit, lambda row: time_cursor(row["time_us"], row["sensor_id"]))
     items = [ReadingItem(row["name"], from_us(row["time_us"]), row["values"]) for row in page]
     if not as_csv:

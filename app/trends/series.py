@@ -8,7 +8,7 @@ import msgspec
 from app.db.pool import Pool
 from app.errors import NoSuchSensorError, NotFoundError
 from app.model import MetricName, SensorName, SeriesId
-from app.parameters import check_text
+from app.parameters import check_text, read_name
 from app.trends.sql import SQL
 
 
@@ -29,8 +29,7 @@ async def find_series(
     Metrics that are left out are in the order of their names. Raises InvalidRequestError for a name that cannot be
     one, NotFoundError for a sensor that does not exist, and if none of the sensors has one of the metrics.
     """
-    for metric in metrics or ():
-        check_text("metric", metric)
+    metrics = None if metrics is None else [read_name("metric", metric) for metric in metrics]
     rows = await _look_up(pool, sensors)
     found = {(row["asked"], row["metric"]): _as_series(row) for row in rows if row["series_id"] is not None}
     known = sorted({metric for _, metric in found})

@@ -45,7 +45,7 @@ async def test_commands_of_clients_work(server: Server, tmp_path: Path) -> None:
     await run_document("docs/clients.md", tmp_path, {**REPLACED, "http://127.0.0.1:8000": server.address}, {})
     stored: Any = await server.get("/api/v1/sensors")
     assert [item["name"] for item in stored["items"]] == [
-        *("API_KEY", "boiler", "cellar", "cellar-1", "pump-1", "roof", "roof,site=harbour", "tower"),
+        *("API_KEY", "boiler", "cellar", "cellar-1", "cellar-2", "pump-1", "roof", "roof,site=harbour", "tower"),
         "urn:dev:mac:0024befffe804ff1",
     ]
 

@@ -4,20 +4,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import pytest
 
 from app.auth.keys import Binding, Scope, create_key
+from app.ingest.formats import find_handlers
+from app.ingest.formats.shapes import find_shapes
 from tests.conftest import Database, Server
 from tests.ingest.client import READINGS, RECORD, send
+from tests.ingest.intakes import INTAKES, send_intake
 
 INGEST: frozenset[Scope] = frozenset({"ingest"})
-A_LINE = b"temperature,sensor=oven,site=kitchen value=200"
-UPLINK = {"deviceInfo": {"deviceName": "oven", "tags": {"site": "kitchen"}}, "object": {"temperature": 200.5}}
-MESSAGE = {
-    "end_device_ids": {"device_id": "oven"},
-    "uplink_message": {"decoded_payload": {"temperature": 200.5}},
-}
-LEGACY = {"temperature": 1, "humidity": 2, "pressure": 3, "sensor_id": "oven"}
 
 
 async def make_key(database: Database, label: str, binding: Binding | None = None, **limits: int) -> str:
@@ -68,52 +63,65 @@ async def test_key_of_one_gateway_writes_neither_readings_nor_tags_nor_metrics_o
     assert await database.pool.fetchval("SELECT count(*) FROM reading") == 2
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        (READINGS, [oven(9, "kitchen")], 200),
-        ("/api/v2/write", A_LINE, 422),
-        ("/write", A_LINE, 422),
-        ("/api/v1/integrations/chirpstack?event=up", UPLINK, 200),
-        ("/api/v1/integrations/ttn", MESSAGE, 200),
-        (RECORD, LEGACY, 422),
-    ],
-)
-async def test_sensor_of_another_gateway_is_refused_on_every_way_in(
-    server: Server, database: Database, path: str, body: Any, status: int
-) -> None:
+def test_every_way_in_is_tried() -> None:
+    """A format that is added belongs into the table, too."""
+    paths = {path for handler in find_handlers() if "POST" in handler.http_methods for path in handler.paths}
+    tried = {intake.path.partition("?")[0].replace("{key}", "{key:str}") for intake in INTAKES.values()}
+    assert tried == paths
+    texts = {shape.media_types for shape in find_shapes() if shape.media_types}
+    assert all(any(intake.media_type in some for intake in INTAKES.values()) for some in texts)
+
+
+async def test_sensor_of_another_gateway_is_refused_on_every_way_in(server: Server, database: Database) -> None:
     a = await make_key(database, "a", Binding("bakery"))
     b = await make_key(database, "b", Binding("kitchen"))
-    for name in ("oven", "oven,site=kitchen"):
-        await send_readings(server, a, oven(name=name))
-    before = await sensors(server)
-    answer = await send(server, body, path, X_API_Key=b)
-    assert answer.status == status
-    assert "registered by the gateway 'bakery'" in msgspec.json.encode(answer.body).decode()
-    assert await sensors(server) == before
-    assert await database.pool.fetchval("SELECT count(*) FROM reading") == 2
-    assert (await _post(server, a, body, path)).status in (200, 201, 204)
+    for intake in INTAKES.values():
+        await send_readings(server, a, oven(1, name=intake.sensor))
+        before = await sensors(server)
+        answer = await send_intake(server, b, intake)
+        assert answer.status == intake.refused, intake
+        assert "registered by the gateway 'bakery'" in answer.text, intake
+        assert await sensors(server) == before == {intake.sensor: ("bakery", {"site": "bakery"}, 1.0)}
+        await _delete_sensors(server)
 
 
 async def test_prefix_is_put_before_each_name_on_every_way_in(server: Server, database: Database) -> None:
+    key = await make_key(database, "a", Binding("kitchen", prefix="k/"))
+    for intake in INTAKES.values():
+        answer = await send_intake(server, key, intake)
+        assert answer.status in (200, 201, 204), (intake, answer)
+        ((name, (owner, _, value)),) = (await sensors(server)).items()
+        assert (name, owner, value) == (f"k/{intake.sensor}", "kitchen", 200.0), intake
+        await _delete_sensors(server)
+
+
+async def test_name_that_is_too_long_with_the_prefix_is_refused(server: Server, database: Database) -> None:
     key = await make_key(database, "b", Binding("kitchen", prefix="k/"))
-    for path, body in (
-        (READINGS, [oven()]),
-        ("/api/v2/write", A_LINE),
-        ("/api/v1/integrations/chirpstack?event=up", UPLINK),
-        ("/api/v1/integrations/ttn", MESSAGE),
-        (RECORD, LEGACY),
-    ):
-        assert (await _post(server, key, body, path)).status in (200, 201, 204)
-    assert {name: owner for name, (owner, _, _) in (await sensors(server)).items()} == {
-        "k/oven": "kitchen",
-        "k/oven,site=kitchen": "kitchen",
-    }
     long = await send_readings(server, key, oven(name="x" * 199))
     assert [each["code"] for each in long["rejected"]] == ["sensor_invalid"]
     # The prefix keeps two gateways apart that use the same names.
+    assert (await send_readings(server, key, oven(2)))["accepted"] == 1
     other = await make_key(database, "a", Binding("bakery", prefix="b/"))
     assert (await send_readings(server, other, oven(1)))["accepted"] == 1
+
+
+async def test_prefix_and_name_are_stored_in_one_form(server: Server, database: Database) -> None:
+    key = await make_key(database, "b", Binding("kitchen", prefix="e"))
+    assert (await send_readings(server, key, oven(name="\u0301tage")))["accepted"] == 1
+    assert list(await sensors(server)) == ["étage"]
+
+
+async def test_pattern_of_a_key_holds_on_every_way_in(server: Server, database: Database) -> None:
+    strange = await make_key(database, "a", Binding("kitchen", "fridge-*"))
+    fitting = await make_key(database, "b", Binding("kitchen", "?*en"))
+    for intake in INTAKES.values():
+        answer = await send_intake(server, strange, intake)
+        assert answer.status == intake.refused, intake
+        assert "may write to 'fridge-*' alone" in answer.text, intake
+        assert await sensors(server) == {}
+        assert (await send_intake(server, fitting, intake)).status in (200, 201, 204), intake
+        assert list(await sensors(server)) == [intake.sensor]
+        await _delete_sensors(server)
 
 
 async def test_key_writes_only_to_sensors_that_match_its_pattern(server: Server, database: Database) -> None:
@@ -230,6 +238,12 @@ async def test_warning_names_both_gateways_that_use_one_name(server: Server) -> 
             "a --prefix, or set the owner of a sensor that has moved"
         )
     ]
+
+
+async def _delete_sensors(server: Server) -> None:
+    for name in await sensors(server):
+        async with server.http.delete(f"/api/v1/sensors/{name}") as response:
+            assert response.status == 204
 
 
 async def _post(server: Server, key: str, body: Any, path: str) -> Any:

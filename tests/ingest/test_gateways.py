@@ -10,8 +10,9 @@ from app.db.pool import Pool
 from app.errors import UnprocessableError
 from app.ingest.gateways import statistics
 from app.ingest.gateways.statistics import GatewayLog
-from app.ingest.upload import Outcome, Receipt
-from tests.conftest import Database
+from app.ingest.uploads.receipt import Outcome, Receipt
+from tests.commands.test_doctor import messages
+from tests.conftest import Database, Server
 from tests.ingest.uploads import MINUTE, SECOND, T0, key, reading, upload
 
 TERMINATE_BLOCKED = """
@@ -118,6 +119,44 @@ async def test_counts_are_kept_when_a_write_fails_while_more_come_in(database: D
     await log.write(database.pool)
     rows = await database.pool.fetch("SELECT name, uploads, accepted, skew_s, intervals_s FROM gateway ORDER BY name")
     assert [tuple(row) for row in rows] == [("cellar", 1, 5, None, []), ("roof", 2, 10, 1.0, [60.0])]
+
+
+async def test_fields_that_no_format_has_are_counted_and_listed_for_each_gateway(
+    server: Server, database: Database
+) -> None:
+    log = server.services.ingest.gateways
+    readings = [{"sensor": "a", "values": {"t": 1}, "rssi": -90}, {"sensor": "a", "values": {"t": 1}, "rssi": -91}]
+    await server.post_readings({"gateway": "roof", "readings": readings, "firmware": "1.2"})
+    await log.write(database.pool)
+    await server.post_readings({"gateway": "roof", "readings": readings[:1]})
+    await server.post_readings({"gateway": "cellar", "readings": [{"sensor": "b", "values": {"t": 1}}]})
+    await log.write(database.pool)
+    listed: Any = await server.get("/api/v1/gateways")
+    found = {each["name"]: each for each in listed["items"]}
+    assert {name: each["unknown_fields"] for name, each in found.items()} == {
+        "roof": {"rssi": 3, "firmware": 1},
+        "cellar": {},
+    }
+    assert (found["roof"]["unknown_fields_at"], found["cellar"]["unknown_fields_at"]) == (
+        found["roof"]["last_upload"],
+        None,
+    )
+    notes = await messages(database, "uploads")
+    assert notes == [("note", "roof: fields that no format has were left out: firmware, rssi")]
+    await database.pool.execute("UPDATE gateway SET unknown_fields_at = now() - INTERVAL '25 hours'")
+    assert [state for state, _ in await messages(database, "uploads")] == ["ok"]
+
+
+async def test_most_frequent_of_the_unknown_fields_are_kept(database: Database) -> None:
+    log = GatewayLog()
+    for letter in "ab":
+        sent = upload()
+        for number in range(15):
+            sent.rejected.unknown_fields[f"'{letter}{number:02}'"] = 20 - number
+        log.note(sent, OUTCOME)
+        await log.write(database.pool)
+    kept = (await _gateway(database.pool))["unknown_fields"]
+    assert kept == {f"{letter}{number:02}": 20 - number for letter in "ab" for number in range(10)}
 
 
 async def _gateway(pool: Pool) -> Any:

@@ -1,10 +1,8 @@
 import asyncio
 from urllib.parse import urlsplit
 
-import pytest
-
 from app.settings import Settings
-from app.simulate.demo import demo_gateways, demo_plan, server_url
+from app.simulate.demo import demo_gateways, demo_plan
 from tests.conftest import API_KEY, Database, Server
 
 
@@ -28,20 +26,6 @@ async def test_demo_sends_readings_of_five_gateways_when_the_server_is_ready(
         ("tank-dairy", "gw-dairy-2", "dairy"),
         ("ward-clinic", "gw-clinic", "clinic"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:8000"),
-        ("0.0.0.0", "http://127.0.0.1:8000"),
-        ("::", "http://[::1]:8000"),
-        ("::1", "http://[::1]:8000"),
-        ("tide.example", "http://tide.example:8000"),
-    ],
-)
-def test_server_url_is_reachable_from_this_machine(host: str, url: str) -> None:
-    assert server_url(Settings(host=host)) == url
 
 
 def test_demo_replays_enough_history_for_the_rule_about_falling_pressure() -> None:

@@ -5,19 +5,21 @@ from typing import Any
 
 import msgspec
 
-from app.alerting.language.channel_secrets import (
+from app.alerting.language.leaves import SECRET, SETTING
+from app.alerting.rules.channel_secrets import (
     channel_variable,
     is_secret,
     missing_secrets,
     references,
     resolve_fields,
 )
-from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, mismatch, read_logged
-from app.alerting.language.leaves import SECRET, SETTING, one_of
-from app.alerting.language.yaml_nodes import MappingNode, Node
 from app.alerting.rules.model import ChannelDefinition, FieldValue
-from app.alerting.rules.problems import ProblemLog
 from app.notify.channels import find_channels
+from app.yaml_files.kinds import UNFIT, Kind, Schema, mismatch, read_logged
+from app.yaml_files.leaves import one_of
+from app.yaml_files.mappings import Field, Fields, Given, MapOf
+from app.yaml_files.nodes import MappingNode, Node
+from app.yaml_files.problems import ProblemLog
 
 #: Takes a channel's type and its settings with all secrets filled in.
 #: Returns each problem as (field, message); the field may be None, and the message contains no secret.

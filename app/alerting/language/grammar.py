@@ -11,23 +11,9 @@ import msgspec
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.language.channels import ChannelFields, ChannelKind, find_channel_fields
-from app.alerting.language.kinds import (
-    Ascending,
-    ByKey,
-    Field,
-    Fields,
-    ListOf,
-    MapOf,
-    OneOrListOf,
-    OneOrMore,
-    ScalarOr,
-    Schema,
-)
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
     DATES,
-    DURATION,
-    FLAG,
     GATEWAY_GLOB,
     GLOB,
     LABEL,
@@ -35,8 +21,6 @@ from app.alerting.language.leaves import (
     NAME,
     NAME_PATTERN,
     NAME_RULE,
-    NUMBER,
-    POSITIVE_DURATION,
     REMINDER,
     RULE_NAME,
     SETTING,
@@ -44,14 +28,16 @@ from app.alerting.language.leaves import (
     TEMPLATE,
     TEXT,
     TIME_OF_DAY,
-    TIME_ZONE,
     UPDATE_INTERVAL,
+    UPLOADED_NAME,
     VALUE_OF,
-    VERSION,
-    one_of,
 )
 from app.alerting.rules.mutes import DAYS, HOLIDAY
 from app.model import LEVEL_NAMES
+from app.yaml_files.kinds import Schema
+from app.yaml_files.leaves import DURATION, FLAG, NUMBER, POSITIVE_DURATION, TIME_ZONE, VERSION, one_of
+from app.yaml_files.lists import Ascending, ListOf, OneOrListOf, OneOrMore
+from app.yaml_files.mappings import ByKey, Field, Fields, MapOf, ScalarOr
 
 
 def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fields:
@@ -78,12 +64,12 @@ def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fiel
                     '{url: "${CHANNEL_WATCHDOG_URL}", every: 1m}',
                     {
                         "url": Field(
-                            SETTING, "the address that is asked, such as a check's of Healthchecks", required=True
+                            SETTING, "the address to request, such as that of a check of Healthchecks", required=True
                         ),
-                        "every": Field(POSITIVE_DURATION, "how often it is asked; left out: 1m"),
+                        "every": Field(POSITIVE_DURATION, "how often it is requested; left out: 1m"),
                     },
                 ),
-                "an address that is asked while rules are evaluated, so that someone notices when they no longer are",
+                "an address that is requested while rules are evaluated, for a service that expects this",
             ),
         },
     )
@@ -132,9 +118,9 @@ _SELECTOR = Fields(
     "{metric: temperature}",
     {
         "id": Field(GLOB, "the sensor's name; * stands for any text, ? for one character"),
-        "metric": Field(LABEL, "the metric's name"),
+        "metric": Field(UPLOADED_NAME, "the metric's name"),
         "tags": Field(MapOf(TAG_VALUE, "a mapping, such as {room: cold}"), "tags that the sensor must have"),
-        "gateway": Field(LABEL, "the gateway that uploads the sensor's readings"),
+        "gateway": Field(UPLOADED_NAME, "the gateway that uploads the sensor's readings"),
     },
     also={"minProperties": 1},
 )
@@ -236,9 +222,11 @@ _WHEN = Fields(
     "{metric: door, equals: 0, max_age: 24h}",
     _condition_fields()
     | {
-        "metric": Field(LABEL, "the name of the second metric", required=True),
+        "metric": Field(UPLOADED_NAME, "the name of the second metric", required=True),
         "max_age": Field(
-            POSITIVE_DURATION, "a reading that is older is not known; what is not known does not silence", required=True
+            POSITIVE_DURATION,
+            "an older reading does not count: the value is then unknown, and the condition counts as met",
+            required=True,
         ),
         "same": Field(
             _TAGS,
@@ -253,7 +241,7 @@ _WHEN = Fields(
 _COMMON = {
     "max_gap": Field(
         POSITIVE_DURATION,
-        "a longer hole between two readings restarts the clocks of for:; left out: holes have no effect",
+        "after a longer gap between two readings, the time of for: starts anew; left out: gaps have no effect",
     ),
     "late_data": Field(_LATE_DATA, "which messages are sent about readings that arrive late"),
     "no_data": Field(_NO_DATA, "what happens when a series falls silent; left out: nothing"),
@@ -311,12 +299,14 @@ _WHOLE_RULE = {
             "{after: 15m, notify: [boss]}",
             {
                 "after": Field(
-                    POSITIVE_DURATION, "how long after an alert was told nobody has acknowledged it", required=True
+                    POSITIVE_DURATION,
+                    "the time from the first message about an alert, if nobody acknowledges it",
+                    required=True,
                 ),
-                "notify": Field(_CHANNEL_NAMES, "the channels that are told of it then, too", required=True),
+                "notify": Field(_CHANNEL_NAMES, "the channels that get a message then, too", required=True),
             },
         ),
-        "who else is told of an alert that nobody acknowledges",
+        "who else gets messages about an alert that nobody acknowledges",
     ),
     "inhibited_by": Field(
         ListOf(_INHIBITION, "a list, such as [{rule: gateway-offline, same: [gateway]}]"),

@@ -14,7 +14,6 @@ from app.alerting.conditions import CONDITIONS, Condition
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channels import ChannelCheck, ReadChannel, check_channel
 from app.alerting.language.checks import check_can_match, check_level_order, check_message, check_terms
-from app.alerting.language.kinds import Given
 from app.alerting.language.names import Names
 from app.alerting.rules.model import (
     ChannelDefinition,
@@ -33,9 +32,10 @@ from app.alerting.rules.model import (
     When,
 )
 from app.alerting.rules.mutes import DAYS, MuteWindow
-from app.alerting.rules.problems import Place, ProblemLog, problem_at
 from app.clock import DAY_US
 from app.model import LEVEL_NAMES, severity
+from app.yaml_files.mappings import Given
+from app.yaml_files.problems import Place, ProblemLog, problem_at
 
 #: Largest size in bytes of all rules as they are stored. Each rule and each override has a copy of its base, so a
 #: small file can make large rules.
@@ -62,7 +62,7 @@ class RuleReader:
     def read_rules(self, file: Given) -> Iterator[Rule]:
         """Yield the rules of a file, with its defaults applied; a rule with problems may lack parts.
 
-        Raise RuleErrors when all rules together take more than LARGEST_RULES_BYTES.
+        Raise FileErrors when all rules together take more than LARGEST_RULES_BYTES.
         """
         given_defaults: Given = file.get("defaults", Given(file.place))
         self._holidays = given_defaults.get("holidays", ())

@@ -8,7 +8,8 @@ from app.alerting.conditions import CONDITIONS
 from app.alerting.episodes.reasons import NO_DATA, UNWATCHED
 from app.alerting.telling.changes import LimitOf, SeriesActions
 from app.alerting.telling.decisions import Action
-from app.alerting.telling.situation import Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import UntoldEpisode
 from app.alerting.telling.wording import rule_message
 from app.clock import MINUTE_US, from_us
 from app.durations import format_duration, format_skew
@@ -95,7 +96,7 @@ def _note(situation: Situation, action: Action, zone: str, value: float | None) 
         case "retracted" | "withdrawn" if episode.merged_into is not None:
             return "later readings show that it was part of another alert"
         case "retracted" | "withdrawn":
-            return "later readings show that it never was"
+            return "later readings show that it did not happen"
         case "resolved":
             return _resolved_note(situation, episode, zone)
         case _ if episode.kind == "no_data":

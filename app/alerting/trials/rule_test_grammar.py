@@ -7,15 +7,18 @@ from datetime import datetime
 from typing import Any
 
 from app.alerting.language.grammar import file_kind
-from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, mismatch
-from app.alerting.language.leaves import CHANNEL_NAME, LABEL, POSITIVE_DURATION, RULE_NAME, TAG_VALUE, TEXT, one_of
-from app.alerting.language.yaml_nodes import Node, ScalarNode, SequenceNode
-from app.alerting.rules.problems import ProblemLog
+from app.alerting.language.leaves import CHANNEL_NAME, RULE_NAME, TAG_VALUE, TEXT, UPLOADED_NAME
 from app.alerting.trials.series_notation import NOTATION_EXAMPLE, parse_notation, parse_offset
 from app.clock import MINUTE_US, to_us
 from app.durations import format_duration
 from app.hints import shown
 from app.model import LEVEL_NAMES
+from app.yaml_files.kinds import Kind, Leaf, Schema, mismatch
+from app.yaml_files.leaves import POSITIVE_DURATION, one_of
+from app.yaml_files.lists import ListOf
+from app.yaml_files.mappings import Field, Fields, MapOf
+from app.yaml_files.nodes import Node, ScalarNode, SequenceNode
+from app.yaml_files.problems import ProblemLog
 
 EVERY_US = MINUTE_US
 
@@ -80,11 +83,11 @@ _SERIES = Fields(
     "test-series",
     '{sensor: cellar, metric: temperature, readings: "20 x5, 31 x12"}',
     {
-        "sensor": Field(LABEL, "the sensor's name", required=True),
-        "metric": Field(LABEL, "the metric's name", required=True),
+        "sensor": Field(UPLOADED_NAME, "the sensor's name", required=True),
+        "metric": Field(UPLOADED_NAME, "the metric's name", required=True),
         "readings": Field(_READINGS, f"the readings, such as {NOTATION_EXAMPLE}", required=True),
         "tags": Field(MapOf(TAG_VALUE, "a mapping, such as {room: cold}"), "the sensor's tags"),
-        "gateway": Field(LABEL, "the gateway that uploads the sensor's readings"),
+        "gateway": Field(UPLOADED_NAME, "the gateway that uploads the sensor's readings"),
         "unit": Field(TEXT, "the unit that the sensor reports"),
         "every": Field(POSITIVE_DURATION, "the time between two readings; left out: as for the test"),
     },
@@ -94,8 +97,8 @@ _EXPECTED = Fields(
     "{rule: temperature-high, level: warning, fired: +15m, resolved: +25m}",
     {
         "rule": Field(RULE_NAME, "the rule that makes the episode; left out: the test's rule"),
-        "sensor": Field(LABEL, "the sensor of the episode; left out: the only sensor of the test"),
-        "metric": Field(LABEL, "the metric of the episode; left out: any"),
+        "sensor": Field(UPLOADED_NAME, "the sensor of the episode; left out: the only sensor of the test"),
+        "metric": Field(UPLOADED_NAME, "the metric of the episode; left out: any"),
         "level": Field(one_of(LEVEL_NAMES), "the last level of the episode"),
         "steps": Field(_STEPS, "when the episode reached each level"),
         "started": Field(_OFFSET, "since when the value had been past the limit"),

@@ -58,13 +58,6 @@ class Listing:
         """The first item; None if there is none."""
         return next(self.items(), None)
 
-    @property
-    def is_of_objects(self) -> bool:
-        """Whether all items are objects; of a large body, whether the first one is."""
-        if self.pieces is not None:
-            return isinstance(self.first, dict)
-        return all(isinstance(item, dict) for item in self.items()) and self.first is not None
-
 
 class Document:
     """A body: a list, an object, or neither."""

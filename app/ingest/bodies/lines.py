@@ -1,5 +1,6 @@
 """Bodies of lines, of which a few are in memory as objects at a time."""
 
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 
 from app.errors import PayloadTooLargeError
@@ -10,9 +11,12 @@ from app.ingest.bodies.pieces import ITEM_BYTES_LIMIT, PIECE_BYTES, check_count
 def list_lines(body: bytes) -> Listing:
     """Return the lines of a body, still encoded; walking over them raises PayloadTooLargeError.
 
-    What firmware and Windows add is left out: a byte order mark, NULs at the end, carriage returns.
+    What firmware and Windows add is left out: a byte order mark, NULs at the end, carriage returns. UTF-16 with its
+    mark becomes UTF-8.
     """
-    whole = body.removeprefix(b"\xef\xbb\xbf").rstrip(b"\0")
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        body = body.decode("utf-16", errors="replace").rstrip("\0").encode()
+    whole = body.removeprefix(BOM_UTF8).rstrip(b"\0")
     return Listing(lambda: _split(whole))
 
 

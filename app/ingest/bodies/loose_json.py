@@ -5,11 +5,17 @@ C's `printf` writes `nan`, `-inf` or `1.#IND`, Python's `str` writes `None`, and
 
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-#: A text, or a word outside of texts: a number, a name, or what should have been one.
-_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s"\[\]{},:]++', re.DOTALL)
+#: A text, a place where a value is missing, a comma before the first item or after the last one, or a word outside of
+#: texts: a number, a name, or what should have been one.
+_TOKEN: Final = re.compile(
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|:(?=\s*+[,}\]])|[\[{]\s*+,|,(?=\s*+[\]}])|[^\s"\[\]{},:]++', re.DOTALL
+)
+#: What messages show in the place of a missing value.
+_MISSING: Final = "nothing"
 _GOOD: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null", re.ASCII)
 #: As people and other programs write numbers.
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
@@ -17,6 +23,11 @@ _NOT_A_NUMBER: Final = re.compile(r"[+-]?nan(?:\(.*)?|[+-]?1\.#(?:qnan|snan|ind)
 _INFINITE: Final = re.compile(r"([+-]?)(?:inf(?:inity)?|1\.#inf[0-9]*)", re.IGNORECASE)
 #: Integers with more digits are out of any range; all digits of a few thousand would take long.
 _DIGITS_LIMIT: Final = 400
+
+
+def strip_nuls(body: bytes) -> bytes:
+    """Return JSON without the NULs that firmware counts to the text; in other encodings, NULs are parts of letters."""
+    return body.rstrip(b"\0") if json.detect_encoding(body).startswith("utf-8") else body
 
 
 class Word:
@@ -32,25 +43,25 @@ class Word:
 class Repeated(dict[str, Any]):
     """An object in which a key stands twice."""
 
-    def __init__(self, pairs: list[tuple[str, Any]], key: str) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, Any]], key: str) -> None:
         super().__init__(pairs)
         #: The first key that stands twice.
         self.repeated_key = key
 
 
 def decode_json(body: bytes) -> Any:
-    """Decode JSON in any of its encodings; raise ValueError or RecursionError.
+    """Decode JSON in any of its encodings, without NULs after it; raise ValueError or RecursionError.
 
-    Words that are no JSON become numbers, where they are meant as such, else Word. An object with a key twice is
-    Repeated.
+    Words that are no JSON become numbers, where they are meant as such, else Word, and so do missing values. A comma
+    after the last item is left out. An object with a key twice is Repeated.
     """
-    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    text = body.decode(json.detect_encoding(body), "surrogatepass").rstrip("\0")
     try:
         return _decode(text, [])
     except ValueError:
         words: list[str] = []
         repaired = _TOKEN.sub(lambda token: _replace(token[0], words), text)
-        if words:
+        if repaired != text:
             with suppress(ValueError):
                 return _decode(repaired, words)
         raise
@@ -74,11 +85,16 @@ def _decode(text: str, words: list[str]) -> Any:
     )
 
 
-def _replace(token: str, words: list[str]) -> str:
-    """Return a token that JSON has; in place of a word that it does not have, note the word and return a constant."""
-    if token.startswith('"') or _GOOD.fullmatch(token):
-        return token
-    words.append(token)
+def _replace(part: str, words: list[str]) -> str:
+    """Return a part that JSON has; in place of a word that it does not have, note the word and return a constant."""
+    if part == ",":
+        return ""
+    if part == ":":
+        words.append(_MISSING)
+        return ":NaN"
+    if part.startswith(('"', "[", "{")) or _GOOD.fullmatch(part):
+        return part
+    words.append(part)
     return "NaN"
 
 
@@ -98,9 +114,14 @@ def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) == len(pairs):
         return fields
+    return Repeated(pairs, str(find_repeated_key([key for key, _ in pairs])))
+
+
+def find_repeated_key(keys: Iterable[str]) -> str | None:
+    """Return the first key that stands twice, None if there is none."""
     seen: set[str] = set()
-    for key, _ in pairs:
+    for key in keys:
         if key in seen:
-            return Repeated(pairs, key)
+            return key
         seen.add(key)
-    raise AssertionError("a key stands twice")
+    return None

@@ -52,7 +52,7 @@ def split_json(body: bytes) -> SplitBody:
     encoding = json.detect_encoding(body)
     if encoding != "utf-8":
         try:
-            body = body.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+            body = body.decode(encoding, "surrogatepass").rstrip("\0").encode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
             raise InvalidRequestError(f"The body is not valid JSON: {error}") from None
     return _JsonSplitter(body).split()
@@ -108,14 +108,13 @@ class _JsonSplitter:
         return name, self._body[start : self._at]
 
     def _pass_comma(self) -> bool:
-        """Pass a comma between two fields; return whether the object ends instead."""
-        if self._next() == b"}":
-            return True
-        if self._next() != b",":
+        """Pass a comma after a field; return whether the object ends there or instead."""
+        if self._next() == b",":
+            self._at += 1
+            self._skip_space()
+        elif self._next() != b"}":
             raise self._wrong("a comma or the end of the object is expected")
-        self._at += 1
-        self._skip_space()
-        return False
+        return self._next() == b"}"
 
     def _cut(self, pieces: Sequence[_Range]) -> Pieces:
         return lambda: (b"[%b]" % self._body[start:end] for start, end in pieces)
@@ -125,12 +124,13 @@ class _JsonSplitter:
         pieces: list[_Range] = []
         self._at += 1
         self._skip_space()
-        while self._next() != b"]" or pieces:
+        while self._next() != b"]":
             start = self._at
             found = _items(self._body, start, start + PIECE_BYTES)
             if found is not None and found.end() > start:
                 self._at = found.end()
                 pieces.append((start, self._at - 1))
+                self._skip_space()
                 continue
             # The last one, or one that is large or has more levels.
             self._pass_item()
@@ -141,6 +141,7 @@ class _JsonSplitter:
             if self._next() != b",":
                 break
             self._at += 1
+            self._skip_space()
         if self._next() != b"]":
             raise self._wrong("a comma or the end of the list is expected")
         self._at += 1

@@ -6,11 +6,19 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from app.errors import InvalidRequestError
+from app.hints import find_meant
+from app.http.requests import AnyRequest
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats._devices import Reception, best, decode, device_route, flatten, take
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Readings, Receipt, Rejected
+from app.ingest.formats._devices import as_metric, best, decode, device_route, flatten, take
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt, Rejected
+from app.names import show
 
+#: The events of ChirpStack, and what others call them.
+_EVENTS: Final = ("up", "status", "join", "ack", "txack", "log", "location", "integration")
+_OTHER_EVENTS: Final = dict.fromkeys(("uplink", "data", ""), "up")
 #: The fields of a status that become metrics.
 _STATUS: Final = ("battery", "margin", "external_power")
 
@@ -33,31 +41,34 @@ class Event(msgspec.Struct, rename="camel"):
     time: Any = None
     #: The payload as the device's codec has decoded it.
     object: Any = None
-    rx_info: list[Reception] = []
-    margin: float | None = None
-    external_power_source: bool | None = None
+    rx_info: Any = None
+    margin: Any = None
+    external_power_source: Any = None
     #: In percent.
-    battery_level: float | None = None
-    battery_level_unavailable: bool = False
+    battery_level: Any = None
+    battery_level_unavailable: Any = False
 
 
 def parse(body: bytes, event: str, times: ReceiptTimes) -> Parsed:
     """Return the reading in an event, if it has one; raise InvalidRequestError."""
+    meant = None if event in _EVENTS else find_meant(event, _EVENTS, _OTHER_EVENTS)
+    if meant is not None:
+        raise InvalidRequestError(f"event is {show(event)}; did you mean {meant}?")
     if event not in ("up", "status"):
         return Parsed(Readings.of([]), Rejected())
-    message = decode(body, Event)
+    message, repeated = decode(body, Event)
     values = {**best(message.rx_info), **flatten(message.object)} if event == "up" else _read_status(message)
     device = message.device_info
-    parsed = take(device.device_name or device.dev_eui, message.time, values, device.tags, times)
+    parsed = take(device.device_name or device.dev_eui, message.time, values, device.tags, times, repeated)
     told = message.deduplication_id
     is_told_once = isinstance(told, str) and told and parsed.readings.values
     return parsed._replace(event=f"chirpstack {event} {told}") if is_told_once else parsed
 
 
-def _read_status(message: Event) -> dict[str, float]:
+def _read_status(message: Event) -> dict[str, object]:
     battery = None if message.battery_level_unavailable or message.external_power_source else message.battery_level
     values = zip(_STATUS, (battery, message.margin, message.external_power_source), strict=True)
-    return {name: float(value) for name, value in values if value is not None}
+    return {name: as_metric(value) for name, value in values if value is not None}
 
 
 _EXAMPLE: Final = {

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.openapi.spec import (
@@ -22,12 +21,17 @@ from litestar.status_codes import HTTP_201_CREATED
 
 from app.auth.guard import first_headers, require
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
+from app.http.requests import AnyRequest
+from app.ingest.bodies.loose_json import Repeated, decode_json
 from app.ingest.checks import check_value, refuse_sensor
 from app.ingest.gateways.refusals import BODY_KEPT
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip, keep_sent
-from app.ingest.upload import Readings, Rejected, Upload
+from app.ingest.intake import Ingest, client_ip, keep_sent
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.route import UploadRoute
+from app.ingest.uploads.upload import Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
-from app.names import is_metric_name, is_sensor_name, tidy_name
+from app.names import is_metric_name, is_sensor_name, show, tidy_name
 from app.problems import respond
 
 Problems = list[dict[str, Any]]
@@ -51,11 +55,14 @@ def parse(body: bytes) -> tuple[Problems, str, dict[str, float]]:
     Additional numeric fields become metrics of their own, because that server's firmware clients send them.
     """
     try:
-        fields = msgspec.json.decode(body.rstrip(b"\0"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fields = decode_json(body)
+    except (ValueError, RecursionError) as error:
         return [_problem("json_invalid", [], f"JSON decode error: {error}")], "", {}
     if not isinstance(fields, dict):
         return [_problem("model_attributes_type", [], "Input should be a valid dictionary")], "", {}
+    if isinstance(fields, Repeated):
+        message = f"The field {show(fields.repeated_key)} stands twice; send it once"
+        return [_problem("value_error", [], message)], "", {}
     problems: Problems = []
     values = {metric: _read_number(fields, metric, problems) for metric in LEGACY_METRICS}
     sensor = _read_sensor(fields, problems)

@@ -14,8 +14,10 @@ from litestar.status_codes import HTTP_200_OK
 from app.auth.guard import require
 from app.auth.keys import ApiKey
 from app.errors import InvalidRequestError
+from app.http.requests import AnyRequest
 from app.ingest.bodies import document as documents
 from app.ingest.bodies.document import JSON, MESSAGE_PACK, Coding, Document, Listing, read_document
+from app.ingest.bodies.loose_json import strip_nuls
 from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import refuse_sensor
 from app.ingest.formats import Parsed, ReceiptTimes
@@ -24,8 +26,10 @@ from app.ingest.formats.shapes._items import check_items
 from app.ingest.formats.shapes._nearest import refuse_shape
 from app.ingest.formats.shapes._operation import ReadingsOperation
 from app.ingest.formats.shapes._typed import take_good, take_good_piece
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Readings, Receipt
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt
+from app.ingest.uploads.route import UploadRoute
 from app.names import is_sensor_name, tidy_name
 from app.problems import problem_responses
 
@@ -48,7 +52,7 @@ def parse_from(body: bytes, media_type: str, source: Source) -> Parsed:
         return _collect(check_items(shape.read(document, source), source), source, document)
     coding = _coding(media_type)
     if coding is JSON:
-        body = body.rstrip(b"\0")  # firmware may count the end of a text in C
+        body = strip_nuls(body)
     if len(body) <= documents.WHOLE_BYTES and source.asked_sensor is None:
         parsed = take_good(body, coding, source.times)
         if parsed is not None:
@@ -109,7 +113,7 @@ def _read_pieces(coding: Coding, listing: Listing, source: Source) -> Iterator[R
     count = 0
     for piece in listing.pieces():
         good = None
-        if source.asked_sensor is None:
+        if source.asked_sensor is None and source.outer_time is None:
             good = take_good_piece(piece, coding, source.times, source.units, count)
         if good is not None:
             yield good

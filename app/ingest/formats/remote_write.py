@@ -3,9 +3,11 @@
 It needs two libraries, which the extra `prometheus` brings.
 """
 
+import re
 from array import array
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from math import isnan
 from typing import Any, Final
 
@@ -15,17 +17,23 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from app.auth.guard import require
-from app.errors import InvalidRequestError, UnprocessableError
+from app.errors import AppError, InvalidRequestError, UnprocessableError
+from app.http.requests import AnyRequest
 from app.ingest.bodies.pieces import check_value_count
 from app.ingest.checks import Refusal, check_tags, check_value, refuse_metric, refuse_sensor
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Readings, Rejected, Series
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings, Series
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.route import UploadRoute
 from app.model import Reading
 from app.names import is_metric_name, is_sensor_name, tidy_name
 from app.problems import problem_responses
 
+#: The message of remote write 1.0, and how the Content-Type names a message.
+_SUPPORTED: Final = "prometheus.WriteRequest"
+_MESSAGE: Final = re.compile(r';\s*proto\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
 #: The fields of each message as (name, number, type, is repeated); a type with a dot is another message.
 _MESSAGES: Final = {
     "Label": (("name", 1, "STRING", False), ("value", 2, "STRING", False)),
@@ -33,6 +41,14 @@ _MESSAGES: Final = {
     "TimeSeries": (("labels", 1, ".prometheus.Label", True), ("samples", 2, ".prometheus.Sample", True)),
     "WriteRequest": (("timeseries", 1, ".prometheus.TimeSeries", True),),
 }
+
+
+class UnsupportedMessageError(AppError):
+    """The body is a message of another version of remote write, of which nothing could be read."""
+
+    code = "unsupported_message"
+    title = "Unsupported version of remote write"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class SamplesRefusedError(UnprocessableError):
@@ -170,6 +186,7 @@ class SamplesOperation(Operation):
         {
             400: "The body is no write request",
             413: "The body is too large",
+            415: "The body is a message of remote write 2.0",
             422: "Some samples were refused; all others are stored",
             503: "Overload, or the database is away",
         }
@@ -179,12 +196,23 @@ class SamplesOperation(Operation):
 )
 async def post_samples(request: AnyRequest, ingest: NamedDependency[Ingest]) -> None:
     """Store the samples of all series. The metric is the label `__name__`; the other labels name the sensor."""
+    _check_version(request.headers.get("content-type", ""))
     receipt = await ingest.take(request, parse)
     if receipt.rejected_count:
         first = receipt.rejected[0]
         raise SamplesRefusedError(
             f"{receipt.rejected_count} samples refused, all others stored; the first: series {first.index}: "
             f"{first.message}"
+        )
+
+
+def _check_version(content_type: str) -> None:
+    """Raise UnsupportedMessageError for a message of version 2, which would be read as one without samples."""
+    message = _MESSAGE.search(content_type)
+    if message is not None and message[1] != _SUPPORTED:
+        raise UnsupportedMessageError(
+            f"The Content-Type has proto={message[1]:.60}; send {_SUPPORTED}, which is remote write 1.0 "
+            "(protobuf_message in Prometheus' remote_write)"
         )
 
 

@@ -11,15 +11,19 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import Connection, admit
-from app.auth.keys import KeyRing
+from app.auth.key_ring import KeyRing
+from app.http.requests import AnyRequest
 from app.ingest.bodies.document import JSON, read_document
+from app.ingest.bodies.loose_json import strip_nuls
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.readings import own_sensor
 from app.ingest.formats.shapes import Source
 from app.ingest.formats.shapes._items import check_items
 from app.ingest.formats.shapes.thingsboard import read_device
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Readings, Receipt
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt
+from app.ingest.uploads.route import UploadRoute
 from app.problems import problem_responses
 
 _EXAMPLE: Final = {"temperature": 12.5, "humidity": 61}
@@ -44,7 +48,7 @@ class TelemetryOperation(Operation):
 
 def parse(body: bytes, source: Source) -> Parsed:
     """Return the readings in telemetry; raise InvalidRequestError or PayloadTooLargeError."""
-    document = read_document(JSON, body.rstrip(b"\0"))
+    document = read_document(JSON, strip_nuls(body))
     parts = [*check_items(read_device(document, source), source)]
     document.check_rest()
     return Parsed(Readings.join(parts), source.rejected)

@@ -5,10 +5,12 @@ from typing import Any, Final
 import msgspec
 from litestar.di import NamedDependency
 
+from app.http.requests import AnyRequest
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.formats._devices import Reception, best, decode, device_route, flatten, take
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Readings, Receipt, Rejected
+from app.ingest.formats._devices import best, decode, device_route, flatten, take
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt, Rejected
 
 
 class ApplicationIds(msgspec.Struct):
@@ -25,19 +27,14 @@ class DeviceIds(msgspec.Struct):
     application_ids: ApplicationIds = msgspec.field(default_factory=ApplicationIds)
 
 
-class Battery(msgspec.Struct):
-    """The last battery level that a device has told, in percent."""
-
-    value: float | None = None
-
-
 class UplinkMessage(msgspec.Struct):
     """An uplink; fields that no reading needs are left out."""
 
     received_at: Any = None
     decoded_payload: Any = None
-    rx_metadata: list[Reception] = []
-    last_battery_percentage: Battery | None = None
+    rx_metadata: Any = None
+    #: An object with the value in percent.
+    last_battery_percentage: Any = None
 
 
 class WebhookMessage(msgspec.Struct):
@@ -50,19 +47,22 @@ class WebhookMessage(msgspec.Struct):
 
 def parse(body: bytes, _media_type: str, times: ReceiptTimes) -> Parsed:
     """Return the reading in a message, if it has one; raise InvalidRequestError."""
-    message = decode(body, WebhookMessage)
+    message, repeated = decode(body, WebhookMessage)
     uplink, device = message.uplink_message, message.end_device_ids
     if uplink is None:
         return Parsed(Readings.of([]), Rejected())
-    battery = uplink.last_battery_percentage
+    told = uplink.last_battery_percentage
+    battery = told.get("value") if isinstance(told, dict) else told
     values = {
-        **({"battery": battery.value} if battery is not None and battery.value is not None else {}),
+        **({"battery": battery} if battery is not None else {}),
         **best(uplink.rx_metadata),
         **flatten(uplink.decoded_payload),
     }
     application = device.application_ids.application_id
     tags = {"application": application} if application else {}
-    return take(device.device_id or device.dev_eui, uplink.received_at or message.received_at, values, tags, times)
+    return take(
+        device.device_id or device.dev_eui, uplink.received_at or message.received_at, values, tags, times, repeated
+    )
 
 
 _EXAMPLE: Final = {

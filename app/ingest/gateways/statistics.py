@@ -15,7 +15,8 @@ from app.db.pool import Pool
 from app.errors import AppError, UnprocessableError
 from app.ingest.gateways.refusals import Refusals, RefusedUpload
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome, Sent, Upload
+from app.ingest.uploads.receipt import FIELDS_LISTED, Outcome
+from app.ingest.uploads.upload import Sent, Upload
 
 WRITE_EVERY_S = 5.0
 #: Intervals between uploads, and skews of uploads, that are kept of each gateway.
@@ -47,6 +48,9 @@ class _GatewayCounts(msgspec.Struct):
     latenesses_s: list[float] = msgspec.field(default_factory=list)
     skews_s: list[float] = msgspec.field(default_factory=list)
     skews_us: list[int] = msgspec.field(default_factory=list)
+    #: How often fields that no format has were left out, and when last.
+    unknown_fields: Counter[str] = msgspec.field(default_factory=Counter)
+    unknown_us: int | None = None
 
     def note_upload(self, received_us: int) -> None:
         """Count an upload."""
@@ -102,6 +106,9 @@ class GatewayLog:
             if not taken:
                 counts.refused_for = max(outcome.rejected_by_code, key=lambda code: outcome.rejected_by_code[code])
             self.refusals.add(RefusedUpload.of(upload, outcome))
+        if upload.rejected.unknown_fields:
+            counts.unknown_fields.update({name.strip("'"): n for name, n in upload.rejected.unknown_fields.items()})
+            counts.unknown_us = upload.received_us
         if upload.value_count:
             times_us = np.frombuffer(upload.readings.times_us, np.int64)
             counts.lateness_s = (upload.received_us - int(times_us.min())) / SECOND_US
@@ -112,7 +119,7 @@ class GatewayLog:
             counts.note_skew(upload.received_us, upload.newest_refused_us)
 
     def note_refused(self, api_key: ApiKey, received_us: int, sent: Sent, error: AppError) -> None:
-        """Count an upload that was refused as a whole. Which gateway has sent it, only a bound key tells."""
+        """Count an upload that was refused as a whole. Its gateway is known only if the key is bound."""
         gateway = api_key.label if api_key.binding is None else api_key.binding.gateway
         self._counts_of(api_key.label, gateway, received_us).refused_for = error.code
         self.refusals.add(RefusedUpload(gateway, api_key.label, received_us, sent, error=str(error)))
@@ -161,6 +168,8 @@ def _join(earlier: _GatewayCounts, later: _GatewayCounts) -> _GatewayCounts:
         [*earlier.latenesses_s, *later.latenesses_s][-_KEPT:],
         [*earlier.skews_s, *later.skews_s][-_KEPT:],
         [*earlier.skews_us, *later.skews_us][-_KEPT:],
+        earlier.unknown_fields + later.unknown_fields,
+        earlier.unknown_us if later.unknown_us is None else later.unknown_us,
     )
 
 
@@ -168,7 +177,8 @@ def _as_fields(counts: _GatewayCounts) -> Sequence[object]:
     """Return the counts as the statement takes them: arrays as texts, because unnest would flatten arrays of arrays."""
     fields: Mapping[str, object] = msgspec.structs.asdict(counts)
     texts = {name: _as_array(getattr(counts, name)) for name in _ARRAYS}
-    return list({**fields, "by_code": dict(counts.by_code), **texts}.values())
+    unknown = dict(counts.unknown_fields.most_common(FIELDS_LISTED))
+    return list({**fields, "by_code": dict(counts.by_code), **texts, "unknown_fields": unknown}.values())
 
 
 def _as_array(numbers: Sequence[float]) -> str:

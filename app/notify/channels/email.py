@@ -12,7 +12,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import PLAIN, Lines, Message, RenderedMessage, fit, write
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import PLAIN, Lines, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     TOTAL_TIMEOUT_S,
@@ -154,7 +155,11 @@ def _send(config: Config, mail: EmailMessage) -> DeliveryError | None:
             return None
         if is_begun:
             return UncertainError("the connection broke before the mail server took the mail")
-        kind = "the connection was refused" if isinstance(error, ConnectionRefusedError) else "no connection came about"
+        kind = (
+            "the connection was refused"
+            if isinstance(error, ConnectionRefusedError)
+            else "no connection could be opened"
+        )
         return TransientError(kind)
     return None
 

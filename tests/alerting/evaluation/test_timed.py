@@ -10,8 +10,10 @@ from app.alerting.evaluation.timed.horizon import Uploads, horizon_of
 from app.clock import MINUTE_US, SECOND_US, from_us, now, now_us
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Readings, Rejected, Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.upload import Upload
 from app.local_times import format_time
 from app.model import Reading
 from tests.alerting.harness import _KEY, AlertingHarness, running_harness

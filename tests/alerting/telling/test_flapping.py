@@ -7,7 +7,8 @@ from app.alerting.episodes.revision import Told
 from app.alerting.telling.decisions import Action, decide, schedule
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.messages import write_message
-from app.alerting.telling.situation import Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from app.model import LevelName
 from app.notify.message import Message

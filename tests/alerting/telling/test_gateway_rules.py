@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import NoData, Offline, Route, Rule, Selector, Terms
 from app.alerting.rules.mutes import MuteWindow
 from app.alerting.telling.decisions import decide, reminders
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.messages import write_message
-from app.alerting.telling.situation import GatewaySeries, Situation
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import GatewaySeries
 from app.clock import DAY_US, HOUR_US, MINUTE_US
 from tests.alerting.harness import AlertingHarness
 from tests.alerting.situations import NOON_US, gateway_offline, rule, situation
@@ -164,6 +167,25 @@ async def test_gateways_with_a_rule_of_their_own_are_not_covered_by_the_built_in
     await harness.tick()
     await harness.advance(6)
     assert harness.messages("duty")[-1] == "1 with data again: lines · quay [gateway dairy-1]"
+
+
+@pytest.mark.parametrize(("after", "minutes"), [("10m", [5, 11]), ("1h", [31, 61])])
+async def test_gateway_is_offline_in_the_views_from_when_its_own_rule_says_so(
+    harness: AlertingHarness, after: str, minutes: list[float]
+) -> None:
+    await harness.use_rules(_TWO_GATEWAYS + _LINES.replace("after: 10m", f"after: {after}"))
+    await harness.upload("a", (0, 7), gateway="dairy-1")
+    await harness.pool.execute(
+        "INSERT INTO gateway (name, api_key, first_upload_at, last_upload_at) VALUES ('dairy-1', 'k', now(), now())"
+    )
+    await harness.check_no_data()
+    for passed, state in zip(minutes, ("ok", "offline"), strict=True):
+        await away(harness, passed)
+        assert await harness.pool.fetchval("SELECT state FROM gateway_view") == state
+        assert ("lines", "dairy-1", "no_data") in await harness.open_alerts() or state == "ok"
+    await harness.use_rules(_TWO_GATEWAYS)
+    await harness.check_no_data()
+    assert await harness.pool.fetchval("SELECT offline_after IS NULL FROM gateway")
 
 
 def test_times_of_the_tests_are_a_monday() -> None:

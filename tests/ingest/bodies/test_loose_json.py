@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ingest.bodies.loose_json import Repeated, Word, decode_json, read_number
+from app.ingest.bodies.loose_json import Repeated, Word, decode_json, read_number, strip_nuls
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -53,7 +53,19 @@ def test_integer_of_thousands_of_digits_keeps_its_beginning() -> None:
     assert decode_json(b"1" * 5_000) == int("1" * 400)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"a" 1}', b'{"a":}', b"[1,]", b"[nan nan]", b'"a', b"\xff"])
+def test_missing_value_becomes_a_word_and_a_last_comma_is_left_out() -> None:
+    decoded = decode_json(b'[{"a": , "b": 1, "c":}, {"a": ":,]", "b": [1, 2 , ],},\n]')
+    assert repr(decoded) == "[{'a': nothing, 'b': 1, 'c': nothing}, {'a': ':,]', 'b': [1, 2]}]"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_json_is_read_in_each_of_its_encodings_also_with_nuls_after_it(encoding: str) -> None:
+    for nuls in ("", "\0", "\0\0\0"):
+        body = f'{{"a": "é"}}{nuls}'.encode(encoding)
+        assert decode_json(strip_nuls(body)) == {"a": "é"}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a" 1}', b"[1,,2]", b"[ ,]", b"{,}", b"[nan nan]", b'"a', b"\xff"])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError):
         decode_json(body)

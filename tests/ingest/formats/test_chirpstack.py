@@ -98,10 +98,16 @@ def test_event_without_readings_is_taken(event: str) -> None:
     assert _parse({"anything": 1}, event) == []
 
 
+@pytest.mark.parametrize(("event", "meant"), [("uplink", "up"), ("UP", "up"), ("", "up"), ("Status", "status")])
+def test_misspelt_event_is_refused_because_its_readings_would_be_lost(event: str, meant: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"event is '{event}'; did you mean {meant}"):
+        _parse(UP, event)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{", "The body cannot be used: Input data was truncated"),
+        (b"{", "The body cannot be used: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         (b"{}", "The body cannot be used: Object missing required field `deviceInfo`"),
         (
             b'{"deviceInfo": {"deviceName": 1}}',
@@ -162,3 +168,50 @@ def test_bad_tag_and_value_cost_nothing_but_themselves() -> None:
         ("value_out_of_range", "t", None),
         ("tags_invalid", None, "x"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("receptions", "values", "refused"),
+    [
+        ([{"rssi": "-90", "snr": 5}, {"rssi": -91, "snr": 4}], {"rssi": -91.0, "snr": 4.0}, []),
+        ([{"rssi": "-90", "snr": 5}], {"snr": 5.0}, ["rssi"]),
+        ([{"rssi": -90, "snr": []}], {"rssi": -90.0}, ["snr"]),
+        ([{"rssi": 1e300}, 5, None], {}, ["rssi"]),
+        ([{"rssi": None, "snr": 5}], {}, []),
+        ({"rssi": -90}, {}, []),
+        (None, {}, []),
+    ],
+)
+def test_bad_reception_costs_nothing_but_itself(receptions: Any, values: dict[str, float], refused: list[str]) -> None:
+    event = {**UP, "rxInfo": receptions, "object": {"t": 1}}
+    parsed = parse(msgspec.json.encode(event), "up", ReceiptTimes(RECEIVED_US))
+    (reading,) = as_objects(parsed.readings)
+    assert reading.values == {**values, "t": 1.0}
+    assert [each.metric for each in parsed.rejected.listed] == refused
+
+
+def test_bad_status_costs_nothing_but_itself() -> None:
+    event = {"deviceInfo": {"deviceName": "a"}, "margin": "x", "batteryLevel": 50}
+    parsed = parse(msgspec.json.encode(event), "status", ReceiptTimes(RECEIVED_US))
+    (reading,) = as_objects(parsed.readings)
+    assert reading.values == {"battery": 50.0}
+    assert [(each.code, each.metric) for each in parsed.rejected.listed] == [("value_not_a_number", "margin")]
+
+
+@pytest.mark.parametrize("word", ["None", "01", "1.#IND"])
+def test_word_in_a_payload_that_is_no_json_is_refused_alone(word: str) -> None:
+    body = f'{{"deviceInfo": {{"deviceName": "a"}}, "object": {{"t": {word}, "h": 1}}}}'.encode()
+    parsed = parse(body, "up", ReceiptTimes(RECEIVED_US))
+    (reading,) = as_objects(parsed.readings)
+    assert (reading.values, [each.metric for each in parsed.rejected.listed]) == ({"h": 1.0}, ["t"])
+
+
+def test_reading_is_refused_when_a_key_stands_twice() -> None:
+    body = b'{"deviceInfo": {"deviceName": "a"}, "object": {"t": 1, "t": 2}}'
+    parsed = parse(body, "up", ReceiptTimes(RECEIVED_US))
+    assert as_objects(parsed.readings) == []
+    assert [(each.index, each.code, each.message) for each in parsed.rejected.listed] == [
+        (0, "key_repeated", "an object has the key 't' twice; send it once")
+    ]
+    with pytest.raises(InvalidRequestError, match="The body has the field 'time' twice"):
+        parse(b'{"time": 1, "time": 2, "deviceInfo": {}}', "up", ReceiptTimes(RECEIVED_US))

@@ -84,10 +84,29 @@ def test_field_is_refused_in_fastapis_shape_when_its_value_is_wrong(
     assert problems == [{"type": kind, "loc": ["body", field], "msg": message}]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'"\xff"', b"[" * 100_000, b'{"temperature": NaN}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'"\xff"', b"[" * 100_000])
 def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
     (problem,) = parse(body)[0]
     assert (problem["type"], problem["loc"]) == ("json_invalid", ["body"])
+
+
+def test_number_that_is_no_json_is_refused_by_its_field_and_left_out_of_others() -> None:
+    body = msgspec.json.encode(RECORD)[:-1]
+    problems, _, _ = parse(body.replace(b"25.5", b"nan") + b"}")
+    assert problems == [
+        {
+            "type": "float_type",
+            "loc": ["body", "temperature"],
+            "msg": "temperature is nan; send a finite number within ±1e+100",
+        }
+    ]
+    assert parse(body + b',"dew":-nan,"flow":None}') == _parse(RECORD)
+
+
+def test_body_is_refused_when_a_field_stands_twice() -> None:
+    assert parse(msgspec.json.encode(RECORD)[:-1] + b',"humidity":5}')[0] == [
+        {"type": "value_error", "loc": ["body"], "msg": "The field 'humidity' stands twice; send it once"}
+    ]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"5", b"null", b'"text"'])

@@ -71,7 +71,14 @@ POISONS = [
     Poison('{"sensor":"a","tags":{"x":[1]},"values":{"t":1}}', "tags_invalid", "x", "tag 'x' is [1]", 1),
     Poison('{"sensor":"a","tags":{"x":nan},"values":{"t":1}}', "tags_invalid", "x", "tag 'x' is nan", 1),
     Poison('{"sensor":"a","tags":[],"values":{"t":1}}', "tags_invalid", "", "tags is []", 1),
-    Poison('{"sensor":"a","unit":5,"values":{"t":1}}', "unit_invalid", None, "the unit of 'every value' is 5"),
+    Poison('{"sensor":"a","unit":5,"values":{"t":1}}', "unit_invalid", None, "the unit of 'every value' is 5", 1),
+    Poison('{"sensor":"a","units":5,"values":{"t":1}}', "unit_invalid", None, "units is 5; send an object", 1),
+    Poison('{"sensor":"a","units":{"t":5},"values":{"t":1}}', "unit_invalid", "t", "the unit of 't' is 5", 1),
+    Poison('{"sensor":"a","values":{"t":,"h":2}}', "value_not_a_number", "t", "t is nothing; send", 1),
+    Poison('{"sensor":"a","values":{"h":2,"t": }}', "value_not_a_number", "t", "t is nothing; send", 1),
+    Poison('{"sensor":"a","time":,"values":{"t":1}}', "time_invalid", None, "time is nothing"),
+    Poison('{"sensor":"a","time":"1795895075573","values":{"t":1}}', "time_invalid", None, "it is a number in quotes"),
+    Poison('{"sensor":"a","ts":5,"values":{"t":1},}', "field_unknown", None, "did you mean time?"),
     Poison("5", "reading_invalid", None, "a reading is 5"),
     Poison("nan", "reading_invalid", None, "a reading is nan"),
     Poison('"a"', "reading_invalid", None, "a reading is 'a'"),
@@ -89,7 +96,7 @@ async def test_rest_of_a_batch_is_stored_when_a_reading_is_poisoned(server: Serv
             assert refused.get("tag", refused.get("metric")) == poison.named, poison
             assert poison.message in refused["message"], (poison, refused)
             assert len(refused["message"]) < 300
-            assert answer.body["rejected_count"] == (0 if "tag" in refused else 1)
+            assert answer.body["rejected_count"] == (0 if "tag" in refused or poison.code == "unit_invalid" else 1)
             assert answer.body["accepted"] + answer.body["duplicates"] == 1 + poison.stored, poison
         following = await send(server, [{**GOOD, "time": NOW_MS - 2 * number - 1}])
         assert (following.status, following.body["accepted"]) == (200, 1)
@@ -136,6 +143,24 @@ async def test_misspelt_gateway_is_refused_and_repeated_fields_too(server: Serve
     )
     repeated = await send(server, b'{"gateway":"a","gateway":"b","readings":[]}')
     assert (repeated.status, repeated.body["detail"]) == (400, "The body has the field 'gateway' twice; send it once")
+
+
+@pytest.mark.parametrize("name", ["time", "ts", "timestamp"])
+async def test_reading_without_time_is_refused_when_its_body_has_one(server: Server, name: str) -> None:
+    """It would be stored with the time of receipt."""
+    for padding in (0, 2**20):
+        readings = [{**GOOD, "time": NOW_MS - 5}, GOOD]
+        answer = await send(server, {name: NOW_MS - 5_000, "readings": readings, "more": "x" * padding})
+        assert [(each["index"], each["code"], each["message"]) for each in answer.body["rejected"]] == [
+            (1, "field_unknown", f"the reading has no time, and the body has {name!r}; put the time into each reading")
+        ]
+
+
+async def test_last_comma_is_left_out_of_a_large_body_as_of_a_small_one(server: Server) -> None:
+    for padding in (0, 2**20):
+        body = f'{{"readings":[{json.dumps(GOOD)} , ], "more":"{"x" * padding}" ,\n}}'
+        answer = await send(server, body.encode())
+        assert (answer.status, answer.body["accepted"]) == (200, 1)
 
 
 async def test_unknown_fields_are_listed_as_warnings_and_counted(server: Server) -> None:
@@ -250,3 +275,38 @@ async def test_unknown_parameter_is_left_out_and_those_of_influxdb_are_known(ser
     async with server.http.post("/write?db=a&precison=s", data=b"a v=1 1") as response:
         assert response.status == 400
         assert (await response.json())["message"] == 'There is no parameter "precison"; did you mean precision?'
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as JSON has it, also with a key twice."""
+
+
+def _pack(value: Any, *, wide: bool) -> bytes:
+    """Return MessagePack with each pair of an object; `wide`: with long heads, as few encoders write them."""
+    if isinstance(value, _Pairs):
+        head = b"\xdf" + len(value).to_bytes(4, "big") if wide else bytes([0x80 + len(value)])
+        return head + b"".join(_pack(key, wide=wide) + _pack(inner, wide=wide) for key, inner in value)
+    if isinstance(value, list):
+        return bytes([0x90 + len(value)]) + b"".join(_pack(item, wide=wide) for item in value)
+    if isinstance(value, float) and wide:
+        return b"\xca" + struct.pack(">f", value)
+    return msgspec.msgpack.encode(value)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+async def test_key_given_twice_is_refused_in_messagepack_as_in_json(server: Server, wide: bool) -> None:
+    good = json.dumps({**GOOD, "time": NOW_MS})
+    for poison in [each for each in POISONS if each.code == "key_repeated"]:
+        for form in (f"[{good},{poison.reading}]", f'{{"readings":[{good},{poison.reading}]}}'):
+            body = _pack(json.loads(form, object_pairs_hook=_Pairs), wide=wide)
+            answer = await send(server, body, Content_Type="application/msgpack")
+            assert answer.status == 200, answer
+            (refused,) = answer.body["rejected"]
+            assert (refused["index"], refused["code"]) == (1, "key_repeated")
+            assert poison.message in refused["message"]
+            assert answer.body["accepted"] + answer.body["duplicates"] == 1
+    twice = json.loads(f'{{"gateway":"a","gateway":"b","readings":[{good}]}}', object_pairs_hook=_Pairs)
+    repeated = await send(server, _pack(twice, wide=wide), Content_Type="application/msgpack")
+    assert (repeated.status, repeated.body["detail"]) == (400, "The body has the field 'gateway' twice; send it once")
+    right = _pack(json.loads(f"[{good}]", object_pairs_hook=_Pairs), wide=wide)
+    assert (await send(server, right, Content_Type="application/msgpack")).body["rejected"] == []

@@ -128,3 +128,13 @@ async def _post(server: Server, body: Any) -> tuple[int, Any]:
 def _parse(body: bytes) -> tuple[list[Reading], list[tuple[int, str]]]:
     parsed = parse(body, "", ReceiptTimes(T0))
     return as_objects(parsed.readings), [(each.index, each.code) for each in parsed.rejected.listed]
+
+
+async def test_message_of_version_2_is_refused_because_nothing_of_it_could_be_read(server: Server) -> None:
+    headers = {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}
+    async with server.http.post("/api/v1/write", data=b"", headers=headers) as response:
+        assert response.status == 415
+        assert "send prometheus.WriteRequest, which is remote write 1.0" in (await response.json())["detail"]
+    headers["Content-Type"] = "application/x-protobuf;proto=prometheus.WriteRequest"
+    async with server.http.post("/api/v1/write", data=b"", headers=headers) as response:
+        assert response.status == 204

@@ -67,6 +67,18 @@ def test_message_without_uplink_is_taken() -> None:
     assert (as_objects(parsed.readings), parsed.rejected.count) == ([], 0)
 
 
+def test_bad_parts_cost_nothing_but_themselves() -> None:
+    parts = {"rx_metadata": [{"rssi": "x", "snr": 5}], "last_battery_percentage": {"value": "full"}}
+    message = {**UPLINK, "uplink_message": {**UPLINK["uplink_message"], **parts, "decoded_payload": {"t": 1}}}
+    parsed = parse(msgspec.json.encode(message), "", ReceiptTimes(RECEIVED_US))
+    (reading,) = as_objects(parsed.readings)
+    assert reading.values == {"snr": 5.0, "t": 1.0}
+    assert [each.metric for each in parsed.rejected.listed] == ["battery", "rssi"]
+    twice = msgspec.json.encode(message).replace(b'"t":1', b'"t":1,"t":2')
+    parsed = parse(twice, "", ReceiptTimes(RECEIVED_US))
+    assert ([each.code for each in parsed.rejected.listed], as_objects(parsed.readings)) == (["key_repeated"], [])
+
+
 async def test_uplink_counts_once_when_it_is_sent_twice(server: Server) -> None:
     at = rfc3339(to_us(datetime.now(UTC)))
     message = {**UPLINK, "uplink_message": {**UPLINK["uplink_message"], "received_at": at}}

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,9 +11,9 @@ import numpy.typing as npt
 
 from app.ingest.formats.influx.lines import MalformedLineError, Point, read_points
 
-#: Characters that only the walk over the points understands: quotes, escapes, comments, and the one control character
-#: that JSON allows in a text.
-_UNUSUAL: Final = '"\\#\x7f'
+#: Characters that only the walk over the points understands: quotes, escapes, comments, and control characters that
+#: JSON allows in a text or between values.
+_UNUSUAL: Final = '"\\#\x7f\t\r'
 #: A line without quotes and escapes.
 _PLAIN_LINE: Final = re.compile(r"[^ \x00-\x1f]+ (?P<fields>[^ \x00-\x1f]+)(?P<time> [0-9]+)?(?=\n|\Z)")
 _PLAIN_HEAD: Final = re.compile(r"[^ ,]+(?:,[^ ,=]+=[^ ,=]+)*")
@@ -23,10 +22,9 @@ _ALIKE_FIELDS: Final = 32
 #: About the length of a part that is read in one step, and the number of points of one.
 PART_LENGTH: Final = 2**18
 _POINTS_AT_ONCE: Final = 5_000
-#: Times with more digits may not fit into 64 bits.
-_TIME_DIGITS: Final = 18
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 #: A measurement with its tags, as written, and the name of a field.
 Pair = tuple[str, str]
 
@@ -39,10 +37,10 @@ class Columns(NamedTuple):
     codes: Ints
     #: Number of the line, from 0.
     lines: Ints
-    #: Whole numbers are kept as such, because not each has an equal float.
-    values: list[float]
+    #: Where there are whole numbers, a list: not each has an equal float.
+    values: list[float] | Floats
     #: In the unit of the request; None where the line has no time.
-    times: list[int] | list[int | None]
+    times: list[int | None] | Ints
 
 
 def read_columns(text: str) -> Iterator[Columns]:
@@ -70,65 +68,80 @@ def _read_parts(points: Iterator[Point]) -> Iterator[Columns]:
 
 
 def read_alike(text: str) -> Columns | None:
-    """Return the fields if all lines have the fields of the first one, all or none a time; else None.
+    """Return the fields if all lines have those of the first one, in the same order, and all or none a time; else None.
 
-    The text is rewritten as JSON, which is decoded ten times as fast as lines are read one by one.
+    The text is rewritten as a list of JSON, which is decoded ten times as fast as lines are read one by one: the head
+    of each line, its first value, each further key and value, and its time.
     """
     first = _PLAIN_LINE.match(text)
     if first is None or any(map(text.__contains__, _UNUSUAL)):
         return None
-    keys = [field.partition("=")[0] for field in first["fields"].split(",")]
-    rows = _decode_rows(text.removesuffix("\n"), keys, has_time=first["time"] is not None)
-    if rows is None:
+    fields = [field.partition("=") for field in first["fields"].split(",")]
+    keys, has_time = [key for key, _, _ in fields], first["time"] is not None
+    if len(keys) > _ALIKE_FIELDS or not all(key and equals for key, equals, _ in fields):
         return None
-    columns = list(zip(*rows, strict=True))
-    times: list[Any] = [None] * len(rows)
-    if first["time"] is not None:
-        written = columns.pop()
-        digits = "".join(written)
-        if not (digits.isdecimal() and digits.isascii() and max(map(len, written)) <= _TIME_DIGITS):
-            return None
-        times = list(map(int, written))
-    heads = {head: number for number, head in enumerate(dict.fromkeys(columns[0]))}
-    if not all(map(_is_plain_head, heads)):
+    flat = _decode_flat(text.removesuffix("\n"), keys, has_time=has_time)
+    width = 2 * len(keys) + has_time
+    if flat is None or len(flat) % width:
         return None
-    numbers = np.array([heads[head] for head in columns[0]], np.int64)
-    return _spread(list(heads), keys, numbers, columns[1:], times)
+    columns = [flat[place::width] for place in range(width)]
+    # A line with its fields in another order has other keys there.
+    if any(column.count(key) < len(column) for key, column in zip(keys[1:], columns[2::2], strict=False)):
+        return None
+    values = [_as_numbers(column) for column in columns[1 : 2 * len(keys) : 2]]
+    times = _as_times(columns[-1]) if has_time else [None] * len(columns[0])
+    heads = _number_heads(columns[0])
+    numbers = [column for column in values if column is not None]
+    if times is None or heads is None or len(numbers) < len(keys):
+        return None
+    return _spread([*heads], keys, np.array([heads[head] for head in columns[0]], np.int64), numbers, times)
 
 
 def _spread(
-    heads: list[str], keys: list[str], numbers: Ints, values: list[tuple[float, ...]], times: list[Any]
+    heads: list[str], keys: list[str], numbers: Ints, values: list[Floats], times: list[int | None] | Ints
 ) -> Columns:
     """Return a row for each field of lines of which each has all `keys`; `numbers` are those of the lines' heads."""
     count, lines = len(keys), np.arange(len(numbers))
     pairs = [(head, key) for head in heads for key in keys]
     if count == 1:
-        return Columns(pairs, numbers, lines, list(values[0]), times)
+        return Columns(pairs, numbers, lines, values[0], times)
     codes = (numbers[:, None] * count + np.arange(count)).reshape(-1)
-    flat = [value for of_line in zip(*values, strict=True) for value in of_line]
-    return Columns(pairs, codes, lines.repeat(count), flat, [time for time in times for _ in keys])
+    spread = [time for time in times for _ in keys] if isinstance(times, list) else times.repeat(count)
+    return Columns(pairs, codes, lines.repeat(count), np.stack(values, axis=1).reshape(-1), spread)
 
 
-def _decode_rows(text: str, keys: list[str], *, has_time: bool) -> list[tuple[Any, ...]] | None:
-    """Return a row for each line: its head, its values and, as a text, its time; None if not all lines are alike."""
-    if not all(keys) or len(keys) > _ALIKE_FIELDS:
-        return None
+_decode: Final = msgspec.json.Decoder(list[str | float | int]).decode
+
+
+def _decode_flat(text: str, keys: list[str], *, has_time: bool) -> list[Any] | None:
+    """Return what the lines consist of, one after the other; None if they are not alike."""
     text = text.replace(f" {keys[0]}=", '",')
     for key in keys[1:]:
-        text = text.replace(f",{key}=", ",")
-    # A blank that is left in a head stays there, and no head may have one.
-    text = text.replace(" ", ' ,"').replace("\n", '"],["' if has_time else '],["')
+        text = text.replace(f",{key}=", f',"{key}",')
+    if has_time:
+        text = text.replace(" ", ",")
     try:
-        rows = _decoder(len(keys), has_time)(f'[["{text}"]]' if has_time else f'[["{text}]]')
+        return _decode('["' + text.replace("\n", ',"') + "]")
     except msgspec.DecodeError:
         return None
-    return cast("list[tuple[Any, ...]]", rows)
 
 
-@lru_cache(maxsize=2 * _ALIKE_FIELDS)
-def _decoder(values: int, has_time: bool) -> Any:
-    row = (str, *[float] * values, *[str] * has_time)
-    return msgspec.json.Decoder(list[tuple[row]]).decode  # type: ignore[valid-type]
+def _as_numbers(column: list[Any]) -> Floats | None:
+    """Return values as floats; None if one of them is a text, or an integer beyond 64 bits."""
+    numbers = np.array(column)
+    return numbers.astype(np.float64) if numbers.dtype.kind in "fiu" else None
+
+
+def _as_times(column: list[Any]) -> Ints | None:
+    """Return times; None if one of them is no whole number of 64 bits."""
+    times = np.array(column)
+    return times if times.dtype == np.int64 else None
+
+
+def _number_heads(column: list[Any]) -> dict[str, int] | None:
+    """Return the heads by which lines begin, numbered; None if one of them is none, or needs a closer look."""
+    heads = {head: number for number, head in enumerate(dict.fromkeys(column))}
+    return heads if all(isinstance(head, str) and _is_plain_head(head) for head in heads) else None
 
 
 def _is_plain_head(head: str) -> bool:

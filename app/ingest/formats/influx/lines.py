@@ -4,6 +4,7 @@ A point is read by one regular expression. Where that finds none, a walk over th
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Final, NamedTuple, NoReturn
 
@@ -14,7 +15,7 @@ _CONTROL: Final = r"\x00-\x1f\x7f"
 _MEASUREMENT: Final = rf"(?:[^{_CONTROL} ,\\]++|\\[ ,]?)++"
 _KEY: Final = rf"(?:[^{_CONTROL} ,=\\]++|\\[ ,=]?)++"
 _TEXT: Final = r'"(?:[^"\\]++|\\(?s:.))*+"'
-_VALUE: Final = rf"(?:{_TEXT}|[-.0-9tTfF][^ ,\r\n]*+)"
+_VALUE: Final = rf"(?:{_TEXT}|[-+.0-9tTfFnNiI][^ ,\r\n]*+)"
 _FIELD: Final = rf"{_KEY}={_VALUE}"
 _END: Final = r" *+(?:\r?\n|\r?\Z)"
 
@@ -36,11 +37,12 @@ POINT_LIMIT: Final = 2**20
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,400}")
 _FLOAT: Final = re.compile(r"-?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?")
+#: What C's printf makes of a value that is no number; the value is refused, and not the body.
+_NO_NUMBER: Final = re.compile(r"[-+]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 _BOOLEANS: Final = {
     **dict.fromkeys(("t", "T", "true", "True", "TRUE"), True),
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), False),
 }
-_INFINITE: Final = (float("inf"), float("-inf"))
 _INT64: Final = range(-(2**63), 2**63)
 _UINT64: Final = range(2**64)
 
@@ -77,9 +79,10 @@ class Head(NamedTuple):
 
 
 def decode(body: bytes) -> str:
-    """Return a body as text, without NULs at its end; raise MalformedLineError if it is not UTF-8."""
+    """Return a body as text, without its mark and NULs at its end; raise MalformedLineError if it is not UTF-8."""
+    body = body.removeprefix(BOM_UTF8).rstrip(b"\0")
     try:
-        return body.rstrip(b"\0").decode()
+        return body.decode()
     except UnicodeDecodeError as error:
         before = body[: error.start].decode()
         raise _malformed(before, len(before), "the text is not UTF-8") from None
@@ -122,14 +125,13 @@ def read_head(head: str) -> Head:
 def read_value(token: str) -> Value:
     """Return the value of a field; raise ValueError, which says what is wrong with it."""
     if _FLOAT.fullmatch(token):
-        value = float(token)
-        if value in _INFINITE:
-            raise ValueError(f"{token!r:.60} is too large for a number")
-        return value
+        return float(token)
     if token.startswith('"'):
         return _TEXT_ESCAPES.sub(r"\1", token[1:-1])
     if token in _BOOLEANS:
         return _BOOLEANS[token]
+    if _NO_NUMBER.fullmatch(token):
+        return float(token)
     if token[-1] in "iu" and token[0] not in "tTfF":
         return _read_integer(token)
     raise ValueError(f"{token!r:.60} is neither a number nor a boolean")

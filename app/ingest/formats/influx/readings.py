@@ -4,8 +4,8 @@ The metric is `measurement_field`, or the measurement alone if the field is name
 """
 
 from array import array
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, overload
+from math import isnan, nan
+from typing import Final, NamedTuple, overload
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from app.ingest.checks import (
 )
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
-from app.ingest.formats.influx.columns import Columns, read_alike, read_columns
+from app.ingest.formats.influx.columns import Columns, Ints, read_alike, read_columns
 from app.ingest.formats.influx.lines import decode, read_head
-from app.ingest.upload import Readings, Rejected, Series
+from app.ingest.uploads.readings import Readings, Series
+from app.ingest.uploads.receipt import Rejected
 from app.model import Reading
 from app.names import is_metric_name, is_sensor_name, tidy_name
 
@@ -40,7 +41,8 @@ UNITS_NS: Final = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-#: Beyond, not every whole number has an equal float.
+#: Times are kept within this, far beyond what can be stored.
+_MOST_US: Final = 2**62
 
 
 class _Named(NamedTuple):
@@ -96,7 +98,7 @@ def _parse_part(
         if only_good:
             return None
         kept = _list_good(columns, times_us, named, times, rejected)
-        columns, times_us = _keep(columns, kept), [times_us[row] for row in kept]
+        columns, times_us = _keep(columns, kept), times_us[kept]
     return _collect(columns, times_us, named, origins)
 
 
@@ -110,44 +112,56 @@ def _name(measurement: str, key: str, origin: Origin) -> _Named:
     return _Named((origin.sensor, metric), refusal)
 
 
-def _times_us(columns: Columns, origins: dict[str, Origin], times: ReceiptTimes, unit_ns: int) -> list[int]:
+def _times_us(columns: Columns, origins: dict[str, Origin], times: ReceiptTimes, unit_ns: int) -> Ints:
     """Return the times in microseconds; the fields of a line without one get a time of receipt."""
-    moments: Sequence[Any] = columns.times
-    if None in moments:
-        received: dict[int, int] = {}
-        for code, line, moment in zip(columns.codes.tolist(), columns.lines.tolist(), moments, strict=True):
-            if moment is None and line not in received:
-                received[line] = times.give(origins[columns.pairs[code][0]].sensor)
-        return [
-            received[line] if moment is None else moment * unit_ns // 1_000
-            for line, moment in zip(columns.lines.tolist(), moments, strict=True)
-        ]
-    if unit_ns % 1_000 == 0:
-        factor = unit_ns // 1_000
-        return [moment * factor for moment in moments]
-    return [moment * unit_ns // 1_000 for moment in moments]
+    given = columns.times
+    if not isinstance(given, list):
+        return _scale(given, unit_ns)
+    times_us = _scale(np.array([moment or 0 for moment in given], np.int64), unit_ns)
+    received: dict[int, int] = {}
+    for row in [row for row, moment in enumerate(given) if moment is None]:
+        line = int(columns.lines[row])
+        if line not in received:
+            received[line] = times.give(origins[columns.pairs[columns.codes[row]][0]].sensor)
+        times_us[row] = received[line]
+    return times_us
 
 
-def _are_good(columns: Columns, times_us: list[int], named: list[_Named], received_us: int) -> bool:
+def _scale(moments: Ints, unit_ns: int) -> Ints:
+    """Return times in microseconds; those that would not fit into 64 bits are as far from now as fits."""
+    if unit_ns % 1_000:
+        return moments // (1_000 // unit_ns)
+    factor = unit_ns // 1_000
+    return np.clip(moments, -_MOST_US // factor, _MOST_US // factor) * factor
+
+
+def _are_good(columns: Columns, times_us: Ints, named: list[_Named], received_us: int) -> bool:
     """Return whether all fields can be stored."""
-    if not times_us:
+    if not len(times_us):
         return True
     earliest, latest = time_limits(received_us)
-    return (
+    values = columns.values
+    if isinstance(values, list):
+        # With NaN, the least and the greatest value depend on the order.
+        lowest, highest = (nan, nan) if isnan(sum(values)) else (min(values), max(values))
+    else:
+        lowest, highest = values.min(), values.max()
+    return bool(
         all(each.refusal is None for each in named)
-        and earliest <= min(times_us)
-        and max(times_us) <= latest
-        and min(columns.values) >= -EXACT_LIMIT
-        and max(columns.values) <= EXACT_LIMIT
+        and earliest <= times_us.min()
+        and times_us.max() <= latest
+        and lowest >= -EXACT_LIMIT
+        and highest <= EXACT_LIMIT
     )
 
 
 def _list_good(
-    columns: Columns, times_us: list[int], named: list[_Named], times: ReceiptTimes, rejected: Rejected
+    columns: Columns, times_us: Ints, named: list[_Named], times: ReceiptTimes, rejected: Rejected
 ) -> list[int]:
     """Return the rows that can be stored, and add the rejections of the others."""
     kept = []
-    rows = zip(columns.codes.tolist(), columns.lines.tolist(), columns.values, times_us, strict=True)
+    values = columns.values if isinstance(columns.values, list) else columns.values.tolist()
+    rows = zip(columns.codes.tolist(), columns.lines.tolist(), values, times_us.tolist(), strict=True)
     for row, (code, line, value, time_us) in enumerate(rows):
         key = columns.pairs[code][1]
         refusal = named[code].refusal or _refuse_value(key, value) or _refuse_time(time_us, times)
@@ -170,33 +184,40 @@ def _refuse_time(time_us: int, times: ReceiptTimes) -> Refusal | None:
 
 
 def _keep(columns: Columns, rows: list[int]) -> Columns:
-    return Columns(
-        columns.pairs,
-        columns.codes[rows],
-        columns.lines[rows],
-        [columns.values[row] for row in rows],
-        [columns.times[row] for row in rows],
-    )
+    """Return some of the rows, without their times."""
+    values = columns.values
+    kept = [values[row] for row in rows] if isinstance(values, list) else values[rows]
+    return Columns(columns.pairs, columns.codes[rows], columns.lines[rows], kept, [])
 
 
-def _collect(columns: Columns, times_us: list[int], named: list[_Named], origins: dict[str, Origin]) -> Readings:
+def _collect(columns: Columns, times_us: Ints, named: list[_Named], origins: dict[str, Origin]) -> Readings:
     """Return the fields as readings. Of each sensor with tags, one reading describes it: the last."""
-    used = np.unique(columns.codes).tolist()
     places: dict[Series, int] = {}
     of_pairs = np.zeros(len(named), np.int64)
-    for code in used:
+    for code in np.flatnonzero(np.bincount(columns.codes, minlength=len(named))).tolist():
         of_pairs[code] = places.setdefault(named[code].series, len(places))
-    last_rows = dict(zip(columns.codes.tolist(), range(len(times_us)), strict=True))
-    last_of_head = {columns.pairs[code][0]: row for code, row in last_rows.items()}
+    values = columns.values
     return Readings(
         list(places),
         array("q", of_pairs[columns.codes].tobytes()),
-        array("q", times_us),
-        array("d", columns.values),
+        array("q", times_us.tobytes()),
+        array("d", values if isinstance(values, list) else values.tobytes()),
         columns.lines.tolist(),
         [
-            Reading(origins[head].sensor, times_us[row], {}, origins[head].tags, int(columns.lines[row]))
-            for head, row in last_of_head.items()
-            if origins[head].tags
+            Reading(origins[head].sensor, int(times_us[row]), {}, origins[head].tags, int(columns.lines[row]))
+            for head, row in _last_rows(columns, origins).items()
         ],
     )
+
+
+def _last_rows(columns: Columns, origins: dict[str, Origin]) -> dict[str, int]:
+    """Return the last row of each head that has tags beside the one that names the sensor."""
+    if not any(origin.tags for origin in origins.values()):
+        return {}
+    last = np.full(len(columns.pairs), -1, np.int64)
+    np.maximum.at(last, columns.codes, np.arange(len(columns.codes)))
+    rows: dict[str, int] = {}
+    for (head, _), row in zip(columns.pairs, last.tolist(), strict=True):
+        if row >= 0 and origins[head].tags:
+            rows[head] = max(row, rows.get(head, row))
+    return rows

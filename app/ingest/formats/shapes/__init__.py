@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from app.ingest.bodies.document import Document
 from app.ingest.formats import ReceiptTimes
-from app.ingest.upload import Rejected
+from app.ingest.uploads.receipt import Rejected
 
 #: Shapes have no routes of their own: that of `readings.py` takes all of them.
 handlers: tuple[()] = ()
@@ -37,6 +37,8 @@ class Source:
         #: What the body says for all its readings, set while it is read.
         self.gateway: str | None = None
         self.units: Units = None
+        #: A field beside the readings that names a time, which would be that of none of them.
+        self.outer_time: str | None = None
 
 
 class Shape(NamedTuple):

@@ -8,7 +8,7 @@ from app.hints import find_meant
 from app.ingest.bodies.document import Document
 from app.ingest.bodies.loose_json import Repeated
 from app.ingest.formats.shapes import Source
-from app.ingest.formats.shapes._items import Instant
+from app.ingest.formats.shapes._items import Instant, refuse_item
 from app.names import is_sensor_name, show, tidy_name
 
 #: Numbers of more digits count no unit of time.
@@ -44,16 +44,28 @@ def keep_numbers(values: Mapping[Any, Any]) -> dict[Any, Any]:
     }
 
 
-def find_repeated(*objects: object) -> str | None:
-    """Return the message about the first object in which a key stands twice, or None."""
+def refuse_repeated(*objects: object) -> object | None:
+    """Return what stands for a reading if a key stands twice in one of its objects, else None."""
     for each in objects:
         if isinstance(each, Repeated):
-            return f"an object has the key {show(each.repeated_key)} twice; send it once"
+            return refuse_item(f"an object has the key {show(each.repeated_key)} twice; send it once", "key_repeated")
+    return None
+
+
+def refuse_misspelt(
+    item: Mapping[Any, Any], fields: Collection[str], other_names: Mapping[str, str], source: Source
+) -> object | None:
+    """Return what stands for a reading if one of its fields is misspelt, else None; count its other unknown fields."""
+    for name in item.keys() - fields:
+        meant = find_meant(name, fields, other_names) if isinstance(name, str) else None
+        if meant is not None and meant not in item:
+            return refuse_item(f"there is no field {show(name)}; did you mean {meant}?", "field_unknown")
+        source.rejected.add_unknown_field(show(name))
     return None
 
 
 def as_instant(time: object) -> object:
-    """Return a number that counts seconds, milli-, micro- or nanoseconds, told by its size; leave other times alone."""
+    """Return a number that counts seconds, milli-, micro- or nanoseconds, by its size; leave other times alone."""
     if isinstance(time, bool) or not isinstance(time, int | float) or not -_TIME_LIMIT < time < _TIME_LIMIT:
         return time
     size = abs(time)

@@ -9,7 +9,6 @@ from app.ingest.bodies.loose_json import Repeated
 from app.ingest.bodies.pieces import check_count, check_value_count
 from app.ingest.checks import (
     Refusal,
-    check_units,
     check_value,
     keep_tags,
     read_time,
@@ -17,7 +16,8 @@ from app.ingest.checks import (
     refuse_sensor,
 )
 from app.ingest.formats.shapes import Items, Source, Units
-from app.ingest.upload import Readings
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import RejectionCode
 from app.model import MetricName, Reading
 from app.names import are_metric_names, explain_units, is_metric_name, is_sensor_name, show, tidy_name
 
@@ -67,7 +67,7 @@ def _check_item(index: int, item: object, source: Source) -> Reading | None:
     refusal = _refuse_fields(item, source) or _refuse_repeated(item)
     sensor = item.get("sensor") if "sensor" in item else source.asked_sensor
     sensor = tidy_name(sensor) if isinstance(sensor, str) else sensor
-    refusal = refusal or _refuse_sensor_or_values(sensor, item) or _refuse_units(item.get("unit"), item.get("units"))
+    refusal = refusal or _refuse_sensor_or_values(sensor, item)
     time_us = 0
     if refusal is None:
         time_us, refusal = _time_us(item.get("time"), str(sensor), source)
@@ -78,7 +78,8 @@ def _check_item(index: int, item: object, source: Source) -> Reading | None:
     if not good:
         return None
     tags = keep_tags(index, item.get("tags"), source.rejected)
-    own = merge_units(good, item.get("unit"), tidy_names(item.get("units")), source.units)
+    unit, units = _keep_unit(index, item.get("unit"), source), keep_units(index, item.get("units"), source)
+    own = merge_units(good, unit, units, source.units)
     return Reading(str(sensor), time_us, good, tags, index, own)
 
 
@@ -89,9 +90,9 @@ class _Refused:
         self.refusal = refusal
 
 
-def refuse_item(message: str) -> object:
+def refuse_item(message: str, code: RejectionCode = "reading_invalid") -> object:
     """Return what stands for a reading that cannot even be read."""
-    return _Refused(("reading_invalid", message))
+    return _Refused((code, message))
 
 
 def _refuse_fields(item: dict[Any, Any], source: Source) -> Refusal | None:
@@ -134,13 +135,36 @@ def _refuse_sensor_or_values(sensor: object, item: dict[Any, Any]) -> Refusal | 
     return "values_missing", f"values is {show(values)}; {example}"
 
 
-def _refuse_units(unit: object, units: object) -> Refusal | None:
-    return (None if unit is None else check_units({"every value": unit})) or (
-        None if units is None else check_units(units)
-    )
+def _keep_unit(index: int, unit: Any, source: Source) -> str | None:
+    """Return the unit of all values of a reading; one that cannot be stored is refused alone."""
+    reason = None if unit is None else explain_units({"every value": unit})
+    if reason is None:
+        return unit  # type: ignore[no-any-return]
+    source.rejected.add_unit(index, reason, None)
+    return None
+
+
+def keep_units(index: int, units: Any, source: Source) -> Units:
+    """Return the units that can be stored, by metrics named as they are stored; the others are refused one by one."""
+    if units is None:
+        return None
+    if not isinstance(units, dict):
+        source.rejected.add_unit(index, f'units is {show(units)}; send an object such as {{"temperature": "°C"}}', None)
+        return None
+    kept: Units = {}
+    for metric, unit in units.items():
+        reason = explain_units({metric: unit})
+        if reason is not None:
+            source.rejected.add_unit(index, reason, metric if is_metric_name(metric) else show(metric))
+        elif isinstance(metric, str):
+            kept[tidy_name(metric)] = unit
+    return kept
 
 
 def _time_us(time: object, sensor: str, source: Source) -> tuple[int, Refusal | None]:
+    if time is None and source.outer_time is not None:
+        message = f"the reading has no time, and the body has {show(source.outer_time)}; put the time into each reading"
+        return 0, ("field_unknown", message)
     if time is None:
         return source.times.give(sensor), None
     read = int(time) if isinstance(time, Instant) else read_time(time)
@@ -166,13 +190,6 @@ def _check_values(index: int, values: dict[Any, Any], source: Source) -> dict[Me
 def are_units(units: Units) -> bool:
     """Return whether these are units, by metrics named as they are stored."""
     return units is None or (explain_units(units) is None and are_metric_names(units.keys()))
-
-
-def tidy_names(units: Units) -> Units:
-    """Return units by metrics named as they are stored."""
-    if units is None:
-        return None
-    return {tidy_name(metric): unit for metric, unit in units.items() if isinstance(metric, str)}
 
 
 def merge_units(

@@ -10,12 +10,14 @@ import numpy as np
 
 from app.clock import to_us
 from app.ingest.bodies.document import JSON, MESSAGE_PACK, Coding
+from app.ingest.bodies.msgpack_pieces import repeats_key
 from app.ingest.bodies.pieces import check_count
 from app.ingest.checks import EXACT_LIMIT, time_limits
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.shapes import Units
 from app.ingest.formats.shapes._items import are_units, merge_units
-from app.ingest.upload import Readings, Rejected, Series, collect_readings, encode_series
+from app.ingest.uploads.readings import Readings, Series, collect_readings, encode_series
+from app.ingest.uploads.receipt import Rejected
 from app.model import Reading
 from app.names import are_metric_names, are_sensor_names, explain_tags, is_sensor_name, is_unit
 
@@ -129,7 +131,8 @@ def _take_good(
         quoted in (None, strings)
         and all(values)
         and _are_good(encoded[0], described)
-        and (times_us := _times_us(items, times))
+        and (coding is JSON or not repeats_key(encoded_items))
+        and (times_us := _times_us(items, times))  # the last one: it may give times away
     ):
         readings = _describe(items, times_us, units, start) if described else ()
         return collect_readings(encoded, times_us, values, range(start, start + len(items)), readings)

@@ -13,7 +13,7 @@ from app.errors import InvalidRequestError
 from app.hints import find_meant
 from app.ingest.bodies.document import Document
 from app.ingest.bodies.lines import list_lines
-from app.ingest.bodies.loose_json import read_number
+from app.ingest.bodies.loose_json import Word, read_number
 from app.ingest.checks import refuse_metric
 from app.ingest.formats.shapes import Items, Shape, Source
 from app.ingest.formats.shapes._items import OTHER_NAMES, refuse_item
@@ -25,6 +25,7 @@ _COLUMNS: Final = ("time", "sensor", "metric", "value", "unit")
 _OTHER_NAMES: Final = {name: meant for name, meant in OTHER_NAMES.items() if meant in _COLUMNS}
 _COLUMNS_LIMIT: Final = 1_003
 _SEPARATORS: Final = ",;\t"
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -57,9 +58,8 @@ def read(document: Document, source: Source) -> Items:
 
 
 def _read_head(line: bytes) -> _Table:
-    text = line.decode(errors="replace")
-    separator = max(_SEPARATORS, key=text.count)
-    names = [tidy_name(name) for name in _split(text, separator) or ()]
+    separator, cells = _split_head(line)
+    names = cells[:-1] if len(cells) > 1 and not cells[-1] else cells  # some programs write one more separator
     if len(names) > _COLUMNS_LIMIT:
         raise InvalidRequestError(f"The first line has {len(names)} columns; send at most {_COLUMNS_LIMIT}")
     for name in names:
@@ -67,24 +67,49 @@ def _read_head(line: bytes) -> _Table:
             raise InvalidRequestError(f"The first line has the column {show(name)} twice; leave one out")
     is_long = {"metric", "value"} <= set(names)
     known = [name for name in _COLUMNS if is_long or name in ("time", "sensor")]
-    accepted = _COLUMNS if {"metric", "value"} & set(names) else ("time", "sensor")
-    for name in names:
-        meant = None if name in known else find_meant(name, accepted, _OTHER_NAMES)
-        if meant is not None and meant not in names:
-            raise InvalidRequestError(f"The first line has the column {show(name)}; did you mean {meant}?")
+    places = {name: names.index(name) for name in known if name in names}
     metrics = [(place, name) for place, name in enumerate(names) if name not in known]
+    _check_spelling(names, known)
     if is_long and metrics:
         raise InvalidRequestError(
             f"The first line has the columns metric and value, and {show(metrics[0][1])}; leave that column out"
         )
     if not is_long and (not metrics or len(names) == 1):
         raise InvalidRequestError(
-            f"The first line is {show(text)}; send time,sensor,metric,value, or time,sensor and a column a metric"
+            f"The first line is {show(separator.join(cells))}; send time,sensor,metric,value, or time,sensor and a "
+            "column a metric"
         )
-    for _, name in metrics:
+    _check_metrics([name for _, name in metrics], has_names=bool(places))
+    return _Table(separator, len(cells), places, metrics)
+
+
+def _split_head(line: bytes) -> tuple[str, list[str]]:
+    """Return the separator, and the names in the first line."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequestError("The first line is not UTF-8; send UTF-8") from None
+    separator = max(_SEPARATORS, key=text.count)
+    return separator, [tidy_name(name) for name in _split(text, separator) or ()]
+
+
+def _check_spelling(names: list[str], known: list[str]) -> None:
+    accepted = _COLUMNS if {"metric", "value"} & set(names) else ("time", "sensor")
+    for name in names:
+        meant = None if name in known else find_meant(name, accepted, _OTHER_NAMES)
+        if meant is not None and meant not in names:
+            raise InvalidRequestError(f"The first line has the column {show(name)}; did you mean {meant}?")
+
+
+def _check_metrics(names: list[str], *, has_names: bool) -> None:
+    """Raise InvalidRequestError for a metric that cannot be one, and for a first line that has values and no names."""
+    for name in names:
+        if not has_names and (_DATE.match(name) or not isinstance(read_number(name), Word)):
+            raise InvalidRequestError(
+                f"The first line has {show(name)}, which is a value and no name; send the names of the columns first"
+            )
         if not is_metric_name(name):
             raise InvalidRequestError(f"In the first line, {refuse_metric(name)[1]}")
-    return _Table(separator, len(names), {name: names.index(name) for name in known if name in names}, metrics)
 
 
 def _read_row(table: _Table, line: bytes, source: Source) -> object:

@@ -6,10 +6,11 @@ A reading is `{"sensor", "time"?, "values", "tags"?, "unit"?, "units"?}`.
 from typing import Final
 
 from app.errors import InvalidRequestError
+from app.hints import find_meant
 from app.ingest.bodies.document import Document, Listing
-from app.ingest.formats.shapes import Items, Shape, Source, Units
+from app.ingest.formats.shapes import Items, Shape, Source
 from app.ingest.formats.shapes._fields import check_gateway, check_names
-from app.ingest.formats.shapes._items import FIELDS, OTHER_NAMES, tidy_names
+from app.ingest.formats.shapes._items import FIELDS, OTHER_NAMES, keep_units
 from app.names import explain_units
 
 _FIELDS: Final = ("readings", "gateway", "units")
@@ -29,7 +30,8 @@ def fits(document: Document) -> bool:
 
 def _is_reading(document: Document) -> bool:
     names = document.names or ()
-    return "values" in names and "ts" not in names and document.list_of("values") is None
+    is_telemetry = "ts" in names and "sensor" not in names
+    return "values" in names and not is_telemetry and document.list_of("values") is None
 
 
 def read(document: Document, source: Source) -> Items:
@@ -45,17 +47,16 @@ def open_envelope(document: Document, source: Source) -> Listing:
     assert listing is not None  # noqa: S101 -- it fits
     check_names(document, _FIELDS, _OTHER_NAMES, source)
     source.gateway = check_gateway(document.get("gateway"))
-    source.units = check_envelope_units(document.get("units"))
+    units = document.get("units")
+    if units is not None and not isinstance(units, dict):
+        raise InvalidRequestError(explain_units(units))
+    source.units = keep_units(0, units, source)
+    source.outer_time = next((name for name in document.names or () if _means_time(name)), None)
     return listing
 
 
-def check_envelope_units(units: object) -> Units:
-    """Return the units of all readings; raise InvalidRequestError."""
-    if units is None:
-        return None
-    if (reason := explain_units(units)) is not None or not isinstance(units, dict):
-        raise InvalidRequestError(reason)
-    return tidy_names(units)
+def _means_time(name: str) -> bool:
+    return find_meant(name, FIELDS, OTHER_NAMES) == "time"
 
 
 SHAPE: Final = Shape(

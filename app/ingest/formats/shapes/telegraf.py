@@ -10,12 +10,17 @@ from app.ingest.bodies.document import Document
 from app.ingest.checks import scalar_text
 from app.ingest.formats._tags import find_origin
 from app.ingest.formats.shapes import Items, Shape, Source
-from app.ingest.formats.shapes._fields import as_instant, find_repeated, keep_numbers
+from app.ingest.formats.shapes._fields import as_instant, keep_numbers, refuse_misspelt, refuse_repeated
 from app.ingest.formats.shapes._items import refuse_item
 from app.model import Tags
 from app.names import show
 
-_FIELDS: Final = ("metrics", "name", "fields", "tags", "timestamp")
+_METRIC_FIELDS: Final = ("name", "fields", "tags", "timestamp")
+_FIELDS: Final = ("metrics", *_METRIC_FIELDS)
+_OTHER_NAMES: Final = {
+    **dict.fromkeys(("ts", "time", "date", "datetime", "epoch"), "timestamp"),
+    **dict.fromkeys(("labels", "attributes"), "tags"),
+}
 
 
 def fits(document: Document) -> bool:
@@ -32,23 +37,25 @@ def _is_metric(item: object) -> bool:
     return isinstance(item, dict) and "fields" in item and "name" in item
 
 
-def read(document: Document, _source: Source) -> Items:
+def read(document: Document, source: Source) -> Items:
     """Yield a reading for each metric."""
     listing = document.items or document.list_of("metrics")
     items = [document.as_object()] if listing is None else listing.items()
     for index, item in enumerate(items):
-        reading = _as_reading(item)
+        reading = _as_reading(item, source)
         if reading is not None:
             yield index, reading
 
 
-def _as_reading(item: Any) -> object:
+def _as_reading(item: Any, source: Source) -> object:
     """Return a metric as a reading, None if it has texts alone, which is no error."""
     if not _is_metric(item) or not isinstance(item["name"], str) or not isinstance(item["fields"], dict):
         return refuse_item(f"a metric is {show(item)}; send an object with name, fields, tags and timestamp")
     name, fields, given = item["name"], item["fields"], item.get("tags") or {}
-    if (repeated := find_repeated(item, fields, given)) is not None:
-        return refuse_item(repeated)
+    if (refused := refuse_repeated(item, fields, given)) is not None:
+        return refused
+    if (refused := refuse_misspelt(item, _METRIC_FIELDS, _OTHER_NAMES, source)) is not None:
+        return refused
     tags = _read_tags(given)
     if tags is None:  # they name the sensor, so there is none without them
         return refuse_item(f"tags is {show(given)}; send an object of texts")

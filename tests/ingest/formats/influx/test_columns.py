@@ -17,12 +17,30 @@ PIECES = st.one_of(
     st.sampled_from(["1", "-0.5e3", "1.", "01", "5i", "t", "1e3", "1e999", "1_0", "null", "-5", "٣"]),
     st.sampled_from([" ", ",", "=", '"x"', '",', "],[", "\\", "#", "\t", "\r", "\n", "é", "\u2028"]),
 )
+FIELDS = [
+    *(
+        "v=1",
+        "v=2.5",
+        "v=-3e2",
+        "v=-0",
+        "v=1,w=2",
+        "v=1,w=2.5",
+        "w=2,v=1",
+        "w=1",
+        "v=1i",
+        "=1",
+        "v=1,7",
+        "v=1,w",
+        "v=1,v=2",
+    ),
+    *("v=1,w=2,x=3", "v=1,x=3,w=2", "v=1,w=2,3", "v=1,w=12345678901234567890", "v=9007199254740993,w=2"),
+]
 ALIKE = st.builds(
     lambda heads, fields, times, ends: "".join(
         f"{head} {field}{time}{end}" for head, field, time, end in zip(heads, fields, times, ends, strict=False)
     ),
     st.lists(st.sampled_from(["m", "m,a=b", "m,a=c", "n,v=1", "m b=1", "m,a"]), min_size=1, max_size=4),
-    st.lists(st.sampled_from(["v=1", "v=2.5", "v=-3e2", "v=1,w=2", "v=1,w=2.5", "w=1", "v=1i", "=1"]), max_size=4),
+    st.lists(st.sampled_from(FIELDS), max_size=4),
     st.lists(st.sampled_from([" 5", " 6", "", " -5", " 5.0", " 1e3", "  5", " 1234567890123456789"]), max_size=4),
     st.lists(st.sampled_from(["\n", "\r\n", "\n\n", ""]), max_size=4),
 )
@@ -34,6 +52,11 @@ ALIKE = st.builds(
 @example("m v=1 1e3")
 @example("m =1 5")
 @example("m v\t=1 5")
+@example("m v=1,w=2,x=3 5\nm v=1,x=3,w=2 5")
+@example("m v=1,w=2 5\nm,a=b v=1,7 5")
+@example("m v=1,5 7")
+@example("m v=1 \t5")
+@example("m v=1 \r5")
 def test_alike_lines_give_the_columns_of_lines_read_one_by_one(text: str) -> None:
     alike = read_alike(text)
     if alike is not None:
@@ -81,9 +104,17 @@ def test_alike_lines_are_read_at_once() -> None:
     ]
 
 
+def test_values_stay_with_their_keys_when_lines_have_them_in_another_order() -> None:
+    """Telegraf writes the fields of each line in an order of its own."""
+    (columns,) = read_columns("m,a=b x=1,y=2,z=3 5\nm,a=c x=4,z=6,y=5 5")
+    assert [(key, value) for _, (_, key), value, _ in _rows(columns)] == [
+        ("x", 1.0), ("y", 2.0), ("z", 3.0), ("x", 4.0), ("z", 6.0), ("y", 5.0)
+    ]  # fmt: skip
+
+
 def _rows(columns: Columns) -> list[tuple[int, tuple[str, str], float, int | None]]:
     pairs = [columns.pairs[code] for code in columns.codes.tolist()]
-    return list(zip(columns.lines.tolist(), pairs, columns.values, columns.times, strict=True))
+    return list(zip(columns.lines.tolist(), pairs, list(columns.values), list(columns.times), strict=True))
 
 
 def _outcome(parts: Iterable[Columns]) -> list[tuple[int, tuple[str, str], float, int | None]] | str:

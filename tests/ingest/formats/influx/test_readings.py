@@ -123,3 +123,21 @@ def _parse(text: str, unit: str = "ns") -> tuple[list[Reading], list[dict[str, A
         for each in parsed.rejected.listed
     ]
     return as_objects(parsed.readings), rejected
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "-inf", "+Inf", "inf", "1e999", "-nan", "INFINITY"])
+def test_value_that_is_no_number_is_refused_alone(word: str) -> None:
+    for text in (
+        f"m v=1,w={word},x=2",
+        f"m w={word},v=1,x=2",
+        f"m v=1\nm w={word}\nm x=2",
+        f'm v=1,w={word},x=2,s="a"',
+    ):
+        readings, rejected = _parse(text)
+        assert {name: value for each in readings for name, value in each.values.items()} == {"m_v": 1.0, "m_x": 2.0}
+        assert [(each["code"], each["metric"]) for each in rejected] == [("value_out_of_range", "w")]
+
+
+def test_byte_order_mark_before_the_first_line_is_left_out() -> None:
+    readings, rejected = _parse("\ufeffm v=1")
+    assert ([each.values for each in readings], rejected) == ([{"m_v": 1.0}], [])

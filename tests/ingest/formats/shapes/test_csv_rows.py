@@ -92,3 +92,28 @@ def test_table_is_refused_when_its_first_line_cannot_be_used(head: str, message:
 def test_line_is_refused_when_it_is_larger_than_a_mebibyte() -> None:
     with pytest.raises(PayloadTooLargeError, match="Line 2 is larger than 1 MiB"):
         parse("time,t\n" + "1," * 2**20, "text/csv")
+
+
+def test_separator_after_the_last_cell_is_left_out() -> None:
+    result = parse(f"time,sensor,wind,\n{NOW_MS - 1000},roof,3.5,\n{NOW_MS - 2000},roof,4,\n", "text/csv")
+    assert ([row[3] for row in result.values], result.rejected) == ([3.5, 4.0], [])
+
+
+@pytest.mark.parametrize("line", ["2026-01-31T08:00:00Z,roof,wind,3.5", "roof,wind,3.5"])
+def test_body_without_names_is_refused(line: str) -> None:
+    """Its values would be taken for names of metrics."""
+    with pytest.raises(InvalidRequestError, match="which is a value and no name; send the names of the columns first"):
+        parse(f"{line}\n{line}\n", "text/csv")
+
+
+def test_utf_16_with_its_mark_is_read_and_other_encodings_are_refused() -> None:
+    text = "sensor,größe\nroof,3.5\n"
+    assert parse(text.encode("utf-16"), "text/csv").values == parse(text, "text/csv").values
+    with pytest.raises(InvalidRequestError, match="The first line is not UTF-8; send UTF-8"):
+        parse(text.encode("latin-1"), "text/csv")
+
+
+def test_decimal_comma_is_refused_with_the_remedy() -> None:
+    assert parse("sensor;wind\nroof;3,5\n", "text/csv").refusals == [
+        (0, "value_not_a_number", "wind is 3,5; send a number with a point, or leave the metric out")
+    ]

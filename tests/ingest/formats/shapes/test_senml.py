@@ -115,8 +115,6 @@ def test_bad_record_is_refused_alone() -> None:
         {"n": "a", "v": 1, "t": "noon"},
         {"n": 5, "v": 1},
         {"n": "a", "v": 1, "must_": 2},
-        {"bver": 11, "n": "a", "v": 1},
-        {"bt": "noon", "n": "a", "v": 1},
         {"n": "a", "v": 1, "t": 1e300},
         {"n": "a", "v": 2**53 + 1, "t": -3},
         {"n": "a", "v": 2, "t": -1, "may": 3},
@@ -125,15 +123,85 @@ def test_bad_record_is_refused_alone() -> None:
     assert [row[3] for row in result.values] == [1.0, 2.0]
     assert [(index, code) for index, code, _ in result.refusals] == [
         (1, "value_not_a_number"),
+        (2, "value_not_a_number"),
         (3, "time_invalid"),
         (4, "reading_invalid"),
         (5, "reading_invalid"),
-        (6, "reading_invalid"),
-        (7, "reading_invalid"),
-        (8, "time_invalid"),
-        (9, "value_not_exact"),
+        (6, "time_invalid"),
+        (7, "value_not_exact"),
     ]
     assert result.unknown_fields == {"'may'": 1}
+
+
+@pytest.mark.parametrize(
+    "record", ["a300616102010202", "a30061610201617602", "a3616e616102010202"], ids=["label", "label_and_name", "name"]
+)
+def test_record_with_a_key_twice_is_refused_alone(record: str) -> None:
+    good = cbor2.dumps({0: "a", 2: 5})
+    result = parse(b"\x83" + good + bytes.fromhex(record) + good[:-1] + b"\x06", CBOR_TYPE)
+    assert [row[3] for row in result.values] == [5, 6]
+    assert result.refusals == [(1, "key_repeated", "an object has the key 'v' twice; send it once")]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("time", "t"), ("value", "v"), ("unit", "u"), ("name", "n"), ("baseTime", "bt"), ("BN", "bn")]
+)
+def test_misspelt_field_is_refused_with_the_right_name(name: str, meant: str) -> None:
+    record = {
+        field: value for field, value in {"bt": 0, "n": "a", "v": 2, "t": -60, "u": "V"}.items() if field != meant
+    }
+    result = parse([{"n": "a", "v": 1}, {**record, name: 5}], JSON_TYPE)
+    assert result.refusals == [(1, "field_unknown", f"there is no field {name!r}; did you mean {meant}?")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"bver": 11}, "bver is 11; send SenML of a version up to 10"),
+        ({"bver": "10"}, "bver is '10'; send SenML of a version up to 10"),
+        ({"bn": 5}, "bn is 5; send a text"),
+        ({"bt": "noon"}, "bt is 'noon'; send a number"),
+        ({"bv": None}, "bv is null; send a number"),
+    ],
+)
+def test_records_are_refused_while_a_base_field_cannot_be_used(wrong: dict[str, Any], message: str) -> None:
+    """They would be stored with another name, time or value."""
+    right = {"bver": 10, "bn": "roof/", "bt": 0, "bv": 0}
+    records: list[Any] = [{**right, "n": "a", "v": 1}, {**wrong, "n": "a", "v": 2}, {"n": "a", "v": 3, "t": -1}]
+    again = {name: right[name] for name in wrong}
+    result = both([*records, {**again, "n": "a", "v": 4, "t": -2}])
+    assert [(row[0], row[3]) for row in result.values] == [("roof", 1.0), ("roof", 4.0)]
+    assert result.refusals == [(index, "reading_invalid", message) for index in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("record", "code"),
+    [
+        ('{"bn": "roof/", "n": "a", "v": 1, "x_": 1}', "reading_invalid"),
+        ('{"bn": "roof/", "n": "a", "value": 1}', "field_unknown"),
+        ('{"bn": "roof/", "n": "a", "v": 1, "v": 2}', "key_repeated"),
+        ('{"bn": "roof/", "n": 5, "v": 1}', "reading_invalid"),
+    ],
+)
+def test_base_fields_of_a_refused_record_hold_for_the_next(record: str, code: str) -> None:
+    result = parse(f'[{record}, {{"n": "a", "v": 3}}]', JSON_TYPE)
+    assert [(row[0], row[3]) for row in result.values] == [("roof", 3.0)]
+    assert [(index, refused) for index, refused, _ in result.refusals] == [(0, code)]
+
+
+@pytest.mark.parametrize("base", ['"baseName": "roof/"', '"bn": "a/", "bn": "b/"'])
+def test_records_are_refused_while_the_base_name_is_not_known(base: str) -> None:
+    last = '{"n": "a", "v": 3}, {"bn": "c", "n": "d", "v": 4}'
+    result = parse(f'[{{"n": "a/b", "v": 1}}, {{{base}, "n": "a", "v": 1}}, {last}]', JSON_TYPE)
+    assert [(row[0], row[3]) for row in result.values] == [("a", 1.0), ("c", 4.0)]
+    assert [index for index, _, _ in result.refusals] == [1, 2]
+
+
+def test_cbor_is_refused_when_something_follows_its_list() -> None:
+    body = in_cbor([{"n": "a", "v": 1}])
+    assert [row[3] for row in parse(body + b"\0\0", CBOR_TYPE).values] == [1]
+    with pytest.raises(InvalidRequestError, match="more follows its end"):
+        parse(body + b"junk", CBOR_TYPE)
 
 
 def test_numbers_of_cbor_that_json_lacks_are_read() -> None:

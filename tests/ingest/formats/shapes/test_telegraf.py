@@ -50,7 +50,7 @@ def test_bad_metric_is_refused_alone() -> None:
         (1, "reading_invalid"),
         (2, "value_out_of_range"),
         (3, "reading_invalid"),
-        (4, "reading_invalid"),
+        (4, "key_repeated"),
         (5, "time_invalid"),
     ]
     assert result.refusals[2][2] == "cpu_a is nan; send a finite number within ±1e+100"
@@ -60,3 +60,11 @@ def test_bad_metric_is_refused_alone() -> None:
 def test_scalar_tags_become_texts() -> None:
     body = {**METRIC, "fields": {"a": 1}, "tags": {"host": 5, "rack": None, "on": True}}
     assert [row[0] for row in parse(body).values] == ["5,on=true"]
+
+
+def test_misspelt_field_of_a_metric_is_refused_with_the_right_name() -> None:
+    """Without its time, the metric would be stored with the time of receipt."""
+    late = {name: value for name, value in METRIC.items() if name != "timestamp"}
+    result = parse({"metrics": [METRIC, {**late, "time": 1_769_846_399}, {**METRIC, "measurement": "cpu"}]})
+    assert result.refusals == [(1, "field_unknown", "there is no field 'time'; did you mean timestamp?")]
+    assert result.unknown_fields == {"'measurement'": 1}

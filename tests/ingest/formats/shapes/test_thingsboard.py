@@ -71,3 +71,30 @@ def test_device_may_send_values_alone(body: bytes, values: list[dict[str, float]
     items: list[Any] = [item for _, item in read_device(read_document(JSON, body), source)]
     assert [item["values"] for item in items] == values
     assert {item["sensor"] for item in items} == {"pump"}
+
+
+def test_misspelt_field_of_an_entry_is_refused_with_the_right_name() -> None:
+    late = {"timestamp": NOW_MS - 5_000, "values": {"temperature": 42.5}}
+    result = parse({"boiler": [ENTRY, late, {**ENTRY, "quality": 1}]})
+    assert result.refusals == [(1, "field_unknown", "there is no field 'timestamp'; did you mean ts?")]
+    assert result.unknown_fields == {"'quality'": 1}
+    assert [reading.index for reading in result.readings] == [0, 2]
+
+
+def test_device_without_entries_costs_the_others_nothing() -> None:
+    result = parse({"boiler": [ENTRY, 5], "empty": []})
+    assert [row[0] for row in result.values] == ["boiler"] * 3
+    assert [(index, code) for index, code, _ in result.refusals] == [(1, "reading_invalid")]
+
+
+@pytest.mark.parametrize("name", ["device", "deviceName", "Sensor"])
+def test_entry_that_names_its_sensor_is_refused_with_the_right_place(name: str) -> None:
+    """It would be stored as that of the key."""
+    result = parse({**ENTRY, name: "boiler"})
+    remedy = "name the sensor by the parameter sensor, or send lists of entries by device"
+    assert result.refusals == [(0, "field_unknown", f"an entry has no field {name!r}; {remedy}")]
+
+
+def test_reading_of_a_sensor_with_ts_is_no_telemetry() -> None:
+    result = parse({**ENTRY, "sensor": "boiler"})
+    assert result.refusals == [(0, "field_unknown", "a reading has no field 'ts'; did you mean time?")]

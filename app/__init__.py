@@ -31,6 +31,7 @@ The folders, in the order in which they may import each other, from top to botto
 - `notify`: delivery of messages to Slack, Telegram and webhooks: outbox, pacing, retry, channels.
 - `auth`: API keys, their scopes and limits.
 - `db`: connections, named queries, migrations, aggregates, the lease, the embedded server.
+- `yaml_files`: a strict reader of YAML files, for rules and for the bridge.
 - `http`: connections, deadlines, proxies and the request log, for the routes of all domains.
 
 The domains from `ingest` to `archive` do not import each other; data pass between them through the database.

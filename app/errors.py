@@ -50,7 +50,7 @@ class InvalidRequestError(AppError):
 
 
 class NotFoundError(AppError):
-    """The resource in the URL does not exist."""
+    """What the request or the command names does not exist."""
 
     code = "not_found"
     title = "Not found"
@@ -84,7 +84,7 @@ class SlowBodyError(AppError):
     """The client stopped sending in the middle of a body."""
 
     code = "slow_body"
-    title = "The body did not come"
+    title = "The body did not arrive"
     status = HTTPStatus.REQUEST_TIMEOUT
 
 
@@ -119,10 +119,10 @@ class MissingExtraError(AppError):
 
 
 class OverloadedError(AppError):
-    """The ingest queue is full; the client should keep its data and send them again."""
+    """The server has too much to do at the moment; the client should try again, and keep its data until then."""
 
     code = "overloaded"
-    title = "Too much to do just now"
+    title = "The server is overloaded"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after_s = 1
 

@@ -88,7 +88,9 @@ class Jobs:
             texts.append(f"job {job.name} failed {_times(state.failures_in_a_row)}: {state.error}")
         silent_s = monotonic() - self._alive_at[job.name]
         if silent_s > max(INTERVALS_ALARMING * job.every_s, STALLED_S):
-            texts.append(f"job {job.name} has not ended a run for {silent_s:.0f} s, and should every {job.every_s:g} s")
+            texts.append(
+                f"job {job.name} has not ended a run for {silent_s:.0f} s; a run should end every {job.every_s:g} s"
+            )
         return texts
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """Times and durations as people read them: local, with the name of the zone."""
 
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -10,12 +10,18 @@ from app.clock import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 _LOCALTIME = Path("/etc/localtime")
 
 
+@cache
+def zone_names() -> frozenset[str]:
+    """Return the names of all time zones; finding them reads several hundred files, so it is done once."""
+    return frozenset(available_timezones())
+
+
 def server_zone(tz: str | None, localtime: Path = _LOCALTIME) -> str:
     """Return the IANA name of the server's time zone: that of TZ, else that of /etc/localtime, else UTC."""
-    if tz and tz.lstrip(":") in available_timezones():
+    if tz and tz.lstrip(":") in zone_names():
         return tz.lstrip(":")
     name = str(localtime.resolve()).rpartition("zoneinfo/")[2]
-    return name if name in available_timezones() else "UTC"
+    return name if name in zone_names() else "UTC"
 
 
 def format_time(moment: datetime, zone: str, at: datetime | None) -> str:

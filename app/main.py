@@ -1,4 +1,4 @@
-"""The composition root: the only place that wires routes, services and settings into applications."""
+"""The composition root: wires routes, services and settings into the applications of the API, worker and bridge."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,11 +18,13 @@ from app.broker import routes as broker_routes
 from app.db.pool import Pool
 from app.errors import MissingExtraError
 from app.http.deadlines import Deadlines
+from app.http.direct import DirectRoutes
 from app.http.disconnects import CancelReads
 from app.http.parameters import CheckParameters
 from app.http.proxies import TrustedProxies
 from app.http.request_log import RequestLog
 from app.ingest import routes as ingest_routes
+from app.ingest.uploads.route import UploadRoute
 from app.live import routes as live_routes
 from app.mqtt.model import BridgePlan
 from app.notify import routes as notify_routes
@@ -76,6 +78,7 @@ def create_app(settings: Settings, needs_key: bool = True) -> Litestar:
         openapi_config=_openapi(settings.root_path),
         logging_config=None,
     )
+    app.asgi_handler = DirectRoutes(app, UploadRoute, {"ingest": services.ingest})
     if settings.root_path:
         app.asgi_handler = RootPath(app.asgi_handler, settings.root_path)
     # Wrapped around the router, because Litestar's own middleware does not see requests without a route.

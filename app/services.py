@@ -9,7 +9,7 @@ import structlog
 
 from app.alerting.rules.in_force import RulesInForce
 from app.auth.connections import ConnectionCounts
-from app.auth.keys import NOTE_USE_EVERY_S, KeyRing, keys_from_environment
+from app.auth.key_ring import NOTE_USE_EVERY_S, KeyRing, keys_from_environment
 from app.auth.rates import upload_rates
 from app.auth.reads import READ_TIMEOUT_S, ReadSlots
 from app.broker.broker import Broker
@@ -24,7 +24,7 @@ from app.errors import SettingsError
 from app.health import LOOK_EVERY_S, Probe
 from app.ingest.gateways.statistics import WRITE_EVERY_S
 from app.ingest.intake import BEAT_EVERY_S, Ingest
-from app.ingest.series import SEEN_EVERY_S
+from app.ingest.series.descriptions import SEEN_EVERY_S
 from app.ingest.writer import FLUSHERS
 from app.jobs import Job, Jobs
 from app.live.hub import Hub

@@ -1,4 +1,4 @@
-"""A client's connection to the API: sends one upload and classifies the answer."""
+"""A client's connection to the API: its address, the sending of one upload, and the answer's meaning."""
 
 import gzip
 from datetime import datetime
@@ -7,6 +7,8 @@ from typing import Literal
 import aiohttp
 import msgspec
 import zstandard
+
+from app.settings import Settings
 
 Encoding = Literal["identity", "gzip", "zstd"]
 TIMEOUT_S = 30.0
@@ -97,6 +99,12 @@ class Uplink:
         return headers, body
 
 
+def server_url(settings: Settings) -> str:
+    """Return the address at which a client on this machine reaches the server of these settings."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 -- is replaced here
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
 class _Receipt(msgspec.Struct):
     accepted: int
     duplicates: int
@@ -126,7 +134,7 @@ def _read(response: aiohttp.ClientResponse, body: bytes) -> UplinkAnswer:
 def _read_receipt(body: bytes) -> UplinkAnswer:
     try:
         receipt = msgspec.json.decode(body, type=_Receipt)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return UplinkAnswer("denied", "200", reason="this is not the answer of a Tidegauge server")
     reason = receipt.rejected[0].message if receipt.rejected else ""
     return UplinkAnswer(

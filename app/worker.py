@@ -11,7 +11,7 @@ from time import monotonic
 import structlog
 
 from app.alerting.service import Alerting
-from app.alerting.watchdog import keep_watchdog
+from app.alerting.telling.watchdog import keep_watchdog
 from app.broker.store import prune_notifications as prune_broker_notifications
 from app.db.aggregates import OverduePolicies, drop_old_chunks, refresh_late_days, roll_up
 from app.db.edition import Edition, describe_edition

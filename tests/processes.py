@@ -26,7 +26,9 @@ START_S = 60.0
 STOP_S = 30.0
 #: Importing the package takes longer than most commands, so one process imports it, and each command is a fork of it.
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["app.commands.cli"])
+_forks.set_forkserver_preload(
+    ["app.main", "app.worker", "app.commands.cli", "app.commands.rules", "app.commands.transfer"]
+)
 
 
 class Ran(NamedTuple):

@@ -144,7 +144,7 @@ async def test_job_is_a_problem_when_it_did_not_end_for_five_intervals(
         await wait_until(lambda: bool(jobs.list_problems()))
         assert 0.4 <= time.monotonic() - began < 5  # it counts from just before `began`
         for name, (text,) in (("needed", jobs.list_problems()), ("other", jobs.list_warnings())):
-            assert re.fullmatch(rf"job {name} has not ended a run for \d s, and should every 0.1 s", text)
+            assert re.fullmatch(rf"job {name} has not ended a run for \d s; a run should end every 0.1 s", text)
         jobs.note_progress("needed")
         assert jobs.list_problems() == []
         may_go_on.set()

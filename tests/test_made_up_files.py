@@ -21,7 +21,8 @@ from typing import Final
 
 import msgspec
 
-from app.notify.message import PLAIN, RenderedMessage, fit, write
+from app.notify.message import RenderedMessage
+from app.notify.message_lines import PLAIN, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Post, fingerprint, refusal, send_post
 
@@ -92,8 +93,10 @@ from litestar.status_codes import HTTP_200_OK
 from app.auth.guard import require
 from app.ingest.checks import check_value
 from app.ingest.formats import Parsed, ReceiptTimes
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Readings, Receipt, Rejected
+from app.http.requests import AnyRequest
+from app.ingest.intake import Ingest
+from app.ingest.uploads.receipt import Receipt, Rejected
+from app.ingest.uploads.readings import Readings
 from app.model import Reading
 
 

@@ -1,23 +1,18 @@
 """HTTP routes of alerts and rules; those of actions on alerts are in `actions`."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-import asyncpg
-import msgspec
 from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from app.alerting.actions import acks, silences
 from app.alerting.actions.who import no_alert
-from app.alerting.alert_items import AlertItem, AlertPage, AlertQuery, find_alert, list_page
-from app.alerting.rules.in_force import AlertingStatus, LastEvaluation, RulesInForce, read_status
-from app.alerting.rules.model import Rule, Terms, condition_text
-from app.alerting.sql import SQL
+from app.alerting.listing.alerts import AlertItem, AlertPage, AlertQuery, find_alert, list_page
+from app.alerting.listing.rules import RulesState, load_rules_state
+from app.alerting.rules.in_force import RulesInForce
 from app.auth.guard import require
 from app.db.pool import Pool
-from app.durations import format_duration
 from app.paging import LARGEST_ID
 from app.parameters import PageCursor, PageLimit
 from app.problems import problem_responses
@@ -25,30 +20,6 @@ from app.problems import problem_responses
 _PROBLEMS = problem_responses()
 RuleParameter = Annotated[str | None, QueryParameter(description="Only this rule")]
 SensorParameter = Annotated[str | None, QueryParameter(description="Only this sensor")]
-
-
-class RuleItem(msgspec.Struct, frozen=True):
-    """A rule in force with its current state."""
-
-    name: str
-    sensors: dict[str, Any]
-    value: str
-    levels: dict[str, str]
-    notify: list[str]
-    series: int
-    firing: dict[str, int]
-    evaluated_to: datetime | None
-    #: Problems that keep the rule from working as intended.
-    warnings: list[str]
-
-
-class RulesState(msgspec.Struct, frozen=True):
-    """The rules in force; `problems` are those of the current rule files."""
-
-    items: list[RuleItem]
-    next: None
-    problems: list[str]
-    last_evaluation: LastEvaluation | None
 
 
 @get(
@@ -108,56 +79,7 @@ async def show_alert(
 @get("/api/v1/rules", guards=[require("read", "live")], responses=_PROBLEMS, tags=["Alerts"], summary="List rules")
 async def list_rules(read_pool: NamedDependency[Pool], rules_in_force: NamedDependency[RulesInForce]) -> RulesState:
     """List the rules in force with their state, and the problems of the rule files."""
-    firing: dict[str, dict[str, int]] = {}
-    for row in await read_pool.fetch(SQL["count_open_by_rule"]):
-        firing.setdefault(row["rule"], {})[row["level"]] = row["n"]
-    states = {row["rule"]: row for row in await read_pool.fetch(SQL["count_series_by_rule"])}
-    status = await read_status(read_pool)
-    rules = await rules_in_force.read(read_pool)
-    items = [_rule(rule, states.get(rule.name), firing.get(rule.name, {}), status) for rule in rules.rules]
-    return RulesState(items, None, status.problems, status.last_evaluation)
-
-
-def _rule(rule: Rule, state: asyncpg.Record | None, firing: dict[str, int], status: AlertingStatus) -> RuleItem:
-    terms = rule.terms
-    unusable = [name for name in _channels(rule) if name not in status.channels]
-    return RuleItem(
-        rule.name,
-        {"gateway": rule.offline.gateways}
-        if rule.offline is not None
-        else {name: value for name, value in msgspec.to_builtins(rule.sensors).items() if value},
-        _value(terms),
-        _levels(rule),
-        _channels(rule),
-        0 if state is None else state["n"],
-        firing,
-        None if state is None else state["evaluated_to"],
-        _warnings(rule.name, unusable, status),
-    )
-
-
-def _channels(rule: Rule) -> list[str]:
-    """Return the channels that a rule notifies, those of routes by tag and of its escalation included."""
-    return list(dict.fromkeys((*rule.terms.all_channels, *(rule.escalate.notify if rule.escalate else ()))))
-
-
-def _levels(rule: Rule) -> dict[str, str]:
-    """Return the condition and duration of each level of a rule."""
-    if rule.offline is not None:
-        after = rule.offline.after_us
-        return {rule.offline.level: f"offline for {format_duration(after)}" if after else "offline"}
-    return {level.name: condition_text(level.condition) for level in rule.terms.levels}
-
-
-def _warnings(rule: str, unusable: list[str], status: AlertingStatus) -> list[str]:
-    warnings = [f"channel {name} cannot be used; the worker's log says why" for name in unusable]
-    return [*warnings, *status.rule_warnings.get(rule, ())]
-
-
-def _value(terms: Terms) -> str:
-    """Return the `value:` of a rule as it is written in a rule file."""
-    window_us = terms.value.window_us
-    return f"{terms.value.kind} {format_duration(window_us)}" if window_us else terms.value.kind
+    return await load_rules_state(read_pool, await rules_in_force.read(read_pool))
 
 
 handlers = [list_alerts, list_history, show_alert, *acks.handlers, *silences.handlers, list_rules]

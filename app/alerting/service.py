@@ -8,14 +8,14 @@ from time import monotonic, perf_counter
 
 import structlog
 
-from app.alerting.evaluation.episode_values import update_values
 from app.alerting.evaluation.evaluator import Evaluation, evaluate
-from app.alerting.evaluation.gateway_clock import update_clock_alerts
-from app.alerting.evaluation.no_data import end_no_data_alerts, update_no_data_alerts
 from app.alerting.evaluation.progress import EvaluationProgress
 from app.alerting.evaluation.rule_changes import end_alerts_without_rule
-from app.alerting.language.channel_secrets import ForbiddenReferenceError, MissingSecretError, resolve_fields
+from app.alerting.evaluation.watching.gateway_clock import update_clock_alerts
+from app.alerting.evaluation.watching.no_data import end_no_data_alerts, update_no_data_alerts
+from app.alerting.evaluation.writing.episode_values import update_values
 from app.alerting.language.files import load_checked
+from app.alerting.rules.channel_secrets import ForbiddenReferenceError, MissingSecretError, resolve_fields
 from app.alerting.rules.in_force import (
     LastEvaluation,
     note_evaluated,

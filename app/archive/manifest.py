@@ -69,7 +69,7 @@ def decode_manifest(data: bytes) -> Manifest:
         newer = msgspec.json.decode(data, type=_Format).format > FORMAT
         if not newer:
             return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArchiveError(f"{MANIFEST_NAME} cannot be read: {error}") from None
     raise ArchiveError("It was written by a newer version of Tidegauge; import it with that version")
 

@@ -9,7 +9,8 @@ from litestar.types import Scope
 
 from app.auth import keys
 from app.auth.audit import Reason
-from app.auth.keys import ApiKey, KeyRing
+from app.auth.key_ring import KeyRing
+from app.auth.keys import ApiKey
 from app.errors import ForbiddenError, UnauthorizedError
 from app.http.proxies import client_address
 

@@ -22,16 +22,16 @@ class RateLimitedError(AppError):
     title = "Too many requests"
     status = HTTPStatus.TOO_MANY_REQUESTS
 
-    def __init__(self, rate: "Rate", wait_s: float, things: str = "notifications") -> None:
+    def __init__(self, rate: "Rate", wait_s: float, counted: str = "notifications") -> None:
         self.retry_after_s = max(1, math.ceil(wait_s))
         super().__init__(
-            f"Rate limit exceeded: this key may send {rate.per_minute} {things} a minute, {rate.burst} at once; "
+            f"Rate limit exceeded: this key may send {rate.per_minute} {counted} a minute, {rate.burst} at once; "
             f"try again in {self.retry_after_s} s"
         )
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """At most `burst` things at once, and `per_minute` of them a minute, evenly spread."""
+    """A rate: at most `burst` at once, and `per_minute` a minute, evenly spread."""
 
     per_minute: int
     burst: int
@@ -51,15 +51,18 @@ class KeyRates:
     def __init__(
         self,
         shared: SharedState,
-        things: str,
+        counted: str,
         own_limit: Callable[[Limits], int | None],
         statements: tuple[str, str],
         default: Rate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Count `things` by two SQL statements: one counts, and one says when the next is due."""
+        """Make counts by two SQL statements: one counts, the other returns when the next is due.
+
+        `counted` is the plural of what is counted, for error messages.
+        """
         self._shared = shared
-        self._things = things
+        self._counted = counted
         self._own_limit = own_limit
         self._statements = statements
         self._default = default
@@ -84,7 +87,7 @@ class KeyRates:
         due_at = max(self._due_at.get(label, now), now) + 60 / rate.per_minute
         wait_s = due_at - now - rate.burst * 60 / rate.per_minute
         if wait_s > _ROUNDING_S:
-            raise RateLimitedError(rate, wait_s, self._things)
+            raise RateLimitedError(rate, wait_s, self._counted)
         self._due_at[label] = due_at
 
     async def _count_shared(self, label: str, rate: Rate) -> None:
@@ -101,7 +104,7 @@ class KeyRates:
         # A process that is refused refuses by itself until then: a client out of control causes few queries.
         self._due_at[label] = asked_at + due[0]["due_s"]
         if not counted:
-            raise RateLimitedError(rate, due[0]["due_s"] + (1 - rate.burst) * 60 / rate.per_minute, self._things)
+            raise RateLimitedError(rate, due[0]["due_s"] + (1 - rate.burst) * 60 / rate.per_minute, self._counted)
 
 
 def upload_rates(shared: SharedState) -> KeyRates:

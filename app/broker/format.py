@@ -9,7 +9,8 @@ import msgspec
 
 from app.model import LevelName
 from app.notify.channels import slack, telegram
-from app.notify.message import LEVELS, NAME_UNITS, RenderedMessage, clip, utf16_units
+from app.notify.message import LEVELS, RenderedMessage
+from app.notify.message_lines import NAME_UNITS, clip, utf16_units
 
 DEFAULT_USERNAME: Final = "NotificationBot"
 DEFAULT_PARSE_MODE: Final = "Markdown"

@@ -1,12 +1,12 @@
 """HTTP routes of the notification broker: the two of the replaced broker, and those that read sent notifications."""
 
 import traceback
-from typing import Annotated, Any, Final, cast, get_args
+from typing import Annotated, Final, cast, get_args
 from uuid import UUID
 
 import msgspec
 import structlog
-from litestar import Request, Response, Router, get, head, post
+from litestar import Response, Router, get, head, post
 from litestar.di import NamedDependency
 from litestar.enums import ScopeType
 from litestar.params import FromPath, QueryParameter
@@ -15,7 +15,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_500_INTERN
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.guard import admit, key_from_headers, require
-from app.auth.keys import KeyRing
+from app.auth.key_ring import KeyRing
 from app.auth.rates import RateLimitedError
 from app.broker.broker import Broker
 from app.broker.openapi import SEND_RESPONSES, BrokerError, SendOperation
@@ -23,13 +23,13 @@ from app.broker.request import parse_request
 from app.broker.store import BrokerLevel, NotificationPage, StoredNotification
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, UnauthorizedError
+from app.http.requests import AnyRequest
 from app.parameters import PageCursor, PageLimit, check_text
 from app.problems import describe, is_database_away, problem_responses
 
 PATH: Final = "/api/v1/notifications"
 BODY_LIMIT: Final = 2**20
 log = structlog.get_logger()
-AnyRequest = Request[Any, Any, Any]
 _encode = msgspec.json.Encoder().encode
 #: Allowed to a preflight that asks for no headers.
 _DEFAULT_HEADERS: Final = (

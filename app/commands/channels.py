@@ -5,8 +5,8 @@ import rich_click as click
 from rich.markup import escape
 from rich.table import Table
 
-from app.alerting.language.channel_secrets import resolve_fields
 from app.alerting.language.files import load_checked
+from app.alerting.rules.channel_secrets import resolve_fields
 from app.commands.console import command_body, open_command_pool, output
 from app.db.lease import is_held
 from app.db.pool import Pool

@@ -1,26 +1,51 @@
 """The `tidegauge` command, assembled from its subcommands."""
 
+from importlib import import_module
+
 import rich_click as click
 
 from app import __version__
-from app.commands.channels import channel
-from app.commands.doctor import doctor
-from app.commands.keys import key
-from app.commands.migrate import migrate_command
-from app.commands.processes.mqtt import mqtt_command
-from app.commands.processes.serve import serve_command
-from app.commands.processes.up import up
-from app.commands.processes.work import work_command
-from app.commands.rules import check, rules
-from app.commands.sensors import sensor
-from app.commands.simulate import simulate_command
-from app.commands.transfer import export_command, import_command
+
+#: Each command: the module of this package and the name in it. A module is imported when its command is used, because
+#: to import all of them takes a second.
+_COMMANDS = {
+    "up": ("processes.up", "up"),
+    "serve": ("processes.serve", "serve_command"),
+    "work": ("processes.work", "work_command"),
+    "migrate": ("migrate", "migrate_command"),
+    "doctor": ("doctor", "doctor"),
+    "check": ("rules", "check"),
+    "rules": ("rules", "rules"),
+    "sensor": ("sensors", "sensor"),
+    "channel": ("channels", "channel"),
+    "key": ("keys", "key"),
+    "export": ("transfer", "export_command"),
+    "import": ("transfer", "import_command"),
+    "mqtt": ("processes.mqtt", "mqtt_command"),
+    "simulate": ("simulate", "simulate_command"),
+}
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.SHOW_ARGUMENTS = True
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.RichGroup):
+    """The commands in the order of `_COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return [*_COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; return None if there is none of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"app.commands.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tidegauge")
 def main() -> None:
     """Store sensor readings, and serve trends, alerts and a live feed.
@@ -28,25 +53,6 @@ def main() -> None:
     Settings are read from the environment and from `.env`; `.env.example` lists all of them.
     Exit codes: 0 done, 1 refused or failed (one line gives the reason), 2 wrong usage, 130 interrupted.
     """
-
-
-for command in (
-    up,
-    serve_command,
-    work_command,
-    migrate_command,
-    doctor,
-    check,
-    rules,
-    sensor,
-    channel,
-    key,
-    export_command,
-    import_command,
-    mqtt_command,
-    simulate_command,
-):
-    main.add_command(command)
 
 
 if __name__ == "__main__":

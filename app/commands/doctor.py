@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.alerting.language.files import load_checked
-from app.alerting.rules.problems import RuleErrors
 from app.clock import SECOND_US, rfc3339, to_us
 from app.commands.console import command_body, count_of, find_embedded_dsn, load_settings, output
 from app.commands.processes.development_key import list_variables
@@ -33,6 +32,7 @@ from app.health import sql as health
 from app.health.work import Work
 from app.notify import sql as notify
 from app.settings import Settings
+from app.yaml_files.problems import FileErrors
 
 #: Largest number of mistakes, gateways or clocks that are shown; further ones are only counted.
 _SHOWN = 3
@@ -149,7 +149,7 @@ async def _check_data(connection: Connection, work: Work) -> list[Finding]:
         *(Finding("note", "warning", each.text) for each in warnings),
         *(
             [Finding("note", "rights", text) for text in rights]
-            or [Finding("ok", "rights", "nobody has more than needed")]
+            or [Finding("ok", "rights", "nobody has more rights than needed")]
         ),
     ]
 
@@ -157,7 +157,7 @@ async def _check_data(connection: Connection, work: Work) -> list[Finding]:
 def _check_rules(settings: Settings) -> list[Finding]:
     try:
         rule_set = load_checked(settings.rules_dir, settings)
-    except RuleErrors as errors:
+    except FileErrors as errors:
         mistakes = [Finding("problem", "rules", str(problem)) for problem in errors.problems]
         return _shorten(mistakes, "tidegauge check")
     counts = f"{count_of(len(rule_set.rules), 'rule')}, {count_of(len(rule_set.channels), 'channel')}"

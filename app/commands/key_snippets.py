@@ -4,6 +4,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from app.settings import Settings
+from app.uplink import server_url
 
 _SNIPPETS: Final = """
 Send a reading with curl:
@@ -32,9 +33,7 @@ influxdb:
 
 def write_snippets(key: str, settings: Settings, gateway: str | None) -> str:
     """Return examples with the key and the server's address, PUBLIC_URL or else HOST and PORT."""
-    address = (settings.public_url or f"http://{_in_url(settings.host)}:{settings.port}{settings.root_path}").rstrip(
-        "/"
-    )
+    address = (settings.public_url or f"{server_url(settings)}{settings.root_path}").rstrip("/")
     parts = urlsplit(address)
     has_tls = parts.scheme == "https"
     text = _SNIPPETS.format(
@@ -45,11 +44,4 @@ def write_snippets(key: str, settings: Settings, gateway: str | None) -> str:
         port=parts.port or (443 if has_tls else 80),
         path=f"\n  path: {parts.path}" if parts.path else "",
     )
-    return text if gateway is None else f"{text}\n\nWhat is sent with this key is that of the gateway {gateway}."
-
-
-def _in_url(host: str) -> str:
-    """Return the host for an address; one that stands for all addresses is no address to send to."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
+    return text if gateway is None else f"{text}\n\nReadings sent with this key are those of the gateway {gateway}."

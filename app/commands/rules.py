@@ -12,7 +12,6 @@ from rich.text import Text
 from app.alerting.language.files import load_checked, load_unsent
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
-from app.alerting.rules.problems import RuleErrors, RuleProblem
 from app.alerting.trials.against_data import DAYS, RuleFit, fit_rules
 from app.alerting.trials.backtest import Backtest, run_backtest
 from app.alerting.trials.backtest_report import describe_backtest, episode_table
@@ -26,6 +25,7 @@ from app.db.pool import DATABASE_ERRORS, Connection, connect
 from app.errors import AppError, DatabaseUnavailableError, NotFoundError
 from app.hints import did_you_mean, listed, shown
 from app.settings import Settings
+from app.yaml_files.problems import FileErrors, FileProblem
 
 #: So wide that rich does not shorten the cells of a table; a terminal wraps long lines instead.
 _wide_output = Console(width=1_000)
@@ -58,11 +58,11 @@ async def check(paths: tuple[Path, ...], as_json: bool, against_data: bool) -> i
     """
     settings = load_settings()
     loaded: dict[Path, RuleSet] = {}
-    problems: list[RuleProblem] = []
+    problems: list[FileProblem] = []
     for path in paths or (settings.rules_dir,):
         try:
             loaded[path] = load_checked(path, settings)
-        except RuleErrors as errors:
+        except FileErrors as errors:
             problems.extend(errors.problems)
     fits = {path: await _fit_to_data(rule_set) for path, rule_set in loaded.items()} if against_data else {}
     if as_json:
@@ -186,7 +186,7 @@ def _print_fits(fits: Iterable[RuleFit]) -> None:
             _print(f"    {warning}")
 
 
-def _check_result(loaded: Iterable[RuleSet], problems: Sequence[RuleProblem]) -> dict[str, Any]:
+def _check_result(loaded: Iterable[RuleSet], problems: Sequence[FileProblem]) -> dict[str, Any]:
     sets = list(loaded)
     return {
         "ok": not problems,
@@ -210,7 +210,7 @@ def _list_test_files(paths: Iterable[Path]) -> Iterator[Path]:
 def _run_file(file: Path, channels_dir: Path | None) -> FileResult:
     try:
         return FileResult(outcomes=tuple(run_rule_tests(read_rule_tests(file, channels_dir))))
-    except RuleErrors as errors:
+    except FileErrors as errors:
         return FileResult(problems=errors.problems)
 
 

@@ -8,7 +8,8 @@ import rich_click as click
 from app.commands.console import command_body, duration, load_settings, output, stderr
 from app.commands.processes.development_key import find_development_key
 from app.errors import SettingsError
-from app.simulate import Plan, render_summary, server_url, simulate
+from app.simulate import Plan, render_summary, simulate
+from app.uplink import server_url
 
 
 @click.command("simulate")

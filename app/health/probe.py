@@ -102,7 +102,7 @@ class Probe:
         answer = asking.result() if done else _Answer(["database: does not answer in time"])
         self._work = answer.work or self._work
         seen = self._judge(answer)
-        self._tell(seen, is_known=answer.work is not None)
+        self._log_changes(seen, is_known=answer.work is not None)
         self.measure(seen)
         return seen
 
@@ -228,7 +228,7 @@ class Probe:
             warnings.append(HealthWarning("replica_away", text))
         return warnings + warn_of_skew()
 
-    def _tell(self, seen: Seen, is_known: bool) -> None:
+    def _log_changes(self, seen: Seen, is_known: bool) -> None:
         """Log the beginning and the end of problems, at once, and of warnings that have held for SETTLED_S.
 
         While the state of the database is not known, the warnings about it stay.
@@ -236,20 +236,20 @@ class Probe:
         held = _group(seen)
         for kind in self._since.keys() - held.keys():
             if is_known or kind in (_PROBLEM, "not_known"):
-                self._tell_end(kind)
+                self._log_end(kind)
         for kind, text in held.items():
             since = self._since.setdefault(kind, monotonic())
             if kind not in self._told and (kind == _PROBLEM or monotonic() - since >= SETTLED_S):
-                self._tell_begin(kind, text)
+                self._log_begin(kind, text)
 
-    def _tell_begin(self, kind: str, text: str) -> None:
+    def _log_begin(self, kind: str, text: str) -> None:
         self._told.add(kind)
         if kind == _PROBLEM:
             log.error("process_unready", text=text)
         else:
             log.warning("health_warning_began", kind=kind, text=text)
 
-    def _tell_end(self, kind: str) -> None:
+    def _log_end(self, kind: str) -> None:
         del self._since[kind]
         if kind not in self._told:
             return

@@ -9,7 +9,7 @@ import msgspec
 
 from app.clock import DAY_US, MINUTE_US, rfc3339, to_us
 from app.db.aggregates import OLDEST_ACCEPTED_US
-from app.ingest.upload import Rejected, RejectionCode
+from app.ingest.uploads.receipt import Rejected, RejectionCode
 from app.model import VALUE_LIMIT, Tags
 from app.names import (
     METRIC_NAME_LIMIT,

@@ -3,9 +3,10 @@
 from app.db.pool import DATABASE_ERRORS, Connection, Pool
 from app.errors import DatabaseUnavailableError
 from app.ingest.flush.batch import Batch
-from app.ingest.series import SeriesRegistry
+from app.ingest.series.registry import SeriesRegistry
 from app.ingest.sql import SQL
-from app.ingest.upload import Receipt, Upload, make_receipt
+from app.ingest.uploads.receipt import Receipt
+from app.ingest.uploads.upload import Upload, make_receipt
 from app.ingest.writer import NOT_STORED
 from app.problems import is_database_away
 from app.tasks import run_off_loop

@@ -1,24 +1,17 @@
-"""Intake of uploads: reads a request's body, has it parsed and stored, and returns the receipt, for every format."""
+"""Intake of uploads of every format: reads a request's body, parses and stores it, and returns the receipt."""
 
 import asyncio
 from collections.abc import Mapping
-from contextvars import Context
 from hashlib import sha256
-from typing import Any
 
 import msgspec
-import structlog
-from litestar import Litestar, Request
-from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.guard import Connection, first_headers, key_from_headers
+from app.auth.guard import first_headers, key_from_headers
 from app.auth.keys import ApiKey
 from app.clock import DistinctClock, rfc3339
 from app.db.pool import DATABASE_ERRORS, Pool, cut_after
 from app.errors import (
     AppError,
-    ClientGoneError,
     DatabaseUnavailableError,
     InvalidRequestError,
     OverloadedError,
@@ -26,7 +19,9 @@ from app.errors import (
     UnprocessableError,
 )
 from app.http.proxies import client_address
+from app.http.requests import AnyRequest
 from app.ingest.bodies.compression import BODY_LIMIT, decompress, decompress_up_to
+from app.ingest.bodies.receive import receive_body, too_large
 from app.ingest.bodies.room import BodyRoom, HeldRoom
 from app.ingest.dry_run import try_upload
 from app.ingest.flush.idempotency import AnsweredElsewhereError, Answers, check_key
@@ -36,7 +31,9 @@ from app.ingest.gateways.refusals import BODY_KEPT
 from app.ingest.gateways.statistics import GatewayLog
 from app.ingest.gateways.unknown_fields import UnknownFields
 from app.ingest.sql import SQL
-from app.ingest.upload import Idempotency, Outcome, Receipt, Sent, Upload
+from app.ingest.uploads.log import UploadLog
+from app.ingest.uploads.receipt import Outcome, Receipt
+from app.ingest.uploads.upload import Idempotency, Sent, Upload
 from app.ingest.writer import NOT_STORED, Writer
 from app.metrics import Metrics
 from app.problems import is_database_away
@@ -51,12 +48,6 @@ BEAT_TIMEOUT_S = 3.0
 #: mistakes; any other body is parsed in a thread. No body blocks the event loop for more than 100 ms.
 INLINE_BYTES = 2**14
 QUICK_BYTES = 2**20
-#: Number of uploads in a second that get a line of their own in the log. A line takes a fifth of the time of an upload
-#: of one reading.
-UPLOADS_LOGGED_PER_S = 50
-_encode = msgspec.json.Encoder().encode
-log = structlog.get_logger()
-AnyRequest = Request[Any, Any, Any]
 
 
 class Ingest:
@@ -102,7 +93,7 @@ class Ingest:
         headers = first_headers(request.scope)
         api_key: ApiKey = request.scope["state"]["api_key"]
         with HeldRoom(self._body_room) as room:
-            sent = await _receive(request, headers, BODY_LIMIT, room)
+            sent = await receive_body(request, headers, BODY_LIMIT, room)
             received_us = self.clock()
             body = _SentBody(
                 sent,
@@ -153,10 +144,10 @@ class Ingest:
         Raise InvalidRequestError, PayloadTooLargeError, or OverloadedError when too much is being received.
         """
         with HeldRoom(self._body_room) as room:
-            sent = await _receive(request, headers, limit, room)
+            sent = await receive_body(request, headers, limit, room)
             body = decompress_up_to(limit, sent, headers.get("content-encoding", ""))
         if body is None:
-            raise _too_large(limit)
+            raise too_large(limit)
         return body
 
     async def _parse(
@@ -198,7 +189,7 @@ class Ingest:
             return answer
 
     async def _store_event(self, upload: Upload, event: str) -> Receipt:
-        """Store what a sender tells about an event, of which it may tell again: then, all values are duplicates."""
+        """Store the readings of an event. If the sender sends the event again, all its values count as duplicates."""
         number = sha256(event.encode("utf-8", "surrogatepass")).digest()
         asked = Idempotency(f"event {number.hex()}", number)
         label = upload.api_key.label
@@ -232,91 +223,6 @@ class Ingest:
         return outcome
 
 
-class UploadRoute(HTTPRouteHandler):
-    """A route with little overhead, because thousands of uploads of a single reading may arrive in a second."""
-
-    async def authorize_connection(self, connection: Connection) -> None:
-        """Run the guards, as Litestar does, but without a copy of this route for each; count the key's uploads.
-
-        Raise what the guards raise, and RateLimitedError.
-        """
-        for guard in self.resolve_guards():
-            await guard(connection, self)  # type: ignore[misc]
-        api_key: ApiKey = connection.scope["state"]["api_key"]
-        if api_key.limits.uploads_per_minute:
-            await connection.app.state.upload_rates.count(api_key)
-
-    async def to_response(self, app: Litestar, data: Any, request: AnyRequest) -> ASGIApp:
-        """Answer with a receipt or a dict as JSON; leave other data to Litestar."""
-        if isinstance(data, Receipt | dict):
-            return JsonAnswer(self.status_code, _encode(data))
-        return await super().to_response(app, data, request)
-
-
-class JsonAnswer:
-    """An answer with fixed headers."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        self._status = status
-        self._body = body
-
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send the answer."""
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self._body))]
-        await send({"type": "http.response.start", "status": self._status, "headers": headers})
-        await send({"type": "http.response.body", "body": self._body, "more_body": False})
-
-
-class UploadLog:
-    """Logs each upload; at a high rate, most of them together in one line a second."""
-
-    def __init__(self) -> None:
-        self._lines = 0
-        self._together: _Together | None = None
-
-    def note(self, upload: Upload, receipt: Receipt) -> None:
-        """Log an upload that is stored, or count it for the line at the end of this second."""
-        if not self._lines:
-            # The line at the end belongs to no request, so it must not have the context of one.
-            asyncio.get_running_loop().call_later(1.0, self._end_second, context=Context())
-        self._lines += 1
-        if self._lines > UPLOADS_LOGGED_PER_S:
-            self._together = self._together or _Together()
-            self._together.add(receipt)
-            return
-        log.info(
-            "upload_stored",
-            key=upload.api_key.label,
-            gateway=upload.gateway,
-            accepted=receipt.accepted,
-            duplicates=receipt.duplicates,
-            rejected=receipt.rejected_count,
-            seq=receipt.seq,
-        )
-
-    def _end_second(self) -> None:
-        together, self._together, self._lines = self._together, None, 0
-        if together is not None:
-            log.info("uploads_stored", **msgspec.structs.asdict(together))
-
-
-class _Together(msgspec.Struct):
-    """The sum of some receipts; `seq` is the highest."""
-
-    uploads: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    seq: int | None = None
-
-    def add(self, receipt: Receipt) -> None:
-        self.uploads += 1
-        self.accepted += receipt.accepted
-        self.duplicates += receipt.duplicates
-        self.rejected += receipt.rejected_count
-        self.seq = receipt.seq if self.seq is None else max(self.seq, receipt.seq or 0)
-
-
 class _SentBody(msgspec.Struct):
     """A body as it was sent, and what its headers say of it."""
 
@@ -339,35 +245,8 @@ class _SentBody(msgspec.Struct):
         return None if self.key is None else Idempotency(self.key, sha256(body).digest())
 
 
-async def _receive(request: AnyRequest, headers: Mapping[str, str], limit: int, room: HeldRoom) -> bytes:
-    """Receive a body as it is sent. Raise PayloadTooLargeError, OverloadedError or ClientGoneError."""
-    # uvicorn refuses a Content-Length that is not a number.
-    if int(headers.get("content-length", 0)) > limit:
-        raise _too_large(limit)
-    parts: list[bytes] = []
-    byte_count, more = 0, True
-    # Not `request.body()`, which takes a tenth of the time of a single reading.
-    while more:
-        message = await request.receive()
-        if message["type"] != "http.request":
-            raise ClientGoneError
-        piece = message.get("body", b"")
-        byte_count += len(piece)
-        if byte_count > limit:
-            raise _too_large(limit)
-        room.take(len(piece))
-        parts.append(piece)
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _too_large(limit: int) -> PayloadTooLargeError:
-    size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
-    return PayloadTooLargeError(f"The body is larger than {size} as sent; send smaller batches")
-
-
 async def _bind(upload: Upload) -> Upload:
-    """Return an upload as the one of its key's gateway, if the key is bound."""
+    """Return an upload, which becomes one of the key's gateway if the key is bound."""
     binding = upload.api_key.binding
     return upload if binding is None else await run_off_loop(upload.value_count, bind, upload, binding)
 

@@ -117,12 +117,11 @@ SELECT id, uploaded_tags::text AS tags, to_us(nullif(tags_at, '-infinity')) AS t
  WHERE id = ANY($1::int[]);
 
 -- name: store_small_flush
--- $1 version of the sensors, $2 whether any decompression is allowed, $3 to $5 readings as in insert_readings, $6 and $7
--- as in insert_late_days, $8 to $10 as in upsert_series_state, $11 and $12 as in insert_dirty, $13 parts of the payload,
--- $14 to $19 as in insert_legacy_readings, $20 to $22 labels, keys and body hashes of answers, $23 the answers if all
--- readings are new and $24 whether these have a seq, $25 the answers if none is new
+-- $1 version of the sensors, $2 whether any decompression is allowed, $3 to $5 readings as in insert_readings, $6 to $19
+-- as $2 to $15 of record_readings, $20 to $22 labels, keys and body hashes of answers, $23 the answers if all readings
+-- are new and $24 whether these have a seq, $25 the answers if none is new
 SELECT flush.seq, flush.legacy_ids, CASE WHEN flush.seq IS NULL THEN find_conflicts_1($3, $4, $5, 2) END AS conflicts
-  FROM store_small_flush_2(
+  FROM store_small_flush_3(
            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
            $24, $25
        ) AS flush;
@@ -146,21 +145,17 @@ SELECT count(*)
   JOIN reading ON reading.series_id = asked.series_id AND reading.time = from_us(us)
  WHERE reading.time BETWEEN from_us($3) AND from_us($4);
 
--- name: insert_late_days
--- $1 days, $2 time of the oldest new reading of each
-INSERT INTO late_day (day)
-SELECT day FROM unnest($1::date[], $2::bigint[]) AS touched (day, oldest_us)
- WHERE from_us(oldest_us) < late_before();
+-- name: record_readings
+-- $1 number of new readings, $2 touched UTC days and $3 the oldest new time of each, $4 to $6 as in update_series_state,
+-- $7 summaries of the new readings of series, packed as in app/summaries.py, and $8 whether the readings are late,
+-- $9 parts of the payload of the feed row, $10 to $15 records of the replaced server: sensors, times, temperatures,
+-- humidities, pressures and client addresses. Returns the version of the sensors as well, to save a round trip.
+SELECT recorded.*, (SELECT version FROM sensor_version) AS version
+  FROM record_readings_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS recorded;
 
--- name: upsert_series_state
+-- name: update_series_state
 -- $1 series ids in ascending order, $2 time and $3 value of the newest new reading of each
-INSERT INTO series_state AS state (series_id, last_time, last_value, received_at)
-SELECT series_id, from_us(us), value, now()
-  FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
-ON CONFLICT (series_id) DO UPDATE SET
-    last_value = CASE WHEN excluded.last_time > state.last_time THEN excluded.last_value ELSE state.last_value END,
-    last_time = greatest(state.last_time, excluded.last_time),
-    received_at = excluded.received_at, only_imported = FALSE;
+SELECT update_series_state_1($1, $2, $3);
 
 -- name: touch_series_state
 -- $1 series ids in ascending order. Readings that are pending were received, but are not the latest ones yet.
@@ -172,7 +167,7 @@ UPDATE series_state AS state SET received_at = now(), only_imported = FALSE
  WHERE state.series_id = locked.series_id;
 
 -- name: upsert_state_of_import
--- As above, for an imported file. A reading older than a day does not count as received now.
+-- As update_series_state, for an imported file. A reading older than a day does not count as received now.
 INSERT INTO series_state AS state (series_id, last_time, last_value, received_at, only_imported)
 SELECT series_id, from_us(us), value,
        CASE WHEN from_us(us) < now() - INTERVAL '1 day' THEN from_us(us) ELSE now() END,
@@ -189,23 +184,6 @@ ON CONFLICT (series_id) DO UPDATE SET
 -- Tells this database from others, also from one of the same name that was made later.
 SELECT format('%s %s', (SELECT oid FROM pg_database WHERE datname = current_database()), min(applied_at))
   FROM schema_migration;
-
--- name: insert_dirty
--- $1 summaries of the new readings of series, packed as in app/summaries.py, $2 whether the readings are late
-INSERT INTO dirty (summaries, late) VALUES ($1, $2);
-
--- name: insert_legacy_readings
--- $1 sensors, $2 times, $3 temperatures, $4 humidities, $5 pressures, $6 client addresses. Returns ids in the same order.
-INSERT INTO legacy_reading (sensor, time, temperature, humidity, pressure, client_ip)
-SELECT sensor, from_us(us), temperature, humidity, pressure, client_ip
-  FROM unnest($1::text[], $2::bigint[], $3::float8[], $4::float8[], $5::float8[], $6::text[])
-       AS new (sensor, us, temperature, humidity, pressure, client_ip)
-RETURNING id;
-
--- name: insert_feed
--- $1 count of values, $2 payload. Returns the version of the sensors as well, to save a round trip.
-INSERT INTO feed (kind, n, payload) VALUES ('readings', $1, $2)
-RETURNING id, (SELECT version FROM sensor_version) AS version;
 
 -- name: bring_back_sensors
 -- $1 ids of retired sensors that report again

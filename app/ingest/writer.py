@@ -17,9 +17,10 @@ from app.ingest.flush.commit import CommitUnknownError
 from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
-from app.ingest.series import SensorsChangedError, SeriesRegistry
+from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome, Upload
+from app.ingest.uploads.receipt import Outcome
+from app.ingest.uploads.upload import Upload
 from app.metrics import Metrics
 from app.problems import is_database_away
 from app.tasks import run_off_loop
@@ -135,8 +136,8 @@ class Writer:
                 self._flushing.append(began)
                 deadline = taken[0].since + self.within_s
                 try:
-                    # Of the connection alone it is not enough to be closed: in the middle of a COPY whose data the
-                    # network does not take, asyncpg does not notice it.
+                    # Closing the connection is not enough: asyncpg does not notice it in the middle of a COPY whose
+                    # data the network does not take.
                     async with asyncio.timeout_at(deadline + 1):
                         if connection is None or connection.is_closed():
                             connection = await connect(

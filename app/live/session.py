@@ -13,7 +13,8 @@ from litestar.exceptions import WebSocketDisconnect
 
 from app.auth.connections import ConnectionCounts, TooManyConnectionsError
 from app.auth.guard import admit, key_from_headers
-from app.auth.keys import ApiKey, KeyRing
+from app.auth.key_ring import KeyRing
+from app.auth.keys import ApiKey
 from app.clock import now, rfc3339, to_us
 from app.db.pool import DATABASE_ERRORS, Pool
 from app.errors import ForbiddenError, UnauthorizedError

@@ -183,7 +183,7 @@ async def _exchange(session: aiohttp.ClientSession, post: Post) -> Answer | Deli
     except aiohttp.ClientProxyConnectionError as error:
         return TransientError(f"proxy: {_name_connect_failure(error)}")
     except aiohttp.ConnectionTimeoutError:
-        return TransientError("no connection came about in time")
+        return TransientError("no connection could be opened in time")
     except aiohttp.ClientConnectorError as error:
         return TransientError(_name_connect_failure(error))
     except TimeoutError:
@@ -237,8 +237,8 @@ def _name_connect_failure(error: aiohttp.ClientConnectorError) -> str:
         case aiohttp.ClientConnectorDNSError():
             return "the host name could not be resolved"
         case aiohttp.ClientConnectorSSLError():
-            return "no secure connection came about"
+            return "no TLS connection could be opened"
         case _ if isinstance(error.os_error, ConnectionRefusedError):
             return "the connection was refused"
         case _:
-            return "no connection came about"
+            return "no connection could be opened"

@@ -46,8 +46,18 @@ class Gateway:
         self._delivery = UploadDelivery(name, plan, behaviour, timeline, self.counts)
         #: The time of its uploads within the batch interval, as a fraction, so that gateways do not upload all at once.
         self._upload_offset = fraction(key_of(plan.seed, name, "beat"))
-        self._made_until_us = timeline.start_us
+        self._made_until_us = timeline.start_us if behaviour.has_history else timeline.live_us
         self._logged_excursions: frozenset[str] = frozenset()
+
+    @property
+    def sensor_count(self) -> int:
+        """Number of its sensors."""
+        return len(self._sensors)
+
+    @property
+    def change_reporters(self) -> list[str]:
+        """The names of its sensors that report changes only."""
+        return [sensor.name for sensor in self._sensors if sensor.reports_changes]
 
     @property
     def state(self) -> str:
@@ -164,8 +174,17 @@ class Gateway:
             for sensor in self._sensors:
                 # Whole milliseconds, because that is the precision in which times are sent.
                 time_us = (interval * every_us + int(sensor.offset * every_us)) // 1_000 * 1_000
-                if from_us <= time_us < until_us:
+                if from_us <= time_us < until_us and self._is_reported(sensor, time_us):
                     yield Measurement(sensor.name, time_us // 1_000, sensor.measure(time_us), sensor.tags)
+
+    def _is_reported(self, sensor: SimulatedSensor, time_us: int) -> bool:
+        """Return whether a sensor sends its value; one that reports changes also sends its first."""
+        before_us = time_us - self._plan.every_us
+        return (
+            not sensor.reports_changes
+            or before_us < self._timeline.start_us + self.behaviour.skew_us
+            or sensor.measure(time_us) != sensor.measure(before_us)
+        )
 
     def _log_excursions(self) -> None:
         """Log each excursion that has begun since the last call, once for all sensors that it affects."""

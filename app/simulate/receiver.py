@@ -2,20 +2,22 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiohttp import web
 from rich.console import Console
 from rich.markup import escape
+
+from app.clock import now
 
 _console = Console(stderr=True)
 
 
 @asynccontextmanager
 async def demo_receiver() -> AsyncIterator[dict[str, str]]:
-    """Run a receiver until the block ends; yield the variable that gives the worker a channel `demo` to it.
+    """Run a receiver until the block ends; yield the variable that gives the worker the channels of the demo to it.
 
-    The rules stay those of RULES_DIR, so that edits take effect.
+    The rules stay those of RULES_DIR, so that edits take effect. The channels are of the type ntfy, whose messages are
+    the text that people read.
     """
     application = web.Application()
     application.router.add_post("/", _print_message)
@@ -31,19 +33,11 @@ async def demo_receiver() -> AsyncIterator[dict[str, str]]:
 
 
 async def _print_message(request: web.Request) -> web.Response:
-    """Print the title and the entries of a message on standard error."""
+    """Print the channel, the title and the text of a message on standard error."""
     message = await request.json()
-    _console.print(f"\n{message['emoji']} [bold]{escape(message['title'])}[/]", highlight=False)
-    for entry in message["entries"]:
-        since = " since " + entry["since"][:16] if entry.get("since") else ""
-        until = " until " + entry["until"][:16] if entry.get("until") else ""
-        note = "  " + entry["note"] if entry.get("note") else ""
-        measured = escape(_measured(entry))
-        _console.print(f"   {measured}[dim]{since}{until}[/]{escape(note)}", highlight=False, soft_wrap=True)
-    return web.Response(text="ok")
-
-
-def _measured(entry: dict[str, Any]) -> str:
-    """Return sensor, metric and value; six digits, because a computed value has more digits than were measured."""
-    value = "" if entry.get("value") is None else f"{entry['value']:.6g} {entry.get('unit', '')}"
-    return " ".join(f"{entry['sensor']} {entry['metric']} {value}".split())
+    at = f"{now().astimezone():%H:%M:%S}"
+    title = f"{message['tags'][0]} [bold]{escape(message['title'])}[/]"
+    _console.print(f"\n{title}  [dim]{at} to {escape(message['topic'])}[/]", highlight=False, soft_wrap=True)
+    for line in message["message"].splitlines():
+        _console.print(f"   {escape(line)}" if line else "", highlight=False, soft_wrap=True)
+    return web.json_response({"id": "demo"})

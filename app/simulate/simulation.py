@@ -12,6 +12,7 @@ from app.simulate.delivery import DeliveryCounts
 from app.simulate.gateway import Gateway, LogEvent
 from app.simulate.plan import Plan
 from app.simulate.world.behaviour import Behaviour, behaviour_of
+from app.simulate.world.demo_sites import demo_behaviours, demo_sensors
 from app.simulate.world.sites import gateway_name, list_sensors
 from app.simulate.world.timeline import EventTimeline
 from app.uplink import Uplink
@@ -61,16 +62,20 @@ class Simulation:
         self.plan = plan
         self.timeline = timeline
         self._tasks: list[asyncio.Task[None]] = []
-        self.gateways = [
-            Gateway(
-                gateway_name(number),
-                list_sensors(plan.seed, number, plan.sensors, plan.demo_start_us),
-                choose_behaviour(plan.seed, number, plan.demo_start_us),
-                plan,
-                timeline,
-                log_event,
-            )
+        behaviours = {
+            gateway_name(number): choose_behaviour(plan.seed, number, plan.demo_start_us)
             for number in range(plan.gateways)
+        }
+        sensors = {
+            gateway_name(number): list_sensors(plan.seed, number, plan.sensors, plan.demo_start_us)
+            for number in range(plan.gateways)
+        }
+        if plan.demo_start_us is not None:
+            behaviours |= demo_behaviours(plan.seed, plan.demo_start_us)
+            for name, further in demo_sensors(plan.seed, plan.demo_start_us).items():
+                sensors[name] = [*sensors.get(name, ()), *further]
+        self.gateways = [
+            Gateway(name, sensors[name], behaviour, plan, timeline, log_event) for name, behaviour in behaviours.items()
         ]
 
     async def run(self) -> SimulationSummary:

@@ -2,8 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -11,6 +10,7 @@ from app.clock import from_us
 from app.durations import parse_duration
 from app.errors import InvalidRequestError
 from app.hints import did_you_mean
+from app.local_times import zone_names
 from app.time_texts import name_unit, parse_time_text
 
 DEFAULT_RANGE = timedelta(days=1)
@@ -88,11 +88,11 @@ def parse_zone(text: str) -> ZoneInfo:
     """Return the zone of a name such as Europe/Berlin; raise InvalidRequestError."""
     # An unescaped + arrives as a space, as in Etc/GMT+5.
     name = text.replace(" ", "+")
-    if name in _zone_names():
+    if name in zone_names():
         return ZoneInfo(name)
     raise InvalidRequestError(
         f"tz is {text!r:.60}; send a name of the IANA time zone database, such as Europe/Berlin"
-        f"{did_you_mean(text, _zone_names())}"
+        f"{did_you_mean(text, zone_names())}"
     )
 
 
@@ -104,9 +104,3 @@ def _parse_ago(name: str, text: str) -> timedelta:
     if not text.startswith("-"):
         raise InvalidRequestError(f'{name} is {text!r:.60}; times before now begin with a minus: "-{text}"')
     return ago
-
-
-@lru_cache(maxsize=1)
-def _zone_names() -> frozenset[str]:
-    """Return the names of all zones; finding them reads several hundred files."""
-    return frozenset(available_timezones())

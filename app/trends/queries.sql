@@ -61,7 +61,7 @@ SELECT to_us(found.time) AS time_us, chosen.sensor_id,
 -- name: list_buckets_1m
 -- $1 series, $2 width, $3 from, $4 to (excluded). The average is weighted by the count of each minute.
 SELECT series_id, time_bucket($2::interval, bucket) AS time,
-       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       least(greatest(sum(sum) / sum(n), min(min)), max(max)) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1m
  WHERE series_id = ANY($1::int[]) AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
@@ -71,7 +71,7 @@ SELECT series_id, time_bucket($2::interval, bucket) AS time,
 -- name: list_buckets_1h
 -- As above, over hours.
 SELECT series_id, time_bucket($2::interval, bucket) AS time,
-       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       least(greatest(sum(sum) / sum(n), min(min)), max(max)) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1h
  WHERE series_id = ANY($1::int[]) AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
@@ -81,7 +81,7 @@ SELECT series_id, time_bucket($2::interval, bucket) AS time,
 -- name: list_buckets_1d
 -- As above, over days.
 SELECT series_id, time_bucket($2::interval, bucket) AS time,
-       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       least(greatest(sum(sum) / sum(n), min(min)), max(max)) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1d
  WHERE series_id = ANY($1::int[]) AND bucket >= time_bucket($2, $3::timestamptz) AND bucket < $4
@@ -92,7 +92,7 @@ SELECT series_id, time_bucket($2::interval, bucket) AS time,
 -- $1 series, $2 edges of the buckets in ascending order, one more than buckets, $3 the first and $4 the last edge.
 -- Over hours.
 SELECT series_id, ($2::timestamptz[])[width_bucket(bucket, $2::timestamptz[])] AS time,
-       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       least(greatest(sum(sum) / sum(n), min(min)), max(max)) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1h
  WHERE series_id = ANY($1::int[]) AND bucket >= $3 AND bucket < $4
@@ -102,7 +102,7 @@ SELECT series_id, ($2::timestamptz[])[width_bucket(bucket, $2::timestamptz[])] A
 -- name: list_local_buckets_1m
 -- As above, over minutes.
 SELECT series_id, ($2::timestamptz[])[width_bucket(bucket, $2::timestamptz[])] AS time,
-       sum(sum) / sum(n) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
+       least(greatest(sum(sum) / sum(n), min(min)), max(max)) AS avg, min(min) AS min, max(max) AS max, sum(n)::bigint AS count,
        first(first, bucket) AS first, last(last, bucket) AS last
   FROM reading_1m
  WHERE series_id = ANY($1::int[]) AND bucket >= $3 AND bucket < $4

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 import asyncpg
 import msgspec
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
@@ -18,6 +18,7 @@ from app.clock import from_us, now, rfc3339, to_us
 from app.csv_text import spreadsheet_text
 from app.db.pool import Pool
 from app.errors import InvalidRequestError
+from app.http.requests import AnyRequest
 from app.model import MetricName, SensorName
 from app.paging import cut_page, parse_time_cursor, time_cursor
 from app.parameters import PageCursor, read_name
@@ -58,7 +59,6 @@ Zone = Annotated[
     ),
 ]
 Points = Annotated[int, QueryParameter(ge=1, le=10_000, description="Approximate maximum of buckets of each series")]
-AnyRequest = Request[Any, Any, Any]
 
 
 class ReadingItem(msgspec.Struct, frozen=True):

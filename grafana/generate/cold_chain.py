@@ -198,8 +198,8 @@ def _days() -> Json:
 def _alerts() -> Json:
     listed = sql.query(
         """
-        SELECT started_at AS "Started", resolved_at AS "Ended",
-               extract(epoch FROM coalesce(resolved_at, now()) - started_at)::float8 AS "Duration",
+        SELECT started_at AS "Started", <<ended>> AS "Ended",
+               extract(epoch FROM coalesce(<<ended>>, now()) - started_at)::float8 AS "Duration",
                level AS "Level", sensor AS "Sensor", rule AS "Rule", threshold #>> '{}' AS "Limit",
                acked_by AS "Acknowledged by", acked_at AS "Acknowledged", id AS "ID"
           FROM alert_view
@@ -207,6 +207,7 @@ def _alerts() -> Json:
          ORDER BY started_at DESC
          LIMIT 500
         """,
+        ended=sql.ENDED,
         alerts=sql.alerts_in_range(IS_PICKED),
     )
     return p.table(

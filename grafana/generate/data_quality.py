@@ -109,7 +109,7 @@ def _uptime() -> Json:
          LIMIT 50
         """,
         picked=IS_PICKED,
-        offline=sql.alerts_in_range("sensor IS NULL AND gateway IS NOT NULL"),
+        offline=sql.alerts_in_range(sql.OFFLINE),
     )
     return p.bars(
         "Uptime of each gateway",
@@ -128,7 +128,7 @@ def _outages() -> Json:
         "Outages of each gateway",
         "When each gateway was reported offline; the 40 gateways with the longest outages of this range.",
         (16, 10),
-        p.series_of(sql.timeline("gateway", f"sensor IS NULL AND gateway IS NOT NULL AND {IS_PICKED}")),
+        p.series_of(sql.timeline("gateway", f"{sql.OFFLINE} AND {IS_PICKED}")),
     )
 
 
@@ -136,9 +136,10 @@ def _gateways() -> Json:
     text = sql.query(
         """
         SELECT gateway AS "Gateway", key AS "Key", state AS "State", last_upload_at AS "Last upload",
-               usual_interval_s AS "Usual interval", lateness_s AS "Lateness", skew_s AS "Clock skew",
+               usual_interval_s AS "Usual interval", lateness_s AS "Lateness", skew_s AS "Clock skew", clock AS "Clock",
                sensors AS "Sensors", uploads AS "Uploads", accepted AS "Accepted", duplicates AS "Duplicates",
-               (duplicates::float8 / nullif(accepted + duplicates, 0)) AS "Duplicate share", rejected AS "Refused"
+               (duplicates::float8 / nullif(accepted + duplicates, 0)) AS "Duplicate share", conflicts AS "Conflicts",
+               rejected AS "Refused"
           FROM gateway_view
          WHERE <<picked>>
          ORDER BY lateness_s DESC NULLS LAST, gateway, key
@@ -149,14 +150,15 @@ def _gateways() -> Json:
     return p.table(
         "Gateways, latest first",
         "Each gateway and API key since its first upload. Lateness is the age of the oldest reading in the last upload,"
-        " clock skew what its clock is ahead.",
+        " clock skew the time of receipt less the newest time in it: below zero its clock is ahead. Conflicts are duplicates"
+        " with another value than the stored one.",
         (24, 9),
         p.table_of(text),
         overrides=[
             p.colored("State", p.STATE_COLORS),
             p.field("Last upload", unit="dateTimeFromNow"),
             p.fields("/^(Usual interval|Lateness|Clock skew)$/", unit=p.AGE, decimals=0),
-            p.fields("/^(Sensors|Uploads|Accepted|Duplicates|Refused)$/", unit=p.COUNT),
+            p.fields("/^(Sensors|Uploads|Accepted|Duplicates|Conflicts|Refused)$/", unit=p.COUNT),
             p.field("Duplicate share", unit=p.SHARE, decimals=1),
         ],
     )

@@ -107,34 +107,32 @@ def _open_alerts() -> Json:
     listed = sql.query(
         """
         WITH open AS (
-          SELECT id, level, rule, sensor, metric, gateway, series_id, threshold, unit, started_at, fired_at, acked_by
+          SELECT id, level, rule, sensor, metric, gateway, value, peak, condition, threshold, unit, started_at, acked_by
             FROM alert_view
            WHERE state = 'firing' AND <<picked>>
            ORDER BY level_rank(level) DESC, started_at
            LIMIT 500
         )
-        SELECT open.level AS "Level", open.rule AS "Rule", open.sensor AS "Sensor", open.metric AS "Metric",
-               series_view.last_value AS "Now", open.threshold #>> '{}' AS "Limit", open.unit AS "Unit",
-               open.started_at AS "Since", open.gateway AS "Gateway", open.acked_by AS "Acknowledged by",
-               open.id AS "ID"
+        SELECT level AS "Level", rule AS "Rule", sensor AS "Sensor", metric AS "Metric", value AS "Now",
+               peak AS "Peak", concat_ws(' ', condition, threshold #>> '{}') AS "Limit", unit AS "Unit",
+               started_at AS "Since", gateway AS "Gateway", acked_by AS "Acknowledged by", id AS "ID"
           FROM open
-          LEFT JOIN series_view ON series_view.series_id = open.series_id
-         ORDER BY level_rank(open.level) DESC, open.started_at
+         ORDER BY level_rank(level) DESC, started_at
          LIMIT 500
         """,
         picked=IS_PICKED,
     )
     return p.table(
         "Open alerts in detail",
-        "Alerts that fire now, worst first, then oldest first. A sensor leads to its dashboard, an ID to Tidegauge's"
-        " page.",
+        "Alerts that fire now, worst first, then oldest first, with what their rules compare. A sensor leads to its"
+        " dashboard, an ID to Tidegauge's page.",
         (24, 9),
         p.table_of(listed),
         overrides=[
             p.colored("Level", p.LEVEL_COLORS),
             p.linked("Sensor", "Dashboard of this sensor", TO_SENSOR),
             p.linked("ID", "Alert on the page", TO_ALERT),
-            p.field("Now", decimals=2),
+            p.fields("/^(Now|Peak)$/", decimals=2),
             p.field("Since", unit="dateTimeFromNow"),
         ],
     )
@@ -193,7 +191,7 @@ def _gateways() -> Json:
     listed = sql.query(
         """
         SELECT state AS "State", gateway AS "Gateway", last_upload_at AS "Last upload", sensors AS "Sensors",
-               usual_interval_s AS "Usual interval", lateness_s AS "Lateness", skew_s AS "Clock skew"
+               usual_interval_s AS "Usual interval", lateness_s AS "Lateness", clock AS "Clock", skew_s AS "Clock skew"
           FROM gateway_view
          WHERE <<picked>>
          ORDER BY state = 'offline' DESC, last_upload_at, gateway, key

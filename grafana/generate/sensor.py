@@ -105,14 +105,15 @@ def _alerts() -> Json:
     listed = sql.query(
         """
         SELECT level AS "Level", rule AS "Rule", metric AS "Metric", state AS "State", started_at AS "Started",
-               resolved_at AS "Ended",
-               extract(epoch FROM coalesce(resolved_at, now()) - started_at)::float8 AS "Duration",
+               <<ended>> AS "Ended",
+               extract(epoch FROM coalesce(<<ended>>, now()) - started_at)::float8 AS "Duration",
                threshold #>> '{}' AS "Limit", unit AS "Unit", acked_by AS "Acknowledged by", id AS "ID"
           FROM alert_view
          WHERE <<alerts>>
          ORDER BY started_at DESC
          LIMIT 200
         """,
+        ended=sql.ENDED,
         alerts=sql.alerts_in_range(f"{IS_SENSOR} AND {IS_METRIC}"),
     )
     return p.table(

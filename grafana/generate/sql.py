@@ -20,6 +20,10 @@ LEVELS = (
     ("reading_1d", "bucket", 43_200_000, None),
 )
 _WEEK = "INTERVAL '168 hours'"
+#: When an alert of `alert_view` ended: by its readings, or when somebody closed it; null while it is open.
+ENDED = "coalesce(resolved_at, CASE WHEN state = 'resolved' THEN closed_at END)"
+#: Of alerts, those about gateways whose sensors are all silent; a wrong clock is no outage.
+OFFLINE = "kind = 'no_data' AND sensor IS NULL AND gateway IS NOT NULL"
 
 
 def query(text: str, **parts: str) -> str:
@@ -97,7 +101,8 @@ def alerts_in_range(condition: str) -> str:
     """Return the conditions on `alert_view` for alerts that touch the range and were not withdrawn."""
     return (
         "state <> 'retracted' AND started_at <= $__timeTo()"
-        f" AND (resolved_at IS NULL OR resolved_at >= $__timeFrom()) AND {condition}"
+        " AND (resolved_at IS NULL OR resolved_at >= $__timeFrom())"
+        f" AND (closed_at IS NULL OR {ENDED} IS NULL OR {ENDED} >= $__timeFrom()) AND {condition}"
     )
 
 
@@ -105,7 +110,7 @@ def annotations(condition: str, alerts: str = "alert_view") -> str:
     """Return the query for alerts as regions of a chart, the newest 500; `alerts` stands in for the view."""
     return query(
         """
-        SELECT started_at AS "time", least(coalesce(resolved_at, now()), $__timeTo()) AS timeend,
+        SELECT started_at AS "time", least(coalesce(<<ended>>, now()), $__timeTo()) AS timeend,
                concat_ws(' ', rule || ':', coalesce(sensor, gateway), metric) AS text, level AS tags
           FROM <<view>>
          WHERE <<alerts>>
@@ -113,6 +118,7 @@ def annotations(condition: str, alerts: str = "alert_view") -> str:
          LIMIT 500
         """,
         view=alerts,
+        ended=ENDED,
         alerts=alerts_in_range(condition),
     )
 
@@ -122,27 +128,28 @@ def timeline(name: str, condition: str) -> str:
     return query(
         """
         WITH shown AS (
-          SELECT <<name>> AS name, level_rank(level) AS rank, greatest(started_at, $__timeFrom()) AS since, resolved_at
+          SELECT <<name>> AS name, level_rank(level) AS rank, greatest(started_at, $__timeFrom()) AS since,
+                 <<ended>> AS ended
             FROM alert_view
            WHERE <<alerts>>
         ), worst AS (
           SELECT name
             FROM shown
            GROUP BY name
-           ORDER BY max(rank) DESC, sum(least(resolved_at, now(), $__timeTo()) - since) DESC, name
+           ORDER BY max(rank) DESC, sum(least(ended, now(), $__timeTo()) - since) DESC, name
            LIMIT 40
         ), edge AS (
           SELECT name, $__timeFrom()::timestamptz AS time FROM worst
           UNION
           SELECT name, since FROM shown
           UNION
-          SELECT name, resolved_at FROM shown WHERE resolved_at <= $__timeTo()
+          SELECT name, ended FROM shown WHERE ended <= $__timeTo()
         ), newest AS (
           SELECT edge.time, worst.name AS metric, coalesce(max(shown.rank), 0) AS value
             FROM edge
             JOIN worst USING (name)
             LEFT JOIN shown ON shown.name = worst.name AND shown.since <= edge.time
-             AND (shown.resolved_at IS NULL OR edge.time < shown.resolved_at)
+             AND (shown.ended IS NULL OR edge.time < shown.ended)
            GROUP BY 1, 2
            ORDER BY 1 DESC, 2
            LIMIT 5000
@@ -151,6 +158,7 @@ def timeline(name: str, condition: str) -> str:
         """,
         newest=newest(5_000),
         name=name,
+        ended=ENDED,
         alerts=alerts_in_range(condition),
     )
 

@@ -13,8 +13,10 @@ from app.clock import MINUTE_US, now_us
 from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Readings, Rejected, Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.upload import Upload
 from app.metrics import Metrics
 from app.model import Reading, Tags
 from app.notify.dispatch.dispatcher import Dispatcher

@@ -16,7 +16,8 @@ from app.alerting.rules.model import (
     Selector,
     Terms,
 )
-from app.alerting.telling.situation import GatewaySeries, Silence, Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import GatewaySeries, Silence, UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, to_us
 from app.model import LevelName
 

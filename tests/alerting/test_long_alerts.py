@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from app.alerting.sql import SQL
+from app.alerting.listing.sql import SQL
 from tests.conftest import Database
 from tests.trends.storage import store_series
 

@@ -109,6 +109,7 @@ async def test_history_shows_times_levels_and_peak_of_each_alert(site: Server) -
         "closed_at": None,
         "closed_by": None,
         "closed_note": None,
+        "muted_until": None,
         "actions": [],
         "told": [],
         "messages": [],
@@ -427,9 +428,16 @@ async def test_rules_show_their_conditions_and_state(site: Server) -> None:
     warm, damp, falling = answer["items"]
     assert warm == {
         "name": "warm",
+        "kind": "threshold",
         "sensors": {"metric": "temperature"},
         "value": "last",
+        "holds": False,
         "levels": {"warning": "above 8", "critical": "above 12"},
+        "lasting": {},
+        "clear": None,
+        "when": [],
+        "no_data": "alert after 30m",
+        "muted_until": None,
         "notify": [],
         "series": 3,
         "firing": {"warning": 1, "critical": 1},
@@ -437,6 +445,7 @@ async def test_rules_show_their_conditions_and_state(site: Server) -> None:
         "warnings": [],
     }
     assert damp["sensors"] == {"metric": "humidity", "tags": {"site": "quay"}}
+    assert (damp["lasting"], damp["no_data"]) == ({"error": "2m"}, None)
     assert (damp["levels"], damp["series"], damp["evaluated_to"]) == ({"error": "outside 30 to 70.5"}, 0, None)
     assert falling["value"] == "delta 10m"
     assert (answer["problems"], answer["next"]) == ([], None)
@@ -456,7 +465,7 @@ async def test_rule_has_a_warning_when_after_is_shorter_than_two_upload_interval
     await site.watch_silence()
     warm, *_ = await items(site, "/api/v1/rules")
     assert warm["warnings"] == [
-        "no_data after 30m is under twice the 1h between uploads of environment: it will alarm between them"
+        "no_data after 30m is under twice the 1h between uploads of environment: it will fire between them"
     ]
 
 

@@ -67,8 +67,6 @@ def random_timed_rule(rng: Random) -> tuple[SeriesRule, tuple[Companion, ...]]:
         rule = msgspec.structs.replace(
             rule, value=ValueOf(), holds=True, max_gap_us=rng.choice((1, 2, 3, 5, 12)) * UNIT_US
         )
-    elif rule.value.kind in ("rate", "delta", "increase"):
-        rule = msgspec.structs.replace(rule, value=ValueOf())
     companions = []
     when = []
     if kind != "holds":

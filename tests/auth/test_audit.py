@@ -12,9 +12,10 @@ import pytest
 import websockets
 from structlog.testing import capture_logs
 
-from app.auth import audit, keys
+from app.auth import audit, key_ring
 from app.auth.audit import REFUSALS_KEPT, KeyRefusals
-from app.auth.keys import KeyRing, create_key, revoke_key
+from app.auth.key_ring import KeyRing
+from app.auth.keys import create_key, revoke_key
 from app.http.proxies import client_address
 from tests import processes
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, wait_until
@@ -135,7 +136,7 @@ def test_address_is_that_of_the_connection(client: Any, address: str) -> None:
 async def test_refused_key_is_logged_with_address_reason_and_label_on_every_way_in(
     server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "REFRESH_S", 0.01)
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.01)
     old = await create_key(database.pool, "old", frozenset({"read"}), {})
     await revoke_key(database.pool, "old")
     narrow = await create_key(database.pool, "narrow", frozenset({"ingest"}), {})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.auth import keys
+from app.auth import key_ring
 from app.auth.guard import first_headers, key_from_headers
 from app.auth.keys import create_key, revoke_key
 from app.settings import Settings
@@ -101,7 +101,7 @@ async def test_problem_names_the_scopes_when_one_is_missing(server: Server) -> N
 async def test_stored_key_works_at_once_and_is_refused_soon_after_it_is_revoked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "REFRESH_S", 0.01)
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.01)
     upload = [{"sensor": "pi1", "values": {"t": 1}}]
     async with running_server(Settings(database_url=database.dsn, api_key=API_KEY)) as server:
         headers = {"X-API-Key": await create_key(database.pool, "roof", frozenset({"ingest"}), {})}

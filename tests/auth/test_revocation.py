@@ -9,7 +9,8 @@ from time import monotonic
 import aiohttp
 import pytest
 
-from app.auth.keys import REVOKED_WITHIN_S, create_key, revoke_key
+from app.auth.key_ring import REVOKED_WITHIN_S
+from app.auth.keys import create_key, revoke_key
 from tests.conftest import Database
 from tests.processes import ServerProcess, running
 

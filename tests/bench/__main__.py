@@ -18,7 +18,7 @@ import uvloop
 
 from app import log
 from app.db.embedded.server import EmbeddedServer
-from tests.bench import broker, evaluation, history, live, page
+from tests.bench import alerts, broker, evaluation, history, live, page
 from tests.bench.ingest import batches, endurance, growth, lines, peers, replay, rules, singles
 from tests.bench.report.chart import draw, draw_curves
 from tests.bench.report.rows import Report, Row
@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, Measure] = {
     "notifications": broker.measure,
     "live": live.measure,
     "evaluation": evaluation.measure,
+    "alerts": alerts.measure,
     "history": history.measure,
     "page": page.measure,
 }

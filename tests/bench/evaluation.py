@@ -24,8 +24,10 @@ from app.commands.processes.server import GC_THRESHOLDS
 from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Readings, Rejected, Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.upload import Upload
 from app.model import Reading
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run

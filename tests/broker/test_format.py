@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from app.broker.format import BrokerNotification, slack_message, telegram_message
 from app.notify.channels import slack as slack_channel
 from app.notify.channels import telegram as telegram_channel
-from app.notify.message import RenderedMessage, utf16_units
+from app.notify.message import RenderedMessage
+from app.notify.message_lines import utf16_units
 from app.notify.transport import Endpoints
 from tests.notify.telegram_markup import EntityError, read_markup
 from tests.receivers import SlackReceiver, TelegramReceiver

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from app.auth.keys import ApiKey, KeyRing, Limits
+from app.auth.key_ring import KeyRing
+from app.auth.keys import ApiKey, Limits
 from app.auth.rates import Rate, RateLimitedError
 from app.broker.rates import DEFAULT_RATE, RateLimiter
 from app.db.pool import Pool

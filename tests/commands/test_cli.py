@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -26,8 +28,20 @@ def commands(group: click.Command = main, path: tuple[str, ...] = ()) -> Iterato
     """Yield the path of every command and group, such as ("key", "create")."""
     yield path
     if isinstance(group, click.Group):
-        for name, command in group.commands.items():
-            yield from commands(command, (*path, name))
+        for name in group.list_commands(context(group)):
+            yield from commands(child(group, name), (*path, name))
+
+
+def context(group: click.Group) -> click.Context:
+    return click.Context(group)
+
+
+def child(group: click.Command, name: str) -> click.Command:
+    """Return a command of a group."""
+    assert isinstance(group, click.Group)
+    command = group.get_command(context(group), name)
+    assert command is not None, name
+    return command
 
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)
@@ -36,8 +50,7 @@ def test_help_describes_every_command_and_option(path: tuple[str, ...]) -> None:
     assert result.exit_code == 0, result.output
     command: click.Command = main
     for name in path:
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
+        command = child(command, name)
     assert command.help
     assert re.match(r"[A-Z]", command.help)
     for parameter in command.params:
@@ -47,6 +60,15 @@ def test_help_describes_every_command_and_option(path: tuple[str, ...]) -> None:
 
 def test_help_names_exit_codes() -> None:
     assert "Exit codes: 0 done, 1 refused or failed" in CliRunner().invoke(main, ["-h"]).output
+
+
+def test_command_imports_no_other_command() -> None:
+    code = "import sys; from app.commands.cli import main; main(['key', '--help'], standalone_mode=False); "
+    shown = "print(*sorted(name for name in sys.modules if name.startswith('app.')))"
+    ran = subprocess.run([sys.executable, "-c", code + shown], capture_output=True, text=True, check=True)
+    imported = ran.stdout.splitlines()[-1].split()
+    assert "app.commands.keys" in imported
+    assert not {"app.commands.rules", "app.main", "app.worker"} & {*imported}
 
 
 def test_version_is_shown() -> None:
@@ -217,7 +239,7 @@ def test_key_is_printed_with_examples_of_its_use(tmp_path: Path, database: Datab
     assert f'  urls = ["https://tide.example/gauge"]\n  token = "{key}"\n' in printed
     lines = ("  ssl: true", "  host: tide.example", "  port: 443", "  path: /gauge", f"  token: {key}")
     assert "\n".join(lines) in printed
-    assert printed.endswith("What is sent with this key is that of the gateway harbour.\n")
+    assert printed.endswith("Readings sent with this key are those of the gateway harbour.\n")
     (row,) = tidegauge(tmp_path, "key", "list", "--json", DATABASE_URL=database.dsn).json
     assert {name: row[name] for name in ("gateway", "sensors", "prefix", "limits", "last_used_at")} == {
         "gateway": "harbour",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.keys import SCOPES, KeyRing, create_key, revoke_key, store_key
+from app.auth.key_ring import KeyRing
+from app.auth.keys import SCOPES, create_key, revoke_key, store_key
 from app.commands.processes.development_key import Keys, find_development_key, open_keys
 from app.errors import UnauthorizedError
 from app.settings import Settings
@@ -179,3 +180,9 @@ async def test_key_file_that_cannot_be_read_is_not_taken_for_a_missing_one(datab
     with pytest.raises(IsADirectoryError):
         await open_keys(Settings(database_url=database.dsn, data_dir=tmp_path))
     assert await database.pool.fetchval("SELECT count(*) FROM api_key") == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"{}", b'{"api_key":""}', b'{"api_key":"\xff"}'])
+def test_a_damaged_key_file_holds_no_key(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "development_keys.json").write_bytes(data)
+    assert find_development_key(tmp_path) is None

@@ -24,7 +24,7 @@ def _snippets(address: str, key: str = "tg_x", gateway: str | None = None) -> li
     """Return the examples of curl, Telegraf and Home Assistant for a server."""
     parts = urlsplit(address)
     text = write_snippets(key, Settings(host=str(parts.hostname), port=int(parts.port or 0)), gateway)
-    return re.split(r"\n\n(?=Send a|Telegraf,|Home Assistant,|What is sent)", f"\n{text}")[1:]
+    return re.split(r"\n\n(?=Send a|Telegraf,|Home Assistant,|Readings sent)", f"\n{text}")[1:]
 
 
 async def test_examples_write_with_the_key(server: Server, database: Database, tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ async def test_examples_write_with_the_key(server: Server, database: Database, t
         ("cellar", "roof", ["temperature"]),
         ("roof", "roof", ["battery"]),
     ]
-    assert note == "What is sent with this key is that of the gateway roof."
+    assert note == "Readings sent with this key are those of the gateway roof."
 
 
 def _write_line(output: dict[str, Any]) -> None:
@@ -61,15 +61,27 @@ def test_examples_have_the_settings_of_the_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "ssl", "port", "path"),
+    ("settings", "address", "host", "port", "has_tls", "path"),
     [
-        ("https://sensors.example", True, 443, None),
-        ("https://example.org:8443/tide", True, 8443, "/tide"),
-        ("http://example.org/", False, 80, None),
+        (Settings(host="0.0.0.0", port=8123), "http://127.0.0.1:8123", "127.0.0.1", "8123", "false", None),
+        (Settings(host="::1"), "http://[::1]:8000", "::1", "8000", "false", None),
+        (Settings(root_path="/tide"), "http://127.0.0.1:8000/tide", "127.0.0.1", "8000", "false", "/tide"),
+        (Settings(public_url="https://t.example/"), "https://t.example", "t.example", "443", "true", None),
+        (Settings(public_url="http://t.example"), "http://t.example", "t.example", "80", "false", None),
     ],
 )
-def test_address_is_the_public_one(url: str, ssl: bool, port: int, path: str | None) -> None:
-    text = write_snippets("tg_x", Settings(public_url=url), None)
-    assert f'curl "{url.rstrip("/")}/api/v1/readings"' in text
-    settings = YAML(typ="safe").load(text[text.index("influxdb:") :])["influxdb"]
-    assert (settings["ssl"], settings["port"], settings.get("path")) == (ssl, port, path)
+def test_examples_have_the_address_at_which_the_server_is_reached(
+    settings: Settings, address: str, host: str, port: str, has_tls: str, path: str | None
+) -> None:
+    text = write_snippets("tg_key", settings, None)
+    assert f'curl "{address}/api/v1/readings" -H "X-API-Key: tg_key"' in text
+    assert f'urls = ["{address}"]' in text
+    for name, value in (("host", host), ("port", port), ("ssl", has_tls)):
+        assert re.search(rf"^  {name}: (.*)$", text, re.MULTILINE)[1] == value  # type: ignore[index]
+    found = re.search(r"^  path: (.*)$", text, re.MULTILINE)
+    assert (found and found[1]) == path
+
+
+def test_examples_name_the_gateway_of_a_bound_key() -> None:
+    text = write_snippets("tg_key", Settings(), "harbour")
+    assert text.endswith("\n\nReadings sent with this key are those of the gateway harbour.")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.auth.keys import REVOKED_WITHIN_S
+from app.auth.key_ring import REVOKED_WITHIN_S
 from app.auth.reads import READ_TIMEOUT_S, READ_WAIT_S, READS_RUNNING, READS_WAITING
 from app.broker.delivery import DEADLINE_S as BROKER_DEADLINE_S
 from app.broker.pacing import HOLD_LIMIT_S, PACED_FOR_S, READ_EVERY_S
@@ -22,8 +22,8 @@ from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.flush.idempotency import KEY_LIMIT
 from app.ingest.gateways.statistics import GATEWAYS_PER_KEY
-from app.ingest.series import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
-from app.ingest.upload import REJECTIONS_LISTED
+from app.ingest.series.limits import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
+from app.ingest.uploads.receipt import REJECTIONS_LISTED
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.ingest.writer import QUEUE_VALUES, UPLOAD_WITHIN_S
 from app.live.hub import ALL_QUEUES_BYTES

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from app import services
-from app.auth.keys import REVOKED_WITHIN_S, create_key, revoke_key
+from app.auth.key_ring import REVOKED_WITHIN_S
+from app.auth.keys import create_key, revoke_key
 from app.settings import Settings
 from app.worker import Worker
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_api, wait_until

@@ -10,7 +10,7 @@ from app.db.pool import Pool
 from app.errors import UnprocessableError
 from app.ingest.gateways import statistics
 from app.ingest.gateways.statistics import GatewayLog
-from app.ingest.upload import Outcome, Receipt
+from app.ingest.uploads.receipt import Outcome, Receipt
 from tests.commands.test_doctor import messages
 from tests.conftest import Database, Server
 from tests.ingest.uploads import MINUTE, SECOND, T0, key, reading, upload

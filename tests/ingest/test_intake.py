@@ -8,8 +8,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from app.clock import now_us
-from app.ingest.intake import UPLOADS_LOGGED_PER_S, UploadLog
-from app.ingest.upload import Receipt
+from app.ingest.uploads.log import UPLOADS_LOGGED_PER_S, UploadLog
+from app.ingest.uploads.receipt import Receipt
 from tests.conftest import Server, wait_until
 from tests.ingest.client import send
 from tests.ingest.uploads import reading, upload

@@ -9,7 +9,7 @@ import pytest
 
 from app.auth.keys import Binding, create_key
 from app.ingest.gateways.refusals import BODY_KEPT, show_body
-from app.ingest.upload import Sent
+from app.ingest.uploads.upload import Sent
 from tests.conftest import API_KEY, Database, Server
 from tests.ingest.client import READINGS, RECORD, send
 

@@ -19,7 +19,8 @@ from app.errors import InvalidRequestError, OverloadedError
 from app.http import deadlines
 from app.ingest import writer
 from app.ingest.bodies import room
-from app.ingest.upload import VALUE_BYTES, Outcome, Receipt, Upload
+from app.ingest.uploads.receipt import Outcome, Receipt
+from app.ingest.uploads.upload import VALUE_BYTES, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.settings import Settings

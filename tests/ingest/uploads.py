@@ -7,7 +7,9 @@ from operator import itemgetter
 import msgspec
 
 from app.auth.keys import ApiKey, Limits
-from app.ingest.upload import Idempotency, Readings, Receipt, Rejected, Upload
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt, Rejected
+from app.ingest.uploads.upload import Idempotency, Upload
 from app.model import Reading, SeriesId, Tags
 
 #: 2026-01-31T08:00:00Z

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.auth import keys
+from app.auth import key_ring
 from app.auth.keys import create_key, revoke_key
 from app.live import session
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, wait_until
@@ -81,7 +81,7 @@ async def test_live_closes_with_4429_when_the_keys_own_limit_is_exceeded(server:
 async def test_live_closes_with_4401_when_the_key_is_revoked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "REFRESH_S", 0.05)
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.05)
     key = await create_key(database.pool, "screen", frozenset({"live"}), {})
     async with serving(database.dsn) as server, live(server, key=key) as client, live(server) as other:
         await client.snapshot()
@@ -98,7 +98,7 @@ async def test_live_closes_with_4401_when_the_key_is_revoked(
 async def test_live_closes_with_4401_when_the_key_changes_while_it_is_connected(
     change: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "REFRESH_S", 0.05)
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.05)
     monkeypatch.setattr(session, "REFRESH_S", 0.05, raising=False)
     key = await create_key(database.pool, "screen", frozenset({"live"}), {})
     async with serving(database.dsn) as server, live(server, key=key) as client:
@@ -112,7 +112,7 @@ async def test_live_closes_with_4401_when_the_key_changes_while_it_is_connected(
 async def test_live_closes_with_4403_when_a_key_lost_its_scope_and_comes_back(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "REFRESH_S", 0.05)
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.05)
     monkeypatch.setattr(session, "REFRESH_S", 0.05, raising=False)
     key = await create_key(database.pool, "screen", frozenset({"live"}), {})
     async with serving(database.dsn) as server, live(server, key=key) as client:

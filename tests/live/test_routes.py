@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from app.auth import keys
+from app.auth import key_ring
 from app.auth.keys import create_key, revoke_key
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY, Database, Server, running_server, wait_until
@@ -69,7 +69,7 @@ def clients(server: Server) -> float | None:
 async def test_sensor_updates_closes_with_1008_when_the_key_is_revoked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "REFRESH_S", 0.05)
+    monkeypatch.setattr(key_ring, "REFRESH_S", 0.05)
     key = await create_key(database.pool, "display", frozenset({"live"}), {})
     settings = Settings(database_url=database.dsn, api_key=API_KEY, api_key_ws=API_KEY_WS)
     async with running_server(settings) as server, sensor_updates(server, key) as client:

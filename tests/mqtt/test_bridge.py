@@ -277,7 +277,7 @@ def test_command_checks_its_file_and_names_every_mistake(tmp_path: Path) -> None
     (tmp_path / "bad.yml").write_text(plan(1883, '\n  - {topc: "a", payload: xml}\n'))
     ran = tidegauge(tmp_path, "mqtt", "bad.yml", "--check", COLUMNS="200")
     assert ran.code == 1
-    first, second, third = ran.err.removeprefix("The topics cannot be used: ").splitlines()
+    first, second, third = ran.err.removeprefix("A file cannot be used: ").splitlines()
     assert first.startswith('bad.yml:6:5: "topic" is missing: the topics that it takes;')
     assert second.startswith(
         'bad.yml:6:6: unknown key "topc"; did you mean "topic"? (accepted: topic, payload, sensor, '

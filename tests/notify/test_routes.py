@@ -14,7 +14,8 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from structlog.testing import capture_logs
 
-from app.auth.keys import ApiKey, KeyRing, hash_key
+from app.auth.key_ring import KeyRing
+from app.auth.keys import ApiKey, hash_key
 from app.db.lease import Lease
 from app.notify import routes
 from app.notify.dispatch import dispatcher as dispatcher_module

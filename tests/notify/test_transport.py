@@ -93,7 +93,7 @@ async def test_send_post_is_transient_when_no_connection_is_made_in_time() -> No
         async with open_session(connect_timeout_s=0.1, total_timeout_s=5.0) as session:
             error = await fail(session, url)
     assert isinstance(error, TransientError)
-    assert error.reason == "no connection came about in time"
+    assert error.reason == "no connection could be opened in time"
 
 
 async def test_send_post_is_transient_when_the_host_name_is_unknown() -> None:
@@ -108,7 +108,7 @@ async def test_send_post_is_transient_when_the_server_has_no_tls(
 ) -> None:
     error = await fail(session, webhook.url.replace("http:", "https:"))
     assert isinstance(error, TransientError)
-    assert error.reason == "no secure connection came about"
+    assert error.reason == "no TLS connection could be opened"
 
 
 @pytest.mark.parametrize("fault", [RESETS_BEFORE, RESETS_AFTER], ids=["before", "after"])

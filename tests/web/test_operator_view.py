@@ -122,7 +122,7 @@ async def test_alert_shows_who_was_told_beside_what_failed(server: Server, datab
     await database.pool.execute(TOLD_IN_PART)
     await _open(page, server)
     told = _row(page).locator(".alert-told")
-    await expect(told.locator("span").first).to_have_text("siren failed")
+    await expect(told.locator("span").first).to_have_text("failed: siren")
     await expect(told.locator("span").last).to_contain_text("duty ")
     await expect(told).to_have_attribute("title", "siren: no such host")
 
@@ -141,7 +141,7 @@ async def test_silence_shows_at_every_width_also_when_a_channel_failed(
     await expect(silenced).to_be_visible()
     await database.pool.execute(TOLD_IN_PART)
     await page.reload()
-    await expect(_row(page)).to_contain_text("siren failed")
+    await expect(_row(page)).to_contain_text("failed: siren")
     await expect(silenced).to_be_visible()
 
 

@@ -130,3 +130,18 @@ async def test_page_fits_when_screen_is_a_telephone(server: Server, browser: Bro
     box = await page.locator("#table-body tr").bounding_box()
     assert box is not None
     assert box["height"] == 40
+
+
+async def test_each_column_sorts_by_itself_when_a_metric_has_two_units_or_is_called_state(
+    server: Server, page: Page
+) -> None:
+    for number, (sensor, unit) in enumerate((("a", "m"), ("b", "m"), ("c", "m"), ("d", "ft"), ("e", "ft"))):
+        values = {"level": 10 - number, "state": number}
+        readings = [{"sensor": sensor, "values": values, "units": {"level": unit}}]
+        assert (await server.post_readings(readings)).status == 200
+    await _open(page, server, "/?sort=level+ft")
+    await expect(_names(page)).to_have_text(["e", "d", "a", "b", "c"])
+    header = page.get_by_role("columnheader", name="state", exact=True)
+    await header.get_by_role("button").click()
+    await header.get_by_role("button").click()
+    await expect(_names(page)).to_have_text(["e", "d", "c", "b", "a"])

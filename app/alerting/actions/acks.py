@@ -12,7 +12,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from app.alerting.actions.sql import SQL
 from app.alerting.actions.who import Actor, find_alert_labels, list_group, log_actions, no_alert, who
-from app.alerting.evaluation.alert_feed import publish
+from app.alerting.evaluation.writing.alert_feed import publish
 from app.alerting.rules.in_force import RulesInForce
 from app.auth.audit import actor
 from app.auth.guard import require

@@ -66,7 +66,7 @@ class DirtyRow(msgspec.Struct, frozen=True):
     matures: bool = False
 
     def split(self, until_us: int) -> "DirtyRow":
-        """Return the row with what is later than a time apart."""
+        """Return the row, in which readings that are later than a time are `pending`."""
         if not self.summaries.series_ids or self.summaries.latest_us <= until_us:
             return self
         items = list(self.summaries.items())

@@ -1,7 +1,7 @@
 """Evaluation of the readings listed in `dirty`: updates the episodes and deletes the rows in the same transaction.
 
 The cost grows with the new readings that can matter, not with the stored ones. For most pairs of rule and series the
-summary of the new readings tells that no episode changes (`progress`). The others are replayed from readings that
+summary of the new readings shows that no episode changes (`progress`). The others are replayed from readings that
 `source` fetches for all of them together.
 """
 
@@ -20,7 +20,7 @@ from app.alerting.evaluation.loading import find_pairs_to_begin, load_states
 from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.source import ReadingSource, ReplayTask
 from app.alerting.evaluation.sql import SQL
-from app.alerting.evaluation.stored_episodes import Change, Changes, Pair, load_stored
+from app.alerting.evaluation.writing.stored_episodes import Change, Changes, Pair, load_stored
 from app.alerting.rules.matching import RuleBook
 from app.clock import DAY_US, now_us
 from app.db.aggregates import RAW_RETENTION
@@ -59,7 +59,7 @@ async def evaluate(
 ) -> Evaluation:
     """Evaluate the oldest dirty rows in the caller's transaction. If it is rolled back, call `progress.forget`.
 
-    A rule that is newer than a series, or says something else than before, begins with the stored readings, whether or
+    A rule that is newer than a series, or has other terms than before, begins with the stored readings, whether or
     not the series has new ones.
     """
     await lock_evaluation(connection)
@@ -99,7 +99,7 @@ async def evaluate(
 
 
 async def _take_sensor_changes(connection: Connection, progress: EvaluationProgress) -> bool:
-    """Let the series of sensors that have changed be looked at again, at once; return whether there are any."""
+    """Note the series of changed sensors, whose rules this evaluation matches again; return whether there are any."""
     changed = [row["id"] for row in await connection.fetch(SQL["take_sensor_changes"])]
     progress.doubted.update(changed)
     progress.to_begin.update(dict.fromkeys(changed))
@@ -132,9 +132,9 @@ async def _look_at_timed_pairs(
 async def _find_older_series(
     connection: Connection, book: RuleBook, rules_since: Mapping[str, int], progress: EvaluationProgress
 ) -> None:
-    """Let series be looked at that are older than the newest rule, or for which a rule says something else than before.
+    """Note the series that are older than the newest rule, or for which the terms of a rule have changed.
 
-    A part of them is looked at in each evaluation. After a change of the rules these are all that were ever evaluated.
+    Each evaluation begins some of them. After a change of the rules, these are all series that were ever evaluated.
     """
     newest = max(rules_since.values(), default=0)
     rows = [*await connection.fetch(SQL["list_older_series"], newest)]

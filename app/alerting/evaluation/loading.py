@@ -7,8 +7,8 @@ import asyncpg
 from app.alerting.evaluation.dirty import News
 from app.alerting.evaluation.progress import EvaluationProgress, PairState
 from app.alerting.evaluation.sql import SQL
-from app.alerting.evaluation.stored_episodes import EvaluatedSeries, Pair, load_stored
 from app.alerting.evaluation.timed.companions import TimedPairs
+from app.alerting.evaluation.writing.stored_episodes import EvaluatedSeries, Pair, load_stored
 from app.alerting.rules.matching import Match, RuleBook
 from app.clock import now_us
 from app.db.pool import Connection
@@ -115,7 +115,7 @@ class _Loading:
         )
 
     def load_beginning(self, series: EvaluatedSeries, kept: Iterable[PairState]) -> None:
-        """Make only the states of the pairs of one series that begin: newer rules, and those that say something else.
+        """Make only the states of the pairs of one series that begin: newer rules, and rules whose terms have changed.
 
         A rule that selects the series again begins with the next new reading.
         """

@@ -106,7 +106,7 @@ class PairState(msgspec.Struct, gc=False):
 
     @property
     def rule_hash(self) -> str:
-        """A hash of what the rule says for the series, with the companions that it has."""
+        """A hash of the terms of the rule for the series, and of its companions."""
         return hash_with(self.match.rule_hash, self.companions)
 
     def timing(self, horizon_us: int) -> Timing | None:
@@ -249,7 +249,7 @@ class PairState(msgspec.Struct, gc=False):
 
 
 def hash_with(rule_hash: str, companions: Sequence[Companion]) -> str:
-    """Return the hash of a rule for a series with these companions: a change of them is one of what the rule says."""
+    """Return the hash of a rule for a series with these companions: a change of companions is a change of its terms."""
     return "+".join([rule_hash, *(str(each.series_id) for each in companions)])
 
 

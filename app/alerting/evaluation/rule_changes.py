@@ -1,9 +1,9 @@
 """Ends of alerts when the rules change."""
 
 from app.alerting.episodes.reasons import RULE_REMOVED, UNSELECTED
-from app.alerting.evaluation.alert_feed import end_alerts
 from app.alerting.evaluation.sql import SQL
-from app.alerting.evaluation.stored_episodes import Pair, mark_unselected
+from app.alerting.evaluation.writing.alert_feed import end_alerts
+from app.alerting.evaluation.writing.stored_episodes import Pair, mark_unselected
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
 from app.db.pool import Connection

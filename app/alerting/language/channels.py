@@ -5,19 +5,21 @@ from typing import Any
 
 import msgspec
 
-from app.alerting.language.channel_secrets import (
+from app.alerting.language.leaves import SECRET, SETTING
+from app.alerting.rules.channel_secrets import (
     channel_variable,
     is_secret,
     missing_secrets,
     references,
     resolve_fields,
 )
-from app.alerting.language.kinds import UNFIT, Field, Fields, Given, Kind, MapOf, Schema, mismatch, read_logged
-from app.alerting.language.leaves import SECRET, SETTING, one_of
-from app.alerting.language.yaml_nodes import MappingNode, Node
 from app.alerting.rules.model import ChannelDefinition, FieldValue
-from app.alerting.rules.problems import ProblemLog
 from app.notify.channels import find_channels
+from app.yaml_files.kinds import UNFIT, Kind, Schema, mismatch, read_logged
+from app.yaml_files.leaves import one_of
+from app.yaml_files.mappings import Field, Fields, Given, MapOf
+from app.yaml_files.nodes import MappingNode, Node
+from app.yaml_files.problems import ProblemLog
 
 #: Takes a channel's type and its settings with all secrets filled in.
 #: Returns each problem as (field, message); the field may be None, and the message contains no secret.
@@ -38,6 +40,8 @@ class ReadChannel(msgspec.Struct, frozen=True):
 
     type: str
     given: Given
+    #: Whether each of its fields could be read, and none is missing.
+    is_whole: bool = True
 
     def define(self, name: str) -> ChannelDefinition:
         """Return the channel's definition under the given name, with references to secrets unresolved."""
@@ -63,9 +67,10 @@ class ChannelKind:
         type_name = read_logged(self._type, type_node, '"type"', log)
         if type_name is UNFIT:
             return UNFIT
+        before = len(log.problems)
         given = self._by_type[type_name].read(node, log)
         _refuse_literal_secrets(given, type_name, log)
-        return ReadChannel(type_name, given)
+        return ReadChannel(type_name, given, len(log.problems) == before)
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
         """Return a schema that accepts a channel of any of the types."""

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 from app.alerting.conditions import can_hold_together, implies
-from app.alerting.language.kinds import Given
 from app.alerting.rules.model import LevelRule, Rule, Selector, Terms, condition_text
-from app.alerting.rules.problems import ProblemLog
 from app.model import severity
 from app.rule_texts import placeholder_faults
+from app.yaml_files.mappings import Given
+from app.yaml_files.problems import ProblemLog
 
 
 def check_level_order(levels: Given, log: ProblemLog) -> None:

@@ -6,26 +6,24 @@ from types import MappingProxyType
 
 import msgspec
 
-from app.alerting.language.channel_secrets import missing_secrets, references
 from app.alerting.language.channels import ChannelCheck
+from app.alerting.language.demo_rules import DEMO_RULES, DEMO_VARIABLE, NAMED_ONLY
 from app.alerting.language.grammar import file_kind
-from app.alerting.language.kinds import UNFIT, Given, Kind, read_logged
 from app.alerting.language.names import Names
 from app.alerting.language.reader import EVERY_CHANNEL, RuleReader
-from app.alerting.language.yaml_nodes import Extent, ScalarNode, compose
+from app.alerting.rules.channel_secrets import missing_secrets, references
 from app.alerting.rules.model import FieldValue, Override, Rule, RuleSet, Terms, Watchdog
-from app.alerting.rules.problems import Place, ProblemLog, RuleErrors
 from app.clock import MINUTE_US
 from app.hints import shown
 from app.notify.channels import ChannelConfigError, parse_config
 from app.notify.transport import Endpoints
 from app.settings import Settings
+from app.yaml_files.kinds import UNFIT, Kind, read_logged
+from app.yaml_files.mappings import Given
+from app.yaml_files.nodes import Extent, ScalarNode, compose
+from app.yaml_files.problems import FileErrors, Place, ProblemLog
+from app.yaml_files.texts import fault_of, read_text
 
-#: With this variable, which `tidegauge up --demo` sets, there is a channel that sends to the receiver of the demo.
-DEMO_VARIABLE = "CHANNEL_DEMO_URL"
-_DEMO = {"the channel of the demo": f'version: 1\nchannels:\n  demo: {{type: webhook, url: "${{{DEMO_VARIABLE}}}"}}\n'}
-#: The largest file that is read. A rule takes about 500 bytes; reading a megabyte takes seconds.
-LARGEST_BYTES = 1_000_000
 #: Largest number of characters of all files of a folder together.
 _LARGEST_FOLDER = 10_000_000
 #: Each rule without `notify:` holds the names of all channels.
@@ -35,16 +33,16 @@ _MOST_CHANNELS = 200
 def load_checked(path: Path, settings: Settings) -> RuleSet:
     """Read a folder of rules, or one file, and check channels and secrets too, so that the rules can run.
 
-    With CHANNELS_DIR, channels come from that folder; a path in it is checked without rules. Raise RuleErrors with
+    With CHANNELS_DIR, channels come from that folder; a path in it is checked without rules. Raise FileErrors with
     every problem of every file.
     """
     endpoints = Endpoints(settings.slack_webhook_prefix, settings.telegram_api_base)
-    extra = _DEMO if DEMO_VARIABLE in settings.channel_variables else {}
+    extra = DEMO_RULES if DEMO_VARIABLE in settings.channel_variables else {}
     return load_rules(path, settings.channel_variables, _channel_check(endpoints), extra, settings.channels_dir)
 
 
 def load_unsent(path: Path, channels_dir: Path | None = None) -> RuleSet:
-    """Read rules for a use that sends nothing, so that the secrets of channels may be missing; raise RuleErrors."""
+    """Read rules for a use that sends nothing, so that the secrets of channels may be missing; raise FileErrors."""
     return load_rules(path, _EverySecret(), channels_dir=channels_dir)
 
 
@@ -57,7 +55,7 @@ def load_rules(
 ) -> RuleSet:
     """Read a folder's *.yml, or one file, and `extra`, texts by name; the secrets of channels must be in `environ`.
 
-    With `channels_dir`, only the files there may hold channels, and they hold nothing else. Raise RuleErrors with every
+    With `channels_dir`, only the files there may hold channels, and they hold nothing else. Raise FileErrors with every
     problem of every file, also for an empty, missing or unreadable folder.
     """
     log = ProblemLog()
@@ -74,29 +72,8 @@ def parse_rules(
     environ: Mapping[str, str],
     channel_check: ChannelCheck | None = None,
 ) -> RuleSet:
-    """Read rule files from their texts, given by file name; raise RuleErrors with every problem."""
+    """Read rule files from their texts, given by file name; raise FileErrors with every problem."""
     return _read_rule_set(texts, environ, channel_check, ProblemLog())
-
-
-def read_text(file: Path, log: ProblemLog) -> str | None:
-    """Return a file's text, decoded as UTF-8; when it cannot be read, log why and return None."""
-    place = Place(str(file))
-    try:
-        # Only a regular file is opened: opening a pipe could wait for ever.
-        content = file.read_bytes() if file.is_file() and file.stat().st_size <= LARGEST_BYTES else None
-    except OSError as error:
-        log.add(place, f"this file cannot be read: {_reason(error)}")
-        return None
-    if content is None:
-        log.add(place, f"this is not a file of at most {LARGEST_BYTES:,} bytes")
-        return None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        log.add(Place(str(file), before.count(b"\n") + 1, column), "this is not UTF-8 text; save the file as UTF-8")
-        return None
 
 
 def _channel_check(endpoints: Endpoints) -> ChannelCheck:
@@ -145,14 +122,12 @@ def _read_rule_set(
     # everything was read.
     count = len(texts) + len(texts if channel_texts is None else channel_texts)
     files = (*with_rules, *with_channels)
-    if all_readable and len(files) == count and all(map(_sections_were_read, files)):
+    if all_readable and not log.lacks_entry and len(files) == count and all(map(_sections_were_read, files)):
         names.check()
-    if log.problems:
-        raise RuleErrors(log.problems)
     watchdog = _read_watchdog(files, environ, log)
     if log.problems:
-        raise RuleErrors(log.problems)
-    every_channel = tuple(channel.name for channel in channels)
+        raise FileErrors(log.problems)
+    every_channel = tuple(channel.name for channel in channels if channel.name not in NAMED_ONLY)
     return RuleSet(tuple(_with_channels(rule, every_channel) for rule in rules), channels, watchdog)
 
 
@@ -209,7 +184,7 @@ def _read_file(kind: Kind, text: str, name: str, extent: Extent, log: ProblemLog
     try:
         node = compose(text, name, with_this)
         extent.values, extent.characters = with_this.values, with_this.characters
-    except RuleErrors as errors:
+    except FileErrors as errors:
         log.problems.extend(errors.problems)
         return None
     if isinstance(node, ScalarNode) and node.meaning == "nothing":
@@ -258,7 +233,7 @@ def _list_files(folder: Path, kind: str, log: ProblemLog) -> list[Path]:
             return [folder]
         visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except (OSError, ValueError) as error:
-        log.add(place, f"this {kind} cannot be read: {_reason(error)}")
+        log.add(place, f"this {kind} cannot be read: {fault_of(error)}")
         return []
     for entry in visible:
         if entry.suffix == ".yaml":
@@ -267,7 +242,3 @@ def _list_files(folder: Path, kind: str, log: ProblemLog) -> list[Path]:
     if not files:
         log.add(place, f"there is no *.yml in this {kind}; is it mounted?")
     return files
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -11,31 +11,16 @@ import msgspec
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.language.channels import ChannelFields, ChannelKind, find_channel_fields
-from app.alerting.language.kinds import (
-    Ascending,
-    ByKey,
-    Field,
-    Fields,
-    ListOf,
-    MapOf,
-    OneOrListOf,
-    OneOrMore,
-    ScalarOr,
-    Schema,
-)
 from app.alerting.language.leaves import (
     CHANNEL_NAME,
     DATES,
-    DURATION,
-    FLAG,
+    GATEWAY_GLOB,
     GLOB,
     LABEL,
     LINK,
     NAME,
     NAME_PATTERN,
     NAME_RULE,
-    NUMBER,
-    POSITIVE_DURATION,
     REMINDER,
     RULE_NAME,
     SETTING,
@@ -43,15 +28,16 @@ from app.alerting.language.leaves import (
     TEMPLATE,
     TEXT,
     TIME_OF_DAY,
-    TIME_ZONE,
     UPDATE_INTERVAL,
     UPLOADED_NAME,
     VALUE_OF,
-    VERSION,
-    one_of,
 )
 from app.alerting.rules.mutes import DAYS, HOLIDAY
 from app.model import LEVEL_NAMES
+from app.yaml_files.kinds import Schema
+from app.yaml_files.leaves import DURATION, FLAG, NUMBER, POSITIVE_DURATION, TIME_ZONE, VERSION, one_of
+from app.yaml_files.lists import Ascending, ListOf, OneOrListOf, OneOrMore
+from app.yaml_files.mappings import ByKey, Field, Fields, MapOf, ScalarOr
 
 
 def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fields:
@@ -78,12 +64,12 @@ def file_kind(channel_fields: Mapping[str, ChannelFields] | None = None) -> Fiel
                     '{url: "${CHANNEL_WATCHDOG_URL}", every: 1m}',
                     {
                         "url": Field(
-                            SETTING, "the address that is asked, such as a check's of Healthchecks", required=True
+                            SETTING, "the address to request, such as that of a check of Healthchecks", required=True
                         ),
-                        "every": Field(POSITIVE_DURATION, "how often it is asked; left out: 1m"),
+                        "every": Field(POSITIVE_DURATION, "how often it is requested; left out: 1m"),
                     },
                 ),
-                "an address that is asked while rules are evaluated, so that someone notices when they no longer are",
+                "an address that is requested while rules are evaluated, for a service that expects this",
             ),
         },
     )
@@ -212,7 +198,7 @@ _MUTE = Fields(
         "to": Field(
             TIME_OF_DAY, 'the time at which the window ends, on the next day if not later than from; left out: "24:00"'
         ),
-        "tz": Field(TIME_ZONE, "the time zone of from and to; left out: UTC"),
+        "tz": Field(TIME_ZONE, "the time zone of from, to and dates; left out: the timezone of the rule, else UTC"),
         "only": Field(
             one_of(("during",)),
             "during: messages are sent during this window alone, and the rule is muted at all other times",
@@ -238,7 +224,9 @@ _WHEN = Fields(
     | {
         "metric": Field(UPLOADED_NAME, "the name of the second metric", required=True),
         "max_age": Field(
-            POSITIVE_DURATION, "a reading that is older is not known; what is not known does not silence", required=True
+            POSITIVE_DURATION,
+            "an older reading does not count: the value is then unknown, and the condition counts as met",
+            required=True,
         ),
         "same": Field(
             _TAGS,
@@ -253,7 +241,7 @@ _WHEN = Fields(
 _COMMON = {
     "max_gap": Field(
         POSITIVE_DURATION,
-        "a longer hole between two readings restarts the clocks of for:; left out: holes have no effect",
+        "after a longer gap between two readings, the time of for: starts anew; left out: gaps have no effect",
     ),
     "late_data": Field(_LATE_DATA, "which messages are sent about readings that arrive late"),
     "no_data": Field(_NO_DATA, "what happens when a series falls silent; left out: nothing"),
@@ -311,12 +299,14 @@ _WHOLE_RULE = {
             "{after: 15m, notify: [boss]}",
             {
                 "after": Field(
-                    POSITIVE_DURATION, "how long after an alert was told nobody has acknowledged it", required=True
+                    POSITIVE_DURATION,
+                    "the time from the first message about an alert, if nobody acknowledges it",
+                    required=True,
                 ),
-                "notify": Field(_CHANNEL_NAMES, "the channels that are told of it then, too", required=True),
+                "notify": Field(_CHANNEL_NAMES, "the channels that get a message then, too", required=True),
             },
         ),
-        "who else is told of an alert that nobody acknowledges",
+        "who else gets messages about an alert that nobody acknowledges",
     ),
     "inhibited_by": Field(
         ListOf(_INHIBITION, "a list, such as [{rule: gateway-offline, same: [gateway]}]"),
@@ -361,7 +351,7 @@ _OFFLINE_RULE = Fields(
     {
         "name": Field(NAME, "the rule's name, unique over all files", required=True),
         "kind": Field(one_of(("gateway_offline",)), "gateway_offline: an alert about whole gateways", required=True),
-        "gateways": Field(GLOB, 'the names of the gateways; * stands for any text; left out: "*"'),
+        "gateways": Field(GATEWAY_GLOB, 'the names of the gateways; * stands for any text; left out: "*"'),
         "after": Field(
             POSITIVE_DURATION,
             "a gateway is offline when none of its sensors sent a new reading for this long; left out: three times "

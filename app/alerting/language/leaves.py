@@ -1,20 +1,14 @@
-"""The single values of rule files: numbers, durations, times, names and templates, with their error texts."""
+"""Single values that only rule files hold: times of day, names, templates, settings of channels."""
 
 import re
-from collections.abc import Iterable
 from datetime import date
-from functools import cache
 from typing import get_args, get_type_hints
-from zoneinfo import available_timezones
 
 import msgspec
 
 from app.alerting.episodes.samples import ValueOf
-from app.alerting.language.channel_secrets import REFERENCE_PATTERN, reference_fault, references
-from app.alerting.language.kinds import Leaf, Schema, WrongTypeError
-from app.alerting.language.yaml_nodes import ScalarNode
+from app.alerting.rules.channel_secrets import REFERENCE_PATTERN, reference_fault, references
 from app.alerting.rules.model import GATEWAY_OFFLINE
-from app.alerting.rules.problems import Place
 from app.clock import MINUTE_US, SECOND_US
 from app.durations import (
     DURATION_PATTERN,
@@ -24,9 +18,12 @@ from app.durations import (
     parse_time_of_day,
 )
 from app.hints import did_you_mean, listed, shown
-from app.model import VALUE_LIMIT
 from app.names import SENSOR_NAME_LIMIT, tidy_name
 from app.rule_texts import template_fault
+from app.yaml_files.kinds import Leaf, WrongTypeError
+from app.yaml_files.leaves import DURATION_SCHEMA, TEXT_SCHEMA, duration_us, parse_text
+from app.yaml_files.nodes import ScalarNode
+from app.yaml_files.problems import Place
 
 #: Names of rules and channels. They become parts of URLs, metrics and group keys.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -40,73 +37,19 @@ class Reference(msgspec.Struct, frozen=True):
     place: Place
 
 
-def one_of(words: Iterable[str]) -> Leaf:
-    """Return the kind of value that is one of the given words."""
-    accepted = tuple(words)
-
-    def parse(scalar: ScalarNode) -> str:
-        if scalar.text not in accepted:
-            meant = did_you_mean(scalar.text, accepted)
-            raise ValueError(f"{shown(scalar.text)} is not known{meant} (accepted: {listed(accepted)})")
-        return scalar.text
-
-    return Leaf(listed(accepted), parse, {"enum": list(accepted)})
-
-
-def _number(scalar: ScalarNode) -> float:
-    if scalar.meaning != "number":
-        raise WrongTypeError(_number_hint(scalar))
-    if scalar.text.lower().lstrip("+-") in (".inf", ".nan"):
-        raise ValueError(f"{scalar.text} is never crossed; write a number such as 8.0")
-    if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*|(?=\.))(\.[0-9]*)?([eE][-+]?[0-9]+)?", scalar.text):
-        raise ValueError(f"YAML tools disagree about {scalar.text[:40]}; write a plain decimal such as 8 or 0.5")
-    value = float(scalar.text)
-    if abs(value) > VALUE_LIMIT:
-        raise ValueError(f"no reading is beyond ±{VALUE_LIMIT:g}")
-    return value + 0.0  # -0.0 is 0.0
-
-
-def _number_hint(scalar: ScalarNode) -> str:
-    text = scalar.text.strip()
-    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) and scalar.style == "quoted":
-        return "without the quotes"
-    if re.fullmatch(r"-?[0-9]+,[0-9]+", text):
-        return f"did you mean {text.replace(',', '.')}?"
-    if re.fullmatch(r"-?[0-9]+(_[0-9]+)+", text):
-        return f"did you mean {text.replace('_', '')}?"
-    if re.fullmatch(r"[0-9]+(:[0-9]{2})+", text):
-        return "YAML 1.1 tools take it for a number in base 60"
-    if unit := re.fullmatch(r"(-?[0-9.]+)\s*([^\d\s.].{0,20})", text):
-        return f"did you mean {unit[1]}? Give the unit by itself, as unit: {shown(unit[2])}"
-    return ""
-
-
-def _duration(scalar: ScalarNode) -> int:
-    if scalar.meaning == "boolean":
-        raise WrongTypeError
-    return parse_duration(scalar.text)
-
-
-def _positive_duration(scalar: ScalarNode) -> int:
-    duration = _duration(scalar)
-    if duration <= 0:
-        raise ValueError("it must be longer than 0")
-    return duration
-
-
 def _reminder(scalar: ScalarNode) -> int | None:
     if scalar.text == "never":
         return None
     if scalar.text.lower() in ("no", "off", "false", "none", "0"):
         raise ValueError(f"{shown(scalar.text)} is not accepted; did you mean never?")
-    duration = _duration(scalar)
+    duration = duration_us(scalar)
     if duration < MINUTE_US:
         raise ValueError('it must be at least 1m, or "never"')
     return duration
 
 
 def _update_interval(scalar: ScalarNode) -> int:
-    duration = _duration(scalar)
+    duration = duration_us(scalar)
     if duration < SECOND_US:
         raise ValueError("it must be at least 1s")
     return duration
@@ -140,13 +83,10 @@ def _time_of_day(scalar: ScalarNode) -> int:
 
 
 def _text(scalar: ScalarNode) -> str:
-    if scalar.meaning != "text":
-        raise WrongTypeError(f'as text it needs quotes: "{scalar.text[:40]}"')
-    if references(scalar.text):
+    text = parse_text(scalar)
+    if references(text):
         raise ValueError("only the secrets of channels may come from the environment")
-    if not scalar.text.strip():
-        raise ValueError("it must not be empty")
-    return scalar.text
+    return text
 
 
 def _glob(scalar: ScalarNode) -> str:
@@ -202,18 +142,6 @@ def _link(scalar: ScalarNode) -> str:
     return text
 
 
-def _time_zone(scalar: ScalarNode) -> str:
-    text = _text(scalar)
-    if text not in _time_zones():
-        raise ValueError(f"there is no time zone {shown(text)}{did_you_mean(text, _time_zones())}")
-    return text
-
-
-@cache
-def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
 def _value_of(scalar: ScalarNode) -> ValueOf:
     text = _text(scalar)
     kind, _, window = text.partition(" ")
@@ -232,47 +160,28 @@ def _value_of(scalar: ScalarNode) -> ValueOf:
     return msgspec.convert({"kind": kind, "window_us": window_us}, ValueOf)
 
 
-def _flag(scalar: ScalarNode) -> bool:
-    if scalar.meaning != "boolean" or scalar.text.lower() not in ("true", "false"):
-        raise WrongTypeError
-    return scalar.text.lower() == "true"
-
-
-def _version(scalar: ScalarNode) -> int:
-    if scalar.style != "plain" or scalar.text != "1":
-        raise WrongTypeError
-    return 1
-
-
 _VALUE_KINDS = get_args(get_type_hints(ValueOf)["kind"])
 _OTHER_WORDS = {"average": "avg", "mean": "avg"}
 _WINDOWED = tuple(kind for kind in _VALUE_KINDS if kind != "last")
 _VALUES = listed(["last", *(f"{kind} 5m" for kind in _WINDOWED)])
 _VALUE_PATTERN = f"^(last|({'|'.join(_WINDOWED)}) +{DURATION_PATTERN.strip('^$')})$"
 
-_TEXT: Schema = {"type": "string", "minLength": 1}
-_DURATION: Schema = {"type": "string", "pattern": DURATION_PATTERN}
 
-VERSION = Leaf("the number 1", _version, {"const": 1})
-FLAG = Leaf("true or false", _flag, {"type": "boolean"})
-NUMBER = Leaf("a number, such as 8.0", _number, {"type": "number"})
-DURATION = Leaf("a duration, such as 10m", _duration, {"anyOf": [_DURATION, {"enum": [0, "0"]}]})
-POSITIVE_DURATION = Leaf("a duration, such as 5m", _positive_duration, _DURATION)
-REMINDER = Leaf('a duration, such as 4h, or "never"', _reminder, {"anyOf": [_DURATION, {"const": "never"}]})
-UPDATE_INTERVAL = Leaf("a duration, such as 5m", _update_interval, _DURATION)
+REMINDER = Leaf('a duration, such as 4h, or "never"', _reminder, {"anyOf": [DURATION_SCHEMA, {"const": "never"}]})
+UPDATE_INTERVAL = Leaf("a duration, such as 5m", _update_interval, DURATION_SCHEMA)
 DATES = Leaf('a date, such as 2026-12-24, or "2026-12-24 to 2027-01-01"', _dates, {"type": "string"})
 TIME_OF_DAY = Leaf('a time in quotes, such as "22:00"', _time_of_day, {"type": "string", "pattern": TIME_PATTERN})
-TIME_ZONE = Leaf("a time zone, such as Europe/Berlin", _time_zone, _TEXT)
-TEXT = Leaf('text, such as "°C"', _text, _TEXT)
-LABEL = Leaf("a name, such as temperature", _text, _TEXT)
-UPLOADED_NAME = Leaf("a name, such as temperature", _name_of_uploads, _TEXT)
-GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _glob, _TEXT)
+TEXT = Leaf('text, such as "°C"', _text, TEXT_SCHEMA)
+LABEL = Leaf("a name, such as temperature", _text, TEXT_SCHEMA)
+UPLOADED_NAME = Leaf("a name, such as temperature", _name_of_uploads, TEXT_SCHEMA)
+GLOB = Leaf('a sensor\'s name, such as "freezer-*"', _glob, TEXT_SCHEMA)
+GATEWAY_GLOB = Leaf('the name of a gateway, such as "dairy-*"', _glob, TEXT_SCHEMA)
 TAG_VALUE = Leaf("text, such as cold", _as_written, {"type": ["string", "number", "boolean"]})
 NAME = Leaf("a name, such as cold-room-too-warm", _name, {"type": "string", "pattern": NAME_PATTERN})
-RULE_NAME = Leaf(f"a rule's name, such as {GATEWAY_OFFLINE}", _reference, _TEXT)
-CHANNEL_NAME = Leaf("a channel's name, such as ops-telegram", _reference, _TEXT)
-TEMPLATE = Leaf('text, such as "{sensor}: {value}{unit}"', _template, _TEXT, blocks=True)
+RULE_NAME = Leaf(f"a rule's name, such as {GATEWAY_OFFLINE}", _reference, TEXT_SCHEMA)
+CHANNEL_NAME = Leaf("a channel's name, such as ops-telegram", _reference, TEXT_SCHEMA)
+TEMPLATE = Leaf('text, such as "{sensor}: {value}{unit}"', _template, TEXT_SCHEMA, blocks=True)
 LINK = Leaf("an address, such as https://wiki.example/cold-room", _link, {"type": "string", "pattern": "^https?://"})
 VALUE_OF = Leaf(_VALUES, _value_of, {"type": "string", "pattern": _VALUE_PATTERN})
-SETTING = Leaf('text, such as "-1001234567890"', _setting, {"type": ["string", "number"]})
+SETTING = Leaf("one text or number", _setting, {"type": ["string", "number"]})
 SECRET = Leaf('text, such as "${SLACK_WEBHOOK_URL}"', _setting, {"type": "string", "pattern": REFERENCE_PATTERN})

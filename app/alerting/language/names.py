@@ -2,8 +2,8 @@
 
 from app.alerting.language.leaves import Reference
 from app.alerting.rules.model import BUILT_IN_RULES
-from app.alerting.rules.problems import Place, ProblemLog
 from app.hints import did_you_mean, listed
+from app.yaml_files.problems import Place, ProblemLog
 
 
 class Names:

@@ -14,7 +14,6 @@ from app.alerting.conditions import CONDITIONS, Condition
 from app.alerting.episodes.samples import ValueOf
 from app.alerting.language.channels import ChannelCheck, ReadChannel, check_channel
 from app.alerting.language.checks import check_can_match, check_level_order, check_message, check_terms
-from app.alerting.language.kinds import Given
 from app.alerting.language.names import Names
 from app.alerting.rules.model import (
     ChannelDefinition,
@@ -33,9 +32,10 @@ from app.alerting.rules.model import (
     When,
 )
 from app.alerting.rules.mutes import DAYS, MuteWindow
-from app.alerting.rules.problems import Place, ProblemLog, problem_at
 from app.clock import DAY_US
 from app.model import LEVEL_NAMES, severity
+from app.yaml_files.mappings import Given
+from app.yaml_files.problems import Place, ProblemLog, problem_at
 
 #: Largest size in bytes of all rules as they are stored. Each rule and each override has a copy of its base, so a
 #: small file can make large rules.
@@ -62,7 +62,7 @@ class RuleReader:
     def read_rules(self, file: Given) -> Iterator[Rule]:
         """Yield the rules of a file, with its defaults applied; a rule with problems may lack parts.
 
-        Raise RuleErrors when all rules together take more than LARGEST_RULES_BYTES.
+        Raise FileErrors when all rules together take more than LARGEST_RULES_BYTES.
         """
         given_defaults: Given = file.get("defaults", Given(file.place))
         self._holidays = given_defaults.get("holidays", ())
@@ -84,7 +84,7 @@ class RuleReader:
             channel: ReadChannel | None = channels.get(name)
             if channel is not None:
                 definition = channel.define(name)
-                check_channel(definition, channel.given, environ, check, self._log)
+                check_channel(definition, channel.given, environ, check if channel.is_whole else None, self._log)
                 yield definition
 
     def _read_rule(self, given: Given, defaults: Rule) -> Rule:
@@ -112,14 +112,15 @@ class RuleReader:
 
     def _apply(self, given: Given, base: Rule) -> Rule:
         """Return the base with what a rule, or a file's `defaults`, set; overrides and inhibitions are read apart."""
+        zone = given.get("timezone", base.timezone)
         return msgspec.structs.replace(
             base,
-            terms=self._terms(given, base.terms),
+            terms=self._terms(given, base.terms, zone),
             group_by=given.get("group_by", base.group_by),
             remind_every_us=given.get("remind_every", base.remind_every_us),
             group_wait_us=given.get("group_wait", base.group_wait_us),
             update_every_us=given.get("update_every", base.update_every_us),
-            timezone=given.get("timezone", base.timezone),
+            timezone=zone,
             escalate=self._escalation(given.get("escalate"), base.escalate),
         )
 
@@ -128,7 +129,7 @@ class RuleReader:
         check_can_match(rule.sensors, selector, given, self._log)
         if set(given.places) == {"sensors"} and not given.unknown:
             self._log.add(given.place, "this override changes nothing; say what differs, such as levels:")
-        terms = self._terms(given, rule.terms)
+        terms = self._terms(given, rule.terms, rule.timezone)
         self._count_bytes(terms, given.place)
         check_terms(terms, given, self._log, base=rule.terms)
         check_message(msgspec.structs.replace(rule, terms=terms), selector, given, self._log)
@@ -143,7 +144,7 @@ class RuleReader:
                 "has a copy of what it takes from its defaults or its rule; write less in these",
             )
 
-    def _terms(self, given: Given, base: Terms) -> Terms:
+    def _terms(self, given: Given, base: Terms, zone: str | None) -> Terms:
         return msgspec.structs.replace(
             base,
             value=_value(given, base.value),
@@ -157,7 +158,7 @@ class RuleReader:
             no_data=_no_data(given.get("no_data"), base.no_data),
             notify=self._channels(given, base.notify),
             routes=self._routes(given, base.routes),
-            mute=self._mute(given, base.mute),
+            mute=self._mute(given, base.mute, zone or "UTC"),
             message=given.get("message", base.message),
             runbook=given.get("runbook", base.runbook),
         )
@@ -261,19 +262,19 @@ class RuleReader:
             self._names.inhibit(name, one.values["rule"])
         return tuple(Inhibition(one.values["rule"].name, one.get("same", ())) for one in named)
 
-    def _mute(self, given: Given, base: tuple[MuteWindow, ...]) -> tuple[MuteWindow, ...]:
-        own = tuple(map(self._window, given.values["mute"])) if "mute" in given.values else base
+    def _mute(self, given: Given, base: tuple[MuteWindow, ...], zone: str) -> tuple[MuteWindow, ...]:
+        own = tuple(self._window(each, zone) for each in given.values["mute"]) if "mute" in given.values else base
         if "holidays" not in given.values:
             inherited = next((window.holidays for window in base), self._holidays)
             return tuple(msgspec.structs.replace(window, holidays=window.holidays or inherited) for window in own)
         return tuple(msgspec.structs.replace(window, holidays=given.values["holidays"]) for window in own)
 
-    def _window(self, given: Given) -> MuteWindow:
+    def _window(self, given: Given, zone: str) -> MuteWindow:
         window = MuteWindow(
             days=given.get("days", DAYS),
             from_us=given.get("from", 0),
             to_us=given.get("to", DAY_US),
-            tz=given.get("tz", "UTC"),
+            tz=given.get("tz", zone),
             dates=given.get("dates", ()),
             only="only" in given.values,
         )

@@ -76,7 +76,7 @@ async def read_status(pool: Pool) -> AlertingStatus:
 
 
 def _unknown(row: asyncpg.Record) -> str:
-    """Return that a second metric is not known. It counts as if its condition held then."""
+    """Return the warning that a second metric is not known, so that its condition counts as met."""
     others = f" and {row['n'] - 1} more" if row["n"] > 1 else ""
     since = "was never seen" if row["since"] is None else f"unknown since {rfc3339(to_us(row['since']))}"
     return f"when: {row['metric']} {since} for {row['sensor']}{others}: the levels count without it"

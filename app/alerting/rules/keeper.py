@@ -16,13 +16,13 @@ import structlog
 
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet, decode_rule_set, encode_rule_set
-from app.alerting.rules.problems import RuleErrors, RuleProblem
 from app.alerting.rules.sql import SQL
 from app.db.lease import LeaseLostError
 from app.db.pool import Connection, Pool
 from app.db.rights.locks import lock_evaluation
 from app.errors import AppError
 from app.metrics import Metrics
+from app.yaml_files.problems import FileErrors, FileProblem
 
 #: The files are read this long after their last change, because editors write a file in several steps.
 SETTLE_S = 2.0
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class RulesUnreadableError(AppError):
-    """The rules in force were stored in a form that this version does not know; it must not evaluate others."""
+    """The rules in force were stored in a form that this version does not know, so it must not evaluate."""
 
     code = "rules_unreadable"
     title = "The stored rules cannot be read"
@@ -54,12 +54,12 @@ class RuleKeeper:
         self.rules = RuleSet()
         self.book = RuleBook(self.rules)
         #: Problems of the current files. If there are any, the rules in force are older than the files.
-        self.problems: tuple[RuleProblem, ...] = ()
+        self.problems: tuple[FileProblem, ...] = ()
         #: When each rule was first accepted, by name, in microseconds since 1970.
         self.since: Mapping[str, int] = {}
         #: Those of rules and of channels; each may also be one file.
         self._folders = folders
-        #: Reads and checks the files; raises RuleErrors.
+        #: Reads and checks the files; raises FileErrors.
         self._load = load
         self._end_alerts = end_alerts
         self._metrics = metrics
@@ -138,7 +138,7 @@ class RuleKeeper:
         self._read_files = None
         try:
             rules = await asyncio.to_thread(self._load)
-        except RuleErrors as error:
+        except FileErrors as error:
             await self.check_leader(pool)
             await self._set_problems(pool, error.problems)
             log.error("rules_refused", problems=[str(problem) for problem in error.problems])
@@ -149,7 +149,7 @@ class RuleKeeper:
         self.has_read.set()
         return not self.problems
 
-    async def _set_problems(self, pool: Pool, problems: tuple[RuleProblem, ...]) -> None:
+    async def _set_problems(self, pool: Pool, problems: tuple[FileProblem, ...]) -> None:
         """Set the problems of the files, here and in the database, from which the live feed reads them."""
         self.problems = problems
         self._metrics.rule_problems.set(len(problems))

@@ -49,14 +49,14 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Escalation(msgspec.Struct, frozen=True):
-    """Channels that are notified, too, when nobody acknowledged an alert this long after it was told first."""
+    """More channels for an alert that nobody acknowledged within `after_us` of the first message about it."""
 
     after_us: int
     notify: tuple[str, ...]
 
 
 class Offline(msgspec.Struct, frozen=True):
-    """What a rule of the kind `gateway_offline` says."""
+    """The fields of a rule of the kind `gateway_offline`."""
 
     #: Pattern of the gateways' names.
     gateways: str = "*"
@@ -193,6 +193,11 @@ class Rule(msgspec.Struct, frozen=True):
     #: Set for a rule of the kind `gateway_offline`, which has no levels and selects no series.
     offline: Offline | None = None
 
+    @property
+    def has_when(self) -> bool:
+        """Return whether it looks at a second metric, for all sensors or for some."""
+        return bool(self.terms.when) or any(each.terms.when for each in self.overrides)
+
 
 def condition_text(condition: Condition) -> str:
     """Return a condition as text, with all digits of its numbers: `above 8`, `outside 2 to 8.5`."""
@@ -213,7 +218,7 @@ class ChannelDefinition(msgspec.Struct, frozen=True):
 
 
 class Watchdog(msgspec.Struct, frozen=True):
-    """An address that is asked while rules are evaluated, so that someone else notices when they no longer are."""
+    """An address that is requested while rules are evaluated, for a service that tells when requests end."""
 
     #: With references to secrets unresolved.
     url: str

@@ -6,7 +6,7 @@ import msgspec
 
 from app.alerting.conditions import Condition, farthest, keyword_of, predicate
 from app.alerting.telling.decisions import Action, ActionKind
-from app.alerting.telling.situation import UntoldEpisode
+from app.alerting.telling.untold import UntoldEpisode
 from app.rule_texts import format_threshold
 
 #: What a message counts as changes of an alert, by the kind of its item.

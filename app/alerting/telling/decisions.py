@@ -12,13 +12,14 @@ import msgspec
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import Rule, Selector, Terms
-from app.alerting.telling.situation import Group, Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import Group, UntoldEpisode
 from app.clock import DAY_US
 from app.model import severity
 
 #: `raised`: the level rose. `again`: an alert that was told as over fires again. `summary`: the episode was over before
-#: anything was told. `retracted` and `withdrawn`: by later readings the episode never was; its last message told it as
-#: firing (`retracted`) or as over (`withdrawn`).
+#: anything was told. `retracted` and `withdrawn`: later readings show that the episode did not happen; its last message
+#: told that it fires (`retracted`) or that it is over (`withdrawn`).
 ActionKind = Literal["firing", "raised", "resolved", "retracted", "again", "summary", "withdrawn", "reminder"]
 
 #: Kinds that silences, mutes, inhibition and catching up do not hold. The end of missing data waits for late uploads.

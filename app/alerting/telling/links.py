@@ -4,7 +4,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from app.alerting.telling.situation import UntoldEpisode
+from app.alerting.telling.untold import UntoldEpisode
 from app.clock import HOUR_US
 from app.notify.message import Link
 

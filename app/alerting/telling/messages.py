@@ -43,7 +43,7 @@ def write_message(
         page=next((link.url for entry in entries for link in entry.links if link.label == "Page"), None),
         group_key=situation.group_key(first),
         is_end=is_over and not _is_anything_left(situation, channel, actions),
-        silent=is_over and all(situation.is_silenced_or_muted(each.episode) for each in actions),
+        silent=is_over and all(situation.is_quiet(each.episode, channel) for each in actions),
         reply_to=refs[0] if refs else None,
     )
 

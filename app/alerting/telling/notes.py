@@ -1,20 +1,25 @@
 """Notes of message entries: the rule's own message, what late readings changed, how often a series fired and ended."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from app.alerting.conditions import CONDITIONS
 from app.alerting.episodes.reasons import NO_DATA, UNWATCHED
 from app.alerting.telling.changes import LimitOf, SeriesActions
 from app.alerting.telling.decisions import Action
-from app.alerting.telling.situation import Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import UntoldEpisode
 from app.alerting.telling.wording import rule_message
-from app.clock import from_us
+from app.clock import MINUTE_US, from_us
 from app.durations import format_duration, format_skew
 from app.local_times import format_span, format_time, format_times
 from app.rule_texts import MISSING, format_value
 
-#: A series with at least this many changes in one message is flapping.
+#: A series with at least this many changes in one message fired again and again,
 _FLAPPING = 3
+#: and is flapping if they were not further apart than this, on average.
+_FLAPPING_EVERY_US = 5 * MINUTE_US
 #: Codes of refusals that come from the gateway's clock.
 _REFUSED_TIMES = ("time_in_future", "time_too_old")
 
@@ -24,6 +29,7 @@ def note(situation: Situation, series: SeriesActions, zone: str, value: float | 
     lines = [
         _note(situation, series.main, zone, value),
         _held(situation, series.main, zone),
+        *_unknown(situation, series.main, zone),
         _repeated(situation, series, zone),
     ]
     return "\n".join(line for line in lines if line)
@@ -90,7 +96,7 @@ def _note(situation: Situation, action: Action, zone: str, value: float | None) 
         case "retracted" | "withdrawn" if episode.merged_into is not None:
             return "later readings show that it was part of another alert"
         case "retracted" | "withdrawn":
-            return "later readings show that it never was"
+            return "later readings show that it did not happen"
         case "resolved":
             return _resolved_note(situation, episode, zone)
         case _ if episode.kind == "no_data":
@@ -110,14 +116,23 @@ def _held(situation: Situation, action: Action, zone: str) -> str:
     return f"no newer reading since {_time(situation, episode.last_us, zone)}"
 
 
+def _unknown(situation: Situation, action: Action, zone: str) -> Iterator[str]:
+    """Yield which second metrics an alert that fires does without, because they are not known."""
+    if action.kind in ("firing", "raised", "again", "reminder") and action.episode.is_open:
+        for metric, since_us in action.episode.unknown or ():
+            since = "was never seen" if since_us is None else f"unknown since {_time(situation, since_us, zone)}"
+            yield f"{metric} {since}, so the alert does without it"
+
+
 def _repeated(situation: Situation, series: SeriesActions, zone: str) -> str:
     """Return how often the series fired and ended, if it did so again and again."""
     if series.changes < _FLAPPING or len(series.episodes) < 2:
         return ""
     first, last = series.changed_us
     times = format_times(from_us(first), from_us(last), zone, from_us(situation.now_us)).replace(" to ", " and ")
-    flapping = f"flapping: {series.changes} changes in {format_span(last - first)}"
-    return f"{flapping}, {len(series.episodes)} times between {times}"
+    fired = f"fired {len(series.episodes)} times between {times}"
+    is_flapping = last - first <= _FLAPPING_EVERY_US * series.changes
+    return f"flapping: {series.changes} changes in {format_span(last - first)}, {fired}" if is_flapping else fired
 
 
 def _resolved_note(situation: Situation, episode: UntoldEpisode, zone: str) -> str:
@@ -156,8 +171,16 @@ def _data_back_note(situation: Situation, no_data_alert: UntoldEpisode, zone: st
 def _no_data_note(situation: Situation, episode: UntoldEpisode, zone: str) -> str:
     unit = unit_of(situation, episode)
     last = "" if episode.last_value is None else f", last {format_value(episode.last_value)}{unit and f' {unit}'}"
-    said = f"no data since {_time(situation, episode.started_us, zone)}{last}"
-    return said if episode.refused_for is None else f"{said}; uploads arrive, all refused: {_refusal(episode)}"
+    said = f"no data since {_time(situation, episode.started_us, zone)}{last}{_silent_sensors(situation, episode)}"
+    if episode.refused_for is not None:
+        return f"{said}; uploads arrive, all refused: {_refusal(episode)}"
+    return f"{said}: check its power and its network" if episode.is_of_gateway else said
+
+
+def _silent_sensors(situation: Situation, episode: UntoldEpisode) -> str:
+    """Return how many sensors are silent with their gateway."""
+    count = situation.count_sensors(episode.gateway) if episode.is_of_gateway else 0
+    return f", {count} {'sensors are' if count > 1 else 'sensor is'} silent" if count else ""
 
 
 def _refusal(episode: UntoldEpisode) -> str:

@@ -5,8 +5,9 @@ from app.alerting.rules.model import RuleSet
 from app.alerting.telling.decisions import Action, decide, is_acked, reminders, schedule
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.messages import write_message
-from app.alerting.telling.situation import Group, Situation, load_situation
+from app.alerting.telling.situation import Situation, load_situation
 from app.alerting.telling.sql import SQL
+from app.alerting.telling.untold import Group
 from app.clock import from_us
 from app.db.pool import Connection
 from app.notify.outbox import Composed, ToldItem, enqueue

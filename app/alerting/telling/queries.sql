@@ -5,6 +5,7 @@
 SELECT to_us(clock_timestamp());
 
 -- name: list_unsettled
+-- $1 names of the rules that look at second metrics
 -- Episodes about which a message may still be needed, with the fields of a message and what each channel was told. It is
 -- one statement, so that everything is of one moment.
 -- `told` leaves out channels that have received the item `withdrawn`: they get no further message about the episode.
@@ -25,6 +26,12 @@ SELECT episode.id, episode.rule, episode.series_id, coalesce(episode.gateway, se
                         JOIN notification_item AS item ON item.notification_id = notification.id
                        WHERE notification.state = 'sending') AS is_being_sent,
        uploads.refused_for, uploads.skew_s,
+       -- The second metrics that are not known now, each with the time since when, null if it was never seen.
+       CASE WHEN episode.rule = ANY($1::text[]) AND episode.resolved_at IS NULL AND episode.kind = 'threshold' THEN
+            (SELECT jsonb_agg(jsonb_build_array(unknown.metric, to_us(unknown.since)) ORDER BY unknown.metric)
+               FROM unknown_companion_view AS unknown
+              WHERE unknown.rule = episode.rule AND unknown.series_id = episode.series_id)
+       END AS unknown,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(told.channel, told.told, told.told_level, told.message_ref)), '[]')
           FROM alert_told AS told
          WHERE told.episode_id = episode.id

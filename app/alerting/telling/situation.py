@@ -3,123 +3,24 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
 from app.alerting.episodes.reasons import NO_DATA_CLEAR, RETRACTED
 from app.alerting.episodes.revision import Told
 from app.alerting.rules.matching import terms_for
-from app.alerting.rules.model import BUILT_IN_RULES, GATEWAY_CLOCK, GATEWAY_OFFLINE, Rule, RuleSet, Selector, Terms
+from app.alerting.rules.model import BUILT_IN_RULES, GATEWAY_OFFLINE, Rule, RuleSet, Terms
 from app.alerting.rules.mutes import is_muted
+from app.alerting.telling.gateway_rules import GatewayRules
 from app.alerting.telling.sql import SQL
+from app.alerting.telling.untold import GatewaySeries, Group, Silence, UntoldEpisode
 from app.clock import SECOND_US
 from app.db.pool import Connection
-from app.globs import compile_glob
-from app.model import Tags, severity
 
 #: A series that catches up is held until this long after its last upload,
 CATCH_UP_WAIT_US = 60 * SECOND_US
 #: but at most until this long after its episode became known.
 CATCH_UP_LIMIT_US = 600 * SECOND_US
-_NO_RULE = Rule("", Selector(), Terms(levels=()))
-#: Labels that a whole gateway does not have.
-_OF_SERIES = ("sensor", "metric")
-#: (channel, group key)
-Group = tuple[str, str]
-
-
-class UntoldEpisode(msgspec.Struct, frozen=True):
-    """An episode about which a message may still be needed; times in microseconds since 1970."""
-
-    id: int
-    rule: str
-    series_id: int | None
-    gateway: str | None
-    kind: str
-    started_us: int
-    fired_us: int
-    resolved_us: int | None
-    level: str
-    steps: Any
-    #: The condition of the level: its keyword, and its number or [low, high].
-    condition: str | None
-    threshold: Any
-    #: What the rule compared when it fired, and farthest past the limit.
-    fired_value: float | None
-    peak: float | None
-    reason: str | None
-    merged_into: int | None
-    first_known_us: int
-    acked_by: str | None
-    acked_level: str | None
-    revision: int
-    sensor: str | None
-    tags: Tags | None
-    metric: str | None
-    unit: str | None
-    last_us: int | None
-    last_value: float | None
-    received_us: int | None
-    #: Only history of the series was imported.
-    only_imported: bool
-    #: A message about it is being sent. If it is refused, what it told is taken back.
-    is_being_sent: bool
-    #: Closed by a person, at this level.
-    closed_us: int | None = None
-    closed_by: str | None = None
-    closed_note: str | None = None
-    closed_level: str | None = None
-    #: When people were told that it fires, for the first time since it was told as over.
-    first_told_us: int | None = None
-    #: Of missing data: why everything was refused that was uploaded since, and the skew of the gateway's last upload.
-    refused_for: str | None = None
-    skew_s: float | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the episode is neither resolved nor retracted."""
-        return self.resolved_us is None and self.reason != RETRACTED
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether a person closed it, and its level has not risen since."""
-        return self.closed_level is not None and severity(self.level) <= severity(self.closed_level)
-
-    @property
-    def is_of_gateway(self) -> bool:
-        """Whether it is about a whole gateway."""
-        return self.series_id is None
-
-    def label(self, name: str) -> str:
-        """Return a label by name: sensor, metric, gateway or a tag; empty if the episode has no such label."""
-        own = {"sensor": self.sensor, "metric": self.metric, "gateway": self.gateway}
-        return (own[name] if name in own else (self.tags or {}).get(name)) or ""
-
-
-class Silence(msgspec.Struct, frozen=True):
-    """A silence in force. The texts of its matchers may contain the wildcards * and ?."""
-
-    id: int
-    matchers: Mapping[str, Any]
-
-    def covers(self, episode: UntoldEpisode) -> bool:
-        """Return whether every matcher matches the episode."""
-        return all(
-            all(compile_glob(pattern)((episode.tags or {}).get(tag, "")) for tag, pattern in wanted.items())
-            if name == "tags"
-            else compile_glob(wanted)({"rule": episode.rule, "level": episode.level}.get(name) or episode.label(name))
-            for name, wanted in self.matchers.items()
-        )
-
-
-class GatewaySeries(msgspec.Struct, frozen=True):
-    """A series of a gateway about which there is an alert."""
-
-    gateway: str
-    sensor: str
-    metric: str
-    tags: Tags
 
 
 class Situation:
@@ -149,9 +50,6 @@ class Situation:
         self.last_sent = last_sent
         #: When the newest messages of each group were sent or claimed, the newest first.
         self.sent = sent
-        self._gateway_series: dict[str, list[GatewaySeries]] = {}
-        for series in gateway_series:
-            self._gateway_series.setdefault(series.gateway, []).append(series)
         #: When the last dead letter of each group was given up, in microseconds since 1970.
         self.last_refused = last_refused
         self._rules: dict[str, Rule] = {rule.name: rule for rule in rules.rules}
@@ -159,7 +57,7 @@ class Situation:
         self._channels = [channel.name for channel in rules.channels]
         self._channel_zones = {channel.name: channel.fields.get("timezone") for channel in rules.channels}
         self._terms: dict[tuple[str, int | None], Terms | None] = {}
-        self._built_in_rules: dict[str | None, Rule] = {}
+        self._gateway_rules = GatewayRules(rules, gateway_series, self._silences, now_us)
         self._cleared = {
             (each.rule, each.series_id) for each in self.episodes if each.is_open and each.reason == NO_DATA_CLEAR
         }
@@ -174,7 +72,7 @@ class Situation:
         A built-in rule has the durations of the first rule that it stands for, and groups as that one does.
         """
         if episode.rule in BUILT_IN_RULES and episode.is_of_gateway:
-            return self._built_in(episode)
+            return self._gateway_rules.rule(episode)
         return self._rules.get(episode.rule)
 
     def terms(self, episode: UntoldEpisode) -> Terms | None:
@@ -206,7 +104,7 @@ class Situation:
     def channels(self, episode: UntoldEpisode) -> tuple[str, ...]:
         """Return the configured channels that are notified of the episode at its level, now."""
         if episode.rule in BUILT_IN_RULES and episode.is_of_gateway:
-            names = self._channels_of_gateway(episode)
+            names = self._gateway_rules.channels(episode)
         else:
             terms = self.terms(episode)
             names = () if terms is None else terms.notified_at(episode.level, episode.tags or {})
@@ -221,53 +119,6 @@ class Situation:
         is_due = self.now_us >= episode.first_told_us + rule.escalate.after_us
         return rule.escalate.notify if is_due and episode.is_open and not self.is_over(episode) else ()
 
-    def _stood_for(self, gateway: str | None) -> Iterator[tuple[Rule, Terms, GatewaySeries]]:
-        """Yield the rules that alert on missing data of a series of a gateway: a built-in alert stands for theirs."""
-        for rule in self._rules.values():
-            for each in self._gateway_series.get(gateway or "", ()):
-                terms = terms_for(rule, each.sensor, each.metric, each.tags, gateway)
-                if terms is not None and terms.no_data is not None and terms.no_data.then == "alert":
-                    yield rule, terms, each
-
-    def _channels_of_gateway(self, episode: UntoldEpisode) -> tuple[str, ...]:
-        """Return the channels of the rules for which the alert of a gateway stands, unless they are held back now."""
-        names: dict[str, None] = {}
-        if episode.rule == GATEWAY_CLOCK and not self._gateway_series.get(episode.gateway or ""):
-            return self._channels_of_new_gateway(episode)
-        for rule, terms, each in self._stood_for(episode.gateway):
-            level = terms.levels[0].name
-            alert = msgspec.structs.replace(
-                episode, rule=rule.name, sensor=each.sensor, metric=each.metric, tags=each.tags, level=level
-            )
-            muted = bool(terms.mute) and is_muted(terms.mute, self.now_us)
-            if not muted and not any(silence.covers(alert) for silence in self._silences):
-                names |= dict.fromkeys(terms.notified_at(level, each.tags))
-        return tuple(names)
-
-    def _channels_of_new_gateway(self, episode: UntoldEpisode) -> tuple[str, ...]:
-        """Return the channels of the rules that may alert on missing data of a gateway of which nothing is stored."""
-        names: dict[str, None] = {}
-        for rule in self._rules.values():
-            no_data = rule.terms.no_data
-            if no_data is not None and no_data.then == "alert" and rule.sensors.gateway in (None, episode.gateway):
-                names |= dict.fromkeys(rule.terms.notified_at(rule.terms.levels[0].name, {}))
-        return tuple(names)
-
-    def _built_in(self, episode: UntoldEpisode) -> Rule:
-        found = self._built_in_rules.get(episode.gateway)
-        if found is None:
-            first = next((rule for rule, _, _ in self._stood_for(episode.gateway)), _NO_RULE)
-            found = self._built_in_rules[episode.gateway] = msgspec.structs.replace(
-                first,
-                sensors=Selector(),
-                terms=Terms(levels=()),
-                overrides=(),
-                inhibited_by=(),
-                group_by=tuple(name for name in first.group_by if name not in _OF_SERIES),
-                remind_every_us=_most_often(rule.remind_every_us for rule, _, _ in self._stood_for(episode.gateway)),
-            )
-        return msgspec.structs.replace(found, name=episode.rule)
-
     def is_configured(self, channel: str) -> bool:
         """Return whether the rule files still define the channel."""
         return channel in self._channels
@@ -277,6 +128,10 @@ class Situation:
         rule = self.rule(episode)
         values = [episode.label(name) for name in rule.group_by] if rule else []
         return msgspec.json.encode([episode.rule, values]).decode()
+
+    def count_sensors(self, gateway: str | None) -> int:
+        """Return how many sensors in use a gateway has."""
+        return self._gateway_rules.count_sensors(gateway)
 
     def group_labels(self, episode: UntoldEpisode) -> list[str]:
         """Return what the alerts of the episode's group have in common."""
@@ -326,6 +181,14 @@ class Situation:
         muted = terms is not None and bool(terms.mute) and is_muted(terms.mute, self.now_us)
         return muted or any(silence.covers(episode) for silence in self._silences)
 
+    def is_quiet(self, episode: UntoldEpisode, channel: str) -> bool:
+        """Return whether a silence or a mute window covers the episode for a channel.
+
+        For that of a built-in rule these are the windows of the rules that it stands for and that notify the channel.
+        """
+        is_built_in = episode.rule in BUILT_IN_RULES and episode.is_of_gateway
+        return self.is_silenced_or_muted(episode) or (is_built_in and self._gateway_rules.is_quiet(episode, channel))
+
     def is_inhibited(self, episode: UntoldEpisode) -> bool:
         """Return whether a firing episode of a rule in `inhibited_by` has equal values of all labels in `same`."""
         rule = self.rule(episode)
@@ -361,17 +224,12 @@ class Situation:
         return self.now_us < min(episode.received_us + CATCH_UP_WAIT_US, known_us + CATCH_UP_LIMIT_US)
 
 
-def _most_often(intervals: Iterable[int | None]) -> int | None:
-    """Return the shortest of the intervals between reminders; None if there are none."""
-    return min((each for each in intervals if each is not None), default=None)
-
-
 async def load_situation(connection: Connection, rules: RuleSet, now_us: int, server_zone: str = "UTC") -> Situation:
     """Load the situation in the caller's transaction."""
     episodes: list[UntoldEpisode] = []
     told: dict[int, dict[str, Told]] = {}
     refs: dict[tuple[str, int], str] = {}
-    for row in await connection.fetch(SQL["list_unsettled"]):
+    for row in await connection.fetch(SQL["list_unsettled"], [each.name for each in rules.rules if each.has_when]):
         facts = dict(row)
         for channel, state, level, ref in facts.pop("told"):
             told.setdefault(row["id"], {})[channel] = Told(state, level)

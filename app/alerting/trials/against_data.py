@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from app.alerting.evaluation.no_data import spacing_misfit
+from app.alerting.evaluation.watching.no_data_check import spacing_misfit
 from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.alerting.rules.model import Override, Rule, RuleSet

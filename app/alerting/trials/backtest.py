@@ -79,7 +79,7 @@ async def run_backtest(
         raise DatabaseUnavailableError(str(error)) from error
 
 
-class _Series(msgspec.Struct, frozen=True):
+class _TestedSeries(msgspec.Struct, frozen=True):
     """The properties of a series that rules match."""
 
     id: SeriesId
@@ -125,15 +125,15 @@ class _Backtesting:
         found = sorted(self._episodes, key=lambda each: (each.episode.fired_at, each.rule, each.sensor, each.metric))
         return Backtest(self._from_us, self._now_us, self._series, self._readings, tuple(found))
 
-    async def _list_series(self, after: int) -> list[_Series]:
+    async def _list_series(self, after: int) -> list[_TestedSeries]:
         rows = await self._connection.fetch(SQL["list_series_since"], self._from_us, after, SERIES_AT_ONCE)
-        return [_Series(**row) for row in rows]
+        return [_TestedSeries(**row) for row in rows]
 
-    async def _list_eras(self, page: Sequence[_Series]) -> _Eras:
+    async def _list_eras(self, page: Sequence[_TestedSeries]) -> _Eras:
         rows = await self._connection.fetch(SQL["list_eras"], [series.id for series in page])
         return {(row["series_id"], row["rule"], row["rule_hash"]): row["era_from_us"] for row in rows}
 
-    async def _test(self, series: _Series, eras: _Eras) -> None:
+    async def _test(self, series: _TestedSeries, eras: _Eras) -> None:
         matches = self._book.matches(series.sensor, series.metric, series.tags, series.gateway)
         if not matches:
             return
@@ -154,7 +154,7 @@ class _Backtesting:
             hashes = [hash_with(match.rule_hash, found) for match, found in zip(matches, companions, strict=True)]
             await self._collect(series, matches, hashes, runs, newest, eras)
 
-    def _companions_of(self, series: _Series, match: Match) -> tuple[Companion, ...]:
+    def _companions_of(self, series: _TestedSeries, match: Match) -> tuple[Companion, ...]:
         return self._companions.companions(series.sensor, series.tags, match.series_rule, [])
 
     async def _begin(self, match: Match, companions: tuple[Companion, ...]) -> RuleRun:
@@ -170,7 +170,7 @@ class _Backtesting:
 
     async def _collect(
         self,
-        series: _Series,
+        series: _TestedSeries,
         matches: Sequence[Match],
         hashes: Sequence[str],
         runs: Sequence[RuleRun],

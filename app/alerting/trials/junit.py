@@ -6,15 +6,15 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import msgspec
 
-from app.alerting.rules.problems import RuleProblem
 from app.alerting.trials.rule_tests import RuleTestResult
+from app.yaml_files.problems import FileProblem
 
 
 class FileResult(msgspec.Struct, frozen=True):
     """The result of one file: the outcomes of its tests, or the problems because of which it cannot be used."""
 
     outcomes: tuple[RuleTestResult, ...] = ()
-    problems: tuple[RuleProblem, ...] = ()
+    problems: tuple[FileProblem, ...] = ()
 
     @property
     def passed(self) -> bool:

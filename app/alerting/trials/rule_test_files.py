@@ -6,19 +6,21 @@ from pathlib import Path
 import msgspec
 
 from app.alerting.episodes.samples import StoredReading
-from app.alerting.language.files import load_unsent, read_text
-from app.alerting.language.kinds import UNFIT, Given, read_logged
+from app.alerting.language.files import load_unsent
 from app.alerting.language.leaves import Reference
 from app.alerting.language.names import Names
 from app.alerting.language.reader import RuleReader
-from app.alerting.language.yaml_nodes import ScalarNode, compose
 from app.alerting.rules.matching import RuleBook
 from app.alerting.rules.model import RuleSet
-from app.alerting.rules.problems import Place, ProblemLog, RuleErrors, problem_at
 from app.alerting.trials.rule_test_grammar import EVERY_US, TEST_FILE
 from app.alerting.trials.series_notation import expand, format_offset
 from app.hints import did_you_mean, listed, shown
 from app.model import LEVEL_NAMES, Tags
+from app.yaml_files.kinds import UNFIT, read_logged
+from app.yaml_files.mappings import Given
+from app.yaml_files.nodes import ScalarNode, compose
+from app.yaml_files.problems import FileErrors, Place, ProblemLog, problem_at
+from app.yaml_files.texts import read_text
 
 #: The time at which a test without `start` begins, 2026-01-01T00:00:00Z; it is visible only in `{since}` of messages.
 START_US = 1_767_225_600_000_000
@@ -78,24 +80,24 @@ class RuleTestFile(msgspec.Struct, frozen=True):
 
 
 def read_rule_tests(path: Path, channels_dir: Path | None = None) -> RuleTestFile:
-    """Read a file of tests and the rules that it names; raise RuleErrors with every problem of both.
+    """Read a file of tests and the rules that it names; raise FileErrors with every problem of both.
 
     With `channels_dir`, the channels are those of that folder.
     """
     log = ProblemLog()
     text = read_text(path, log)
     if text is None:
-        raise RuleErrors(log.problems)
+        raise FileErrors(log.problems)
     node = compose(text, str(path))
     if isinstance(node, ScalarNode) and node.meaning == "nothing":
         raise problem_at(node.place, "the file is empty; a file of tests has rules: and tests:")
     file: Given = read_logged(TEST_FILE, node, "a file of tests", log)
     if file is UNFIT:
-        raise RuleErrors(log.problems)
+        raise FileErrors(log.problems)
     rule_set = _read_rules(file, path, log, channels_dir)
     tests = tuple(_RuleTestReader(log, rule_set).tests(file))
     if rule_set is None or log.problems:
-        raise RuleErrors(log.problems)
+        raise FileErrors(log.problems)
     return RuleTestFile(rule_set, tests)
 
 
@@ -113,7 +115,7 @@ def _read_rules(file: Given, path: Path, log: ProblemLog, channels_dir: Path | N
         return None
     try:
         return load_unsent(named, channels_dir)
-    except RuleErrors as errors:
+    except FileErrors as errors:
         log.problems.extend(errors.problems)
         return None
 

@@ -7,23 +7,18 @@ from datetime import datetime
 from typing import Any
 
 from app.alerting.language.grammar import file_kind
-from app.alerting.language.kinds import Field, Fields, Kind, Leaf, ListOf, MapOf, Schema, mismatch
-from app.alerting.language.leaves import (
-    CHANNEL_NAME,
-    POSITIVE_DURATION,
-    RULE_NAME,
-    TAG_VALUE,
-    TEXT,
-    UPLOADED_NAME,
-    one_of,
-)
-from app.alerting.language.yaml_nodes import Node, ScalarNode, SequenceNode
-from app.alerting.rules.problems import ProblemLog
+from app.alerting.language.leaves import CHANNEL_NAME, RULE_NAME, TAG_VALUE, TEXT, UPLOADED_NAME
 from app.alerting.trials.series_notation import NOTATION_EXAMPLE, parse_notation, parse_offset
 from app.clock import MINUTE_US, to_us
 from app.durations import format_duration
 from app.hints import shown
 from app.model import LEVEL_NAMES
+from app.yaml_files.kinds import Kind, Leaf, Schema, mismatch
+from app.yaml_files.leaves import POSITIVE_DURATION, one_of
+from app.yaml_files.lists import ListOf
+from app.yaml_files.mappings import Field, Fields, MapOf
+from app.yaml_files.nodes import Node, ScalarNode, SequenceNode
+from app.yaml_files.problems import ProblemLog
 
 EVERY_US = MINUTE_US
 

@@ -9,17 +9,17 @@ from app.alerting.conditions import farthest
 from app.alerting.episodes.machine import Episode, run
 from app.alerting.episodes.samples import Sample, samples
 from app.alerting.episodes.timed import Timing, run_timed
-from app.alerting.evaluation.stored_episodes import threshold_of
+from app.alerting.evaluation.writing.stored_episodes import threshold_of
 from app.alerting.language.reader import EVERY_CHANNEL
 from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
-from app.alerting.rules.problems import Place
 from app.alerting.telling.wording import rule_message
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, RuleTest, RuleTestFile
 from app.alerting.trials.series_notation import format_offset
 from app.clock import from_us
 from app.local_times import format_span
 from app.model import SeriesId
+from app.yaml_files.problems import Place
 
 
 class RuleTestResult(msgspec.Struct, frozen=True):

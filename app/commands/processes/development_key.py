@@ -73,7 +73,7 @@ def find_development_key(data_dir: Path) -> str | None:
     """
     try:
         return msgspec.json.decode((data_dir / _FILE).read_bytes(), type=_KeyFile).api_key or None
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -11,7 +11,7 @@ from app.errors import SettingsError
 from app.main import create_bridge_app
 from app.mqtt.plan.files import load_plan
 from app.settings import Settings
-from app.simulate import server_url
+from app.uplink import server_url
 
 #: Beside the worker's 8001.
 DEFAULT_PORT = 8002

@@ -24,8 +24,9 @@ from app.db.servers.pooler import refuse_transaction_pooling
 from app.errors import AppError
 from app.services import Services
 from app.settings import Settings
-from app.simulate import demo_gateways, demo_receiver, server_url
+from app.simulate import demo_gateways, demo_receiver
 from app.tasks import running
+from app.uplink import server_url
 
 _WATCH_S = 0.5
 _RETRY_S = 5.0

@@ -53,7 +53,7 @@ class Cluster(msgspec.Struct, frozen=True):
         """Read the stored credentials; raise EmbeddedServerError when they are missing or damaged."""
         try:
             return msgspec.json.decode((self.folder / "credentials.json").read_bytes(), type=Credentials)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
             raise EmbeddedServerError(
                 f"{self.folder}/credentials.json is missing or damaged, so nobody knows the password of the "
                 f"database beside it. Put the file back, or move {self.folder} away to start with an empty one."

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.clock import DAY_US, MINUTE_US, PENDING_AFTER_US
-from app.ingest.upload import Upload
+from app.ingest.uploads.upload import Upload
 from app.model import MetricName, SensorName, SeriesId
 from app.summaries import Summaries
 
@@ -123,13 +123,13 @@ class Batch:
 class NewReadings:
     """The samples of a batch that were not stored before, sorted like the batch's.
 
-    `conflicts` are the positions in order of arrival of those for which another value is stored.
+    `conflicts` are the positions, in order of arrival, of the samples for which another value is stored.
     """
 
     def __init__(self, batch: Batch, samples: Samples, conflicts: Ints = _NONE) -> None:
         self.batch = batch
         self.samples = samples
-        #: Number of new values of each upload, and of those that another value was there for.
+        #: Of each upload, the number of its new values, and of its values that differ from those taken before.
         self.accepted = batch.counts(samples.places)
         self.conflicts = batch.counts(np.concatenate((batch.conflicts, conflicts)))
         #: Sorted by (series, time), and the position of the first and the last sample of each series.

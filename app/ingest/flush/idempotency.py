@@ -9,7 +9,8 @@ import msgspec
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, UnprocessableError
 from app.ingest.sql import SQL
-from app.ingest.upload import Idempotency, Receipt
+from app.ingest.uploads.receipt import Receipt
+from app.ingest.uploads.upload import Idempotency
 
 KEY_LIMIT = 255
 

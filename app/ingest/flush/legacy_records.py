@@ -5,7 +5,7 @@ import msgspec
 from app.db.pool import Pool
 from app.ingest.flush.batch import NewReadings, as_columns
 from app.ingest.flush.feed_payload import Grouped
-from app.ingest.series import SeriesRegistry
+from app.ingest.series.registry import SeriesRegistry
 from app.ingest.sql import SQL
 from app.model import LEGACY_METRICS, LegacyRecord, SensorName
 

@@ -6,7 +6,8 @@ import msgspec
 
 from app.ingest.flush.batch import NewReadings
 from app.ingest.flush.legacy_records import NewRecord
-from app.ingest.upload import Outcome, make_receipt
+from app.ingest.uploads.receipt import Outcome
+from app.ingest.uploads.upload import make_receipt
 
 _encode = msgspec.json.Encoder().encode
 

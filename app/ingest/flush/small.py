@@ -1,4 +1,4 @@
-"""The small flush: one call of the function `store_small_flush_2`, which commits by itself.
+"""The small flush: one call of the function `store_small_flush_3`, which commits by itself.
 
 The function stores a batch if all of it is new or all of it is stored already. The general transaction does all others.
 """
@@ -16,11 +16,10 @@ from app.ingest.flush.commit import commit_answered
 from app.ingest.flush.feed_payload import group_readings, split_payload
 from app.ingest.flush.legacy_records import columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
-from app.ingest.flush.transaction import COPY_FROM, days_of
-from app.ingest.series import SensorsChangedError, SeriesRegistry
+from app.ingest.flush.transaction import COPY_FROM, days_of, summaries_of
+from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome
-from app.summaries import pack
+from app.ingest.uploads.receipt import Outcome
 
 _MIXED, _ANSWERED_ELSEWHERE, _SENSORS_CHANGED = "TG001", "TG002", "TG003"
 
@@ -64,7 +63,7 @@ async def write_small_flush(
                 *batch.samples.columns(),
                 *days_of(new),
                 *new.newest.columns(),
-                *_summaries(new),
+                *summaries_of(new),
                 split_payload(new, grouped, [found.record for found in records]),
                 *columns_of(records),
                 *_answers(new),
@@ -78,11 +77,6 @@ async def write_small_flush(
     if row["seq"] is None:
         return make_outcomes(_nothing_of(new, row["conflicts"]), None, [], [])
     return make_outcomes(new, row["seq"], records, row["legacy_ids"] or [])
-
-
-def _summaries(new: NewReadings) -> list[list[object]]:
-    """Return packed summaries and whether they are of late readings, as columns."""
-    return as_columns([(pack(summaries), late) for late, summaries in new.summaries().items()], 2)
 
 
 def _nothing_of(new: NewReadings, conflicts: Sequence[int] = ()) -> NewReadings:

@@ -15,16 +15,16 @@ import numpy as np
 from app.clock import DAY_US, to_us
 from app.db.pool import Connection
 from app.db.sql import SQL as DB_SQL
-from app.ingest.flush.batch import Batch, Ints, NewReadings, Samples, by_day, copy_payload, split
+from app.ingest.flush.batch import Batch, Ints, NewReadings, Samples, as_columns, by_day, copy_payload, split
 from app.ingest.flush.commit import commit_answered, transaction
-from app.ingest.flush.feed_payload import encode_payload, group_readings
+from app.ingest.flush.feed_payload import group_readings, split_payload
 from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.legacy_records import NewRecord, columns_of, find_records
 from app.ingest.flush.outcomes import make_answers, make_outcomes
-from app.ingest.series import SensorsChangedError, SeriesRegistry
+from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome
-from app.model import LegacyRecord, SeriesId
+from app.ingest.uploads.receipt import Outcome
+from app.model import SeriesId
 from app.summaries import pack
 from app.tasks import run_off_loop
 
@@ -46,6 +46,7 @@ class _Recorded(msgspec.Struct, frozen=True):
 
     feed_id: int
     records: list[NewRecord]
+    #: Ids of the records, in the same order.
     legacy_ids: list[int]
 
 
@@ -78,6 +79,11 @@ async def write_flush(
     with commit_answered():
         seq = await connection.fetchval(SQL["get_feed_seq"])
     return make_outcomes(new, seq, recorded.records, recorded.legacy_ids)
+
+
+def summaries_of(new: NewReadings) -> list[list[object]]:
+    """Return packed summaries, and whether they are of late readings, as columns."""
+    return as_columns([(pack(summaries), late) for late, summaries in new.summaries().items()], 2)
 
 
 def days_of(new: NewReadings) -> tuple[list[date], list[int]]:
@@ -130,37 +136,44 @@ async def _find_conflicts(connection: Connection, known: Samples) -> Ints:
 
 
 async def _record(connection: Connection, new: NewReadings, registry: SeriesRegistry) -> _Recorded:
-    """Write the rows that follow from new readings."""
-    await connection.execute(SQL["insert_late_days"], *days_of(new))
+    """Write the rows that follow from new readings. All is computed before the first row is locked."""
     is_import = new.batch.uploads[0].is_import  # a file is imported by a writer of its own
-    for newest in _parts(new.newest_that_count()):
-        await connection.execute(
-            SQL["upsert_state_of_import" if is_import else "upsert_series_state"], *newest.columns()
-        )
-    if new.batch.has_pending:
-        await connection.execute(SQL["touch_series_state"], new.newest.ids.tolist())
-    for late, packed in await run_off_loop(new.size, _pack_summaries, new):
-        await connection.execute(SQL["insert_dirty"], packed, late)
+    summaries = await run_off_loop(new.size, summaries_of, new)
     grouped = await run_off_loop(new.size, group_readings, new, registry.names)
     records = [] if is_import else await run_off_loop(new.size, find_records, new, grouped, registry)
-    numbered = await _insert_records(connection, records)
-    payload = await run_off_loop(new.size, encode_payload, new, grouped, numbered)
-    row = await connection.fetchrow(SQL["insert_feed"], new.size, payload)
-    assert row is not None  # noqa: S101 -- INSERT … RETURNING
+    payload = await run_off_loop(new.size, split_payload, new, grouped, [found.record for found in records])
+    row = await connection.fetchrow(
+        SQL["record_readings"],
+        new.size,
+        *days_of(new),
+        *(await _update_state(connection, new, is_import=is_import)).columns(),
+        *summaries,
+        payload,
+        *columns_of(records),
+    )
+    assert row is not None  # noqa: S101 -- a function returns a row
     _check_version(registry, row["version"])
     if reporting := _find_reporting(new, registry):
         await connection.execute(SQL["bring_back_sensors"], sorted(set(reporting.values())))
-    return _Recorded(row["id"], records, [record.id for record in numbered])
+    return _Recorded(row["feed_id"], records, row["legacy_ids"] or [])
+
+
+async def _update_state(connection: Connection, new: NewReadings, *, is_import: bool) -> Samples:
+    """Write the newest reading of each series but for those that are returned, which the next statement writes."""
+    parts = [*_parts(new.newest_that_count())]
+    last = new.newest.take(slice(0)) if is_import or new.batch.has_pending else parts.pop()
+    for part in parts:
+        query = "upsert_state_of_import" if is_import else "update_series_state"
+        await connection.execute(SQL[query], *part.columns())
+    if new.batch.has_pending:
+        await connection.execute(SQL["touch_series_state"], new.newest.ids.tolist())
+    return last
 
 
 def _parts(samples: Samples) -> Iterator[Samples]:
     """Yield samples in parts of INSERTED_AT_ONCE, at least one."""
     for start in range(0, max(len(samples), 1), INSERTED_AT_ONCE):
         yield samples.take(slice(start, start + INSERTED_AT_ONCE))
-
-
-def _pack_summaries(new: NewReadings) -> list[tuple[bool, bytes]]:
-    return [(late, pack(summaries)) for late, summaries in new.summaries().items()]
 
 
 def _check_version(registry: SeriesRegistry, version: int) -> None:
@@ -184,12 +197,6 @@ def _find_reporting(new: NewReadings, registry: SeriesRegistry) -> dict[SeriesId
         for series_id, time_us in zip(ids, times_us, strict=True)
         if series_id in registry.retired and time_us > since_us
     }
-
-
-async def _insert_records(connection: Connection, records: list[NewRecord]) -> list[LegacyRecord]:
-    """Store records of the replaced sensor server, and return them with their ids."""
-    rows = await connection.fetch(SQL["insert_legacy_readings"], *columns_of(records)) if records else []
-    return [msgspec.structs.replace(new.record, id=row["id"]) for new, row in zip(records, rows, strict=True)]
 
 
 async def _store_answers(connection: Connection, new: NewReadings, feed_id: int | None) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from app.ingest.bodies.pieces import READINGS_LIMIT
 from app.ingest.checks import Refusal, check_time
-from app.ingest.upload import Readings, Rejected
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
 
 
 class Parsed(NamedTuple):
@@ -26,7 +27,7 @@ class Parsed(NamedTuple):
     rejected: Rejected
     #: The gateway's name, if the body has one.
     gateway: str | None = None
-    #: What the body tells of has this id; told again, it is stored once. None where readings are told apart by time.
+    #: The id of the event in the body; an event that is sent again is stored once. None: only times identify readings.
     event: str | None = None
 
 
@@ -60,7 +61,7 @@ class ReceiptTimes:
         return self.received_us
 
     def check(self, time_us: int) -> Refusal | None:
-        """Return a refusal if a reading cannot have this time, else None; refused times tell of the gateway's clock."""
+        """Return a refusal if a reading cannot have this time, else None; note refused times, which show the clock."""
         refusal = check_time(time_us, self.received_us)
         if refusal is not None:
             self.newest_refused_us = max(time_us, self.newest_refused_us or time_us)

@@ -18,8 +18,8 @@ from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.shapes import Source
 from app.ingest.formats.shapes._fields import refuse_repeated
 from app.ingest.formats.shapes._items import check_items
-from app.ingest.intake import UploadRoute
-from app.ingest.upload import Readings
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.route import UploadRoute
 from app.model import VALUE_LIMIT
 from app.problems import problem_responses
 

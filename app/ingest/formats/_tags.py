@@ -20,7 +20,7 @@ class Origin(NamedTuple):
 def find_origin(measurement: str, tags: Mapping[str, str]) -> Origin:
     """Return the sensor that the tags name, else that of the measurement's name, and the tags that it has.
 
-    All tags but the one that names it become tags of the sensor, and part of its name: no two series are taken for one.
+    All other tags become tags of the sensor, and part of its name, so that two series are never stored as one.
     """
     named_by = next((tag for tag in SENSOR_TAGS if tag in tags), None)
     others = {tag: value for tag, value in sorted(tags.items()) if tag != named_by}

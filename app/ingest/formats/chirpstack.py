@@ -8,10 +8,12 @@ from litestar.params import QueryParameter
 
 from app.errors import InvalidRequestError
 from app.hints import find_meant
+from app.http.requests import AnyRequest
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._devices import as_metric, best, decode, device_route, flatten, take
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Readings, Receipt, Rejected
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt, Rejected
 from app.names import show
 
 #: The events of ChirpStack, and what others call them.

@@ -21,11 +21,15 @@ from litestar.status_codes import HTTP_201_CREATED
 
 from app.auth.guard import first_headers, require
 from app.errors import OverloadedError, UnauthorizedError, UnprocessableError
+from app.http.requests import AnyRequest
 from app.ingest.bodies.loose_json import Repeated, decode_json
 from app.ingest.checks import check_value, refuse_sensor
 from app.ingest.gateways.refusals import BODY_KEPT
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute, client_ip, keep_sent
-from app.ingest.upload import Readings, Rejected, Upload
+from app.ingest.intake import Ingest, client_ip, keep_sent
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.route import UploadRoute
+from app.ingest.uploads.upload import Upload
 from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name, show, tidy_name
 from app.problems import respond

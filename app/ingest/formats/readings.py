@@ -14,6 +14,7 @@ from litestar.status_codes import HTTP_200_OK
 from app.auth.guard import require
 from app.auth.keys import ApiKey
 from app.errors import InvalidRequestError
+from app.http.requests import AnyRequest
 from app.ingest.bodies import document as documents
 from app.ingest.bodies.document import JSON, MESSAGE_PACK, Coding, Document, Listing, read_document
 from app.ingest.bodies.loose_json import strip_nuls
@@ -25,8 +26,10 @@ from app.ingest.formats.shapes._items import check_items
 from app.ingest.formats.shapes._nearest import refuse_shape
 from app.ingest.formats.shapes._operation import ReadingsOperation
 from app.ingest.formats.shapes._typed import take_good, take_good_piece
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Readings, Receipt
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt
+from app.ingest.uploads.route import UploadRoute
 from app.names import is_sensor_name, tidy_name
 from app.problems import problem_responses
 

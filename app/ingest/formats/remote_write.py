@@ -18,12 +18,15 @@ from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from app.auth.guard import require
 from app.errors import AppError, InvalidRequestError, UnprocessableError
+from app.http.requests import AnyRequest
 from app.ingest.bodies.pieces import check_value_count
 from app.ingest.checks import Refusal, check_tags, check_value, refuse_metric, refuse_sensor
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Readings, Rejected, Series
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings, Series
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.route import UploadRoute
 from app.model import Reading
 from app.names import is_metric_name, is_sensor_name, tidy_name
 from app.problems import problem_responses

@@ -11,7 +11,8 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
 from app.auth.guard import Connection, admit
-from app.auth.keys import KeyRing
+from app.auth.key_ring import KeyRing
+from app.http.requests import AnyRequest
 from app.ingest.bodies.document import JSON, read_document
 from app.ingest.bodies.loose_json import strip_nuls
 from app.ingest.formats import Parsed, ReceiptTimes
@@ -19,8 +20,10 @@ from app.ingest.formats.readings import own_sensor
 from app.ingest.formats.shapes import Source
 from app.ingest.formats.shapes._items import check_items
 from app.ingest.formats.shapes.thingsboard import read_device
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Readings, Receipt
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt
+from app.ingest.uploads.route import UploadRoute
 from app.problems import problem_responses
 
 _EXAMPLE: Final = {"temperature": 12.5, "humidity": 61}

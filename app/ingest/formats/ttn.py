@@ -5,10 +5,12 @@ from typing import Any, Final
 import msgspec
 from litestar.di import NamedDependency
 
+from app.http.requests import AnyRequest
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._devices import best, decode, device_route, flatten, take
-from app.ingest.intake import AnyRequest, Ingest
-from app.ingest.upload import Readings, Receipt, Rejected
+from app.ingest.intake import Ingest
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt, Rejected
 
 
 class ApplicationIds(msgspec.Struct):

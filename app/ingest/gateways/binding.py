@@ -1,4 +1,4 @@
-"""Uploads of bound keys: they are those of the key's gateway, and reach only sensors that the key may write to."""
+"""Uploads of bound keys: they count as sent by the key's gateway, and reach only sensors that the key may write to."""
 
 from collections.abc import Mapping
 
@@ -7,13 +7,14 @@ import msgspec
 from app.auth.keys import ApiKey, Binding
 from app.globs import compile_glob
 from app.ingest.checks import Refusal
-from app.ingest.upload import Readings, Upload
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.upload import Upload
 from app.model import SensorName
 from app.names import SENSOR_NAME_LIMIT, show, tidy_name
 
 
 def bind(upload: Upload, binding: Binding) -> Upload:
-    """Return an upload as that of the key's gateway: with the prefix, without the sensors that it may not write to.
+    """Return an upload as sent by the key's gateway: with the prefix, without the sensors that it may not write to.
 
     The name of the gateway in the body does not count.
     """

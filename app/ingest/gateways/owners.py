@@ -1,4 +1,4 @@
-"""Whose a sensor is: the gateway that registered it sets its tags, and the keys of others may not write to it."""
+"""Owners of sensors: the gateway that registered a sensor sets its tags, and keys of others may not write to it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
@@ -8,7 +8,7 @@ from app.clock import MINUTE_US
 from app.db.pool import Connection
 from app.ingest.checks import Refusal
 from app.ingest.sql import SQL
-from app.ingest.upload import Upload
+from app.ingest.uploads.upload import Upload
 from app.model import SensorName
 
 #: Sensors of other gateways that are noted between two writes, and time after which one is noted again.
@@ -39,7 +39,7 @@ def may_describe(sensor: Owned, upload: Upload) -> bool:
 
 
 class OwnNames:
-    """Remembers which names of sensors are each gateway's own: to look at each sensor of each upload takes too long."""
+    """Remembers the names of each gateway's own sensors, because a check of every sensor takes too long."""
 
     def __init__(self) -> None:
         #: By gateway, or None, and label of the key.
@@ -73,7 +73,7 @@ def _is_own(sensor: Owned, gateway: str | None, label: str) -> bool:
 
 
 def list_claims(upload: Upload, foreign: Iterable[tuple[SensorName, Owned]]) -> list[int]:
-    """Return the ids of the sensors that become those of the bound key's gateway, because no gateway was named so far.
+    """Return the ids of the sensors without an owner, which the gateway of the bound key takes over.
 
     The key must say itself which sensors are its own, by a pattern or a prefix.
     """

@@ -1,6 +1,6 @@
 """The last uploads of each gateway of which something was refused, with the beginning of their bodies, for people.
 
-They are kept in memory and written with the statistics; what is secret in a body is left out only then.
+They are kept in memory and written with the statistics. Secrets are removed from bodies when they are written.
 """
 
 import re
@@ -12,7 +12,8 @@ import msgspec
 
 from app.db.pool import Pool
 from app.ingest.sql import SQL
-from app.ingest.upload import Outcome, Rejection, RejectionCode, Sent, Upload
+from app.ingest.uploads.receipt import Outcome, Rejection, RejectionCode
+from app.ingest.uploads.upload import Sent, Upload
 from app.log import redact
 
 #: Refused uploads that are kept of each gateway.

@@ -15,7 +15,8 @@ from app.db.pool import Pool
 from app.errors import AppError, UnprocessableError
 from app.ingest.gateways.refusals import Refusals, RefusedUpload
 from app.ingest.sql import SQL
-from app.ingest.upload import FIELDS_LISTED, Outcome, Sent, Upload
+from app.ingest.uploads.receipt import FIELDS_LISTED, Outcome
+from app.ingest.uploads.upload import Sent, Upload
 
 WRITE_EVERY_S = 5.0
 #: Intervals between uploads, and skews of uploads, that are kept of each gateway.
@@ -118,7 +119,7 @@ class GatewayLog:
             counts.note_skew(upload.received_us, upload.newest_refused_us)
 
     def note_refused(self, api_key: ApiKey, received_us: int, sent: Sent, error: AppError) -> None:
-        """Count an upload that was refused as a whole. Which gateway has sent it, only a bound key tells."""
+        """Count an upload that was refused as a whole. Its gateway is known only if the key is bound."""
         gateway = api_key.label if api_key.binding is None else api_key.binding.gateway
         self._counts_of(api_key.label, gateway, received_us).refused_for = error.code
         self.refusals.add(RefusedUpload(gateway, api_key.label, received_us, sent, error=str(error)))

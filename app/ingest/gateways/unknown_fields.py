@@ -2,7 +2,7 @@
 
 import structlog
 
-from app.ingest.upload import Upload
+from app.ingest.uploads.upload import Upload
 from app.metrics import Metrics
 
 #: Largest number of gateways and fields that are remembered and logged; further ones are ignored.

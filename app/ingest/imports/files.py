@@ -78,7 +78,7 @@ def find_source(path: Path) -> FileVersion:
 
 def load_progress(path: Path) -> ImportProgress | None:
     """Return the progress that an interrupted import left, None without one."""
-    with suppress(FileNotFoundError, msgspec.DecodeError):
+    with suppress(FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.json.decode(path.read_bytes(), type=ImportProgress)
     return None
 

@@ -27,7 +27,9 @@ from app.ingest.imports.files import (
 )
 from app.ingest.imports.table import CsvTable, InvalidFileError, RawRetention, find_kept
 from app.ingest.sql import SQL
-from app.ingest.upload import Readings, Receipt, Rejected, Upload
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Receipt, Rejected
+from app.ingest.uploads.upload import Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.model import ReportProgress

@@ -1,59 +1,44 @@
 """Reading of the bridge's file; all its problems are reported together, each with its line and column."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from app.alerting.language.files import read_text
-from app.alerting.language.kinds import UNFIT, Given, read_logged
-from app.alerting.language.yaml_nodes import compose
-from app.alerting.rules.problems import ProblemLog, RuleErrors, RuleProblem
 from app.clock import SECOND_US
-from app.errors import AppError
 from app.hints import did_you_mean, listed
 from app.mqtt.messages.topics import covers, overlap, placeholders
 from app.mqtt.model import BridgePlan, MqttBroker, TopicRoute
 from app.mqtt.plan.grammar import FILE
+from app.yaml_files.kinds import UNFIT, read_logged
+from app.yaml_files.mappings import Given
+from app.yaml_files.nodes import compose
+from app.yaml_files.problems import FileErrors, ProblemLog
+from app.yaml_files.texts import read_text
 
 _FIELDS = {"except": "without", "topic": "pattern"}
 
 
-class BridgeFileError(AppError):
-    """The file cannot be used. `problems` holds all problems in the order of their places."""
-
-    code = "mqtt_file"
-    title = "The topics cannot be used"
-
-    def __init__(self, problems: Iterable[RuleProblem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
-        super().__init__("\n".join(map(str, self.problems)))
-
-
 def load_plan(file: Path) -> BridgePlan:
-    """Read a file; raise BridgeFileError with every problem in it."""
+    """Read a file; raise FileErrors with every problem in it."""
     log = ProblemLog()
     text = read_text(file, log)
     if text is None:
-        raise BridgeFileError(log.problems)
+        raise FileErrors(log.problems)
     return parse_plan(text, str(file), file.parent)
 
 
 def parse_plan(text: str, name: str, folder: Path = Path()) -> BridgePlan:
-    """Return the plan in the text of a file, whose paths are relative to a folder; raise BridgeFileError."""
+    """Return the plan in the text of a file, whose paths are relative to a folder; raise FileErrors."""
     log = ProblemLog()
-    try:
-        root = compose(text, name)
-    except RuleErrors as errors:
-        raise BridgeFileError(errors.problems) from None
+    root = compose(text, name)
     given: Given = read_logged(FILE, root, "this file", log)
     if given is UNFIT:
-        raise BridgeFileError(log.problems)
+        raise FileErrors(log.problems)
     topics: tuple[Given, ...] = given.get("topics", ())
     routes = tuple(route for topic in topics if (route := _read_route(topic, log)) is not None)
     _check_overlaps(topics, log)
     broker = _read_broker(given.get("broker", Given(given.place)), folder)
     if log.problems:
-        raise BridgeFileError(log.problems)
+        raise FileErrors(log.problems)
     return BridgePlan(broker=broker, routes=routes, gateway=given.get("gateway"))
 
 

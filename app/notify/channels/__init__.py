@@ -5,12 +5,12 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
-from zoneinfo import available_timezones
 
 import aiohttp
 import msgspec
 
 from app.errors import InvalidRequestError
+from app.local_times import zone_names
 from app.notify.message import Message, RenderedMessage
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Endpoints
@@ -115,9 +115,9 @@ def _build(channel: Channel, values: Mapping[str, Any], endpoints: Endpoints) ->
 
 
 def _zone_fault(zone: str | None) -> str | None:
-    if zone is None or zone in available_timezones():
+    if zone is None or zone in zone_names():
         return None
-    close = difflib.get_close_matches(zone, available_timezones(), n=1)
+    close = difflib.get_close_matches(zone, zone_names(), n=1)
     hint = f"; did you mean {close[0]}?" if close else "; write a name such as Europe/Berlin"
     return f"timezone {zone!r} is not known{hint}"
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import Lines, Markup, Message, RenderedMessage, clip, fit, markdown_link, utf16_units, write
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import Lines, Markup, clip, fit, markdown_link, utf16_units, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,
@@ -42,7 +43,9 @@ class Config(ChannelConfig, frozen=True):
             raise ValueError("webhook_url must be an https:// address")
 
 
-class _Refused(msgspec.Struct, frozen=True):
+class _ErrorBody(msgspec.Struct, frozen=True):
+    """What Discord answers with an error."""
+
     code: int | None = None
     retry_after: float | None = None
 
@@ -103,15 +106,15 @@ def _add(embeds: list[dict[str, Any]], colour: int, text: str) -> None:
 
 def _refuse(answer: Answer) -> DeliveryError:
     try:
-        refused = msgspec.json.decode(answer.body, type=_Refused)
+        body = msgspec.json.decode(answer.body, type=_ErrorBody)
     except msgspec.DecodeError:
-        refused = _Refused()
-    code = "" if refused.code is None else f": error {refused.code}"
+        body = _ErrorBody()
+    code = "" if body.code is None else f": error {body.code}"
     return refusal(
         answer,
         f"Discord answered {answer.status}{code}",
         channel_broken=answer.status in _CHANNEL_BROKEN,
-        retry_after_s=refused.retry_after,
+        retry_after_s=body.retry_after,
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import PLAIN, Lines, Message, RenderedMessage, fit, write
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import PLAIN, Lines, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     TOTAL_TIMEOUT_S,
@@ -54,6 +55,8 @@ class Config(ChannelConfig, frozen=True):
             raise ValueError(f"security must be one of {', '.join(_SECURITY)}")
         if self.port is not None and not (str(self.port).isdecimal() and 0 < int(self.port) < 65_536):
             raise ValueError("port must be a number from 1 to 65535")
+        if not self.host or set(self.host) & set("/@ ") or self.host.rpartition(":")[2].isdecimal():
+            raise ValueError("host must be a name alone, such as mail.example.org; write the port as port: 587")
         if _ADDRESS.fullmatch(self.sender) is None:
             raise ValueError("sender must be an address, such as tidegauge@example.org")
         if not self.recipients or not all(map(_ADDRESS.fullmatch, self.recipients)):
@@ -152,7 +155,11 @@ def _send(config: Config, mail: EmailMessage) -> DeliveryError | None:
             return None
         if is_begun:
             return UncertainError("the connection broke before the mail server took the mail")
-        kind = "the connection was refused" if isinstance(error, ConnectionRefusedError) else "no connection came about"
+        kind = (
+            "the connection was refused"
+            if isinstance(error, ConnectionRefusedError)
+            else "no connection could be opened"
+        )
         return TransientError(kind)
     return None
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import PLAIN, Lines, Message, RenderedMessage, fit, write
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import PLAIN, Lines, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fingerprint, refusal, send_post
 

@@ -11,7 +11,8 @@ import aiohttp
 import msgspec
 
 from app.model import LevelName
-from app.notify.message import LEVELS, PLAIN, Entry, Message, RenderedMessage, clip, fit, write
+from app.notify.message import LEVELS, Entry, Message, RenderedMessage
+from app.notify.message_lines import PLAIN, clip, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fingerprint, refusal, send_post
 

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from app.notify.message import PLAIN, Fitted, Lines, Markup, Message, RenderedMessage, clip, fit, write
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import PLAIN, Fitted, Lines, Markup, clip, fit, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,

@@ -9,7 +9,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from app.notify.message import Lines, Markup, Message, RenderedMessage, fit, markdown_link, write
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import Lines, Markup, fit, markdown_link, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import ChannelConfig, Delivered, Endpoints, Post, fingerprint, refusal, send_post
 

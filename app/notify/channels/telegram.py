@@ -8,18 +8,8 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
-from app.notify.message import (
-    PLAIN,
-    Lines,
-    Markup,
-    Message,
-    RenderedMessage,
-    clip,
-    fit,
-    utf16_units,
-    visible,
-    write,
-)
+from app.notify.message import Message, RenderedMessage
+from app.notify.message_lines import PLAIN, Lines, Markup, clip, fit, utf16_units, visible, write
 from app.notify.pacing import SendLimit
 from app.notify.transport import (
     Answer,
@@ -187,7 +177,7 @@ async def _exchange(session: aiohttp.ClientSession, post: Post, moved_to: int | 
         raise
     try:
         return answer, msgspec.json.decode(answer.body, type=_Reply)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The answer is that of an HTTP proxy, not Telegram's. It may quote the secret address, so it is not passed on.
         return answer, _Reply()
 

@@ -33,6 +33,8 @@ class Behaviour(msgspec.Struct, frozen=True):
     lost_answers: float = 0.0
     #: Whether it sends an Idempotency-Key, so that a retry gets the first answer and no count of duplicates.
     idempotent: bool = False
+    #: Whether it replays the history; otherwise it begins with the present.
+    has_history: bool = True
 
 
 def behaviour_of(seed: int, number: int, demo_start_us: int | None = None) -> Behaviour:

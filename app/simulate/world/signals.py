@@ -55,14 +55,24 @@ class Signal:
     """
 
     def __init__(
-        self, shape: SignalShape, seed: int, sensor: str, metric: str, course: str, demo_start_us: int | None
+        self,
+        shape: SignalShape,
+        seed: int,
+        sensor: str,
+        metric: str,
+        course: str,
+        demo_start_us: int | None,
+        calm_until_us: int | None = None,
     ) -> None:
+        """In a demo, excursions begin near its start, or with `calm_until_us` at some time after that."""
         self.excursion = shape.excursion
         self._shape = shape
         self._noise = key_of(seed, sensor, metric, "noise")
         self._course = key_of(seed, course, metric)
         self._phases = [2 * pi * fraction(self._course, number) for number in range(len(_WANDER_PERIODS_US))]
-        self._begins_us = self._first_excursion(demo_start_us)
+        self._begins_us = self._first_excursion(demo_start_us, calm_until_us)
+        #: In a demo there is no excursion before the first one, so that its history makes no alerts.
+        self._is_calm_before = demo_start_us is not None or calm_until_us is not None
 
     def value(self, time_us: int) -> float:
         """Return the value that the sensor measures at a time."""
@@ -73,25 +83,34 @@ class Signal:
             for period, phase in zip(_WANDER_PERIODS_US, self._phases, strict=True)
         )
         value = shape.mean + shape.daily_swing * warmth + shape.wander * wander / len(_WANDER_PERIODS_US)
-        if self.excursion is not None:
+        if self.excursion is not None and not self._is_before_all(time_us):
             value += self.excursion.change * self.excursion.share(self._since_us(time_us))
         return round(value + shape.noise * noise(self._noise, time_us), shape.digits)
 
     def is_in_excursion(self, time_us: int) -> bool:
         """Return whether an excursion has begun and the value does not come back yet."""
         excursion = self.excursion
-        return excursion is not None and self._since_us(time_us) < excursion.rise_us + excursion.hold_us
+        if excursion is None or self._is_before_all(time_us):
+            return False
+        return self._since_us(time_us) < excursion.rise_us + excursion.hold_us
+
+    def excursion_at(self, time_us: int) -> str | None:
+        """Return which fault has begun and does not end yet."""
+        return self.excursion.what if self.excursion is not None and self.is_in_excursion(time_us) else None
 
     def _since_us(self, time_us: int) -> int:
         assert self.excursion is not None  # noqa: S101 -- its callers check that
         return (time_us - self._begins_us) % self.excursion.every_us
 
-    def _first_excursion(self, demo_start_us: int | None) -> int:
+    def _is_before_all(self, time_us: int) -> bool:
+        return self._is_calm_before and time_us < self._begins_us
+
+    def _first_excursion(self, demo_start_us: int | None, calm_until_us: int | None) -> int:
         if self.excursion is None:
             return 0
         if demo_start_us is not None:
             return demo_start_us + self.excursion.demo_offset_us
-        return int(fraction(self._course, -1) * self.excursion.every_us)
+        return (calm_until_us or 0) + int(fraction(self._course, -1) * self.excursion.every_us)
 
 
 def _smooth(share: float) -> float:

@@ -7,11 +7,12 @@ import msgspec
 from app.clock import HOUR_US, MINUTE_US
 from app.model import MetricName, SensorName, Tags
 from app.simulate.world.chance import fraction, key_of
+from app.simulate.world.devices import Course
 from app.simulate.world.signals import Excursion, Signal, SignalShape
 
 SITES = ("harbour", "bakery", "dairy", "clinic", "museum", "brewery", "depot", "school")
 #: The units of all metrics, sent with each upload.
-UNITS = {"temperature": "°C", "humidity": "%", "pressure": "hPa"}
+UNITS = {"temperature": "°C", "humidity": "%", "pressure": "hPa", "wind": "m/s", "water": "l", "level": "%"}
 
 _PRESSURE = SignalShape(
     mean=1013,
@@ -149,8 +150,10 @@ class SimulatedSensor(msgspec.Struct, frozen=True):
 
     name: SensorName
     tags: Tags
-    signals: dict[MetricName, Signal]
+    signals: dict[MetricName, Course]
     offset: float
+    #: Whether it sends a value only when that differs from the one before.
+    reports_changes: bool = False
 
     def measure(self, time_us: int) -> dict[MetricName, float]:
         """Return the values of all metrics at a time, in microseconds since 1970."""
@@ -158,11 +161,7 @@ class SimulatedSensor(msgspec.Struct, frozen=True):
 
     def list_excursions(self, time_us: int) -> list[str]:
         """Return the descriptions of the excursions that have begun and do not end yet at a time."""
-        return [
-            signal.excursion.what
-            for signal in self.signals.values()
-            if signal.excursion is not None and signal.is_in_excursion(time_us)
-        ]
+        return [what for signal in self.signals.values() if (what := signal.excursion_at(time_us)) is not None]
 
 
 def gateway_name(number: int) -> str:
@@ -181,8 +180,8 @@ def _each_sensor(seed: int, gateway_number: int, count: int, demo_start_us: int 
         kind = KINDS[number % len(KINDS)]
         round_number = number // len(KINDS) + 1
         name = f"{kind.name}-{site}" if round_number == 1 else f"{kind.name}-{site}-{round_number}"
-        signals = {
-            metric: _signal(shape, seed, name, metric, demo_start_us if gateway_number == 0 else None, demo_start_us)
+        signals: dict[MetricName, Course] = {
+            metric: _signal(shape, seed, name, metric, demo_start_us, is_first=gateway_number == 0)
             for metric, shape in kind.shapes.items()
         }
         tags = {"site": site, "room": kind.room if round_number == 1 else f"{kind.room} {round_number}"}
@@ -190,12 +189,14 @@ def _each_sensor(seed: int, gateway_number: int, count: int, demo_start_us: int 
 
 
 def _signal(
-    shape: SignalShape, seed: int, sensor: str, metric: str, own_start_us: int | None, weather_start_us: int | None
+    shape: SignalShape, seed: int, sensor: str, metric: str, demo_start_us: int | None, *, is_first: bool
 ) -> Signal:
     """Return the signal of one metric: all pressures follow the same weather, every other metric its own course."""
     if metric == "pressure":
-        return Signal(shape, seed, sensor, metric, "weather", weather_start_us)
-    return Signal(shape, seed, sensor, metric, sensor, own_start_us)
+        return Signal(shape, seed, sensor, metric, "weather", demo_start_us)
+    if is_first:
+        return Signal(shape, seed, sensor, metric, sensor, demo_start_us)
+    return Signal(shape, seed, sensor, metric, sensor, None, demo_start_us)
 
 
 def _site(number: int) -> str:

@@ -20,8 +20,10 @@ from app.clock import DAY_US, HOUR_US, MINUTE_US, now_us
 from app.db.pool import Connection, connect
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Readings, Rejected, Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.upload import Upload
 from app.model import Reading
 from tests.alerting.histories import FIRST_US, Evaluate, History, Restart, random_history
 from tests.alerting.histories import Upload as Arrival

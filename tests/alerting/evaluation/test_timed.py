@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from app.alerting.evaluation.timed.horizon import Uploads, horizon_of
-from app.clock import MINUTE_US, SECOND_US, now_us
+from app.clock import MINUTE_US, SECOND_US, from_us, now, now_us
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.transaction import write_flush
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Readings, Rejected, Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Rejected
+from app.ingest.uploads.upload import Upload
+from app.local_times import format_time
 from app.model import Reading
 from tests.alerting.harness import _KEY, AlertingHarness, running_harness
 from tests.conftest import Database
@@ -254,3 +257,34 @@ async def test_tag_that_selects_an_override_is_a_change_that_is_judged_at_once(t
     await timed.harness.pool.execute("""UPDATE sensor SET tags = '{"room": "b"}'""")
     await timed.evaluate()
     assert await timed.episodes() == [(0, 2, 4, None)]
+
+
+async def test_message_says_since_when_a_second_metric_is_not_known(timed: TimedHarness) -> None:
+    levels = "{critical: {above: 8}}"
+    await timed.harness.use_rules(f"""
+  - name: warm
+    sensors: {{metric: temperature}}
+    levels: {levels}
+    when:
+      - {{metric: door, equals: 0, max_age: 10m, same: [room]}}
+      - {{metric: pump, equals: 0, max_age: 10m, same: [room]}}
+    timezone: Europe/Berlin
+    notify: [ops]
+""")
+    await timed.upload("door-1", "door", (0, 0), tags={"room": "cold"})
+    await timed.upload("freezer-1", "temperature", (29, 9), tags={"room": "cold"})
+    await timed.harness.tick()
+    unknown = format_time(from_us(timed.start_us + 10 * M), "Europe/Berlin", now())
+    assert timed.harness.notes() == [
+        f"door unknown since {unknown}, so the alert does without it\npump was never seen, so the alert does without it"
+    ]
+
+
+async def test_message_says_nothing_of_a_second_metric_that_is_known(timed: TimedHarness) -> None:
+    await timed.harness.use_rules(
+        WITH_DOOR.replace("warning: {above: 8, for: 5m}", "critical: {above: 8}").replace("[]", "[ops]")
+    )
+    await timed.upload("door-1", "door", (0, 0), tags={"room": "cold"})
+    await timed.upload("freezer-1", "temperature", (29, 9), tags={"room": "cold"})
+    await timed.harness.tick()
+    assert timed.harness.notes() == [""]

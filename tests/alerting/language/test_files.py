@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.alerting.language.files import load_checked, load_rules, load_unsent, parse_rules
-from app.alerting.rules.problems import RuleErrors, RuleProblem
 from app.settings import Settings
+from app.yaml_files.problems import FileErrors, FileProblem
 from tests.alerting.rule_texts import ENVIRON, FULL, SYNTAX, as_yaml, mistakes, rule, rule_documents
 
 SHIPPED = Path(__file__).parents[3] / "rules"
@@ -18,7 +18,7 @@ SHIPPED = Path(__file__).parents[3] / "rules"
 def problems(texts: str | dict[str, str], **options: Any) -> list[str]:
     """Return the problems of texts that cannot be used; the name of a single file is left out."""
     named = {"x.yml": texts} if isinstance(texts, str) else texts
-    with pytest.raises(RuleErrors) as raised:
+    with pytest.raises(FileErrors) as raised:
         parse_rules(named, options.pop("environ", ENVIRON), **options)
     assert raised.value.problems == tuple(sorted(raised.value.problems))
     return [str(problem).removeprefix("x.yml:") for problem in raised.value.problems]
@@ -36,6 +36,7 @@ def test_shipped_rules_work_without_any_environment() -> None:
         "door",
         "water",
         "level",
+        "wind",
     }
     assert rule_set.channels == ()
 
@@ -47,7 +48,7 @@ def test_shipped_channels_are_notified_of_every_rule_when_copied(tmp_path: Path)
     rule_set = load_rules(tmp_path, ENVIRON)
     assert [channel.name for channel in rule_set.channels] == ["ops-telegram", "duty-slack"]
     assert {rule.terms.notify for rule in rule_set.rules} == {("ops-telegram", "duty-slack")}
-    with pytest.raises(RuleErrors, match="the environment variable SLACK_WEBHOOK_URL is not set"):
+    with pytest.raises(FileErrors, match="the environment variable SLACK_WEBHOOK_URL is not set"):
         load_rules(tmp_path, {})
 
 
@@ -60,9 +61,9 @@ def test_folder_is_refused_when_missing_empty_or_unreadable(tmp_path: Path) -> N
         (tmp_path, "there is no *.yml in this folder of rules; is it mounted?"),
         (Path("\0"), "this folder of rules cannot be read: embedded null byte"),
     ):
-        with pytest.raises(RuleErrors) as raised:
+        with pytest.raises(FileErrors) as raised:
             load_rules(folder, {})
-        assert raised.value.problems == (RuleProblem(str(folder), 0, 0, message),)
+        assert raised.value.problems == (FileProblem(str(folder), 0, 0, message),)
         assert str(raised.value) == f"{folder}: {message}"
 
 
@@ -70,7 +71,7 @@ def test_folder_is_refused_when_missing_empty_or_unreadable(tmp_path: Path) -> N
 def test_folder_is_refused_when_permission_is_denied(tmp_path: Path) -> None:
     tmp_path.chmod(0)
     try:
-        with pytest.raises(RuleErrors, match="cannot be read: Permission denied"):
+        with pytest.raises(FileErrors, match="cannot be read: Permission denied"):
             load_rules(tmp_path, {})
     finally:
         tmp_path.chmod(0o700)
@@ -84,7 +85,7 @@ def test_files_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "e.yml").write_text(" " * 1_000_001)
     os.mkfifo(tmp_path / "f.yml")
     (tmp_path / "g.yml").write_text("version: 2\nrules: [{name: r, notify: [unknown-but-perhaps-in-a-yml]}]\n")
-    with pytest.raises(RuleErrors) as raised:
+    with pytest.raises(FileErrors) as raised:
         load_rules(tmp_path, {})
     assert str(raised.value).replace(f"{tmp_path}/", "").splitlines() == [
         "a.yml:2:6: this is not UTF-8 text; save the file as UTF-8",
@@ -263,7 +264,7 @@ def test_channel_check_gets_the_secrets_and_its_problems_are_reported_at_their_p
 def is_valid_or_has_placed_problems(text: str) -> bool:
     try:
         parse_rules({"x.yml": text}, {"CHANNEL_HOOK": "x"})
-    except RuleErrors as errors:
+    except FileErrors as errors:
         return errors.problems != () and all(one.line >= 1 and one.column >= 1 for one in errors.problems)
     return True
 
@@ -335,7 +336,7 @@ def test_secrets_are_read_from_the_environment_and_from_the_env_file(folder: Pat
 
 def test_channel_settings_are_refused_at_their_place_when_invalid(folder: Path) -> None:
     settings = Settings(channel_variables={"SLACK_WEBHOOK_URL": "https://relay.example/x", "CHANNEL_HOOK": "pager"})
-    with pytest.raises(RuleErrors) as raised:
+    with pytest.raises(FileErrors) as raised:
         load_checked(folder, settings)
     assert str(raised.value).replace(f"{folder}/", "").splitlines() == [
         "channels.yml:3:20: webhook_url must begin with https://hooks.slack.com/",
@@ -349,7 +350,7 @@ def test_channel_settings_are_refused_at_their_place_when_invalid(folder: Path) 
 
 
 def test_secrets_may_be_missing_when_nothing_is_sent(folder: Path) -> None:
-    with pytest.raises(RuleErrors, match="the environment variable CHANNEL_HOOK is not set"):
+    with pytest.raises(FileErrors, match="the environment variable CHANNEL_HOOK is not set"):
         load_checked(folder, Settings())
     assert len(load_unsent(folder).channels) == 2
 
@@ -377,7 +378,7 @@ def rules_apart(folder: Path) -> Settings:
 
 
 def refused(path: Path, settings: Settings, folder: Path) -> list[str]:
-    with pytest.raises(RuleErrors) as raised:
+    with pytest.raises(FileErrors) as raised:
         load_checked(path, settings)
     return str(raised.value).replace(f"{folder}/", "").splitlines()
 
@@ -482,7 +483,7 @@ def test_channels_are_refused_when_there_are_more_than_200() -> None:
 def test_folder_is_refused_when_its_files_are_too_large_together(tmp_path: Path) -> None:
     for number in range(11):
         (tmp_path / f"{number}.yml").write_text(f"version: 1\n# {'x' * 950_000}\n")
-    with pytest.raises(RuleErrors) as raised:
+    with pytest.raises(FileErrors) as raised:
         load_rules(tmp_path, {})
     assert str(raised.value) == f"{tmp_path}: the files in this folder have more than 10,000,000 characters"
 
@@ -529,3 +530,35 @@ def test_pattern_of_a_sensor_is_refused_when_no_name_is_so_long() -> None:
     assert parse_rules({"x.yml": selecting(200)}, {}).rules[0].sensors.id == "x" * 200
     (said,) = problems(selecting(201))
     assert said.endswith(f'"id": "{"x" * 40}…" has 201 characters; a sensor\'s name has at most 200')
+
+
+def test_missing_variable_of_the_watchdog_is_told_with_all_other_problems() -> None:
+    text = 'version: 1\nwatchdog: {url: "${CHANNEL_DOG}"}\nrules:\n'
+    text += '  - {name: x, sensors: {id: "*"}, levels: {info: {above: x}}}\n'
+    assert problems(text) == [
+        '2:12: "url": the environment variable CHANNEL_DOG is not set, or empty',
+        '4:58: "above" takes a number, such as 8.0; got the text "x"',
+    ]
+
+
+def test_rule_whose_kind_is_misspelt_is_not_said_to_be_unknown() -> None:
+    text = 'version: 1\nrules:\n  - {name: away, kind: gateway-offline}\n  - name: x\n    sensors: {id: "*"}\n'
+    text += "    levels: {info: {above: 1}}\n    inhibited_by: [{rule: away, same: []}]\n"
+    (said,) = problems(text)
+    assert said.startswith('3:24: "kind": "gateway-offline" is not known; did you mean "gateway_offline"?')
+
+
+def test_window_without_tz_is_in_the_time_zone_of_its_rule() -> None:
+    text = """version: 1
+defaults: {timezone: Europe/Berlin, mute: [{dates: [2026-12-24]}]}
+rules:
+  - {name: a, sensors: {id: "*"}, levels: {info: {above: 1}}, timezone: Asia/Tokyo, mute: [{days: [sun]}]}
+  - {name: b, sensors: {id: "*"}, levels: {info: {above: 1}}, mute: [{days: [sun]}, {days: [mon], tz: UTC}]}
+  - {name: c, sensors: {id: "*"}, levels: {info: {above: 1}}}
+"""
+    rules = parse_rules({"x.yml": text}, {}).rules
+    assert [[window.tz for window in rule.terms.mute] for rule in rules] == [
+        ["Asia/Tokyo"],
+        ["Europe/Berlin", "UTC"],
+        ["Europe/Berlin"],
+    ]

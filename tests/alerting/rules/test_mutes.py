@@ -1,6 +1,8 @@
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,3 +142,116 @@ def test_window_agrees_with_the_wall_clock_when_no_clock_changes(
         expected = (today and time >= start * quarter) or (yesterday and time < end * quarter)
     assert is_muted([muted], to_us(moment)) is expected
     assert (muted_until([muted], to_us(moment)) is not None) is expected
+
+
+def muted_at(windows: Iterable[MuteWindow], *moments: str) -> list[bool]:
+    listed = list(windows)
+    return [is_muted(listed, at(moment)) for moment in moments]
+
+
+def test_dates_and_ranges_count_in_the_zone_of_the_window_and_include_both_ends() -> None:
+    away = MuteWindow(tz=BERLIN, dates=((date(2026, 8, 3), date(2026, 8, 3)), (date(2026, 12, 30), date(2027, 1, 2))))
+    assert muted_at([away], "2026-08-02T23:59:59", "2026-08-03T00:00", "2026-08-03T23:59:59", "2026-08-04T00:00") == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    # By UTC these two are of 2 August and of 3 August.
+    assert muted_at([away], "2026-08-02T22:30+00:00", "2026-08-03T22:30+00:00") == [True, False]
+    assert muted_at(
+        [away], "2026-12-29T23:59:59", "2026-12-30T00:00", "2027-01-01T12:00", "2027-01-02T23:59:59", "2027-01-03T00:00"
+    ) == [False, True, True, True, False]
+
+
+def test_window_of_a_date_goes_on_past_midnight_and_the_next_date_begins_none() -> None:
+    night = MuteWindow(
+        from_us=parse_time_of_day("22:00"),
+        to_us=parse_time_of_day("06:00"),
+        tz=BERLIN,
+        dates=((date(2026, 12, 31), date(2026, 12, 31)),),
+    )
+    assert muted_at(
+        [night], "2026-12-31T05:00", "2026-12-31T22:00", "2027-01-01T05:59:59", "2027-01-01T06:00", "2027-01-01T22:00"
+    ) == [False, True, True, False, False]
+
+
+def test_days_and_dates_of_a_window_must_both_fit() -> None:
+    saturdays_in_may = MuteWindow(days=("sat",), tz=BERLIN, dates=((date(2026, 5, 1), date(2026, 5, 31)),))
+    assert muted_at([saturdays_in_may], "2026-05-02T12:00", "2026-05-03T12:00", "2026-06-06T12:00") == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_holidays_are_the_days_of_the_rules_list_besides_other_days() -> None:
+    free = MuteWindow(
+        days=("sun", "holiday"),
+        tz=BERLIN,
+        holidays=((date(2026, 12, 25), date(2026, 12, 26)), (date(2027, 1, 1), date(2027, 1, 1))),
+    )
+    # A Thursday, Friday and Saturday; Sunday; Monday; the Friday of New Year.
+    days = ("2026-12-24", "2026-12-25", "2026-12-26", "2026-12-27", "2026-12-28", "2027-01-01")
+    assert muted_at([free], *(f"{day}T12:00" for day in days)) == [False, True, True, True, False, True]
+
+
+OFFICE = MuteWindow(
+    days=("mon", "tue", "wed", "thu", "fri"),
+    from_us=parse_time_of_day("08:00"),
+    to_us=parse_time_of_day("18:00"),
+    tz=BERLIN,
+    only=True,
+)
+
+
+def test_only_during_mutes_outside_of_its_window() -> None:
+    assert muted_at([OFFICE], "2026-03-06T07:59:59", "2026-03-06T08:00", "2026-03-06T18:00", "2026-03-07T12:00") == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert until((OFFICE,), "2026-03-06T18:00") == "2026-03-09T08:00:00+01:00"
+
+
+def test_only_during_begins_by_the_wall_clock_on_both_sides_of_a_change_of_clocks() -> None:
+    # Clocks go forward on Sunday 29 March and back on Sunday 25 October.
+    assert until((OFFICE,), "2026-03-27T18:00") == "2026-03-30T08:00:00+02:00"
+    assert until((OFFICE,), "2026-10-23T18:00") == "2026-10-26T08:00:00+01:00"
+    sundays = MuteWindow(("sun",), parse_time_of_day("01:00"), parse_time_of_day("04:00"), BERLIN, only=True)
+    assert muted_at([sundays], "2026-03-29T00:30+00:00", "2026-03-29T01:59:59+00:00", "2026-03-29T02:00+00:00") == [
+        False,
+        False,
+        True,
+    ]
+    # Four hours long: 02:00 to 03:00 comes twice.
+    assert muted_at([sundays], "2026-10-24T22:59:59+00:00", "2026-10-24T23:00+00:00", "2026-10-25T02:59:59+00:00") == [
+        True,
+        False,
+        False,
+    ]
+    assert muted_at([sundays], "2026-10-25T03:00+00:00") == [True]
+
+
+def test_only_during_goes_on_over_the_end_of_a_year_and_several_of_them_add_up() -> None:
+    nights = msgspec.structs.replace(
+        OFFICE, days=DAYS, from_us=parse_time_of_day("22:00"), to_us=parse_time_of_day("06:00")
+    )
+    assert muted_at([nights], "2026-12-31T21:59", "2026-12-31T23:30", "2027-01-01T05:59", "2027-01-01T06:00") == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert muted_at([nights, OFFICE], "2027-01-01T05:59", "2027-01-01T07:00", "2027-01-01T12:00") == [
+        False,
+        True,
+        False,
+    ]
+    new_year = MuteWindow(tz=BERLIN, dates=((date(2027, 1, 1), date(2027, 1, 1)),))
+    assert muted_at([nights, OFFICE, new_year], "2026-12-31T23:30", "2027-01-01T00:00", "2027-01-01T12:00") == [
+        False,
+        True,
+        True,
+    ]

@@ -127,6 +127,20 @@ CASES: dict[str, Callable[[], Case]] = {
         situation(episode(threshold=1e-6, fired_value=1.25e-5, peak=1.25e-5, unit="A"), rules=[rule()]), {1: 1.25e-5}
     ),
     "the value is not known": lambda: Case(situation(episode(), rules=[_WARM]), {1: None}),
+    "a value is held": lambda: Case(
+        situation(
+            episode(last_us=NOON_US - 65 * MINUTE_US, fired_value=9.4, peak=9.4),
+            rules=[rule(unit="°C", timezone="Europe/Berlin", holds=True, max_gap_us=DAY_US)],
+        ),
+        {1: 9.4},
+    ),
+    "second metrics are not known": lambda: Case(
+        situation(
+            episode(fired_value=9.4, peak=9.4, unknown=[("door", NOON_US - 5 * HOUR_US), ("pump", None)]),
+            rules=[_WARM],
+        ),
+        {1: 9.4},
+    ),
     "the level rises": lambda: Case(
         situation(
             episode(level="critical", threshold=12, fired_value=8.2, peak=12.5),
@@ -152,6 +166,14 @@ CASES: dict[str, Callable[[], Case]] = {
         situation(ended(minutes_ago=5, fired_value=8.2, peak=9.5), rules=[_WARM]), {1: 6.5}
     ),
     "one series flaps 180 times": lambda: Case(situation(*_flaps(180), rules=[_WARM])),
+    "one series fires again after hours": lambda: Case(
+        situation(
+            ended(1, minutes_ago=180, series_id=1, started_us=NOON_US - 4 * HOUR_US, fired_us=NOON_US - 4 * HOUR_US),
+            episode(2, series_id=1, sensor="freezer-1", fired_value=9.4, peak=9.4),
+            rules=[_WARM],
+        ),
+        {2: 9.4},
+    ),
     "one series flaps and fires": lambda: Case(
         situation(*_flaps(8), episode(9, series_id=1, sensor="freezer-1", peak=9.5), rules=[_WARM]), {9: 9.5}
     ),
@@ -189,6 +211,9 @@ CASES: dict[str, Callable[[], Case]] = {
         )
     ),
     "a gateway is offline": lambda: Case(situation(gateway_offline(), rules=[_NO_DATA])),
+    "a gateway uploads, and everything is refused": lambda: Case(
+        situation(gateway_offline(refused_for="time_in_future", skew_s=-10_800), rules=[_NO_DATA])
+    ),
     "a gateway is back": lambda: Case(
         situation(gateway_offline(resolved_us=NOON_US), rules=[_NO_DATA], told={1: {"ops": Told("firing", "error")}})
     ),

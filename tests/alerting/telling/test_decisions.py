@@ -9,7 +9,8 @@ from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import Inhibition, LateData, NoData, Rule, Selector
 from app.alerting.rules.mutes import MuteWindow
 from app.alerting.telling.decisions import ActionKind, decide, reminders, schedule
-from app.alerting.telling.situation import Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from tests.alerting.situations import (
     FIRING,

@@ -7,7 +7,8 @@ from app.alerting.episodes.revision import Told
 from app.alerting.telling.decisions import Action, decide, schedule
 from app.alerting.telling.links import Addresses
 from app.alerting.telling.messages import write_message
-from app.alerting.telling.situation import Situation, UntoldEpisode
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import UntoldEpisode
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from app.model import LevelName
 from app.notify.message import Message
@@ -101,4 +102,4 @@ def test_first_critical_alert_is_told_at_once_and_the_flapping_is_counted() -> N
     assert [each.title for each in site.messages[:2]] == ["1 critical: warm · quay", "1 resolved: warm · quay"]
     (entry,) = site.messages[-1].entries
     assert (entry.over, entry.alerts) == (False, tuple(range(4, 34)))
-    assert entry.note == "flapping: 59 changes in 58 s, 30 times between 12:00 and 12:01 UTC"
+    assert entry.note == "flapping: 59 changes in 58 s, fired 30 times between 12:00 and 12:01 UTC"

@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
+from app.alerting.episodes.revision import Told
 from app.alerting.rules.model import NoData, Offline, Route, Rule, Selector, Terms
 from app.alerting.rules.mutes import MuteWindow
-from app.alerting.telling.decisions import decide
-from app.alerting.telling.situation import GatewaySeries, Situation
-from app.clock import HOUR_US, MINUTE_US
+from app.alerting.telling.decisions import decide, reminders
+from app.alerting.telling.links import Addresses
+from app.alerting.telling.messages import write_message
+from app.alerting.telling.situation import Situation
+from app.alerting.telling.untold import GatewaySeries
+from app.clock import DAY_US, HOUR_US, MINUTE_US
 from tests.alerting.harness import AlertingHarness
 from tests.alerting.situations import NOON_US, gateway_offline, rule, situation
 
@@ -79,6 +85,37 @@ def test_rule_for_gateways_has_its_own_channels_and_mutes() -> None:
     assert told(situation(offline, rules=[muted])) == []
 
 
+def test_end_of_an_offline_gateway_is_silent_for_the_team_whose_rule_is_muted_then() -> None:
+    both = [team("dairy", "ops", mute=_LUNCH), rule("all", no_data=_ALERT, notify=("duty",))]
+    firing = Told("firing", "error")
+    given = situation(
+        gateway_offline(tags={"site": "dairy"}, resolved_us=NOON_US),
+        rules=both,
+        gateway_series=[_DAIRY],
+        told={1: {"ops": firing, "duty": firing}},
+    )
+    actions = decide(given).actions
+    assert [(action.channel, action.kind) for action in actions] == [("duty", "resolved"), ("ops", "resolved")]
+    sent = {
+        each.channel: write_message(given, each.channel, [each], {}, Addresses(None, None, "UTC")) for each in actions
+    }
+    assert {channel: message.silent for channel, message in sent.items()} == {"ops": True, "duty": False}
+
+
+def test_reminder_of_an_offline_gateway_leaves_out_the_team_whose_rule_is_muted() -> None:
+    both = [team("dairy", "ops", mute=_LUNCH), rule("all", no_data=_ALERT, notify=("duty",))]
+    firing = Told("firing", "error")
+    group = '["gateway-offline",["dairy"]]'
+    given = situation(
+        gateway_offline(tags={"site": "dairy"}),
+        rules=both,
+        gateway_series=[_DAIRY],
+        told={1: {"ops": firing, "duty": firing}},
+        last_sent={("ops", group): NOON_US - DAY_US, ("duty", group): NOON_US - DAY_US},
+    )
+    assert [len(reminders(given, channel, group)) for channel in ("ops", "duty")] == [0, 1]
+
+
 _TWO_GATEWAYS = """
   - name: warm
     sensors: {metric: temperature}
@@ -130,6 +167,25 @@ async def test_gateways_with_a_rule_of_their_own_are_not_covered_by_the_built_in
     await harness.tick()
     await harness.advance(6)
     assert harness.messages("duty")[-1] == "1 with data again: lines · quay [gateway dairy-1]"
+
+
+@pytest.mark.parametrize(("after", "minutes"), [("10m", [5, 11]), ("1h", [31, 61])])
+async def test_gateway_is_offline_in_the_views_from_when_its_own_rule_says_so(
+    harness: AlertingHarness, after: str, minutes: list[float]
+) -> None:
+    await harness.use_rules(_TWO_GATEWAYS + _LINES.replace("after: 10m", f"after: {after}"))
+    await harness.upload("a", (0, 7), gateway="dairy-1")
+    await harness.pool.execute(
+        "INSERT INTO gateway (name, api_key, first_upload_at, last_upload_at) VALUES ('dairy-1', 'k', now(), now())"
+    )
+    await harness.check_no_data()
+    for passed, state in zip(minutes, ("ok", "offline"), strict=True):
+        await away(harness, passed)
+        assert await harness.pool.fetchval("SELECT state FROM gateway_view") == state
+        assert ("lines", "dairy-1", "no_data") in await harness.open_alerts() or state == "ok"
+    await harness.use_rules(_TWO_GATEWAYS)
+    await harness.check_no_data()
+    assert await harness.pool.fetchval("SELECT offline_after IS NULL FROM gateway")
 
 
 def test_times_of_the_tests_are_a_monday() -> None:

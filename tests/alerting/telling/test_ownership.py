@@ -126,3 +126,68 @@ async def test_escalation_counts_from_when_the_alert_was_told(harness: AlertingH
     await harness.pool.execute("UPDATE alert_episode SET first_told_at = first_told_at - INTERVAL '2 minutes'")
     await harness.advance(0.1)
     assert harness.messages("duty") == ["1 warning: warm · quay [freezer-1]"]
+
+
+#: As WARM, but five minutes of 8 or less end an alert.
+SLOW = WARM + "    clear: {for: 5m}\n"
+
+
+async def closings(harness: AlertingHarness) -> list[tuple[Any, ...]]:
+    """Return (minutes ago when it started, whether it is open, who closed it) of each episode that is, by its start."""
+    rows = await harness.pool.fetch(
+        """SELECT round(extract(epoch FROM now() - started_at) / 60)::int AS ago, resolved_at IS NULL AS open, closed_by
+             FROM alert_episode WHERE reason IS NULL ORDER BY started_at"""
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_alert_that_a_late_reading_joins_to_a_closed_one_is_closed_with_it(harness: AlertingHarness) -> None:
+    await harness.use_rules(SLOW)
+    await harness.upload("freezer-1", (20, 9))
+    await harness.tick()
+    await harness.advance(1)
+    await close(harness, "ann", "defrosting")
+    await harness.upload("freezer-1", (15, 7), (9, 7))
+    await harness.tick()
+    await harness.upload("freezer-1", (6, 9))
+    await harness.tick()
+    await harness.advance(6)
+    assert await closings(harness) == [(20, False, "ann"), (6, True, None)]
+    assert harness.messages()[2:] == ["1 warning: warm · quay [freezer-1]"]
+    await harness.upload("freezer-1", (12, 9))
+    await harness.tick()
+    await harness.advance(6)
+    assert await closings(harness) == [(20, True, "ann")]
+    assert harness.messages()[3:] == ["1 resolved: warm · quay [freezer-1]"]
+    assert harness.notes() == ["resolved by ann: defrosting"]
+
+
+async def test_part_that_a_late_reading_splits_off_is_closed_only_if_the_closing_lies_in_it(
+    harness: AlertingHarness,
+) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (20, 9), (3, 9))
+    await harness.tick()
+    await harness.advance(1)
+    await close(harness, "ann", "")
+    await harness.upload("freezer-1", (10, 7))
+    await harness.tick()
+    await harness.advance(6)
+    assert await closings(harness) == [(20, False, None), (3, True, "ann")]
+    assert len(harness.messages()) == 2
+
+
+async def test_part_that_was_open_when_somebody_closed_the_alert_is_closed_too(harness: AlertingHarness) -> None:
+    await harness.use_rules(WARM)
+    await harness.upload("freezer-1", (20, 9), (3, 9))
+    await harness.tick()
+    await harness.advance(1)
+    await close(harness, "ann", "")
+    await harness.pool.execute("UPDATE alert_episode SET closed_at = now() - INTERVAL '5 minutes'")
+    await harness.upload("freezer-1", (1, 7))
+    await harness.tick()
+    await harness.upload("freezer-1", (10, 7), (8, 9))
+    await harness.tick()
+    await harness.advance(6)
+    assert await closings(harness) == [(20, False, "ann"), (8, False, "ann")]
+    assert len(harness.messages()) == 2

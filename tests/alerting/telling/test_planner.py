@@ -191,7 +191,7 @@ async def test_alert_is_withdrawn_when_a_late_reading_removes_its_episode(harnes
     await harness.upload("freezer-1", (7, 5))
     await harness.tick()
     assert harness.messages() == ["1 warning: warm · quay [freezer-1]", "1 withdrawn: warm · quay [freezer-1]"]
-    assert harness.notes() == ["later readings show that it never was"]
+    assert harness.notes() == ["later readings show that it did not happen"]
     await harness.advance(300)
     assert len(harness.messages()) == 2
 

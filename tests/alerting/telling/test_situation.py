@@ -6,7 +6,7 @@ import pytest
 
 from app.alerting.rules.model import Inhibition, LateData, NoData, Override, Rule, Selector, Terms
 from app.alerting.rules.mutes import MuteWindow
-from app.alerting.telling.situation import Silence
+from app.alerting.telling.untold import Silence
 from app.clock import HOUR_US, MINUTE_US, SECOND_US
 from tests.alerting.situations import (
     NOON_US,

@@ -1,8 +1,8 @@
 from xml.etree.ElementTree import Element, fromstring
 
-from app.alerting.rules.problems import Place, RuleProblem
 from app.alerting.trials.junit import FileResult, write_junit
 from app.alerting.trials.rule_tests import RuleTestResult
+from app.yaml_files.problems import FileProblem, Place
 
 
 def written(**results: FileResult) -> Element:
@@ -12,7 +12,7 @@ def written(**results: FileResult) -> Element:
 def test_results_are_counted_and_listed_test_by_test() -> None:
     passed = RuleTestResult(Place("a", 3, 5), "fires", (), 0.25)
     failed = RuleTestResult(Place("a", 9, 5), "ends", ("- a < b", "+ c"), 0.5)
-    problem = RuleProblem("b", 2, 1, 'unknown key "x"')
+    problem = FileProblem("b", 2, 1, 'unknown key "x"')
     suites = written(a=FileResult((passed, failed)), b=FileResult(problems=(problem, problem)))
     assert suites.attrib == {"tests": "3", "failures": "1", "errors": "1", "time": "0.750000"}
     first, second = suites

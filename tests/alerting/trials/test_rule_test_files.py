@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from app.alerting.rules.problems import Place, RuleErrors
 from app.alerting.trials.rule_test_files import Expected, GivenSeries, read_rule_tests
 from app.clock import MINUTE_US
+from app.yaml_files.problems import FileErrors, Place
 
 SHIPPED = Path(__file__).parents[3] / "rules"
 M = MINUTE_US
@@ -19,7 +19,7 @@ def problems(folder: Path, text: str) -> list[str]:
     """Return the problems of a file that cannot be used, without the file's name."""
     file = folder / "x.yml"
     file.write_text(text)
-    with pytest.raises(RuleErrors) as raised:
+    with pytest.raises(FileErrors) as raised:
         read_rule_tests(file)
     return [str(problem).replace(f"{folder}/", "").removeprefix("x.yml:") for problem in raised.value.problems]
 
@@ -218,6 +218,6 @@ def test_file_is_refused_when_it_is_missing_or_holds_no_mapping(tmp_path: Path) 
         ("missing.yml", ": this is not a file of at most 1,000,000 bytes"),
         ("latin.yml", ":1:5: this is not UTF-8 text; save the file as UTF-8"),
     ):
-        with pytest.raises(RuleErrors) as raised:
+        with pytest.raises(FileErrors) as raised:
             read_rule_tests(tmp_path / name)
         assert str(raised.value) == f"{tmp_path / name}{said}"

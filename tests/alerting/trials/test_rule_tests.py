@@ -3,9 +3,9 @@ from textwrap import indent
 
 import pytest
 
-from app.alerting.rules.problems import RuleErrors
 from app.alerting.trials.rule_test_files import read_rule_tests
 from app.alerting.trials.rule_tests import run_rule_tests
+from app.yaml_files.problems import FileErrors
 
 SHIPPED = Path(__file__).parents[3] / "rules"
 RULES = """\
@@ -202,5 +202,5 @@ def test_values_are_held_until_the_end_of_the_test(tmp_path: Path, until: str, e
 def test_end_before_the_last_reading_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "held.yml"
     file.write_text(HELD.replace("UNTIL", "until: +30s").replace("EXPECT", "[]"))
-    with pytest.raises(RuleErrors, match='"until" is before the last reading, which is at \\+1m'):
+    with pytest.raises(FileErrors, match='"until" is before the last reading, which is at \\+1m'):
         read_rule_tests(file)

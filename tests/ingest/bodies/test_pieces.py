@@ -16,7 +16,7 @@ from app.ingest.bodies.msgpack_pieces import split_msgpack
 from app.ingest.bodies.pieces import SplitBody, split_json
 from app.ingest.formats import ReceiptTimes
 from app.ingest.formats import readings as native
-from app.ingest.upload import Rejection
+from app.ingest.uploads.receipt import Rejection
 from app.model import Reading
 from tests.ingest.formats.test_native import ANY, ANY_READING, GOOD_READING, NOW
 from tests.ingest.uploads import as_objects

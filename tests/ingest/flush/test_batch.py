@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.ingest.flush.batch import LATE_AFTER_US, Batch, NewReadings, Samples, by_day, copy_payload, split
-from app.ingest.upload import Upload
+from app.ingest.uploads.upload import Upload
 from app.model import SeriesId
 from app.summaries import Summaries
 from tests.ingest.uploads import DAY, MINUTE, T0, as_objects, reading, series_ids, upload

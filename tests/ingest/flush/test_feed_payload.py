@@ -4,7 +4,7 @@ import msgspec
 
 from app.ingest.flush.batch import Batch, NewReadings
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT, encode_payload, group_readings
-from app.ingest.upload import Upload
+from app.ingest.uploads.upload import Upload
 from app.model import LegacyRecord, MetricName, SensorName, SeriesId
 from tests.ingest.uploads import MINUTE, T0, reading, series_ids, upload
 

@@ -14,8 +14,8 @@ import pytest
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.small import write_small_flush
 from app.ingest.flush.transaction import write_flush
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Idempotency, Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.upload import Idempotency, Upload
 from tests.conftest import Database
 from tests.ingest.uploads import DAY, T0, reading, upload
 from tests.notify.dispatchers import until_one_waits

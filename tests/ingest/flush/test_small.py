@@ -19,8 +19,10 @@ from app.ingest.flush.batch import Batch
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import write_flush
 from app.ingest.imports.run import IMPORT_KEY
-from app.ingest.series import SensorsChangedError, SeriesRegistry
-from app.ingest.upload import Idempotency, Outcome, Readings, Rejected, Upload
+from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import Outcome, Rejected
+from app.ingest.uploads.upload import Idempotency, Upload
 from app.model import Reading
 from tests.conftest import Database, copied
 from tests.ingest.uploads import DAY, HOUR, MINUTE, T0, key, reading, receipt_of, upload

@@ -16,8 +16,9 @@ from app.db.pool import Connection, Pool
 from app.ingest.flush.batch import Batch
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.flush.transaction import write_flush
-from app.ingest.series import SeriesRegistry
-from app.ingest.upload import Outcome, Receipt, Upload
+from app.ingest.series.registry import SeriesRegistry
+from app.ingest.uploads.receipt import Outcome, Receipt
+from app.ingest.uploads.upload import Upload
 from app.summaries import Summary, unpack
 from tests.conftest import Database
 from tests.ingest.uploads import DAY, HOUR, MINUTE, SECOND, T0, reading, receipt_of, upload

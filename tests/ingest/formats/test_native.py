@@ -13,7 +13,7 @@ from app.clock import DistinctClock, to_us
 from app.errors import InvalidRequestError, PayloadTooLargeError
 from app.ingest.formats import ReceiptTimes
 from app.ingest.formats import readings as native
-from app.ingest.upload import Receipt, Rejected
+from app.ingest.uploads.receipt import Receipt, Rejected
 from app.model import Reading
 from app.names import is_metric_name
 from tests.ingest.uploads import as_objects

@@ -61,8 +61,9 @@ def test_progress_is_read_back_when_it_was_saved(tmp_path: Path) -> None:
     progress.save(path)
     assert load_progress(path) == progress
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
-    path.write_text("{")
-    assert load_progress(path) is None
+    for damaged in (b"{", b'{"database":"\xff"}'):
+        path.write_bytes(damaged)
+        assert load_progress(path) is None
 
 
 def test_source_differs_when_the_file_has_changed(tmp_path: Path) -> None:

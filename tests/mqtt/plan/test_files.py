@@ -3,13 +3,14 @@ from pathlib import Path
 import pytest
 
 from app.mqtt.model import MqttBroker
-from app.mqtt.plan.files import BridgeFileError, load_plan, parse_plan
+from app.mqtt.plan.files import load_plan, parse_plan
+from app.yaml_files.problems import FileErrors
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "mqtt"
 
 
 def problems(text: str) -> list[str]:
-    with pytest.raises(BridgeFileError) as raised:
+    with pytest.raises(FileErrors) as raised:
         parse_plan(text, "mqtt.yml")
     return [str(problem).removeprefix("mqtt.yml:") for problem in raised.value.problems]
 
@@ -152,5 +153,5 @@ def test_topic_is_refused_with_the_place_and_what_is_right(topic: str, said: str
 
 
 def test_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BridgeFileError, match=r"none\.yml: this is not a file of at most"):
+    with pytest.raises(FileErrors, match=r"none\.yml: this is not a file of at most"):
         load_plan(tmp_path / "none.yml")

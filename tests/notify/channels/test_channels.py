@@ -22,13 +22,33 @@ from app.notify.channels import (
     telegram,
     webhook,
 )
-from app.notify.message import Message
+from app.notify.message import Entry, Message
 from app.notify.transport import ChannelConfig, DeliveryError, Endpoints, open_session
+from tests.notify.channel_deliveries import send
 from tests.notify.unreachable_servers import closed_port_url, server_with_full_backlog
-from tests.receivers import HANGS, RESETS_BEFORE, WebhookReceiver, answers
+from tests.receivers import (
+    HANGS,
+    RESETS_BEFORE,
+    DiscordReceiver,
+    NtfyReceiver,
+    PagerDutyReceiver,
+    TeamsReceiver,
+    WebhookReceiver,
+    answers,
+)
 
 #: By this type, mypy checks that every module defines what a channel needs.
 KNOWN: tuple[Channel, ...] = (discord, email, ntfy, pagerduty, slack, teams, telegram, webhook)
+
+#: More and longer than any service takes.
+LONG = Message(
+    title="t" * 300,
+    text="&" * 10_000,
+    entries=tuple(
+        Entry(level="warning", sensor=f"_{number}" * 60, metric="ü" * 80, note="*" * 400) for number in range(300)
+    ),
+    group_key="long",
+)
 
 SMS_MODULE = '''
     """A made-up channel."""
@@ -158,3 +178,20 @@ async def test_delivery_errors_show_no_secret_however_they_are_shown() -> None:
                     assert SECRET not in shown
                     assert error.__context__ is None
                     assert error.__cause__ is None
+
+
+async def test_long_messages_fit_every_service(session: aiohttp.ClientSession) -> None:
+    async with (
+        NtfyReceiver() as ntfy_server,
+        PagerDutyReceiver() as pagerduty_server,
+        DiscordReceiver() as discord_server,
+        TeamsReceiver() as teams_server,
+    ):
+        await send(session, ntfy, ntfy.Config(topic="a", url=ntfy_server.url), LONG)
+        config = pagerduty.Config(routing_key="0" * 32, url=f"{pagerduty_server.url}/v2/enqueue")
+        await send(session, pagerduty, config, LONG)
+        await send(session, discord, discord.Config(webhook_url=discord_server.webhook_url), LONG)
+        await send(session, teams, teams.Config(webhook_url=f"{teams_server.url}/"), LONG)
+        assert [len(server.accepted) for server in (ntfy_server, pagerduty_server, discord_server, teams_server)] == (
+            [1, 1, 1, 1]
+        )

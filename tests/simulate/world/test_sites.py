@@ -12,10 +12,12 @@ START_US = 1_780_304_400_000_000
 HISTORY_US = 4 * HOUR_US
 
 
-def fired_minutes(sensor: SimulatedSensor, gateway: str, until_us: int) -> list[tuple[str, str, int]]:
+def fired_minutes(
+    sensor: SimulatedSensor, gateway: str, until_us: int, since_us: int = -10 * MINUTE_US
+) -> list[tuple[str, str, int]]:
     """Evaluate the example rules on a sensor's values up to a time.
 
-    Return each level reached as (rule, level, whole minutes since the start), from ten minutes before the start on.
+    Return each level reached as (rule, level, whole minutes since the start), from `since_us` after the start on.
     """
     book = RuleBook(load_rules(project_folder() / "rules", {}))
     times = range(START_US - HISTORY_US, until_us, 5 * SECOND_US)
@@ -25,7 +27,7 @@ def fired_minutes(sensor: SimulatedSensor, gateway: str, until_us: int) -> list[
         for match in book.matches(sensor.name, metric, sensor.tags, gateway):
             for episode in run(match.series_rule, samples(match.series_rule.value, readings)):
                 fired += [(match.rule.name, step.level, (step.t - START_US) // MINUTE_US) for step in episode.steps]
-    return [one for one in fired if one[2] >= -10]
+    return [one for one in fired if one[2] >= since_us // MINUTE_US]
 
 
 def test_demo_makes_the_example_rules_fire_within_minutes() -> None:
@@ -41,6 +43,14 @@ def test_demo_makes_the_example_rules_fire_within_minutes() -> None:
         "roof-harbour": [("pressure-falling", "info", 5)],
         "office-harbour": [("humidity-out-of-range", "warning", 5), ("pressure-falling", "info", 4)],
     }
+
+
+def test_other_gateways_are_calm_before_a_demo_and_at_its_start() -> None:
+    for number, gateway in enumerate(("gw-harbour", "gw-bakery", "gw-dairy")):
+        for sensor in list_sensors(1, number, 4, demo_start_us=START_US):
+            fired = fired_minutes(sensor, gateway, START_US + 20 * MINUTE_US, since_us=-HISTORY_US)
+            rules = {rule for rule, _, minute in fired if number > 0 or minute < -10}
+            assert rules <= {"pressure-falling"}, sensor.name
 
 
 def test_sensors_are_named_after_their_place_when_there_are_more_than_kinds_and_sites() -> None:

@@ -7,8 +7,8 @@ import msgspec
 
 from app.alerting.episodes.timed import Companion
 from app.alerting.evaluation.dirty import News
-from app.alerting.evaluation.sql import SQL
 from app.alerting.evaluation.timed.horizon import Horizons
+from app.alerting.evaluation.timed.sql import SQL
 from app.alerting.rules.companions import CompanionIndex, CompanionSeries
 from app.alerting.rules.matching import Match, RuleBook
 from app.db.pool import Connection
@@ -16,7 +16,7 @@ from app.model import SeriesId, Tags
 from app.summaries import Summary
 
 
-class _Series(msgspec.Struct, frozen=True):
+class _TimedSeries(msgspec.Struct, frozen=True):
     """The fields of a series that decide its companions and its horizon."""
 
     id: SeriesId
@@ -57,7 +57,7 @@ class TimedPairs:
     async def find(
         self, connection: Connection, book: RuleBook, news: Iterable[SeriesId], *, changed: bool
     ) -> set[SeriesId]:
-        """Find the companions again if rules or sensors have `changed`, or new series; return whose have changed."""
+        """Find the companions again if rules or sensors have `changed`, or for new series; return which have others."""
         is_new = book is not self._book
         if is_new:
             self._metrics = frozenset(book.second_metrics)
@@ -75,7 +75,7 @@ class TimedPairs:
         self._book = book
         metrics = None if book.timed_metrics is None else [*book.timed_metrics, *self._metrics]
         before = self._companions
-        self._index([_Series(**row) for row in await connection.fetch(SQL["list_timed_series"], metrics)], book)
+        self._index([_TimedSeries(**row) for row in await connection.fetch(SQL["list_timed_series"], metrics)], book)
         self._known.update(news)
         pairs = {key for key in before.keys() | self._companions.keys() if before.get(key) != self._companions.get(key)}
         return {series_id for series_id, _ in pairs}
@@ -107,7 +107,7 @@ class TimedPairs:
         else:
             self._due.pop(series_id, None)
 
-    def _index(self, series: Sequence[_Series], book: RuleBook) -> None:
+    def _index(self, series: Sequence[_TimedSeries], book: RuleBook) -> None:
         self.problems = {}
         self._mains_of.clear()
         self._known.update(each.id for each in series)
@@ -119,7 +119,7 @@ class TimedPairs:
                 if match.is_timed:
                     self._add(each, match, index)
 
-    def _add(self, series: _Series, match: Match, index: CompanionIndex) -> None:
+    def _add(self, series: _TimedSeries, match: Match, index: CompanionIndex) -> None:
         problems: list[str] = []
         found = index.companions(series.sensor, series.tags, match.series_rule, problems)
         self._companions[series.id, match.rule.name] = found

@@ -1,11 +1,16 @@
-"""Horizons: how far values are held. What a gateway uploads usually late must be there before a held value counts."""
+"""Horizons: the times up to which values are held.
+
+A held value counts only when a reading that would end it would usually have arrived, so a horizon is as far behind now
+as the gateway is usually late.
+"""
 
 from collections.abc import Mapping
 from statistics import median
 
 import msgspec
 
-from app.alerting.evaluation.sql import SQL
+from app.alerting.evaluation.ingest_break import read_ingest_since
+from app.alerting.evaluation.timed.sql import SQL
 from app.clock import SECOND_US
 from app.db.pool import Connection
 
@@ -51,14 +56,14 @@ class Horizons:
         self._kept: dict[tuple[str, int], int] = {}
 
     async def read(self, connection: Connection, now_us: int) -> None:
-        """Take over what is known of the gateways at this time."""
+        """Read the last uploads of all gateways, unless they were read less than 5 seconds ago."""
         self._now_us = now_us
         if now_us - self._read_us < _READ_EVERY_US:
             return
         self._read_us = now_us
         rows = await connection.fetch(SQL["list_upload_latenesses"])
         self._uploads = {row["name"]: Uploads(row["last_us"], tuple(row["latenesses_s"])) for row in rows}
-        self._since_us = await connection.fetchval(SQL["get_ingest_since"])
+        self._since_us = await read_ingest_since(connection)
 
     def horizon_us(self, gateway: str, live_us: int | None) -> int:
         """Return how far values of a gateway's sensors are held for a rule with this `late_data: {live: …}`.

@@ -24,7 +24,8 @@ from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats._tags import Origin, find_origin
 from app.ingest.formats.influx.columns import Columns, Ints, read_alike, read_columns
 from app.ingest.formats.influx.lines import decode, read_head
-from app.ingest.upload import Readings, Rejected, Series
+from app.ingest.uploads.readings import Readings, Series
+from app.ingest.uploads.receipt import Rejected
 from app.model import Reading
 from app.names import is_metric_name, is_sensor_name, tidy_name
 

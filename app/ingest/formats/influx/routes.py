@@ -16,13 +16,15 @@ from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
 from app.auth.guard import Connection, admit, first_headers, key_from_headers
-from app.auth.keys import KeyRing
+from app.auth.key_ring import KeyRing
 from app.errors import InvalidRequestError, UnauthorizedError, UnprocessableError
 from app.http.parameters import IGNORED
+from app.http.requests import AnyRequest
 from app.ingest.formats.influx.lines import MalformedLineError
 from app.ingest.formats.influx.readings import UNITS_NS, parse, parse_good
-from app.ingest.intake import AnyRequest, Ingest, UploadRoute
-from app.ingest.upload import Receipt
+from app.ingest.intake import Ingest
+from app.ingest.uploads.receipt import Receipt
+from app.ingest.uploads.route import UploadRoute
 from app.problems import respond
 
 #: The version that clients are told; from 1.8 on, both interfaces are there.
@@ -202,7 +204,7 @@ async def ping() -> Response[None]:
     status_code=HTTP_200_OK,
     tags=["InfluxDB"],
     security=[{}],
-    summary="Is the server up, as InfluxDB says it?",
+    summary="Is the server up? (as InfluxDB answers)",
 )
 async def health() -> dict[str, Any]:
     """Answer that the process runs, as InfluxDB does; `/health/ready` tells whether it can store readings."""

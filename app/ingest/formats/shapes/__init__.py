@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from app.ingest.bodies.document import Document
 from app.ingest.formats import ReceiptTimes
-from app.ingest.upload import Rejected
+from app.ingest.uploads.receipt import Rejected
 
 #: Shapes have no routes of their own: that of `readings.py` takes all of them.
 handlers: tuple[()] = ()

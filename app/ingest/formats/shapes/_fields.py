@@ -65,7 +65,7 @@ def refuse_misspelt(
 
 
 def as_instant(time: object) -> object:
-    """Return a number that counts seconds, milli-, micro- or nanoseconds, told by its size; leave other times alone."""
+    """Return a number that counts seconds, milli-, micro- or nanoseconds, by its size; leave other times alone."""
     if isinstance(time, bool) or not isinstance(time, int | float) or not -_TIME_LIMIT < time < _TIME_LIMIT:
         return time
     size = abs(time)

@@ -16,7 +16,8 @@ from app.ingest.checks import (
     refuse_sensor,
 )
 from app.ingest.formats.shapes import Items, Source, Units
-from app.ingest.upload import Readings, RejectionCode
+from app.ingest.uploads.readings import Readings
+from app.ingest.uploads.receipt import RejectionCode
 from app.model import MetricName, Reading
 from app.names import are_metric_names, explain_units, is_metric_name, is_sensor_name, show, tidy_name
 

@@ -16,7 +16,8 @@ from app.ingest.checks import EXACT_LIMIT, time_limits
 from app.ingest.formats import Parsed, ReceiptTimes
 from app.ingest.formats.shapes import Units
 from app.ingest.formats.shapes._items import are_units, merge_units
-from app.ingest.upload import Readings, Rejected, Series, collect_readings, encode_series
+from app.ingest.uploads.readings import Readings, Series, collect_readings, encode_series
+from app.ingest.uploads.receipt import Rejected
 from app.model import Reading
 from app.names import are_metric_names, are_sensor_names, explain_tags, is_sensor_name, is_unit
 

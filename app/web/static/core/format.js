@@ -62,12 +62,6 @@ export function formatDuration(ms) {
   return `${wholeNumber.format(Math.floor(ms / DAY_MS))} d ${Math.floor((ms % DAY_MS) / HOUR_MS)} h`;
 }
 
-/** Write a number of seconds, which may be negative, in one unit. */
-export function formatSeconds(seconds) {
-  const text = formatUnit(Math.abs(seconds) * SECOND_MS);
-  return seconds < 0 && !text.startsWith("0 ") ? `−${text}` : text;
-}
-
 /** Write a date and a time to the second. */
 export function formatMoment(ms) {
   return dateAndTime.format(ms);

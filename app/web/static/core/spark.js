@@ -29,7 +29,9 @@ export class Spark {
     const values = [...shown.map(([, value]) => value), ...limits];
     if (shown.length === 0) return this.clear();
     const low = Math.min(...values);
-    const span = Math.max(...values) - low;
+    const high = Math.max(...values);
+    // Averages of equal values differ by rounding.
+    const span = high - low > Math.abs(high) * 1e-9 ? high - low : 0;
     const x = (time) => (((time - from) / (to - from)) * WIDTH).toFixed(1);
     const y = (value) => (span === 0 ? HEIGHT / 2 : HEIGHT - MARGIN - ((value - low) / span) * (HEIGHT - 2 * MARGIN)).toFixed(1);
     setAttribute(this.#line, "d", tracePath(shown, x, y, gapMs));

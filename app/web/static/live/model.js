@@ -1,5 +1,6 @@
 /** The data of the page: from the live feed, and from the API where the feed has none. */
 
+import { endOf } from "../core/alerts.js";
 import { get, getAll } from "../core/api.js";
 import { noteServerTime, now } from "../core/clock.js";
 import { Topics } from "../core/signal.js";
@@ -184,8 +185,8 @@ export class Model extends Topics {
     const since = now() - RESOLVED_AGE_MS;
     this.areAllResolvedKnown = history.next === null || Date.parse(history.items.at(-1).fired_at) < since;
     this.resolved = history.items
-      .filter((alert) => alert.state === "resolved" && Date.parse(alert.resolved_at) > since)
-      .sort((a, b) => Date.parse(b.resolved_at) - Date.parse(a.resolved_at));
+      .filter((alert) => alert.state === "resolved" && endOf(alert) > since)
+      .sort((a, b) => endOf(b) - endOf(a));
     this.tell("resolved");
   }
 

@@ -3,6 +3,7 @@
 import { formatDayTime, formatQuantity } from "../core/format.js";
 import { findSilence } from "../actions/silence.js";
 
+const MUTED = "The rule has a mute window now; what is still true when it ends is told then";
 const SIGNS = { above: "> ", below: "< ", equals: "= " };
 
 /** Return the sensor that an alert is about, or undefined: a silent gateway has none. */
@@ -52,13 +53,14 @@ export function toldThrough(alert, model, now) {
   const failed = newest.filter(hasFailed);
   const sent = newest.filter(({ state }) => state === "sent");
   const silence = findSilence(alert, model.silences);
-  const silenced = silence === undefined ? "" : `silenced to ${formatDayTime(Date.parse(silence.to), now)}`;
+  const muted = alert.muted_until ? `muted to ${formatDayTime(Date.parse(alert.muted_until), now)}` : "";
+  const silenced = silence === undefined ? muted : `silenced to ${formatDayTime(Date.parse(silence.to), now)}`;
   const delivered = sent.length === 0 ? "" : `${names(sent)} ${formatDayTime(Date.parse(sent[0].finished_at), now)}`;
   if (failed.length > 0) {
     const title = failed.map(({ channel, error }) => `${channel}: ${error ?? "given up"}`).join("\n");
-    return { text: `${names(failed)} failed`, besides: silenced || delivered || "nobody else yet", title, isFailed: true };
+    return { text: `failed: ${names(failed)}`, besides: silenced || delivered || "nobody else yet", title, isFailed: true };
   }
-  if (silence !== undefined) return { text: silenced, title: silenceTitle(silence), isSilenced: true };
+  if (silenced !== "") return { text: silenced, title: silence === undefined ? MUTED : silenceTitle(silence), isSilenced: true };
   if (sent.length > 0) return { text: delivered, title: "Delivered" };
   if (newest.length > 0) return { text: `${names(newest)} waiting`, title: "A message is on its way" };
   // Messages are deleted after a month; that they were told stays known.
@@ -69,6 +71,12 @@ export function toldThrough(alert, model, now) {
 
 function silenceTitle({ author, comment }) {
   return `Silenced by ${author}${comment && `: ${comment}`}`;
+}
+
+/** Write who closed an alert, or else who acknowledged it. */
+export function describeDone(alert) {
+  if (alert.closed_by) return `closed by ${alert.closed_by}${alert.closed_note && `: ${alert.closed_note}`}`;
+  return alert.acked_by ? `acknowledged by ${alert.acked_by}` : "";
 }
 
 /** Return the names of the channels whose newest message about an alert was not delivered. */

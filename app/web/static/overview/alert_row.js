@@ -12,8 +12,8 @@ import { shownTime } from "../head/connection.js";
 import { comparedOf, comparesValues, limitOf, sensorOf, subjectOf, toldThrough, unitOf } from "./alert_facts.js";
 import { lastDay } from "./alert_history.js";
 
-/** Alerts that are about no value, in words. */
-const KINDS = { no_data: "no data", clock: "clock" };
+/** Alerts that are about no value. */
+const KINDS = ["no_data", "clock"];
 const GAP_MS = 35 * 60_000;
 /** A newest value that is older than this says how old it is. */
 const OLD_MS = 5 * 60_000;
@@ -59,9 +59,8 @@ export class AlertRow {
     setText(this.#subject, subjectOf(alert, this.#model));
     setAttribute(this.#subject, "href", linkTo("alert", alert.id));
     setAttribute(this.#subject, "title", alert.message ?? (alert.kind === "clock" ? alert.reason : null));
-    const metric = KINDS[alert.kind] ?? alert.metric ?? "";
-    setText(this.#metric, [metric, comparedOf(alert, this.#model)].filter(Boolean).join(", "));
-    setAttribute(this.#metric, "title", this.#metric.textContent);
+    setText(this.#metric, aboutOf(alert, this.#model));
+    setAttribute(this.#metric, "title", alert.kind === "clock" ? alert.reason : this.#metric.textContent);
     this.#showFigures();
     this.#showTold();
     this.#showActions();
@@ -73,8 +72,8 @@ export class AlertRow {
     const since = Date.parse(this.#alert.started_at);
     setText(this.#since, formatSince(since, shownTime()));
     setAttribute(this.#since, "title", formatMoment(since));
-    const readAt = this.#alert.kind === "no_data" ? undefined : this.#newest?.time;
-    setText(this.#age, shownTime() - readAt > OLD_MS ? formatAge(shownTime() - readAt) : "");
+    const readAt = this.#newest?.time;
+    setText(this.#age, shownTime() - readAt > OLD_MS || (this.#alert.kind === "no_data" && readAt) ? formatAge(shownTime() - readAt) : "");
   }
 
   /** The newest reading of the alert's series as {value, time}, undefined where there is none. */
@@ -89,9 +88,9 @@ export class AlertRow {
     // Other values than the reading itself are computed by the server: `now` is that of the last answer.
     const isReading = (this.#model.rules.get(alert.rule)?.value ?? "last") === "last";
     const latest = isReading ? (this.#newest?.value ?? alert.value) : alert.value;
-    const values = alert.kind in KINDS ? [null, null, null] : [latest, alert.fired_value ?? null, alert.peak ?? null];
-    const decimals = decimalsFor(values.filter((value) => value !== null && value !== undefined), isReading);
-    const texts = values.map((value) => (value === null || value === undefined ? "" : formatQuantity(value, unit, decimals)));
+    const values = KINDS.includes(alert.kind) ? [this.#newest?.value] : [latest, alert.fired_value, alert.peak];
+    const decimals = decimalsFor(values.filter(isKnown), isReading);
+    const texts = [0, 1, 2].map((index) => (isKnown(values[index]) ? formatQuantity(values[index], unit, decimals) : ""));
     const limit = limitOf(alert, this.#model);
     const cells = [this.#now, ...this.#figures.slice(1)];
     [...texts, limit].forEach((text, index) => setText(cells[index], text));
@@ -126,6 +125,17 @@ export class AlertRow {
     for (const button of [this.#ack, this.#silence]) showRight(button);
     arrange(this.#actions, [isTaken ? this.#acked : this.#ack, this.#silence]);
   }
+}
+
+function isKnown(value) {
+  return value !== null && value !== undefined;
+}
+
+/** Write what an alert is about beside its sensor or gateway. */
+function aboutOf(alert, model) {
+  if (alert.kind === "clock") return (alert.reason ?? "clock").split(":")[0]; // what to do follows the colon
+  if (alert.kind === "no_data") return [alert.metric, "no data"].filter(Boolean).join(", ");
+  return [alert.metric, comparedOf(alert, model)].filter(Boolean).join(", ");
 }
 
 /** Return how many decimals show these values; of computed ones at most two, unless all are small. */

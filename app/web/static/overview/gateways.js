@@ -1,22 +1,24 @@
 /** Gateways, the offline ones first. */
 
 import { arrange, byId, Keyed, make, setAttribute, setText } from "../core/dom.js";
-import { formatAge, formatCount, formatMoment, formatSeconds } from "../core/format.js";
+import { formatAge, formatCount, formatMoment } from "../core/format.js";
 import { changeFilters, onAddress, readFilters } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
 
 const SHOWN = 12;
+/** Of all values that a gateway has sent, more bad ones than this share are marked. */
+const BAD_SHARE = 0.001;
 /** Seconds of each unit, the largest first. */
-const SKEW_UNITS = [[365.25 * 86_400, "y"], [86_400, "d"], [3_600, "h"], [60, "min"]];
+const UNITS = [[365.25 * 86_400, "y"], [86_400, "d"], [3_600, "h"], [60, "min"]];
 const SKEW = "Receive time minus the newest time of the last upload; negative: the clock is ahead";
 const CONFLICTS = "Values that differ from what is stored for their time; what came first stays";
 const FACTS = [
   ["sensors", (gateway) => formatCount(gateway.sensors)],
-  ["lateness", (gateway) => formatOptional(gateway.lateness_s)],
-  ["skew", (gateway) => formatSkew(gateway.skew_s), (gateway) => gateway.clock !== "ok", () => SKEW],
+  ["lateness", (gateway) => formatRoughly(gateway.lateness_s)],
+  ["skew", (gateway) => formatRoughly(gateway.skew_s), (gateway) => gateway.clock !== "ok", () => SKEW],
   ["duplicates", (gateway) => formatCount(gateway.duplicates)],
-  ["conflicts", (gateway) => formatCount(gateway.conflicts), (gateway) => gateway.conflicts > 0, () => CONFLICTS],
-  ["rejected", (gateway) => formatCount(gateway.rejected_count), (gateway) => gateway.rejected_count > 0, describeRejected],
+  ["conflicts", (gateway) => formatCount(gateway.conflicts), (gateway) => isMany(gateway.conflicts, gateway), () => CONFLICTS],
+  ["rejected", (gateway) => formatCount(gateway.rejected_count), (gateway) => isMany(gateway.rejected_count, gateway), describeRejected],
 ];
 
 /** The strip of gateways. */
@@ -92,6 +94,11 @@ class Card {
   }
 }
 
+/** Return whether a count of bad values asks for attention: a few of them, long ago, do not. */
+function isMany(count, { accepted, duplicates, rejected_count: rejected }) {
+  return count > BAD_SHARE * (accepted + duplicates + rejected);
+}
+
 /** Write how old the last upload is, and what else is wrong. */
 function stateOf(gateway, age) {
   if (gateway.clock !== "ok") return `clock ${gateway.clock}, last upload ${age}`;
@@ -104,14 +111,10 @@ function describeRejected(gateway) {
   return byCount.length === 0 ? null : byCount.map(([code, count]) => `${formatCount(count)} ${code}`).join("\n");
 }
 
-/** Write roughly how wrong a clock is, rounded to the nearest and not down, which makes 2 h of 2:59:59. */
-function formatSkew(seconds) {
+/** Write roughly how wrong or late something is, rounded to the nearest and not down, which makes 2 h of 2:59:59. */
+function formatRoughly(seconds) {
   if (seconds === null) return "–";
-  const [size, unit] = SKEW_UNITS.find(([size]) => Math.abs(seconds) >= 2 * size) ?? [1, "s"];
+  const [size, unit] = UNITS.find(([size]) => Math.abs(seconds) >= 2 * size) ?? [1, "s"];
   const count = Math.round(Math.abs(seconds) / size);
   return `${seconds < 0 && count > 0 ? "−" : ""}${count} ${unit}`;
-}
-
-function formatOptional(seconds) {
-  return seconds === null ? "–" : formatSeconds(seconds);
 }

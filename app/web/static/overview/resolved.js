@@ -1,5 +1,6 @@
 /** Alerts that ended in the last 24 hours, folded. */
 
+import { endOf } from "../core/alerts.js";
 import { arrange, byId, Keyed, make, setText } from "../core/dom.js";
 import { formatCount, formatDayTime, formatDuration, formatNumberOf } from "../core/format.js";
 import { makeMark, setMark } from "../core/levels.js";
@@ -31,14 +32,15 @@ function makeRow(alert, model) {
   const mark = makeMark();
   setMark(mark, alert.level);
   const start = Date.parse(alert.started_at);
-  const end = Date.parse(alert.resolved_at);
+  const end = endOf(alert);
+  const ended = alert.resolved_at === null ? `closed by ${alert.closed_by}` : "ended";
   const element = make(
     "li",
     { class: "resolved-row" },
     mark,
     make("a", { href: linkTo("alert", alert.id) }, subjectOf(alert, model)),
     make("span", { class: "rule-name" }, alert.rule),
-    make("span", {}, `ended ${formatDayTime(end, shownTime())} after ${formatDuration(end - start)}`),
+    make("span", {}, `${ended} ${formatDayTime(end, shownTime())} after ${formatDuration(end - start)}`),
   );
   return { element, update: () => {} };
 }

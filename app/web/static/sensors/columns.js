@@ -9,10 +9,15 @@ const REST_PX = 200;
 /** State, name, last hour and age, with the row's padding. */
 const OTHERS_PX = 534;
 
+/** Fields that sort by something else than a metric. */
+const FIXED_FIELDS = ["name", "state", "seen"];
+
 /** One metric in one unit. */
 class Column {
   count = 0;
   decimals = 0;
+  /** The field that sorts by this column. */
+  field = "";
 
   constructor(metric, unit) {
     this.metric = metric;
@@ -39,6 +44,7 @@ export class Columns {
       for (const [metric, { value }] of sensor.metrics) this.#count(metric, sensor.unitOf(metric), value, known);
     }
     this.all = [...this.#byKey.values()].sort((a, b) => b.count - a.count || a.key.localeCompare(b.key));
+    nameFields(this.all);
   }
 
   /** Widen decimals for a sensor's new values; return whether a column has more than before, or is new. */
@@ -80,6 +86,20 @@ export class Columns {
     }
     column.count += 1;
     column.decimals = Math.max(column.decimals, decimalsOf(value));
+  }
+}
+
+/** Return the metric that stands for a sensor: of those that it has, the one with the first column. */
+export function metricOf(sensor, columns) {
+  return columns.find((column) => column.valueOf(sensor) !== undefined)?.metric;
+}
+
+/** Give each column a field of its own: a metric may have columns in several units, or be called "state". */
+function nameFields(columns) {
+  const taken = new Set(FIXED_FIELDS);
+  for (const column of columns) {
+    column.field = taken.has(column.metric) ? `${column.metric} ${column.unit || "without unit"}` : column.metric;
+    taken.add(column.field);
   }
 }
 

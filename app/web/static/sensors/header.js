@@ -9,7 +9,7 @@ export function makeHead(head, { columns, hasPlace, hasRest }, sort) {
     heading("state", "State", "state", sort),
     heading("name", "Sensor", "name", sort),
     ...(hasPlace ? [make("th", { role: "columnheader", class: "place" }, "Tags")] : []),
-    ...columns.map(({ metric, unit }) => heading("figure", metric, metric, sort, unit)),
+    ...columns.map(({ metric, unit, field }) => heading("figure", metric, field, sort, unit)),
     ...(hasRest ? [make("th", { role: "columnheader", class: "rest" }, "More")] : []),
     make("th", { role: "columnheader", class: "hour" }, "Last hour"),
     heading("seen", "Seen", "seen", sort),

@@ -61,6 +61,6 @@ function rankBy(field, columns) {
   if (field === "state") {
     return ({ state, level }) => (state === "alert" ? rankOf(level) : LEVELS.length + 1 + [...STATES, "ok"].indexOf(state));
   }
-  const column = columns.all.find(({ metric }) => metric === field);
+  const column = columns.all.find((each) => each.field === field);
   return (sensor) => column?.valueOf(sensor);
 }

@@ -5,7 +5,7 @@ import { formatQuantity } from "../core/format.js";
 import { rankOf } from "../core/levels.js";
 import { linkTo, onAddress, readFilters } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
-import { Columns } from "./columns.js";
+import { Columns, metricOf } from "./columns.js";
 import { makeHead } from "./header.js";
 import { groupSensors, selectSensors, sortSensors } from "./query.js";
 import { Row } from "./row.js";
@@ -246,11 +246,6 @@ export class SensorTable {
     if (top < roof) scrollBy({ top: top - roof, behavior: "instant" });
     else if (top + this.#rowPx > innerHeight) scrollBy({ top: top + this.#rowPx - innerHeight, behavior: "instant" });
   }
-}
-
-/** Return the metric whose last hour a row shows: the first one that the sensor has. */
-function metricOf(sensor, columns) {
-  return columns.find((column) => column.valueOf(sensor) !== undefined)?.metric;
 }
 
 /** Return the metrics of open alerts by the name of their sensor, those of the worst alerts first. */

@@ -4,6 +4,7 @@ import { acknowledge, isAcked } from "../actions/ack.js";
 import { describeAction, openClose } from "../actions/close.js";
 import { makeAction } from "../actions/rights.js";
 import { matchersFor, openSilence } from "../actions/silence.js";
+import { endOf } from "../core/alerts.js";
 import { get } from "../core/api.js";
 import { arrange, make } from "../core/dom.js";
 import { formatDuration, formatMoment, formatQuantity } from "../core/format.js";
@@ -85,32 +86,36 @@ export class AlertView {
     const mark = makeMark();
     setMark(mark, alert.level);
     const heading = make("h2", {}, mark, ` ${alert.rule}`);
-    arrange(this.element, [back(), heading, make("p", { class: "alert-message" }, ...this.#subject(alert)), this.#facts(alert), this.#buttons(alert)]);
+    const subject = make("p", { class: "alert-about" }, ...this.#subject(alert));
+    const message = alert.message ? make("p", { class: "alert-message" }, alert.message) : null;
+    arrange(this.element, [back(), heading, subject, message, this.#facts(alert), this.#buttons(alert)].filter(Boolean));
   }
 
   #subject(alert) {
     const name = subjectOf(alert, this.#model);
     const subject = alert.sensor === null ? name : make("a", { href: linkTo("sensor", alert.sensor) }, name);
-    return [subject, alert.metric === null ? "" : `, ${alert.metric}`, alert.message ? `: ${alert.message}` : ""];
+    return [subject, alert.metric === null ? "" : `, ${alert.metric}`];
   }
 
   #facts(alert) {
     const unit = unitOf(alert, this.#model);
-    const isOpen = alert.state !== "resolved" && alert.state !== "retracted" && !alert.resolved_at;
+    const isOpen = this.#model.alerts.has(alert.id) || alert.state === "firing";
     const started = Date.parse(alert.started_at);
-    const end = alert.resolved_at ? Date.parse(alert.resolved_at) : null;
+    const end = isOpen ? null : endOf(alert);
     const told = toldThrough(alert, this.#model, shownTime());
     const facts = [
-      ["State", isOpen ? "open" : alert.kind === "clock" ? "over" : (alert.reason ?? alert.state)],
-      ["What is wrong", alert.kind === "clock" ? alert.reason : ""],
+      ["State", isOpen ? "open" : stateOf(alert)],
+      ["What is wrong", alert.kind === "clock" ? alert.reason : alert.kind === "no_data" ? "no data" : ""],
       ["Limit", [comparedOf(alert, this.#model), limitOf(alert, this.#model)].filter(Boolean).join(" ")],
       ["Newest value within it", quantity(alert.value, unit)],
       ["Value when it fired", quantity(alert.fired_value, unit)],
       ["Peak", quantity(alert.peak, unit)],
       ["Since", formatMoment(started)],
       ["Fired", formatMoment(Date.parse(alert.fired_at))],
-      ["Ended", end === null ? "" : formatMoment(end)],
-      ["Lasts", end === null ? make("span", { "data-since": started }, formatDuration(shownTime() - started)) : formatDuration(end - started)],
+      ["Ended", alert.resolved_at ? formatMoment(end) : ""],
+      isOpen
+        ? ["Lasts", make("span", { "data-since": started }, formatDuration(shownTime() - started))]
+        : ["Lasted", end === null ? "" : formatDuration(end - started)],
       ["Levels", (alert.steps ?? []).map(({ level, at }) => `${level} at ${formatMoment(Date.parse(at))}`).join(", ")],
       ["Gateway", alert.gateway ?? ""],
       ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
@@ -131,6 +136,11 @@ export class AlertView {
     const close = makeAction("Close", "admin", () => openClose(alert, this.#model));
     return make("div", { class: "alert-buttons" }, isAcked(alert) ? null : ack, silence, close);
   }
+}
+
+function stateOf({ kind, reason, resolved_at: resolved, closed_by: closer, state }) {
+  if (!resolved && closer && state === "resolved") return "closed by hand";
+  return kind === "clock" ? "over" : (reason ?? state);
 }
 
 function back() {

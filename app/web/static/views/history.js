@@ -1,11 +1,13 @@
 /** All alerts, past and open, with filters by rule and sensor. */
 
+import { endOf } from "../core/alerts.js";
 import { get } from "../core/api.js";
 import { now } from "../core/clock.js";
 import { arrange, make } from "../core/dom.js";
 import { formatDayTime, formatDuration, formatQuantity } from "../core/format.js";
 import { makeMark, setMark } from "../core/levels.js";
 import { changeRoute, linkTo, onAddress, readRoute } from "../core/router.js";
+import { describeDone } from "../overview/alert_facts.js";
 import { ListView } from "./list.js";
 
 const PAGE = 100;
@@ -60,19 +62,12 @@ export class HistoryView extends ListView {
   }
 }
 
-/** Write who closed an alert, or else who acknowledged it. */
-function doneAbout(alert) {
-  if (alert.closed_by) return `closed by ${alert.closed_by}${alert.closed_note && `: ${alert.closed_note}`}`;
-  return alert.acked_by ? `acknowledged by ${alert.acked_by}` : "";
-}
-
 function makeRow(alert) {
   const mark = makeMark();
   setMark(mark, alert.level);
   const start = Date.parse(alert.started_at);
-  const end = alert.resolved_at === null ? null : Date.parse(alert.resolved_at);
-  const open = alert.state === "resolved" ? "closed" : "open";
-  const span = alert.state === "retracted" ? "withdrawn" : end === null ? open : `for ${formatDuration(end - start)}`;
+  const end = endOf(alert);
+  const span = alert.state === "retracted" ? "withdrawn" : end === null ? "open" : `for ${formatDuration(end - start)}`;
   const [name, value] = alert.peak === null ? ["fired at", alert.fired_value ?? null] : ["peak", alert.peak];
   const figure = value === null ? "" : `${name} ${formatQuantity(value, alert.unit ?? "")}`;
   return make(
@@ -83,6 +78,6 @@ function makeRow(alert) {
     make("span", {}, [alert.sensor ?? alert.gateway, alert.metric].filter(Boolean).join(", ")),
     make("span", {}, `${formatDayTime(start, now())} ${span}`),
     make("span", {}, figure),
-    make("span", {}, doneAbout(alert)),
+    make("span", {}, describeDone(alert)),
   );
 }

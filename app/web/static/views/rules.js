@@ -3,7 +3,7 @@
 import { get } from "../core/api.js";
 import { now } from "../core/clock.js";
 import { make } from "../core/dom.js";
-import { formatAge, formatNumberOf } from "../core/format.js";
+import { formatAge, formatDayTime, formatNumberOf } from "../core/format.js";
 import { LEVELS, makeMark, setMark } from "../core/levels.js";
 import { linkTo } from "../core/router.js";
 import { makeProblem } from "../overview/problems.js";
@@ -43,20 +43,37 @@ export class RulesView extends ListView {
 function makeRow(rule) {
   const levels = LEVELS.filter((level) => level in rule.levels).map((level) => {
     const mark = makeMark();
-    setMark(mark, level, `${level} ${rule.levels[level]}`);
+    setMark(mark, level, `${level} ${rule.levels[level]}${lasting(rule, level)}`);
     return mark;
   });
+  if (rule.clear !== null) levels.push(make("span", {}, `over when ${rule.clear}${lasting(rule, "clear")}`));
   const firing = Object.entries(rule.firing).map(([level, count]) => `${count} ${level}`);
+  const series = rule.kind === "gateway_offline" ? "" : `${rule.series} series`;
   return make(
     "li",
     { class: "rule-row" },
     make("a", { class: "strong", href: linkTo("history", null, { rule: rule.name }) }, rule.name),
-    make("span", {}, `${rule.value} of ${writeMatchers(rule.sensors)}`),
+    make("span", {}, describe(rule)),
     make("span", { class: "rule-levels" }, levels),
-    make("span", {}, `${rule.series} series${firing.length > 0 ? `, firing: ${firing.join(", ")}` : ""}`),
+    make("span", {}, [series, firing.length > 0 ? `firing: ${firing.join(", ")}` : ""].filter(Boolean).join(", ")),
     make("span", {}, rule.notify.length > 0 ? `to ${rule.notify.join(", ")}` : "to nobody"),
     ...rule.warnings.map((warning) => make("span", { class: "row-problem" }, warning)),
   );
+}
+
+/** Write what a rule looks at. */
+function describe(rule) {
+  if (rule.kind === "gateway_offline") return `gateways ${rule.sensors.gateway}`;
+  const value = rule.value === "last" ? "" : `${rule.value} of `;
+  const silent = rule.no_data === null ? "" : `without data: ${rule.no_data}`;
+  const muted = rule.muted_until === null ? "" : `muted to ${formatDayTime(Date.parse(rule.muted_until), now())}`;
+  const held = rule.holds ? "held until the next reading" : "";
+  const when = rule.when.length === 0 ? "" : `while ${rule.when.join(" and ")}`;
+  return [value + writeMatchers(rule.sensors), held, when, silent, muted].filter(Boolean).join("; ");
+}
+
+function lasting(rule, name) {
+  return rule.lasting[name] === undefined ? "" : ` for ${rule.lasting[name]}`;
 }
 
 function writeMatchers(sensors) {

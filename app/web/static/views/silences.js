@@ -4,7 +4,7 @@ import { makeAction } from "../actions/rights.js";
 import { describeMatchers, isInForce } from "../actions/silence.js";
 import { post, remove } from "../core/api.js";
 import { now } from "../core/clock.js";
-import { make } from "../core/dom.js";
+import { make, setText } from "../core/dom.js";
 import { formatDayTime, formatDuration } from "../core/format.js";
 import { ListView } from "./list.js";
 
@@ -12,6 +12,8 @@ import { ListView } from "./list.js";
 export class SilencesView extends ListView {
   #model;
   #shown = "";
+  /** The elements with the times of silences. */
+  #spans = new Map();
 
   constructor(model) {
     super("Silences");
@@ -21,10 +23,17 @@ export class SilencesView extends ListView {
     model.refreshSoon(0);
   }
 
+  /** Count on how much is left. */
+  tick() {
+    this.#show();
+    for (const [silence, element] of this.#spans) setText(element, writeSpan(silence));
+  }
+
   #show() {
     const signature = JSON.stringify(this.#model.silences.map((each) => [each, isInForce(each)]));
     if (signature === this.#shown) return;
     this.#shown = signature;
+    this.#spans.clear();
     const all = this.#model.silences.toSorted((a, b) => Date.parse(a.to) - Date.parse(b.to));
     const coming = all.filter((silence) => Date.parse(silence.from) > now());
     const past = all.filter((silence) => Date.parse(silence.to) <= now()).toReversed();
@@ -36,20 +45,19 @@ export class SilencesView extends ListView {
 
   #rows(silences) {
     return silences.map((silence) => {
-      const end = Date.parse(silence.to);
-      const isOver = end <= now();
+      const isOver = Date.parse(silence.to) <= now();
       const button = makeAction("End now", "admin", (pressed) => this.act(pressed, () => this.#end(silence)));
       const extend = makeAction("Extend by 1 h", "admin", (pressed) => this.act(pressed, () => this.#extend(silence)));
-      const span = isOver ? "" : ` (${formatDuration(end - now())} left)`;
+      const span = make("span", {}, writeSpan(silence));
+      this.#spans.set(silence, span);
       return make(
         "li",
         { class: "silence-row" },
         make("span", { class: "strong" }, describeMatchers(silence.matchers)),
-        make("span", {}, `${formatDayTime(Date.parse(silence.from), now())} to ${formatDayTime(end, now())}${span}`),
+        span,
         make("span", {}, silence.author),
         make("span", {}, silence.comment),
-        isOver ? "" : extend,
-        isOver ? "" : button,
+        isOver ? "" : make("span", { class: "silence-actions" }, extend, button),
       );
     });
   }
@@ -63,4 +71,11 @@ export class SilencesView extends ListView {
     await remove(`api/v1/silences/${id}`);
     this.#model.refreshSoon(0);
   }
+}
+
+/** Write from when to when a silence holds, and how much is left. */
+function writeSpan({ from, to }) {
+  const end = Date.parse(to);
+  const left = end <= now() ? "" : ` (${formatDuration(end - now())} left)`;
+  return `${formatDayTime(Date.parse(from), now())} to ${formatDayTime(end, now())}${left}`;
 }

@@ -12,7 +12,7 @@ from app.ingest.bodies import document, pieces
 from app.ingest.formats import ReceiptTimes
 from app.ingest.formats.readings import parse_from
 from app.ingest.formats.shapes import Source
-from app.ingest.upload import Rejection
+from app.ingest.uploads.receipt import Rejection
 from app.model import Reading
 from tests.ingest.formats.test_native import NOW
 from tests.ingest.uploads import as_objects

@@ -1,9 +1,11 @@
 /** The alerts of one sensor, past and open. */
 
+import { endOf } from "../../core/alerts.js";
 import { arrange, make } from "../../core/dom.js";
 import { formatDayTime, formatDuration, formatNumberOf } from "../../core/format.js";
 import { makeMark, setMark } from "../../core/levels.js";
 import { linkTo } from "../../core/router.js";
+import { describeDone } from "../../overview/alert_facts.js";
 
 const SHOWN = 30;
 
@@ -24,7 +26,7 @@ function makeRow(alert, now) {
   const mark = makeMark();
   setMark(mark, alert.level);
   const start = Date.parse(alert.started_at);
-  const end = alert.resolved_at === null ? null : Date.parse(alert.resolved_at);
+  const end = endOf(alert);
   const span = end === null ? `open for ${formatDuration(now - start)}` : formatDuration(end - start);
   return make(
     "li",
@@ -34,6 +36,6 @@ function makeRow(alert, now) {
     make("span", {}, alert.kind === "no_data" ? "no data" : (alert.metric ?? "")),
     make("span", {}, formatDayTime(start, now)),
     make("span", {}, alert.state === "retracted" ? "withdrawn" : span),
-    make("span", {}, alert.acked_by ? `acknowledged by ${alert.acked_by}` : ""),
+    make("span", {}, describeDone(alert)),
   );
 }

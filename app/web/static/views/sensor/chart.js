@@ -122,7 +122,8 @@ export class Chart {
 /** Leave a margin, and include limits that are near: one far away would flatten the line. */
 function rangeWithLimits(low, high, limits) {
   if (low === null || high === null) return [0, 1];
-  const span = high - low || Math.abs(high) * 0.05 || 1;
+  // Averages of equal values differ by rounding.
+  const span = high - low > Math.abs(high) * 1e-9 ? high - low : Math.abs(high) * 0.05 || 1;
   const near = limits.map(({ number }) => number).filter((number) => number > low - span && number < high + span);
   const all = [low, high, ...near];
   const margin = span * 0.08;

@@ -1,5 +1,6 @@
 /** One sensor: the chart of a metric with the table behind it, its alerts, what is known of it. */
 
+import { endOf } from "../../core/alerts.js";
 import { get } from "../../core/api.js";
 import { now } from "../../core/clock.js";
 import { arrange, make, setAttribute, setText } from "../../core/dom.js";
@@ -7,6 +8,7 @@ import { decimalsOf, formatAge, formatDayTime, formatQuantity } from "../../core
 import { makeMark, rankOf, setMark } from "../../core/levels.js";
 import { changeArgument, changeRoute, onAddress, readRoute } from "../../core/router.js";
 import { shownTime } from "../../head/connection.js";
+import { Columns, metricOf } from "../../sensors/columns.js";
 import { About } from "./about.js";
 import { showAlerts } from "./alerts.js";
 import { Buckets } from "./buckets.js";
@@ -38,7 +40,8 @@ export class SensorView {
   #buckets = new Buckets();
   #ends;
   #openAlerts = "";
-  #metricInAlert;
+  /** The metric that is shown first. */
+  #firstMetric;
   #soon = null;
   #loadedAt = 0;
   #asked = 0;
@@ -72,7 +75,7 @@ export class SensorView {
       this.#about.element,
     );
     setText(this.#heading, model.sensors.get(name)?.label ?? name);
-    this.#metricInAlert = this.#findAlerts()[0]?.metric;
+    this.#firstMetric = this.#chooseMetric();
     this.#listen();
     this.#loadFacts();
     this.#load();
@@ -103,11 +106,17 @@ export class SensorView {
     return this.#model.sensors.get(this.#name);
   }
 
-  /** The metric of the address, else that of the worst open alert when the view was opened, else the first one. */
+  /** The metric of the address, else that of the worst open alert or of the table's row when the view was opened. */
   get #metric() {
-    const wanted = readRoute().parameters.get("metric") ?? this.#metricInAlert;
+    const wanted = readRoute().parameters.get("metric") ?? this.#firstMetric;
     const known = Object.keys(this.#facts?.latest ?? {});
     return wanted ?? this.#sensor?.metrics.keys().next().value ?? known[0] ?? null;
+  }
+
+  #chooseMetric() {
+    const columns = new Columns();
+    columns.read(this.#model.sensors.all());
+    return this.#findAlerts()[0]?.metric ?? (this.#sensor && metricOf(this.#sensor, columns.all));
   }
 
   /** Return the open alerts of the sensor, the worst first. */
@@ -237,7 +246,7 @@ export class SensorView {
     arrange(this.#plot, [this.#chart.element]);
     const alerts = this.#alerts
       .filter((alert) => alert.metric === metric && alert.state !== "retracted")
-      .map(({ level, started_at: start, resolved_at: end }) => ({ level, from: Date.parse(start), to: end && Date.parse(end) }));
+      .map((alert) => ({ level: alert.level, from: Date.parse(alert.started_at), to: endOf(alert) }));
     const limits = this.#limits.filter((limit) => limit.metric === metric);
     this.#chart.show({ columns, from, to, limits, alerts });
   }

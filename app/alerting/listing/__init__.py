@@ -1,0 +1,1 @@
+"""Alerts and rules as the API lists them."""

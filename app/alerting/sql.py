@@ -1,7 +1,0 @@
-"""SQL statements of the alerting routes, by name."""
-
-from pathlib import Path
-
-from app.db.queries import load_queries
-
-SQL = load_queries(Path(__file__).with_name("queries.sql"))

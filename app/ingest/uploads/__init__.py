@@ -1,0 +1,4 @@
+"""Parsed uploads: their readings as columns, what was refused of them, and the receipt that answers them.
+
+Read `upload` first, then `readings` and `receipt`. `route` is a quick route for all formats, `log` logs stored uploads.
+"""

@@ -124,7 +124,8 @@ def _find_repeated_key(encoded: bytes | msgspec.Raw, fields: dict[str, msgspec.R
         return None
     # An object is a list of names and values after another head.
     flat = _decode_items(b"\xdd" + (2 * count).to_bytes(4, "big") + view[1 + _OBJECTS[view[0]] :].tobytes())
-    return find_repeated_key([msgspec.msgpack.decode(name, type=str) for name in flat[::2]])
+    repeated: str | None = find_repeated_key([msgspec.msgpack.decode(name, type=str) for name in flat[::2]])
+    return repeated
 
 
 def _undecodable(encoded: bytes) -> Undecodable:

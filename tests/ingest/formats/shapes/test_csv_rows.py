@@ -94,6 +94,11 @@ def test_line_is_refused_when_it_is_larger_than_a_mebibyte() -> None:
         parse("time,t\n" + "1," * 2**20, "text/csv")
 
 
+def test_json_that_is_sent_as_csv_is_refused_with_its_first_line() -> None:
+    with pytest.raises(InvalidRequestError, match=r"The first line is '\[\{\"sensor\": \"roof\"'; send time,sensor,"):
+        parse('[{"sensor": "roof"\n', "text/csv")
+
+
 def test_separator_after_the_last_cell_is_left_out() -> None:
     result = parse(f"time,sensor,wind,\n{NOW_MS - 1000},roof,3.5,\n{NOW_MS - 2000},roof,4,\n", "text/csv")
     assert ([row[3] for row in result.values], result.rejected) == ([3.5, 4.0], [])

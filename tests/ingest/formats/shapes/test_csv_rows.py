@@ -80,7 +80,7 @@ def test_bad_row_or_cell_is_refused_alone() -> None:
             "time,sensor,metric,value,x",
             "The first line has the columns metric and value, and 'x'; leave that column out",
         ),
-        ("time,", "In the first line, the metric is named ''; send a text of 1 to 100 printable characters"),
+        ("time,,a", "In the first line, the metric is named ''; send a text of 1 to 100 printable characters"),
     ],
 )
 def test_table_is_refused_when_its_first_line_cannot_be_used(head: str, message: str) -> None:

@@ -5,8 +5,9 @@ import os
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -39,6 +40,8 @@ YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
 #: 08:00 UTC on that day, in milliseconds since 1970.
 YESTERDAY_AT_8_MS = int(datetime.fromisoformat(f"{YESTERDAY}T08:00:00Z").timestamp()) * 1_000
 _READER_PASSWORD = "reader"
+#: A file system in memory, and how much must be free there: a test worker needs a tenth of it.
+_MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 2 * 2**30  # noqa: S108 -- with a folder of our own in it
 #: Test data need not survive a power cut, and a database with background workers cannot be copied as a template.
 _SERVER_OPTIONS = {
     "fsync": "off",
@@ -54,6 +57,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests that last long to `make soak`."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="lasts long: runs in make soak, or with --slow"))
+
+
 @pytest.fixture(scope="session")
 def server_dsn(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
     """The server for all databases of this test worker: that of DATABASE_URL if set, else an embedded server."""
@@ -63,11 +74,40 @@ def server_dsn(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
         return
     folder = tmp_path_factory.mktemp(f"server-{worker_id}")
     try:
-        with EmbeddedServer.start(folder, say=lambda line: None, options=_SERVER_OPTIONS) as server:
+        with (
+            _memory_folder() as memory,
+            EmbeddedServer.start(folder, say=lambda line: None, options=_SERVER_OPTIONS) as server,
+        ):
+            if memory is not None:
+                owner = (cluster_folder(folder) / "data").stat()
+                os.chown(memory, owner.st_uid, owner.st_gid)
+                asyncio.run(_use_folder(server.dsn, memory))
             yield server.dsn
     finally:
         # For root, the data are outside the folder.
         shutil.rmtree(cluster_folder(folder), ignore_errors=True)
+
+
+@contextmanager
+def _memory_folder() -> Iterator[str | None]:
+    """Yield a folder in memory, removed after the block; None if there is too little room.
+
+    ext4 gives the place of a deleted file to no other for a minute. Each test makes 600 files and deletes them, so half
+    of the time of a server on a disk would go into looking for places.
+    """
+    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="tidegauge-tests-", dir=_MEMORY) as folder:
+        yield folder
+
+
+async def _use_folder(dsn: str, folder: str) -> None:
+    """Let new databases of a server live in a folder."""
+    async with _connected(dsn) as connection:
+        await connection.execute(f"CREATE TABLESPACE memory LOCATION '{folder}'")
+        # A new database lives where its template does.
+        await connection.execute("ALTER DATABASE template1 SET TABLESPACE memory")
 
 
 @pytest.fixture(scope="session")

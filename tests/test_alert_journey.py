@@ -256,7 +256,7 @@ async def check_messages(journey: Journey) -> None:
 
 # With 24 hours the readings arrive in any order; with 6 they arrive roughly in order, with holes filled hours later.
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("seed", "late_h"), [(1, 24), (2, 6)])
+@pytest.mark.parametrize(("seed", "late_h"), [(1, 24), pytest.param(2, 6, marks=pytest.mark.slow)])
 async def test_alerts_and_messages_are_right_when_uploads_are_shuffled_and_the_server_is_killed(
     database: Database, tmp_path: Path, seed: int, late_h: float
 ) -> None:

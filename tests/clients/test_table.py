@@ -10,6 +10,7 @@ from tests.docs.documents import rows
 from tests.mqtt.mosquitto import is_installed
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_no_client_loses_or_doubles_a_reading_when_server_and_database_are_killed(tmp_path: Path) -> None:
     table = await measure(tmp_path)

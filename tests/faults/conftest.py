@@ -23,11 +23,3 @@ async def victim_dsn(victim: VictimServer) -> AsyncIterator[str]:
     victim.server.restart_if_dead()
     async with copied(victim.server.dsn, victim.template) as dsn:
         yield dsn
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the faults that last long to `make soak`."""
-    if not config.getoption("--slow"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="lasts long: runs in make soak, or with --slow"))

@@ -165,7 +165,10 @@ async def installed(folder: Path, dsn: str) -> AsyncIterator[Installation]:
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("is_moved", [True, False], ids=["address that moves", "addresses of both"])
+@pytest.mark.parametrize(
+    "is_moved",
+    [pytest.param(True, id="address that moves", marks=pytest.mark.slow), pytest.param(False, id="addresses of both")],
+)
 async def test_nothing_acknowledged_is_lost_and_all_goes_on_when_the_standby_is_promoted(
     tmp_path: Path, is_moved: bool
 ) -> None:

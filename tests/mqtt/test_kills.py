@@ -44,6 +44,7 @@ class Device:
             await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_nothing_is_lost_or_doubled_when_everything_is_killed_in_turn(tmp_path: Path) -> None:
     with victim_server(tmp_path / "database") as victim:

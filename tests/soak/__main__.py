@@ -63,6 +63,11 @@ def _run_faults(_: argparse.Namespace, totals: Totals) -> None:
     totals.add("faults", totals.next_seed("faults"), "all faults")
 
 
+def _run_slow(_: argparse.Namespace, totals: Totals) -> None:
+    _run_program("pytest", "tests", "--ignore=tests/faults", "--slow", "-m", "slow", "-q", "--timeout=240")
+    totals.add("slow", totals.next_seed("slow"), "all slow tests outside tests/faults")
+
+
 def _run_program(*arguments: str, **environ: str) -> None:
     command = [sys.executable, "-m", *arguments]
     subprocess.run(command, cwd=project_folder(), env={**os.environ, **environ}, check=True)
@@ -72,6 +77,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Totals], None]] = {
     "histories": _run_histories,
     "mutants": _run_mutants,
     "faults": _run_faults,
+    "slow": _run_slow,
     "kills": lambda asked, totals: asyncio.run(kills.run(asked.rounds, totals)),
     "requests": lambda asked, totals: asyncio.run(random_requests.run(asked.requests, totals)),
     "day": lambda _, totals: asyncio.run(day.run(totals)),

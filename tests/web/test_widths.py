@@ -14,7 +14,7 @@ from tests.web.readings import BROKEN_RULES, post, write_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
 KEY = "test-page-key"
-WIDTHS = (320, 390, 768, 1366)
+WIDTHS = (320, 1366, pytest.param(390, marks=pytest.mark.slow), pytest.param(768, marks=pytest.mark.slow))
 LONG = "cold-storage-hall-7-compressor-inlet-temperature-probe-north-east"
 LONG_ERROR = "HTTPConnectionPool(host=alerts.example.com, port=443): Name or service not known"
 ROUTES = {

@@ -99,7 +99,11 @@ def test_copy_payload_has_a_head_each_row_and_an_end() -> None:
             ],
         ),
         ("lines", ["line protocol"]),
-        ("live", ["live feed", "live feed: p99 from upload to client", "live feed: CPU of the server's processes"]),
+        pytest.param(
+            "live",
+            ["live feed", "live feed: p99 from upload to client", "live feed: CPU of the server's processes"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 async def test_benchmark_yields_its_rows(server_dsn: str, name: str, rows: list[str]) -> None:

@@ -47,7 +47,8 @@ async def test_rows_are_stored_exactly_when_written_by_insert_or_by_copy(connect
     assert (receipt.accepted, receipt.duplicates) == (6, 0)
     rows = await connection.fetch("SELECT to_us(time) AS us, value FROM reading ORDER BY time")
     assert [(row["us"], repr(row["value"])) for row in rows] == [
-        (T0 + number, repr(value)) for number, value in enumerate(values)
+        (T0 + number, repr(value + 0.0))
+        for number, value in enumerate(values)  # -0 is 0
     ]
 
 

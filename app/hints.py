@@ -27,13 +27,14 @@ def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     return f'; did you mean "{by_lower[nearest[0]]}"?' if nearest else ""
 
 
-def find_meant(word: str, accepted: Collection[str], other_names: Mapping[str, str] = {}) -> str | None:
+def find_meant(word: object, accepted: Collection[str], other_names: Mapping[str, str] = {}) -> str | None:
     """Return the accepted name that a field's or a parameter's name certainly stands for, or None.
 
     It is the same but for case, separators, a suffix such as `_ms`, or one wrong letter (two of eight), or is one of
-    `other_names`, which are written in lower case without separators. A name that only resembles one is not meant.
+    `other_names`, which are written in lower case without separators. A name that only resembles one is not meant, and
+    neither is one that is no text, as MessagePack may have it.
     """
-    if len(word) > _LONGEST_NAME:
+    if not isinstance(word, str) or len(word) > _LONGEST_NAME:
         return None
     plain = _plain(word)
     by_plain = {_plain(name): name for name in accepted}

@@ -47,7 +47,7 @@ def _explain(text: str) -> str:
     """Return what is wrong with a text that has not the form of a time."""
     if _DATE.fullmatch(text):
         return "it lacks the time of day"
-    if text.isdecimal() and text.isascii():
+    if len(text) <= _LONGEST and text.isascii() and text.isdecimal():
         return "it is a number in quotes"
     return "it is not RFC 3339"
 

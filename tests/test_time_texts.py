@@ -40,6 +40,7 @@ def test_time_is_read_when_it_means_one_thing(text: str, moment: datetime) -> No
         ("9999-12-31T24:00Z", "there is no day 9999-12-31"),
         ("2026-01-31T08:00+15:00", "its zone is +15:00"),
         ("2" * 1_000_000, "it is not RFC 3339"),
+        ("1769846400000", "it is a number in quotes"),
     ],
     ids=lambda text: text[:30],
 )

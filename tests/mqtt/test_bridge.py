@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.auth.keys import Binding, create_key
 from app.clock import from_us
 from tests.conftest import API_KEY, YESTERDAY, YESTERDAY_AT_8_MS, Database, Server
 from tests.mqtt.bridges import (
@@ -269,6 +270,24 @@ async def test_revoked_key_holds_what_the_broker_has_until_there_is_another(
             assert (line["level"], line["answer"]) == ("error", "401")
         async with bridge(folder, plan(broker.port), server.address, MQTT_API_KEY=API_KEY):
             await until_stored(database.pool, 1)
+
+
+async def test_bound_key_puts_its_prefix_before_names_and_keeps_other_sensors_from_the_bridge(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    await server.post_readings({"gateway": "roof", "readings": [{"sensor": "b/oven", "values": {"m": 1}}]})
+    key = await create_key(database.pool, "barn", frozenset({"ingest"}), {}, Binding("barn", prefix="b/"))
+    async with (
+        mosquitto(tmp_path) as broker,
+        bridge(tmp_path / "bridge", plan(broker.port), server.address, MQTT_API_KEY=key) as process,
+    ):
+        for sensor in ("oven", "fridge"):
+            await broker.publish(f"plain/{sensor}/m", "2")
+        line = await until_logged(process, "mqtt_value_refused")
+        await until_metric(process, outcome("stored"), 1)
+    assert (line["topic"], line["code"]) == ("plain/oven/m", "sensor_of_other_gateway")
+    assert await stored(database.pool) == [("b/fridge", "m", 2.0), ("b/oven", "m", 1.0)]
+    assert await database.pool.fetchval("SELECT owner FROM sensor WHERE name = 'b/fridge'") == "barn"
 
 
 def test_command_checks_its_file_and_names_every_mistake(tmp_path: Path) -> None:

@@ -75,10 +75,13 @@ class Document:
 
     @classmethod
     def of(cls, value: object) -> "Document":
-        """Return the decoded document; raise InvalidRequestError if an object has a field twice."""
+        """Return the decoded document; raise InvalidRequestError if an object has a field twice.
+
+        An object with a name that is no text, as MessagePack may have it, is of no shape.
+        """
         if isinstance(value, list):
             return cls(_listing(value))
-        if isinstance(value, dict):
+        if isinstance(value, dict) and all(isinstance(name, str) for name in value):
             if isinstance(value, Repeated):
                 check_repeated(True, value.repeated_key)
             return cls(fields=value)

@@ -40,10 +40,10 @@ class Word:
         return self._text[:61]
 
 
-class Repeated(dict[str, Any]):
+class Repeated(dict[Any, Any]):
     """An object in which a key stands twice."""
 
-    def __init__(self, pairs: Iterable[tuple[str, Any]], key: str) -> None:
+    def __init__(self, pairs: Iterable[tuple[Any, Any]], key: str) -> None:
         super().__init__(pairs)
         #: The first key that stands twice.
         self.repeated_key = key
@@ -117,9 +117,9 @@ def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return Repeated(pairs, str(find_repeated_key([key for key, _ in pairs])))
 
 
-def find_repeated_key(keys: Iterable[str]) -> str | None:
+def find_repeated_key(keys: Iterable[Any]) -> Any:
     """Return the first key that stands twice, None if there is none."""
-    seen: set[str] = set()
+    seen: set[Any] = set()
     for key in keys:
         if key in seen:
             return key

@@ -123,8 +123,9 @@ def _find_repeated_key(encoded: bytes | msgspec.Raw, fields: dict[str, msgspec.R
     if len(fields) == count:
         return None
     # An object is a list of names and values after another head.
-    flat = _decode_items(b"\xdd%b%b" % ((2 * count).to_bytes(4, "big"), view[1 + _OBJECTS[view[0]] :]))
-    return find_repeated_key([msgspec.msgpack.decode(name, type=str) for name in flat[::2]])
+    flat = _decode_items(b"\xdd" + (2 * count).to_bytes(4, "big") + view[1 + _OBJECTS[view[0]] :].tobytes())
+    repeated: str | None = find_repeated_key([msgspec.msgpack.decode(name, type=str) for name in flat[::2]])
+    return repeated
 
 
 def _undecodable(encoded: bytes) -> Undecodable:

@@ -96,8 +96,9 @@ def best(receptions: object) -> dict[str, object]:
 
 def _as_strength(rssi: object) -> float:
     """Return an RSSI to compare; what is no number is below all others."""
-    is_number = isinstance(rssi, int | float) and not isnan(rssi)
-    return float(rssi) if is_number and abs(rssi) <= VALUE_LIMIT else -inf
+    if isinstance(rssi, int | float) and not isnan(rssi) and abs(rssi) <= VALUE_LIMIT:
+        return float(rssi)
+    return -inf
 
 
 def flatten(payload: object) -> dict[str, object]:

@@ -30,6 +30,14 @@ def applies(selector: str, sensor: str = "s1", metric: str = "m", gateway: str |
     return bool(found)
 
 
+def test_names_are_read_as_those_in_uploads() -> None:
+    """Editors and gateways may write another form of Unicode; tags are stored as they are sent."""
+    selector = '{id: " étuve*", metric: "chaleur ", gateway: "bâtiment", tags: {room: "é"}}'
+    known = {"sensor": "étuve 1", "metric": "chaleur", "gateway": "bâtiment"}
+    assert applies(selector, **known, room="é")
+    assert not applies(selector, **known, room="é")
+
+
 @pytest.mark.parametrize(
     ("glob", "sensor", "fits"),
     [

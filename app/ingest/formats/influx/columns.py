@@ -89,7 +89,9 @@ def read_alike(text: str) -> Columns | None:
     if any(column.count(key) < len(column) for key, column in zip(keys[1:], columns[2::2], strict=False)):
         return None
     values = [_as_numbers(column) for column in columns[1 : 2 * len(keys) : 2]]
-    times = _as_times(columns[-1]) if has_time else [None] * len(columns[0])
+    times: list[int | None] | Ints | None = [None] * len(columns[0])
+    if has_time:
+        times = _as_times(columns[-1])
     heads = _number_heads(columns[0])
     numbers = [column for column in values if column is not None]
     if times is None or heads is None or len(numbers) < len(keys):

@@ -151,7 +151,7 @@ def keep_units(index: int, units: Any, source: Source) -> Units:
     if not isinstance(units, dict):
         source.rejected.add_unit(index, f'units is {show(units)}; send an object such as {{"temperature": "°C"}}', None)
         return None
-    kept: Units = {}
+    kept: dict[str, str | None] = {}
     for metric, unit in units.items():
         reason = explain_units({metric: unit})
         if reason is not None:

@@ -76,7 +76,7 @@ def _read_head(line: bytes) -> _Table:
         )
     if not is_long and (not metrics or len(names) == 1):
         raise InvalidRequestError(
-            f"The first line is {show(separator.join(cells))}; send time,sensor,metric,value, or time,sensor and a "
+            f"The first line is {show(line.decode())}; send time,sensor,metric,value, or time,sensor and a "
             "column a metric"
         )
     _check_metrics([name for _, name in metrics], has_names=bool(places))

@@ -98,3 +98,10 @@ def test_example_of_a_shape_fits_no_other(shape: Any) -> None:
         assert [other for other in others if other.fits(document)] == []
     result = parse(shape.example, "")
     assert [code for _, code, _ in result.refusals if code not in ("time_too_old", "time_in_future")] == []
+
+
+@pytest.mark.parametrize(
+    "body", [{5: None}, {5: [{"ts": 1, "values": {}}]}, {5: 1, "readings": []}, [{5: 1, "values": {5: 1}}]]
+)
+def test_messagepack_whose_names_are_numbers_is_read_or_refused(body: object) -> None:
+    _check(pack(body), "application/msgpack")

@@ -80,7 +80,7 @@ def test_bad_row_or_cell_is_refused_alone() -> None:
             "time,sensor,metric,value,x",
             "The first line has the columns metric and value, and 'x'; leave that column out",
         ),
-        ("time,", "In the first line, the metric is named ''; send a text of 1 to 100 printable characters"),
+        ("time,,a", "In the first line, the metric is named ''; send a text of 1 to 100 printable characters"),
     ],
 )
 def test_table_is_refused_when_its_first_line_cannot_be_used(head: str, message: str) -> None:
@@ -92,6 +92,11 @@ def test_table_is_refused_when_its_first_line_cannot_be_used(head: str, message:
 def test_line_is_refused_when_it_is_larger_than_a_mebibyte() -> None:
     with pytest.raises(PayloadTooLargeError, match="Line 2 is larger than 1 MiB"):
         parse("time,t\n" + "1," * 2**20, "text/csv")
+
+
+def test_json_that_is_sent_as_csv_is_refused_with_its_first_line() -> None:
+    with pytest.raises(InvalidRequestError, match=r"The first line is '\[\{\"sensor\": \"roof\"'; send time,sensor,"):
+        parse('[{"sensor": "roof"\n', "text/csv")
 
 
 def test_separator_after_the_last_cell_is_left_out() -> None:

@@ -101,8 +101,7 @@ def alerts_in_range(condition: str) -> str:
     """Return the conditions on `alert_view` for alerts that touch the range and were not withdrawn."""
     return (
         "state <> 'retracted' AND started_at <= $__timeTo()"
-        " AND (resolved_at IS NULL OR resolved_at >= $__timeFrom())"
-        f" AND (closed_at IS NULL OR {ENDED} IS NULL OR {ENDED} >= $__timeFrom()) AND {condition}"
+        f" AND (resolved_at IS NULL OR resolved_at >= $__timeFrom()) AND {condition}"
     )
 
 
@@ -143,7 +142,7 @@ def timeline(name: str, condition: str) -> str:
           UNION
           SELECT name, since FROM shown
           UNION
-          SELECT name, ended FROM shown WHERE ended <= $__timeTo()
+          SELECT name, ended FROM shown WHERE ended BETWEEN $__timeFrom() AND $__timeTo()
         ), newest AS (
           SELECT edge.time, worst.name AS metric, coalesce(max(shown.rank), 0) AS value
             FROM edge

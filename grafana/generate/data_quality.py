@@ -150,8 +150,8 @@ def _gateways() -> Json:
     return p.table(
         "Gateways, latest first",
         "Each gateway and API key since its first upload. Lateness is the age of the oldest reading in the last upload,"
-        " clock skew the time of receipt less the newest time in it: below zero its clock is ahead. Conflicts are duplicates"
-        " with another value than the stored one.",
+        " clock skew the time of receipt less the newest time in it: below zero its clock is ahead. Conflicts are"
+        " duplicates with another value than the stored one.",
         (24, 9),
         p.table_of(text),
         overrides=[

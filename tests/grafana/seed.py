@@ -185,7 +185,8 @@ async def _store_limits(connection: Connection) -> None:
 async def _store_episodes(connection: Connection) -> None:
     await connection.executemany(
         "INSERT INTO alert_episode (rule, series_id, gateway, kind, level, started_at, fired_at, resolved_at, reason, "
-        "steps, threshold, condition, value_kind) VALUES ($1, (SELECT series.id FROM series JOIN sensor ON sensor.id = sensor_id "
+        "steps, threshold, condition, value_kind) "
+        "VALUES ($1, (SELECT series.id FROM series JOIN sensor ON sensor.id = sensor_id "
         "WHERE name = $2 AND metric = $3), CASE WHEN $2::text IS NULL THEN $3::text END, $4, $5, $6, $6, $7, $8, '[]', "
         "'8', 'above', 'last')",
         [

@@ -1,4 +1,4 @@
-"""What an operator does about alerts on the page, and what the page then says: closing, acknowledging all, extending."""
+"""What an operator does about alerts on the page, and what the page then says: close, acknowledge all, extend."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -53,6 +53,16 @@ async def test_ack_covers_the_whole_group_when_asked(site: Server) -> None:
     assert await actions(site, 2) == [("ack", "API_KEY", "API_KEY", "on my way", "warning")]
 
 
+async def test_ack_covers_the_others_that_are_named_and_still_open(site: Server) -> None:
+    for number in (1, 2, 3, 4):
+        await measure(site, f"freezer-{number}", m0=9)
+    await measure(site, "freezer-4", m1=7)
+    status, answer = await send(site, "POST", "/api/v1/alerts/1/ack", {"others": [3, 4, 99]})
+    assert (status, answer) == (200, {"id": 1, "acked_by": "API_KEY", "acked": [1, 3]})
+    assert {each["id"]: each["acked_by"] for each in await items(site, "/api/v1/alerts")}[2] is None
+    assert (await send(site, "POST", "/api/v1/alerts/1/ack", {"others": [0]}))[0] == 400
+
+
 async def test_silence_comes_from_an_alert_lasts_for_a_time_and_is_extended(site: Server) -> None:
     await measure(site, "freezer-1", m0=9)
     status, silence = await send(site, "POST", "/api/v1/silences", {"alert": 1, "for": "2h", "comment": "defrosting"})

@@ -63,6 +63,7 @@ EPISODES = (
     ("frost", DOLLAR, "temperature", "threshold", "error", 4 * HOUR, 2 * HOUR, None),
     ("warm", QUOTED, "temperature", "threshold", "info", 3 * HOUR, 2 * HOUR, "retracted"),
     ("gateway-offline", None, "gateway-1", "no_data", "critical", 12 * HOUR, 6 * HOUR, None),
+    ("gateway-clock", None, GATE, "clock", "warning", 10 * HOUR, 4 * HOUR, None),
 )
 #: gateway, key, first upload before noon, last upload before now, accepted, duplicates, rejected, skew, lateness
 GATEWAYS = (
@@ -184,9 +185,10 @@ async def _store_limits(connection: Connection) -> None:
 async def _store_episodes(connection: Connection) -> None:
     await connection.executemany(
         "INSERT INTO alert_episode (rule, series_id, gateway, kind, level, started_at, fired_at, resolved_at, reason, "
-        "steps, threshold) VALUES ($1, (SELECT series.id FROM series JOIN sensor ON sensor.id = sensor_id "
+        "steps, threshold, condition, value_kind) "
+        "VALUES ($1, (SELECT series.id FROM series JOIN sensor ON sensor.id = sensor_id "
         "WHERE name = $2 AND metric = $3), CASE WHEN $2::text IS NULL THEN $3::text END, $4, $5, $6, $6, $7, $8, '[]', "
-        "'8')",
+        "'8', 'above', 'last')",
         [
             (rule, sensor, where, kind, level, NOON - start, None if end is None else NOON - end, reason)
             for rule, sensor, where, kind, level, start, end, reason in EPISODES

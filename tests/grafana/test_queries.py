@@ -140,7 +140,7 @@ async def test_operations_counts_what_is_wrong_when_gateways_are_chosen(reader: 
 async def test_open_alerts_say_value_limit_and_unit_when_listed(reader: Connection) -> None:
     ((*facts, number),) = await _rows(reader, "operations", "Open alerts in detail", DAY)
     assert facts == [
-        "critical", "warm", PLAIN, "temperature", 30.0, "8", "°C", NOON - 4 * MINUTE, "gateway-1", None,
+        "critical", "warm", PLAIN, "temperature", 30.0, None, "above 8", "°C", NOON - 4 * MINUTE, "gateway-1", None,
     ]  # fmt: skip
     assert isinstance(number, int)
 
@@ -241,6 +241,17 @@ async def test_sites_compare_means_by_tag_when_chosen(reader: Connection) -> Non
 async def test_time_beyond_limits_is_judged_by_the_minute_when_an_hour_crosses_one(reader: Connection) -> None:
     rows = await _rows(reader, "sites", "Time beyond a limit", DAY, metric=Choice(("temperature",), multi=False))
     assert rows == [(DOLLAR, pytest.approx(0.5)), (PLAIN, pytest.approx(0.5))]
+
+
+async def test_alert_that_somebody_closed_is_over_when_its_readings_are_still_beyond_the_limit(
+    reader: Connection, database: Database
+) -> None:
+    await database.pool.execute(
+        "UPDATE alert_episode SET closed_at = $1, closed_level = level WHERE resolved_at IS NULL", NOON - 2 * MINUTE
+    )
+    timeline = await _rows(reader, "operations", "Alerts of each sensor", HOUR)
+    assert timeline == [(NOON - HOUR, PLAIN, 0), (NOON - 4 * MINUTE, PLAIN, 4), (NOON - 2 * MINUTE, PLAIN, 0)]
+    assert await _rows(reader, "operations", "Open alerts in detail", HOUR) == []
 
 
 async def test_uptime_leaves_out_outages_in_range_when_a_gateway_was_offline(reader: Connection) -> None:

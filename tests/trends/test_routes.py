@@ -57,6 +57,14 @@ async def test_trend_equals_the_raw_readings_when_requested_at_each_resolution(
         ], resolution.name
 
 
+async def test_average_of_equal_values_is_that_value_when_their_sum_is_rounded(
+    server: Server, database: Database
+) -> None:
+    await store_series(database.pool, "pi1", "temperature", [(START + second * SECOND, 0.1) for second in range(3)])
+    (bucket,) = (await _trend(server, START, START + MINUTE, points=1))["buckets"]
+    assert (bucket["avg"], bucket["min"], bucket["max"]) == (0.1, 0.1, 0.1)
+
+
 async def test_trend_weights_each_reading_equally_when_minutes_have_different_counts(
     server: Server, database: Database
 ) -> None:

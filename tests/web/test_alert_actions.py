@@ -1,4 +1,4 @@
-"""Actions of an operator on the page, and what it then shows: closing alerts, acknowledging all, extending silences."""
+"""What an operator does about alerts on the page, and what the page then says: close, acknowledge all, extend."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -25,6 +25,7 @@ from app.problems import problem_responses
 
 _RESPONSES = problem_responses({404: "There is no such alert", 409: "The alert is over"})
 _NOTE_LENGTH = 2_000
+AlertId = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_ID)]
 log = structlog.get_logger()
 
 
@@ -35,6 +36,8 @@ class AckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
     #: Whether to acknowledge all open alerts that share messages with this one.
     group: bool = False
+    #: Ids of further alerts to acknowledge; those that are over are left out. At most 1,000.
+    others: Annotated[list[AlertId], msgspec.Meta(max_length=1_000)] = []
 
 
 class CloseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +52,7 @@ class Acknowledged(msgspec.Struct, frozen=True):
 
     id: int
     acked_by: str
-    #: With `group`: all alerts that this request acknowledged, this one included.
+    #: With `group` or `others`: all alerts that this request acknowledged, this one included.
     acked: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -82,10 +85,10 @@ async def acknowledge(
     check_text("note", data.note, _NOTE_LENGTH)
     if not 0 < alert_id <= LARGEST_ID:
         raise no_alert(alert_id)
-    ids = [alert_id]
+    ids = {alert_id, *data.others}
     if data.group:
         group, _ = await list_group(pool, rules_in_force, await find_alert_labels(pool, alert_id))
-        ids += [each.id for each in group if each.id != alert_id]
+        ids |= {each.id for each in group}
     async with pool.acquire() as connection, connection.transaction():
         found = {each: await connection.fetchrow(SQL["ack_episode"], each, by.by) for each in sorted(ids)}
         new = [(each, row["level"]) for each, row in found.items() if row is not None and row["is_new"]]
@@ -98,7 +101,7 @@ async def acknowledge(
     for each, _ in new:
         log.info("alert_acked", id=each, by=by.by, **actor(request))
     acked = [each for each, row in found.items() if row is not None]
-    return Acknowledged(alert_id, by.by, acked if data.group else msgspec.UNSET)
+    return Acknowledged(alert_id, by.by, acked if data.group or data.others else msgspec.UNSET)
 
 
 @post(

@@ -7,10 +7,8 @@ import { rankOf } from "../core/levels.js";
 import { readName } from "../core/storage.js";
 import { nameField, openDialog, openProblem, takeName } from "./dialog.js";
 
-/** Requests that are under way at the same time. */
-const AT_ONCE = 4;
-/** The answer for an alert that has ended meanwhile. */
-const CONFLICT = 409;
+/** Alerts that one request acknowledges at most. */
+const MOST_AT_ONCE = 1_000;
 
 /** Return whether somebody takes care of the alert at the level that it has now. */
 export function isAcked(alert) {
@@ -19,13 +17,13 @@ export function isAcked(alert) {
 
 /** Acknowledge an alert. */
 export function acknowledge(alert, model) {
-  return ask(`${alert.rule}, ${alert.sensor ?? alert.gateway}`, (by) => send(alert, by, model));
+  return ask(`${alert.rule}, ${alert.sensor ?? alert.gateway}`, (by) => send([alert], by, model));
 }
 
-/** Acknowledge these alerts, and no others, of one rule; the server's own groups of a rule may be other ones. */
+/** Acknowledge these alerts of one rule and no others: the groups that share messages may be other ones. */
 export function acknowledgeAll(alerts, model) {
-  const open = alerts.filter((alert) => !isAcked(alert));
-  return ask(`${open[0].rule}, ${formatNumberOf(open.length, "alert")}`, (by) => sendAll(open, by, model));
+  const open = alerts.filter((alert) => !isAcked(alert)).slice(0, MOST_AT_ONCE);
+  return ask(`${open[0].rule}, ${formatNumberOf(open.length, "alert")}`, (by) => send(open, by, model));
 }
 
 async function ask(subject, act) {
@@ -46,21 +44,10 @@ async function ask(subject, act) {
   }
 }
 
-async function sendAll(alerts, by, model) {
-  const waiting = [...alerts];
-  const work = async () => {
-    for (let alert = waiting.shift(); alert !== undefined; alert = waiting.shift()) {
-      await send(alert, by, model).catch((error) => {
-        if (error.status !== CONFLICT) throw error;
-      });
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
-}
-
-async function send(alert, by, model) {
-  await post(`api/v1/alerts/${alert.id}/ack`, { by });
+async function send([first, ...others], by, model) {
+  const body = others.length === 0 ? { by } : { by, others: others.map(({ id }) => id) };
+  const { acked = [first.id] } = await post(`api/v1/alerts/${first.id}/ack`, body);
   const at = new Date().toISOString();
-  const known = model.alerts.get(alert.id);
-  if (known !== undefined) model.note({ ...known, acked_by: by, acked_at: at, acked_level: known.level });
+  const known = acked.map((id) => model.alerts.get(id)).filter((alert) => alert !== undefined);
+  model.noteAlerts(known.map((alert) => ({ ...alert, acked_by: by, acked_at: at, acked_level: alert.level })));
 }

@@ -6,6 +6,7 @@ const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
 
 const wholeNumber = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const shortNumber = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const scientific = new Intl.NumberFormat(undefined, { notation: "scientific", maximumSignificantDigits: 10 });
 const small = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 4 });
 const byDecimals = Array.from({ length: 5 }, (_, decimals) =>
@@ -42,6 +43,11 @@ export function formatQuantity(value, unit, decimals) {
 /** Write a count. */
 export function formatCount(count) {
   return wholeNumber.format(count);
+}
+
+/** Write a count in few characters: from 100,000 on roughly, such as 1.2M. */
+export function formatCountShort(count) {
+  return count < 1e5 ? formatCount(count) : shortNumber.format(count);
 }
 
 /** Write a count with its noun. */

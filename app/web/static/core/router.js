@@ -55,13 +55,13 @@ export function readFilters() {
 
 /** Change filters in place; a filter at its default leaves the address. */
 export function changeFilters({ text, show, sort, group }) {
-  const query = new URLSearchParams(location.search);
+  const address = new URL(location);
+  const query = address.searchParams;
   if (text !== undefined) put(query, "q", text || null);
   if (show !== undefined) put(query, "show", show || null);
   if (sort !== undefined) put(query, "sort", sort === "name" ? null : sort);
   if (group !== undefined) put(query, "group", group || null);
-  const search = query.toString();
-  history.replaceState(null, "", location.pathname + (search && `?${search}`) + location.hash);
+  history.replaceState(null, "", address);
   tell();
 }
 

@@ -8,7 +8,8 @@ const FRAGMENT = "#key=";
 export function takeKeyFromAddress() {
   if (!location.hash.startsWith(FRAGMENT)) return null;
   const written = location.hash.slice(FRAGMENT.length);
-  history.replaceState(null, "", location.pathname + location.search);
+  // In full: a path that begins with "//" would be taken for a host.
+  history.replaceState(null, "", location.href.split("#")[0]);
   try {
     return decodeURIComponent(written) || null;
   } catch {

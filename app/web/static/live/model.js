@@ -8,7 +8,9 @@ import { Sensors } from "./sensors.js";
 
 const REFRESH_MS = 15_000;
 const SOON_MS = 250;
+/** Alerts that ended are looked for among so many more than are open, as far as one request goes. */
 const HISTORY_LIMIT = 100;
+const LONGEST_PAGE = 1_000;
 const RESOLVED_AGE_MS = 24 * 3_600_000;
 /** More new sensors than this are read with all others rather than one by one. */
 const NEW_SENSORS_LIMIT = 20;
@@ -90,9 +92,9 @@ export class Model extends Topics {
     this.#soon ??= setTimeout(() => this.#refresh(), afterMs);
   }
 
-  /** Take over what an action has just changed of an alert. */
-  note(alert) {
-    this.alerts.set(alert.id, alert);
+  /** Take over what an action has just changed of alerts. */
+  noteAlerts(alerts) {
+    for (const alert of alerts) this.alerts.set(alert.id, alert);
     this.tell("alerts");
     this.refreshSoon();
   }
@@ -177,7 +179,7 @@ export class Model extends Topics {
     const frames = this.#alertFrames;
     const [open, history] = await Promise.all([
       getAll("api/v1/alerts"),
-      get("api/v1/alerts/history", { limit: HISTORY_LIMIT }),
+      get("api/v1/alerts/history", { limit: Math.min(LONGEST_PAGE, this.alerts.size + HISTORY_LIMIT) }),
     ]);
     if (!this.isLive) return;
     // An answer that a frame has overtaken is older than what is known; after each frame the alerts are read again.

@@ -75,7 +75,7 @@ function silenceTitle({ author, comment }) {
 
 /** Write who closed an alert, or else who acknowledged it. */
 export function describeDone(alert) {
-  if (alert.closed_by) return `closed by ${alert.closed_by}${alert.closed_note && `: ${alert.closed_note}`}`;
+  if (alert.closed_by && alert.state !== "firing") return `closed by ${alert.closed_by}${alert.closed_note && `: ${alert.closed_note}`}`;
   return alert.acked_by ? `acknowledged by ${alert.acked_by}` : "";
 }
 

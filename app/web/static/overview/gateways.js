@@ -1,7 +1,7 @@
 /** Gateways, the offline ones first. */
 
 import { arrange, byId, Keyed, make, setAttribute, setText } from "../core/dom.js";
-import { formatAge, formatCount, formatMoment } from "../core/format.js";
+import { formatAge, formatCount, formatCountShort, formatMoment } from "../core/format.js";
 import { changeFilters, onAddress, readFilters } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
 
@@ -16,9 +16,9 @@ const FACTS = [
   ["sensors", (gateway) => formatCount(gateway.sensors)],
   ["lateness", (gateway) => formatRoughly(gateway.lateness_s)],
   ["skew", (gateway) => formatRoughly(gateway.skew_s), (gateway) => gateway.clock !== "ok", () => SKEW],
-  ["duplicates", (gateway) => formatCount(gateway.duplicates)],
-  ["conflicts", (gateway) => formatCount(gateway.conflicts), (gateway) => isMany(gateway.conflicts, gateway), () => CONFLICTS],
-  ["rejected", (gateway) => formatCount(gateway.rejected_count), (gateway) => isMany(gateway.rejected_count, gateway), describeRejected],
+  ["duplicates", (gateway) => formatCountShort(gateway.duplicates), undefined, (gateway) => formatCount(gateway.duplicates)],
+  ["conflicts", (gateway) => formatCountShort(gateway.conflicts), (gateway) => isMany(gateway.conflicts, gateway), () => CONFLICTS],
+  ["rejected", (gateway) => formatCountShort(gateway.rejected_count), (gateway) => isMany(gateway.rejected_count, gateway), describeRejected],
 ];
 
 /** The strip of gateways. */

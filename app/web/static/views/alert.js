@@ -121,7 +121,7 @@ export class AlertView {
       ["Tags", Object.entries(alert.tags ?? {}).map(([tag, value]) => `${tag}: ${value}`).join(", ")],
       ["Told", isOpen ? told.isFailed ? `${told.text}, ${told.besides}` : told.text : writeTold(alert)],
       ["Messages", (alert.messages ?? []).map(describeMessage).join("\n")],
-      ["Closed", alert.closed_by ? `${alert.closed_by}, ${formatMoment(Date.parse(alert.closed_at))}${alert.closed_note && `: ${alert.closed_note}`}` : ""],
+      ["Closed", alert.closed_by && !isOpen ? `${alert.closed_by}, ${formatMoment(Date.parse(alert.closed_at))}${alert.closed_note && `: ${alert.closed_note}`}` : ""],
       ["Done", (alert.actions ?? []).map(describeAction).join("\n")],
       ["Acknowledged", alert.acked_by ? `${alert.acked_by}, ${formatMoment(Date.parse(alert.acked_at))}` : ""],
     ];

@@ -1,4 +1,4 @@
-"""What an operator does about alerts on the page, and what the page then says: close, acknowledge all, extend."""
+"""Actions of an operator on the page, and what it then shows: closing alerts, acknowledging all, extending silences."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -96,7 +96,7 @@ def best(receptions: object) -> dict[str, object]:
 
 def _as_strength(rssi: object) -> float:
     """Return an RSSI to compare; what is no number is below all others."""
-    if isinstance(rssi, int | float) and not isnan(rssi) and abs(rssi) <= VALUE_LIMIT:
+    if isinstance(rssi, int | float) and abs(rssi) <= VALUE_LIMIT:  # no NaN is
         return float(rssi)
     return -inf
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic, perf_counter
 
 import asyncpg
@@ -29,6 +29,10 @@ from app.tasks import run_off_loop
 FLUSHERS = 2
 #: Limit of values in one flush; a single larger upload is a flush of its own.
 FLUSH_VALUES = 10_000
+#: Uploads with fewer values than this are gathered until a flush is full or the flush under way has ended, because one
+#: flush of many uploads takes less than two; but at most so long, because that flush may hang.
+SMALL_UPLOAD_VALUES = 1_000
+GATHERED_WITHIN_S = 0.05
 #: Limit of values that wait; further uploads are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
 #: Limit of the bytes that waiting uploads take, likewise: a reading with tags or units is kept as an object.
@@ -88,6 +92,8 @@ class Writer:
         self._waiting_values = 0
         self._waiting_bytes = 0
         self._something_waits = asyncio.Event()
+        #: Set when a flush has ended or so many values wait that they need not be gathered.
+        self._may_flush = asyncio.Event()
         self._dsn: str | None = None
         self._look: asyncio.TimerHandle | None = None
         #: The beginning of each flush under way, on the monotonic clock.
@@ -120,6 +126,8 @@ class Writer:
             self._look = loop.call_later(_LOOK_EVERY_S, self._give_up)
         self._count(upload.value_count, upload.byte_count)
         self._something_waits.set()
+        if not self._should_gather:
+            self._may_flush.set()
         return await waiting.outcome
 
     async def flush_forever(self, dsn: str) -> None:
@@ -129,6 +137,7 @@ class Writer:
         try:
             while True:
                 await self._something_waits.wait()
+                await self._gather()
                 taken = self._take()
                 if not taken:
                     continue
@@ -158,6 +167,7 @@ class Writer:
                         _fail(waiting, _as_answer(error, waiting.upload))
                 finally:
                     self._flushing.remove(began)
+                    self._may_flush.set()
                     # Uploads without an answer are left here only by a bug of ours or a cancellation.
                     _fail_unanswered(taken)
         finally:
@@ -173,14 +183,35 @@ class Writer:
             _fail(waiting, DatabaseUnavailableError(NOT_STORED))
         self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self._waiting else None
 
+    @property
+    def _should_gather(self) -> bool:
+        """Return whether the waiting uploads are small and do not fill a flush."""
+        return (
+            bool(self._waiting)
+            and self._waiting_values < FLUSH_VALUES
+            and self._waiting[0].upload.value_count < SMALL_UPLOAD_VALUES
+        )
+
+    async def _gather(self) -> None:
+        """Let small uploads wait until the flush under way has ended, or has lasted long, or they fill another one."""
+        while self._flushing and self._should_gather:
+            left_s = max(self._flushing) + GATHERED_WITHIN_S - monotonic()
+            if left_s <= 0:
+                return
+            self._may_flush.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._may_flush.wait()
+
     def _take(self) -> list[_Waiting]:
         """Take waiting uploads from the front of the queue, at least one, up to FLUSH_VALUES.
 
-        Of a short queue only a part is taken, so that the other flusher has something to do as well. If all clients
-        waited for one flush, none could send more until it ends.
+        Of a short queue of large uploads only a part is taken, so that the other flusher has something to do as well.
+        If all clients waited for one flush, none could send more until it ends.
         """
         taken: list[_Waiting] = []
-        value_count, limit = 0, min(max(self._waiting_values, FLUSH_VALUES) // FLUSHERS, FLUSH_VALUES)
+        share = FLUSH_VALUES if self._should_gather else max(self._waiting_values, FLUSH_VALUES) // FLUSHERS
+        value_count, limit = 0, min(share, FLUSH_VALUES)
         while self._waiting and (not taken or value_count + self._waiting[0].upload.value_count <= limit):
             waiting = self._waiting.popleft()
             self._count(-waiting.upload.value_count, -waiting.upload.byte_count)

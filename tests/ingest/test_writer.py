@@ -8,6 +8,7 @@ from random import Random
 from time import monotonic
 from typing import Any
 
+import aiohttp
 import asyncpg
 import msgspec
 import pytest
@@ -319,6 +320,46 @@ async def test_bulk_upload_counts_each_value_once_when_some_are_stored(server: S
     assert [answer["seq"] is None for answer in answers] == [False, False, True]
     async with server.http.get("/metrics") as response:
         assert 'tidegauge_flush_retries_total{sqlstate="23505"} 2.0' in await response.text()
+
+
+@asynccontextmanager
+async def _stuck_flush(server: Server, database: Database) -> AsyncIterator[asyncio.Task[aiohttp.ClientResponse]]:
+    """Let a flush of the sensor `held` wait for a lock until the block ends; yield its upload."""
+    assert (await server.post_readings({"sensor": "held", "values": {"t": 1}})).status == 200
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM series_state FOR UPDATE")
+        held = asyncio.create_task(server.post_readings({"sensor": "held", "values": {"t": 2}}))
+        await wait_until(lambda: server.services.ingest.writer.oldest_flush_s > 0)
+        yield held
+
+
+async def test_small_uploads_are_stored_together_when_a_flush_is_under_way(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "GATHERED_WITHIN_S", 60.0)
+    async with _stuck_flush(server, database) as held:
+        others = []
+        for number in range(5):
+            others.append(asyncio.create_task(server.post_readings({"sensor": f"pi{number}", "values": {"t": 1}})))
+            await wait_until(lambda: len(server.services.ingest.writer._waiting) == len(others))
+    assert {(await answer.json())["seq"] for answer in await asyncio.gather(*others)} == {3}
+    assert (await held).status == 200
+
+
+async def test_small_upload_is_stored_when_the_flush_under_way_hangs(server: Server, database: Database) -> None:
+    async with _stuck_flush(server, database) as held:
+        other = await server.post_readings({"sensor": "pi1", "values": {"t": 1}})
+        assert (other.status, held.done()) == (200, False)
+    assert (await held).status == 200
+
+
+async def test_large_upload_is_stored_at_once_when_a_flush_is_under_way(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "GATHERED_WITHIN_S", 60.0)
+    readings = [{"sensor": "pi1", "time": START_MS + n, "values": {"t": 1}} for n in range(writer.SMALL_UPLOAD_VALUES)]
+    async with _stuck_flush(server, database) as held:
+        assert ((await server.post_readings(readings)).status, held.done()) == (200, False)
 
 
 async def test_other_uploads_of_a_flush_are_stored_when_one_cannot_be_stored(database: Database) -> None:

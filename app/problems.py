@@ -77,7 +77,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
     """Answer an exception with problem details; log an unexpected exception with its traceback."""
     problem, headers = describe(error, _list_body_fields(request))
     if problem.status == HTTP_500_INTERNAL_SERVER_ERROR:
-        log.error("request_failed", path=request.url.path, exc_info=error)
+        log.error("request_failed", path=request.scope["path"], exc_info=error)
     return Response(problem, status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 

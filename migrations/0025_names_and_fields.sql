@@ -19,6 +19,14 @@ CREATE OR REPLACE FUNCTION find_sensor(wanted text) RETURNS int
         );
     END;
 
+-- Uploads wait until this is done, and processes under way load the names anew.
+LOCK TABLE sensor, series IN SHARE ROW EXCLUSIVE MODE;
+UPDATE sensor_version SET version = version + 1;
+
+-- A silence goes on for a sensor that is named anew below.
+UPDATE silence SET matchers = jsonb_set(matchers, '{sensor}', to_jsonb(tidy_name(matchers ->> 'sensor')))
+ WHERE ends_at > now() AND matchers ->> 'sensor' <> tidy_name(matchers ->> 'sensor');
+
 -- Earlier releases stored names as they were sent. Where the tidy name is free, uploads would register it anew.
 UPDATE sensor SET name = tidied.name
   FROM (
@@ -26,6 +34,16 @@ UPDATE sensor SET name = tidied.name
        ORDER BY tidy_name(name), id
   ) AS tidied
  WHERE sensor.id = tidied.id AND tidied.name <> ''
+   AND NOT EXISTS (SELECT FROM sensor AS other WHERE other.name = tidied.name)
+   AND NOT EXISTS (SELECT FROM sensor_alias AS other WHERE other.name = tidied.name);
+
+UPDATE sensor_alias SET name = tidied.name
+  FROM (
+      SELECT DISTINCT ON (tidy_name(name)) name AS old, tidy_name(name) AS name
+        FROM sensor_alias WHERE name <> tidy_name(name)
+       ORDER BY tidy_name(name), sensor_id
+  ) AS tidied
+ WHERE sensor_alias.name = tidied.old AND tidied.name <> ''
    AND NOT EXISTS (SELECT FROM sensor AS other WHERE other.name = tidied.name)
    AND NOT EXISTS (SELECT FROM sensor_alias AS other WHERE other.name = tidied.name);
 
@@ -42,6 +60,26 @@ UPDATE series SET metric = tidied.metric
 
 UPDATE sensor SET gateway = tidy_name(gateway), owner = tidy_name(owner)
  WHERE (gateway, owner) IS DISTINCT FROM (tidy_name(gateway), tidy_name(owner));
+
+UPDATE api_key SET gateway = tidy_name(gateway) WHERE gateway <> tidy_name(gateway);
+
+UPDATE gateway SET name = tidied.name
+  FROM (
+      SELECT DISTINCT ON (api_key, tidy_name(name)) api_key, name AS old, tidy_name(name) AS name
+        FROM gateway WHERE name <> tidy_name(name)
+       ORDER BY api_key, tidy_name(name), last_upload_at DESC
+  ) AS tidied
+ WHERE gateway.api_key = tidied.api_key AND gateway.name = tidied.old
+   AND NOT EXISTS (SELECT FROM gateway AS other WHERE other.api_key = tidied.api_key AND other.name = tidied.name);
+
+-- An open alert goes on. Where one of the same rule is open under the tidy name already, it ends by itself.
+UPDATE alert_episode AS episode SET gateway = tidy_name(episode.gateway)
+ WHERE episode.gateway <> tidy_name(episode.gateway)
+   AND NOT EXISTS (
+       SELECT FROM alert_episode AS other
+        WHERE other.id <> episode.id AND other.rule = episode.rule AND other.resolved_at IS NULL
+          AND tidy_name(other.gateway) = tidy_name(episode.gateway)
+   );
 
 ALTER TABLE gateway
     -- Fields that no format has -> how often they were left out of uploads; at most 20.

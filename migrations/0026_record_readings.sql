@@ -2,10 +2,11 @@
 -- series_state took. While a flush holds the rows of series_state, other flushes of the same series wait for it.
 
 -- Stores the newest reading of each series, given in ascending order of series. Nearly all series are known, and an
--- UPDATE locks no row before it changes it, as ON CONFLICT does. With a nested loop the rows are taken in the given
--- order, so that flushes never deadlock.
+-- UPDATE locks no row before it changes it, as ON CONFLICT does. The settings leave only plans that take the rows in
+-- ascending order, so that flushes of known series never deadlock.
 CREATE FUNCTION update_series_state_1(state_ids int[], state_times_us bigint[], state_values float8[]) RETURNS void
-    LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
 DECLARE
     updated int;
 BEGIN
@@ -29,7 +30,7 @@ BEGIN
     END IF;
 END $$;
 
--- Writes all rows that follow from new readings, and returns the ids of the feed row and of the legacy records.
+-- Writes all rows that follow from new readings. Returns the ids of the feed row and of the legacy records.
 CREATE FUNCTION record_readings_1(
     stored int,  -- number of new readings
     late_days date[], late_oldest_us bigint[],  -- days, with the time of the oldest reading of each
@@ -39,7 +40,8 @@ CREATE FUNCTION record_readings_1(
     legacy_sensors text[], legacy_times_us bigint[], legacy_temperatures float8[], legacy_humidities float8[],
     legacy_pressures float8[], legacy_client_ips text[],
     OUT feed_id bigint,
-    OUT legacy_ids bigint[]
+    OUT legacy_ids bigint[],
+    OUT version bigint  -- of the sensors, read as late as possible: what changes from then on finds this flush committed
 ) LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO late_day (day)
@@ -70,6 +72,7 @@ BEGIN
 
     -- Last, because its row locks make other flushes wait.
     PERFORM update_series_state_1(state_ids, state_times_us, state_values);
+    SELECT sensor_version.version INTO version FROM sensor_version;
 END $$;
 
 -- As store_small_flush_2, which is dropped a release later.

@@ -108,9 +108,28 @@ async def test_names_of_earlier_releases_become_tidy_where_that_name_is_free(emp
             " WHERE name = ' a'"
         )
         await pool.execute("UPDATE sensor SET gateway = 'g ', owner = ' g' WHERE name = 'b'")
+        await pool.execute("INSERT INTO sensor_alias (name, sensor_id) SELECT 'old ', id FROM sensor WHERE name = 'b'")
+        await pool.execute(
+            "INSERT INTO api_key (label, sha256, scopes, gateway) VALUES ('k ', '', '{ingest}', 'k ');"
+            "INSERT INTO gateway (api_key, name, first_upload_at, last_upload_at) VALUES ('k ', 'k ', now(), now());"
+            "INSERT INTO silence (matchers, starts_at, ends_at, author, comment)"
+            " VALUES ('{\"sensor\": \" a\"}', now(), now() + INTERVAL '1 hour', 'ann', '')"
+        )
+        version = await pool.fetchval("SELECT version FROM sensor_version")
         await migrate(empty_dsn, migrations=files)
+        renamed = [
+            await pool.fetchval(query)
+            for query in (
+                "SELECT name FROM sensor_alias",
+                "SELECT gateway FROM api_key",
+                "SELECT name FROM gateway",
+                "SELECT matchers ->> 'sensor' FROM silence",
+            )
+        ]
+        assert await pool.fetchval("SELECT version FROM sensor_version") > version
         names = [row[0] for row in await pool.fetch("SELECT name FROM sensor ORDER BY id")]
         metrics = [row[0] for row in await pool.fetch("SELECT metric FROM series ORDER BY id")]
         gateway = await pool.fetchrow("SELECT gateway, owner FROM sensor WHERE name = 'b'")
     assert names == ["a", "a ", "b", "b ", "\u00e9", "\u0107"]
+    assert renamed == ["old", "k", "k", "a"]
     assert (sorted(metrics), tuple(gateway or ())) == ([" t", "h", "t"], ("g", "g"))

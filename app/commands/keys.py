@@ -110,7 +110,7 @@ def _read_binding(label: str, gateway: str | None, sensors: str | None, prefix: 
             f'--sensors "{prefix}*", or leave it out',
             param_hint="--sensors",
         )
-    return Binding(gateway or label, sensors, prefix or "")
+    return Binding(gateway or tidy_name(label), sensors, prefix or "")
 
 
 def _may_begin(pattern: str, prefix: str) -> bool:

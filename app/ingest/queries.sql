@@ -150,8 +150,8 @@ SELECT count(*)
 -- $7 summaries of the new readings of series, packed as in app/summaries.py, and $8 whether the readings are late,
 -- $9 parts of the payload of the feed row, $10 to $15 records of the replaced server: sensors, times, temperatures,
 -- humidities, pressures and client addresses. Returns the version of the sensors as well, to save a round trip.
-SELECT recorded.*, (SELECT version FROM sensor_version) AS version
-  FROM record_readings_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS recorded;
+SELECT feed_id, legacy_ids, version
+  FROM record_readings_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
 -- name: update_series_state
 -- $1 series ids in ascending order, $2 time and $3 value of the newest new reading of each

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from app.errors import InvalidRequestError
-from app.ingest.bodies.loose_json import Repeated, decode_json
+from app.ingest.bodies.loose_json import Repeated, decode_json, decode_utf8_json
 from app.ingest.bodies.msgpack_pieces import decode_msgpack, split_msgpack
 from app.ingest.bodies.pieces import Pieces, SplitBody, check_repeated, split_json
 
@@ -20,18 +20,27 @@ class Coding(msgspec.Struct, frozen=True):
 
     name: str
     decode: Callable[[bytes], Any]
+    #: The same for a part of a body, as `split` returns it.
+    decode_part: Callable[[bytes], Any]
     split: Callable[[bytes], SplitBody]
 
-    def read(self, encoded: bytes) -> Any:
-        """Decode a body or a part of one; raise InvalidRequestError."""
+    def read(self, body: bytes) -> Any:
+        """Decode a body; raise InvalidRequestError."""
+        return self._read(self.decode, body)
+
+    def read_part(self, part: bytes) -> Any:
+        """Decode a part of a body; raise InvalidRequestError."""
+        return self._read(self.decode_part, part)
+
+    def _read(self, decode: Callable[[bytes], Any], encoded: bytes) -> Any:
         try:
-            return self.decode(encoded)
+            return decode(encoded)
         except (ValueError, RecursionError) as error:
             raise InvalidRequestError(f"The body is not valid {self.name}: {error}") from None
 
 
-JSON = Coding("JSON", decode_json, split_json)
-MESSAGE_PACK = Coding("MessagePack", decode_msgpack, split_msgpack)
+JSON = Coding("JSON", decode_json, decode_utf8_json, split_json)
+MESSAGE_PACK = Coding("MessagePack", decode_msgpack, decode_msgpack, split_msgpack)
 
 
 class Listing:
@@ -121,7 +130,7 @@ class _Encoded:
 
     def __call__(self) -> Any:
         self.was_read = True
-        return self._coding.read(self._encoded)
+        return self._coding.read_part(self._encoded)
 
 
 class _Watched:
@@ -159,4 +168,4 @@ def _listing(items: list[Any]) -> Listing:
 
 def _in_pieces(coding: Coding, pieces: Pieces) -> Listing:
     watched = _Watched(pieces)
-    return Listing(lambda: map(coding.read, watched()), watched)
+    return Listing(lambda: map(coding.read_part, watched()), watched)

@@ -55,7 +55,16 @@ def decode_json(body: bytes) -> Any:
     Words that are no JSON become numbers, where they are meant as such, else Word, and so do missing values. A comma
     after the last item is left out. An object with a key twice is Repeated.
     """
-    text = body.decode(json.detect_encoding(body), "surrogatepass").rstrip("\0")
+    return _decode_text(body.decode(json.detect_encoding(body), "surrogatepass"))
+
+
+def decode_utf8_json(part: bytes) -> Any:
+    """Decode a part of a body likewise. Its body was found to be UTF-8, whatever the part looks like."""
+    return _decode_text(part.decode("utf-8", "surrogatepass"))
+
+
+def _decode_text(text: str) -> Any:
+    text = text.rstrip("\0")
     try:
         return _decode(text, [])
     except ValueError:

@@ -119,7 +119,7 @@ def _read_pieces(coding: Coding, listing: Listing, source: Source) -> Iterator[R
             yield good
             count = good.indexes[-1] + 1
             continue
-        items = coding.read(piece)
+        items = coding.read_part(piece)
         check_count(count + len(items))
         source.times.expect(len(items))
         yield from check_items(iter(enumerate(items, count)), source)

@@ -198,7 +198,7 @@ async def test_columnstore_gives_the_same_answers_as_rows(connection: Connection
     await _flush(connection, registry, upload(reading("pi1", T0, t=1), reading("pi1", T0 + 2, t=2)))
     await connection.fetch("SELECT compress_chunk(show_chunks('reading'))")
     (outcome,) = await _call(connection, registry, upload(reading("pi1", T0, t=3), reading("pi1", T0 + 2, t=3)))
-    assert outcome == Outcome(receipt_of(None, 0, 2))
+    assert outcome == Outcome(receipt_of(None, 0, 2), conflicts=2)
     with pytest.raises(NotUniformError):
         await _call(connection, registry, upload(reading("pi1", T0, t=3), reading("pi1", T0 + 1, t=3)))
     (outcome,) = await _call(connection, registry, upload(reading("pi1", T0 + 1, t=3), reading("pi1", T0 + 3, t=4)))

@@ -33,7 +33,7 @@ def read(document: Document, source: Source) -> Items:
 def _read_line(line: bytes, source: Source) -> Iterator[object]:
     source.units = None  # those of the line before
     try:
-        value: Any = JSON.read(line)
+        value: Any = JSON.read_part(line)
         if isinstance(value, Repeated):
             yield value  # it is refused by itself, and not with the body
             return

@@ -66,6 +66,10 @@ def test_json_with_odd_words_is_read_or_refused(body: Any, media_type: str, word
     _check((text[:at] + word + text[end:]).encode(), media_type)
 
 
+def test_part_of_a_body_is_utf8_as_the_body_is_when_a_nul_stands_in_it() -> None:
+    assert parse(b"[null, [],\0null]").rejected_count == 3
+
+
 @settings(deadline=None, max_examples=200)
 @given(body=ANY, encode=st.sampled_from([pack, cbor2.dumps]), data=st.data())
 def test_binary_body_is_read_or_refused(body: Any, encode: Any, data: st.DataObject) -> None:

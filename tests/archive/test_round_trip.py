@@ -334,10 +334,11 @@ async def test_database_without_schema_is_migrated_when_an_archive_is_imported(
     database: Database, empty_dsn: str, tmp_path: Path
 ) -> None:
     await database.pool.execute("INSERT INTO sensor (name, created_by) VALUES ('a', 'key')")
+    version = await database.pool.fetchval("SELECT version FROM sensor_version")
     await move(database.dsn, empty_dsn, tmp_path / "all.tar")
     async with connected(empty_dsn) as connection:
         assert await connection.fetchval("SELECT name FROM sensor") == "a"
-        assert await connection.fetchval("SELECT version FROM sensor_version") == 1
+        assert await connection.fetchval("SELECT version FROM sensor_version") > version
 
 
 @pytest.mark.parametrize("has_worker", [False, True])

@@ -1,5 +1,7 @@
 """The start of a process waits for a database that is away, and says in one line why it cannot be used."""
 
+from typing import Any
+
 import asyncpg
 import pytest
 
@@ -28,6 +30,23 @@ async def test_start_ends_at_once_when_the_server_refuses(database: Database) ->
     with pytest.raises(SettingsError, match=r"The database at READ_DATABASE_URL refuses: database .* does not exist"):
         async with opened_pool("READ_DATABASE_URL", dsn):
             pass
+
+
+async def test_start_waits_when_a_connection_is_lost_in_the_middle_of_a_message(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = asyncpg.connect
+    errors = [asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")]
+
+    async def lose_the_first(*arguments: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await connect(*arguments, **options)
+
+    monkeypatch.setattr(asyncpg, "connect", lose_the_first)
+    async with opened_pool("DATABASE_URL", database.dsn, min_size=1, max_size=1) as pool:
+        assert await pool.fetchval("SELECT 1") == 1
+    assert not errors
 
 
 async def test_question_is_asked_once_when_the_database_refuses_it_or_the_time_is_over(

@@ -55,7 +55,8 @@ HOST_ERRORS = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TargetServerAttributeNotMatched,
+    # asyncpg has lost the connection in the middle of a message, or the host has not the attribute that is asked for.
+    asyncpg.InternalClientError,
     asyncpg.TooManyConnectionsError,
 )
 

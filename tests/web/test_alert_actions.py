@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from app.settings import Settings
-from tests.conftest import Database, Server, running_server
+from tests.conftest import Database, Server
 from tests.web.readings import post, write_rules
+from tests.web.visit import open_page, running_with_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
-KEY = "test-page-key"
 MUTED_RULES = """version: 1
 rules:
   - name: too-wet
@@ -32,17 +31,8 @@ async def server(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
     """A server with rules, whose one key may do everything."""
     write_rules(tmp_path)
     (tmp_path / "more.yml").write_text(MUTED_RULES)
-    settings = Settings(database_url=database.dsn, api_key=KEY, api_key_ws=KEY, rules_dir=tmp_path)
-    async with running_server(settings) as running:
-        running.http.headers["X-API-Key"] = KEY
+    async with running_with_rules(database, tmp_path) as running:
         yield running
-
-
-async def _open(page: Page, server: Server, route: str = "") -> None:
-    await page.goto(f"{server.address}/#key={KEY}")
-    await expect(page.locator("#connection")).to_contain_text("live, ")
-    if route:
-        await page.goto(f"{server.address}/{route}")
 
 
 def _rows(page: Page) -> Locator:
@@ -51,7 +41,7 @@ def _rows(page: Page) -> Locator:
 
 async def test_alert_is_closed_with_name_and_note_and_found_among_those_that_ended(server: Server, page: Page) -> None:
     await post(server, "boiler", temperature=25)
-    await _open(page, server, "#/alert/1")
+    await open_page(page, server, "#/alert/1")
     await page.get_by_role("button", name="Close", exact=True).click()
     await expect(page.get_by_label("Note")).to_be_focused()
     await page.keyboard.type("sensor replaced")
@@ -78,7 +68,7 @@ async def test_all_alerts_below_a_heading_are_acknowledged_and_no_others(
 ) -> None:
     for number, site in enumerate(("quay", "quay", "pier")):
         await post(server, f"gauge-{number}", tags={"site": site}, level=4)
-    await _open(page, server)
+    await open_page(page, server)
     await page.evaluate(NAME)
     quay = page.locator(".alert-group").filter(has_text="quay")
     await expect(quay.locator("h3")).to_have_text("too-full · quay · 2 alerts")
@@ -94,7 +84,7 @@ async def test_silence_is_extended_by_an_hour_when_asked(server: Server, databas
     body = {"matchers": {"rule": "too-warm"}, "to": end.isoformat(), "author": "Ana"}
     async with server.http.post("/api/v1/silences", json=body) as response:
         assert response.status == 201
-    await _open(page, server, "#/silences")
+    await open_page(page, server, "#/silences")
     row = page.locator(".silence-row")
     await expect(row).to_contain_text("29 min left")
     buttons = row.get_by_role("button")
@@ -108,7 +98,7 @@ async def test_silence_is_extended_by_an_hour_when_asked(server: Server, databas
 
 async def test_alert_says_until_when_its_rule_is_muted(server: Server, page: Page) -> None:
     await post(server, "cellar", humidity=93)
-    await _open(page, server)
+    await open_page(page, server)
     told = _rows(page).locator(".alert-told")
     await expect(told).to_contain_text("muted to ")
     await page.goto(f"{server.address}/#/rules")
@@ -119,7 +109,7 @@ async def test_large_group_shows_its_first_alerts_and_the_rest_when_asked(server
     for number in range(14):
         await post(server, f"boiler-{number}", temperature=25)
     await post(server, "tank", level=4)
-    await _open(page, server)
+    await open_page(page, server)
     warm = page.locator(".alert-group").filter(has_text="too-warm")
     await expect(warm.locator("h3")).to_have_text("too-warm · 14 alerts")
     await expect(warm.locator(".alert-row")).to_have_count(8)

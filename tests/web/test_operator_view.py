@@ -9,11 +9,11 @@ from playwright.async_api import Locator, Page, expect
 
 from app.settings import Settings
 from app.worker import Worker
-from tests.conftest import Database, Server, running_api, running_server
+from tests.conftest import Database, Server, running_api
 from tests.web.readings import post, write_rules
+from tests.web.visit import KEY, open_page, running_with_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
-KEY = "test-page-key"
 #: Less than the time after which the page asks for the server's health anew.
 AT_ONCE_MS = 4_000
 SECOND_TOO_WARM = """version: 1
@@ -56,17 +56,8 @@ async def server(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
     write_rules(tmp_path)
     (tmp_path / "mean.yml").write_text(MEAN_RULE)
     (tmp_path / "rising.yml").write_text(RISING_RULE)
-    settings = Settings(database_url=database.dsn, api_key=KEY, api_key_ws=KEY, rules_dir=tmp_path)
-    async with running_server(settings) as running:
-        running.http.headers["X-API-Key"] = KEY
+    async with running_with_rules(database, tmp_path) as running:
         yield running
-
-
-async def _open(page: Page, server: Server, route: str = "") -> None:
-    await page.goto(f"{server.address}/#key={KEY}")
-    await expect(page.locator("#connection")).to_contain_text("live, ")
-    if route:
-        await page.goto(f"{server.address}/{route}")
 
 
 def _row(page: Page) -> Locator:
@@ -78,7 +69,7 @@ async def test_rule_problem_keeps_its_place_and_text_when_it_names_another_file(
 ) -> None:
     (tmp_path / "copy.yml").write_text(SECOND_TOO_WARM)
     await server.worker.alerting.keeper.reload(server.worker.pool)
-    await _open(page, server)
+    await open_page(page, server)
     problem = page.locator("#problem-list li")
     await expect(problem.locator("code")).to_have_text("warm.yml:4")
     await expect(problem).to_contain_text('the rule "too-warm" is defined twice, first at ')
@@ -88,7 +79,7 @@ async def test_rule_problem_keeps_its_place_and_text_when_it_names_another_file(
 async def test_page_names_server_problems_as_soon_as_it_opens(database: Database, page: Page) -> None:
     settings = Settings(database_url=database.dsn, api_key=KEY, api_key_ws=KEY)
     async with running_api(settings, Worker(settings)) as server:
-        await _open(page, server)
+        await open_page(page, server)
         await expect(page.locator("#summary")).to_contain_text(" server problem", timeout=20_000)
         await page.reload()
         await expect(page.locator("#summary")).to_contain_text(" server problem", timeout=AT_ONCE_MS)
@@ -98,7 +89,7 @@ async def test_name_that_is_typed_replaces_the_name_in_the_dialog(
     server: Server, database: Database, page: Page
 ) -> None:
     await post(server, "boiler", temperature=25)
-    await _open(page, server)
+    await open_page(page, server)
     await _row(page).get_by_role("button", name="Ack", exact=True).click()
     await expect(page.get_by_label("Your name")).to_be_focused()
     await page.keyboard.type("Ana")
@@ -109,7 +100,7 @@ async def test_name_that_is_typed_replaces_the_name_in_the_dialog(
 
 async def test_limit_is_read_in_full_beside_what_the_rule_computes(server: Server, page: Page) -> None:
     await post(server, "cellar", humidity=93)
-    await _open(page, server)
+    await open_page(page, server)
     await expect(_row(page).locator(".alert-metric")).to_have_text("humidity, avg 10m")
     limit = _row(page).locator(".alert-limit")
     await expect(limit).to_have_text("outside 30 to 70")
@@ -120,7 +111,7 @@ async def test_alert_shows_who_was_told_beside_what_failed(server: Server, datab
     await post(server, "boiler", temperature=25)
     await server.tick()
     await database.pool.execute(TOLD_IN_PART)
-    await _open(page, server)
+    await open_page(page, server)
     told = _row(page).locator(".alert-told")
     await expect(told.locator("span").first).to_have_text("failed: siren")
     await expect(told.locator("span").last).to_contain_text("duty ")
@@ -134,7 +125,7 @@ async def test_silence_shows_at_every_width_also_when_a_channel_failed(
     await page.set_viewport_size({"width": width, "height": 800})
     await post(server, "boiler", temperature=25)
     await server.tick()
-    await _open(page, server)
+    await open_page(page, server)
     await _row(page).get_by_role("button", name="Silence", exact=True).click()
     await page.keyboard.press("Enter")
     silenced = _row(page).get_by_text("silenced to")
@@ -150,7 +141,7 @@ async def test_count_of_resolved_alerts_says_at_least_when_not_all_were_read(
 ) -> None:
     await post(server, "boiler", temperature=1)
     await database.pool.execute(RESOLVED_ALERTS, 99)
-    await _open(page, server)
+    await open_page(page, server)
     await expect(page.locator("#resolved-count")).to_have_text("99 alerts resolved in the last 24 h")
     await database.pool.execute("DELETE FROM alert_episode")
     await database.pool.execute(RESOLVED_ALERTS, 101)
@@ -164,7 +155,7 @@ async def test_phone_shows_the_value_in_alert_before_others(server: Server, page
     await post(server, "damp", battery=3, humidity=93, temperature=15)
     await post(server, "hot", battery=3, humidity=50, temperature=31.5)
     await post(server, "warm", temperature=15)
-    await _open(page, server)
+    await open_page(page, server)
     figures = [page.get_by_role("row").filter(has_text=name).locator(".figure") for name in ("calm", "damp", "hot")]
     # The most important value stands at the right; temperature is the commonest.
     await expect(figures[0].last).to_have_text("15")
@@ -177,7 +168,7 @@ async def test_phone_shows_alerts_before_problems(server: Server, tmp_path: Path
     await post(server, "boiler", temperature=25)
     (tmp_path / "copy.yml").write_text(SECOND_TOO_WARM)
     await server.worker.alerting.keeper.reload(server.worker.pool)
-    await _open(page, server)
+    await open_page(page, server)
     for each in ("#alerts", "#problems"):
         await expect(page.locator(each)).to_be_visible()
     boxes = [await page.locator(each).bounding_box() for each in ("#alerts", "#problems")]
@@ -189,7 +180,7 @@ async def test_phone_shows_alerts_before_problems(server: Server, tmp_path: Path
 async def test_sensor_opens_with_the_metric_that_is_in_alert(server: Server, page: Page) -> None:
     await post(server, "boiler", humidity=50, temperature=25)
     await server.tick()
-    await _open(page, server, "#/sensor/boiler")
+    await open_page(page, server, "#/sensor/boiler")
     tab = page.get_by_role("button", name="temperature")
     await expect(tab).to_have_attribute("aria-pressed", "true")
     await expect(tab.locator(".tab-name")).to_have_attribute("data-kind", "warning")
@@ -209,7 +200,7 @@ async def test_channel_is_not_called_working_while_its_message_is_tried_in_vain(
     await database.pool.execute("DELETE FROM notification")
     await database.pool.execute(TOLD_IN_PART)
     await database.pool.execute("UPDATE notification SET next_attempt_at = now() WHERE channel = 'siren'")
-    await _open(page, server, "#/deliveries")
+    await open_page(page, server, "#/deliveries")
     channel = page.locator(".channel-row")
     await expect(channel).to_contain_text("failing")
     await expect(channel).to_contain_text("no such host")
@@ -220,12 +211,12 @@ async def test_history_gives_the_peak_of_what_a_rule_compares(server: Server, pa
     await post(server, "quay", minutes_ago=9, level=1)
     await post(server, "quay", level=11)
     await server.tick()
-    await _open(page, server, "#/history")
+    await open_page(page, server, "#/history")
     await expect(page.locator(".history-row")).to_contain_text(re.compile(r"peak \d"))
 
 
 async def test_what_sticks_below_the_head_knows_its_height(server: Server, page: Page) -> None:
-    await _open(page, server)
+    await open_page(page, server)
     for width in (1440, 700):
         await page.set_viewport_size({"width": width, "height": 800})
         await expect(page.locator("#menu")).to_be_visible()
@@ -236,7 +227,7 @@ async def test_what_sticks_below_the_head_knows_its_height(server: Server, page:
 
 async def test_mark_of_the_connection_stands_still_while_its_age_grows(server: Server, page: Page) -> None:
     await page.set_viewport_size({"width": 390, "height": 800})
-    await _open(page, server)
+    await open_page(page, server)
     left = """(text) => {
       document.getElementById("connection-text").textContent = text;
       return document.getElementById("connection").getBoundingClientRect().left;
@@ -248,7 +239,7 @@ async def test_alert_that_began_days_ago_shows_for_how_long(server: Server, data
     await post(server, "boiler", temperature=25)
     await server.tick()
     await database.pool.execute("UPDATE alert_episode SET started_at = now() - INTERVAL '50 hours'")
-    await _open(page, server)
+    await open_page(page, server)
     since = _row(page).locator(".alert-since")
     await expect(since).to_have_text(re.compile(r" · 2 d 2 h$"))
     assert await since.evaluate("(each) => each.scrollWidth <= each.clientWidth")
@@ -257,14 +248,14 @@ async def test_alert_that_began_days_ago_shows_for_how_long(server: Server, data
 async def test_alert_shows_computed_values_with_two_decimals_at_most(server: Server, page: Page) -> None:
     for minutes_ago, humidity in ((2, 81), (1, 80), (0, 81)):
         await post(server, "cellar", minutes_ago=minutes_ago, humidity=humidity)
-    await _open(page, server)
+    await open_page(page, server)
     await expect(_row(page).locator(".alert-now")).to_have_text("80.67")
 
 
 async def test_newest_value_of_an_alert_says_how_old_it_is(server: Server, page: Page) -> None:
     await post(server, "boiler", minutes_ago=48, temperature=25)
     await post(server, "oven", temperature=25)
-    await _open(page, server)
+    await open_page(page, server)
     boiler, oven = (_row(page).filter(has_text=name).locator(".alert-now") for name in ("boiler", "oven"))
     await expect(boiler).to_have_text("2548 min ago")
     await expect(oven).to_have_text("25")
@@ -275,7 +266,7 @@ async def test_buttons_of_a_group_stand_side_by_side(server: Server, page: Page,
     await page.set_viewport_size({"width": width, "height": 800})
     await post(server, "boiler", tags={"site": "harbour"}, temperature=25)
     await post(server, "oven", tags={"site": "harbour"}, temperature=25)
-    await _open(page, server)
+    await open_page(page, server)
     ack = await page.get_by_role("button", name="Ack all").bounding_box()
     silence = await page.get_by_role("button", name="Silence all").bounding_box()
     assert ack is not None

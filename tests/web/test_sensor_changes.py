@@ -9,9 +9,9 @@ from app.auth.keys import create_key
 from app.settings import Settings
 from tests.conftest import Database, Server, running_server
 from tests.web.readings import post
+from tests.web.visit import KEY, open_page
 
 pytestmark = pytest.mark.xdist_group("browser")
-KEY = "test-page-key"
 
 
 @pytest.fixture
@@ -23,12 +23,6 @@ async def server(database: Database) -> AsyncIterator[Server]:
         yield running
 
 
-async def _open(page: Page, server: Server, route: str = "", key: str = KEY) -> None:
-    await page.goto(f"{server.address}/#key={key}")
-    await expect(page.locator("#connection")).to_contain_text("live, ")
-    await page.goto(f"{server.address}/{route}")
-
-
 def _button(page: Page, name: str) -> Locator:
     return page.locator("#view").get_by_role("button", name=name, exact=True)
 
@@ -38,7 +32,7 @@ def _names(page: Page) -> Locator:
 
 
 async def test_sensor_shows_what_was_edited_in_its_view_and_in_the_list(server: Server, page: Page) -> None:
-    await _open(page, server, "#/sensor/pi-7")
+    await open_page(page, server, "#/sensor/pi-7")
     await _button(page, "Edit").click()
     dialog = page.get_by_role("dialog")
     await expect(dialog.get_by_label("Tags")).to_have_value("site: harbour")
@@ -65,7 +59,7 @@ async def test_field_takes_back_what_was_set_when_emptied(server: Server, page: 
     body = {"display_name": "Quay wall", "tags": {"room": "1"}, "notes": "Old", "units": {"level": "cm"}}
     async with server.http.put("/api/v1/sensors/pi-7", json=body) as response:
         assert response.status == 200
-    await _open(page, server, "#/sensor/pi-7")
+    await open_page(page, server, "#/sensor/pi-7")
     await expect(page.locator("#view").get_by_role("heading", name="Quay wall")).to_be_visible()
     await _button(page, "Edit").click()
     for label in ("Tags", "Notes", "Unit of level", "Shown as"):
@@ -79,7 +73,7 @@ async def test_field_takes_back_what_was_set_when_emptied(server: Server, page: 
 async def test_dialog_says_what_is_wrong_and_stays_open_when_a_field_is(
     server: Server, complaints: list[str], page: Page
 ) -> None:
-    await _open(page, server, "#/sensor/pi-7")
+    await open_page(page, server, "#/sensor/pi-7")
     await _button(page, "Edit").click()
     dialog = page.get_by_role("dialog")
     await dialog.get_by_label("Tags").fill("harbour")
@@ -94,7 +88,7 @@ async def test_dialog_says_what_is_wrong_and_stays_open_when_a_field_is(
 
 
 async def test_address_under_an_old_name_opens_the_sensor_under_its_new_name(server: Server, page: Page) -> None:
-    await _open(page, server, "#/sensor/pi-7?metric=level")
+    await open_page(page, server, "#/sensor/pi-7?metric=level")
     await _button(page, "Edit").click()
     await page.get_by_role("dialog").get_by_label("Name", exact=True).fill("quay/wall")
     await page.keyboard.press("Enter")
@@ -108,7 +102,7 @@ async def test_address_under_an_old_name_opens_the_sensor_under_its_new_name(ser
 
 
 async def test_open_page_learns_the_new_name_without_a_reading(server: Server, page: Page) -> None:
-    await _open(page, server)
+    await open_page(page, server)
     await expect(_names(page)).to_have_text(["pi-7"])
     async with server.http.put("/api/v1/sensors/pi-7", json={"name": "quay"}) as response:
         assert response.status == 200
@@ -117,7 +111,7 @@ async def test_open_page_learns_the_new_name_without_a_reading(server: Server, p
 
 
 async def test_retired_sensor_leaves_the_list_until_it_is_used_again(server: Server, page: Page) -> None:
-    await _open(page, server, "#/sensor/pi-7")
+    await open_page(page, server, "#/sensor/pi-7")
     await _button(page, "Retire").click()
     await expect(page.get_by_role("dialog")).to_contain_text("comes back by itself when it reports again")
     await page.keyboard.press("Enter")
@@ -135,7 +129,7 @@ async def test_retired_sensor_leaves_the_list_until_it_is_used_again(server: Ser
 async def test_retired_sensor_comes_back_when_it_reports(server: Server, page: Page) -> None:
     async with server.http.put("/api/v1/sensors/pi-7", json={"retired": True}) as response:
         assert response.status == 200
-    await _open(page, server)
+    await open_page(page, server)
     await expect(page.locator("#empty")).to_be_visible()
     await post(server, "pi-7", level=2)
     await expect(_names(page)).to_have_text(["pi-7"])
@@ -144,7 +138,7 @@ async def test_retired_sensor_comes_back_when_it_reports(server: Server, page: P
 async def test_sensor_is_deleted_when_asked_twice_and_its_name_is_typed(
     server: Server, database: Database, page: Page
 ) -> None:
-    await _open(page, server, "#/sensor/pi-7")
+    await open_page(page, server, "#/sensor/pi-7")
     await _button(page, "Delete").click()
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("Delete pi-7 with all its readings")
@@ -163,6 +157,6 @@ async def test_sensor_is_deleted_when_asked_twice_and_its_name_is_typed(
 
 async def test_sensor_cannot_be_changed_when_key_lacks_admin(server: Server, database: Database, page: Page) -> None:
     key = await create_key(database.pool, "screen", frozenset({"live", "read"}), {})
-    await _open(page, server, "#/sensor/pi-7", key)
+    await open_page(page, server, "#/sensor/pi-7", key)
     for name in ("Edit", "Retire", "Delete"):
         await expect(_button(page, name)).to_have_attribute("aria-disabled", "true")

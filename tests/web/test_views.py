@@ -14,9 +14,9 @@ from app.settings import Settings
 from tests.conftest import Database, Server, running_server
 from tests.receivers import WebhookReceiver
 from tests.web.readings import BROKEN_RULES, post, write_rules
+from tests.web.visit import KEY, open_page
 
 pytestmark = pytest.mark.xdist_group("browser")
-KEY = "test-page-key"
 #: The mean brightness of an image, given by its address.
 MEASURE = """async (address) => {
   const image = new Image();
@@ -49,12 +49,6 @@ async def server(database: Database, webhook: WebhookReceiver, tmp_path: Path) -
         yield running
 
 
-async def _open(page: Page, server: Server, route: str) -> None:
-    await page.goto(f"{server.address}/#key={KEY}")
-    await expect(page.locator("#connection")).to_contain_text("live, ")
-    await page.goto(f"{server.address}/{route}")
-
-
 async def _fire_and_end(server: Server) -> None:
     """Let alert 1 fire and end."""
     await post(server, "boiler", minutes_ago=1, temperature=25)
@@ -80,7 +74,7 @@ async def _post_hour(server: Server, sensor: str) -> None:
 async def test_sensor_shows_its_trend_with_table_limits_and_alert(server: Server, page: Page) -> None:
     await _post_hour(server, "cold/room%1")
     await server.watch_silence()
-    await _open(page, server, "#/sensor/cold%2Froom%251?range=1h&metric=temperature")
+    await open_page(page, server, "#/sensor/cold%2Froom%251?range=1h&metric=temperature")
     view = page.locator("#view")
     await expect(view.get_by_role("heading", name="cold/room%1")).to_be_visible()
     await expect(view.locator(".chart canvas")).to_be_visible()
@@ -97,7 +91,7 @@ async def test_sensor_shows_its_trend_with_table_limits_and_alert(server: Server
 
 async def test_trend_gets_its_newest_value_when_a_reading_is_posted(server: Server, page: Page) -> None:
     await _post_hour(server, "quay")
-    await _open(page, server, "#/sensor/quay?metric=temperature")
+    await open_page(page, server, "#/sensor/quay?metric=temperature")
     await expect(page.get_by_role("button", name="temperature")).to_contain_text("25")
     await post(server, "quay", temperature=26.5)
     await expect(page.get_by_role("button", name="temperature")).to_contain_text("26.5")
@@ -105,7 +99,7 @@ async def test_trend_gets_its_newest_value_when_a_reading_is_posted(server: Serv
 
 async def test_trend_is_zoomed_and_moved_with_the_keyboard(server: Server, page: Page) -> None:
     await _post_hour(server, "quay")
-    await _open(page, server, "#/sensor/quay?range=1h")
+    await open_page(page, server, "#/sensor/quay?range=1h")
     await expect(page.locator(".chart canvas")).to_be_visible()
     await page.locator(".chart").focus()
     await page.keyboard.press("+")
@@ -121,7 +115,7 @@ async def test_trend_is_zoomed_and_moved_with_the_keyboard(server: Server, page:
 
 async def test_trend_is_zoomed_with_the_mouse(server: Server, page: Page) -> None:
     await _post_hour(server, "quay")
-    await _open(page, server, "#/sensor/quay?range=1h")
+    await open_page(page, server, "#/sensor/quay?range=1h")
     await expect(page.locator(".chart canvas")).to_be_visible()
     box = await page.locator(".chart .u-over").bounding_box()
     assert box is not None
@@ -136,7 +130,7 @@ async def test_trend_is_zoomed_with_the_mouse(server: Server, page: Page) -> Non
 
 async def test_trend_is_saved_as_csv_when_asked(server: Server, page: Page) -> None:
     await _post_hour(server, "quay")
-    await _open(page, server, "#/sensor/quay?range=1h&metric=temperature")
+    await open_page(page, server, "#/sensor/quay?range=1h&metric=temperature")
     await expect(page.locator(".chart canvas")).to_be_visible()
     async with page.expect_download() as saving:
         await page.get_by_role("button", name="CSV").click()
@@ -156,7 +150,7 @@ async def test_sensor_shows_the_table_and_what_to_run_when_uplot_is_missing(
 
     await page.route("**/vendor/**", refuse)
     await _post_hour(server, "quay")
-    await _open(page, server, "#/sensor/quay?range=1h")
+    await open_page(page, server, "#/sensor/quay?range=1h")
     await expect(page.locator(".chart")).to_contain_text(INSTALL)
     await expect(page.locator(".buckets tbody tr").first).to_be_visible()
     complaints[:] = [each for each in complaints if "404" not in each and "MIME" not in each]
@@ -207,7 +201,7 @@ async def test_alert_that_is_over_shows_whom_it_was_told_and_its_messages(
 ) -> None:
     await _fire_and_end(server)
     await database.pool.execute(TOLD)
-    await _open(page, server, "#/alert/1")
+    await open_page(page, server, "#/alert/1")
     view = page.locator("#view")
     for text in ("Ended", "duty: firing warning", "siren failed", "siren: warning firing, given up", "no such host"):
         await expect(view).to_contain_text(text)
@@ -218,12 +212,12 @@ async def test_alert_that_is_over_shows_whom_it_was_told_and_its_messages(
 async def test_alert_opens_by_one_request_however_many_came_after_it(server: Server, page: Page) -> None:
     await _fire_and_end(server)
     await page.route("**/api/v1/alerts/history**", lambda route: route.fulfill(json={"items": [], "next": None}))
-    await _open(page, server, "#/alert/1")
+    await open_page(page, server, "#/alert/1")
     await expect(page.locator("#view")).to_contain_text("too-warm")
 
 
 async def test_page_says_so_when_there_is_no_such_alert(server: Server, complaints: list[str], page: Page) -> None:
-    await _open(page, server, "#/alert/99")
+    await open_page(page, server, "#/alert/99")
     await expect(page.locator("#view")).to_contain_text("There is no alert 99")
     assert [text for text in complaints if "404" in text] == complaints
     complaints.clear()
@@ -258,7 +252,7 @@ async def test_silence_is_ended_when_asked(server: Server, database: Database, p
     body = f'{{"matchers": {{"rule": "too-warm"}}, "to": "{end}", "author": "Ana", "comment": "Repairs"}}'
     async with server.http.post("/api/v1/silences", data=body) as response:
         assert response.status == 201
-    await _open(page, server, "#/silences")
+    await open_page(page, server, "#/silences")
     row = page.locator(".silence-row")
     for text in ("rule too-warm", "Ana", "Repairs", "min left"):
         await expect(row).to_contain_text(text)
@@ -271,7 +265,7 @@ async def test_rules_show_levels_problems_and_last_evaluation(server: Server, tm
     await post(server, "boiler", temperature=25)
     (tmp_path / "broken.yml").write_text(BROKEN_RULES)
     server.worker.alerting.keeper.reload_soon()
-    await _open(page, server, "#/rules")
+    await open_page(page, server, "#/rules")
     row = page.locator(".rule-row")
     for text in (
         "too-warm",
@@ -289,7 +283,7 @@ async def test_rules_show_levels_problems_and_last_evaluation(server: Server, tm
 async def test_deliveries_show_messages_and_test_a_channel(
     server: Server, webhook: WebhookReceiver, page: Page
 ) -> None:
-    await _open(page, server, "#/deliveries")
+    await open_page(page, server, "#/deliveries")
     row = page.locator(".channel-row")
     await expect(row).to_contain_text("duty")
     await row.get_by_role("button", name="Send a test").click()
@@ -304,7 +298,7 @@ async def test_dead_letter_is_sent_anew_when_asked(server: Server, database: Dat
     VALUES ('duty', '["too-warm", []]', 'dead', now(), now(), 'no such host')
     """
     await database.pool.execute(dead)
-    await _open(page, server, "#/deliveries")
+    await open_page(page, server, "#/deliveries")
     row = page.locator(".message-row").filter(has_text="no such host")
     await row.get_by_role("button", name="Resend").click()
     await expect(page.locator("#view")).to_contain_text("Given up, and sent anew since")
@@ -315,7 +309,7 @@ async def test_history_is_filtered_by_rule_and_sensor(server: Server, page: Page
     await post(server, "oven", minutes_ago=1, temperature=35)
     await post(server, "boiler", temperature=15)
     await server.tick()
-    await _open(page, server, "#/history")
+    await open_page(page, server, "#/history")
     rows = page.locator(".history-row")
     await expect(rows).to_have_count(2)
     await expect(rows.filter(has_text="boiler")).to_contain_text("peak 25")
@@ -326,7 +320,7 @@ async def test_history_is_filtered_by_rule_and_sensor(server: Server, page: Page
 
 
 async def test_log_waits_while_paused(server: Server, page: Page) -> None:
-    await _open(page, server, "#/log")
+    await open_page(page, server, "#/log")
     await post(server, "quay", level=1)
     lines = page.locator(".log-row")
     await expect(lines).to_have_count(1)
@@ -341,5 +335,5 @@ async def test_log_waits_while_paused(server: Server, page: Page) -> None:
 
 
 async def test_page_says_so_when_address_leads_nowhere(server: Server, page: Page) -> None:
-    await _open(page, server, "#/nowhere")
+    await open_page(page, server, "#/nowhere")
     await expect(page.locator("#view")).to_contain_text("There is no such page")

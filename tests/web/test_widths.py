@@ -11,9 +11,9 @@ from app.settings import Settings
 from tests.conftest import Database, Server, running_server
 from tests.receivers import WebhookReceiver
 from tests.web.readings import BROKEN_RULES, post, write_rules
+from tests.web.visit import KEY, open_page
 
 pytestmark = pytest.mark.xdist_group("browser")
-KEY = "test-page-key"
 WIDTHS = (320, 1366, pytest.param(390, marks=pytest.mark.slow), pytest.param(768, marks=pytest.mark.slow))
 LONG = "cold-storage-hall-7-compressor-inlet-temperature-probe-north-east"
 LONG_ERROR = "HTTPConnectionPool(host=alerts.example.com, port=443): Name or service not known"
@@ -68,18 +68,13 @@ async def server(database: Database, webhook: WebhookReceiver, tmp_path: Path) -
         yield running
 
 
-async def _open(page: Page, server: Server) -> None:
-    await page.goto(f"{server.address}/#key={KEY}")
-    await expect(page.locator("#connection")).to_contain_text("live, ")
-
-
 @pytest.mark.parametrize("width", WIDTHS)
 async def test_no_view_is_wider_than_the_screen(server: Server, page: Page, width: int) -> None:
     await page.set_viewport_size({"width": width, "height": 700})
     await page.goto(server.address)
     await expect(page.locator("#gate")).to_be_visible()
     wide = {"gate": await page.evaluate(FIND_WIDE)}
-    await _open(page, server)
+    await open_page(page, server)
     for view, (route, part) in ROUTES.items():
         await page.goto(f"{server.address}/{route}")
         if view == "log":
@@ -94,7 +89,7 @@ async def test_no_view_is_wider_than_the_screen(server: Server, page: Page, widt
 @pytest.mark.parametrize("width", WIDTHS)
 async def test_no_dialog_or_opened_part_is_wider_than_the_screen(server: Server, page: Page, width: int) -> None:
     await page.set_viewport_size({"width": width, "height": 700})
-    await _open(page, server)
+    await open_page(page, server)
     row = page.locator(".alert-row")
     wide = {}
     for name in ("Ack", "Silence"):
@@ -124,6 +119,6 @@ async def test_page_without_sensors_is_not_wider_than_the_screen(
     settings = Settings(database_url=database.dsn, api_key=KEY, api_key_ws=KEY, rules_dir=tmp_path)
     async with running_server(settings) as server:
         await page.set_viewport_size({"width": width, "height": 700})
-        await _open(page, server)
+        await open_page(page, server)
         await expect(page.locator("#empty-command")).to_be_visible()
         assert await page.evaluate(FIND_WIDE) == []

@@ -41,6 +41,7 @@ def _rows(page: Page) -> Locator:
 
 async def test_alert_is_closed_with_name_and_note_and_found_among_those_that_ended(server: Server, page: Page) -> None:
     await post(server, "boiler", temperature=25)
+    await server.tick()
     await open_page(page, server, "#/alert/1")
     await page.get_by_role("button", name="Close", exact=True).click()
     await expect(page.get_by_label("Note")).to_be_focused()

@@ -58,6 +58,7 @@ async def server(database: Database, webhook: WebhookReceiver, tmp_path: Path) -
         await post(running, LONG, gateway=f"gateway-{LONG}", tags={"site": LONG}, temperature=35.123, humidity=1)
         await post(running, "oven", minutes_ago=1, temperature=25)
         await post(running, "oven", temperature=15)
+        await running.tick()
         await database.pool.execute(MESSAGE)
         end = (datetime.now(UTC) + timedelta(days=200)).isoformat()
         silence = {"matchers": {"rule": LONG, "sensor": LONG}, "to": end, "author": "Ana Maria", "comment": LONG * 2}

@@ -6,6 +6,8 @@ import { changeFilters, onAddress, readFilters } from "../core/router.js";
 import { shownTime } from "../head/connection.js";
 
 const SHOWN = 12;
+/** Number of fields that a card names, of those that were left out of the gateway's uploads. */
+const FIELDS_SHOWN = 3;
 /** Of all values that a gateway has sent, more bad ones than this share are marked. */
 const BAD_SHARE = 0.001;
 /** Seconds of each unit, the largest first. */
@@ -60,11 +62,13 @@ class Card {
   #name = make("button", { type: "button", class: "gateway-name", onclick: () => this.#filter() });
   #state = make("span", { class: "gateway-state" });
   #facts = FACTS.map(() => make("dd"));
+  #leftOut = make("p", { class: "gateway-left-out" });
   element = make(
     "li",
     { class: "gateway" },
     make("div", { class: "gateway-head" }, this.#name, this.#state),
     make("dl", {}, FACTS.map(([label], index) => make("div", {}, make("dt", {}, label), this.#facts[index]))),
+    this.#leftOut,
   );
 
   constructor(heardFrom) {
@@ -86,6 +90,18 @@ class Card {
       this.#facts[index].classList.toggle("bad", isBad?.(gateway) ?? false);
       setAttribute(this.#facts[index], "title", describe?.(gateway) ?? null);
     });
+    this.#showLeftOut(Object.entries(gateway.unknown_fields), gateway.unknown_fields_at);
+  }
+
+  /** Show which fields of uploads were left out, because they may be misspelt. */
+  #showLeftOut(fields, lastAt) {
+    this.#leftOut.hidden = fields.length === 0;
+    if (fields.length === 0) return;
+    const names = fields.map(([name]) => name);
+    const more = names.length > FIELDS_SHOWN ? ` and ${names.length - FIELDS_SHOWN} more` : "";
+    setText(this.#leftOut, `fields left out: ${names.slice(0, FIELDS_SHOWN).join(", ")}${more}`);
+    const counts = fields.map(([name, count]) => `${formatCount(count)} × ${name}`).join("\n");
+    setAttribute(this.#leftOut, "title", `No format has these fields. Last at ${formatMoment(Date.parse(lastAt))}\n${counts}`);
   }
 
   #filter() {

@@ -1,0 +1,40 @@
+"""Gateways on the page: what is left out of their uploads."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.conftest import Database, Server
+from tests.web.readings import post, write_rules
+from tests.web.visit import open_page, running_with_rules
+
+pytestmark = pytest.mark.xdist_group("browser")
+#: The statistics of gateways are stored, and the page asks for them, every few seconds.
+SOON_MS = 20_000
+
+
+@pytest.fixture
+async def server(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server whose one key may do everything."""
+    async with running_with_rules(database, write_rules(tmp_path)) as running:
+        yield running
+
+
+async def test_card_names_the_fields_that_were_left_out_of_uploads(server: Server, page: Page) -> None:
+    odd = {"rssi_dbm": -70, "firmware": "2", "site_code": "x", "hops": 2}
+    reading = {"sensor": "boiler", "time": datetime.now(UTC).isoformat(), "values": {"level": 1}, **odd}
+    for _ in range(2):
+        response = await server.post_readings({"gateway": "attic", "readings": [reading]})
+        assert response.status == 200
+    await post(server, "door", gateway="yard", level=1)
+    await open_page(page, server)
+    cards = page.locator(".gateway")
+    left_out = cards.filter(has_text="attic").locator(".gateway-left-out")
+    await expect(left_out).to_contain_text("fields left out: ", timeout=SOON_MS)
+    await expect(left_out).to_contain_text(" and 1 more")
+    for name in odd:
+        assert f"2 × {name}" in (await left_out.get_attribute("title") or "")
+    await expect(cards.filter(has_text="yard").locator(".gateway-left-out")).to_be_hidden()

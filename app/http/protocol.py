@@ -166,7 +166,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         self._is_refused = True
         self._meet_deadline()
         if self._has_no_request:
-            self.transport.write(_refusal(status, text))
+            self.transport.write(_refusal(status, text, has_body=self.parser.get_method() != b"HEAD"))
             self.loop.call_later(_LINGER_S, self.transport.close)
         elif self.cycle.more_body:
             self.transport.close()
@@ -174,14 +174,14 @@ class JoiningHttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
 
-def _refusal(status: HTTPStatus, text: str) -> bytes:
+def _refusal(status: HTTPStatus, text: str, *, has_body: bool) -> bytes:
     problem = Problem(f"/problems/{status.name.lower()}", status.phrase, status, text)
     body = msgspec.json.encode(problem)
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
         "connection: close\r\n\r\n"
     )
-    return head.encode() + body
+    return head.encode() + (body if has_body else b"")
 
 
 class JoiningTransport:

@@ -180,6 +180,15 @@ async def test_request_is_refused_with_431_when_its_address_is_too_long(port: in
     writer.close()
 
 
+async def test_refusal_has_no_body_when_the_request_is_head(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"HEAD /" + b"x" * HEAD_LIMIT + b" HTTP/1.1\r\nHost: test\r\n\r\n")
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.endswith(b"\r\nconnection: close\r\n\r\n")
+    writer.close()
+
+
 async def test_request_is_answered_when_its_headers_are_at_the_limits(port: int) -> None:
     few = "".join(f"X-{number}: 1\r\n" for number in range(HEADERS_LIMIT - 1))
     large = "X-L: " + "x" * (HEAD_LIMIT - len("/small" + "Host" + "test" + "X-L")) + "\r\n"

@@ -194,8 +194,8 @@ async def _send_all(server: ServerProcess, maker: Maker, count: int) -> list[str
                         found.append(
                             f"{method} {path[:300]} {headers} {(body or b'')[:500]!r}: {response.status} {text!r}"
                         )
-            except aiohttp.ServerDisconnectedError as error:
-                found.append(f"{method} {path[:300]} {headers} {(body or b'')[:500]!r}: {error!r}")
+            except aiohttp.ClientError as error:
+                found.append(f"{method} {path[:300]} {headers} {(body or b'')[:500]!r}: {error!r:.500}")
 
     await asyncio.gather(*(send() for _ in range(CLIENTS)))
     return found

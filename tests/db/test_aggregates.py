@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.db.aggregates import LEVELS, OLDEST_ACCEPTED_US, RAW_RETENTION, ensure_aggregates
+from app.db.edition import detect_edition
 from app.db.pool import Connection
 from tests.conftest import Database
 from tests.db.aggregate_checks import DAY, WIDTHS, check_aggregates, count_values, make_rows, store
@@ -13,6 +14,18 @@ from tests.db.aggregate_checks import DAY, WIDTHS, check_aggregates, count_value
 COLUMNS = """
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
  WHERE attrelid = to_regclass($1) AND attnum > 0 ORDER BY attnum
+"""
+#: The fingerprints of the aggregates whose late_before() was in SQL.
+BEFORE_PLPGSQL = {"community": "community d18d0463a43c5814", "apache-2": "apache-2 d803905b84ceef7e"}
+IN_SQL = """
+CREATE OR REPLACE FUNCTION late_before() RETURNS timestamptz LANGUAGE sql STABLE
+AS $$ SELECT TIMESTAMPTZ '2000-01-01' $$
+"""
+#: The relations, as ids that change when they are made anew, and the language of late_before().
+STANDING = """
+SELECT to_regclass('reading_1m')::oid, to_regclass('reading_1h')::oid, to_regclass('reading_1d')::oid,
+       obj_description(to_regclass('reading_1d'), 'pg_class'),
+       (SELECT lanname FROM pg_language JOIN pg_proc ON prolang = pg_language.oid WHERE proname = 'late_before')
 """
 
 
@@ -47,6 +60,20 @@ async def test_aggregates_are_rebuilt_once_when_another_version_made_them(connec
     assert await ensure_aggregates(connection) is False
     await connection.execute("COMMENT ON VIEW reading_1d IS 'of another version'")
     assert await ensure_aggregates(connection) is True
+    assert await ensure_aggregates(connection) is False
+    await check_aggregates(connection)
+
+
+async def test_aggregates_stay_when_only_late_before_has_changed(connection: Connection) -> None:
+    await store(connection, make_rows(datetime.now(UTC)))
+    edition = await detect_edition(connection)
+    before = await connection.fetch(STANDING)
+    moment = await connection.fetchval("SELECT late_before()")
+    await connection.execute(IN_SQL)
+    await connection.execute(f"COMMENT ON VIEW reading_1d IS '{BEFORE_PLPGSQL[edition]}'")
+    assert await ensure_aggregates(connection) is False
+    assert await connection.fetch(STANDING) == before
+    assert await connection.fetchval("SELECT late_before()") - moment < timedelta(minutes=1)
     assert await ensure_aggregates(connection) is False
     await check_aggregates(connection)
 

@@ -32,9 +32,10 @@ SELECT count(*)
         OR aggregate.view_schema = current_schema());
 
 -- name: note_all_as_late
-CREATE OR REPLACE FUNCTION late_before() RETURNS timestamptz LANGUAGE sql STABLE AS $$
-SELECT TIMESTAMPTZ 'infinity'
-$$;
+CREATE OR REPLACE FUNCTION late_before() RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN 'infinity';
+END $$;
 
 -- name: insert_placeholder
 -- $1 time

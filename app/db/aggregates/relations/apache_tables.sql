@@ -35,7 +35,3 @@ CREATE TABLE aggregate_watermark (
     view_floor timestamptz NOT NULL
 );
 INSERT INTO aggregate_watermark (late_before, rolled_to, view_floor) VALUES ('-infinity', '-infinity', '-infinity');
-
-CREATE OR REPLACE FUNCTION late_before() RETURNS timestamptz LANGUAGE sql STABLE AS $$
-SELECT late_before FROM aggregate_watermark
-$$;

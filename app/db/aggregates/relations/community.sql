@@ -41,14 +41,3 @@ SELECT time_bucket(INTERVAL '1 day', bucket) AS bucket,
   FROM reading_1h
  GROUP BY 1, 2
   WITH NO DATA;
-
--- Readings before this moment are invisible in some aggregate until their day is refreshed. An hour back, because
--- on a database without materialised data the first run of a policy moves the watermark past everything older.
-CREATE OR REPLACE FUNCTION late_before() RETURNS timestamptz LANGUAGE sql STABLE AS $$
-SELECT greatest(
-    now() - INTERVAL '1 hour',
-    max(_timescaledb_functions.to_timestamp(_timescaledb_functions.cagg_watermark(mat_hypertable_id)))
-)
-  FROM _timescaledb_catalog.continuous_agg
- WHERE user_view_name IN ('reading_1m', 'reading_1h', 'reading_1d')
-$$;

@@ -46,6 +46,10 @@ class Hub:
             self.close_all(CloseCode.SERVICE_RESTART, "the feed starts over")
         self.epoch, self.head = epoch, head
 
+    def is_followed(self) -> bool:
+        """Return whether any client follows the feed."""
+        return bool(self._subscribers)
+
     @property
     def wants_states(self) -> bool:
         """Whether any client has asked for changed states."""
@@ -66,9 +70,13 @@ class Hub:
                 subscriber.offer(frame)
             subscriber.flush()
         if frames:
-            self.head = frames[-1].cursor.seq
-            self._metrics.feed_seq.set(self.head)
+            self.skip_to(frames[-1].cursor.seq)
         self._drop_slowest()
+
+    def skip_to(self, seq: int) -> None:
+        """Go on after the frame with this number, which was offered to every subscriber, or there is none."""
+        self.head = seq
+        self._metrics.feed_seq.set(seq)
 
     def _drop_slowest(self) -> None:
         """While the queues hold more than ALL_QUEUES_BYTES, close the connection with the most waiting bytes."""

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from time import monotonic
 
 import structlog
@@ -28,6 +29,8 @@ TIMEOUT_S = 5.0
 PAGE_ROWS = 200
 PAGE_BYTES = 2**19
 PAUSE_LIMIT_S = 0.1
+#: Pause after each look for new rows while no client follows the feed.
+SKIP_PAUSE_S = 0.005
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 log = structlog.get_logger()
@@ -90,14 +93,32 @@ class Listener:
         is_full = True
         while is_full:
             self._notified.clear()
-            async with asyncio.timeout(TIMEOUT_S):
-                frames = await read_frames(connection, self._hub.cursor, None)
-                await self._hub.labels.read_if_unknown(connection, frames)
-            await self._publish(frames)
-            is_full = len(frames) == PAGE_ROWS or sum(frame.payload_bytes for frame in frames) >= PAGE_BYTES
+            is_full = not await self._skip(connection) and await self._publish_page(connection)
             self._failures = 0
             self._last_alive = monotonic()
         self.started.set()
+
+    async def _skip(self, connection: Connection) -> bool:
+        """Go on to the newest row without reading any payload; return False if a client follows the feed."""
+        if self._hub.is_followed():
+            return False
+        async with asyncio.timeout(TIMEOUT_S):
+            row = await connection.fetchrow(SQL["get_newest_feed_row"], self._hub.head)
+        if self._hub.is_followed():  # since a moment ago
+            return False
+        if row is not None:
+            self._hub.skip_to(row["seq"])
+            self._note_lag(row["at"])
+            await asyncio.sleep(SKIP_PAUSE_S)
+        return True
+
+    async def _publish_page(self, connection: Connection) -> bool:
+        """Publish the next page; return whether there may be more."""
+        async with asyncio.timeout(TIMEOUT_S):
+            frames = await read_frames(connection, self._hub.cursor, None)
+            await self._hub.labels.read_if_unknown(connection, frames)
+        await self._publish(frames)
+        return len(frames) == PAGE_ROWS or sum(frame.payload_bytes for frame in frames) >= PAGE_BYTES
 
     async def _publish(self, frames: Sequence[Frame]) -> None:
         """Publish frames, then pause for as long as that took, PAUSE_LIMIT_S at most.
@@ -107,10 +128,14 @@ class Listener:
         """
         started = monotonic()
         self._hub.publish(frames)
-        if frames and (at := frames[-1].at) is not None:
-            self._metrics.feed_lag_seconds.set((now() - at).total_seconds())
+        if frames:
+            self._note_lag(frames[-1].at)
         await asyncio.sleep(0)  # uvloop writes at the end of this iteration of the loop
         await asyncio.sleep(min(monotonic() - started, PAUSE_LIMIT_S))
+
+    def _note_lag(self, at: datetime | None) -> None:
+        if at is not None:
+            self._metrics.feed_lag_seconds.set((now() - at).total_seconds())
 
     def _wake(self, *_: object) -> None:
         self._notified.set()

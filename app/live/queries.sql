@@ -11,6 +11,10 @@ SELECT substr(md5(concat_ws(' ', epoch, system_identifier, database.oid, timelin
        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline
  WHERE database.datname = current_database();
 
+-- name: get_newest_feed_row
+-- $1 after this seq
+SELECT seq, at FROM feed WHERE seq > $1 ORDER BY seq DESC LIMIT 1;
+
 -- name: list_feed
 -- $1 after this seq, $2 up to this seq, $3 limit of rows, $4 limit of bytes of payload; the row that reaches it is the
 -- last one. The server knows the size of a payload without reading it.

@@ -150,6 +150,37 @@ async def test_listener_starts_at_the_head_when_rows_are_there(database: Databas
     assert running.metrics.registry.get_sample_value("tidegauge_feed_seq") == 4
 
 
+async def test_listener_reads_no_payload_while_nobody_follows(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> list[Frame]:
+        raise AssertionError("nobody follows the feed")
+
+    async with running_listener(database.dsn) as running:
+        with monkeypatch.context() as patched:
+            patched.setattr(listener, "read_frames", refuse)
+            running.hub.remove(running.recorder)
+            await insert(database, *range(500))
+            await wait_until(lambda: running.hub.head == 500)
+        running.hub.add(running.recorder)
+        await insert(database, 500)
+        await wait_until(lambda: running.recorder.values == [500])
+    assert running.metrics.registry.get_sample_value("tidegauge_feed_seq") == 501
+
+
+async def test_client_that_comes_while_the_head_is_read_misses_nothing_after_it(database: Database) -> None:
+    async with running_listener(database.dsn) as running:
+        for number in range(200):
+            running.hub.remove(running.recorder)
+            await insert(database, number)
+            running.hub.add(running.recorder)
+            since = running.hub.head
+            await insert(database, number)
+            await wait_until(lambda: running.hub.head == 2 * number + 2)  # noqa: B023
+            assert running.recorder.seqs == [*range(since + 1, running.hub.head + 1)]
+            running.recorder.frames.clear()
+
+
 async def test_listener_publishes_a_row_at_once_when_it_is_notified(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,14 +75,14 @@ class LegacyRecord(msgspec.Struct, frozen=True):
 
     def as_sent(self, timezone: tzinfo) -> dict[str, Any]:
         """Return the JSON object of that server; date and time are in `timezone` and in whole seconds."""
-        local = from_us(self.time_us).astimezone(timezone)
+        local = from_us(self.time_us).astimezone(timezone).isoformat()
         return {
             "id": self.id,
             "temperature": self.temperature,
             "humidity": self.humidity,
             "pressure": self.pressure,
-            "date_recorded": f"{local:%Y-%m-%d}",
-            "time_recorded": f"{local:%H:%M:%S}",
+            "date_recorded": local[:10],
+            "time_recorded": local[11:19],
             "sensor_id": self.sensor,
             "client_ip": self.client_ip,
         }

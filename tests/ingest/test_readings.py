@@ -26,6 +26,13 @@ def test_columns_have_a_row_for_each_value_in_the_order_of_the_body() -> None:
     assert [each.sensor for each in readings.described] == ["a", "b"]
 
 
+def test_columns_of_one_reading_are_those_of_many() -> None:
+    for values in ({"x": 1.5}, {"y": 2.0, "x": 1.5, "z": -1.0}):
+        one = Readings.of_one("a", T0, values)
+        assert rows(one) == rows(Readings.of([Reading("a", T0, values)]))
+        assert (len(one.series), one.described) == (len(values), ())
+
+
 def test_joined_readings_share_the_series_that_several_parts_have() -> None:
     parts = [Readings.of(TWO[:1]), Readings.of(TWO[1:]), Readings.of(TWO[:1])]
     joined = Readings.join(parts)

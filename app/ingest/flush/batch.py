@@ -259,6 +259,8 @@ def _runs(column: Ints) -> tuple[Ints, Ints]:
 
 def _summarize(samples: Samples, starts: Ints, ends: Ints) -> Summaries:
     """Return the summaries of samples that are sorted by (series, time); there is at least one."""
+    if len(starts) == len(samples):
+        return Summaries(*samples.columns())
     is_single = starts == ends
     singles, firsts, lasts = starts[is_single], starts[~is_single], ends[~is_single]
     gaps = np.diff(samples.times_us, prepend=0)

@@ -45,6 +45,18 @@ class Readings(msgspec.Struct, frozen=True, eq=False):
         )
 
     @classmethod
+    def of_one(cls, sensor: SensorName, time_us: int, values: Mapping[MetricName, float]) -> "Readings":
+        """Return one reading as columns."""
+        size = len(values)
+        return cls(
+            [(sensor, metric) for metric in values],
+            array("q", range(size)),
+            array("q", [time_us]) * size,
+            array("d", values.values()),
+            [0] * size,
+        )
+
+    @classmethod
     def join(cls, parts: Sequence["Readings"]) -> "Readings":
         """Return the readings of all parts, in order."""
         if len(parts) == 1:

@@ -29,8 +29,9 @@ from app.tasks import run_off_loop
 FLUSHERS = 2
 #: Limit of values in one flush; a single larger upload is a flush of its own.
 FLUSH_VALUES = 10_000
-#: Uploads with fewer values than this are gathered until a flush is full or the flush under way has ended, because one
-#: flush of many uploads takes less than two; but at most so long, because that flush may hang.
+#: Uploads with fewer values than this are gathered until they have as many values as the flush under way, or it has
+#: ended: one flush of many uploads takes less than two, and two of equal size keep both the database and this process
+#: busy. They wait so long at most, because that flush may hang.
 SMALL_UPLOAD_VALUES = 1_000
 GATHERED_WITHIN_S = 0.05
 #: Limit of values that wait; further uploads are refused with 503 and Retry-After.
@@ -98,6 +99,8 @@ class Writer:
         self._look: asyncio.TimerHandle | None = None
         #: The beginning of each flush under way, on the monotonic clock.
         self._flushing: list[float] = []
+        #: Number of values in these flushes.
+        self._flushing_values = 0
         #: The failure of the last flush, if it failed.
         self.failure: FlushFailure | None = None
 
@@ -143,6 +146,8 @@ class Writer:
                     continue
                 began = monotonic()
                 self._flushing.append(began)
+                value_count = sum(waiting.upload.value_count for waiting in taken)
+                self._flushing_values += value_count
                 deadline = taken[0].since + self.within_s
                 try:
                     # Closing the connection is not enough: asyncpg does not notice it in the middle of a COPY whose
@@ -167,6 +172,7 @@ class Writer:
                         _fail(waiting, _as_answer(error, waiting.upload))
                 finally:
                     self._flushing.remove(began)
+                    self._flushing_values -= value_count
                     self._may_flush.set()
                     # Uploads without an answer are left here only by a bug of ours or a cancellation.
                     _fail_unanswered(taken)
@@ -184,7 +190,7 @@ class Writer:
         self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self._waiting else None
 
     @property
-    def _should_gather(self) -> bool:
+    def _are_small(self) -> bool:
         """Return whether the waiting uploads are small and do not fill a flush."""
         return (
             bool(self._waiting)
@@ -192,9 +198,14 @@ class Writer:
             and self._waiting[0].upload.value_count < SMALL_UPLOAD_VALUES
         )
 
+    @property
+    def _should_gather(self) -> bool:
+        """Return whether the waiting uploads are small, and together smaller than what is being flushed."""
+        return self._are_small and self._waiting_values < self._flushing_values
+
     async def _gather(self) -> None:
-        """Let small uploads wait until the flush under way has ended, or has lasted long, or they fill another one."""
-        while self._flushing and self._should_gather:
+        """Let small uploads wait until they are as many as those under way, or these are stored or take long."""
+        while self._should_gather:
             left_s = max(self._flushing) + GATHERED_WITHIN_S - monotonic()
             if left_s <= 0:
                 return
@@ -210,7 +221,7 @@ class Writer:
         If all clients waited for one flush, none could send more until it ends.
         """
         taken: list[_Waiting] = []
-        share = FLUSH_VALUES if self._should_gather else max(self._waiting_values, FLUSH_VALUES) // FLUSHERS
+        share = FLUSH_VALUES if self._are_small else max(self._waiting_values, FLUSH_VALUES) // FLUSHERS
         value_count, limit = 0, min(share, FLUSH_VALUES)
         while self._waiting and (not taken or value_count + self._waiting[0].upload.value_count <= limit):
             waiting = self._waiting.popleft()

@@ -324,25 +324,44 @@ async def test_bulk_upload_counts_each_value_once_when_some_are_stored(server: S
 
 @asynccontextmanager
 async def _stuck_flush(server: Server, database: Database) -> AsyncIterator[asyncio.Task[aiohttp.ClientResponse]]:
-    """Let a flush of the sensor `held` wait for a lock until the block ends; yield its upload."""
-    assert (await server.post_readings({"sensor": "held", "values": {"t": 1}})).status == 200
+    """Let a flush of five values of the sensor `held` wait for a lock until the block ends; yield its upload."""
+    first, second = ({"sensor": "held", "values": {f"t{metric}": n for metric in range(5)}} for n in (1, 2))
+    assert (await server.post_readings(first)).status == 200
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM series_state FOR UPDATE")
-        held = asyncio.create_task(server.post_readings({"sensor": "held", "values": {"t": 2}}))
+        held = asyncio.create_task(server.post_readings(second))
         await wait_until(lambda: server.services.ingest.writer.oldest_flush_s > 0)
         yield held
 
 
-async def test_small_uploads_are_stored_together_when_a_flush_is_under_way(
+async def _post_one_by_one(server: Server, count: int) -> list[asyncio.Task[aiohttp.ClientResponse]]:
+    """Post uploads of one value, each once the one before waits to be stored."""
+    posted = []
+    for number in range(count):
+        posted.append(asyncio.create_task(server.post_readings({"sensor": f"pi{number}", "values": {"t": 1}})))
+        await wait_until(lambda: len(server.services.ingest.writer._waiting) == len(posted))
+    return posted
+
+
+async def test_small_uploads_are_stored_together_when_the_flush_under_way_has_ended(
     server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "GATHERED_WITHIN_S", 60.0)
     async with _stuck_flush(server, database) as held:
-        others = []
-        for number in range(5):
-            others.append(asyncio.create_task(server.post_readings({"sensor": f"pi{number}", "values": {"t": 1}})))
-            await wait_until(lambda: len(server.services.ingest.writer._waiting) == len(others))
+        others = await _post_one_by_one(server, 4)
     assert {(await answer.json())["seq"] for answer in await asyncio.gather(*others)} == {3}
+    assert (await held).status == 200
+
+
+async def test_small_uploads_are_stored_together_when_they_are_as_many_as_those_under_way(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "GATHERED_WITHIN_S", 60.0)
+    async with _stuck_flush(server, database) as held:
+        others = await _post_one_by_one(server, 4)
+        last = await server.post_readings({"sensor": "last", "values": {"t": 1}})
+        assert {(await answer.json())["seq"] for answer in [last, *await asyncio.gather(*others)]} == {2}
+        assert not held.done()
     assert (await held).status == 200
 
 

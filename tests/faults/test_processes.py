@@ -123,7 +123,7 @@ def _readings_of_days(sensor: str, *days_ago: int) -> list[dict[str, Any]]:
     return [
         {"sensor": sensor, "time": (start + timedelta(seconds=n)).isoformat(), "values": {"level": n}}
         for start in starts
-        for n in range(150)
+        for n in range(300)
     ]
 
 

@@ -207,15 +207,15 @@ async def test_columnstore_gives_the_same_answers_as_rows(connection: Connection
     assert [tuple(row) for row in rows] == [(T0, 1.0), (T0 + 1, 3.0), (T0 + 2, 2.0), (T0 + 3, 4.0)]
 
 
-async def test_batch_is_small_from_1_to_100_values_without_imports_and_retired_sensors(connection: Connection) -> None:
+async def test_batch_is_small_from_1_to_250_values_without_imports_and_retired_sensors(connection: Connection) -> None:
     registry = SeriesRegistry()
 
     async def judge(*uploads: Upload) -> bool:
         return is_small(Batch(await registry.register(connection, uploads), registry.series_of), registry)
 
     assert not await judge(upload())
-    assert await judge(upload(*(reading("pi1", T0 + number, t=1) for number in range(100))))
-    assert not await judge(upload(*(reading("pi1", T0 + number, t=1) for number in range(101))))
+    assert await judge(upload(*(reading("pi1", T0 + number, t=1) for number in range(250))))
+    assert not await judge(upload(*(reading("pi1", T0 + number, t=1) for number in range(251))))
     assert not await judge(
         Upload(Readings.of([Reading("pi1", T0, {"t": 1.0})]), Rejected(), T0, IMPORT_KEY, is_import=True)
     )

@@ -371,10 +371,10 @@ async def test_upload_and_import_store_each_reading_once_when_a_server_runs(
     server: Server, database: Database, tmp_path: Path
 ) -> None:
     at = datetime.now(UTC) - 2 * DAY
-    rows = [("a", at + n * MINUTE, "t", n) for n in range(200)]
+    rows = [("a", at + n * MINUTE, "t", n) for n in range(600)]
     await server.post_readings(
-        [{"sensor": "a", "time": moment.isoformat(), "values": {"t": n}} for _, moment, _, n in rows[50:150]]
+        [{"sensor": "a", "time": moment.isoformat(), "values": {"t": n}} for _, moment, _, n in rows[50:350]]
     )
-    assert await run_import(write_file(tmp_path, rows), database) == ImportSummary(100, 100, 0, None, None)
+    assert await run_import(write_file(tmp_path, rows), database) == ImportSummary(300, 300, 0, None, None)
     page = await server.get("/api/v1/readings", sensor="a", **{"from": "-3d"})
-    assert len(page["items"]) == 200  # type: ignore[arg-type]
+    assert len(page["items"]) == 600  # type: ignore[arg-type]

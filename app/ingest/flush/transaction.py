@@ -28,8 +28,8 @@ from app.model import SeriesId
 from app.summaries import pack
 from app.tasks import run_off_loop
 
-#: Batches from this size on are written by COPY, where a value takes half of the time that it takes in an INSERT. Below,
-#: an INSERT within one call is faster than the round trips of a COPY.
+#: Batches from this size on are written by COPY, where a value takes half of the time that it takes in an INSERT. For
+#: fewer values, an INSERT within one call is faster than the round trips of a COPY.
 COPY_FROM = 251
 #: Rows of one INSERT: asyncpg encodes all of them in one step.
 INSERTED_AT_ONCE = 5_000

@@ -26,11 +26,18 @@ def test_columns_have_a_row_for_each_value_in_the_order_of_the_body() -> None:
     assert [each.sensor for each in readings.described] == ["a", "b"]
 
 
-def test_columns_of_one_reading_are_those_of_many() -> None:
-    for values in ({"x": 1.5}, {"y": 2.0, "x": 1.5, "z": -1.0}):
-        one = Readings.of_one("a", T0, values)
-        assert rows(one) == rows(Readings.of([Reading("a", T0, values)]))
-        assert (len(one.series), one.described) == (len(values), ())
+def test_columns_of_one_reading_are_those_it_has_beside_others() -> None:
+    one = Reading("a", T0, {"y": 2.0, "x": 1.5, "z": -1.0})
+    alone = Readings.of([one])
+    assert rows(alone) == rows(Readings.of([one, Reading("b", T0, {"x": 1.0}, index=1)]))[:3]
+    assert sorted(alone.series) == [("a", "x"), ("a", "y"), ("a", "z")]
+
+
+def test_range_of_times_is_that_of_all_values() -> None:
+    for count in (1, 2, 199, 200, 5_000):
+        times = [T0 + (number * 7_919) % 10_007 for number in range(count)]
+        readings = Readings.of([Reading("a", time, {"x": 1.0}) for time in times])
+        assert readings.time_range_us() == (min(times), max(times))
 
 
 def test_joined_readings_share_the_series_that_several_parts_have() -> None:

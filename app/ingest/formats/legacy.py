@@ -30,7 +30,7 @@ from app.ingest.uploads.readings import Readings
 from app.ingest.uploads.receipt import Rejected
 from app.ingest.uploads.route import UploadRoute
 from app.ingest.uploads.upload import Upload
-from app.model import LEGACY_METRICS, LegacyRecord
+from app.model import LEGACY_METRICS, LegacyRecord, Reading
 from app.names import is_metric_name, is_sensor_name, show, tidy_name
 from app.problems import respond
 
@@ -211,7 +211,7 @@ def _legacy_upload(
     request: AnyRequest, sensor: str, values: dict[str, float], received_us: int, beginning: bytes
 ) -> Upload:
     return Upload(
-        Readings.of_one(sensor, received_us, values),
+        Readings.of([Reading(sensor, received_us, values)]),
         Rejected(),
         received_us,
         request.scope["state"]["api_key"],

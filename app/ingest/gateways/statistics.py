@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
-import numpy as np
 
 from app.auth.keys import ApiKey
 from app.clock import SECOND_US
@@ -110,9 +109,9 @@ class GatewayLog:
             counts.unknown_fields.update({name.strip("'"): n for name, n in upload.rejected.unknown_fields.items()})
             counts.unknown_us = upload.received_us
         if upload.value_count:
-            times_us = np.frombuffer(upload.readings.times_us, np.int64)
-            counts.lateness_s = (upload.received_us - int(times_us.min())) / SECOND_US
-            counts.note_skew(upload.received_us, int(times_us.max()))
+            oldest_us, newest_us = upload.readings.time_range_us()
+            counts.lateness_s = (upload.received_us - oldest_us) / SECOND_US
+            counts.note_skew(upload.received_us, newest_us)
             if receipt.accepted and not receipt.duplicates and not upload.is_import:
                 counts.latenesses_s = [*counts.latenesses_s, counts.lateness_s][-_KEPT:]
         elif upload.newest_refused_us is not None:

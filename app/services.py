@@ -24,8 +24,8 @@ from app.errors import SettingsError
 from app.health import LOOK_EVERY_S, Probe
 from app.ingest.gateways.statistics import WRITE_EVERY_S
 from app.ingest.intake import BEAT_EVERY_S, Ingest
+from app.ingest.lanes import FLUSHERS
 from app.ingest.series.descriptions import SEEN_EVERY_S
-from app.ingest.writer import FLUSHERS
 from app.jobs import Job, Jobs
 from app.live.hub import Hub
 from app.live.listener import Listener
@@ -209,9 +209,6 @@ class Services:
             )
 
     def _tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        flushers = {
-            f"flusher_{number}": lambda: self.ingest.writer.flush_forever(self.dsn) for number in range(1, FLUSHERS + 1)
-        }
         replica = {"replica": self.read_pool.watch} if isinstance(self.read_pool, ReplicaPool) else {}
         return {
             "listener": self.listener.run,
@@ -222,7 +219,7 @@ class Services:
             "shared_state": self.shared.recover,
             "connection_counts": self.feed.connections.share,
             "broker_store": lambda: self.broker.store.flush_forever(self.pool),
-            **flushers,
+            **self.ingest.writer.flushers(self.dsn, FLUSHERS),
             **replica,
         }
 

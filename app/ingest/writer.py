@@ -1,9 +1,9 @@
 """The writer: coalesces uploads of concurrent requests into few flushes and answers them after the commit."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from time import monotonic, perf_counter
 
 import asyncpg
@@ -17,6 +17,7 @@ from app.ingest.flush.commit import CommitUnknownError
 from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
+from app.ingest.lanes import SMALL_UPLOAD_VALUES, Lane, Waiting
 from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.uploads.receipt import Outcome
@@ -25,15 +26,6 @@ from app.metrics import Metrics
 from app.problems import is_database_away
 from app.tasks import run_off_loop
 
-#: Number of concurrent flushes: one merges and sorts while PostgreSQL works for the other.
-FLUSHERS = 2
-#: Limit of values in one flush; a single larger upload is a flush of its own.
-FLUSH_VALUES = 10_000
-#: Uploads with fewer values than this are gathered until they have as many values as the flush under way, or it has
-#: ended: one flush of many uploads takes less than two, and two of equal size keep both the database and this process
-#: busy. They wait so long at most, because that flush may hang.
-SMALL_UPLOAD_VALUES = 1_000
-GATHERED_WITHIN_S = 0.05
 #: Limit of values that wait; further uploads are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
 #: Limit of the bytes that waiting uploads take, likewise: a reading with tags or units is kept as an object.
@@ -75,13 +67,6 @@ class FlushFailure(msgspec.Struct, frozen=True):
     error: str
 
 
-class _Waiting(msgspec.Struct):
-    upload: Upload
-    outcome: "asyncio.Future[Outcome]"
-    #: By the clock of the event loop.
-    since: float
-
-
 class Writer:
     """Stores uploads and returns outcomes; an upload is acknowledged only after PostgreSQL has committed it."""
 
@@ -89,25 +74,22 @@ class Writer:
         self.registry = SeriesRegistry()
         self.within_s = UPLOAD_WITHIN_S if within_s is None else within_s
         self._metrics = metrics
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_values = 0
-        self._waiting_bytes = 0
-        self._something_waits = asyncio.Event()
-        #: Set when a flush has ended or so many values wait that they need not be gathered.
-        self._may_flush = asyncio.Event()
+        self._small, self._large = self._lanes = Lane(gathers=True), Lane(gathers=False)
         self._dsn: str | None = None
         self._look: asyncio.TimerHandle | None = None
-        #: The beginning of each flush under way, on the monotonic clock.
-        self._flushing: list[float] = []
-        #: Number of values in these flushes.
-        self._flushing_values = 0
         #: The failure of the last flush, if it failed.
         self.failure: FlushFailure | None = None
 
     @property
     def oldest_flush_s(self) -> float:
         """Return for how long the oldest flush has been under way; 0 if there is none."""
-        return monotonic() - min(self._flushing) if self._flushing else 0.0
+        since = [began for lane in self._lanes for began in lane.flushing_since]
+        return monotonic() - min(since) if since else 0.0
+
+    @property
+    def waiting_uploads(self) -> int:
+        """Return the number of uploads that wait for a flush."""
+        return sum(map(len, self._lanes))
 
     async def store(self, upload: Upload) -> Outcome:
         """Store an upload and return its outcome after the commit.
@@ -115,53 +97,54 @@ class Writer:
         Raise OverloadedError if the queue is full, and DatabaseUnavailableError after `within_s` at the latest; its
         message says whether the upload may have been stored.
         """
-        if self._waiting and (
-            self._waiting_values + upload.value_count > QUEUE_VALUES
-            or self._waiting_bytes + upload.byte_count > QUEUE_BYTES
+        values = sum(lane.waiting_values for lane in self._lanes)
+        byte_count = sum(lane.waiting_bytes for lane in self._lanes)
+        if self.waiting_uploads and (
+            values + upload.value_count > QUEUE_VALUES or byte_count + upload.byte_count > QUEUE_BYTES
         ):
-            raise OverloadedError(
-                f"{self._waiting_values} values wait to be stored already. Keep the data and send them again."
-            )
+            raise OverloadedError(f"{values} values wait to be stored already. Keep the data and send them again.")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(upload, loop.create_future(), loop.time())
-        self._waiting.append(waiting)
+        waiting = Waiting(upload, loop.create_future(), loop.time())
+        (self._small if upload.value_count < SMALL_UPLOAD_VALUES else self._large).add(waiting)
         if self._look is None:
             self._look = loop.call_later(_LOOK_EVERY_S, self._give_up)
-        self._count(upload.value_count, upload.byte_count)
-        self._something_waits.set()
-        if not self._should_gather:
-            self._may_flush.set()
+        self._metrics.queue_values.set(values + upload.value_count)
         return await waiting.outcome
 
-    async def flush_forever(self, dsn: str) -> None:
-        """Flush waiting uploads until cancelled, on a connection of its own; run this FLUSHERS times."""
+    def flushers(self, dsn: str, count: int) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return the tasks that flush, by name: so many for small uploads, and as many for large ones."""
         self._dsn = dsn
+        return {
+            f"flusher_{name}_{number}": partial(self._flush_forever, lane)
+            for name, lane in (("small", self._small), ("large", self._large))
+            for number in range(1, count + 1)
+        }
+
+    async def _flush_forever(self, lane: Lane) -> None:
+        """Flush the uploads of a lane until cancelled, on a connection that is opened for the first one."""
+        assert self._dsn is not None  # noqa: S101 -- set by flushers
         connection: Connection | None = None
         try:
             while True:
-                await self._something_waits.wait()
-                await self._gather()
-                taken = self._take()
+                taken = await lane.take()
+                self._metrics.queue_values.set(sum(each.waiting_values for each in self._lanes))
                 if not taken:
                     continue
-                began = monotonic()
-                self._flushing.append(began)
-                value_count = sum(waiting.upload.value_count for waiting in taken)
-                self._flushing_values += value_count
                 deadline = taken[0].since + self.within_s
                 try:
                     # Closing the connection is not enough: asyncpg does not notice it in the middle of a COPY whose
                     # data the network does not take.
-                    async with asyncio.timeout_at(deadline + 1):
-                        if connection is None or connection.is_closed():
-                            connection = await connect(
-                                dsn,
-                                role=APP_ROLE,
-                                application_name="tidegauge ingest",
-                                statement_timeout=f"{self.within_s:.0f}s",
-                            )
-                        with cut_after(connection, deadline - monotonic()):
-                            await self._flush(connection, taken)
+                    with lane.flushing(taken):
+                        async with asyncio.timeout_at(deadline + 1):
+                            if connection is None or connection.is_closed():
+                                connection = await connect(
+                                    self._dsn,
+                                    role=APP_ROLE,
+                                    application_name="tidegauge ingest",
+                                    statement_timeout=f"{self.within_s:.0f}s",
+                                )
+                            with cut_after(connection, deadline - monotonic()):
+                                await self._flush(connection, taken)
                     self.failure = None
                 except (OverloadedError, CommitUnknownError, *DATABASE_ERRORS) as error:
                     self.failure = FlushFailure(monotonic(), repr(error))
@@ -171,9 +154,6 @@ class Writer:
                     for waiting in taken:
                         _fail(waiting, _as_answer(error, waiting.upload))
                 finally:
-                    self._flushing.remove(began)
-                    self._flushing_values -= value_count
-                    self._may_flush.set()
                     # Uploads without an answer are left here only by a bug of ours or a cancellation.
                     _fail_unanswered(taken)
         finally:
@@ -183,62 +163,12 @@ class Writer:
     def _give_up(self) -> None:
         """Answer the uploads that have waited for half of their time; look again while others wait."""
         loop = asyncio.get_running_loop()
-        while self._waiting and self._waiting[0].since + self.within_s / 2 < loop.time():
-            waiting = self._waiting.popleft()
-            self._count(-waiting.upload.value_count, -waiting.upload.byte_count)
-            _fail(waiting, DatabaseUnavailableError(NOT_STORED))
-        self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self._waiting else None
+        for lane in self._lanes:
+            for waiting in lane.pop_older(than=loop.time() - self.within_s / 2):
+                _fail(waiting, DatabaseUnavailableError(NOT_STORED))
+        self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self.waiting_uploads else None
 
-    @property
-    def _are_small(self) -> bool:
-        """Return whether the waiting uploads are small and do not fill a flush."""
-        return (
-            bool(self._waiting)
-            and self._waiting_values < FLUSH_VALUES
-            and self._waiting[0].upload.value_count < SMALL_UPLOAD_VALUES
-        )
-
-    @property
-    def _should_gather(self) -> bool:
-        """Return whether the waiting uploads are small, and together smaller than what is being flushed."""
-        return self._are_small and self._waiting_values < self._flushing_values
-
-    async def _gather(self) -> None:
-        """Let small uploads wait until they are as many as those under way, or these are stored or take long."""
-        while self._should_gather:
-            left_s = max(self._flushing) + GATHERED_WITHIN_S - monotonic()
-            if left_s <= 0:
-                return
-            self._may_flush.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
-                    await self._may_flush.wait()
-
-    def _take(self) -> list[_Waiting]:
-        """Take waiting uploads from the front of the queue, at least one, up to FLUSH_VALUES.
-
-        Of a short queue of large uploads only a part is taken, so that the other flusher has something to do as well.
-        If all clients waited for one flush, none could send more until it ends.
-        """
-        taken: list[_Waiting] = []
-        share = FLUSH_VALUES if self._are_small else max(self._waiting_values, FLUSH_VALUES) // FLUSHERS
-        value_count, limit = 0, min(share, FLUSH_VALUES)
-        while self._waiting and (not taken or value_count + self._waiting[0].upload.value_count <= limit):
-            waiting = self._waiting.popleft()
-            self._count(-waiting.upload.value_count, -waiting.upload.byte_count)
-            value_count += waiting.upload.value_count
-            if not waiting.outcome.done():  # its client may be gone
-                taken.append(waiting)
-        if not self._waiting:
-            self._something_waits.clear()
-        return taken
-
-    def _count(self, value_count: int, byte_count: int) -> None:
-        self._waiting_values += value_count
-        self._waiting_bytes += byte_count
-        self._metrics.queue_values.set(self._waiting_values)
-
-    async def _flush(self, connection: Connection, taken: Sequence[_Waiting]) -> None:
+    async def _flush(self, connection: Connection, taken: Sequence[Waiting]) -> None:
         started = perf_counter()
         try:
             outcomes = await self._write(connection, [waiting.upload for waiting in taken])
@@ -276,7 +206,7 @@ class Writer:
     @asynccontextmanager
     async def _held_sensors(self) -> AsyncIterator[None]:
         """Let changes of sensors wait until the block ends."""
-        assert self._dsn is not None  # noqa: S101 -- set by flush_forever
+        assert self._dsn is not None  # noqa: S101 -- set by flushers
         session = await connect(self._dsn, role=APP_ROLE, application_name="tidegauge ingest")
         try:
             async with session.transaction():
@@ -306,7 +236,7 @@ class Writer:
                     small, by_copy = small and isinstance(error, asyncpg.DeadlockDetectedError), False
         raise AssertionError("the last attempt returns or raises")
 
-    async def _flush_one_by_one(self, connection: Connection, taken: Sequence[_Waiting], cause: Exception) -> None:
+    async def _flush_one_by_one(self, connection: Connection, taken: Sequence[Waiting], cause: Exception) -> None:
         """Write each upload in a flush of its own, so that bad data fails only the upload that holds it."""
         log.warning("flush_split", uploads=len(taken), error=repr(cause))
         for waiting in taken:
@@ -321,7 +251,7 @@ class Writer:
             else:
                 self._answer([waiting], [outcome])
 
-    def _answer(self, taken: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, taken: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
         self._metrics.readings_accepted.inc(sum(outcome.receipt.accepted for outcome in outcomes))
         self._metrics.readings_duplicate.inc(sum(outcome.receipt.duplicates for outcome in outcomes))
         self._metrics.readings_conflicting.inc(sum(outcome.conflicts for outcome in outcomes))
@@ -374,7 +304,7 @@ def _may_be_stored(upload: Upload) -> str:
     )
 
 
-def _fail_answered_elsewhere(taken: Sequence[_Waiting], error: AnsweredElsewhereError) -> list[_Waiting]:
+def _fail_answered_elsewhere(taken: Sequence[Waiting], error: AnsweredElsewhereError) -> list[Waiting]:
     """Fail the uploads whose answers another process has stored, and return the others."""
     others = []
     for waiting in taken:
@@ -386,12 +316,12 @@ def _fail_answered_elsewhere(taken: Sequence[_Waiting], error: AnsweredElsewhere
     return others
 
 
-def _fail(waiting: _Waiting, error: BaseException) -> None:
+def _fail(waiting: Waiting, error: BaseException) -> None:
     if not waiting.outcome.done():
         waiting.outcome.set_exception(error)
 
 
-def _fail_unanswered(taken: Sequence[_Waiting]) -> None:
+def _fail_unanswered(taken: Sequence[Waiting]) -> None:
     """Answer the uploads that have no answer yet, so that no client waits for ever."""
     for waiting in taken:
         _fail(waiting, DatabaseUnavailableError(_may_be_stored(waiting.upload)))

@@ -18,13 +18,14 @@ from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
 from app.http import deadlines
-from app.ingest import writer
+from app.ingest import lanes, writer
 from app.ingest.bodies import room
 from app.ingest.uploads.receipt import Outcome, Receipt
 from app.ingest.uploads.upload import VALUE_BYTES, Upload
 from app.ingest.writer import Writer
 from app.metrics import Metrics
 from app.settings import Settings
+from app.tasks import supervised
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
 from tests.ingest.client import RECORD, Answer, send
 from tests.ingest.uploads import reading, receipt_of, upload
@@ -142,7 +143,7 @@ async def test_uploads_are_refused_as_not_stored_when_no_flusher_takes_them_in_t
 ) -> None:
     for number in range(4):
         assert await _post(server, number) == 200
-    monkeypatch.setattr(writer, "FLUSH_VALUES", 1)
+    monkeypatch.setattr(lanes, "FLUSH_VALUES", 1)
     async with _stalled(database):
         stalled = [asyncio.create_task(send(server, _body(number))) for number in (10, 11)]
         await _until_flushing(database, 2)
@@ -161,12 +162,12 @@ async def test_bulk_upload_is_refused_in_time_when_the_network_does_not_take_its
     wire: Wire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "FLUSHERS", 1)
-    bulk = msgspec.json.encode([_reading(number) for number in range(1_000, 101_000)])
+    first, bulk = ([_reading(number) for number in range(1_000, end)] for end in (2_000, 101_000))
     async with running_server(Settings(database_url=wire.url, api_key=API_KEY)) as server, asyncio.timeout(40):
-        assert await _post(server, 1) == 200
+        assert (await send(server, first)).status == 200  # large uploads have a connection of their own
         server.services.ingest.writer.within_s = 3.0
         wire.freeze()
-        answer = await send(server, bulk)
+        answer = await send(server, msgspec.json.encode(bulk))
         assert (answer.status, answer.body["detail"]) == (
             503,
             "Nothing was stored. Keep the data and send them again.",
@@ -174,7 +175,7 @@ async def test_bulk_upload_is_refused_in_time_when_the_network_does_not_take_its
         await wire.mend()
         server.services.ingest.writer.within_s = 20
         assert await _post(server, 2) == 200
-    assert await _stored(database.pool) == {1, 2}
+    assert await _stored(database.pool) == {2, *range(1_000, 2_000)}
 
 
 async def test_acknowledged_readings_are_stored_when_flushers_are_killed_repeatedly(
@@ -212,7 +213,7 @@ async def test_uploads_are_refused_with_retry_after_when_the_queue_is_full(
     server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await _post(server, 0) == 200  # the sensor is known before anything stalls
-    monkeypatch.setattr(writer, "FLUSH_VALUES", 5)
+    monkeypatch.setattr(lanes, "FLUSH_VALUES", 5)
     monkeypatch.setattr(writer, "QUEUE_VALUES", 10)
     async with _stalled(database):
         posts = [asyncio.create_task(send(server, _body(number))) for number in range(1, 41)]
@@ -232,7 +233,7 @@ async def test_uploads_are_refused_when_waiting_ones_take_too_many_bytes(
     server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await _post(server, 0) == 200  # the sensor is known before anything stalls
-    monkeypatch.setattr(writer, "FLUSH_VALUES", 1)
+    monkeypatch.setattr(lanes, "FLUSH_VALUES", 1)
     monkeypatch.setattr(writer, "QUEUE_BYTES", 3 * VALUE_BYTES)
     async with _stalled(database):
         posts = [asyncio.create_task(send(server, _body(number))) for number in range(1, 21)]
@@ -339,14 +340,14 @@ async def _post_one_by_one(server: Server, count: int) -> list[asyncio.Task[aioh
     posted = []
     for number in range(count):
         posted.append(asyncio.create_task(server.post_readings({"sensor": f"pi{number}", "values": {"t": 1}})))
-        await wait_until(lambda: len(server.services.ingest.writer._waiting) == len(posted))
+        await wait_until(lambda: server.services.ingest.writer.waiting_uploads == len(posted))
     return posted
 
 
 async def test_small_uploads_are_stored_together_when_the_flush_under_way_has_ended(
     server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "GATHERED_WITHIN_S", 60.0)
+    monkeypatch.setattr(lanes, "GATHERED_WITHIN_S", 60.0)
     async with _stuck_flush(server, database) as held:
         others = await _post_one_by_one(server, 4)
     assert {(await answer.json())["seq"] for answer in await asyncio.gather(*others)} == {3}
@@ -356,7 +357,7 @@ async def test_small_uploads_are_stored_together_when_the_flush_under_way_has_en
 async def test_small_uploads_are_stored_together_when_they_are_as_many_as_those_under_way(
     server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "GATHERED_WITHIN_S", 60.0)
+    monkeypatch.setattr(lanes, "GATHERED_WITHIN_S", 60.0)
     async with _stuck_flush(server, database) as held:
         others = await _post_one_by_one(server, 4)
         last = await server.post_readings({"sensor": "last", "values": {"t": 1}})
@@ -372,11 +373,24 @@ async def test_small_upload_is_stored_when_the_flush_under_way_hangs(server: Ser
     assert (await held).status == 200
 
 
-async def test_large_upload_is_stored_at_once_when_a_flush_is_under_way(
+async def test_small_upload_is_stored_at_once_when_large_ones_wait(server: Server, database: Database) -> None:
+    large = [{"sensor": "held", "time": START_MS + n, "values": {"t": 1}} for n in range(lanes.SMALL_UPLOAD_VALUES)]
+    assert (await server.post_readings({"sensor": "held", "values": {"t": 1}})).status == 200
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM series_state FOR UPDATE")
+        held = [asyncio.create_task(server.post_readings(large)) for _ in range(30)]
+        await wait_until(lambda: server.services.ingest.writer.waiting_uploads > 0)
+        for number in range(5):
+            assert (await server.post_readings({"sensor": f"pi{number}", "values": {"t": 1}})).status == 200
+        assert not any(each.done() for each in held)
+    assert {(await each).status for each in held} == {200}
+
+
+async def test_large_upload_is_stored_at_once_when_small_ones_are_under_way(
     server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "GATHERED_WITHIN_S", 60.0)
-    readings = [{"sensor": "pi1", "time": START_MS + n, "values": {"t": 1}} for n in range(writer.SMALL_UPLOAD_VALUES)]
+    monkeypatch.setattr(lanes, "GATHERED_WITHIN_S", 60.0)
+    readings = [{"sensor": "pi1", "time": START_MS + n, "values": {"t": 1}} for n in range(lanes.SMALL_UPLOAD_VALUES)]
     async with _stuck_flush(server, database) as held:
         assert ((await server.post_readings(readings)).status, held.done()) == (200, False)
 
@@ -491,14 +505,9 @@ async def _flush_together(
     new_writer = Writer(metrics or Metrics())
     waiting = [asyncio.create_task(new_writer.store(each)) for each in uploads]
     await asyncio.sleep(0)
-    flusher = asyncio.create_task(new_writer.flush_forever(database.dsn))
-    try:
-        async with asyncio.timeout(20):
-            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-            return [outcome.receipt if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
-    finally:
-        flusher.cancel()
-        await asyncio.gather(flusher, return_exceptions=True)
+    async with supervised(new_writer.flushers(database.dsn, 1)), asyncio.timeout(20):
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    return [outcome.receipt if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
 
 
 async def _send_overlapping(

@@ -88,7 +88,7 @@ class Import:
             progress, resumed = self._resume(database, file.tell())
             rejected = RejectedFile(self._rejected_path, progress.rejected_bytes)
             file.seek(progress.offset)
-            async with supervised({"flusher": lambda: self._writer.flush_forever(self._dsn)}):
+            async with supervised(self._writer.flushers(self._dsn, 1)):
                 blocks = read_blocks(file, progress.line + 1)
                 async with aclosing(self._store_blocks(blocks, table, kept)) as committed:
                     async for stored in committed:

@@ -132,11 +132,17 @@ SELECT flush.seq, flush.legacy_ids, CASE WHEN flush.seq IS NULL THEN find_confli
 SELECT find_conflicts_1($1, $2, $3, $4);
 
 -- name: insert_readings
--- $1 series ids, $2 times, $3 values; sorted by UTC day, series and time
-INSERT INTO reading (series_id, time, value)
-SELECT series_id, from_us(us), value FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
-ON CONFLICT (series_id, time) DO NOTHING
-RETURNING series_id, time;
+-- $1 series ids, $2 times, $3 values; sorted by UTC day, series and time. The series and times of what was new, in arrays,
+-- because five thousand rows would take the client ten times as long.
+WITH inserted AS (
+    INSERT INTO reading (series_id, time, value)
+    SELECT series_id, from_us(us), value
+      FROM unnest($1::int[], $2::bigint[], $3::float8[]) AS new (series_id, us, value)
+    ON CONFLICT (series_id, time) DO NOTHING
+    RETURNING series_id, time
+)
+SELECT coalesce(array_agg(series_id), '{}') AS series_ids, coalesce(array_agg(to_us(time)), '{}') AS times_us
+  FROM inserted;
 
 -- name: count_stored
 -- $1 series ids, $2 times, $3 the earliest time and $4 the latest

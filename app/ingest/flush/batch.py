@@ -4,7 +4,7 @@ They are sorted by (UTC day, series, time), so that all flushes take their locks
 rows within them.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import msgspec
@@ -186,12 +186,18 @@ def by_day(samples: Samples) -> Iterator[Samples]:
         yield samples.take(slice(start, end))
 
 
-def split(samples: Samples, keys: Collection[tuple[SeriesId, int]]) -> tuple[Samples, Samples]:
-    """Return the samples with these (series, time), and the others."""
-    if len(keys) in (0, len(samples)):
-        return samples.take(slice(len(keys))), samples.take(slice(len(keys), None))
-    ids, times_us, _ = samples.columns()
-    is_one = np.array([key in keys for key in zip(ids, times_us, strict=True)], bool)
+def split(samples: Samples, series_ids: Sequence[SeriesId], times_us: Sequence[int]) -> tuple[Samples, Samples]:
+    """Return the samples with these series and times, given as columns of some of them, and the other samples."""
+    if len(series_ids) in (0, len(samples)):
+        return samples.take(slice(len(series_ids))), samples.take(slice(len(series_ids), None))
+    all_ids, all_times = np.unique(samples.ids), np.unique(samples.times_us)
+
+    def number(ids: Ints, times: Ints) -> Ints:
+        """Give each (series, time) a number."""
+        return np.searchsorted(all_ids, ids) * len(all_times) + np.searchsorted(all_times, times)
+
+    asked = number(np.array(series_ids, np.int64), np.array(times_us, np.int64))
+    is_one = np.isin(number(samples.ids, samples.times_us), asked)
     return samples.take(is_one), samples.take(~is_one)
 
 

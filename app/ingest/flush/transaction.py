@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from app.clock import DAY_US, to_us
+from app.clock import DAY_US
 from app.db.pool import Connection
 from app.db.sql import SQL as DB_SQL
 from app.ingest.flush.batch import Batch, Ints, NewReadings, Samples, as_columns, by_day, copy_payload, split
@@ -119,8 +119,9 @@ async def _insert(connection: Connection, batch: Batch) -> NewReadings:
     """Insert the samples that are not stored yet."""
     new, known = [], []
     for some in _parts(batch.samples):
-        stored = await connection.fetch(SQL["insert_readings"], *some.columns())
-        own_new, own_known = split(some, {(row["series_id"], to_us(row["time"])) for row in stored})
+        row = await connection.fetchrow(SQL["insert_readings"], *some.columns())
+        assert row is not None  # noqa: S101 -- an aggregate returns a row
+        own_new, own_known = split(some, row["series_ids"], row["times_us"])
         new.append(own_new)
         known.append(own_known)
     conflicts = await _find_conflicts(connection, Samples.join(known))

@@ -54,7 +54,10 @@ def test_samples_are_sorted_unique_and_the_first_to_arrive_when_uploads_overlap(
 def test_new_readings_have_only_new_samples_when_some_were_stored(uploads: list[Upload], data: st.DataObject) -> None:
     batch = Batch(uploads, IDS)
     new = {key for key in keys_of(batch.samples) if data.draw(st.booleans())}
-    samples = split(batch.samples, new)[0]
+    series_ids, times_us = [series_id for series_id, _ in new], [time_us for _, time_us in new]
+    samples, others = split(batch.samples, series_ids, times_us)
+    assert set(keys_of(others)) == {*keys_of(batch.samples)} - new
+    assert len(others) + len(samples) == batch.size
     found = NewReadings(batch, samples)
     assert set(keys_of(samples)) == new
     assert sum(found.accepted) == found.size == len(new)

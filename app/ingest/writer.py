@@ -77,6 +77,8 @@ class Writer:
         self._small, self._large = self._lanes = Lane(gathers=True), Lane(gathers=False)
         self._dsn: str | None = None
         self._look: asyncio.TimerHandle | None = None
+        #: Whether all readings of the last large batch were new.
+        self._are_new = True
         #: The failure of the last flush, if it failed.
         self.failure: FlushFailure | None = None
 
@@ -216,16 +218,23 @@ class Writer:
             session.terminate()
 
     async def _write_batch(self, connection: Connection, batch: Batch, registry: SeriesRegistry) -> list[Outcome]:
-        """Write a small batch by one call of a function, a large one by COPY; if that cannot store it, by INSERT."""
+        """Write a small batch by one call of a function, a large one by COPY; if that cannot store it, by INSERT.
+
+        COPY stores nothing if it meets a reading that is stored already. A gateway that sends its buffer again sends
+        many such batches, so after one they are written by INSERT, until all readings of a batch are new.
+        """
         self._metrics.flush_values.observe(batch.size)
-        small, by_copy, any_decompression = is_small(batch, registry), batch.size >= COPY_FROM, False
+        small, any_decompression = is_small(batch, registry), False
+        by_copy = self._are_new and batch.size >= COPY_FROM
         for retries_left in range(RETRIES, -1, -1):
             try:
                 if small:
                     return await write_small_flush(connection, batch, registry, any_decompression=any_decompression)
-                return await write_flush(
+                outcomes = await write_flush(
                     connection, batch, registry, by_copy=by_copy, any_decompression=any_decompression
                 )
+                self._are_new = sum(outcome.receipt.accepted for outcome in outcomes) == batch.size
+                return outcomes
             except _RETRIED_ERRORS as error:
                 self._metrics.flush_retries.labels(error.sqlstate).inc()
                 if not retries_left:

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import aiohttp
 
 from app.db.embedded.cluster import cluster_folder
 from tests.conftest import API_KEY, API_KEY_WS, project_folder
+from tests.ports import free_port
 
 #: A start with a new database takes a few seconds, and longer while other tests run.
 START_S = 60.0
@@ -187,14 +187,6 @@ async def running(
 def keys() -> dict[str, str]:
     """Return the keys as environment variables."""
     return {"API_KEY": API_KEY, "API_KEY_WS": API_KEY_WS}
-
-
-def free_port() -> int:
-    """Return a port on which no process listens at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def postgres_processes(data_dir: Path) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 from app.settings import Settings
 from app.worker import Worker
 from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_api, wait_until
-from tests.processes import free_port
+from tests.ports import free_port
 from tests.receivers import WebhookReceiver
 from tests.stepped_clock import SteppedProcess, stepped
 

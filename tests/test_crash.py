@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from app.db.embedded.cluster import cluster_folder
 from tests.conftest import API_KEY_WS, YESTERDAY, YESTERDAY_AT_8_MS, Database, wait_until
-from tests.processes import ServerProcess, data_folder, free_port, postgres_processes, running, started
+from tests.ports import free_port
+from tests.processes import ServerProcess, data_folder, postgres_processes, running, started
 
 UPLOADERS = 4
 BATCH = 25

@@ -7,7 +7,8 @@ from aiohttp.test_utils import TestServer
 
 from app.settings import Settings
 from app.uplink import Uplink, UplinkAnswer, UploadBatch, server_url
-from tests.simulate.scripted import ScriptedServer, free_port
+from tests.ports import free_port
+from tests.simulate.scripted import ScriptedServer
 
 BATCH = UploadBatch(b'{"readings": [{"values": {"temperature": 12.5}}]}', 1, 1, "one")
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from app.db.pool import Pool, open_pool
+from tests.ports import free_port
 from tests.visitors import see_visitors_off
 
 #: A constant of Linux that Python does not name.
@@ -24,9 +25,7 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._flows = asyncio.Event()
         self._flows.set()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port: int = probe.getsockname()[1]
+        self._port = free_port()
 
     @property
     def url(self) -> str:

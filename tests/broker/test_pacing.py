@@ -197,7 +197,7 @@ async def test_processes_together_keep_the_rate_when_a_destination_is_paced(data
     passed: list[float] = []
 
     async def send(pacing: RetryAfterPacing) -> None:
-        await pacing.wait_turn(webhook("a"), 2.5)
+        await pacing.wait_turn(webhook("a"), 2.9)
         passed.append(time.monotonic())
 
     outcomes = await asyncio.gather(*(send(pacing) for pacing in processes * 4), return_exceptions=True)

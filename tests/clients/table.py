@@ -27,7 +27,8 @@ from tests.conftest import API_KEY, copied, make_template
 from tests.faults.victim import VictimServer, victim_server
 from tests.mqtt.bridges import bridge, plan
 from tests.mqtt.mosquitto import is_installed, mosquitto
-from tests.processes import ServerProcess, free_port, running
+from tests.ports import free_port
+from tests.processes import ServerProcess, running
 
 HEADS = ("client", "sent", "retried", "read back", "lost", "doubled")
 BATCH = 20

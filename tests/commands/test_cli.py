@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from app import __version__
 from app.commands.cli import main
 from tests.conftest import Database
-from tests.processes import Ran, free_port, tidegauge
+from tests.ports import free_port
+from tests.processes import Ran, tidegauge
 
 UNREADABLE = (
     "Wrong setting: DATABASE_URL cannot be read as an address. In a password write / as %2F, ? as %3F, # as %23, "

@@ -18,7 +18,8 @@ from app.db.rights import ensure_rights
 from app.settings import Settings
 from app.tasks import supervised
 from tests.conftest import Database, project_folder
-from tests.processes import free_port, tidegauge
+from tests.ports import free_port
+from tests.processes import tidegauge
 from tests.sensors.test_routes import OPEN_ALERT
 
 #: The subjects in the order of the findings, when nothing is wrong.

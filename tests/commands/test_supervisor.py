@@ -13,7 +13,8 @@ from app.settings import Settings
 from app.worker import Worker
 from tests import processes
 from tests.conftest import API_KEY, Database
-from tests.processes import STOP_S, ServerProcess, children, free_port, running
+from tests.ports import free_port
+from tests.processes import STOP_S, ServerProcess, children, running
 
 
 def command_lines(pid: int) -> dict[int, str]:

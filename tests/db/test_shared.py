@@ -51,7 +51,7 @@ async def test_query_is_given_up_within_seconds_when_the_database_hangs(wire: Wi
     assert time.monotonic() - started < 4
     started = time.monotonic()
     assert await failed(state)
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 0.9
 
 
 async def test_query_ends_as_cancelled_when_it_is_cancelled_while_the_database_hangs(

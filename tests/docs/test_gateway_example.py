@@ -11,7 +11,8 @@ from pathlib import Path
 from app.db.pool import Pool, connect
 from tests.conftest import API_KEY, Database, Server, wait_until
 from tests.docs.example_process import Example, running_example
-from tests.processes import free_port, running
+from tests.ports import free_port
+from tests.processes import running
 from tests.wire import wire_to
 
 

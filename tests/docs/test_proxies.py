@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 from tests.conftest import API_KEY, API_KEY_WS, YESTERDAY_AT_8_MS, Server
 from tests.docs.documents import blocks
 from tests.live.clients import batch
-from tests.processes import free_port
+from tests.ports import free_port
 
 NGINX = """
 daemon off;

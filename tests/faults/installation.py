@@ -13,7 +13,8 @@ from app.db.pool import Pool, open_pool
 from tests.faults.gateways import Gateway, Load
 from tests.faults.proxy import Proxy
 from tests.faults.watchers import Follower, Leaders, Probe, at_work
-from tests.processes import ServerProcess, free_port, started
+from tests.ports import free_port
+from tests.processes import ServerProcess, started
 from tests.receivers import WebhookReceiver
 
 #: One rule, whose alerts of each sensor are told in messages of their own. All are told, also those that are over.

@@ -13,7 +13,7 @@ from app.db.embedded.launcher import launch_command
 from app.db.embedded.postmaster import Postmaster
 from app.db.embedded.programs import Programs, ensure_programs
 from app.db.pool import connect
-from tests.processes import free_port
+from tests.ports import free_port
 
 #: Names the standby in synchronous_standby_names.
 STANDBY = "standby"

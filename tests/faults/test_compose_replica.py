@@ -15,7 +15,7 @@ from app.db.embedded.programs import ensure_programs, make_open_folder
 from app.db.pool import connect
 from tests.conftest import project_folder
 from tests.faults.pair import Member, pair
-from tests.processes import free_port
+from tests.ports import free_port
 
 WAIT_S = 30
 #: What the image has in its postgresql.conf, and the servers of the tests are given as they start.

@@ -24,7 +24,8 @@ from app.db.migrations import migrate
 from app.db.pool import connect
 from tests.conftest import API_KEY_WS
 from tests.faults.pair import Pair, pair
-from tests.processes import ServerProcess, free_port, started
+from tests.ports import free_port
+from tests.processes import ServerProcess, started
 from tests.wire import Wire
 
 #: A failover may take this long from the promotion on until an upload is acknowledged again.

@@ -16,8 +16,8 @@ from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_server
 
 @pytest.fixture
 async def impatient(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    """A server that detects a dead listener and failing jobs within a second."""
-    monkeypatch.setattr(listener, "HEARTBEAT_S", 0.3)
+    """A server that detects a dead listener and failing jobs within two seconds."""
+    monkeypatch.setattr(listener, "HEARTBEAT_S", 1.5)
     monkeypatch.setattr(listener, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(listener, "POLL_S", 0.1)
     monkeypatch.setattr(services, "WRITE_EVERY_S", 0.05)

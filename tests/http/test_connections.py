@@ -15,7 +15,7 @@ from tests.conftest import Database
 from tests.processes import ServerProcess, running
 
 #: The time that an upload may take while others flood the server; alone it takes some milliseconds.
-QUICK_S = 2.0
+QUICK_S = 6.0
 
 
 class Transport:

@@ -20,8 +20,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     assert deadlines.READ_WITHIN_S + deadlines.LOOK_EVERY_S < 10
     assert deadlines.CHANGE_WITHIN_S + deadlines.LOOK_EVERY_S < 30
     monkeypatch.setattr(deadlines, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(deadlines, "READ_WITHIN_S", 0.5)
-    monkeypatch.setattr(deadlines, "CHANGE_WITHIN_S", 0.5)
+    monkeypatch.setattr(deadlines, "READ_WITHIN_S", 1.5)
+    monkeypatch.setattr(deadlines, "CHANGE_WITHIN_S", 1.5)
 
 
 async def test_read_is_answered_503_in_time_and_others_go_on_when_a_lock_is_held(
@@ -30,7 +30,7 @@ async def test_read_is_answered_503_in_time_and_others_go_on_when_a_lock_is_held
     async with _locked(database, "alert_episode"):
         started = monotonic()
         answers = await asyncio.gather(*(_ask(server, "GET", "/api/v1/alerts") for _ in range(5)))
-        assert monotonic() - started < 2
+        assert monotonic() - started < 4
         assert await server.get("/api/v1/silences") == {"items": [], "next": None}
     for status, headers, body in answers:
         assert (status, headers["Retry-After"]) == (503, "5")
@@ -59,7 +59,7 @@ async def test_change_is_answered_503_that_says_what_is_not_known_when_a_lock_is
 async def test_time_of_a_change_counts_from_the_end_of_its_body(server: Server) -> None:
     async def slow_body() -> AsyncIterator[bytes]:
         yield b'[{"sensor": "s", '
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.0)
         yield b'"values": {"m": 1}}]'
 
     async with server.http.post("/api/v1/readings", data=slow_body()) as response:
@@ -88,7 +88,7 @@ async def test_change_is_answered_408_when_its_body_does_not_come(
 
 async def test_connections_are_given_back_when_requests_were_late(server: Server, database: Database) -> None:
     async with _locked(database, "alert_episode"):
-        for _ in range(4):
+        for _ in range(2):
             await asyncio.gather(*(_ask(server, "GET", "/api/v1/alerts") for _ in range(5)))
     for _ in range(15):
         assert (await _ask(server, "GET", "/api/v1/alerts"))[0] == 200
@@ -102,5 +102,6 @@ async def _ask(server: Server, method: str, path: str, body: object = None) -> t
 @asynccontextmanager
 async def _locked(database: Database, table: str) -> AsyncIterator[None]:
     async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield

@@ -217,7 +217,7 @@ async def test_uploads_are_refused_with_retry_after_when_the_queue_is_full(
     monkeypatch.setattr(writer, "QUEUE_VALUES", 10)
     async with _stalled(database):
         posts = [asyncio.create_task(send(server, _body(number))) for number in range(1, 41)]
-        await wait_until(lambda: sum(post.done() for post in posts) >= 10)
+        await wait_until(lambda: sum(post.done() for post in posts) >= 20)
     answers = await asyncio.gather(*posts)
     for answer in answers:
         if answer.status == 503:

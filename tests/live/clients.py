@@ -129,7 +129,9 @@ async def reading_slowly(server: Server) -> dict[str, Any]:
 
 
 def flatten(message: Message) -> list[tuple[str, str, str, float]]:
-    """Return the values of a frame as (sensor, time, metric, value)."""
+    """Return the values of a frame as (sensor, time, metric, value); a heartbeat has none."""
+    if message["type"] == "heartbeat":
+        return []
     assert message["type"] == "readings", message
     return [
         (reading["sensor"], reading["time"], metric, value)

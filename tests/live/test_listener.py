@@ -102,7 +102,7 @@ async def terminate_listener(database: Database) -> None:
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'tidegauge listener'"
     )
-    assert ended == 1
+    assert ended >= 1  # one that was ended before may not have left yet
 
 
 async def test_listener_goes_on_unmoved_when_others_notify_what_they_like(database: Database) -> None:
@@ -257,7 +257,7 @@ async def test_listener_keeps_its_connection_when_a_backlog_takes_longer_than_a_
 async def test_listener_closes_clients_when_rows_were_pruned_while_it_was_disconnected(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "_BACKOFF_S", (1.0,))
+    monkeypatch.setattr(listener, "_BACKOFF_S", (4.0,))
     async with running_listener(database.dsn) as running:
         await insert(database, 1)
         await wait_until(lambda: running.hub.head == 1)

@@ -162,7 +162,7 @@ async def copied(dsn: str, server_dsn: str) -> AsyncIterator[str]:
 async def test_live_resumes_when_the_client_comes_from_another_process_that_is_ahead(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "_BACKOFF_S", (1.0,))
+    monkeypatch.setattr(listener, "_BACKOFF_S", (4.0,))
     async with serving(database.dsn) as ahead, live(ahead) as client:
         (pid,) = await listener_pids(database)
         async with serving(database.dsn) as behind:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from app.db.pool import Pool
 from tests.mqtt.mosquitto import Mosquitto
-from tests.processes import ServerProcess, free_port, running, started
+from tests.ports import free_port
+from tests.processes import ServerProcess, running, started
 
 #: One topic whose messages have a time, and one whose messages have none.
 TOPICS = """

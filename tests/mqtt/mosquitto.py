@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import project_folder
-from tests.processes import free_port
+from tests.ports import free_port
 
 #: Debian has it where only root looks for programs.
 _PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")

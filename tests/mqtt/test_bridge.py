@@ -24,7 +24,8 @@ from tests.mqtt.bridges import (
     until_stored,
 )
 from tests.mqtt.mosquitto import mosquitto, needs_mosquitto
-from tests.processes import free_port, tidegauge
+from tests.ports import free_port
+from tests.processes import tidegauge
 from tests.wire import wire_to
 
 pytestmark = needs_mosquitto

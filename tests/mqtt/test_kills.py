@@ -13,7 +13,8 @@ from tests.conftest import YESTERDAY_AT_8_MS, copied, make_template
 from tests.faults.victim import victim_server
 from tests.mqtt.bridges import bridge, plan, stored, until_metric
 from tests.mqtt.mosquitto import Mosquitto, mosquitto, needs_mosquitto
-from tests.processes import free_port, running
+from tests.ports import free_port
+from tests.processes import running
 
 pytestmark = needs_mosquitto
 BATCH = 20

@@ -1,7 +1,6 @@
 """A server that answers the first uploads as a script says and accepts all later ones, as Tidegauge would."""
 
 import asyncio
-import socket
 from collections import deque
 from typing import Any, Self
 
@@ -56,10 +55,3 @@ class ScriptedServer:
             return web.json_response({"detail": "as the script says"}, status=status, headers=headers)
         values = sum(len(reading["values"]) for reading in received.readings)
         return web.json_response({"seq": 1, "accepted": values, "duplicates": 0, "rejected": [], "rejected_count": 0})
-
-
-def free_port() -> int:
-    """Return a port on which no process listens at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port

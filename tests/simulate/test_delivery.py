@@ -11,7 +11,8 @@ from app.simulate.world.behaviour import Behaviour
 from app.simulate.world.timeline import EventTimeline
 from app.uplink import Encoding, Uplink
 from tests.conftest import wait_until
-from tests.simulate.scripted import ScriptedServer, free_port
+from tests.ports import free_port
+from tests.simulate.scripted import ScriptedServer
 
 #: 2026-06-01T00:00:00Z
 NOW_US = 1_780_272_000_000_000

@@ -11,7 +11,8 @@ from app.simulate.world.behaviour import Behaviour, OfflinePeriods, behaviour_of
 from app.simulate.world.sites import list_sensors
 from app.simulate.world.timeline import EventTimeline
 from tests.conftest import API_KEY, Database, Server, wait_until
-from tests.simulate.scripted import ScriptedServer, free_port
+from tests.ports import free_port
+from tests.simulate.scripted import ScriptedServer
 
 #: (sensor, metric, microseconds since 1970) -> value
 Rows = Mapping[tuple[str, str, int], float]

@@ -18,7 +18,8 @@ from yarl import URL
 
 from tests.conftest import API_KEY, copied, make_template
 from tests.faults.victim import victim_server
-from tests.processes import ServerProcess, free_port, running
+from tests.ports import free_port
+from tests.processes import ServerProcess, running
 from tests.soak.totals import Totals
 
 PART = "requests"

@@ -106,7 +106,9 @@ async def test_trend_is_zoomed_and_moved_with_the_keyboard(server: Server, page:
     await page.wait_for_url(re.compile(r"from=\d+&to=\d+"))
     start, end = map(int, re.findall(r"(?:from|to)=(\d+)", page.url))
     assert end - start == pytest.approx(1_800_000, abs=10)
+    before = page.url
     await page.keyboard.press("ArrowLeft")
+    await page.wait_for_url(lambda url: url != before)
     moved = [int(each) for each in re.findall(r"(?:from|to)=(\d+)", page.url)]
     assert moved[0] == pytest.approx(start - 450_000, abs=10)
     await page.keyboard.press("0")

@@ -20,6 +20,7 @@ from tests import processes
 from tests.alerting.harness import WARM, AlertingHarness
 from tests.conftest import API_KEY, Database, Server, running_server, wait_until
 from tests.notify.dispatchers import until
+from tests.ports import free_port
 
 RULE = """
   - name: {name}
@@ -153,7 +154,10 @@ async def test_rule_is_known_since_its_return_when_it_was_removed_in_between(
 
 
 @pytest.mark.usefixtures("quick")
-async def test_files_are_read_again_when_they_have_not_changed_for_a_while(database: Database, tmp_path: Path) -> None:
+async def test_files_are_read_again_when_they_have_not_changed_for_a_while(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_keeper, "SETTLE_S", 1.0)
     write(tmp_path, "warm")
     keeper = await opened(tmp_path, database.pool)
     async with watching(keeper, database.pool):
@@ -270,7 +274,7 @@ async def test_hangup_reads_the_rules_again_and_does_not_end_the_server(database
     write(folder, "warm")
     unchanged = (folder / "rules.yml").stat().st_mtime_ns
     dsn, rules = database.dsn, str(folder)
-    port = processes.free_port()
+    port = free_port()
     arguments = ("work", f"--port={port}")
     async with processes.running(
         tmp_path / "worker", *arguments, port=port, DATABASE_URL=dsn, RULES_DIR=rules

@@ -18,7 +18,8 @@ from app.errors import SettingsError
 from app.settings import Settings
 from tests.conftest import API_KEY, API_KEY_WS, Database, running_server, wait_until
 from tests.live.clients import live
-from tests.processes import free_port, keys, tidegauge
+from tests.ports import free_port
+from tests.processes import keys, tidegauge
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 needs_pgbouncer = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed")

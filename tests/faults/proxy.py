@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.ports import free_port
+
 #: Binary COPY begins with this.
 COPY_DATA = b"PGCOPY\n"
 COMMIT = b"COMMIT;"
@@ -52,9 +54,7 @@ class Proxy:
         #: Pause before each piece of at most 64 KiB.
         self.delay_s = 0.0
         self.sprung = asyncio.Event()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:

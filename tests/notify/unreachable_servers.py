@@ -4,6 +4,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.ports import free_port
+
 
 @contextmanager
 def server_with_full_backlog() -> Iterator[str]:
@@ -19,6 +21,4 @@ def server_with_full_backlog() -> Iterator[str]:
 
 def closed_port_url() -> str:
     """Return the URL of a port on which no server listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"

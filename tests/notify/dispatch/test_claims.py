@@ -169,6 +169,22 @@ async def test_message_is_postponed_and_the_next_is_claimed_when_it_cannot_be_co
     assert tuple(row or ()) == ("waiting", "it could not be composed: KeyError", 60)
 
 
+async def test_message_is_postponed_and_the_next_is_claimed_when_its_stored_text_cannot_be_read(
+    database: Database,
+) -> None:
+    episodes = EpisodeWriter(database.pool, "hook")
+    await episodes.fire("cold-room", "freezer-1")
+    assert title(await claim_next(database.pool, always(CHANNELS), compose)) == "freezer-1 firing"
+    await database.pool.execute("UPDATE notification SET text = '[1]', next_attempt_at = now()")  # of another version
+    await episodes.fire("others", "freezer-2")
+    assert title(await claim_next(database.pool, always(CHANNELS), compose)) == "freezer-2 firing"
+    row = await database.pool.fetchrow(
+        "SELECT error, round(extract(epoch FROM next_attempt_at - now())) AS in_s FROM notification "
+        "WHERE group_key = 'cold-room'"
+    )
+    assert tuple(row or ()) == ("it could not be composed: ValidationError", 60)
+
+
 async def test_message_stays_due_when_its_episode_was_deleted_in_the_meantime(database: Database) -> None:
     await EpisodeWriter(database.pool, "hook").enqueue("cold-room")
     with pytest.raises(asyncpg.ForeignKeyViolationError):

@@ -21,7 +21,9 @@ async def server(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
         yield running
 
 
-async def test_card_names_the_fields_that_were_left_out_of_uploads(server: Server, page: Page) -> None:
+async def test_card_names_the_fields_that_were_left_out_of_uploads_within_a_day(
+    server: Server, database: Database, page: Page
+) -> None:
     odd = {"rssi_dbm": -70, "firmware": "2", "site_code": "x", "hops": 2}
     reading = {"sensor": "boiler", "time": datetime.now(UTC).isoformat(), "values": {"level": 1}, **odd}
     for _ in range(2):
@@ -37,3 +39,7 @@ async def test_card_names_the_fields_that_were_left_out_of_uploads(server: Serve
     for name in odd:
         assert f"2 × {name}" in (await left_out.get_attribute("title") or "")
     await expect(cards.filter(has_text="yard").locator(".gateway-left-out")).to_be_hidden()
+    await database.pool.execute("UPDATE gateway SET unknown_fields_at = now() - INTERVAL '25 hours'")
+    await page.reload()
+    await expect(cards).to_have_count(2)
+    await expect(left_out).to_be_hidden()

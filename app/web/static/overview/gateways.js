@@ -8,6 +8,8 @@ import { shownTime } from "../head/connection.js";
 const SHOWN = 12;
 /** Number of fields that a card names, of those that were left out of the gateway's uploads. */
 const FIELDS_SHOWN = 3;
+/** For how long after the last upload with such a field. */
+const FIELDS_SHOWN_MS = 86_400_000;
 /** Of all values that a gateway has sent, more bad ones than this share are marked. */
 const BAD_SHARE = 0.001;
 /** Seconds of each unit, the largest first. */
@@ -93,15 +95,16 @@ class Card {
     this.#showLeftOut(Object.entries(gateway.unknown_fields), gateway.unknown_fields_at);
   }
 
-  /** Show which fields of uploads were left out, because they may be misspelt. */
+  /** Show which fields of uploads were left out within a day, because they may be misspelt. */
   #showLeftOut(fields, lastAt) {
-    this.#leftOut.hidden = fields.length === 0;
-    if (fields.length === 0) return;
+    const at = Date.parse(lastAt);
+    this.#leftOut.hidden = fields.length === 0 || shownTime() - at > FIELDS_SHOWN_MS;
+    if (this.#leftOut.hidden) return;
     const names = fields.map(([name]) => name);
     const more = names.length > FIELDS_SHOWN ? ` and ${names.length - FIELDS_SHOWN} more` : "";
     setText(this.#leftOut, `fields left out: ${names.slice(0, FIELDS_SHOWN).join(", ")}${more}`);
     const counts = fields.map(([name, count]) => `${formatCount(count)} × ${name}`).join("\n");
-    setAttribute(this.#leftOut, "title", `No format has these fields. Last at ${formatMoment(Date.parse(lastAt))}\n${counts}`);
+    setAttribute(this.#leftOut, "title", `No format has these fields. Last at ${formatMoment(at)}\n${counts}`);
   }
 
   #filter() {

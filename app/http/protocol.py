@@ -50,6 +50,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = 0
+        self._is_head = False
         self._is_refused = False
 
     @property
@@ -93,9 +94,11 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
+        self._is_head = False
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the address."""
+        self._is_head = self.parser.get_method() == b"HEAD"  # until now, it is that of the request before
         self._count(len(url))
         super().on_url(url)
 
@@ -166,7 +169,7 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         self._is_refused = True
         self._meet_deadline()
         if self._has_no_request:
-            self.transport.write(_refusal(status, text, has_body=self.parser.get_method() != b"HEAD"))
+            self.transport.write(_refusal(status, text, has_body=not self._is_head))
             self.loop.call_later(_LINGER_S, self.transport.close)
         elif self.cycle.more_body:
             self.transport.close()

@@ -1,4 +1,4 @@
-"""Lanes: the uploads that wait to be stored, apart by size, so that small ones never wait behind large ones.
+"""Lanes: the uploads that wait to be stored, apart by size, so that small ones do not stand in the queue of large ones.
 
 A flush of large uploads takes as long as hundreds of flushes of one reading. A gateway that sends its buffer of a day
 would delay the readings of all others, if they stood in one queue.
@@ -46,6 +46,8 @@ class Lane:
         #: The beginning of each flush under way, on the monotonic clock.
         self.flushing_since: list[float] = []
         self._flushing_values = 0
+        #: Whether all readings of its last flush of some size were new.
+        self.brings_new = True
         self._something_waits = asyncio.Event()
         #: Set when a flush has ended or so many values wait that they need not be gathered.
         self._may_flush = asyncio.Event()

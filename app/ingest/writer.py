@@ -26,10 +26,12 @@ from app.metrics import Metrics
 from app.problems import is_database_away
 from app.tasks import run_off_loop
 
-#: Limit of values that wait; further uploads are refused with 503 and Retry-After.
+#: Limit of values that wait in large uploads; further ones are refused with 503 and Retry-After.
 QUEUE_VALUES = 400_000
 #: Limit of the bytes that waiting uploads take, likewise: a reading with tags or units is kept as an object.
 QUEUE_BYTES = 128 * 2**20
+#: The limits of small uploads are this part of those, so that large ones that wait do not get small ones refused.
+SMALL_PART = 4
 #: Number of retries after a duplicate key in a COPY, a deadlock with another flush and the like.
 RETRIES = 3
 #: How long an upload may take. Until half of it, an upload waits for a flusher. A flush that takes longer than what
@@ -77,8 +79,6 @@ class Writer:
         self._small, self._large = self._lanes = Lane(gathers=True), Lane(gathers=False)
         self._dsn: str | None = None
         self._look: asyncio.TimerHandle | None = None
-        #: Whether all readings of the last large batch were new.
-        self._are_new = True
         #: The failure of the last flush, if it failed.
         self.failure: FlushFailure | None = None
 
@@ -99,19 +99,30 @@ class Writer:
         Raise OverloadedError if the queue is full, and DatabaseUnavailableError after `within_s` at the latest; its
         message says whether the upload may have been stored.
         """
-        values = sum(lane.waiting_values for lane in self._lanes)
-        byte_count = sum(lane.waiting_bytes for lane in self._lanes)
-        if self.waiting_uploads and (
-            values + upload.value_count > QUEUE_VALUES or byte_count + upload.byte_count > QUEUE_BYTES
+        lane = self._lane_of(upload)
+        part = SMALL_PART if lane is self._small else 1
+        if len(lane) and (
+            lane.waiting_values + upload.value_count > QUEUE_VALUES // part
+            or lane.waiting_bytes + upload.byte_count > QUEUE_BYTES // part
         ):
-            raise OverloadedError(f"{values} values wait to be stored already. Keep the data and send them again.")
+            raise OverloadedError(
+                f"{lane.waiting_values} values wait to be stored already. Keep the data and send them again."
+            )
         loop = asyncio.get_running_loop()
         waiting = Waiting(upload, loop.create_future(), loop.time())
-        (self._small if upload.value_count < SMALL_UPLOAD_VALUES else self._large).add(waiting)
+        lane.add(waiting)
         if self._look is None:
             self._look = loop.call_later(_LOOK_EVERY_S, self._give_up)
-        self._metrics.queue_values.set(values + upload.value_count)
+        self._note_waiting()
         return await waiting.outcome
+
+    def _lane_of(self, upload: Upload) -> Lane:
+        """Return where an upload waits. The blocks of an imported file follow one another in one lane, in order."""
+        is_small = upload.value_count < SMALL_UPLOAD_VALUES and not upload.is_import
+        return self._small if is_small else self._large
+
+    def _note_waiting(self) -> None:
+        self._metrics.queue_values.set(sum(lane.waiting_values for lane in self._lanes))
 
     def flushers(self, dsn: str, count: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return the tasks that flush, by name: so many for small uploads, and as many for large ones."""
@@ -129,7 +140,7 @@ class Writer:
         try:
             while True:
                 taken = await lane.take()
-                self._metrics.queue_values.set(sum(each.waiting_values for each in self._lanes))
+                self._note_waiting()
                 if not taken:
                     continue
                 deadline = taken[0].since + self.within_s
@@ -168,6 +179,7 @@ class Writer:
         for lane in self._lanes:
             for waiting in lane.pop_older(than=loop.time() - self.within_s / 2):
                 _fail(waiting, DatabaseUnavailableError(NOT_STORED))
+        self._note_waiting()
         self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self.waiting_uploads else None
 
     async def _flush(self, connection: Connection, taken: Sequence[Waiting]) -> None:
@@ -194,7 +206,7 @@ class Writer:
             except SensorsChangedError:
                 self._metrics.flush_retries.labels("sensors_changed").inc()
                 await registry.store_seen(connection)
-                if self.registry is registry:  # the other flusher may have replaced it
+                if self.registry is registry:  # another flusher may have replaced it
                     self.registry = SeriesRegistry()
         async with self._held_sensors():
             self.registry = SeriesRegistry()
@@ -225,7 +237,9 @@ class Writer:
         """
         self._metrics.flush_values.observe(batch.size)
         small, any_decompression = is_small(batch, registry), False
-        by_copy = self._are_new and batch.size >= COPY_FROM
+        is_large = batch.size >= COPY_FROM
+        lane = self._lane_of(batch.uploads[0])
+        by_copy = is_large and lane.brings_new
         for retries_left in range(RETRIES, -1, -1):
             try:
                 if small:
@@ -233,7 +247,8 @@ class Writer:
                 outcomes = await write_flush(
                     connection, batch, registry, by_copy=by_copy, any_decompression=any_decompression
                 )
-                self._are_new = sum(outcome.receipt.accepted for outcome in outcomes) == batch.size
+                if is_large:
+                    lane.brings_new = sum(outcome.receipt.accepted for outcome in outcomes) == batch.size
                 return outcomes
             except _RETRIED_ERRORS as error:
                 self._metrics.flush_retries.labels(error.sqlstate).inc()

@@ -74,7 +74,7 @@ class Hub:
         self._drop_slowest()
 
     def skip_to(self, seq: int) -> None:
-        """Go on after the frame with this number, which was offered to every subscriber, or there is none."""
+        """Set the head to a frame. Every subscriber was offered it, or there is no subscriber."""
         self.head = seq
         self._metrics.feed_seq.set(seq)
 

@@ -29,7 +29,7 @@ TIMEOUT_S = 5.0
 PAGE_ROWS = 200
 PAGE_BYTES = 2**19
 PAUSE_LIMIT_S = 0.1
-#: Pause after each look for new rows while no client follows the feed.
+#: Pause after each look that found a new row, while no client follows the feed.
 SKIP_PAUSE_S = 0.005
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -89,7 +89,7 @@ class Listener:
             self._metrics.listener_reconnects.inc()
 
     async def _drain(self, connection: Connection) -> None:
-        """Publish all rows after the head, page by page; a query that succeeds also counts as a heartbeat."""
+        """Publish all rows after the head, page by page, or skip them; a query that succeeds is a heartbeat, too."""
         is_full = True
         while is_full:
             self._notified.clear()

@@ -57,12 +57,13 @@ SELECT id, channel, group_key, state, text, delayed_from, attempt_started_at
 DELETE FROM notification WHERE id = $1;
 
 -- name: put_off
--- $1 id, $2 duration, $3 reason. One that was sent in vain before keeps its place among those that wait.
+-- $1 id, $2 duration, $3 reason, $4 its state when it was read: another process may have claimed it since. Of one that was
+-- claimed before, only the next attempt is put off.
 UPDATE notification SET
     due_at = CASE state WHEN 'waiting' THEN clock_timestamp() + $2::interval ELSE due_at END,
     next_attempt_at = CASE state WHEN 'sending' THEN clock_timestamp() + $2::interval ELSE next_attempt_at END,
     error = $3
- WHERE id = $1 AND state IN ('waiting', 'sending');
+ WHERE id = $1 AND state = $4 AND (state = 'waiting' OR state = 'sending' AND next_attempt_at <= clock_timestamp());
 
 -- name: insert_items
 -- $1 message, $2 channel, then arrays: $3 episodes, $4 revisions, $5 kinds, $6 levels. Items that another message has

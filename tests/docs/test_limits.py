@@ -22,10 +22,11 @@ from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.flush.idempotency import KEY_LIMIT
 from app.ingest.gateways.statistics import GATEWAYS_PER_KEY
+from app.ingest.lanes import SMALL_UPLOAD_VALUES
 from app.ingest.series.limits import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
 from app.ingest.uploads.receipt import REJECTIONS_LISTED
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
-from app.ingest.writer import QUEUE_VALUES, UPLOAD_WITHIN_S
+from app.ingest.writer import QUEUE_VALUES, SMALL_PART, UPLOAD_WITHIN_S
 from app.live.hub import ALL_QUEUES_BYTES
 from app.live.protocol import BAD_MESSAGES_LIMIT, PATTERNS_LIMIT
 from app.live.queues.readings import CONFLATED_LIMIT, QUEUE_BYTES, VALUE_BYTES
@@ -51,7 +52,8 @@ GATEWAYS = (
     f"the sensor has {METRICS_PER_SENSOR:,} already",
     f"the key have {SERIES_PER_KEY:,} series already",
     f"from {OLDEST_ACCEPTED_US // DAY_US} days ago to {FUTURE_LIMIT_US // MINUTE_US} minutes ahead",
-    f"{QUEUE_VALUES:,}, and {QUEUE_OF_UPLOADS_BYTES // MIB} MiB with tags and units; beyond, 503",
+    f"{QUEUE_VALUES:,}, and {QUEUE_OF_UPLOADS_BYTES // MIB} MiB with tags and units; a quarter of that",
+    f"a quarter of that in uploads of less than {SMALL_UPLOAD_VALUES:,} values; beyond, 503" if SMALL_PART == 4 else "",
     f"{BODIES_LIMIT // MIB} MiB together; beyond, 503",
     f"The first {REJECTIONS_LISTED} refusals",
     f"| `sensor` | 1 to {SENSOR_NAME_LIMIT} printable characters",
@@ -89,7 +91,8 @@ OPERATORS = (
     f"less {OTHER_FILES}.",
     f"{READS_RUNNING} reads run at a time in each API process and {READS_WAITING} wait, for {READ_WAIT_S:.0f} seconds",
     f"takes the database longer than {READ_TIMEOUT_S:.0f} seconds",
-    f"At {QUEUE_VALUES:,} uploads get 503",
+    f"At {QUEUE_VALUES:,} uploads get 503; those of less than {SMALL_UPLOAD_VALUES:,} values at",
+    f"values at {QUEUE_VALUES // SMALL_PART:,} in such uploads",
     "could not be delivered within an hour" if DEADLINE_S == 3_600 else "",
     f"may send {DEFAULT_RATE.burst:,} at once and then {DEFAULT_RATE.per_minute:,} a minute through each API process",
     f"at most {HOLD_LIMIT_S:.0f} seconds, and by no other process from {READ_EVERY_S:.0f} second later on",

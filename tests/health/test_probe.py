@@ -36,11 +36,13 @@ async def test_ready_answers_within_3_seconds_when_the_database_swallows_everyth
         assert (await ready(server))[0] == 200
         wire.freeze()
         # The first look has a connection that hangs; the later ones cannot open another.
-        for _ in range(2):
+        slowest = []
+        for _ in range(3):
             answers = await asyncio.gather(*(timed_ready(server) for _ in range(20)))
             assert {status for status, _ in answers} == {503}
-            if max(seconds for _, seconds in answers) >= PROMISED_S:  # the machine is busy: alone
-                assert (await timed_ready(server))[1] < PROMISED_S
+            slowest.append(max(seconds for _, seconds in answers))
+        # Half a second is left, which a busy machine may take once.
+        assert sorted(slowest)[1] < PROMISED_S, slowest
         await wire.mend()
         await until_ready(server)
 

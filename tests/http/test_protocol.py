@@ -189,6 +189,15 @@ async def test_refusal_has_no_body_when_the_request_is_head(port: int) -> None:
     writer.close()
 
 
+async def test_refusal_has_a_body_when_only_the_request_before_was_head(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"HEAD /small HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.write(b"\0\r\n\r\n")
+    assert (await reader.read()).endswith(b'"detail":"This is not a request of HTTP/1.1."}')
+    writer.close()
+
+
 async def test_request_is_answered_when_its_headers_are_at_the_limits(port: int) -> None:
     few = "".join(f"X-{number}: 1\r\n" for number in range(HEADERS_LIMIT - 1))
     large = "X-L: " + "x" * (HEAD_LIMIT - len("/small" + "Host" + "test" + "X-L")) + "\r\n"

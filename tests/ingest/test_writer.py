@@ -214,7 +214,7 @@ async def test_uploads_are_refused_with_retry_after_when_the_queue_is_full(
 ) -> None:
     assert await _post(server, 0) == 200  # the sensor is known before anything stalls
     monkeypatch.setattr(lanes, "FLUSH_VALUES", 5)
-    monkeypatch.setattr(writer, "QUEUE_VALUES", 10)
+    monkeypatch.setattr(writer, "QUEUE_VALUES", 10 * writer.SMALL_PART)
     async with _stalled(database):
         posts = [asyncio.create_task(send(server, _body(number))) for number in range(1, 41)]
         await wait_until(lambda: sum(post.done() for post in posts) >= 20)
@@ -234,7 +234,7 @@ async def test_uploads_are_refused_when_waiting_ones_take_too_many_bytes(
 ) -> None:
     assert await _post(server, 0) == 200  # the sensor is known before anything stalls
     monkeypatch.setattr(lanes, "FLUSH_VALUES", 1)
-    monkeypatch.setattr(writer, "QUEUE_BYTES", 3 * VALUE_BYTES)
+    monkeypatch.setattr(writer, "QUEUE_BYTES", 3 * VALUE_BYTES * writer.SMALL_PART)
     async with _stalled(database):
         posts = [asyncio.create_task(send(server, _body(number))) for number in range(1, 21)]
         await wait_until(lambda: sum(post.done() for post in posts) >= 15)
@@ -387,6 +387,22 @@ async def test_small_upload_is_stored_at_once_when_large_ones_wait(server: Serve
             assert (await server.post_readings({"sensor": f"pi{number}", "values": {"t": 1}})).status == 200
         assert not any(each.done() for each in held)
     assert {(await each).status for each in held} == {200}
+
+
+async def test_small_upload_is_stored_when_so_many_large_ones_wait_that_more_are_refused(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = lanes.SMALL_UPLOAD_VALUES
+    large = [{"sensor": "held", "time": START_MS + n, "values": {"t": 1}} for n in range(size)]
+    assert (await server.post_readings({"sensor": "held", "values": {"t": 1}})).status == 200
+    monkeypatch.setattr(lanes, "FLUSH_VALUES", size)
+    monkeypatch.setattr(writer, "QUEUE_VALUES", 2 * size)
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM series_state FOR UPDATE")
+        held = [asyncio.create_task(server.post_readings(large)) for _ in range(10)]
+        await wait_until(lambda: sum(each.done() for each in held) >= 6)
+        assert (await server.post_readings({"sensor": "pi1", "values": {"t": 1}})).status == 200
+    assert sorted({(await each).status for each in held}) == [200, 503]
 
 
 async def test_large_upload_is_stored_at_once_when_small_ones_are_under_way(

@@ -98,9 +98,11 @@ async def test_live_takes_hundreds_of_patterns_without_holding_others_up(server:
         gc.disable()  # a collection of all objects of this process is a hold of its own
         watching = asyncio.create_task(_note_holds(holds))
         tags = {str(number): pattern for number, pattern in enumerate(patterns)}
-        assert (await client.snapshot(sensors=patterns, metrics=patterns, tags=tags))["sensors"] == []
-        watching.cancel()
-        gc.enable()
+        try:
+            assert (await client.snapshot(sensors=patterns, metrics=patterns, tags=tags))["sensors"] == []
+        finally:
+            watching.cancel()
+            gc.enable()
         await other.send(type="ping")
         assert await other.receive() == {"type": "pong"}
     assert max(holds) < 0.1

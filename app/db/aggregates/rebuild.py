@@ -22,8 +22,11 @@ _SCRIPTS: dict[Edition, tuple[str, ...]] = {
     "apache-2": ("apache_tables", "apache_late_before", "apache_views", "common"),
 }
 _LATE_BEFORE: dict[Edition, str] = {"community": "community_late_before", "apache-2": "apache_late_before"}
-#: Of aggregates that differ from the present ones only in `late_before`, and so need not be rebuilt.
-_EQUAL_FINGERPRINTS = frozenset({"community d18d0463a43c5814", "apache-2 d803905b84ceef7e"})
+#: Fingerprints of aggregates that differ only in `late_before`, which is replaced alone: the earlier to the later.
+_EQUAL_FINGERPRINTS = {
+    "community d18d0463a43c5814": "community cf2f4249e3eaefb2",
+    "apache-2 d803905b84ceef7e": "apache-2 3c01dbf765c54530",
+}
 #: The table of each level.
 StoredAggregates = dict[AggregateLevel, str | None]
 log = structlog.get_logger()
@@ -54,7 +57,7 @@ async def ensure_aggregates(connection: Connection, progress: ReportProgress = l
     stands = await connection.fetchval(SQL["get_aggregates_fingerprint"])
     if stands == wanted:
         return False
-    if stands in _EQUAL_FINGERPRINTS and stands.partition(" ")[0] == edition:
+    if _EQUAL_FINGERPRINTS.get(stands) == wanted:
         await connection.execute(f"{read_script(_LATE_BEFORE[edition])}; COMMENT ON VIEW reading_1d IS '{wanted}'")
         return False
     if edition == "apache-2" and await connection.fetchval(SQL["count_compressed_chunks"]):

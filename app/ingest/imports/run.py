@@ -35,7 +35,7 @@ from app.metrics import Metrics
 from app.model import ReportProgress
 from app.tasks import supervised
 
-#: One block is stored while the next one is parsed. A single flusher takes them in order: the first value stays.
+#: One block is stored while the next one is parsed. All wait in one lane with one flusher: the first value stays.
 _IN_FLIGHT = 2
 #: How often a block is tried again when the database is too busy to store it, and the pause before each try.
 _RETRIES, _PAUSE_S = 10, 1.0

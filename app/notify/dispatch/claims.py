@@ -79,8 +79,9 @@ async def _claim_first(connection: Connection, channels_of: ChannelsOf, compose:
             raise
         # Otherwise this message would fail again at each claim, and hold up all others of its destination.
         log.error("message_not_composed", notification=row["id"], group=row["group_key"], exc_info=error)
-        reason = f"it could not be composed: {type(error).__name__}"
-        await connection.execute(SQL["put_off"], row["id"], timedelta(seconds=PUT_OFF_S), reason)
+        what = "composed" if row["state"] == "waiting" else "read"
+        reason = f"it could not be {what}: {type(error).__name__}"
+        await connection.execute(SQL["put_off"], row["id"], timedelta(seconds=PUT_OFF_S), reason, row["state"])
         return True, None
 
 

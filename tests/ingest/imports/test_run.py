@@ -367,6 +367,18 @@ async def test_sensor_with_imported_history_alone_is_not_silent(
     assert await states(server) == {"attic": ("ok", None), "cellar": ("silent", None)}
 
 
+async def test_first_value_stays_when_the_last_line_alone_repeats_its_reading(
+    database: Database, tmp_path: Path
+) -> None:
+    at = datetime.now(UTC) - 2 * DAY
+    rows = [("a", at + timedelta(seconds=n), "t", n) for n in range(6_000)]
+    path = write_file(tmp_path, [*rows, ("a", at, "t", 99.0)])
+    path.write_bytes(path.read_bytes().rstrip(b"\r\n"))  # so that the last line is a block of its own
+    assert path.stat().st_size < 256 * 1024
+    assert await run_import(path, database) == ImportSummary(6_000, 1, 0, None, None)
+    assert await database.pool.fetchval("SELECT value FROM reading ORDER BY time LIMIT 1") == 0
+
+
 async def test_upload_and_import_store_each_reading_once_when_a_server_runs(
     server: Server, database: Database, tmp_path: Path
 ) -> None:

@@ -182,7 +182,7 @@ async def test_message_is_postponed_and_the_next_is_claimed_when_its_stored_text
         "SELECT error, round(extract(epoch FROM next_attempt_at - now())) AS in_s FROM notification "
         "WHERE group_key = 'cold-room'"
     )
-    assert tuple(row or ()) == ("it could not be composed: ValidationError", 60)
+    assert tuple(row or ()) == ("it could not be read: ValidationError", 60)
 
 
 async def test_message_stays_due_when_its_episode_was_deleted_in_the_meantime(database: Database) -> None:

@@ -100,6 +100,7 @@ class Card {
     const at = Date.parse(lastAt);
     this.#leftOut.hidden = fields.length === 0 || shownTime() - at > FIELDS_SHOWN_MS;
     if (this.#leftOut.hidden) return;
+    fields.sort(([, one], [, other]) => other - one);
     const names = fields.map(([name]) => name);
     const more = names.length > FIELDS_SHOWN ? ` and ${names.length - FIELDS_SHOWN} more` : "";
     setText(this.#leftOut, `fields left out: ${names.slice(0, FIELDS_SHOWN).join(", ")}${more}`);

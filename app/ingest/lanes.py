@@ -26,7 +26,7 @@ SMALL_UPLOAD_VALUES = 1_000
 GATHERED_WITHIN_S = 0.05
 
 
-class Waiting(msgspec.Struct):
+class WaitingUpload(msgspec.Struct):
     """An upload that waits to be stored."""
 
     upload: Upload
@@ -40,7 +40,7 @@ class Lane:
 
     def __init__(self, *, gathers: bool) -> None:
         self._gathers = gathers
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[WaitingUpload] = deque()
         self.waiting_values = 0
         self.waiting_bytes = 0
         #: The beginning of each flush under way, on the monotonic clock.
@@ -55,7 +55,7 @@ class Lane:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, waiting: Waiting) -> None:
+    def add(self, waiting: WaitingUpload) -> None:
         """Let an upload wait for a flush."""
         self._waiting.append(waiting)
         self._count(waiting.upload, 1)
@@ -63,7 +63,7 @@ class Lane:
         if not self._should_gather:
             self._may_flush.set()
 
-    async def take(self) -> list[Waiting]:
+    async def take(self) -> list[WaitingUpload]:
         """Wait for uploads, and return those of the next flush, without those whose client is gone."""
         await self._something_waits.wait()
         await self._gather()
@@ -72,13 +72,13 @@ class Lane:
             self._something_waits.clear()
         return taken
 
-    def pop_older(self, than: float) -> Iterator[Waiting]:
+    def pop_older(self, than: float) -> Iterator[WaitingUpload]:
         """Take out the uploads that have waited since before a time of the event loop's clock."""
         while self._waiting and self._waiting[0].since < than:
             yield self._pop()
 
     @contextmanager
-    def flushing(self, taken: Sequence[Waiting]) -> Iterator[None]:
+    def flushing(self, taken: Sequence[WaitingUpload]) -> Iterator[None]:
         """Note that these uploads are being flushed, until the block ends."""
         began, value_count = monotonic(), sum(waiting.upload.value_count for waiting in taken)
         self.flushing_since.append(began)
@@ -106,7 +106,7 @@ class Lane:
                 async with asyncio.timeout(left_s):
                     await self._may_flush.wait()
 
-    def _pop_next(self) -> Iterator[Waiting]:
+    def _pop_next(self) -> Iterator[WaitingUpload]:
         """Take uploads from the front, at least one, up to FLUSH_VALUES.
 
         Of a short queue of large uploads only a part is taken, so that the other flusher has something to do as well.
@@ -119,7 +119,7 @@ class Lane:
             value_count += waiting.upload.value_count
             yield waiting
 
-    def _pop(self) -> Waiting:
+    def _pop(self) -> WaitingUpload:
         waiting = self._waiting.popleft()
         self._count(waiting.upload, -1)
         return waiting

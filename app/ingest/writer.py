@@ -17,7 +17,7 @@ from app.ingest.flush.commit import CommitUnknownError
 from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
-from app.ingest.lanes import SMALL_UPLOAD_VALUES, Lane, Waiting
+from app.ingest.lanes import SMALL_UPLOAD_VALUES, Lane, WaitingUpload
 from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
 from app.ingest.uploads.receipt import Outcome
@@ -109,7 +109,7 @@ class Writer:
                 f"{lane.waiting_values} values wait to be stored already. Keep the data and send them again."
             )
         loop = asyncio.get_running_loop()
-        waiting = Waiting(upload, loop.create_future(), loop.time())
+        waiting = WaitingUpload(upload, loop.create_future(), loop.time())
         lane.add(waiting)
         if self._look is None:
             self._look = loop.call_later(_LOOK_EVERY_S, self._give_up)
@@ -182,7 +182,7 @@ class Writer:
         self._note_waiting()
         self._look = loop.call_later(_LOOK_EVERY_S, self._give_up) if self.waiting_uploads else None
 
-    async def _flush(self, connection: Connection, taken: Sequence[Waiting]) -> None:
+    async def _flush(self, connection: Connection, taken: Sequence[WaitingUpload]) -> None:
         started = perf_counter()
         try:
             outcomes = await self._write(connection, [waiting.upload for waiting in taken])
@@ -260,7 +260,7 @@ class Writer:
                     small, by_copy = small and isinstance(error, asyncpg.DeadlockDetectedError), False
         raise AssertionError("the last attempt returns or raises")
 
-    async def _flush_one_by_one(self, connection: Connection, taken: Sequence[Waiting], cause: Exception) -> None:
+    async def _flush_one_by_one(self, connection: Connection, taken: Sequence[WaitingUpload], cause: Exception) -> None:
         """Write each upload in a flush of its own, so that bad data fails only the upload that holds it."""
         log.warning("flush_split", uploads=len(taken), error=repr(cause))
         for waiting in taken:
@@ -275,7 +275,7 @@ class Writer:
             else:
                 self._answer([waiting], [outcome])
 
-    def _answer(self, taken: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, taken: Sequence[WaitingUpload], outcomes: Sequence[Outcome]) -> None:
         self._metrics.readings_accepted.inc(sum(outcome.receipt.accepted for outcome in outcomes))
         self._metrics.readings_duplicate.inc(sum(outcome.receipt.duplicates for outcome in outcomes))
         self._metrics.readings_conflicting.inc(sum(outcome.conflicts for outcome in outcomes))
@@ -328,7 +328,7 @@ def _may_be_stored(upload: Upload) -> str:
     )
 
 
-def _fail_answered_elsewhere(taken: Sequence[Waiting], error: AnsweredElsewhereError) -> list[Waiting]:
+def _fail_answered_elsewhere(taken: Sequence[WaitingUpload], error: AnsweredElsewhereError) -> list[WaitingUpload]:
     """Fail the uploads whose answers another process has stored, and return the others."""
     others = []
     for waiting in taken:
@@ -340,12 +340,12 @@ def _fail_answered_elsewhere(taken: Sequence[Waiting], error: AnsweredElsewhereE
     return others
 
 
-def _fail(waiting: Waiting, error: BaseException) -> None:
+def _fail(waiting: WaitingUpload, error: BaseException) -> None:
     if not waiting.outcome.done():
         waiting.outcome.set_exception(error)
 
 
-def _fail_unanswered(taken: Sequence[Waiting]) -> None:
+def _fail_unanswered(taken: Sequence[WaitingUpload]) -> None:
     """Answer the uploads that have no answer yet, so that no client waits for ever."""
     for waiting in taken:
         _fail(waiting, DatabaseUnavailableError(_may_be_stored(waiting.upload)))

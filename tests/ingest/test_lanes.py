@@ -6,19 +6,19 @@ from contextlib import suppress
 import pytest
 
 from app.ingest import lanes
-from app.ingest.lanes import Lane, Waiting
+from app.ingest.lanes import Lane, WaitingUpload
 from tests.ingest.uploads import T0, reading, upload
 
 LARGE = lanes.SMALL_UPLOAD_VALUES
 
 
-def waiting(value_count: int, since: float = 0.0) -> Waiting:
+def waiting(value_count: int, since: float = 0.0) -> WaitingUpload:
     """An upload of so many values that waits."""
     sent = upload(*(reading("pi1", T0 + number, t=1) for number in range(value_count)))
-    return Waiting(sent, asyncio.get_running_loop().create_future(), since)
+    return WaitingUpload(sent, asyncio.get_running_loop().create_future(), since)
 
 
-def sizes(taken: list[Waiting]) -> list[int]:
+def sizes(taken: list[WaitingUpload]) -> list[int]:
     return [each.upload.value_count for each in taken]
 
 

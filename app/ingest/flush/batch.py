@@ -193,7 +193,7 @@ def split(samples: Samples, series_ids: Sequence[SeriesId], times_us: Sequence[i
     all_ids, all_times = np.unique(samples.ids), np.unique(samples.times_us)
 
     def number(ids: Ints, times: Ints) -> Ints:
-        """Give each (series, time) a number."""
+        """Return a number for each (series, time)."""
         return np.searchsorted(all_ids, ids) * len(all_times) + np.searchsorted(all_times, times)
 
     asked = number(np.array(series_ids, np.int64), np.array(times_us, np.int64))

@@ -30,7 +30,8 @@ from app.tasks import run_off_loop
 QUEUE_VALUES = 400_000
 #: Limit of the bytes that waiting uploads take, likewise: a reading with tags or units is kept as an object.
 QUEUE_BYTES = 128 * 2**20
-#: The limits of small uploads are this part of those, so that large ones that wait do not get small ones refused.
+#: The limits of small uploads are these divided by so much. They are apart, so that large uploads that wait do not get
+#: small ones refused.
 SMALL_PART = 4
 #: Number of retries after a duplicate key in a COPY, a deadlock with another flush and the like.
 RETRIES = 3

@@ -14,6 +14,10 @@ from app.db.servers import stalled
 from app.db.servers.stalled import end_stalled_sessions
 from tests.conftest import YESTERDAY_AT_8_MS, Database, Server, wait_until
 
+#: Whether a session has stored rows and waits for more.
+HAS_INSERTED = """
+SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND backend_xid IS NOT NULL AND wait_event = 'ClientRead'
+"""
 READING = [{"sensor": "s", "time": YESTERDAY_AT_8_MS, "values": {"m": 1}}]
 
 
@@ -91,6 +95,9 @@ async def _stopped_in_copy(database: Database, name: str, series_id: int) -> Asy
     columns = ("series_id", "time", "value")
     copying = asyncio.create_task(connection.copy_to_table("reading", source=rows(), columns=columns))
     try:
+        async with asyncio.timeout(20):
+            while not await database.pool.fetchval(HAS_INSERTED, connection.get_server_pid()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         yield connection
     finally:
         connection.terminate()

@@ -12,7 +12,7 @@ from app.live.retention import prune_feed
 from app.settings import Settings
 from tests.conftest import API_KEY_WS, YESTERDAY_AT_8_MS, Database, Server, running_server, wait_until
 from tests.docs.example_process import Example, running_example
-from tests.live.clients import batch
+from tests.live.clients import batch, seq_of
 from tests.wire import wire_to
 
 #: More values than one frame holds.
@@ -53,6 +53,8 @@ async def test_follower_writes_each_reading_once_when_the_connection_breaks_and_
             await server.post_readings(batch("tank", [2.0, 3.0], YESTERDAY_AT_8_MS + 10))
             await wire.mend()
             await wait_until(lambda: values(client, "tank") == [1.0, 2.0, 3.0])
+            # The place is kept after the lines are written; killed in between, it would write them again.
+            await wait_until(lambda: seq_of(json.loads((tmp_path / "live_feed.json").read_text())["cursor"]) == 2)
             await client.kill()
         await server.post_readings(batch("tank", [4.0], YESTERDAY_AT_8_MS + 20))
         async with follower(tmp_path, wire.url, "--sensors", "tank*") as client:

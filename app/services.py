@@ -24,8 +24,8 @@ from app.errors import SettingsError
 from app.health import LOOK_EVERY_S, Probe
 from app.ingest.gateways.statistics import WRITE_EVERY_S
 from app.ingest.intake import BEAT_EVERY_S, Ingest
-from app.ingest.lanes import FLUSHERS
 from app.ingest.series.descriptions import SEEN_EVERY_S
+from app.ingest.uploads.lanes import FLUSHERS
 from app.jobs import Job, Jobs
 from app.live.hub import Hub
 from app.live.listener import Listener

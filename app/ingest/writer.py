@@ -17,9 +17,9 @@ from app.ingest.flush.commit import CommitUnknownError
 from app.ingest.flush.idempotency import AnsweredElsewhereError
 from app.ingest.flush.small import NotUniformError, is_small, write_small_flush
 from app.ingest.flush.transaction import COPY_FROM, write_flush
-from app.ingest.lanes import SMALL_UPLOAD_VALUES, Lane, WaitingUpload
 from app.ingest.series.registry import SensorsChangedError, SeriesRegistry
 from app.ingest.sql import SQL
+from app.ingest.uploads.lanes import SMALL_UPLOAD_VALUES, Lane, WaitingUpload
 from app.ingest.uploads.receipt import Outcome
 from app.ingest.uploads.upload import Upload
 from app.metrics import Metrics

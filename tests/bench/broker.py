@@ -12,9 +12,10 @@ import uvloop
 
 from app.broker.format import BrokerNotification, slack_message, telegram_message
 from tests.bench.connections import HttpClient, connected, content_length, p99, request
-from tests.bench.processes import Served, free_port, running, served, wait_for_port
+from tests.bench.processes import Served, running, served, wait_for_port
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run
+from tests.ports import free_port
 
 CONNECTIONS = 16
 NOTIFICATIONS = 6_000

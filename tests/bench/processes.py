@@ -4,7 +4,6 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from tests.bench.usage import cpu_s, peak_mb
+from tests.ports import free_port
 
 API_KEY = "bench-key"
 _START_TIMEOUT_S = 60.0
@@ -87,12 +87,6 @@ def running(function: Callable[..., None], *arguments: Any) -> Iterator[int]:
     finally:
         process.terminate()
         process.join()
-
-
-def free_port() -> int:
-    """Return a port that is free at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def wait_for_port(port: int) -> None:

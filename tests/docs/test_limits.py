@@ -22,8 +22,8 @@ from app.ingest.checks import FUTURE_LIMIT_US
 from app.ingest.flush.feed_payload import FRAME_VALUES_LIMIT
 from app.ingest.flush.idempotency import KEY_LIMIT
 from app.ingest.gateways.statistics import GATEWAYS_PER_KEY
-from app.ingest.lanes import SMALL_UPLOAD_VALUES
 from app.ingest.series.limits import METRICS_PER_SENSOR, SENSORS_PER_KEY, SERIES_PER_KEY
+from app.ingest.uploads.lanes import SMALL_UPLOAD_VALUES
 from app.ingest.uploads.receipt import REJECTIONS_LISTED
 from app.ingest.writer import QUEUE_BYTES as QUEUE_OF_UPLOADS_BYTES
 from app.ingest.writer import QUEUE_VALUES, SMALL_PART, UPLOAD_WITHIN_S

@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from app.ingest import lanes
-from app.ingest.lanes import Lane, WaitingUpload
+from app.ingest.uploads import lanes
+from app.ingest.uploads.lanes import Lane, WaitingUpload
 from tests.ingest.uploads import T0, reading, upload
 
 LARGE = lanes.SMALL_UPLOAD_VALUES

@@ -18,8 +18,9 @@ from app.clock import now_us
 from app.db.pool import Pool
 from app.errors import InvalidRequestError, OverloadedError
 from app.http import deadlines
-from app.ingest import lanes, writer
+from app.ingest import writer
 from app.ingest.bodies import room
+from app.ingest.uploads import lanes
 from app.ingest.uploads.receipt import Outcome, Receipt
 from app.ingest.uploads.upload import VALUE_BYTES, Upload
 from app.ingest.writer import Writer

@@ -12,15 +12,15 @@ from app.auth.keys import create_key
 from app.live.protocol import heartbeat_message
 from app.settings import Settings
 from app.worker import Worker
-from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_api, running_server
+from tests.conftest import API_KEY, API_KEY_WS, Database, Server, running_api
 from tests.sensors.test_routes import OPEN_ALERT
 from tests.web.conftest import drop_network_errors
 from tests.web.readings import BROKEN_RULES, post, write_rules
+from tests.web.visit import KEY as ADMIN_KEY
+from tests.web.visit import running_with_rules
 
 pytestmark = pytest.mark.xdist_group("browser")
 KEY_ITEM = "sessionStorage.getItem('tidegauge.key')"
-#: A key with every right, for what an operator does.
-ADMIN_KEY = "test-page-key"
 #: Less than the time after which the page reads everything again.
 A_MOMENT_MS = 8_000
 
@@ -28,11 +28,7 @@ A_MOMENT_MS = 8_000
 @pytest.fixture
 async def ruled(database: Database, tmp_path: Path) -> AsyncIterator[Server]:
     """A server with a rule, whose one key may do everything."""
-    settings = Settings(
-        database_url=database.dsn, api_key=ADMIN_KEY, api_key_ws=ADMIN_KEY, rules_dir=write_rules(tmp_path)
-    )
-    async with running_server(settings) as server:
-        server.http.headers["X-API-Key"] = ADMIN_KEY
+    async with running_with_rules(database, write_rules(tmp_path)) as server:
         yield server
 
 

@@ -12,10 +12,11 @@ import aiohttp
 from tests.bench.connections import connected, p99, repeat, request
 from tests.bench.ingest.batches import BATCH, CONNECTIONS
 from tests.bench.ingest.load import Load, store, watched
-from tests.bench.processes import free_port, program, served, wait_until_answered
+from tests.bench.processes import program, served, wait_until_answered
 from tests.bench.report.rows import Row
 from tests.bench.report.run import Run
 from tests.bench.usage import cpu_s, peak_mb
+from tests.ports import free_port
 
 UPLOADS = 200
 _INFLUX_CONFIG = """

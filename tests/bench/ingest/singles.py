@@ -12,10 +12,11 @@ from litestar import Litestar, Request, Response, post
 from app.db.pool import Connection
 from tests.bench.connections import Sent, connected, for_seconds, p99, repeat, request
 from tests.bench.ingest.load import wal_bytes, watched
-from tests.bench.processes import free_port, running, served, wait_for_port
+from tests.bench.processes import running, served, wait_for_port
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run
 from tests.bench.usage import cpu_s, database_cpu_s
+from tests.ports import free_port
 
 SECONDS = 5.0
 WARM_UP_S = 1.0

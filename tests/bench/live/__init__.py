@@ -13,10 +13,11 @@ import msgspec
 from tests.bench.connections import HttpClient, connected, p99, request
 from tests.bench.live.broadcast import broadcast
 from tests.bench.live.followers import Followed, Followers, follow
-from tests.bench.processes import API_KEY, free_port, running, served, wait_for_port
+from tests.bench.processes import API_KEY, running, served, wait_for_port
 from tests.bench.report.rows import Goal, Row
 from tests.bench.report.run import Run
 from tests.bench.usage import cpu_s
+from tests.ports import free_port
 
 CLIENTS = 1_000
 PER_SECOND = 50
